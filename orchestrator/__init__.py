@@ -1,0 +1,1 @@
+"""benchfarm's controller: registers devices, dispatches trials, aggregates results."""
