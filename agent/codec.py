@@ -24,8 +24,16 @@ def dumps(value: Any) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as dictionaries, lists and scalars."""
-    return dataclasses.asdict(value)
+    """A dataclass as JSON-ready dictionaries, lists and scalars."""
+    return _listed(dataclasses.asdict(value))
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_listed(item) for item in value]
+    return value
 
 
 def loads(cls: Type[T], text: Union[str, bytes]) -> T:

@@ -14,6 +14,9 @@ from typing import Dict, Optional, Tuple, Union
 SCHEMA = 1
 """Number of this contract; a request of another number is refused by name, never guessed at."""
 
+DEVICE_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+"""What a device may be called: it is also its queue's name and a host's label."""
+
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SCENARIO_KINDS = ("single_stream", "multi_stream", "server", "offline", "sustained")
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
@@ -324,6 +327,7 @@ class RuntimeFacts:
     """A runtime that answers on this device, or why it does not (``missing``).
 
     ``accepts``: source formats it can be given, directly or through a converter it brings.
+    ``options``: name → accepted values, as text (empty: any).
     """
 
     backend: str
@@ -332,6 +336,7 @@ class RuntimeFacts:
     targets: Tuple[TargetFacts, ...] = ()
     accepts: Tuple[str, ...] = ()
     missing: str = ""
+    options: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""The doorbell: Celery's settings, shared by the controller (which rings) and the agent (which answers).
+
+A message holds an attempt's id and nothing else; it may be lost, late or doubled (the controller's
+database is the truth). Every setting that is not Celery's default is here, with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+TASK = "benchfarm.run_attempt"
+
+CONNECT_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 10.0
+HEALTH_CHECK_S = 5
+
+_SETTINGS: dict[str, Any] = {
+    # Nothing but JSON is ever decoded: a pickle would be code execution.
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_backend": None,
+    "task_ignore_result": True,
+    "task_store_errors_even_if_ignored": False,
+    # Trials run in children with their own deadline; the pool only waits for them.
+    "worker_pool": "threads",
+    "worker_concurrency": 1,
+    "worker_prefetch_multiplier": 1,
+    "task_acks_late": False,
+    # Gossip and remote control grow with the square of the farm; cancelling goes by heartbeat.
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "task_send_sent_event": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_hijack_root_logger": False,
+    "worker_detect_quorum_queues": False,
+    "worker_proc_alive_timeout": 30.0,
+    "task_create_missing_queues": True,
+    "broker_connection_timeout": CONNECT_TIMEOUT_S,
+    "broker_connection_retry": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_heartbeat": 0,
+    "enable_utc": True,
+}
+
+
+class BrokerDown(Exception):
+    """The broker did not take the message; try again later, or let the reconciler ring anew."""
+
+    transient = True
+
+
+def make_app(broker_url: str, name: str) -> Celery:
+    """A Celery application with benchfarm's settings; it never becomes the process's default one.
+
+    ``broker_url``: ``redis://``, ``rediss://``, ``redis+socket:///path?virtual_host=0``, or
+    ``memory://`` (one process only).
+    """
+    app = Celery(name, broker=broker_url, set_as_current=False, fixups=[])
+    app.conf.update(_SETTINGS, broker_transport_options=transport_options(broker_url))
+    return app
+
+
+def transport_options(broker_url: str) -> dict[str, Any]:
+    """Kombu's options for one broker; with Redis' ones a silently dropped flow heals in seconds."""
+    if broker_url.startswith("memory:"):
+        return {"polling_interval": 0.1}
+    return {
+        "priority_steps": [0],
+        # A lost message is rung again by the reconciler. Without the emulation a message that
+        # breaks its consumer is gone once read, and the device needs no key but its own queue.
+        "ack_emulation": False,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "retry_on_timeout": True,
+        "health_check_interval": HEALTH_CHECK_S,
+    }
+
+
+def queue_name(device: str) -> str:
+    """The queue of one device; in Redis it is also the name of the list's key."""
+    return f"device.{device}"
+
+
+def queue(device: str) -> Queue:
+    """The queue, on the default exchange: it needs no binding, so wiping Redis cannot undo one."""
+    name = queue_name(device)
+    return Queue(name, Exchange(""), routing_key=name)
+
+
+def ring(app: Celery, device: str, attempt_id: str) -> None:
+    """Tell ``device`` to ask for ``attempt_id``. Raises ``BrokerDown``, after seconds at most."""
+    try:
+        app.send_task(
+            TASK,
+            kwargs={"attempt_id": attempt_id},
+            exchange="",
+            routing_key=queue_name(device),
+            declare=[],
+            argsrepr="",
+            kwargsrepr="",
+            retry=True,
+            retry_policy={"max_retries": 1, "interval_start": 0.2, "interval_max": 0.2},
+        )
+    except (OperationalError, OSError) as error:
+        raise BrokerDown(f"the broker did not take the doorbell of {device}: {error}") from error

@@ -1,0 +1,5 @@
+"""What this device is. One file per kind of fact; ``collect`` puts them together."""
+
+from agent.facts.base import collect
+
+__all__ = ["collect"]

@@ -1,0 +1,217 @@
+"""ONNX Runtime on its CPU execution provider."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, Sequence, Tuple
+
+import numpy as np
+
+from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.runner.backends.base import (
+    Feed,
+    HostBuffers,
+    chosen,
+    require_precision,
+    require_shapes,
+)
+from agent.runner.errors import (
+    BadModel,
+    RuntimeMissing,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    UnsupportedShape,
+    UnsupportedTarget,
+)
+from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+
+PROVIDER = "CPUExecutionProvider"
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disable": "ORT_DISABLE_ALL",
+}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{
+        "tensor(%sint%d)" % (sign, bits): "%sint%d" % (sign, bits)
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+}
+_NO_OPERATOR = (
+    re.compile(r"No Op registered for (\S+) with domain_version"),
+    re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
+    re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
+)
+_NOT_A_MODEL = ("INVALID_PROTOBUF", "INVALID_GRAPH", "NO_MODEL", "No graph was found", "NO_SUCHFILE")
+
+
+class OnnxRuntime:
+    name = "onnxruntime"
+    accepts = ("onnx",)
+    wants = {"fp32": (("onnx", "fp32"),), "int8": (("onnx", "int8"),)}
+    options = {"graph_optimization": tuple(_LEVELS)}
+
+    def import_runtime(self) -> str:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise RuntimeMissing(
+                "onnxruntime cannot be imported (%s)" % error, "install it with pip install onnxruntime"
+            ) from error
+        return str(onnxruntime.__version__)
+
+    def probe(self) -> RuntimeFacts:
+        version = self.import_runtime()
+        import onnxruntime
+
+        if PROVIDER not in onnxruntime.get_available_providers():
+            raise RuntimeMissing("this onnxruntime has no %s" % PROVIDER, "install another build")
+        target = TargetFacts("CPU", tuple(self.wants), PROVIDER)
+        return RuntimeFacts(
+            backend=self.name,
+            version=version,
+            environment="",
+            targets=(target,),
+            accepts=self.accepts,
+            options=dict(self.options),
+        )
+
+    def load(
+        self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
+    ) -> OnnxRuntimeSession:
+        self.import_runtime()
+        import onnxruntime
+
+        options = chosen(self.name, self.options, runtime.options)
+        require_precision(self.name, runtime.precision, tuple(self.wants))
+        if runtime.target != "CPU":
+            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        settings.intra_op_num_threads = runtime.threads
+        settings.inter_op_num_threads = 1
+        settings.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_optimization"]]
+        )
+        for symbol, size in _overrides(artifact, inputs).items():
+            settings.add_free_dimension_override_by_name(symbol, size)
+        try:
+            session = onnxruntime.InferenceSession(str(artifact), settings, providers=[PROVIDER])
+        except Exception as error:  # its own classes share no base but Exception
+            raise _named(error) from error
+        if session.get_providers() != [PROVIDER]:
+            raise UnsupportedTarget(self.name, "CPU", session.get_providers())
+        return OnnxRuntimeSession(session, inputs)
+
+
+def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
+    """The size of each symbolic dimension that ``inputs`` fix."""
+    try:
+        declared = input_dimensions(artifact)
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except NotProtobuf as error:
+        raise BadModel("%s is not an ONNX model: %s" % (artifact.name, error)) from error
+    found: Dict[str, int] = {}
+    for spec in inputs:
+        for dimension, size in zip(declared.get(spec.name, ()), spec.shape):
+            if not isinstance(dimension, str) or not dimension:
+                continue
+            if found.setdefault(dimension, size) != size:
+                raise UnsupportedShape(
+                    "dimension %s of the model cannot be both %d and %d"
+                    % (dimension, found[dimension], size)
+                )
+    return found
+
+
+def _named(error: Exception) -> Exception:
+    message = str(error)
+    for pattern in _NO_OPERATOR:
+        match = pattern.search(message)
+        if match:
+            return UnsupportedOperator("onnxruntime", match.group(1))
+    if "only *guarantees* support" in message or "Unsupported model IR version" in message:
+        return UnsupportedFormat("onnxruntime is too old for this model: %s" % message[-300:])
+    if any(word in message for word in _NOT_A_MODEL):
+        return BadModel("onnxruntime cannot read the model: %s" % message[:500])
+    return error
+
+
+class OnnxRuntimeSession:
+    """Inputs and, where their shapes are known, outputs are bound to arrays made once."""
+
+    infer: Callable[[], None]
+
+    def __init__(self, session: Any, inputs: Sequence[TensorSpec]) -> None:
+        self._session = session
+        own = [_spec(node) for node in session.get_inputs()]
+        if inputs:
+            require_shapes(inputs, own)
+        self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
+        self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
+        # Spinning threads are the runtime's default; it changes latency, so it is said.
+        self.placement = "%s (spinning: default)" % ", ".join(session.get_providers())
+        self._buffers = HostBuffers(self.inputs)
+        self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
+        self._binding = session.io_binding()
+        self._bind_outputs()
+        self.infer = _bare_run(session, self._binding)
+
+    def _bind_outputs(self) -> None:
+        for spec in self.outputs:
+            if -1 in spec.shape:
+                self._binding.bind_output(spec.name, "cpu")
+                continue
+            array = np.empty(spec.shape, spec.dtype)
+            self._results[spec.name] = array
+            self._binding.bind_output(
+                spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+            )
+
+    def bind(self, feed: Feed) -> None:
+        if self._buffers.fill(feed):
+            for name, array in self._buffers.arrays.items():
+                self._binding.bind_cpu_input(name, array)
+
+    def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
+        if len(self._results) == len(self.outputs):
+            return {name: array.copy() for name, array in self._results.items()}
+        arrays = self._binding.copy_outputs_to_cpu()
+        return {spec.name: np.array(array) for spec, array in zip(self.outputs, arrays)}
+
+    def close(self) -> None:
+        self._binding = self._session = None
+        self.infer = _closed
+
+
+def _closed() -> None:
+    raise RuntimeError("the session is closed")
+
+
+def _bare_run(session: Any, binding: Any) -> Callable[[], None]:
+    """``run_with_iobinding`` without its Python wrapper, which costs microseconds a call; the
+    public call where a version keeps these attributes elsewhere."""
+    try:
+        return partial(session._sess.run_with_iobinding, binding._iobinding, None)
+    except AttributeError:
+        return partial(session.run_with_iobinding, binding)
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise UnsupportedFormat("%s has element type %s" % (node.name, node.type))
+    shape: Tuple[int, ...] = tuple(d if isinstance(d, int) else -1 for d in node.shape)
+    return TensorSpec(node.name, _DTYPES[node.type], shape)
+
+
+BACKEND = OnnxRuntime

@@ -1,0 +1,197 @@
+"""PyTorch running a ``torch.export`` program (``.pt2``), eagerly or through ``torch.compile``."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.runner.backends.base import (
+    Feed,
+    HostBuffers,
+    chosen,
+    require_precision,
+    require_shapes,
+)
+from agent.runner.errors import (
+    BadModel,
+    RuntimeMissing,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    UnsupportedTarget,
+)
+
+# Entries of an archive that run code when they are loaded: compiled libraries, pickled objects.
+_RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
+
+
+class PyTorch:
+    name = "pytorch"
+    accepts = ("pt2",)
+    wants = {"fp32": (("pt2", "fp32"),)}
+    options = {"mode": ("eager", "compile")}
+
+    def import_runtime(self) -> str:
+        # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        try:
+            import torch
+            import torch.export
+        except ImportError as error:
+            raise RuntimeMissing(
+                "torch cannot be imported (%s)" % error,
+                "install it with pip install torch (a CPU build where there is no GPU)",
+            ) from error
+        return str(torch.__version__)
+
+    def probe(self) -> RuntimeFacts:
+        version = self.import_runtime()
+        import torch
+
+        if not hasattr(torch, "export") or not hasattr(torch.export, "load"):
+            raise RuntimeMissing("torch %s has no torch.export" % version, "install torch >= 2.1")
+        return RuntimeFacts(
+            backend=self.name,
+            version=version,
+            environment="",
+            targets=(TargetFacts("CPU", tuple(self.wants), torch.backends.cpu.get_cpu_capability()),),
+            accepts=self.accepts,
+            options=dict(self.options),
+        )
+
+    def load(
+        self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
+    ) -> PyTorchSession:
+        self.import_runtime()
+        import torch
+
+        options = chosen(self.name, self.options, runtime.options)
+        require_precision(self.name, runtime.precision, tuple(self.wants))
+        if runtime.target != "CPU":
+            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        if runtime.threads:
+            torch.set_num_threads(runtime.threads)
+        program = _program(artifact)
+        own = _inputs(program)
+        if inputs:
+            require_shapes(inputs, own)
+        session = PyTorchSession(program, tuple(inputs or own), options["mode"])
+        if options["mode"] == "compile":
+            session.compile()
+        return session
+
+
+def _program(artifact: Path) -> Any:
+    import torch
+
+    _refuse_code(artifact)
+    try:
+        return torch.export.load(str(artifact))
+    except Exception as error:  # it raises whatever its parsers raise
+        message = str(error)
+        if "torch.ops" in message or "has no attribute" in message and "_OpNamespace" in message:
+            raise UnsupportedOperator("pytorch", _operator(message)) from error
+        raise BadModel("torch.export cannot load %s: %s" % (artifact.name, message[:500])) from error
+
+
+def _operator(message: str) -> str:
+    return message.split("'")[-2] if message.count("'") >= 2 else message[:200]
+
+
+def _refuse_code(artifact: Path) -> None:
+    """Raises ``BadModel``: no archive, or one that would run code of its own when loaded."""
+    try:
+        with zipfile.ZipFile(str(artifact)) as archive:
+            names = archive.namelist()
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except zipfile.BadZipFile as error:
+        raise BadModel("%s is no exported program: %s" % (artifact.name, error)) from error
+    for name in names:
+        if any(part in name for part in _RUNS_CODE):
+            raise BadModel("%s holds %s, which runs code when loaded" % (artifact.name, name))
+
+
+def _inputs(program: Any) -> List[TensorSpec]:
+    wanted = program.graph_signature.user_inputs
+    nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
+    return [_spec(name, nodes[name].meta["val"]) for name in wanted if isinstance(name, str)]
+
+
+def _spec(name: str, value: Any) -> TensorSpec:
+    dtype = str(value.dtype).replace("torch.", "")
+    if not hasattr(np, dtype):
+        raise UnsupportedFormat("%s has element type %s" % (name, dtype))
+    # A free dimension is a symbol (SymInt), not an int.
+    return TensorSpec(name, dtype, tuple(d if isinstance(d, int) else -1 for d in value.shape))
+
+
+class PyTorchSession:
+    """Runs under ``inference_mode`` from the first call to ``close``, entered once."""
+
+    infer: Callable[[], None]
+
+    def __init__(self, program: Any, inputs: Tuple[TensorSpec, ...], mode: str) -> None:
+        import torch
+
+        self.inputs: Sequence[TensorSpec] = inputs
+        self._order = program.graph_signature.user_inputs
+        names = program.graph_signature.user_outputs
+        nodes = {n.name: n for n in program.graph_module.graph.nodes}
+        self.outputs: Sequence[TensorSpec] = tuple(_spec(n, nodes[n].meta["val"]) for n in names)
+        self._flatten = torch.utils._pytree.tree_leaves
+        self._module = program.module()
+        self._mode = mode
+        self.placement = "CPU, %s, %d threads" % (mode, torch.get_num_threads())
+        self._buffers = HostBuffers(self.inputs)
+        self._arguments: List[Any] = []
+        self._result: Any = None
+        self._guard = torch.inference_mode()
+        self._guard.__enter__()
+        self.infer = self._infer
+
+    def compile(self) -> None:
+        """Make the first call here: it is what compiles, so its time belongs to the load.
+
+        Raises:
+            RuntimeMissing: no C++ compiler; says how to get one.
+        """
+        import torch
+
+        self._module = torch.compile(self._module)
+        try:
+            self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
+            self.infer()
+        except Exception as error:  # the compiler wraps and re-raises by its own classes
+            if "InvalidCxxCompiler" in "%s %s" % (type(error).__name__, error):
+                raise RuntimeMissing(
+                    "torch.compile found no working C++ compiler",
+                    "install g++ or choose the option mode: eager",
+                ) from error
+            raise
+
+    def bind(self, feed: Feed) -> None:
+        import torch
+
+        if self._buffers.fill(feed):
+            arrays = self._buffers.arrays
+            self._arguments = [torch.from_numpy(arrays[name]) for name in self._order]
+
+    def _infer(self) -> None:
+        self._result = self._module(*self._arguments)
+
+    def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
+        leaves = self._flatten(self._result)
+        return {spec.name: np.array(t.numpy()) for spec, t in zip(self.outputs, leaves)}
+
+    def close(self) -> None:
+        self._module = self._result = None
+        self._arguments = []
+        self._guard.__exit__(None, None, None)
+
+
+BACKEND = PyTorch

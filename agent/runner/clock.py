@@ -1,0 +1,95 @@
+"""The clock itself, measured: what one tick is, what one reading costs, what is too short for it."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Callable, Sequence
+
+from agent.contract import Clock
+from agent.runner.errors import ClockError
+
+NowNs = Callable[[], int]
+
+READINGS = 20_000
+MIN_TICKS = 100
+MIN_CALL_COSTS = 10
+MAX_CALLS_PER_SAMPLE = 1_000_000
+
+
+def characterise(now_ns: NowNs, name: str, readings: int = READINGS) -> Clock:
+    """Read the clock ``readings`` times in a row: tick = gcd of the steps, cost = mean step.
+
+    Raises:
+        ClockError: it went backwards, or stood still throughout.
+    """
+    times = [now_ns() for _ in range(readings)]
+    steps = [after - before for before, after in zip(times, times[1:])]
+    if min(steps) < 0:
+        raise ClockError("%s went backwards by %d ns" % (name, -min(steps)))
+    tick = reduce(math.gcd, steps, 0)
+    if tick == 0:
+        raise ClockError("%s stood still over %d readings" % (name, readings))
+    return Clock(name, tick, (times[-1] - times[0]) / (len(times) - 1))
+
+
+def shortest_ns(clock: Clock) -> int:
+    """The shortest span that this clock can time: 100 ticks and 10 readings (FACTS)."""
+    return int(math.ceil(max(MIN_TICKS * clock.tick_ns, MIN_CALL_COSTS * clock.call_ns)))
+
+
+def calls_per_sample(pilot_ns: Sequence[int], clock: Clock) -> int:
+    """How many back-to-back calls make a sample long enough, from single calls' pilot times.
+
+    Twice the needed number, for calls run faster without clock readings between them.
+
+    Raises:
+        ClockError: even ``MAX_CALLS_PER_SAMPLE`` calls would be too short.
+    """
+    needed, typical = shortest_ns(clock), median(pilot_ns)
+    if typical >= needed:
+        return 1
+    calls = 2 * int(math.ceil(needed / max(typical, clock.tick_ns / 2.0)))
+    if calls > MAX_CALLS_PER_SAMPLE:
+        raise ClockError(
+            "one inference takes %g ns; %s has ticks of %d ns: too short to time"
+            % (typical, clock.name, clock.tick_ns)
+        )
+    return calls
+
+
+def require_long_enough(lap_ns: float, calls: int, clock: Clock) -> None:
+    """``lap_ns``: the median time of ``calls`` calls as measured.
+
+    Raises:
+        ClockError: it is too short for this clock, or one call is less than one tick.
+    """
+    if lap_ns < shortest_ns(clock) or lap_ns / calls < clock.tick_ns:
+        raise ClockError(
+            "%d inferences in a row take %g ns; %s (tick %d ns, reading %.0f ns) needs %d ns"
+            % (calls, lap_ns, clock.name, clock.tick_ns, clock.call_ns, shortest_ns(clock))
+        )
+
+
+def require_agreement(sum_ns: float, wall_ns: float, laps: int, clock: Clock) -> None:
+    """The laps must fill the loop's outer wall time but for the loop's own cost.
+
+    Allowed between laps: 5 % of the wall time, and 5 µs and 4 clock readings for each.
+
+    Raises:
+        ClockError: they do not.
+    """
+    gap = wall_ns - sum_ns
+    allowed = 0.05 * wall_ns + laps * (5_000 + 4 * clock.call_ns)
+    if gap < -clock.tick_ns * max(1, laps) or gap > allowed:
+        raise ClockError(
+            "%d laps sum to %.3f ms but the loop took %.3f ms" % (laps, sum_ns / 1e6, wall_ns / 1e6)
+        )
+
+
+def median(values: Sequence[int]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return float(ordered[middle])
+    return (ordered[middle - 1] + ordered[middle]) / 2.0

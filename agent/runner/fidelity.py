@@ -1,0 +1,138 @@
+"""Whether a cell still computes the same network: outputs against the FP32 reference, and top-1."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from agent.contract import Accuracy, Fidelity, Tolerance
+from agent.runner.errors import BadData, BadOutput, listed
+
+
+class Distance(NamedTuple):
+    """One output of one feed against its reference; see ``distance``."""
+
+    max_abs: float
+    max_rel: float
+    cosine: float
+    psnr_db: float
+    error: float
+
+
+def distance(actual: Any, expected: Any) -> Distance:
+    """How far ``actual`` is from ``expected``, both of any one shape.
+
+    - ``max_abs``: the largest absolute difference.
+    - ``max_rel``: ``max_abs`` over the largest magnitude in ``expected`` (0 where both are 0):
+      relative to the tensor's range, because dividing by single values near 0 says nothing.
+    - ``cosine``: of the flattened tensors; 1 where both are 0, 0 where one is.
+    - ``psnr_db``: 20·log10(range of ``expected`` / root mean square difference), the range being
+      max - min or, of a constant tensor, its magnitude; infinite where they are identical.
+    - ``error``: the difference's Euclidean norm over that of ``expected``.
+    """
+    a = np.asarray(actual, dtype=np.float64).ravel()
+    b = np.asarray(expected, dtype=np.float64).ravel()
+    difference = np.abs(a - b)
+    max_abs = float(difference.max()) if difference.size else 0.0
+    if max_abs == 0.0:
+        return Distance(0.0, 0.0, 1.0, math.inf, 0.0)
+    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    magnitude = float(np.abs(b).max())
+    spread = float(b.max() - b.min()) or magnitude
+    noise = math.sqrt(float(np.mean(difference**2)))
+    cosine = float(a @ b) / (norm_a * norm_b) if norm_a and norm_b else 0.0
+    return Distance(
+        max_abs=max_abs,
+        max_rel=max_abs / magnitude if magnitude else math.inf,
+        cosine=max(-1.0, min(1.0, cosine)),
+        psnr_db=20.0 * math.log10(spread / noise) if spread else -math.inf,
+        error=float(np.linalg.norm(difference)) / norm_b if norm_b else math.inf,
+    )
+
+
+def compare(
+    actual: Sequence[Dict[str, Any]], expected: Sequence[Dict[str, Any]], tolerance: Tolerance
+) -> Fidelity:
+    """Each figure is the worst over all feeds and outputs; the worst output has the least cosine.
+
+    Cosine is blind to scale, so an output also fails where its relative error exceeds twice what
+    vectors of equal length at ``min_cosine`` have, 2·sqrt(2·(1 - min_cosine)).
+
+    Raises:
+        BadOutput: an output is missing, has another shape, or holds NaN or infinity.
+    """
+    worst_name = ""
+    found: List[Distance] = []
+    for ours, theirs in zip(actual, expected):
+        _same_names(ours, theirs)
+        for name, array in theirs.items():
+            _require_sound(name, ours[name], array)
+            one = distance(ours[name], array)
+            if not found or one.cosine < min(d.cosine for d in found):
+                worst_name = name
+            found.append(one)
+    if not found:
+        raise BadData("the reference holds no outputs")
+    cosine = min(d.cosine for d in found)
+    psnr = min(d.psnr_db for d in found)
+    allowed = 2.0 * math.sqrt(2.0 * max(0.0, 1.0 - tolerance.min_cosine))
+    scaled = tolerance.min_cosine <= 0.0 or max(d.error for d in found) <= allowed
+    return Fidelity(
+        max_abs=max(d.max_abs for d in found),
+        max_rel=_finite(max(d.max_rel for d in found)),
+        cosine=cosine,
+        psnr_db=None if psnr == math.inf else _finite(psnr),
+        feeds=len(expected),
+        worst_output=worst_name,
+        passed=cosine >= tolerance.min_cosine and scaled,
+    )
+
+
+def _finite(value: float) -> float:
+    """JSON has no infinity; the largest float stands for it where the reference is all zero."""
+    return max(-1e308, min(1e308, value))
+
+
+def _same_names(ours: Dict[str, Any], theirs: Dict[str, Any]) -> None:
+    if set(ours) != set(theirs):
+        raise BadOutput(
+            "the outputs are %s; the reference has %s"
+            % (listed(sorted(ours)), listed(sorted(theirs)))
+        )
+
+
+def _require_sound(name: str, actual: Any, expected: Any) -> None:
+    if actual.shape != expected.shape:
+        raise BadOutput(
+            "output %s is %s; the reference is %s"
+            % (name, list(actual.shape), list(expected.shape))
+        )
+    bad = int(actual.size - np.isfinite(np.asarray(actual, dtype=np.float64)).sum())
+    if bad:
+        raise BadOutput("output %s: %d of %d values are NaN or infinite" % (name, bad, actual.size))
+
+
+def top1(outputs: Sequence[Any], labels: Any) -> float:
+    """Share of samples whose arg-max over the first output, flattened per sample, is the label.
+
+    ``outputs``: one array (rows, …) for each feed; rows past the last label are filling.
+
+    Raises:
+        BadData: fewer rows than labels.
+    """
+    rows = [np.asarray(o).reshape(len(o), -1).argmax(axis=1) for o in outputs]
+    predicted = np.concatenate(rows)[: len(labels)]
+    if len(predicted) < len(labels):
+        raise BadData("%d labels but only %d outputs" % (len(labels), len(predicted)))
+    return float(np.mean(predicted == np.asarray(labels).ravel()))
+
+
+def accuracy(
+    score: float, samples: int, reference: Optional[float], tolerance: Tolerance
+) -> Accuracy:
+    """Passed where ``score`` is at most ``max_top1_drop`` below the source model's, if known."""
+    drop = 0.0 if reference is None else reference - score
+    # A sample's worth of rounding must not decide: 0.9 - 0.89 is over 0.01 in floats.
+    return Accuracy(score, samples, reference, drop <= tolerance.max_top1_drop + 1e-9)

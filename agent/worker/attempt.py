@@ -1,0 +1,304 @@
+"""One attempt: fetch, convert, measure in a fresh child, pack the samples. Any failure is data."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import zstandard
+
+import agent
+from agent.contract import (
+    SCHEMA,
+    Converted,
+    Failure,
+    Phases,
+    Samples,
+    TrialJob,
+    TrialRequest,
+    TrialResult,
+)
+from agent.worker.blobs import Blobs, OpenRange, is_disk_full
+from agent.worker.engines import Engines, key_parts, make_job
+from agent.worker.environments import Environments, RuntimeEnvironment
+from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, RuntimeMissing
+from agent.worker.isolate import Bounds, Cancel
+from agent.worker.runner import Outcome, Runner, cancel_failure
+from agent.worker.settings import sync_folder
+
+log = logging.getLogger(__name__)
+
+RAW_ENCODING = "int64le"
+PACKED_ENCODING = "int64le+zstd"
+_ZSTD_LEVEL = 3
+_KINDS: dict[type[AgentError], str] = {
+    BlobMissing: "blob_missing",
+    BlobCorrupt: "blob_corrupt",
+    DiskFull: "disk_full",
+    RuntimeMissing: "runtime_missing",
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What an attempt works with. ``samples_dir`` keeps packed samples until they are delivered."""
+
+    blobs: Blobs
+    engines: Engines
+    environments: Environments
+    runner: Runner
+    open_blob: OpenRange
+    fingerprint: str
+    samples_dir: Path
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A result ready for the outbox, and its packed samples on disk."""
+
+    result: TrialResult
+    samples: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Files:
+    model: Path
+    reference: Path
+    dataset: Path | None
+
+
+class _Ended(Exception):
+    """The attempt ends here, with ``status`` and ``failure``."""
+
+    def __init__(self, status: str, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.status = status
+        self.failure = failure
+
+
+def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialResult:
+    """A result without figures."""
+    return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
+
+
+def execute(request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path) -> Finished:
+    """Run one attempt to its result; never raises. ``folder`` is its own, and stays to be deleted.
+
+    ``cancel`` ends it at any point: status ``cancelled``.
+    """
+    course = _Course(request, tools, cancel, folder)
+    started = tools.clock()
+    try:
+        finished = course.run()
+    except _Ended as ended:
+        finished = Finished(course.failed(ended.status, ended.failure))
+    except Exception as error:  # noqa: BLE001: whatever it was, the farm must hear of it
+        log.exception("attempt %s broke", request.attempt_id)
+        finished = Finished(course.failed("failed", _internal(course.stage, error)))
+    phases = replace(finished.result.phases, total_s=tools.clock() - started)
+    return replace(finished, result=replace(finished.result, phases=phases))
+
+
+class _Course:
+    """The state of one attempt under way."""
+
+    def __init__(self, request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path) -> None:
+        self._request = request
+        self._tools = tools
+        self._cancel = cancel
+        self._folder = folder
+        self._phases = Phases()
+        self._environment: RuntimeEnvironment | None = None
+        self._converted: Converted | None = None
+        self._convert_cached = False
+        self.stage = "environment"
+
+    def run(self) -> Finished:
+        if self._request.schema != SCHEMA:
+            message = f"the request has schema {self._request.schema}, this agent speaks {SCHEMA}"
+            raise _Ended("failed", Failure("environment", "schema", message))
+        environment = self._resolve()
+        with contextlib.ExitStack() as stack:
+            files = self._fetch(stack)
+            converted = self._convert(environment, files)
+            return self._measure(environment, files, converted)
+
+    def failed(self, status: str, failure: Failure) -> TrialResult:
+        return self._complete(failed(self._request.attempt_id, failure, status))
+
+    def _resolve(self) -> RuntimeEnvironment:
+        runtime = self._request.runtime
+        with self._named("environment"):
+            self._environment = self._tools.environments.resolve(runtime.backend, runtime.version)
+        return self._environment
+
+    def _fetch(self, stack: contextlib.ExitStack) -> _Files:
+        request, began = self._request, self._tools.clock()
+
+        def held(sha256: str, size_bytes: int) -> Path:
+            opened = self._tools.blobs.held(sha256, size_bytes, self._open)
+            return stack.enter_context(opened)
+
+        with self._named("fetch"):
+            files = _Files(
+                model=held(request.model.sha256, request.model.size_bytes),
+                reference=held(request.reference.sha256, request.reference.size_bytes),
+                dataset=held(request.dataset.sha256, request.dataset.size_bytes)
+                if request.dataset
+                else None,
+            )
+        self._phases = replace(self._phases, fetch_s=self._tools.clock() - began)
+        return files
+
+    @contextlib.contextmanager
+    def _open(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """``Tools.open_blob``, ended by a cancel between two chunks."""
+        self._check_cancel()
+        with self._tools.open_blob(sha256, offset) as (start, chunks):
+
+            def watched() -> Iterator[bytes]:
+                for chunk in chunks:
+                    self._check_cancel()
+                    yield chunk
+
+            yield start, watched()
+
+    def _convert(self, environment: RuntimeEnvironment, files: _Files) -> Converted:
+        request, tools = self._request, self._tools
+        bounds = Bounds(request.limits.convert_s, request.limits.memory_mib)
+        with self._named("convert"):
+            engine = tools.engines.get(
+                key_parts(request, environment, tools.fingerprint),
+                lambda folder: make_job(
+                    request, files.model, folder, files.dataset, files.reference
+                ),
+                lambda job, folder: tools.runner.convert(
+                    environment.python, job, folder, bounds, self._cancel
+                ),
+            )
+        end = engine.outcome.end
+        convert_s = 0.0 if engine.cached else (end.duration_s if end else None)
+        self._phases = replace(self._phases, convert_s=convert_s)
+        self._convert_cached = engine.cached
+        converted = engine.converted
+        if converted is None:
+            raise _ended(engine.outcome)
+        if converted.status != "ok":
+            failure = converted.failure or Failure("convert", "internal", "no reason was given")
+            raise _Ended(converted.status, failure)
+        self._converted = converted
+        return converted
+
+    def _measure(
+        self, environment: RuntimeEnvironment, files: _Files, converted: Converted
+    ) -> Finished:
+        self._check_cancel()
+        self.stage = "load"
+        folder = self._folder / "trial"
+        folder.mkdir()
+        job = TrialJob(
+            request=self._request,
+            artifact=converted.artifact,
+            artifact_format=converted.format,
+            artifact_size_bytes=converted.size_bytes,
+            reference=str(files.reference),
+            folder=str(folder),
+            dataset=str(files.dataset) if files.dataset else None,
+        )
+        bounds = Bounds(self._request.limits.trial_s, self._request.limits.memory_mib)
+        outcome = self._tools.runner.trial(environment.python, job, folder, bounds, self._cancel)
+        process_s = outcome.end.duration_s if outcome.end else None
+        self._phases = replace(self._phases, process_s=process_s)
+        if outcome.failure is not None:
+            raise _ended(outcome)
+        self.stage = "measure"
+        result: TrialResult = outcome.answer
+        result = self._complete(result)
+        if result.samples is None:
+            if result.status == "ok":
+                message = "the child reports success without samples"
+                raise _Ended("failed", Failure("measure", "bad_answer", message))
+            return Finished(result)
+        samples, packed = pack(folder / "samples.i64", result.samples, self._tools.samples_dir)
+        return Finished(replace(result, samples=samples), packed)
+
+    def _complete(self, result: TrialResult) -> TrialResult:
+        """With what only the worker knows."""
+        converted, environment = self._converted, self._environment
+        return replace(
+            result,
+            schema=SCHEMA,
+            attempt_id=self._request.attempt_id,
+            agent_version=agent.__version__,
+            phases=replace(
+                result.phases,
+                fetch_s=self._phases.fetch_s,
+                convert_s=self._phases.convert_s,
+                process_s=self._phases.process_s,
+            ),
+            environment=environment.name if environment else "",
+            runtime_version=result.runtime_version or (environment.version if environment else ""),
+            convert_cached=self._convert_cached,
+            artifact_size_bytes=converted.size_bytes if converted else None,
+        )
+
+    def _check_cancel(self) -> None:
+        if self._cancel.reason:
+            raise _Ended("cancelled", cancel_failure(self._cancel.reason, self.stage))
+
+    @contextlib.contextmanager
+    def _named(self, stage: str) -> Iterator[None]:
+        """Within it this is the stage, and the agent's errors become the attempt's failure."""
+        self._check_cancel()
+        self.stage = stage
+        try:
+            yield
+        except AgentError as error:
+            kind = _KINDS.get(type(error), "io")
+            failure = Failure(stage, kind, str(error), transient=error.transient)
+            raise _Ended("failed", failure) from error
+        self._check_cancel()
+
+
+def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
+    """Compress the child's samples into ``folder``, durably; named by their SHA-256.
+
+    ``raw`` holds little-endian int64, shape (len(series), count), nanoseconds.
+    """
+    expected = 8 * samples.count * len(samples.series)
+    size = raw.stat().st_size if raw.is_file() else -1
+    if size != expected or samples.encoding != RAW_ENCODING or not expected:
+        message = (
+            f"samples.i64 has {size} bytes of {samples.encoding}, but {expected} of {RAW_ENCODING} "
+            "were announced"
+        )
+        raise _Ended("failed", Failure("measure", "bad_answer", message))
+    packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw.read_bytes())
+    sha256 = hashlib.sha256(packed).hexdigest()
+    path = folder / f"{sha256}.zst"
+    with path.open("wb") as file:
+        file.write(packed)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+    filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=PACKED_ENCODING)
+    return filled, path
+
+
+def _ended(outcome: Outcome) -> _Ended:
+    assert outcome.failure is not None
+    return _Ended(outcome.status, outcome.failure)
+
+
+def _internal(stage: str, error: Exception) -> Failure:
+    if isinstance(error, OSError) and is_disk_full(error):
+        return Failure(stage, "disk_full", f"no space left on this device: {error}")
+    kind = "io" if isinstance(error, OSError) else "internal"
+    return Failure(stage, kind, f"{type(error).__name__}: {error}", transient=kind == "io")

@@ -1,0 +1,106 @@
+"""Carries results from the outbox to the controller until each one is answered for good."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from agent import codec
+from agent.contract import Failure, TrialResult
+from agent.worker.errors import AgentError, NotOurs, Refused, Superseded
+from agent.worker.outbox import Outbox, Parcel
+from agent.worker.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+
+class Courier(threading.Thread):
+    """Delivers what is due, then sleeps until the next is, or until ``kick``."""
+
+    def __init__(self, outbox: Outbox, uplink: Uplink) -> None:
+        super().__init__(name="courier", daemon=True)
+        self._outbox = outbox
+        self._uplink = uplink
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def kick(self) -> None:
+        """There is something new in the outbox."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            deliver_due(self._outbox, self._uplink)
+            self._wake.wait(self._outbox.next_due_in_s())
+
+
+def deliver_due(outbox: Outbox, uplink: Uplink) -> int:
+    """Deliver everything that is due; how many were answered for good."""
+    done = 0
+    while (parcel := outbox.due()) is not None:
+        try:
+            outcome = _deliver(parcel, uplink)
+        except (AgentError, OSError) as error:
+            wait_s = outbox.postpone(parcel.attempt_id)
+            log.warning(
+                "result of %s not delivered (again in %.0f s): %s", parcel.attempt_id, wait_s, error
+            )
+            continue
+        outbox.delivered(parcel.attempt_id, outcome)
+        if parcel.samples_path is not None:
+            parcel.samples_path.unlink(missing_ok=True)
+        done += 1
+    return done
+
+
+def _deliver(parcel: Parcel, uplink: Uplink) -> str:
+    """One delivery; how the controller answered. Raises what may pass with time."""
+    text = parcel.result
+    try:
+        if parcel.samples_path is not None and not _upload(parcel.samples_path, uplink):
+            text = _without_samples(text)
+        uplink.result(parcel.attempt_id, text)
+    except Superseded:
+        log.info("result of %s was superseded", parcel.attempt_id)
+        return "superseded"
+    except NotOurs:
+        log.warning("the controller does not know attempt %s any more", parcel.attempt_id)
+        return "not_ours"
+    except Refused as error:
+        log.error("result of %s was refused: %s", parcel.attempt_id, error)
+        return "refused"
+    return "accepted"
+
+
+def _upload(path: Path, uplink: Uplink) -> bool:
+    """False: the file is gone, or no longer what its name says."""
+    sha256 = path.stem
+    if not path.is_file():
+        return False
+    try:
+        if not uplink.has_blob(sha256):
+            uplink.put_blob(sha256, path)
+    except Refused as error:
+        log.error("samples %s were refused: %s", sha256, error)
+        return False
+    return True
+
+
+def _without_samples(text: str) -> str:
+    """A result whose raw samples were lost on this board counts for nothing; say so."""
+    message = "the raw samples were lost or damaged on this device before they were delivered"
+    result = replace(
+        codec.loads(TrialResult, text),
+        status="failed",
+        samples=None,
+        failure=Failure("measure", "io", message, transient=True),
+    )
+    return codec.dumps(result)

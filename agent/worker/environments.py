@@ -1,0 +1,204 @@
+"""Runtime environments: which interpreter runs which backend, and what answers in each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from agent.contract import Probed, RuntimeFacts
+from agent.worker.errors import AgentError, BadInput, RuntimeMissing
+from agent.worker.settings import write_atomically
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "environments.json"
+DEFAULT_NAME = "default"
+_BACKEND = re.compile(r"[a-z0-9_]{1,40}")
+
+Probe = Callable[[str], Probed]
+"""``probe(python)`` runs the child's verb ``probe`` under an interpreter; raises ``ChildFailed``."""
+
+
+@dataclass(frozen=True)
+class RuntimeEnvironment:
+    """An interpreter that one backend runs in. ``version`` is the runtime's, as probed."""
+
+    name: str
+    backend: str
+    version: str
+    python: str
+
+
+class Environments:
+    """The listed environments of a state folder, and the default for every backend not listed.
+
+    Probing is lazy and remembered until ``probe_all`` asks anew. Thread-safe.
+    """
+
+    def __init__(self, state_dir: Path, probe: Probe, default_python: str = sys.executable) -> None:
+        self._path = state_dir / FILE_NAME
+        self._probe = probe
+        self._default_python = default_python
+        self._probed: dict[str, Probed | str] = {}
+        self._lock = threading.RLock()
+
+    def listed(self) -> list[RuntimeEnvironment]:
+        """What ``environments.json`` names. Raises ``BadInput`` where it is not right."""
+        try:
+            data = json.loads(self._path.read_text("utf-8"))
+            return [RuntimeEnvironment(**entry) for entry in data]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{self._path}: expected a list of objects with name, backend, version, python: "
+                f"{error}"
+            ) from None
+
+    def add(self, backend: str, python: str) -> RuntimeEnvironment:
+        """List an existing interpreter for a backend, after it has answered there.
+
+        Raises:
+            BadInput: no such interpreter, or no such name. RuntimeMissing: the backend does not
+            answer under it. ChildFailed: the probe itself broke.
+        """
+        if not _BACKEND.fullmatch(backend):
+            raise BadInput(f"backend {backend!r}: expected letters a-z, digits and _")
+        # Not resolved: a virtual environment's python is a link, and what it links to is another.
+        python = os.path.abspath(os.path.expanduser(python))
+        if not os.access(python, os.X_OK) or os.path.isdir(python):
+            raise BadInput(f"{python} is no interpreter that can be executed")
+        facts = _facts_of(self._probe(python), backend)
+        if facts is None or facts.missing:
+            known = facts.missing if facts else "no backend of that name"
+            raise RuntimeMissing(f"{backend} does not answer under {python}: {known}")
+        environment = RuntimeEnvironment(
+            f"{backend}-{facts.version}", backend, facts.version, python
+        )
+        with self._lock:
+            others = [e for e in self.listed() if e.name != environment.name]
+            self._write([*others, environment])
+        return environment
+
+    def remove(self, name: str) -> None:
+        """Strike an environment off the list; the interpreter itself stays. Raises ``BadInput``."""
+        with self._lock:
+            listed = self.listed()
+            rest = [e for e in listed if e.name != name]
+            if len(rest) == len(listed):
+                names = ", ".join(e.name for e in listed) or "none"
+                raise BadInput(f"no environment {name!r}; listed are: {names}")
+            self._write(rest)
+
+    def resolve(self, backend: str, version: str = "") -> RuntimeEnvironment:
+        """The environment to run a backend in; with no ``version``, its newest one here.
+
+        ``version`` may be a prefix at a dot (``1.31`` finds ``1.31.1``).
+
+        Raises:
+            RuntimeMissing: the message says what is here instead.
+        """
+        found = [self._known(e) for e in self.listed() if e.backend == backend]
+        if not found:
+            found = [self._default(backend)]
+        fitting = [e for e in found if _fits(e.version, version)]
+        if not fitting:
+            here = ", ".join(e.version for e in found)
+            raise RuntimeMissing(
+                f"{backend} {version} is not here, only {here}: add an environment with "
+                f"`benchfarm-agent runtimes add {backend} --python PATH`"
+            )
+        return max(fitting, key=lambda e: version_key(e.version))
+
+    def facts(self) -> tuple[RuntimeFacts, ...]:
+        """What every environment offers; one that cannot be asked says so in ``missing``."""
+        listed = self.listed()
+        separate = {e.backend for e in listed}
+        facts = [
+            replace(runtime, environment=DEFAULT_NAME)
+            for runtime in self._ask(self._default_python)
+            if runtime.backend not in separate
+        ]
+        for environment in listed:
+            facts.append(self._facts_in(environment))
+        return tuple(sorted(facts, key=lambda f: (f.backend, f.version)))
+
+    def probe_all(self) -> tuple[RuntimeFacts, ...]:
+        """``facts``, asked anew."""
+        with self._lock:
+            self._probed.clear()
+        return self.facts()
+
+    def _facts_in(self, environment: RuntimeEnvironment) -> RuntimeFacts:
+        answer = self._answer(environment.python)
+        if isinstance(answer, str):
+            return RuntimeFacts(
+                environment.backend, environment.version, environment.name, missing=answer
+            )
+        facts = _facts_of(answer, environment.backend)
+        if facts is None:
+            missing = f"the runner has no backend {environment.backend!r}"
+            return RuntimeFacts(environment.backend, "", environment.name, missing=missing)
+        return replace(facts, environment=environment.name)
+
+    def _known(self, environment: RuntimeEnvironment) -> RuntimeEnvironment:
+        """With the version that answers there now: packages may have been upgraded since."""
+        facts = self._facts_in(environment)
+        return replace(environment, version=facts.version or environment.version)
+
+    def _default(self, backend: str) -> RuntimeEnvironment:
+        answer = self._answer(self._default_python)
+        if isinstance(answer, str):
+            raise RuntimeMissing(f"the agent's own interpreter cannot be asked: {answer}")
+        facts = _facts_of(answer, backend)
+        if facts is None:
+            names = ", ".join(r.backend for r in answer.runtimes) or "none"
+            raise RuntimeMissing(f"this agent has no backend {backend!r}; it has: {names}")
+        if facts.missing:
+            raise RuntimeMissing(f"{backend} does not answer here: {facts.missing}")
+        return RuntimeEnvironment(DEFAULT_NAME, backend, facts.version, self._default_python)
+
+    def _ask(self, python: str) -> Iterable[RuntimeFacts]:
+        answer = self._answer(python)
+        if isinstance(answer, str):
+            log.error("%s cannot be asked for its runtimes: %s", python, answer)
+            return ()
+        return answer.runtimes
+
+    def _answer(self, python: str) -> Probed | str:
+        with self._lock:
+            if python not in self._probed:
+                try:
+                    self._probed[python] = self._probe(python)
+                except (AgentError, OSError) as error:
+                    self._probed[python] = str(error)
+            return self._probed[python]
+
+    def _write(self, environments: list[RuntimeEnvironment]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([asdict(e) for e in environments], indent=2) + "\n"
+        write_atomically(self._path, text)
+
+
+def version_key(version: str) -> tuple[tuple[int, str], ...]:
+    """Sorts versions by their numbers: 1.9 before 1.31."""
+    return tuple(
+        (int(digits or -1), rest) for digits, rest in re.findall(r"(\d*)([^\d.]*)\.?", version)
+    )
+
+
+def _fits(version: str, wanted: str) -> bool:
+    return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}+"))
+
+
+def _facts_of(probed: Probed, backend: str) -> RuntimeFacts | None:
+    return next((r for r in probed.runtimes if r.backend == backend), None)
+
+

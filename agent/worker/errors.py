@@ -1,0 +1,80 @@
+"""The agent's named errors. A docstring is the message's meaning and says what to do about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """Something the agent could not do. ``transient``: the same call may succeed later."""
+
+    transient: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class BadInput(AgentError):
+    """The user's input is wrong; the message names what was found and what would be accepted."""
+
+    exit_code = 2
+
+
+class NotJoined(BadInput):
+    """This board has no ``agent.json``; run ``benchfarm-agent join URL TOKEN``."""
+
+
+class ConfigExposed(BadInput):
+    """``agent.json`` holds the device's secret but others may read it; run ``chmod 600`` on it."""
+
+
+class AlreadyRunning(BadInput):
+    """Another agent holds this state folder; stop it, or set BENCHFARM_AGENT_HOME."""
+
+
+class ControllerUnreachable(AgentError):
+    """No answer from the controller; check the network and the URL in ``agent.json``."""
+
+    transient = True
+
+
+class ControllerFailed(AgentError):
+    """The controller answered with an error of its own (5xx) or out of contract."""
+
+    transient = True
+
+
+class Unauthorised(AgentError):
+    """The controller does not accept this device's token; join again with a new join token."""
+
+
+class NotOurs(AgentError):
+    """The controller knows no such attempt for this device (404); it is dropped."""
+
+
+class Superseded(AgentError):
+    """A newer attempt exists (409): what this one did or would do no longer counts."""
+
+
+class Refused(AgentError):
+    """The controller finds what was sent wrong (4xx); sending it again will not help."""
+
+
+class BlobMissing(AgentError):
+    """The controller does not have that blob, or not for this device."""
+
+
+class BlobCorrupt(AgentError):
+    """What arrived, or what lies on disk, does not have the SHA-256 that names it."""
+
+    transient = True
+
+
+class DiskFull(AgentError):
+    """Too little space in the state folder for what has to be stored; free some or move it."""
+
+
+class RuntimeMissing(AgentError):
+    """No environment here has that runtime; add one with ``benchfarm-agent runtimes add``."""
+
+
+class ChildFailed(AgentError):
+    """A child process ended without a usable answer; the message says how it ended."""

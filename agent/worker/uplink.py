@@ -1,0 +1,267 @@
+"""The agent's HTTP client: everything that a device may ask of its controller (``/api/v1``)."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from agent import codec
+from agent.contract import (
+    DeviceFacts,
+    Enrolled,
+    Enrolment,
+    Heartbeat,
+    HeartbeatAnswer,
+    Started,
+    TrialResult,
+)
+from agent.worker.errors import (
+    AgentError,
+    BadInput,
+    BlobMissing,
+    ControllerFailed,
+    ControllerUnreachable,
+    NotOurs,
+    Refused,
+    Superseded,
+    Unauthorised,
+)
+
+T = TypeVar("T")
+
+PREFIX = "/api/v1"
+CHUNK_BYTES = 1 << 20
+_BUSY = (429, 502, 503, 504)
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 10.0
+
+
+def check_controller_url(url: str) -> str:
+    """``url`` without a trailing slash. Raises ``BadInput`` for what is no http(s) address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadInput(f"controller URL {url!r}: expected http://HOST:PORT or https://HOST")
+    return url.rstrip("/")
+
+
+class Uplink:
+    """Calls to one controller; thread-safe. Raises the named errors of ``agent.worker.errors``.
+
+    A call that cannot reach the controller, or finds it busy, is repeated with growing, jittered
+    waits for ``patience_s``; ``wait`` sleeps and says whether to give up early (agent stopping).
+    """
+
+    def __init__(
+        self,
+        controller_url: str,
+        token: str = "",
+        *,
+        ca_file: str = "",
+        wait: Callable[[float], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(
+            base_url=check_controller_url(controller_url) + PREFIX,
+            headers=headers,
+            timeout=httpx.Timeout(30.0, connect=5.0),
+            verify=_verify(ca_file),
+        )
+        self._wait = wait or _sleep
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Uplink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def enrol(self, enrolment: Enrolment) -> Enrolled:
+        """Redeem a one-time join token."""
+        answer = self._call("POST", "/enroll", codec.dumps(enrolment), patience_s=0)
+        return _read(Enrolled, answer)
+
+    def heartbeat(self, device: str, beat: Heartbeat, *, timeout_s: float = 5.0) -> HeartbeatAnswer:
+        """Beat once, without repeating: the next beat is the repetition."""
+        url = f"/devices/{quote(device, safe='')}/heartbeat"
+        answer = self._call("PUT", url, codec.dumps(beat), patience_s=0, timeout_s=timeout_s)
+        return _read(HeartbeatAnswer, answer)
+
+    def facts(self, device: str, facts: DeviceFacts, *, patience_s: float = 0.0) -> None:
+        """Tell what this device is."""
+        url = f"/devices/{quote(device, safe='')}/facts"
+        self._call("PUT", url, codec.dumps(facts), patience_s=patience_s)
+
+    def start(self, attempt_id: str, *, patience_s: float = 30.0) -> Started:
+        """Lease an attempt. Raises ``NotOurs``, ``Superseded``; ``codec.ContractError`` for a
+        request that this agent's contract does not know."""
+        url = f"/attempts/{quote(attempt_id, safe='')}/start"
+        answer = self._call("POST", url, patience_s=patience_s)
+        return codec.loads(Started, answer.content)
+
+    def result(self, attempt_id: str, result_json: str) -> None:
+        """Hand in a result. Raises ``Superseded``, ``NotOurs`` or ``Refused``: final all three."""
+        url = f"/attempts/{quote(attempt_id, safe='')}/result"
+        self._call("PUT", url, result_json, patience_s=0, timeout_s=60.0)
+
+    def clock_skew_s(self) -> float:
+        """This board's clock minus the controller's, to about a second (HTTP ``Date``)."""
+        answer = self._send("GET", "/", None, None)
+        sent = email.utils.parsedate_to_datetime(answer.headers["date"])
+        return time.time() - sent.timestamp()
+
+    @contextlib.contextmanager
+    def open_blob(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """A blob's bytes from ``offset`` on: (where they really start, chunks).
+
+        A controller that ignores ranges answers from 0. Raises ``BlobMissing`` and the usual ones.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            with self._client.stream("GET", f"/blobs/{sha256}", headers=headers) as answer:
+                if answer.status_code == 416:
+                    yield offset, iter(())
+                    return
+                if answer.status_code == 404:
+                    raise BlobMissing(f"the controller has no blob {sha256} for this device")
+                if answer.status_code not in (200, 206):
+                    answer.read()
+                    _raise_for(answer)
+                yield (
+                    offset if answer.status_code == 206 else 0,
+                    answer.iter_bytes(CHUNK_BYTES),
+                )
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+    def has_blob(self, sha256: str) -> bool:
+        """Whether the controller already holds a blob."""
+        answer = self._send("HEAD", f"/blobs/{sha256}", None, None)
+        if answer.status_code == 404:
+            return False
+        _raise_for(answer)
+        return True
+
+    def put_blob(self, sha256: str, path: Path) -> None:
+        """Upload a file; the controller checks its hash. Raises ``Refused`` where it differs."""
+        size = path.stat().st_size
+        try:
+            with path.open("rb") as file:
+                answer = self._client.put(
+                    f"/blobs/{sha256}",
+                    content=iter(lambda: file.read(CHUNK_BYTES), b""),
+                    headers={
+                        "Content-Length": str(size),
+                        "Content-Type": "application/octet-stream",
+                    },
+                    timeout=httpx.Timeout(120.0, connect=5.0),
+                )
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+        _raise_for(answer)
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        body: str | None = None,
+        *,
+        patience_s: float,
+        timeout_s: float | None = None,
+    ) -> httpx.Response:
+        deadline = self._clock() + patience_s
+        waits = back_off()
+        while True:
+            try:
+                answer = self._send(method, url, body, timeout_s)
+                _raise_for(answer)
+                return answer
+            except (ControllerUnreachable, ControllerFailed):
+                wait_s = next(waits)
+                if self._clock() + wait_s >= deadline or self._wait(wait_s):
+                    raise
+
+    def _send(
+        self, method: str, url: str, body: str | None, timeout_s: float | None
+    ) -> httpx.Response:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
+        try:
+            return self._client.request(method, url, content=body, headers=headers, timeout=timeout)
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+
+
+def back_off(
+    first_s: float = _FIRST_WAIT_S,
+    longest_s: float = _LONGEST_WAIT_S,
+    jitter: Callable[[float, float], float] = random.uniform,
+) -> Iterator[float]:
+    """Waits that double up to ``longest_s``, each drawn from its upper half."""
+    wait_s = first_s
+    while True:
+        yield jitter(wait_s / 2, wait_s)
+        wait_s = min(wait_s * 2, longest_s)
+
+
+def _verify(ca_file: str) -> bool | object:
+    if not ca_file:
+        return True
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise BadInput(f"certificate authority file {ca_file}: {error}") from None
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _read(cls: type[T], answer: httpx.Response) -> T:
+    try:
+        return codec.loads(cls, answer.content)
+    except codec.ContractError as error:
+        raise ControllerFailed(f"the controller's answer is out of contract: {error}") from error
+
+
+def _unreachable(error: httpx.TransportError) -> ControllerUnreachable:
+    where = ""
+    with contextlib.suppress(RuntimeError):  # httpx raises it where no request is attached
+        where = f" at {error.request.url.copy_with(path='/', query=None)}"
+    return ControllerUnreachable(f"no answer from the controller{where}: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _raise_for(answer: httpx.Response) -> None:
+    status = answer.status_code
+    if status < 300:
+        return
+    errors: dict[int, type[AgentError]] = {
+        401: Unauthorised,
+        403: Unauthorised,
+        404: NotOurs,
+        409: Superseded,
+    }
+    kind = errors.get(status, Refused)
+    if status >= 500 or status in _BUSY:
+        kind = ControllerFailed
+    text = answer.text[:500] if answer.is_closed or answer.is_stream_consumed else ""
+    raise kind(f"{answer.request.method} {answer.request.url.path}: {status} {text}".rstrip())

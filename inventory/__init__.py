@@ -1,0 +1,1 @@
+"""The farm's inventory: device classes, one YAML each below ``classes/``."""

@@ -1,0 +1,62 @@
+"""The FastAPI application: routes over the use cases, errors as data."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from agent import __version__
+from agent.codec import ContractError
+from orchestrator.api import blobs, devices, people
+from orchestrator.domain.errors import (
+    Conflict,
+    FarmError,
+    NotAllowed,
+    NotFound,
+    Superseded,
+    UnknownAttempt,
+    UserError,
+)
+from orchestrator.service.farm import Farm
+
+PREFIX = "/api/v1"
+
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (NotFound, 404),
+    (UnknownAttempt, 404),
+    (Conflict, 409),
+    (Superseded, 409),
+    (NotAllowed, 403),
+    (UserError, 422),
+    (ContractError, 422),
+    (FarmError, 500),
+)
+"""First match wins: the more particular error stands before its parent."""
+
+
+def create_app(farm: Farm, broker_url: str) -> FastAPI:
+    """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
+    app = FastAPI(title="benchfarm", version=__version__, docs_url=f"{PREFIX}/docs")
+    app.state.farm = farm
+    app.state.broker_url = broker_url
+    for router in (devices.router, people.router, blobs.router):
+        app.include_router(router, prefix=PREFIX)
+    for error, _status in STATUS:
+        app.add_exception_handler(error, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    return app
+
+
+async def _answer(_request: Request, error: Exception) -> JSONResponse:
+    status = next(code for kind, code in STATUS if isinstance(error, kind))
+    kind = getattr(error, "kind", "bad_contract")
+    return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status)
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    where = "; ".join(
+        f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5]
+    )
+    return JSONResponse({"error": {"kind": "bad_input", "message": where}}, 422)

@@ -1,0 +1,46 @@
+"""What routes depend on: the farm, and who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from orchestrator.domain.errors import NotAllowed
+from orchestrator.service import access
+from orchestrator.service.access import Identity
+from orchestrator.service.farm import Farm
+
+
+def _farm(request: Request) -> Farm:
+    farm: Farm = request.app.state.farm
+    return farm
+
+
+def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
+    return access.identify(farm, secret)
+
+
+def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
+    if identity.device_id is None or identity.role != "device":
+        raise NotAllowed("only a device's own token may do this")
+    return identity.device_id
+
+
+def _at_least(role: str) -> Callable[[Identity], Identity]:
+    def check(identity: Annotated[Identity, Depends(_identity)]) -> Identity:
+        access.demand(identity, role)
+        return identity
+
+    return check
+
+
+InFarm = Annotated[Farm, Depends(_farm)]
+Anyone = Annotated[Identity, Depends(_identity)]
+DeviceId = Annotated[int, Depends(_device)]
+Viewer = Annotated[Identity, Depends(_at_least("viewer"))]
+Operator = Annotated[Identity, Depends(_at_least("operator"))]

@@ -1,0 +1,147 @@
+"""The people's side: devices, models, sweeps, reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.api.context import InFarm, Operator, Viewer
+from orchestrator.report import export, html, tables
+from orchestrator.service import events, models, register, reports, sweeps
+from orchestrator.service.views import (
+    DeviceView,
+    EventView,
+    JoinView,
+    ModelView,
+    PlanView,
+    SweepView,
+)
+
+router = APIRouter(tags=["people"])
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class JoinBody(Body):
+    device_class: str = ""
+    tags: dict[str, str] = {}
+
+
+class ModelBody(Body):
+    name: str
+    file_name: str
+    sha256: str
+    shapes: dict[str, list[int]] = {}
+    dataset_name: str = ""
+    dataset_sha256: str = ""
+
+
+class SweepBody(Body):
+    """``text`` is the YAML as written; ``source`` the file's name, for messages."""
+
+    text: Annotated[str, Field(max_length=1 << 20)]
+    source: str = "spec"
+    name: str = ""
+
+
+@router.get("/devices")
+def list_devices(farm: InFarm, _: Viewer) -> list[DeviceView]:
+    return register.devices(farm)
+
+
+@router.get("/devices/{name}")
+def show_device(name: str, farm: InFarm, _: Viewer) -> DeviceView:
+    return register.device(farm, name)
+
+
+@router.post("/devices/{name}/join-token")
+def join_token(name: str, body: JoinBody, farm: InFarm, _: Operator) -> JoinView:
+    return register.join_token(farm, name, device_class=body.device_class, tags=body.tags)
+
+
+@router.post("/devices/{name}/enable")
+def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
+    return register.enable(farm, name, True)
+
+
+@router.post("/devices/{name}/drain")
+def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
+    return register.enable(farm, name, False)
+
+
+@router.get("/models")
+def list_models(farm: InFarm, _: Viewer) -> list[ModelView]:
+    return models.models(farm)
+
+
+@router.get("/models/{name}")
+def show_model(name: str, farm: InFarm, _: Viewer) -> ModelView:
+    return models.model(farm, name)
+
+
+@router.post("/models")
+def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
+    return models.add(farm, models.NewModel(**body.model_dump()))
+
+
+@router.post("/sweeps/plan")
+def plan_sweep(body: SweepBody, farm: InFarm, _: Viewer) -> PlanView:
+    return sweeps.plan(farm, body.text, body.source, body.name)
+
+
+@router.post("/sweeps", status_code=201)
+def submit_sweep(body: SweepBody, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.submit(farm, body.text, body.source, body.name)
+
+
+@router.get("/sweeps")
+def list_sweeps(farm: InFarm, _: Viewer) -> list[SweepView]:
+    return sweeps.sweeps(farm)
+
+
+@router.get("/sweeps/{name}")
+def show_sweep(name: str, farm: InFarm, _: Viewer) -> SweepView:
+    return sweeps.sweep(farm, name)
+
+
+@router.post("/sweeps/{name}/cancel")
+def cancel_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.cancel(farm, name)
+
+
+@router.post("/sweeps/{name}/resume")
+def resume_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.resume(farm, name)
+
+
+@router.get("/sweeps/{name}/report")
+def report(
+    name: str,
+    farm: InFarm,
+    _: Viewer,
+    form: Annotated[Literal["json", "html", "markdown", "csv"], Query(alias="format")] = "json",
+) -> Response:
+    """The report, computed from the raw samples as it is asked for."""
+    data = reports.collect(farm, name)
+    made = reports.build_report(data)
+    match form:
+        case "json":
+            return Response(made.model_dump_json(), media_type="application/json")
+        case "html":
+            return Response(html.render(made, data), media_type="text/html")
+        case "markdown":
+            return Response(tables.markdown(made), media_type="text/markdown; charset=utf-8")
+        case "csv":
+            return Response(export.to_csv(made), media_type="text/csv; charset=utf-8")
+
+
+@router.get("/events")
+def list_events(
+    farm: InFarm, _: Viewer, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> list[EventView]:
+    """The event log after an event's number, oldest first."""
+    return events.after(farm, after, limit)

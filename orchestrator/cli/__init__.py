@@ -1,0 +1,46 @@
+"""``benchfarm``: one file per noun; heavy imports only inside commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from orchestrator.cli import demo, device, doctor, model, report, sweep, up, zoo
+from orchestrator.cli.context import State, fail
+
+app = typer.Typer(
+    name="benchfarm",
+    help="Benchmark neural networks across a farm of devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.up)
+app.command("demo")(demo.demo)
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
+app.add_typer(device.app, name="device")
+app.add_typer(model.app, name="model")
+app.add_typer(zoo.app, name="zoo")
+app.add_typer(sweep.app, name="sweep")
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: str = typer.Option("", envvar="BENCHFARM_URL", help="The controller's address."),
+    token: str = typer.Option("", envvar="BENCHFARM_TOKEN", help="Your token.", show_envvar=True),
+    home: str = typer.Option("", envvar="BENCHFARM_HOME", help="Where the controller keeps state."),
+) -> None:
+    context.obj = State(url=url, token=token, home=home)
+
+
+def main() -> None:
+    """Run; exit 0 fine, 1 the farm failed, 2 the user's input is wrong."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  named errors become one message, others a trace
+        sys.exit(fail(error))

@@ -1,0 +1,61 @@
+"""What every command shares: the chosen controller, and errors turned into one message."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.settings import Settings
+
+
+@dataclass(frozen=True)
+class State:
+    """The global options, as given."""
+
+    url: str = ""
+    token: str = ""
+    home: str = ""
+
+    def settings(self) -> Settings:
+        from orchestrator.settings import Settings
+
+        return Settings(home=Path(self.home).resolve()) if self.home else Settings()
+
+    def client(self) -> Client:
+        from orchestrator.client import Client
+
+        return Client.from_home(self.settings(), self.url, self.token)
+
+
+def client(context: typer.Context) -> Client:
+    """The controller that the global options mean. Raises ``NoController``."""
+    state: State = context.obj
+    return state.client()
+
+
+def fail(error: Exception) -> int:
+    """Print what went wrong and return the exit code: 2 the user's input, 1 the farm's failure."""
+    from agent.worker.errors import AgentError
+    from orchestrator.domain.errors import FarmError, NotAllowed, UserError
+    from orchestrator.zoo.errors import UnknownArchitecture, ZooError
+
+    if isinstance(error, AgentError):
+        return _say(error, error.exit_code)
+    if isinstance(error, UserError | UnknownArchitecture | NotAllowed):
+        return _say(error, 2)
+    if isinstance(error, FarmError | ZooError):
+        return _say(error, 1)
+    traceback.print_exception(error)
+    return 1
+
+
+def _say(error: Exception, code: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return code

@@ -1,0 +1,57 @@
+"""``benchfarm demo``: the main job on this machine, from nothing to a report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli.context import State
+from orchestrator.cli.output import Form, duration
+from orchestrator.cli.up import default_demo_home, device_name
+
+MODELS = ("digits_cnn", "mobilenet_v2")
+
+
+def demo(
+    context: typer.Context,
+    html: Path = typer.Option(Path("report.html"), help="Where to write the HTML report."),
+) -> None:
+    """Register this machine, sweep two networks over two runtimes at two precisions, report."""
+    from orchestrator import wiring
+    from orchestrator.cli import zoo
+    from orchestrator.cli.sweep import show_plan, watch_to_end
+    from orchestrator.client import Client
+
+    state: State = context.obj
+    home = default_demo_home(state.home)
+    # a free port: the demo must not mind a controller that runs already
+    settings = state.settings().model_copy(update={"home": home, "port": 0})
+    device, began = device_name(), time.monotonic()
+    text = (files("orchestrator.cli") / "demo.yaml").read_text(encoding="utf-8")
+    with wiring.controller(settings) as running:
+        typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
+        with wiring.local_agent(running, device), Client(running.url, running.token) as farm:
+            wiring.wait_online(running, device)
+            found = farm.device(device)
+            names = [f"{r.backend} {r.version}" for r in found.runtimes if not r.missing]
+            typer.echo(f"device {device} ({found.device_class}): {', '.join(names)}")
+            with tempfile.TemporaryDirectory(prefix="benchfarm-demo-") as folder:
+                for name in MODELS:
+                    for file in zoo.emit(name, Path(folder)):
+                        zoo.register(farm, name, file)
+                    typer.echo(f"model {name} is registered")
+            sweep = _free_name([s.name for s in farm.sweeps()])
+            show_plan(farm.plan(text, "demo.yaml", sweep), Form.TABLE)
+            farm.submit(text, "demo.yaml", sweep)
+            code = watch_to_end(farm, sweep, html)
+    typer.echo(f"the whole demo took {duration(time.monotonic() - began)}")
+    raise typer.Exit(code)
+
+
+def _free_name(taken: list[str]) -> str:
+    candidates = ["demo", *(f"demo-{n}" for n in range(2, len(taken) + 3))]
+    return next(c for c in candidates if c not in taken)

@@ -1,0 +1,85 @@
+"""``benchfarm model``: registered models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli.context import client
+from orchestrator.cli.output import FORM, Form, show, size
+
+app = typer.Typer(help="Models of the farm.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    file: Path,
+    name: str = typer.Option("", help="Empty: the file's name without its suffix."),
+    shape: list[str] = typer.Option(
+        [], help="INPUT=1,3,224,224 for an input whose shape is free; repeatable."
+    ),
+    dataset: Path | None = typer.Option(
+        None, help=".npz with inputs, labels (held out) and calibration."
+    ),
+) -> None:
+    """Register an .onnx model, or a .pt2 exported program of a model that is there."""
+    from orchestrator.domain.errors import UserError
+
+    for path in (file, dataset):
+        if path is not None and not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+    with client(context) as farm:
+        added = farm.add_model(file, name, dict(_shape(s) for s in shape), dataset)
+    inputs = "; ".join(f"{i['name']} {i['dtype']} {i['shape']}" for i in added.inputs)
+    formats = ", ".join(a.format for a in added.artifacts)
+    typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
+    if added.reference_top1 is not None:
+        typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
+
+
+def _shape(text: str) -> tuple[str, list[int]]:
+    from orchestrator.domain.errors import UserError
+
+    name, _, dims = text.rpartition("=")
+    try:
+        return name, [int(d) for d in dims.replace("x", ",").split(",")]
+    except ValueError:
+        raise UserError(f"--shape {text}: expected INPUT=1,3,224,224") from None
+
+
+@app.command("list")
+def list_(context: typer.Context, output: Form = FORM) -> None:
+    """All models."""
+    with client(context) as farm:
+        found = farm.models()
+    rows = [
+        {
+            "name": m.name,
+            "input": "; ".join(str(i["shape"]) for i in m.inputs),
+            "parameters": f"{m.details.get('parameters', 0):,}",
+            "formats": ", ".join(f"{a.format} ({size(a.size_bytes)})" for a in m.artifacts),
+            "data set": m.dataset or "-",
+            "top-1": "-" if m.reference_top1 is None else f"{m.reference_top1:.4f}",
+        }
+        for m in found
+    ]
+    show(found, rows, output)
+
+
+@app.command("show")
+def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
+    """One model: inputs, outputs, opset, operators, parameters, size."""
+    with client(context) as farm:
+        found = farm.model(name)
+    facts: dict[str, object] = {
+        **{f"input {i['name']}": f"{i['dtype']} {i['shape']}" for i in found.inputs},
+        **{f"output {o['name']}": f"{o['dtype']} {o['shape']}" for o in found.outputs},
+        "batch size": found.batch_size or "free",
+        **{a.format: f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
+        "data set": found.dataset or "-",
+        "reference": found.reference,
+        **found.details,
+    }
+    show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)

@@ -1,0 +1,88 @@
+"""Lists and single things as table, JSON, YAML or CSV (``-o``)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Form(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+
+
+FORM = typer.Option(Form.TABLE, "-o", "--output", help="How to print.")
+LABELS = typer.Option([], "-l", "--selector", help="Only what matches KEY=VALUE; repeatable.")
+
+
+def show(
+    items: Sequence[BaseModel], rows: Sequence[Mapping[str, object]], form: Form, title: str = ""
+) -> None:
+    """Print ``items`` whole as JSON or YAML, or their ``rows`` (column → value) as table or CSV."""
+    match form:
+        case Form.JSON:
+            sys.stdout.write(json.dumps(_plain(items), indent=2) + "\n")
+        case Form.YAML:
+            import yaml
+
+            sys.stdout.write(yaml.safe_dump(_plain(items), sort_keys=False))
+        case Form.CSV:
+            writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        case Form.TABLE:
+            _table(rows, title)
+
+
+def _plain(items: Sequence[BaseModel]) -> list[Any]:
+    return [item.model_dump(mode="json") for item in items]
+
+
+def _table(rows: Sequence[Mapping[str, object]], title: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not rows:
+        console.print("none yet")
+        return
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    console.print(table)
+
+
+def size(count: int) -> str:
+    """Bytes for people: ``13.4 MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``3 min 20 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

@@ -1,0 +1,54 @@
+"""``benchfarm report``: what a sweep found."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli.context import client
+
+
+class ReportForm(StrEnum):
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+def report(
+    context: typer.Context,
+    sweep: str,
+    output: ReportForm = typer.Option(ReportForm.TABLE, "-o", "--output", help="How to print."),
+    file: Path | None = typer.Option(None, "--file", help="Write there instead of printing."),
+    html: Path | None = typer.Option(None, "--html", help="Also write the HTML report there."),
+) -> None:
+    """Latency with confidence intervals, accuracy, memory, speed-up: every cell of a sweep."""
+    with client(context) as farm:
+        if html is not None:
+            _write(html, farm.report_text(sweep, "html"))
+        if output is not ReportForm.TABLE:
+            text = farm.report_text(sweep, output.value)
+            if file is None:
+                sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            else:
+                _write(file, text)
+            return
+        from rich.console import Console
+
+        from orchestrator.report.tables import terminal_table
+
+        table = terminal_table(farm.report(sweep))
+    if file is None:
+        Console().print(table)
+        return
+    with file.open("w", encoding="utf-8") as out:
+        Console(file=out, width=140).print(table)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {path}", err=True)

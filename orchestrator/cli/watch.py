@@ -1,0 +1,88 @@
+"""Live progress of a sweep in the terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from orchestrator.client import Client
+    from orchestrator.service.views import SweepView
+
+POLL_S = 0.5
+PLAIN_EVERY_S = 10.0
+ENDED = ("done", "unsupported", "invalid", "failed", "cancelled")
+
+
+def follow(farm: Client, name: str, console: Console) -> SweepView:
+    """Show a sweep until it ends; on a terminal live, else a line whenever something ended.
+
+    ``KeyboardInterrupt`` passes through: the sweep goes on without its watcher.
+    """
+    view = farm.sweep(name)
+    if not console.is_terminal:
+        return _follow_plain(farm, view, console)
+    from rich.live import Live
+
+    with Live(render(view), console=console, refresh_per_second=4, transient=True) as live:
+        while view.state == "running":
+            time.sleep(POLL_S)
+            view = farm.sweep(name)
+            live.update(render(view))
+    console.print(render(view))
+    return view
+
+
+def _follow_plain(farm: Client, view: SweepView, console: Console) -> SweepView:
+    said, at = "", 0.0
+    while True:
+        line = summary(view)
+        if line != said and (view.state != "running" or time.monotonic() - at > PLAIN_EVERY_S):
+            console.print(line, markup=False, highlight=False)
+            said, at = line, time.monotonic()
+        if view.state != "running":
+            return view
+        time.sleep(POLL_S)
+        view = farm.sweep(view.name)
+
+
+def ended(view: SweepView) -> int:
+    return sum(view.counts.get(state, 0) for state in ENDED)
+
+
+def summary(view: SweepView) -> str:
+    """``sweep demo: 7 of 24 trials ended (1 failed); running: …``."""
+    bad = [f"{view.counts[s]} {s}" for s in ENDED[1:] if view.counts.get(s)]
+    text = f"sweep {view.name}: {ended(view)} of {view.trials} trials ended"
+    text += f" ({', '.join(bad)})" if bad else ""
+    if view.state != "running":
+        return f"{text}; {view.state}"
+    running = [f"{t.cell} on {t.device}, trial {t.number + 1}" for t in view.running]
+    text += f"; running: {'; '.join(running)}" if running else ""
+    text += f"; waiting for offline {', '.join(view.offline)}" if view.offline else ""
+    return text
+
+
+def render(view: SweepView) -> RenderableType:
+    """The live picture: a bar, what runs where, what went wrong."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Table.grid(padding=(0, 1))
+    head.add_row(
+        Text(view.name, style="bold"),
+        ProgressBar(total=max(view.trials, 1), completed=ended(view), width=40),
+        Text(f"{ended(view)}/{view.trials} trials, {view.cells - view.skipped} cells"),
+        Text(view.state, style={"running": "cyan", "done": "green"}.get(view.state, "red")),
+    )
+    lines: list[RenderableType] = [head]
+    lines += [Text(f"  ▶ {t.device}: {t.cell}, trial {t.number + 1}") for t in view.running]
+    lines += [Text(f"  ⏸ {name} is offline: its trials wait", "yellow") for name in view.offline]
+    lines += [
+        Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}", "red") for t in view.problems[:5]
+    ]
+    return Group(*lines)

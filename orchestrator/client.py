@@ -1,0 +1,189 @@
+"""The Python client of the people's API."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter
+
+from orchestrator.domain.errors import FarmError, NotAllowed, UserError
+from orchestrator.report.model import SweepReport
+from orchestrator.service.views import (
+    DeviceView,
+    JoinView,
+    ModelView,
+    PlanView,
+    SweepView,
+)
+from orchestrator.settings import Settings
+
+T = TypeVar("T")
+
+CONFIG_NAME = "client.json"
+USER_STATUS = frozenset({404, 409, 422})
+
+
+class NoController(FarmError):
+    """Nothing answers at the controller's address."""
+
+    kind = "no_controller"
+    transient = True
+
+
+class Client:
+    """One controller, one person's token. Use with ``with``.
+
+    Every method raises ``UserError`` where the input was wrong, ``NotAllowed`` where the token
+    does not reach, ``NoController`` where nothing answers, ``FarmError`` for the rest.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(60.0, connect=5.0),
+        )
+
+    @classmethod
+    def from_home(cls, settings: Settings, url: str = "", token: str = "") -> Client:
+        """The controller named by ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
+        noted: dict[str, str] = {}
+        path = settings.home / CONFIG_NAME
+        if path.is_file():
+            noted = json.loads(path.read_text(encoding="utf-8"))
+        url, token = url or noted.get("url", ""), token or noted.get("token", "")
+        if not url or not token:
+            raise NoController(
+                f"no controller is known ({path} is not there); start one with "
+                "`benchfarm up --local-agent`, or name one: BENCHFARM_URL and BENCHFARM_TOKEN"
+            )
+        return cls(url, token)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def devices(self) -> list[DeviceView]:
+        return self._read(list[DeviceView], "GET", "/devices")
+
+    def device(self, name: str) -> DeviceView:
+        return self._read(DeviceView, "GET", f"/devices/{name}")
+
+    def join_token(
+        self, name: str, device_class: str = "", tags: Mapping[str, str] | None = None
+    ) -> JoinView:
+        body = {"device_class": device_class, "tags": dict(tags or {})}
+        return self._read(JoinView, "POST", f"/devices/{name}/join-token", json=body)
+
+    def enable(self, name: str, enabled: bool) -> DeviceView:
+        return self._read(DeviceView, "POST", f"/devices/{name}/{'enable' if enabled else 'drain'}")
+
+    def models(self) -> list[ModelView]:
+        return self._read(list[ModelView], "GET", "/models")
+
+    def model(self, name: str) -> ModelView:
+        return self._read(ModelView, "GET", f"/models/{name}")
+
+    def add_model(
+        self,
+        path: Path,
+        name: str = "",
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        dataset: Path | None = None,
+    ) -> ModelView:
+        """Upload and register a model file (and its data set)."""
+        body = {
+            "name": name or path.stem,
+            "file_name": str(path),
+            "sha256": self.upload(path),
+            "shapes": {k: list(v) for k, v in (shapes or {}).items()},
+            "dataset_name": dataset.name if dataset else "",
+            "dataset_sha256": self.upload(dataset) if dataset else "",
+        }
+        return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
+
+    def upload(self, path: Path) -> str:
+        """Put a file's bytes on the controller; returns their SHA-256."""
+        try:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                if self._send("HEAD", f"/blobs/{sha256}", accept=(404,)).status_code != 404:
+                    return sha256
+                file.seek(0)
+                chunks = iter(lambda: file.read(1 << 20), b"")
+                self._send("PUT", f"/blobs/{sha256}", content=chunks, timeout=600.0)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        return sha256
+
+    def download(self, sha256: str) -> bytes:
+        return self._send("GET", f"/blobs/{sha256}").content
+
+    def plan(self, text: str, source: str, name: str = "") -> PlanView:
+        body = {"text": text, "source": source, "name": name}
+        return self._read(PlanView, "POST", "/sweeps/plan", json=body)
+
+    def submit(self, text: str, source: str, name: str = "") -> SweepView:
+        body = {"text": text, "source": source, "name": name}
+        return self._read(SweepView, "POST", "/sweeps", json=body)
+
+    def sweeps(self) -> list[SweepView]:
+        return self._read(list[SweepView], "GET", "/sweeps")
+
+    def sweep(self, name: str) -> SweepView:
+        return self._read(SweepView, "GET", f"/sweeps/{name}")
+
+    def cancel(self, name: str) -> SweepView:
+        return self._read(SweepView, "POST", f"/sweeps/{name}/cancel")
+
+    def resume(self, name: str) -> SweepView:
+        return self._read(SweepView, "POST", f"/sweeps/{name}/resume")
+
+    def report(self, name: str) -> SweepReport:
+        return self._read(SweepReport, "GET", f"/sweeps/{name}/report", timeout=600.0)
+
+    def report_text(self, name: str, form: str) -> str:
+        """The report as ``html``, ``markdown``, ``csv`` or ``json``."""
+        path = f"/sweeps/{name}/report"
+        return self._send("GET", path, params={"format": form}, timeout=600.0).text
+
+    def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
+        return TypeAdapter(kind).validate_json(self._send(method, path, **options).content)
+
+    def _send(
+        self, method: str, path: str, *, accept: tuple[int, ...] = (), **options: Any
+    ) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise NoController(
+                f"no controller answers at {self.url} ({type(error).__name__}); "
+                "is `benchfarm up` running?"
+            ) from None
+        if response.is_success or response.status_code in accept:
+            return response
+        raise _error(response)
+
+
+def _error(response: httpx.Response) -> FarmError:
+    try:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"the controller answered {response.status_code}: {response.text[:200]}"
+    if response.status_code in USER_STATUS:
+        return UserError(message)
+    return NotAllowed(message) if response.status_code == 403 else FarmError(message)

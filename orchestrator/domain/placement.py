@@ -1,0 +1,134 @@
+"""Which cells a device can run, and why it cannot run the others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent.contract import RuntimeFacts
+from orchestrator.domain.matrix import Configuration
+from orchestrator.domain.selectors import matches
+from orchestrator.domain.spec import DeviceChoice
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """What placement needs to know of a device. ``labels`` holds name, class and tags."""
+
+    name: str
+    labels: Mapping[str, str]
+    enabled: bool
+    runtimes: tuple[RuntimeFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """What placement needs to know of a model: its formats and what its batch dimension allows.
+
+    ``batch_size`` is the fixed size of the leading dimension, or 0 where it is free.
+    """
+
+    name: str
+    formats: frozenset[str]
+    batch_size: int
+    has_calibration: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A configuration on a device: the artifact's format and the runtime's version, or ``skip``,
+    the reason why it will not run there."""
+
+    device: str
+    configuration: Configuration
+    format: str = ""
+    version: str = ""
+    skip: str = field(default="")
+
+
+def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceView]:
+    """The devices that ``choice`` means, by name."""
+    return sorted(
+        (
+            d
+            for d in devices
+            if (not choice.names or d.name in choice.names) and matches(choice.select, d.labels)
+        ),
+        key=lambda d: d.name,
+    )
+
+
+def place(device: DeviceView, configuration: Configuration, model: ModelView) -> Placement:
+    """Decide one cell."""
+    if not device.enabled:
+        return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
+    facts, why = _runtime(device, configuration)
+    if facts is None:
+        return _skip(device, configuration, why)
+    target = next((t for t in facts.targets if t.name == configuration.target), None)
+    if target is None:
+        known = ", ".join(t.name for t in facts.targets) or "none"
+        return _skip(
+            device,
+            configuration,
+            f"{facts.backend} has no target {configuration.target} here (it has {known})",
+        )
+    if configuration.precision not in target.precisions:
+        known = ", ".join(target.precisions)
+        return _skip(
+            device,
+            configuration,
+            f"{facts.backend} on {target.name} has no {configuration.precision} here "
+            f"(it has {known})",
+        )
+    reason = _bad_option(facts, configuration) or _unfit_model(facts, configuration, model)
+    if reason:
+        return _skip(device, configuration, reason)
+    artifact = next(f for f in facts.accepts if f in model.formats)
+    return Placement(device.name, configuration, format=artifact, version=facts.version)
+
+
+def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeFacts | None, str]:
+    of_backend = [r for r in device.runtimes if r.backend == configuration.backend]
+    working = [r for r in of_backend if not r.missing]
+    fitting = [r for r in working if configuration.version in ("", r.version)]
+    if fitting:
+        return fitting[0], ""
+    if working:
+        have = ", ".join(r.version for r in working)
+        return None, f"{configuration.backend} {configuration.version} is not there (it has {have})"
+    if of_backend:
+        return None, f"{configuration.backend}: {of_backend[0].missing}"
+    return None, f"the agent there knows no backend {configuration.backend!r}"
+
+
+def _bad_option(facts: RuntimeFacts, configuration: Configuration) -> str:
+    for key, value in configuration.options:
+        accepted = facts.options.get(key)
+        if accepted is None:
+            known = ", ".join(facts.options) or "none"
+            return f"{facts.backend} has no option {key!r} (it has {known})"
+        if accepted and str(value) not in accepted:
+            return f"option {key}: {value!r} is not one of {', '.join(accepted)}"
+    return ""
+
+
+def _unfit_model(facts: RuntimeFacts, configuration: Configuration, model: ModelView) -> str:
+    if not any(f in model.formats for f in facts.accepts):
+        wants, have = ", ".join(facts.accepts), ", ".join(sorted(model.formats))
+        return f"{facts.backend} takes {wants}; model {model.name} is there as {have}"
+    if model.batch_size and configuration.batch_size != model.batch_size:
+        return (
+            f"batch size {configuration.batch_size}: model {model.name} was exported with a fixed "
+            f"batch of {model.batch_size}; export it with a free first dimension"
+        )
+    if configuration.calibration == "dataset" and not model.has_calibration:
+        return (
+            f"int8 needs calibration data and model {model.name} has no data set; "
+            "say `calibration: random` to quantise on random inputs (marked in the report)"
+        )
+    return ""
+
+
+def _skip(device: DeviceView, configuration: Configuration, reason: str) -> Placement:
+    return Placement(device.name, configuration, skip=reason)

@@ -1,0 +1,23 @@
+"""``key=value`` selectors, as on the command line (``-l class=jetson-nano``) and in sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from orchestrator.domain.errors import UserError
+
+
+def parse(pairs: Iterable[str]) -> dict[str, str]:
+    """``["class=x", "rack=2"]`` as a mapping. Raises ``UserError`` where there is no ``=``."""
+    selector: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"selector {pair!r}: expected KEY=VALUE, such as class=jetson-nano")
+        selector[key.strip()] = value.strip()
+    return selector
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether every key of ``selector`` stands in ``labels`` with that value."""
+    return all(labels.get(key) == value for key, value in selector.items())

@@ -1,0 +1,101 @@
+"""A trial's states and the moves between them. Pure: the store applies what is decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from agent.contract import Failure
+from orchestrator.domain.errors import IllegalMove
+
+
+class TrialState(StrEnum):
+    """``pending`` waits for its device; ``dispatched`` was rung for; ``running`` holds a lease."""
+
+    PENDING = "pending"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    DONE = "done"
+    UNSUPPORTED = "unsupported"
+    INVALID = "invalid"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset(
+    {
+        TrialState.DONE,
+        TrialState.UNSUPPORTED,
+        TrialState.INVALID,
+        TrialState.FAILED,
+        TrialState.CANCELLED,
+    }
+)
+OUTSTANDING = frozenset({TrialState.DISPATCHED, TrialState.RUNNING})
+"""States in which an attempt is with its device."""
+
+RESUMABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED})
+"""Final states that ``sweep resume`` turns back into pending; the others are results."""
+
+MOVES: dict[TrialState, frozenset[TrialState]] = {
+    # a pending trial of a cell that proved unsupported needs no run of its own
+    TrialState.PENDING: frozenset(
+        {TrialState.DISPATCHED, TrialState.CANCELLED, TrialState.UNSUPPORTED}
+    ),
+    TrialState.DISPATCHED: frozenset(
+        {TrialState.RUNNING, TrialState.PENDING, TrialState.FAILED, TrialState.CANCELLED}
+    ),
+    TrialState.RUNNING: FINAL | {TrialState.PENDING},
+    TrialState.FAILED: frozenset({TrialState.PENDING}),
+    TrialState.CANCELLED: frozenset({TrialState.PENDING}),
+    TrialState.DONE: frozenset(),
+    TrialState.UNSUPPORTED: frozenset(),
+    TrialState.INVALID: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``attempt`` is the number of the last attempt, the fencing token: 0 before the first.
+
+    ``spent`` counts the attempts of the present budget; a resume opens a new budget without ever
+    turning the fencing token back.
+    """
+
+    id: str
+    state: TrialState = TrialState.PENDING
+    attempt: int = 0
+    spent: int = 0
+
+    def to(self, state: TrialState) -> Trial:
+        """A copy in ``state``. Dispatching opens the next attempt. Raises ``IllegalMove``."""
+        if state not in MOVES[self.state]:
+            raise IllegalMove(self.id, self.state, state)
+        if state is TrialState.DISPATCHED:
+            return replace(self, state=state, attempt=self.attempt + 1, spent=self.spent + 1)
+        if self.state in RESUMABLE:
+            return replace(self, state=state, spent=0)
+        return replace(self, state=state)
+
+
+def after_result(trial: Trial, status: str, failure: Failure | None, budget: int) -> TrialState:
+    """Where the result of ``trial``'s current attempt takes it.
+
+    A transient failure goes back to pending until ``budget`` attempts are spent. A result may
+    arrive while the trial still reads dispatched (the start call's answer was lost).
+    """
+    match status:
+        case "ok":
+            return TrialState.DONE
+        case "unsupported":
+            return TrialState.UNSUPPORTED
+        case "invalid":
+            return TrialState.INVALID
+        case _:
+            transient = status == "cancelled" or (failure is not None and failure.transient)
+            return after_loss(trial, budget) if transient else TrialState.FAILED
+
+
+def after_loss(trial: Trial, budget: int) -> TrialState:
+    """Where a lost attempt (lease ran out, board gone) takes its trial."""
+    return TrialState.PENDING if trial.spent < budget else TrialState.FAILED

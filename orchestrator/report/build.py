@@ -1,0 +1,285 @@
+"""``build_report``: from a sweep's raw samples to the report, without I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.report import estimates as est
+from orchestrator.report import ranking, stats
+from orchestrator.report.estimates import Measured, absent, measured, measured_trials
+from orchestrator.report.inputs import CellData, SweepData, TrialData
+from orchestrator.report.labels import labels, workload
+from orchestrator.report.model import CellRow, Group, SweepReport, TrialRow, TrustRow
+from orchestrator.report.pareto import cells_on_front
+from orchestrator.report.status import (
+    accuracy_passed,
+    cell_failure,
+    cell_status,
+    failure_row,
+    worst_accuracy,
+    worst_fidelity,
+)
+from orchestrator.report.steady import Verdict, judge_cell, judge_trial
+
+BYTES_PER_MIB = 1 << 20
+
+
+def build_report(sweep: SweepData) -> SweepReport:
+    """Every figure of ``sweep``, recomputed from its raw samples.
+
+    Cells without a figure are rows too, with the reason. Nothing in the result needs the samples.
+    """
+    names = labels(sweep.cells)
+    usable = {cell.cell_id: measured_trials(cell) for cell in sweep.cells}
+    rows = [cell_row(cell, names[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
+    medians = {cell_id: est.medians_ms(trials) for cell_id, trials in usable.items()}
+    faster = ranking.speed_ups(rows, medians, sweep.baseline)
+    rows = [row.model_copy(update={"speed_up": faster.get(row.cell_id)}) for row in rows]
+    rows, groups = _grouped(rows, medians)
+    return SweepReport(
+        name=sweep.name,
+        created_at=sweep.created_at,
+        state=sweep.state,
+        benchfarm_version=sweep.benchfarm_version,
+        spec_yaml=sweep.spec_yaml,
+        baseline=dict(sweep.baseline),
+        devices=dict(sweep.devices),
+        groups=tuple(groups),
+        rows=tuple(rows),
+        notes=tuple(_notes(sweep, rows)),
+    )
+
+
+def cell_row(cell: CellData, label: str, usable: Sequence[Measured]) -> CellRow:
+    """One cell's row before it is compared with others (no speed-up, no rank)."""
+    status, note = cell_status(cell, usable)
+    verdicts = {id(m.trial): judge_trial(m.trial.result, m.caller_ns) for m in usable}
+    trials = [trial_row(t, verdicts.get(id(t))) for t in sorted(cell.trials, key=_trial_order)]
+    trust = judge_cell(list(verdicts.values()))
+    return CellRow(
+        cell_id=cell.cell_id,
+        label=label,
+        device=cell.device,
+        device_class=cell.device_class,
+        model=cell.model,
+        workload=workload(cell.scenario, cell.batch_size),
+        backend=cell.backend,
+        version=cell.version,
+        target=cell.target,
+        precision=cell.precision,
+        threads=cell.threads,
+        batch_size=cell.batch_size,
+        options=dict(cell.options),
+        calibration=cell.calibration,
+        runtime_version=_said(cell, "runtime_version"),
+        environment=_said(cell, "environment"),
+        placement=_said(cell, "placement"),
+        status=status,
+        status_note=note,
+        failure=cell_failure(cell, status) if status != "ok" else None,
+        trust=TrustRow(verdict=trust.trust, reasons=trust.reasons),
+        trials_measured=len(usable),
+        trials_planned=cell.planned_trials,
+        samples=sum(len(m.caller_ns) for m in usable),
+        trials=tuple(trials),
+        **_latency(usable),
+        **_spread(usable),
+        **_cost(cell, usable),
+        **_quality(usable),
+    )
+
+
+def _trial_order(trial: TrialData) -> tuple[int, int]:
+    return trial.index, trial.attempt
+
+
+def _said(cell: CellData, name: str) -> str:
+    """What the results say under ``name``; all of several answers, though they should agree."""
+    found = {str(getattr(trial.result, name)) for trial in cell.trials}
+    return " / ".join(sorted(found - {""}))
+
+
+def _latency(usable: Sequence[Measured]) -> dict[str, Any]:
+    runtime = [m for m in usable if m.runtime_ns is not None]
+    reason = "the runtime reports no latency of its own"
+    return {
+        "p50_ms": est.percentile_ms(usable, 50),
+        "p90_ms": est.percentile_ms(usable, 90),
+        "p99_ms": est.percentile_ms(usable, 99),
+        "mean_ms": est.mean_ms(usable),
+        "runtime_p50_ms": est.percentile_ms(runtime, 50, "runtime")
+        if runtime
+        else absent("ms", reason if usable else "no measured trial"),
+        "inferences_per_second": est.throughput(usable),
+    }
+
+
+def _spread(usable: Sequence[Measured]) -> dict[str, Any]:
+    digits = est.clock_digits(usable)
+    if not usable or digits is None:
+        return {}
+
+    def ms(value_ns: float | None) -> float | None:
+        return None if value_ns is None else round(value_ns / est.NS_PER_MS, digits)
+
+    series = [m.caller_ns for m in usable]
+    return {
+        "min_ms": ms(min(float(s.min()) for s in series)),
+        "max_ms": ms(max(float(s.max()) for s in series)),
+        "stdev_ms": ms(est.median([float(s.std(ddof=1)) if len(s) > 1 else None for s in series])),
+        "cv": est.median([stats.coefficient_of_variation(s) for s in series]),
+        "mad_ms": ms(est.median([stats.mad(s) for s in series])),
+    }
+
+
+def _cost(cell: CellData, usable: Sequence[Measured]) -> dict[str, Any]:
+    results = [m.trial.result for m in usable]
+    converted = [r.phases.convert_s for r in results if not r.convert_cached and r.phases.convert_s]
+    size = next((r.artifact_size_bytes for r in results if r.artifact_size_bytes), None)
+    names = sorted({name for r in results for name in r.telemetry})
+    telemetry = {n: est.median([_finite(r.telemetry.get(n)) for r in results]) for n in names}
+    return {
+        "import_s": est.phase(usable, lambda t: t.result.phases.import_s, "s"),
+        "load_cold_ms": est.phase(usable, lambda t: t.result.phases.load_cold_s, "ms", 1000),
+        "load_warm_ms": est.phase(usable, lambda t: t.result.phases.load_warm_s, "ms", 1000),
+        "first_inference_ms": est.phase(usable, lambda t: t.result.phases.first_inference_ms, "ms"),
+        "convert_s": max(converted, default=None),
+        "overhead_s": est.median([est.overhead_s(m.trial) for m in usable]),
+        "peak_rss_mib": max((r.memory.peak_rss_mib for r in results if r.memory), default=None),
+        "cpu_percent": est.median([r.usage.cpu_percent if r.usage else None for r in results]),
+        "artifact_size_mib": size / BYTES_PER_MIB if size else None,
+        "source_size_mib": cell.source_size_bytes / BYTES_PER_MIB or None,
+        "telemetry": {n: value for n, value in telemetry.items() if value is not None},
+    }
+
+
+def _quality(usable: Sequence[Measured]) -> dict[str, Any]:
+    accuracy = worst_accuracy(usable)
+    return {
+        "fidelity": worst_fidelity(usable),
+        "top1": accuracy.top1 if accuracy else None,
+        "reference_top1": accuracy.reference_top1 if accuracy else None,
+        "accuracy_passed": accuracy_passed(usable),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def trial_row(trial: TrialData, verdict: Verdict | None) -> TrialRow:
+    """One trial's own figures; none where it gave no usable samples."""
+    result, found = trial.result, measured(trial)
+    before, after = result.fingerprint_before, result.fingerprint_after
+    shown: dict[str, Any] = _trial_figures(found) if found else {}
+    return TrialRow(
+        index=trial.index,
+        attempt=trial.attempt,
+        status=result.status,
+        samples=len(found.caller_ns) if found else 0,
+        stopped_by=result.samples.stopped_by if result.samples else "",
+        overhead_s=est.overhead_s(trial),
+        temperature_before_c=before.temperature_c if before else None,
+        temperature_after_c=after.temperature_c if after else None,
+        cpu_mhz_after=after.cpu_mhz if after else None,
+        trust=TrustRow(verdict=verdict.trust, reasons=verdict.reasons)
+        if verdict
+        else TrustRow(verdict="unknown"),
+        failure=failure_row(result.failure),
+        telemetry={k: v for k, v in result.telemetry.items() if math.isfinite(v)},
+        **shown,
+    )
+
+
+def _trial_figures(found: Measured) -> dict[str, Any]:
+    digits = est.clock_digits([found])
+    samples_ms = found.caller_ns / est.NS_PER_MS
+    shown: dict[str, Any] = {
+        "effective_samples": stats.effective_sample_size(samples_ms),
+        "mean_ms": round(float(samples_ms.mean()), digits),
+        "inferences_per_second": found.inferences / found.seconds,
+    }
+    if len(samples_ms) >= stats.samples_needed(50):
+        p50 = stats.percentile_interval(samples_ms, 50)
+        shown["p50_ms"] = round(p50.value, digits)
+        if p50.low is not None and p50.high is not None:
+            shown["p50_low_ms"], shown["p50_high_ms"] = (
+                round(p50.low, digits),
+                round(p50.high, digits),
+            )
+    if len(samples_ms) >= stats.samples_needed(99) and found.calls_per_sample == 1:
+        shown["p99_ms"] = round(stats.percentile(samples_ms, 99), digits)
+    return shown
+
+
+def _grouped(
+    rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]]
+) -> tuple[list[CellRow], list[Group]]:
+    """Rows with rank and Pareto mark, in reading order, and the groups they form."""
+    ordered: list[CellRow] = []
+    groups: list[Group] = []
+    keys = {(row.model, row.workload): None for row in rows}
+    for model, load in keys:
+        members = [row for row in rows if (row.model, row.workload) == (model, load)]
+        overall = ranking.places(members, medians)
+        on_device = {
+            device: ranking.places(found, medians)
+            for device, found in ranking.by(members, lambda row: row.device).items()
+        }
+        front, objectives = cells_on_front(members)
+        placed = [
+            _placed(row, on_device[row.device].get(row.cell_id), overall.get(row.cell_id), front)
+            for row in members
+        ]
+        placed.sort(key=_reading_order)
+        ordered += placed
+        winners = [ranking.winner(device, found) for device, found in on_device.items()]
+        groups.append(
+            Group(
+                model=model,
+                workload=load,
+                cells=tuple(row.cell_id for row in placed),
+                winner=ranking.winner("", overall),
+                device_winners=tuple(w for w in winners if w is not None),
+                pareto_objectives=objectives,
+            )
+        )
+    return ordered, groups
+
+
+def _placed(
+    row: CellRow, here: ranking.Place | None, overall: ranking.Place | None, front: set[str]
+) -> CellRow:
+    return row.model_copy(
+        update={
+            "rank": here.rank if here else None,
+            "tied": bool(here and here.tied),
+            "rank_overall": overall.rank if overall else None,
+            "tied_overall": bool(overall and overall.tied),
+            "rank_reason": ranking.why_unranked(row),
+            "pareto": row.cell_id in front,
+        }
+    )
+
+
+def _reading_order(row: CellRow) -> tuple[str, int, float, str]:
+    """By device, the ranked first, then the measured, then the rest."""
+    measured_ms = row.p50_ms.value
+    rank = row.rank if row.rank is not None else 1_000_000 + (measured_ms is None)
+    return row.device, rank, measured_ms if measured_ms is not None else math.inf, row.label
+
+
+def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
+    notes = []
+    if waiting := sum(row.status == "pending" for row in rows):
+        notes.append(f"The sweep is {sweep.state}: {waiting} cells have no result yet.")
+    if sweep.baseline and not any(row.speed_up for row in rows):
+        wanted = ", ".join(f"{k} {v}" for k, v in sweep.baseline.items())
+        notes.append(f"No cell of the baseline ({wanted}) was measured: there are no speed-ups.")
+    if any(row.trials_measured == 1 for row in rows):
+        notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
+    if any(row.calibration == "random" for row in rows):
+        notes.append("Cells marked random calibration were quantised without data.")
+    return notes

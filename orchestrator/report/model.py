@@ -1,0 +1,245 @@
+"""The report as data: frozen pydantic models. This JSON is what the API returns and the command
+line renders again; nothing in it needs the raw samples."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.contract import DeviceFacts, Option
+from orchestrator.report.steady import Trust
+
+REPORT_SCHEMA = 1
+"""Number of this document; raised when a field changes its meaning."""
+
+CellStatus = Literal[
+    "ok", "failed_fidelity", "failed_accuracy", "unsupported", "invalid", "failed", "cancelled",
+    "skipped", "partial", "pending",
+]  # fmt: skip
+SpeedVerdict = Literal["faster", "slower", "no_difference_shown", "no_interval", "baseline"]
+
+
+class Frozen(BaseModel):
+    """Immutable, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(Frozen):
+    """A figure with its 95 % confidence interval.
+
+    ``value`` is ``None`` where nothing can be claimed; ``low`` and ``high`` are ``None`` together
+    where there is no interval; ``reason`` then says why. ``n`` is the number of trials behind it.
+    ``decimals``: the most digits after the point that the clock's tick supports, ``None``: no clock
+    is involved. The values are already rounded to it.
+    """
+
+    unit: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    reason: str = ""
+    decimals: int | None = None
+
+
+class SpeedUp(Frozen):
+    """Baseline latency / this cell's latency, from per-trial medians; above 1 is faster.
+
+    ``q_value`` is the p-value after adjustment for all speed-ups of the sweep; a difference is
+    shown where it is at most 0.05 and the interval excludes 1.
+    """
+
+    estimate: Estimate
+    verdict: SpeedVerdict
+    baseline_cell: str
+    baseline_label: str
+    q_value: float | None = None
+
+
+class FidelityRow(Frozen):
+    """Worst output over all verified trials, against the FP32 reference on the same inputs.
+
+    ``psnr_db`` is ``None`` where the outputs were identical (infinite)."""
+
+    max_abs: float
+    max_rel: float
+    cosine: float
+    psnr_db: float | None
+    worst_output: str
+    passed: bool
+
+
+class FailureRow(Frozen):
+    """Why a cell or trial gave no figure."""
+
+    stage: str
+    kind: str
+    message: str
+    log_tail: str = ""
+
+
+class TrustRow(Frozen):
+    """The trust verdict and every reason for it."""
+
+    verdict: Trust
+    reasons: tuple[str, ...] = ()
+
+
+class TrialRow(Frozen):
+    """One fresh process. ``p50_low_ms``/``p50_high_ms``: order-statistic interval within the trial.
+
+    ``effective_samples`` is the count corrected for autocorrelation. ``trust`` judges this trial.
+    """
+
+    index: int
+    attempt: int
+    status: str
+    samples: int
+    effective_samples: float | None = None
+    p50_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    p99_ms: float | None = None
+    mean_ms: float | None = None
+    inferences_per_second: float | None = None
+    stopped_by: str = ""
+    overhead_s: float | None = None
+    temperature_before_c: float | None = None
+    temperature_after_c: float | None = None
+    cpu_mhz_after: float | None = None
+    trust: TrustRow
+    failure: FailureRow | None = None
+    telemetry: dict[str, float] = Field(default_factory=dict)
+
+
+class CellRow(Frozen):
+    """One configuration on one device: everything known about it, units in the names.
+
+    ``label`` tells it from the other cells of the sweep on one device. ``rank`` is among the cells
+    of the same model and workload on this device, ``rank_overall`` on all devices; ``None`` where
+    the cell may not win, and ``rank_reason`` says why. ``tied``: not shown to differ from the first
+    of its rank. ``pareto``: no other cell is at least as good in every objective.
+    ``min_ms`` and ``max_ms`` are over all samples; ``stdev_ms``, ``cv`` and ``mad_ms`` are medians
+    over trials of the spread within a trial. ``overhead_s`` is the median over trials of total −
+    import − loads − first inference − warm-up − measuring.
+    """
+
+    cell_id: str
+    label: str
+    device: str
+    device_class: str
+    model: str
+    workload: str
+    backend: str
+    version: str
+    target: str
+    precision: str
+    threads: int
+    batch_size: int
+    options: dict[str, Option]
+    calibration: str
+    runtime_version: str = ""
+    environment: str = ""
+    placement: str = ""
+
+    status: CellStatus
+    status_note: str = ""
+    failure: FailureRow | None = None
+    trust: TrustRow
+    trials_measured: int
+    trials_planned: int
+    samples: int
+
+    p50_ms: Estimate
+    p90_ms: Estimate
+    p99_ms: Estimate
+    mean_ms: Estimate
+    runtime_p50_ms: Estimate
+    inferences_per_second: Estimate
+    min_ms: float | None = None
+    max_ms: float | None = None
+    stdev_ms: float | None = None
+    cv: float | None = None
+    mad_ms: float | None = None
+
+    import_s: Estimate
+    load_cold_ms: Estimate
+    load_warm_ms: Estimate
+    first_inference_ms: Estimate
+    convert_s: float | None = None
+    overhead_s: float | None = None
+    peak_rss_mib: float | None = None
+    cpu_percent: float | None = None
+    artifact_size_mib: float | None = None
+    source_size_mib: float | None = None
+    telemetry: dict[str, float] = Field(default_factory=dict)
+
+    top1: float | None = None
+    reference_top1: float | None = None
+    accuracy_passed: bool | None = None
+    fidelity: FidelityRow | None = None
+
+    speed_up: SpeedUp | None = None
+    rank: int | None = None
+    rank_overall: int | None = None
+    rank_reason: str = ""
+    tied: bool = False
+    tied_overall: bool = False
+    pareto: bool = False
+    trials: tuple[TrialRow, ...] = ()
+
+
+class Winner(Frozen):
+    """The fastest trustworthy answer on one device (``device`` empty: on all of them).
+
+    ``tied_with`` are the cells not shown to be slower.
+    """
+
+    device: str
+    cell_id: str
+    tied_with: tuple[str, ...] = ()
+
+
+class Group(Frozen):
+    """Cells that may be compared: one model under one workload.
+
+    ``pareto_objectives`` names what the Pareto front minimises.
+    """
+
+    model: str
+    workload: str
+    cells: tuple[str, ...]
+    winner: Winner | None = None
+    device_winners: tuple[Winner, ...] = ()
+    pareto_objectives: tuple[str, ...] = ()
+
+
+class SweepReport(Frozen):
+    """A whole sweep: rows grouped by model, then device, then rank."""
+
+    schema_number: int = REPORT_SCHEMA
+    name: str
+    created_at: datetime
+    state: str
+    benchfarm_version: str
+    spec_yaml: str
+    baseline: dict[str, str]
+    devices: dict[str, DeviceFacts]
+    groups: tuple[Group, ...]
+    rows: tuple[CellRow, ...]
+    notes: tuple[str, ...] = ()
+
+    def row(self, cell_id: str) -> CellRow:
+        """The row of a cell. Raises ``KeyError``."""
+        for row in self.rows:
+            if row.cell_id == cell_id:
+                return row
+        raise KeyError(cell_id)
+
+    def rows_of(self, group: Group) -> tuple[CellRow, ...]:
+        """The rows of a group, in the report's order."""
+        members = set(group.cells)
+        return tuple(row for row in self.rows if row.cell_id in members)

@@ -1,0 +1,1 @@
+"""The use cases: register, submit, dispatch, ingest, reconcile, health, report."""

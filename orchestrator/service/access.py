@@ -1,0 +1,76 @@
+"""Tokens: who may do what. Only digests are stored; a secret is shown once."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from orchestrator.domain.errors import NotAllowed
+from orchestrator.service.farm import Farm
+from orchestrator.store.models import Token
+
+ROLES = ("viewer", "operator", "admin")
+"""People's roles, each including the ones before it. A device's token has the role ``device``."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose token this is; ``device_id`` is set exactly for a device's own token."""
+
+    role: str
+    device_id: int | None = None
+
+
+def issue(
+    farm: Farm,
+    session: Session,
+    role: str,
+    *,
+    device_id: int | None = None,
+    note: str = "",
+    lifetime: timedelta | None = None,
+) -> str:
+    """Make a token and return its secret, the only time that it is seen."""
+    secret = secrets.token_urlsafe(32)
+    session.add(
+        Token(
+            digest=digest(secret),
+            role=role,
+            device_id=device_id,
+            note=note,
+            expires_at=farm.now() + lifetime if lifetime else None,
+        )
+    )
+    return secret
+
+
+def identify(farm: Farm, secret: str) -> Identity:
+    """Whose secret this is. Raises ``NotAllowed``."""
+    with farm.database.transaction() as session:
+        token = valid(farm, session, secret)
+        return Identity(token.role, token.device_id)
+
+
+def valid(farm: Farm, session: Session, secret: str) -> Token:
+    """The token of ``secret`` if it is neither expired nor revoked. Raises ``NotAllowed``."""
+    token = session.scalar(select(Token).where(Token.digest == digest(secret)))
+    if token is None or token.revoked_at is not None:
+        raise NotAllowed("the token is unknown or was revoked")
+    if token.expires_at is not None and token.expires_at <= farm.now():
+        raise NotAllowed("the token has expired; ask for a new one")
+    return token
+
+
+def demand(identity: Identity, role: str) -> None:
+    """Raises ``NotAllowed`` unless ``identity`` is a person of at least ``role``."""
+    if identity.role not in ROLES or ROLES.index(identity.role) < ROLES.index(role):
+        raise NotAllowed(f"this needs the role {role}; the token has {identity.role}")
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Giving devices work: claim the next trial in SQL, then ring the doorbell."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import timedelta
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from orchestrator.domain.trial import OUTSTANDING, TrialState
+from orchestrator.service import register
+from orchestrator.service.farm import Farm
+from orchestrator.service.sweeps import apply, lifecycle_of
+from orchestrator.store.models import Attempt, Device, Trial
+
+log = logging.getLogger(__name__)
+
+
+def dispatch(farm: Farm, device_id: int) -> bool:
+    """Ring ``device_id`` for its next trial, if it is free, enabled, online, and has one.
+
+    The claim is committed before the message goes out. A message that is lost costs the dispatch
+    lease; a trial it can never cost.
+    """
+    with farm.database.transaction() as session:
+        # the row lock makes schedulers side by side take turns at one device
+        device = session.get_one(Device, device_id, with_for_update=True)
+        attempt = _claim(farm, session, device)
+    if attempt is None:
+        return False
+    try:
+        farm.ring(device.name, attempt.id)
+    except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
+        log.warning("doorbell of %s not rung, its lease will bring it back: %s", device.name, error)
+    return True
+
+
+def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
+    if not device.enabled or not register.online(farm, device):
+        return None
+    outstanding = [s.value for s in OUTSTANDING]
+    mine = select(Trial).where(Trial.device_id == device.id)
+    if session.scalar(mine.where(Trial.state.in_(outstanding)).limit(1)) is not None:
+        return None
+    now = farm.now()
+    row = session.scalar(
+        mine.where(
+            Trial.state == TrialState.PENDING.value,
+            or_(Trial.not_before.is_(None), Trial.not_before <= now),
+        )
+        .order_by(Trial.sweep_id, Trial.place)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if row is None:
+        return None
+    claimed = lifecycle_of(row).to(TrialState.DISPATCHED)
+    apply(row, claimed)
+    attempt = Attempt(
+        id=uuid.uuid4().hex,
+        trial_id=row.id,
+        device_id=device.id,
+        number=claimed.attempt,
+        dispatched_at=now,
+        lease_until=now + timedelta(seconds=farm.settings.dispatch_s),
+    )
+    session.add(attempt)
+    return attempt

@@ -1,0 +1,34 @@
+"""What every use case needs: the ports, filled in by ``orchestrator.wiring`` only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from agent.contract import Referenced, ReferenceJob
+from orchestrator.settings import Settings
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.database import Database
+from orchestrator.store.models import Event
+
+
+@dataclass(frozen=True)
+class Farm:
+    """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
+
+    ``reference`` computes a model's FP32 reference outputs in a child process.
+    """
+
+    settings: Settings
+    database: Database
+    blobs: FolderBlobs
+    ring: Callable[[str, str], None]
+    reference: Callable[[ReferenceJob], Referenced]
+    now: Callable[[], datetime]
+
+    def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
+        """Append to the event log, in the transaction of what happened."""
+        session.add(Event(at=self.now(), kind=kind, subject=subject, data=data))

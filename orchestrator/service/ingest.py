@@ -1,0 +1,150 @@
+"""The device's side of an attempt: start it, renew it, take its result. Idempotent throughout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from agent import codec
+from agent.contract import Heartbeat, HeartbeatAnswer, Started, TrialRequest, TrialResult
+from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
+from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
+from orchestrator.service.dispatch import dispatch
+from orchestrator.service.farm import Farm
+from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of
+from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
+
+RETRY_AFTER = timedelta(seconds=2)
+"""Pause before a transient failure is tried again, times the attempts spent."""
+
+
+def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
+    """Lease an attempt to its device and say what to do. Asking twice gives the same answer.
+
+    Raises:
+        UnknownAttempt: no such attempt, or another device's.
+        Superseded: a later attempt exists, or the trial ended or was cancelled.
+    """
+    with farm.database.transaction() as session:
+        attempt, trial = _current(session, device_id, attempt_id)
+        if trial.state == TrialState.DISPATCHED.value:
+            apply(trial, lifecycle_of(trial).to(TrialState.RUNNING))
+            attempt.started_at = farm.now()
+        attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
+        cell = session.get_one(Cell, trial.cell_id)
+        request = codec.from_plain(TrialRequest, cell.request)
+    filled = replace(request, attempt_id=attempt_id, trial_id=str(trial.id))
+    return Started(farm.settings.lease_s, filled)
+
+
+def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
+    """Note that a device lives; renew the lease of the attempt that it says it is executing."""
+    renewed = cancel = False
+    with farm.database.transaction() as session:
+        device = session.get_one(Device, device_id)
+        device.seen_at = farm.now()
+        device.agent_version = beat.agent_version
+        if beat.attempt_id:
+            try:
+                attempt, _trial = _current(session, device_id, beat.attempt_id)
+            except (UnknownAttempt, Superseded):
+                cancel = True
+            else:
+                attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
+                renewed = True
+    if not beat.attempt_id:
+        dispatch(farm, device_id)
+    return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
+
+
+def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> None:
+    """Take an attempt's result, once; the same result again is acknowledged and changes nothing.
+
+    Raises:
+        UnknownAttempt: no such attempt, or another device's.
+        Superseded: it counts nowhere; it is kept with its attempt for inspection.
+        UserError: it names another attempt, or samples that were not uploaded.
+    """
+    _check(farm, attempt_id, given)
+    try:
+        with farm.database.transaction() as session:
+            _accept(farm, session, device_id, attempt_id, given)
+    except Superseded:
+        with farm.database.transaction() as session:
+            attempt = session.get_one(Attempt, attempt_id)
+            attempt.result, attempt.note = codec.to_plain(given), "superseded"
+        raise
+    dispatch(farm, device_id)
+
+
+def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
+    if given.attempt_id != attempt_id:
+        raise UserError(f"the result names attempt {given.attempt_id}, not {attempt_id}")
+    if given.status == "ok" and (given.samples is None or given.failure is not None):
+        raise UserError("a result of status ok has samples and no failure")
+    if given.status != "ok" and given.failure is None:
+        raise UserError(f"a result of status {given.status} says why in its failure")
+    if given.samples is not None and not farm.blobs.has(given.samples.sha256):
+        raise UserError(f"samples {given.samples.sha256} are not here; upload the blob first")
+
+
+def _accept(
+    farm: Farm, session: Session, device_id: int, attempt_id: str, given: TrialResult
+) -> None:
+    known = _own(session, device_id, attempt_id)
+    if known.accepted:
+        return
+    attempt, trial = _current(session, device_id, attempt_id)
+    sweep = session.get_one(Sweep, trial.sweep_id)
+    before = lifecycle_of(trial)
+    if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
+        before = before.to(TrialState.RUNNING)
+    after = before.to(after_result(before, given.status, given.failure, sweep.attempts))
+    apply(trial, after)
+    attempt.result, attempt.ended_at = codec.to_plain(given), farm.now()
+    # a transient failure is kept with its attempt, but the trial's result is still to come
+    attempt.accepted = after.state is not TrialState.PENDING
+    if after.state is TrialState.PENDING:
+        trial.not_before = farm.now() + RETRY_AFTER * after.spent
+    if after.state is TrialState.UNSUPPORTED:
+        _close_cell(session, trial)
+    farm.note(
+        session,
+        "trial_ended",
+        str(trial.id),
+        sweep=sweep.name,
+        attempt=attempt.number,
+        state=after.state.value,
+    )
+    finish_if_done(farm, session, trial.sweep_id)
+
+
+def _close_cell(session: Session, trial: Trial) -> None:
+    """``unsupported`` is a property of the cell: its other pending trials need not run."""
+    others = select(Trial).where(
+        Trial.cell_id == trial.cell_id, Trial.state == TrialState.PENDING.value
+    )
+    for other in session.scalars(others):
+        apply(other, lifecycle_of(other).to(TrialState.UNSUPPORTED))
+
+
+def _own(session: Session, device_id: int, attempt_id: str) -> Attempt:
+    attempt = session.get(Attempt, attempt_id)
+    if attempt is None or attempt.device_id != device_id:
+        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+    return attempt
+
+
+def _current(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial]:
+    attempt = _own(session, device_id, attempt_id)
+    trial = session.get_one(Trial, attempt.trial_id, with_for_update=True)
+    state = TrialState(trial.state)
+    if trial.attempt != attempt.number or state not in OUTSTANDING:
+        raise Superseded(
+            f"attempt {attempt.number} of trial {trial.id} is over: the trial is {state} "
+            f"and its last attempt is {trial.attempt}"
+        )
+    return attempt, trial

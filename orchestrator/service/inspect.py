@@ -1,0 +1,183 @@
+"""Reading what a model file says of itself, and refusing what is not a model."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.contract import TensorSpec
+from orchestrator.domain.errors import UserError
+
+FORMATS = {".onnx": "onnx", ".pt2": "pt2"}
+"""Formats that `model add` knows, by file name suffix."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """``inputs`` have fixed shapes. ``batch_size`` is 0 where the leading dimension is free."""
+
+    inputs: tuple[TensorSpec, ...]
+    batch_size: int
+    details: dict[str, Any]
+
+
+def format_of(file_name: str) -> str:
+    """The format that a file's name promises. Raises ``UserError``."""
+    suffix = Path(file_name).suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(f"{file_name}: unknown model format; accepted: {', '.join(FORMATS)}")
+    return FORMATS[suffix]
+
+
+def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> Inspected:
+    """Check an ONNX file and fix the shapes of its inputs.
+
+    Args:
+        path: the file's bytes.
+        name: how messages name it.
+        shapes: input name → shape, for inputs whose shape the file leaves free.
+
+    Raises:
+        UserError: not an ONNX model, or an input's shape is free and not given.
+    """
+    import onnx
+
+    model = _load(path, name)
+    graph = model.graph
+    weights = {initializer.name for initializer in graph.initializer}
+    declared = {i.name: i for i in graph.input if i.name not in weights}
+    if not declared or not graph.output or not graph.node:
+        raise UserError(f"{name}: the ONNX graph has no inputs, no outputs or no operators")
+    unknown = sorted(set(shapes) - set(declared))
+    if unknown:
+        raise UserError(f"{name}: no input {unknown[0]!r}; it has {', '.join(declared)}")
+    inputs = tuple(_input(name, value, shapes.get(key)) for key, value in declared.items())
+    opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    parameters = sum(_elements(i.dims) for i in graph.initializer)
+    kinds = Counter(node.op_type for node in graph.node)
+    return Inspected(
+        inputs=inputs,
+        batch_size=_batch_size(declared, inputs),
+        details={
+            "opset": opsets,
+            "ir_version": model.ir_version,
+            "producer": f"{model.producer_name} {model.producer_version}".strip(),
+            "parameters": parameters,
+            "operators": dict(sorted(kinds.items())),
+            "onnx": onnx.__version__,
+        },
+    )
+
+
+def _load(path: Path, name: str) -> Any:
+    import onnx
+
+    if path.stat().st_size == 0:
+        raise UserError(f"{name}: the file is empty; expected an ONNX model")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        external = any(
+            t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer
+        )
+        if external:
+            raise UserError(
+                f"{name}: its weights lie in a second file; save it as one file "
+                "(onnx.save(..., save_as_external_data=False))"
+            )
+        # not the path: the checker reads the shape of its words off the file's suffix
+        onnx.checker.check_model(model)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  protobuf and the checker raise many kinds
+        first = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{name}: not a valid ONNX model (truncated, or another format?): {first}"
+        ) from None
+    return model
+
+
+def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise UserError(f"{name}: input {value.name!r} is not a tensor; only tensors are accepted")
+    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if not tensor.HasField("shape"):
+        declared: list[int] | None = None
+    else:
+        declared = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+    if given is None:
+        if declared is None or any(d < 1 for d in declared):
+            raise UserError(_free_shape(name, value.name, tensor if declared is not None else None))
+        return TensorSpec(value.name, dtype, tuple(declared))
+    _check_given(name, value.name, declared, given)
+    return TensorSpec(value.name, dtype, tuple(given))
+
+
+def _free_shape(name: str, input_name: str, tensor: Any) -> str:
+    if tensor is None:
+        return (
+            f"{name}: input {input_name!r} has no shape; give one: --shape {input_name}=1,3,224,224"
+        )
+    dims = [d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in tensor.shape.dim]
+    example = ",".join(d if d.isdigit() else "1" for d in dims)
+    return (
+        f"{name}: input {input_name!r} has the free shape [{', '.join(dims)}]; "
+        f"give every dimension a size: --shape {input_name}={example}"
+    )
+
+
+def _check_given(
+    name: str, input_name: str, declared: list[int] | None, given: Sequence[int]
+) -> None:
+    shape = ",".join(str(d) for d in given)
+    if not given or any(d < 1 for d in given):
+        raise UserError(f"--shape {input_name}={shape}: every dimension must be 1 or more")
+    if declared is None:
+        return
+    fits = len(declared) == len(given) and all(
+        d in (-1, 0, g) for d, g in zip(declared, given, strict=True)
+    )
+    if not fits:
+        wants = ", ".join("?" if d < 1 else str(d) for d in declared)
+        raise UserError(f"--shape {input_name}={shape}: {name} declares [{wants}] there")
+
+
+def _batch_size(declared: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> int:
+    leading = [value.type.tensor_type.shape.dim for value in declared.values()]
+    free = all(dims and not dims[0].dim_value for dims in leading)
+    sizes = {spec.shape[0] for spec in inputs if spec.shape}
+    if free and sizes == {1}:
+        return 0
+    return max(sizes, default=1)
+
+
+def _elements(dims: Sequence[int]) -> int:
+    total = 1
+    for dim in dims:
+        total *= dim
+    return total
+
+
+def exported_program(path: Path, name: str) -> None:
+    """Check that a ``.pt2`` is an exported program's archive. Raises ``UserError``.
+
+    The archive is only listed here: nothing of it is loaded on the controller.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{name}: not a .pt2 exported program (no zip archive): {error}") from None
+    if damaged or not any(
+        "models/" in n or n.endswith("serialized_exported_program.json") for n in names
+    ):
+        raise UserError(
+            f"{name}: not a .pt2 exported program; make one with torch.export.save(program, path)"
+        )

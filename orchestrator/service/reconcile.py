@@ -1,0 +1,78 @@
+"""The loop that makes lost messages and lost boards cost time only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy import select
+
+from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
+from orchestrator.service.dispatch import dispatch
+from orchestrator.service.farm import Farm
+from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of
+from orchestrator.store.models import Attempt, Sweep, Trial
+
+log = logging.getLogger(__name__)
+
+
+def reclaim(farm: Farm) -> int:
+    """Take back every attempt whose lease ran out; returns how many."""
+    now = farm.now()
+    with farm.database.transaction() as session:
+        expired = session.execute(
+            select(Attempt, Trial, Sweep)
+            .join(Trial, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+            .join(Sweep, Trial.sweep_id == Sweep.id)
+            .where(
+                Trial.state.in_([s.value for s in OUTSTANDING]),
+                Attempt.lease_until < now,
+                Attempt.ended_at.is_(None),
+            )
+            .with_for_update(of=Trial, skip_locked=True)
+        ).all()
+        for attempt, trial, sweep in expired:
+            before = lifecycle_of(trial)
+            after = before.to(after_loss(before, sweep.attempts))
+            apply(trial, after)
+            attempt.ended_at = now
+            attempt.note = f"lease ran out while {before.state}"
+            farm.note(
+                session, "attempt_lost", str(trial.id), attempt=attempt.number, state=after.state
+            )
+            finish_if_done(farm, session, trial.sweep_id)
+        return len(expired)
+
+
+def tick(farm: Farm) -> int:
+    """One round: reclaim, then ring every device that has work waiting. Returns doorbells rung."""
+    reclaim(farm)
+    with farm.database.transaction() as session:
+        waiting = session.scalars(
+            select(Trial.device_id).where(Trial.state == TrialState.PENDING.value).distinct()
+        ).all()
+    return sum(dispatch(farm, device_id) for device_id in waiting)
+
+
+class Scheduler:
+    """``tick`` in a thread until stopped; a failing round is logged and the next one tried."""
+
+    def __init__(self, farm: Farm) -> None:
+        self._farm = farm
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+
+    def __enter__(self) -> Scheduler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._farm.settings.tick_s):
+            try:
+                tick(self._farm)
+            except Exception:
+                log.exception("scheduler round failed; trying again")

@@ -1,0 +1,150 @@
+"""Registering devices: join tokens, enrolment, facts, and the wish to have them work."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from agent import codec
+from agent.contract import DEVICE_NAME, DeviceFacts, Enrolled, Enrolment
+from orchestrator.domain.device_class import recognise
+from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
+from orchestrator.service import access
+from orchestrator.service.farm import Farm
+from orchestrator.service.views import DeviceView, JoinView, RuntimeView
+from orchestrator.store.classes import device_classes
+from orchestrator.store.models import Device
+
+JOIN_LIFETIME = timedelta(hours=24)
+UNKNOWN_CLASS = "unknown"
+
+
+def join_token(
+    farm: Farm, name: str, *, device_class: str = "", tags: dict[str, str] | None = None
+) -> JoinView:
+    """A one-time secret with which a board may become the device ``name``.
+
+    Raises:
+        UserError: a name that could not be a queue's, an unknown class.
+        Conflict: that device has joined already.
+    """
+    if not re.fullmatch(DEVICE_NAME, name):
+        raise UserError(
+            f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
+        )
+    known = [c.name for c in device_classes()]
+    if device_class and device_class not in known:
+        raise NotFound("device class", device_class, known)
+    with farm.database.transaction() as session:
+        device = session.scalar(select(Device).where(Device.name == name))
+        if device is None:
+            device = Device(name=name, device_class=device_class or UNKNOWN_CLASS, tags=tags or {})
+            session.add(device)
+            session.flush()
+            farm.note(session, "device_added", name)
+        elif device.facts is not None:
+            raise Conflict(f"device {name!r} has joined already; choose another name")
+        secret = access.issue(
+            farm, session, "join", device_id=device.id, note=name, lifetime=JOIN_LIFETIME
+        )
+        return JoinView(
+            device=name,
+            url=farm.settings.url,
+            join_token=secret,
+            expires_at=farm.now() + JOIN_LIFETIME,
+        )
+
+
+def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
+    """Redeem a join token. Raises ``NotAllowed`` where it is spent, expired, or another's."""
+    with farm.database.transaction() as session:
+        token = access.valid(farm, session, enrolment.join_token)
+        if token.role != "join" or token.note != enrolment.name:
+            raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
+        token.revoked_at = farm.now()
+        device = session.get_one(Device, token.device_id)
+        device.agent_version = enrolment.agent_version
+        _take_facts(device, enrolment.facts)
+        secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
+        farm.note(session, "device_joined", device.name, device_class=device.device_class)
+    return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
+
+
+def take_facts(farm: Farm, device_id: int, facts: DeviceFacts) -> None:
+    with farm.database.transaction() as session:
+        _take_facts(session.get_one(Device, device_id), facts)
+
+
+def _take_facts(device: Device, facts: DeviceFacts) -> None:
+    device.facts = codec.to_plain(facts)
+    if device.device_class == UNKNOWN_CLASS:
+        device.device_class = recognise(device_classes(), facts)
+
+
+def devices(farm: Farm) -> list[DeviceView]:
+    with farm.database.transaction() as session:
+        return [view(farm, d) for d in session.scalars(select(Device).order_by(Device.name))]
+
+
+def device(farm: Farm, name: str) -> DeviceView:
+    with farm.database.transaction() as session:
+        return view(farm, find(session, name))
+
+
+def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
+    """Say whether the device should be given work; what runs there ends normally."""
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        found.enabled = enabled
+        farm.note(session, "device_enabled" if enabled else "device_drained", name)
+        return view(farm, found)
+
+
+def find(session: Session, name: str) -> Device:
+    """Raises ``NotFound``."""
+    found = session.scalar(select(Device).where(Device.name == name))
+    if found is None:
+        raise NotFound("device", name, list(session.scalars(select(Device.name))))
+    return found
+
+
+def online(farm: Farm, found: Device) -> bool:
+    limit = timedelta(seconds=farm.settings.offline_after_s)
+    return found.seen_at is not None and farm.now() - found.seen_at < limit
+
+
+def facts_of(found: Device) -> DeviceFacts | None:
+    return None if found.facts is None else codec.from_plain(DeviceFacts, found.facts)
+
+
+def view(farm: Farm, found: Device) -> DeviceView:
+    facts = facts_of(found)
+    return DeviceView(
+        name=found.name,
+        device_class=found.device_class,
+        tags=found.tags,
+        enabled=found.enabled,
+        connection="online" if online(farm, found) else "offline",
+        health=found.health,
+        agent_version=found.agent_version,
+        seen_at=found.seen_at,
+        facts=found.facts,
+        runtimes=[
+            RuntimeView(
+                backend=r.backend,
+                version=r.version,
+                targets={t.name: list(t.precisions) for t in r.targets},
+                environment=r.environment,
+                missing=r.missing,
+            )
+            for r in (facts.runtimes if facts else ())
+        ],
+    )
+
+
+def name_of(farm: Farm, device_id: int) -> str:
+    with farm.database.transaction() as session:
+        return session.get_one(Device, device_id).name

@@ -1,0 +1,136 @@
+"""From the store to a report: every accepted result, with its raw samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from agent import __version__, codec
+from agent.contract import Samples, TrialRequest, TrialResult
+from orchestrator.domain.errors import FarmError
+from orchestrator.domain.spec import SweepSpec
+from orchestrator.report.build import build_report
+from orchestrator.report.inputs import CellData, SweepData, TrialData
+from orchestrator.report.model import SweepReport
+from orchestrator.service import register, sweeps
+from orchestrator.service.farm import Farm
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.models import Artifact, Attempt, Cell, Sweep, Trial
+
+ENCODING = "int64le+zstd"
+
+
+class DamagedSamples(FarmError):
+    """A samples blob does not decode to what its result says it holds."""
+
+    kind = "damaged_samples"
+
+
+def report(farm: Farm, name: str) -> SweepReport:
+    """The report of a sweep as far as it has got. Raises ``NotFound``, ``DamagedSamples``."""
+    return build_report(collect(farm, name))
+
+
+def collect(farm: Farm, name: str) -> SweepData:
+    """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
+    with farm.database.transaction() as session:
+        found = sweeps.find(session, name)
+        spec = SweepSpec.model_validate(found.spec)
+        view = sweeps.sweep_view(farm, session, found)
+        cells = session.scalars(
+            select(Cell)
+            .where(Cell.sweep_id == found.id)
+            .options(selectinload(Cell.trials), selectinload(Cell.device))
+            .order_by(Cell.id)
+        ).all()
+        results = _results(session, found)
+        sizes = _source_sizes(session)
+        devices = {c.device.name: register.facts_of(c.device) for c in cells}
+        loaded = [(c, _cell(c, spec, sizes)) for c in cells]
+    return SweepData(
+        name=found.name,
+        created_at=found.created_at,
+        state=view.state,
+        spec_yaml=found.spec_text,
+        baseline=spec.baseline,
+        cells=[CellData(**fields, trials=_trials(farm, c, results)) for c, fields in loaded],
+        devices={key: facts for key, facts in devices.items() if facts is not None},
+        benchfarm_version=__version__,
+    )
+
+
+def decode(samples: Samples, data: bytes) -> NDArray[np.int64]:
+    """A samples blob as an array of shape (len(series), count), nanoseconds.
+
+    Raises:
+        DamagedSamples: another encoding, or another number of values than ``samples`` says.
+    """
+    values = len(samples.series) * samples.count
+    try:
+        if samples.encoding != ENCODING:
+            raise ValueError(f"unknown encoding {samples.encoding!r}")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=8 * values)
+        array = np.frombuffer(raw, dtype="<i8").astype(np.int64)
+        return array.reshape(len(samples.series), samples.count)
+    except (ValueError, zstandard.ZstdError) as error:
+        raise DamagedSamples(f"samples {samples.sha256}: {error}") from None
+
+
+def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
+    configuration = cell.configuration
+    request = codec.from_plain(TrialRequest, cell.request) if cell.request else None
+    return {
+        "cell_id": str(cell.id),
+        "device": cell.device.name,
+        "device_class": cell.device.device_class,
+        "model": cell.model,
+        "backend": configuration["backend"],
+        "version": configuration["version"],
+        "target": configuration["target"],
+        "precision": configuration["precision"],
+        "threads": configuration["threads"],
+        "batch_size": configuration["batch_size"],
+        "options": configuration["options"],
+        "calibration": configuration["calibration"],
+        "scenario": spec.scenario.at_batch(configuration["batch_size"]),
+        "planned_trials": len(cell.trials),
+        "state_counts": dict(Counter(t.state for t in cell.trials)),
+        "skip_reason": cell.skip,
+        "source_size_bytes": sizes.get(request.model.sha256, 0) if request else 0,
+    }
+
+
+def _trials(
+    farm: Farm, cell: Cell, results: dict[int, tuple[Attempt, TrialResult]]
+) -> list[TrialData]:
+    return [
+        TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
+        for t in cell.trials
+        if t.id in results
+        for attempt, result in [results[t.id]]
+    ]
+
+
+def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:
+    return None if samples is None else decode(samples, blobs.read(samples.sha256))
+
+
+def _results(session: Session, found: Sweep) -> dict[int, tuple[Attempt, TrialResult]]:
+    rows = session.scalars(
+        select(Attempt)
+        .join(Trial, Attempt.trial_id == Trial.id)
+        .where(Trial.sweep_id == found.id, Attempt.accepted)
+        .order_by(Attempt.number)
+    )
+    return {a.trial_id: (a, codec.from_plain(TrialResult, a.result)) for a in rows}
+
+
+def _source_sizes(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Artifact.sha256, Artifact.size_bytes))
+    return {sha256: size for sha256, size in rows}

@@ -1,0 +1,125 @@
+"""What people see of the farm, as the API sends it and the client reads it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuntimeView(View):
+    backend: str
+    version: str
+    targets: dict[str, list[str]]
+    environment: str
+    missing: str
+
+
+class DeviceView(View):
+    name: str
+    device_class: str
+    tags: dict[str, str]
+    enabled: bool
+    connection: str
+    health: str
+    agent_version: str
+    seen_at: datetime | None
+    facts: dict[str, Any] | None
+    runtimes: list[RuntimeView]
+
+    def labels(self) -> dict[str, str]:
+        return {**self.tags, "name": self.name, "class": self.device_class}
+
+
+class ArtifactView(View):
+    format: str
+    sha256: str
+    size_bytes: int
+
+
+class ModelView(View):
+    name: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    batch_size: int
+    artifacts: list[ArtifactView]
+    dataset: str
+    reference: str
+    reference_top1: float | None
+    details: dict[str, Any]
+    created_at: datetime
+
+
+class PlannedCell(View):
+    device: str
+    model: str
+    label: str
+    format: str
+    version: str
+    skip: str
+    trials: int
+    estimate_s: float
+    estimate_from: str
+
+
+class PlanView(View):
+    """``estimate_s`` is the farm's wall time: devices run side by side."""
+
+    name: str
+    cells: list[PlannedCell]
+    trials: int
+    estimate_s: float
+
+
+class TrialProgress(View):
+    cell: str
+    device: str
+    number: int
+    attempt: int
+    state: str
+    message: str
+
+
+class SweepView(View):
+    """``counts`` are trials by state; ``running`` the ones with their devices, ``problems`` the
+    latest that failed, were invalid or unsupported."""
+
+    name: str
+    state: str
+    created_at: datetime
+    finished_at: datetime | None
+    cells: int
+    skipped: int
+    trials: int
+    counts: dict[str, int]
+    running: list[TrialProgress] = []
+    problems: list[TrialProgress] = []
+    offline: list[str] = []
+
+
+class JoinView(View):
+    device: str
+    url: str
+    join_token: str
+    expires_at: datetime
+
+
+class EventView(View):
+    id: int
+    at: datetime
+    kind: str
+    subject: str
+    data: dict[str, Any]
+
+
+class ZooView(View):
+    name: str
+    description: str
+    parameters: int
+    input_shape: list[int]
+    weights: str

@@ -1,0 +1,111 @@
+"""The controller's blobs: files named by their SHA-256 in a folder, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from orchestrator.domain.errors import NotFound, UserError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FolderBlobs:
+    """Blobs below ``root``; ``max_bytes`` bounds one upload."""
+
+    def __init__(self, root: Path, max_bytes: int = 4 << 30) -> None:
+        self.root = root
+        self.max_bytes = max_bytes
+        root.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob lies. Raises ``NotFound``."""
+        path = self._place(sha256)
+        if not path.is_file():
+            raise NotFound("blob", sha256, [])
+        return path
+
+    def has(self, sha256: str) -> bool:
+        return self._place(sha256).is_file()
+
+    def read(self, sha256: str) -> bytes:
+        return self.path(sha256).read_bytes()
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; returns their SHA-256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        with _Upload(self, sha256) as upload:
+            upload.write(data)
+        return sha256
+
+    def put_file(self, path: Path) -> str:
+        """Store a copy of a file; returns its SHA-256."""
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            with _Upload(self, sha256) as upload:
+                for chunk in iter(lambda: file.read(1 << 20), b""):
+                    upload.write(chunk)
+        return sha256
+
+    async def receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store what arrives if it hashes to ``sha256``; nothing is kept of anything else.
+
+        Raises:
+            UserError: the hash differs, or more than ``max_bytes`` arrived.
+        """
+        with _Upload(self, sha256) as upload:
+            async for chunk in chunks:
+                upload.write(chunk)
+
+    def discard(self, digests: Iterable[str]) -> None:
+        """Delete blobs that nothing refers to any more; missing ones are fine."""
+        for sha256 in digests:
+            self._place(sha256).unlink(missing_ok=True)
+
+    def _place(self, sha256: str) -> Path:
+        if not SHA256.fullmatch(sha256):
+            raise UserError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
+        return self.root / sha256[:2] / sha256
+
+
+class _Upload:
+    """Bytes on their way in: a temporary file, renamed at the end if the hash is right."""
+
+    def __init__(self, blobs: FolderBlobs, sha256: str) -> None:
+        self._final = blobs._place(sha256)
+        self._sha256, self._limit = sha256, blobs.max_bytes
+        self._hash, self._size = hashlib.sha256(), 0
+
+    def __enter__(self) -> _Upload:
+        self._final.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._final.parent, prefix=".incoming-")
+        self._file, self._temporary = os.fdopen(descriptor, "wb"), Path(name)
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise UserError(f"blob {self._sha256}: larger than {self._limit >> 20} MiB")
+        self._hash.update(chunk)
+        self._file.write(chunk)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is not None:
+                return
+            if self._hash.hexdigest() != self._sha256:
+                raise UserError(
+                    f"blob {self._sha256}: what arrived hashes to {self._hash.hexdigest()}; "
+                    "the transfer was damaged, send it again"
+                )
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            os.replace(self._temporary, self._final)
+        finally:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)

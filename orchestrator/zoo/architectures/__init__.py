@@ -1,0 +1,1 @@
+"""One architecture per module, found by its file's name; see ``orchestrator.zoo.catalogue``."""

@@ -1,0 +1,206 @@
+"""Contract of the zoo's emitters: ONNX and PyTorch outputs of one description agree.
+
+PyTorch lives in a runtime environment of its own, named by ``BENCHFARM_PYTORCH_PYTHON``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from orchestrator.zoo import catalogue, emit_onnx
+from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.describe import describe
+from orchestrator.zoo.network import OPERATORS, Network, Tensor
+from orchestrator.zoo.weights import SeededWeights
+
+REPOSITORY = Path(__file__).parents[2]
+REFERENCE_FLOPS = 1e9
+"""Above this, onnx's reference evaluator takes too long to be run here."""
+
+Array = NDArray[np.float32]
+
+EAGER = """
+import pickle, sys
+import numpy, torch
+from orchestrator.zoo import emit_torch
+folder = sys.argv[1]
+with open(folder + "/network.pickle", "rb") as file:
+    network = pickle.load(file)
+with torch.no_grad():
+    given = emit_torch.to_module(network)(torch.from_numpy(numpy.load(folder + "/input.npy")))
+outputs = given if isinstance(given, tuple) else (given,)
+numpy.savez(folder + "/eager.npz", *[output.numpy() for output in outputs])
+"""
+
+PROGRAM = """
+import sys
+import numpy, torch
+folder = sys.argv[1]
+program = torch.export.load(folder + "/program.pt2").module()
+with torch.no_grad():
+    output = program(torch.from_numpy(numpy.load(folder + "/input.npy")))
+numpy.savez(folder + "/program.npz", output.numpy())
+"""
+
+TRAINING = """
+import numpy
+from orchestrator.zoo import digits, train_digits
+from orchestrator.zoo.architectures import digits_cnn
+data = digits.load()
+first, again = (train_digits.train(data, epochs=2) for _ in range(2))
+assert all(numpy.array_equal(first.arrays[name], again.arrays[name]) for name in again.arrays)
+correct = train_digits.correct_answers(digits_cnn.describe_with(first), data)
+assert correct > 0.8 * len(data.labels), correct
+"""
+
+
+def pytorch_python() -> str:
+    """The interpreter with PyTorch; skips without one, or fails where it is required."""
+    default = REPOSITORY / ".venv-pytorch" / "bin" / "python"
+    found = os.environ.get("BENCHFARM_PYTORCH_PYTHON", str(default))
+    if Path(found).exists():
+        return found
+    reason = f"no pytorch interpreter at {found}; set BENCHFARM_PYTORCH_PYTHON"
+    if "pytorch" in os.environ.get("BENCHFARM_REQUIRE", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def in_pytorch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [pytorch_python(), *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def arrays(path: Path) -> list[Array]:
+    with np.load(path) as stored:
+        return [stored[name] for name in stored]
+
+
+def eager_outputs(network: Network, feed: Array, folder: Path) -> list[Array]:
+    np.save(folder / "input.npy", feed)
+    (folder / "network.pickle").write_bytes(pickle.dumps(network))
+    done = in_pytorch("-c", EAGER, str(folder))
+    assert done.returncode == 0, done.stderr
+    return arrays(folder / "eager.npz")
+
+
+def onnx_outputs(network: Network, feed: Array) -> list[Array]:
+    session = onnxruntime.InferenceSession(
+        emit_onnx.to_bytes(network, batch=len(feed)), providers=["CPUExecutionProvider"]
+    )
+    return list(session.run(None, {"input": feed}))
+
+
+def feed_for(network: Network, batch: int) -> Array:
+    state = np.random.RandomState(11)
+    return state.random_sample((batch, *network.inputs[0].shape)).astype(np.float32)
+
+
+def assert_agree(found: list[Array], expected: list[Array]) -> None:
+    """Relative to the largest expected value, since one near zero has no scale of its own."""
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(theirs).max() > 0
+        assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
+        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        assert a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) > 0.999999
+
+
+def every_operator() -> Network:
+    """Each operator, with each flavour of padding that a framework expresses in its own way."""
+
+    def branches(builder: Builder, x: Tensor) -> Tensor:
+        dilated = builder.conv("dilated", x, 6, 3, dilation=2, padding=2)
+        factorised = builder.conv("tall", x, 6, (5, 1), padding=(2, 0))
+        grouped = builder.conv("grouped", builder.relu(x), 6, 3, padding="same", groups=3)
+        pooled = builder.avg_pool(x, 3, stride=1, padding=1)
+        total = builder.add(dilated, factorised, pooled)
+        return builder.concat(builder.relu6(total), grouped, x)
+
+    builder = Builder("every_operator")
+    x = builder.input((3, 23, 30))
+    x = builder.conv("strided", x, 6, 4, stride=2, padding="same")
+    x = builder.cell("branches", branches, x)
+    paths = [
+        builder.max_pool(x, 3, stride=2, padding="same"),
+        builder.max_pool(x, 3, stride=2, padding=1),
+        builder.max_pool(x, 2, stride=2, padding="same"),
+        builder.avg_pool(x, 3, stride=2, padding="same"),
+        builder.avg_pool(x, (2, 3), stride=2, padding="same"),
+    ]
+    # Even kernels at stride 1 pad one end alone, which no PyTorch pool does by itself.
+    paths += [builder.max_pool(p, 2, stride=1, padding="same") for p in paths[:1]]
+    paths += [builder.avg_pool(p, 2, stride=1, padding="same") for p in paths[:1]]
+    x = builder.flatten(builder.global_avg_pool(builder.concat(*paths)))
+    plain = builder.dense("plain", x, 7)
+    return builder.build(
+        plain, builder.softmax(builder.dense("classes", x, 5)), weights=SeededWeights(2)
+    )
+
+
+def test_every_operator_agrees(tmp_path: Path) -> None:
+    network = every_operator()
+    assert {node.op for node in network.nodes} == set(OPERATORS)
+    feed = feed_for(network, batch=3)
+    # onnx 1.23's reference evaluator is no judge here: it gives pools that pad one end alone
+    # another shape than onnx's own shape inference.
+    assert_agree(eager_outputs(network, feed, tmp_path), onnx_outputs(network, feed))
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_both_emitters_agree(name: str, tmp_path: Path) -> None:
+    network = catalogue.load(name, seed=1)
+    feed = feed_for(network, batch=2)
+    assert_agree(eager_outputs(network, feed, tmp_path), onnx_outputs(network, feed))
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_exported_program_agrees(name: str, tmp_path: Path) -> None:
+    network = catalogue.load(name, seed=1)
+    feed = feed_for(network, batch=1)
+    np.save(tmp_path / "input.npy", feed)
+    program = str(tmp_path / "program.pt2")
+    done = in_pytorch("-m", "orchestrator.zoo.emit_torch", name, program, "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    done = in_pytorch("-c", PROGRAM, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert_agree(arrays(tmp_path / "program.npz"), onnx_outputs(network, feed))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in catalogue.names() if describe(catalogue.load(n)).flops < REFERENCE_FLOPS],
+)
+def test_onnx_means_what_its_reference_says(name: str) -> None:
+    network = catalogue.load(name)
+    feed = feed_for(network, batch=1)
+    reference = ReferenceEvaluator(emit_onnx.to_model(network))
+    assert_agree(onnx_outputs(network, feed), list(reference.run(None, {"input": feed})))
+
+
+def test_a_wrong_name_exits_with_two_and_lists_the_right_ones(tmp_path: Path) -> None:
+    out = tmp_path / "x.pt2"
+    done = in_pytorch("-m", "orchestrator.zoo.emit_torch", "resnet19", str(out))
+    assert done.returncode == 2
+    assert "no architecture 'resnet19'; there are: digits_cnn" in done.stderr
+    assert not out.exists()
+
+
+def test_training_learns_and_is_repeatable() -> None:
+    done = in_pytorch("-c", TRAINING)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,100 @@
+"""The shipped digits network and data set: what the script makes, as accurate as recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.zoo import catalogue, digits, emit_onnx, train_digits
+
+FLOOR = 0.985
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((catalogue.DATA / "digits_cnn.json").read_text("utf-8"))
+    return content
+
+
+@pytest.fixture(scope="module")
+def made() -> digits.Digits:
+    return digits.load()
+
+
+def test_accuracy_on_the_held_out_part_is_the_recorded_one(recorded: dict[str, Any]) -> None:
+    session = onnxruntime.InferenceSession(
+        catalogue.DATA / "digits_cnn.onnx", providers=["CPUExecutionProvider"]
+    )
+    with np.load(catalogue.dataset_path("digits")) as data:
+        inputs, labels = data["inputs"], data["labels"]
+    answers = [int(session.run(None, {"input": one[np.newaxis]})[0].argmax()) for one in inputs]
+    correct = int((np.array(answers) == labels).sum())
+    assert correct / len(labels) >= FLOOR
+    assert correct == recorded["held_out_correct"]
+    assert len(labels) == recorded["held_out_samples"]
+    assert correct / len(labels) == recorded["held_out_top1"]
+
+
+def test_the_shipped_data_set_is_the_scripts_split(made: digits.Digits) -> None:
+    with np.load(catalogue.dataset_path("digits")) as data:
+        assert sorted(data) == ["calibration", "inputs", "labels"]
+        np.testing.assert_array_equal(data["inputs"], made.inputs)
+        np.testing.assert_array_equal(data["labels"], made.labels)
+        np.testing.assert_array_equal(data["calibration"], made.calibration)
+        assert (data["inputs"].dtype, data["labels"].dtype) == (np.float32, np.int64)
+        assert data["inputs"].min() == 0.0
+        assert data["inputs"].max() == 1.0
+        assert data["calibration"].shape == (100, 1, 28, 28)
+
+
+def test_no_held_out_image_was_trained_or_calibrated_on(made: digits.Digits) -> None:
+    trained = {image.tobytes() for image in made.train_inputs}
+    assert not trained & {image.tobytes() for image in made.inputs}
+    assert len(made.train_labels) + len(made.labels) == 1797
+
+
+def test_the_record_names_the_shipped_files(recorded: dict[str, Any]) -> None:
+    for name, expected in recorded["sha256"].items():
+        content = (catalogue.DATA / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == expected
+        assert len(content) < 1_000_000
+
+
+def test_emitting_the_trained_network_gives_the_shipped_file() -> None:
+    shipped = (catalogue.DATA / "digits_cnn.onnx").read_bytes()
+    assert emit_onnx.to_bytes(catalogue.load("digits_cnn", seed=9)) == shipped
+
+
+@given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=60), seed=st.integers(0, 1000))
+def test_a_split_is_stratified_and_complete(labels: list[int], seed: int) -> None:
+    array = np.array(labels, dtype=np.int64)
+    train, held_out = digits.split(array, 0.25, seed)
+    assert sorted([*train, *held_out]) == list(range(len(labels)))
+    for label in set(labels):
+        assert (array[held_out] == label).sum() == round(labels.count(label) * 0.25)
+
+
+def test_resizing_keeps_constants_corners_and_gradients() -> None:
+    np.testing.assert_allclose(digits.resize(np.full((1, 8, 8), 0.3), 28), 0.3)
+    source = np.arange(64.0).reshape(1, 8, 8)
+    large = digits.resize(source, 28)
+    assert (large[0, 0, 0], large[0, -1, -1]) == (0.0, 63.0)
+    # Inside, one source pixel to the right is 8 / 28 of the way per new pixel.
+    np.testing.assert_allclose(np.diff(large[0, 14, 2:26]), 8 / 28)
+
+
+def test_shifting_moves_by_at_most_two_pixels_and_brings_in_black() -> None:
+    image = np.zeros((200, 1, 28, 28), dtype=np.float32)
+    image[:, 0, 14, 14] = 1.0
+    moved = train_digits.shifted(image, np.random.RandomState(0))
+    _, _, rows, columns = np.nonzero(moved)
+    assert moved.shape == image.shape
+    assert len(rows) == 200
+    assert set(rows.tolist()) == set(columns.tolist()) == set(range(12, 17))
