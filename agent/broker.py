@@ -1,4 +1,4 @@
-"""The doorbell: Celery's settings, shared by the controller (which rings) and the agent (which answers).
+"""The doorbell: Celery's settings, for the controller, which rings, and the agent, which answers.
 
 A message holds an attempt's id and nothing else; it may be lost, late or doubled (the controller's
 database is the truth). Every setting that is not Celery's default is here, with its reason.
@@ -99,8 +99,7 @@ def ring(app: Celery, device: str, attempt_id: str) -> None:
         app.send_task(
             TASK,
             kwargs={"attempt_id": attempt_id},
-            exchange="",
-            routing_key=queue_name(device),
+            queue=queue(device),
             declare=[],
             argsrepr="",
             kwargsrepr="",

@@ -70,6 +70,8 @@ class RuntimeRef:
 class Scenario:
     """How to load a session, and when a trial has enough samples (see ``runner/stopping.py``).
 
+    ``batch_size`` is the number of the model's inputs, as registered, joined along axis 0.
+
     ``percentile`` is the one whose relative confidence half-width must meet ``target_relative_ci``.
     """
 

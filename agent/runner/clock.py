@@ -1,4 +1,4 @@
-"""The clock itself, measured: what one tick is, what one reading costs, what is too short for it."""
+"""The clock itself, measured: its tick, what a reading costs, and what is too short for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def characterise(now_ns: NowNs, name: str, readings: int = READINGS) -> Clock:
         ClockError: it went backwards, or stood still throughout.
     """
     times = [now_ns() for _ in range(readings)]
-    steps = [after - before for before, after in zip(times, times[1:])]
+    steps = [times[n + 1] - times[n] for n in range(readings - 1)]
     if min(steps) < 0:
         raise ClockError("%s went backwards by %d ns" % (name, -min(steps)))
     tick = reduce(math.gcd, steps, 0)
@@ -35,7 +35,7 @@ def characterise(now_ns: NowNs, name: str, readings: int = READINGS) -> Clock:
 
 def shortest_ns(clock: Clock) -> int:
     """The shortest span that this clock can time: 100 ticks and 10 readings (FACTS)."""
-    return int(math.ceil(max(MIN_TICKS * clock.tick_ns, MIN_CALL_COSTS * clock.call_ns)))
+    return math.ceil(max(MIN_TICKS * clock.tick_ns, MIN_CALL_COSTS * clock.call_ns))
 
 
 def calls_per_sample(pilot_ns: Sequence[int], clock: Clock) -> int:
@@ -49,7 +49,7 @@ def calls_per_sample(pilot_ns: Sequence[int], clock: Clock) -> int:
     needed, typical = shortest_ns(clock), median(pilot_ns)
     if typical >= needed:
         return 1
-    calls = 2 * int(math.ceil(needed / max(typical, clock.tick_ns / 2.0)))
+    calls = 2 * math.ceil(needed / max(typical, clock.tick_ns / 2.0))
     if calls > MAX_CALLS_PER_SAMPLE:
         raise ClockError(
             "one inference takes %g ns; %s has ticks of %d ns: too short to time"

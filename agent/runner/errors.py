@@ -1,4 +1,4 @@
-"""Why a job of the child gave no figure, by name. Each says what to do and becomes a ``Failure``."""
+"""Why a job of the child gave no figure, by name; each becomes a ``Failure``."""
 
 from __future__ import annotations
 

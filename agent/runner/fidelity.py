@@ -65,8 +65,10 @@ def compare(
     """
     worst_name = ""
     found: List[Distance] = []
-    for ours, theirs in zip(actual, expected):
-        _same_names(ours, theirs)
+    if len(actual) != len(expected):
+        raise BadData("%d feeds but %d expected outputs" % (len(actual), len(expected)))
+    for ours, theirs in zip(actual, expected):  # noqa: B905 - strict= is newer than 3.8
+        ours = aligned(ours, theirs)
         for name, array in theirs.items():
             _require_sound(name, ours[name], array)
             one = distance(ours[name], array)
@@ -95,12 +97,21 @@ def _finite(value: float) -> float:
     return max(-1e308, min(1e308, value))
 
 
-def _same_names(ours: Dict[str, Any], theirs: Dict[str, Any]) -> None:
-    if set(ours) != set(theirs):
+def aligned(ours: Dict[str, Any], theirs: Dict[str, Any]) -> Dict[str, Any]:
+    """Our outputs under the reference's names: by name, or, where a format names them otherwise
+    (an exported program by its last operators), in order. Their values then tell whether it fits.
+
+    Raises:
+        BadOutput: not as many outputs as the reference has.
+    """
+    if set(ours) == set(theirs):
+        return ours
+    if len(ours) != len(theirs):
         raise BadOutput(
             "the outputs are %s; the reference has %s"
             % (listed(sorted(ours)), listed(sorted(theirs)))
         )
+    return dict(zip(theirs, ours.values()))  # noqa: B905 - strict= is newer than 3.8
 
 
 def _require_sound(name: str, actual: Any, expected: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 
 from agent.contract import TensorSpec
-from agent.runner.errors import BadData, listed
+from agent.runner.errors import BadData, BadOutput, listed
 
 Array = Any
 """A NumPy array; ``np.ndarray[Any, Any]`` cannot be written at run time on Python 3.8."""
@@ -63,7 +63,30 @@ def batches(feeds: Feeds, batch_size: int) -> Feeds:
         [feeds[(start + k) % count] for k in range(batch_size)]
         for start in range(0, count, batch_size)
     ]
-    return [{name: np.concatenate([f[name] for f in group]) for name in group[0]} for group in groups]
+    return [
+        {name: np.concatenate([f[name] for f in group]) for name in group[0]} for group in groups
+    ]
+
+
+def unbatched(outputs: Feeds, batch_size: int, feeds: int) -> Feeds:
+    """The outputs of ``batches`` as one dictionary for each of the ``feeds``, in their order.
+
+    Raises:
+        BadOutput: an output that does not split into ``batch_size`` parts along axis 0.
+    """
+    if batch_size == 1:
+        return outputs
+    parts: Feeds = []
+    for output in outputs:
+        for name, array in output.items():
+            if not array.ndim or array.shape[0] % batch_size:
+                raise BadOutput(
+                    "output %s is %s: it does not split into a batch of %d"
+                    % (name, list(array.shape), batch_size)
+                )
+        split = {name: np.split(array, batch_size) for name, array in output.items()}
+        parts += [{name: pieces[k] for name, pieces in split.items()} for k in range(batch_size)]
+    return parts[:feeds]
 
 
 def load_reference(path: Path, kind: str) -> Feeds:

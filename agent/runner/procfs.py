@@ -79,8 +79,12 @@ class UsageMeter:
 def fingerprint() -> Fingerprint:
     """The board's condition now."""
     load = (read_text("/proc/loadavg") or "").split()
-    pressure = re.search(r"^some .*total=(\d+)", read_text("/proc/pressure/cpu") or "", re.MULTILINE)
-    available = re.search(r"^MemAvailable:\s+(\d+) kB", read_text("/proc/meminfo") or "", re.MULTILINE)
+    pressure = re.search(
+        r"^some .*total=(\d+)", read_text("/proc/pressure/cpu") or "", re.MULTILINE
+    )
+    available = re.search(
+        r"^MemAvailable:\s+(\d+) kB", read_text("/proc/meminfo") or "", re.MULTILINE
+    )
     governor = read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return Fingerprint(
         at_unix_ns=time.time_ns(),

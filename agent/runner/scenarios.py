@@ -37,8 +37,9 @@ def loop_of(scenario: Scenario) -> Loop:
             "scenario kind %r is not supported; accepted: %s" % (scenario.kind, listed(LOOPS))
         )
     if scenario.concurrency != 1:
-        raise BadOption("scenario %s takes concurrency 1, not %d"
-                        % (scenario.kind, scenario.concurrency))
+        raise BadOption(
+            "scenario %s takes concurrency 1, not %d" % (scenario.kind, scenario.concurrency)
+        )
     accepted = (
         ("batch_size", scenario.batch_size >= 1, "at least 1"),
         ("percentile", 0.0 < scenario.percentile < 100.0, "between 0 and 100, both excluded"),
@@ -47,6 +48,7 @@ def loop_of(scenario: Scenario) -> Loop:
     )
     for name, fine, wanted in accepted:
         if not fine:
-            raise BadOption("scenario %s is %r; it must be %s"
-                            % (name, getattr(scenario, name), wanted))
+            raise BadOption(
+                "scenario %s is %r; it must be %s" % (name, getattr(scenario, name), wanted)
+            )
     return LOOPS[scenario.kind]

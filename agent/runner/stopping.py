@@ -53,7 +53,7 @@ def first_check(scenario: Scenario) -> int:
 
 def next_check(count: int) -> int:
     """The next sample count of the schedule after ``count``."""
-    return max(count + 1, int(math.ceil(count * GROWTH)))
+    return max(count + 1, math.ceil(count * GROWTH))
 
 
 def interval_ranks(count: int, percentile: float) -> Optional[Tuple[int, int]]:
@@ -66,7 +66,7 @@ def interval_ranks(count: int, percentile: float) -> Optional[Tuple[int, int]]:
     p = percentile / 100.0
     if count * p * (1.0 - p) >= NORMAL_FROM:
         reach = Z_95 * math.sqrt(count * p * (1.0 - p))
-        return int(math.floor(count * p - reach)) - 1, int(math.ceil(count * p + reach))
+        return math.floor(count * p - reach) - 1, math.ceil(count * p + reach)
     k = np.arange(1, count + 1, dtype=np.float64)
     log_choose = np.concatenate(([0.0], np.cumsum(np.log(count - k + 1.0) - np.log(k))))
     ones = np.arange(count + 1)
@@ -85,7 +85,7 @@ def relative_half_width(samples: Any, percentile: float) -> float:
     ranks = interval_ranks(len(samples), percentile)
     if ranks is None:
         return math.inf
-    middle = min(len(samples) - 1, int(math.ceil(len(samples) * percentile / 100.0)) - 1)
+    middle = min(len(samples) - 1, math.ceil(len(samples) * percentile / 100.0) - 1)
     low, estimate, high = np.sort(samples)[[ranks[0], max(0, middle), ranks[1]]]
     return math.inf if estimate <= 0 else float(high - low) / 2.0 / float(estimate)
 

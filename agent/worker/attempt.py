@@ -34,7 +34,6 @@ from agent.worker.settings import sync_folder
 
 log = logging.getLogger(__name__)
 
-RAW_ENCODING = "int64le"
 PACKED_ENCODING = "int64le+zstd"
 _ZSTD_LEVEL = 3
 _KINDS: dict[type[AgentError], str] = {
@@ -88,21 +87,23 @@ def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialRe
     return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
 
 
-def execute(request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path) -> Finished:
+def execute(
+    request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path, began: float
+) -> Finished:
     """Run one attempt to its result; never raises. ``folder`` is its own, and stays to be deleted.
 
-    ``cancel`` ends it at any point: status ``cancelled``.
+    ``cancel`` ends it at any point: status ``cancelled``. ``began`` is when ``tools.clock`` read as
+    the doorbell arrived.
     """
     course = _Course(request, tools, cancel, folder)
-    started = tools.clock()
     try:
         finished = course.run()
     except _Ended as ended:
         finished = Finished(course.failed(ended.status, ended.failure))
-    except Exception as error:  # noqa: BLE001: whatever it was, the farm must hear of it
+    except Exception as error:
         log.exception("attempt %s broke", request.attempt_id)
         finished = Finished(course.failed("failed", _internal(course.stage, error)))
-    phases = replace(finished.result.phases, total_s=tools.clock() - started)
+    phases = replace(finished.result.phases, total_s=tools.clock() - began)
     return replace(finished, result=replace(finished.result, phases=phases))
 
 
@@ -202,7 +203,7 @@ class _Course:
         self._check_cancel()
         self.stage = "load"
         folder = self._folder / "trial"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         job = TrialJob(
             request=self._request,
             artifact=converted.artifact,
@@ -274,11 +275,8 @@ def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
     """
     expected = 8 * samples.count * len(samples.series)
     size = raw.stat().st_size if raw.is_file() else -1
-    if size != expected or samples.encoding != RAW_ENCODING or not expected:
-        message = (
-            f"samples.i64 has {size} bytes of {samples.encoding}, but {expected} of {RAW_ENCODING} "
-            "were announced"
-        )
+    if size != expected or not expected:
+        message = f"samples.i64 has {size} bytes, but {expected} were announced"
         raise _Ended("failed", Failure("measure", "bad_answer", message))
     packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw.read_bytes())
     sha256 = hashlib.sha256(packed).hexdigest()

@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.worker.errors import BadInput, BlobCorrupt, ControllerUnreachable, DiskFull
 
 OpenRange = Callable[[str, int], AbstractContextManager[tuple[int, Iterator[bytes]]]]
-"""``open(sha256, offset)`` → (offset where the bytes really start, chunks): ``Uplink.open_blob``."""
+"""``open(sha256, offset)`` → (where the bytes really start, chunks): ``Uplink.open_blob``."""
 
 HEADROOM_BYTES = 64 << 20
 _ROUNDS = 5
@@ -68,7 +68,9 @@ class Blobs:
     def path(self, sha256: str) -> Path:
         """Where a blob lies, if it is here. Raises ``BadInput`` for what is no SHA-256."""
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise BadInput(f"{sha256!r} is not a SHA-256: expected 64 lower-case hexadecimal digits")
+            raise BadInput(
+                f"{sha256!r} is not a SHA-256: expected 64 lower-case hexadecimal digits"
+            )
         return self._folder / sha256[:2] / sha256
 
     @contextlib.contextmanager

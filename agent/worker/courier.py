@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +39,16 @@ class Courier(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            deliver_due(self._outbox, self._uplink)
+            deliver_due(self._outbox, self._uplink, self._stopping.is_set)
             self._wake.wait(self._outbox.next_due_in_s())
 
 
-def deliver_due(outbox: Outbox, uplink: Uplink) -> int:
+def deliver_due(
+    outbox: Outbox, uplink: Uplink, stopping: Callable[[], bool] = lambda: False
+) -> int:
     """Deliver everything that is due; how many were answered for good."""
     done = 0
-    while (parcel := outbox.due()) is not None:
+    while not stopping() and (parcel := outbox.due()) is not None:
         try:
             outcome = _deliver(parcel, uplink)
         except (AgentError, OSError) as error:

@@ -25,7 +25,7 @@ from agent import broker
 log = logging.getLogger(__name__)
 
 _QUICK_S = 5.0
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 5.0
 
 
 class _Pool(TaskPool):  # type: ignore[misc]
@@ -47,7 +47,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
                 handle(message)
             except self.connection_errors:
                 raise
-            except Exception as error:  # noqa: BLE001: whatever a stranger put into the queue
+            except Exception as error:  # noqa: BLE001 - whatever a stranger put into the queue
                 log.warning("dropped a bad message: %s: %s", type(error).__name__, error)
                 # Unacknowledged it would be put back, and break the next consumer.
                 message.ack_log_error(log, self.connection_errors)
@@ -150,7 +150,7 @@ class Doorbell:
                 self._worker = worker
             if not self._stopping.is_set():
                 worker.start()
-        except Exception:  # noqa: BLE001: the loop around it tries again
+        except Exception:
             log.exception("the consumer broke")
         finally:
             with self._lock, contextlib.suppress(AttributeError):

@@ -19,6 +19,7 @@ from agent import codec
 from agent.contract import Converted, ConvertJob, TrialRequest
 from agent.worker.blobs import Entry, to_evict
 from agent.worker.environments import RuntimeEnvironment
+from agent.worker.errors import ChildFailed
 from agent.worker.runner import Outcome
 from agent.worker.settings import sync_folder
 
@@ -102,14 +103,16 @@ class Engines:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob("tmp-*"):  # a power cut while converting
             shutil.rmtree(stale, ignore_errors=True)
 
-    def get(self, parts: dict[str, Any], make: Callable[[Path], ConvertJob], run: Convert) -> Engine:
+    def get(
+        self, parts: dict[str, Any], make: Callable[[Path], ConvertJob], run: Convert
+    ) -> Engine:
         """The kept conversion, else a new one. A hit starts no process.
 
         ``make(folder)`` gives the job; its ``source`` is what ``@source`` stands for.
@@ -180,7 +183,10 @@ def folder_bytes(folder: Path) -> int:
 def _relative(artifact: str, folder: Path, source: str) -> str:
     if Path(artifact) == Path(source):
         return _SOURCE
-    return str(Path(artifact).resolve().relative_to(folder.resolve()))
+    path = Path(os.path.abspath(artifact))  # a link in the folder stays a link
+    if not path.is_relative_to(folder):
+        raise ChildFailed(f"the converter answered {artifact}, which is not in its folder {folder}")
+    return str(path.relative_to(folder))
 
 
 def _sync_tree(folder: Path) -> None:

@@ -23,7 +23,7 @@ DEFAULT_NAME = "default"
 _BACKEND = re.compile(r"[a-z0-9_]{1,40}")
 
 Probe = Callable[[str], Probed]
-"""``probe(python)`` runs the child's verb ``probe`` under an interpreter; raises ``ChildFailed``."""
+"""``probe(python)`` runs the child's verb ``probe`` there; raises ``ChildFailed``."""
 
 
 @dataclass(frozen=True)
@@ -200,5 +200,3 @@ def _fits(version: str, wanted: str) -> bool:
 
 def _facts_of(probed: Probed, backend: str) -> RuntimeFacts | None:
     return next((r for r in probed.runtimes if r.backend == backend), None)
-
-

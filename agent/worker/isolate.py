@@ -1,8 +1,8 @@
 """Run one child process, bounded in time, memory and output, and leave nothing of it behind.
 
-The parent blocks in ``poll`` on the child's pidfd, its two pipes and a cancel eventfd: while a child
-that writes nothing is timed, the parent wakes only to look at the group's resident memory (measured:
-0.04 ms every 2 s, and a scan of ``/proc`` of about 1 ms every 10 s, on a 2-core x86 VM).
+The parent blocks in ``poll`` on the child's pidfd, its two pipes and a cancel eventfd: while a
+child that writes nothing is timed, the parent wakes only to look at the group's resident memory
+(measured: 0.04 ms every 2 s, and a scan of ``/proc`` of about 1 ms every 10 s, on a 2-core x86 VM).
 Linux only (pidfd_open, eventfd, prlimit).
 """
 
@@ -42,8 +42,11 @@ DATA_HEADROOM_MIB = 1024
 allocator arenas that are reserved and never touched. It stops what allocates between two checks."""
 
 _PASSED_EXACT = frozenset(
-    "PATH HOME USER LOGNAME LANG TZ TMPDIR SHELL LD_LIBRARY_PATH XDG_CACHE_HOME XDG_RUNTIME_DIR".split()
-)
+    (
+        "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SHELL",
+        "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
+    )
+)  # fmt: skip
 _PASSED_PREFIXES = (
     "LC_", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "BLIS_", "GOTO_", "VECLIB_", "NUMEXPR_",
     "TBB_", "CUDA_", "NVIDIA_", "ORT_", "OV_", "OPENVINO_", "TF_", "TVM_", "TORCH", "MALLOC_",

@@ -111,7 +111,7 @@ class Outbox:
             ).fetchone()
         if row[0] is None:
             return None
-        return min(max(0.0, row[0] - self._clock()), LONGEST_WAIT_S)
+        return min(max(0.0, float(row[0]) - self._clock()), LONGEST_WAIT_S)
 
     def postpone(self, attempt_id: str) -> float:
         """Delivery failed for now: the wait doubles with each try. Answers it, in seconds."""

@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 
 import agent
 from agent import codec
-from agent.contract import Converted, ConvertJob, Failure, Probed, TrialJob, TrialResult
+from agent.contract import (
+    Converted,
+    ConvertJob,
+    Failure,
+    Probed,
+    Referenced,
+    ReferenceJob,
+    TrialJob,
+    TrialResult,
+)
 from agent.worker.errors import ChildFailed
 from agent.worker.isolate import Bounds, Cancel, ChildEnd, run_child
 
@@ -46,11 +55,23 @@ class Runner:
     def __init__(self, mark: str, path: Path = RUNNER) -> None:
         self._mark = mark
         self._path = path
+        self._stopped = False
+        self._probing: set[Cancel] = set()
+
+    def stop_probing(self) -> None:
+        """End probes that run, and any that begins from now on."""
+        self._stopped = True
+        for cancel in list(self._probing):
+            cancel.set("shutdown")
 
     def probe(self, python: str) -> Probed:
         """Which runtimes answer under an interpreter. Raises ``ChildFailed``."""
         with tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder, Cancel() as cancel:
+            self._probing.add(cancel)
+            if self._stopped:
+                cancel.set("shutdown")
             outcome = self._run(python, "probe", "{}", Probed, Path(folder), PROBE_BOUNDS, cancel)
+            self._probing.discard(cancel)
         if outcome.failure is not None:
             tail = outcome.failure.log_tail.strip().splitlines()[-1:]
             raise ChildFailed(": ".join([f"{python}: {outcome.failure.message}", *tail]))
@@ -70,6 +91,13 @@ class Runner:
         """Run verb ``trial``; the answer is a ``TrialResult``."""
         text = codec.dumps(job)
         return self._run(python, "trial", text, TrialResult, folder, bounds, cancel)
+
+    def reference(
+        self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        """Run verb ``reference``; the answer is a ``Referenced``."""
+        text = codec.dumps(job)
+        return self._run(python, "reference", text, Referenced, folder, bounds, cancel)
 
     def _run(
         self,

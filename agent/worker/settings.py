@@ -15,7 +15,7 @@ from agent.worker.errors import BadInput, ConfigExposed, NotJoined
 
 HOME_VARIABLE = "BENCHFARM_AGENT_HOME"
 CONFIG_NAME = "agent.json"
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_device_name(name: str) -> str:
     """``name`` itself, if it can be a device's. Raises ``BadInput``."""
     if not _NAME.fullmatch(name):
         raise BadInput(
-            f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not at either end"
+            f"device name {name!r}: expected 1 to 63 letters, digits, . _ -, the first no sign"
         )
     return name
 

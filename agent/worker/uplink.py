@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,6 @@ from agent.contract import (
     Heartbeat,
     HeartbeatAnswer,
     Started,
-    TrialResult,
 )
 from agent.worker.errors import (
     AgentError,
@@ -216,11 +216,9 @@ def back_off(
         wait_s = min(wait_s * 2, longest_s)
 
 
-def _verify(ca_file: str) -> bool | object:
+def _verify(ca_file: str) -> bool | ssl.SSLContext:
     if not ca_file:
         return True
-    import ssl
-
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
@@ -263,5 +261,13 @@ def _raise_for(answer: httpx.Response) -> None:
     kind = errors.get(status, Refused)
     if status >= 500 or status in _BUSY:
         kind = ControllerFailed
-    text = answer.text[:500] if answer.is_closed or answer.is_stream_consumed else ""
-    raise kind(f"{answer.request.method} {answer.request.url.path}: {status} {text}".rstrip())
+    asked = f"{answer.request.method} {answer.request.url.path}"
+    raise kind(f"{asked}: {status} {_reason(answer)}".rstrip())
+
+
+def _reason(answer: httpx.Response) -> str:
+    """The controller's own words, ``{"error": {"message": …}}``, or the start of the body."""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, TypeError, KeyError):
+        return answer.text[:300]

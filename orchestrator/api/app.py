@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from agent import __version__
 from agent.codec import ContractError
@@ -45,6 +46,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
     return app
 
 
@@ -54,9 +56,17 @@ async def _answer(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status)
 
 
+async def _answer_http(_request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses: no such route, a body that is not JSON."""
+    assert isinstance(error, HTTPException)
+    body = {"error": {"kind": "bad_input", "message": str(error.detail)}}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
 async def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     where = "; ".join(
         f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5]
     )
-    return JSONResponse({"error": {"kind": "bad_input", "message": where}}, 422)
+    message = where.encode(errors="replace").decode()  # a key may hold half a character
+    return JSONResponse({"error": {"kind": "bad_input", "message": message}}, 422)

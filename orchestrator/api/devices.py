@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -67,7 +68,19 @@ async def _body(request: Request, cls: type[T]) -> T:
         chunks += chunk
         if len(chunks) > MAX_MESSAGE_BYTES:
             raise UserError(f"a {cls.__name__} is at most {MAX_MESSAGE_BYTES >> 20} MiB")
-    return codec.loads(cls, bytes(chunks))
+    return _storable(cls, bytes(chunks))
+
+
+def _storable(cls: type[T], text: bytes) -> T:
+    """Python reads as JSON what nobody else does: infinite numbers and halves of characters would
+    be stored and then break every reader. Raises ``UserError``."""
+    try:
+        value = codec.loads(cls, text)
+        json.dumps(codec.to_plain(value), allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, OverflowError) as error:
+        message = f"not a {cls.__name__}: {error}"
+        raise UserError(message.encode(errors="replace").decode()) from None
+    return value
 
 
 def _own_name(farm: Farm, name: str, device_id: int) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
+from orchestrator.report.build import build_report
 from orchestrator.service import events, models, register, reports, sweeps
 from orchestrator.service.views import (
     DeviceView,
@@ -18,6 +19,8 @@ from orchestrator.service.views import (
     PlanView,
     SweepView,
 )
+
+MAX_ID = 2**31 - 1
 
 router = APIRouter(tags=["people"])
 
@@ -127,12 +130,12 @@ def report(
 ) -> Response:
     """The report, computed from the raw samples as it is asked for."""
     data = reports.collect(farm, name)
-    made = reports.build_report(data)
+    if form == "html":
+        return Response(html.html_report(data), media_type="text/html; charset=utf-8")
+    made = build_report(data)
     match form:
         case "json":
             return Response(made.model_dump_json(), media_type="application/json")
-        case "html":
-            return Response(html.render(made, data), media_type="text/html")
         case "markdown":
             return Response(tables.markdown(made), media_type="text/markdown; charset=utf-8")
         case "csv":
@@ -141,7 +144,10 @@ def report(
 
 @router.get("/events")
 def list_events(
-    farm: InFarm, _: Viewer, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+    farm: InFarm,
+    _: Viewer,
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[EventView]:
     """The event log after an event's number, oldest first."""
     return events.after(farm, after, limit)

@@ -76,7 +76,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
     facts: dict[str, object] = {
         **{f"input {i['name']}": f"{i['dtype']} {i['shape']}" for i in found.inputs},
         **{f"output {o['name']}": f"{o['dtype']} {o['shape']}" for o in found.outputs},
-        "batch size": found.batch_size or "free",
+        "batch size": "free" if found.free_batch else "as exported",
         **{a.format: f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
         "data set": found.dataset or "-",
         "reference": found.reference,

@@ -41,12 +41,12 @@ def report(
 
         from orchestrator.report.tables import terminal_table
 
-        table = terminal_table(farm.report(sweep))
+        parts = terminal_table(farm.report(sweep))
     if file is None:
-        Console().print(table)
+        Console().print(*parts)
         return
     with file.open("w", encoding="utf-8") as out:
-        Console(file=out, width=140).print(table)
+        Console(file=out, width=140).print(*parts)
 
 
 def _write(path: Path, text: str) -> None:

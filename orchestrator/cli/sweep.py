@@ -92,7 +92,7 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
             f"`benchfarm sweep cancel {name}` stops it"
         )
         return 0
-    console.print(terminal_table(farm.report(name)))
+    console.print(*terminal_table(farm.report(name)))
     if html is not None:
         html.write_text(farm.report_text(name, "html"), encoding="utf-8")
         console.print(f"wrote {html}", markup=False)

@@ -39,7 +39,7 @@ class NotAllowed(FarmError):
 
 
 class Superseded(FarmError):
-    """A later attempt of this trial exists, or it was cancelled: this one's result counts nowhere."""
+    """A later attempt of this trial exists, or it was cancelled: this result counts nowhere."""
 
     kind = "superseded"
 

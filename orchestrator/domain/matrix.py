@@ -46,7 +46,8 @@ def expand(spec: SweepSpec) -> list[Configuration]:
         for runtime in spec.runtimes
         for configuration in _of_runtime(spec, model.name, model.calibration, runtime)
     )
-    return list(dict.fromkeys(found))
+    # by text: to Python True == 1 == 1.0, to a runtime's option they differ
+    return list({repr(configuration): configuration for configuration in found}.values())
 
 
 def _of_runtime(

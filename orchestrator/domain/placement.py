@@ -25,12 +25,12 @@ class DeviceView:
 class ModelView:
     """What placement needs to know of a model: its formats and what its batch dimension allows.
 
-    ``batch_size`` is the fixed size of the leading dimension, or 0 where it is free.
+    ``free_batch``: the file leaves the leading dimension free, so other batch sizes can run.
     """
 
     name: str
     formats: frozenset[str]
-    batch_size: int
+    free_batch: bool
     has_calibration: bool
 
 
@@ -117,10 +117,10 @@ def _unfit_model(facts: RuntimeFacts, configuration: Configuration, model: Model
     if not any(f in model.formats for f in facts.accepts):
         wants, have = ", ".join(facts.accepts), ", ".join(sorted(model.formats))
         return f"{facts.backend} takes {wants}; model {model.name} is there as {have}"
-    if model.batch_size and configuration.batch_size != model.batch_size:
+    if configuration.batch_size != 1 and not model.free_batch:
         return (
-            f"batch size {configuration.batch_size}: model {model.name} was exported with a fixed "
-            f"batch of {model.batch_size}; export it with a free first dimension"
+            f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "
+            "shapes; export it with a free first dimension"
         )
     if configuration.calibration == "dataset" and not model.has_calibration:
         return (

@@ -12,7 +12,7 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     selector: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or not key:
+        if not equals or not key.strip():
             raise UserError(f"selector {pair!r}: expected KEY=VALUE, such as class=jetson-nano")
         selector[key.strip()] = value.strip()
     return selector

@@ -15,14 +15,17 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from agent.contract import Limits, Scenario, Tolerance
 from orchestrator.domain.errors import UserError
 
 T = TypeVar("T")
-OptionValue = bool | int | float | str
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+"""One printable line: terminals show it, and PostgreSQL takes no NUL."""
 
 MAX_SPEC_BYTES = 256 * 1024
 
@@ -31,12 +34,13 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+OptionValue = bool | int | float | Text
 Many = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1)]
 """A scalar or a list; a list expands to a Cartesian product with the others."""
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelChoice(Strict):
@@ -48,18 +52,18 @@ class ModelChoice(Strict):
 
 class RuntimeChoice(Strict):
     backend: Name
-    version: str = ""
-    target: Many[str] = ["CPU"]
+    version: Text = ""
+    target: Many[Text] = ["CPU"]
     precision: Many[Precision] = ["fp32"]
     threads: Many[Annotated[int, Field(ge=0, le=4096)]] = [0]
-    options: dict[str, Many[OptionValue]] = {}
+    options: dict[Text, Many[OptionValue]] = {}
 
 
 class DeviceChoice(Strict):
     """Devices by name and by label; both given: those that satisfy both. None given: all."""
 
     names: list[Name] = []
-    select: dict[str, str] = {}
+    select: dict[Text, Text] = {}
 
 
 class ScenarioChoice(Strict):
@@ -115,7 +119,7 @@ class SweepSpec(Strict):
     scenario: ScenarioChoice = ScenarioChoice()
     trials: int = Field(default=5, ge=1, le=1000)
     attempts: int = Field(default=3, ge=1, le=100)
-    baseline: dict[str, str] = {}
+    baseline: dict[str, Text] = {}
     tolerance: dict[Precision, ToleranceChoice] = {}
     limits: LimitsChoice = LimitsChoice()
     seed: int = 0
@@ -151,8 +155,8 @@ def parse(text: str, source: str, name: str = "") -> SweepSpec:
     if len(text.encode()) > MAX_SPEC_BYTES:
         raise UserError(f"{source}: larger than {MAX_SPEC_BYTES // 1024} KiB; split the sweep")
     try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        data = yaml.load(text, _Loader)
+    except Exception as error:  # noqa: BLE001  a value such as 2025-99-99 raises what it likes
         raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UserError(f"{source}: expected a mapping with name, models and runtimes at the top")
@@ -160,6 +164,27 @@ def parse(text: str, source: str, name: str = "") -> SweepSpec:
         return SweepSpec.model_validate({**data, "name": name} if name else data)
     except ValidationError as error:
         raise UserError("\n".join(_explain(source, e) for e in error.errors()[:5])) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML less its traps: an alias can make a kilobyte stand for gigabytes, and of a key that is
+    given twice the first value would vanish without a word."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ComposerError(None, None, "aliases (*name) are not accepted; write it out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ConstructorError(
+                        None, None, f"key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def read(path: Path) -> tuple[SweepSpec, str]:

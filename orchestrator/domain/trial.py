@@ -43,7 +43,7 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
         {TrialState.DISPATCHED, TrialState.CANCELLED, TrialState.UNSUPPORTED}
     ),
     TrialState.DISPATCHED: frozenset(
-        {TrialState.RUNNING, TrialState.PENDING, TrialState.FAILED, TrialState.CANCELLED}
+        {TrialState.RUNNING, TrialState.PENDING, TrialState.CANCELLED}
     ),
     TrialState.RUNNING: FINAL | {TrialState.PENDING},
     TrialState.FAILED: frozenset({TrialState.PENDING}),
@@ -58,8 +58,9 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
 class Trial:
     """``attempt`` is the number of the last attempt, the fencing token: 0 before the first.
 
-    ``spent`` counts the attempts of the present budget; a resume opens a new budget without ever
-    turning the fencing token back.
+    ``spent`` counts the attempts of the present budget that a device took up: a doorbell that
+    nobody answered costs time, not a try. A resume opens a new budget without ever turning the
+    fencing token back.
     """
 
     id: str
@@ -68,11 +69,17 @@ class Trial:
     spent: int = 0
 
     def to(self, state: TrialState) -> Trial:
-        """A copy in ``state``. Dispatching opens the next attempt. Raises ``IllegalMove``."""
+        """A copy in ``state``. Dispatching opens the next attempt, running spends one.
+
+        Raises:
+            IllegalMove: ``state`` does not follow this one.
+        """
         if state not in MOVES[self.state]:
             raise IllegalMove(self.id, self.state, state)
         if state is TrialState.DISPATCHED:
-            return replace(self, state=state, attempt=self.attempt + 1, spent=self.spent + 1)
+            return replace(self, state=state, attempt=self.attempt + 1)
+        if state is TrialState.RUNNING:
+            return replace(self, state=state, spent=self.spent + 1)
         if self.state in RESUMABLE:
             return replace(self, state=state, spent=0)
         return replace(self, state=state)
@@ -97,5 +104,8 @@ def after_result(trial: Trial, status: str, failure: Failure | None, budget: int
 
 
 def after_loss(trial: Trial, budget: int) -> TrialState:
-    """Where a lost attempt (lease ran out, board gone) takes its trial."""
+    """Where a lost attempt takes its trial. One that never started (the message or the broker was
+    lost) is rung for again without end; one whose lease ran out, until ``budget`` is spent."""
+    if trial.state is TrialState.DISPATCHED:
+        return TrialState.PENDING
     return TrialState.PENDING if trial.spent < budget else TrialState.FAILED

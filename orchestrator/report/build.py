@@ -274,7 +274,9 @@ def _reading_order(row: CellRow) -> tuple[str, int, float, str]:
 def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
     notes = []
     if waiting := sum(row.status == "pending" for row in rows):
-        notes.append(f"The sweep is {sweep.state}: {waiting} cells have no result yet.")
+        notes.append(
+            f"The sweep is {sweep.state}: {waiting} of {len(rows)} cells have no result yet."
+        )
     if sweep.baseline and not any(row.speed_up for row in rows):
         wanted = ", ".join(f"{k} {v}" for k, v in sweep.baseline.items())
         notes.append(f"No cell of the baseline ({wanted}) was measured: there are no speed-ups.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.report.model import CellRow, Estimate, Group, SweepReport
@@ -76,7 +77,7 @@ def _bars(
     """Cells down the side, a figure and its interval across."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = alt.Chart(alt.InlineData(values=data)).encode(
         y=alt.Y("cell:N", title=None, sort=None, axis=alt.Axis(labelLimit=320)),
         tooltip=[
             alt.Tooltip("cell:N"),
@@ -127,6 +128,13 @@ def _wide(values: Sequence[float]) -> bool:
     return max(values) > 10 * min(values)
 
 
+def _scale(values: Sequence[float], **more: Any) -> Any:
+    """A logarithmic scale where the values need one, else one that need not start at zero."""
+    import altair as alt
+
+    return alt.Scale(type="log", **more) if _wide(values) else alt.Scale(zero=False, **more)
+
+
 def latency(group: Group, rows: Sequence[CellRow]) -> Chart:
     """p50 with its interval, per cell."""
     called = names(rows)
@@ -163,26 +171,20 @@ def trade_off(group: Group, rows: Sequence[CellRow]) -> Chart | None:
     """Quality against latency with the Pareto front; ``None`` where no quality is known."""
     import altair as alt
 
+    wrong = [row for row in rows if row.status in ("failed_fidelity", "failed_accuracy")]
+    rows = [row for row in rows if row not in wrong]
     by_accuracy = all(row.top1 is not None for row in rows if not why_unranked(row))
     by_accuracy = by_accuracy and any(row.top1 is not None for row in rows)
-    called = names(rows)
-    data = []
-    for row in rows:
-        quality = _quality(row, by_accuracy)
-        if quality is not None:
-            data.append(
-                _datum(row, called[row.cell_id], row.p50_ms)
-                | {"quality": quality, "memory": row.peak_rss_mib, "front": row.pareto}
-            )
+    data = _trade_off_data(rows, by_accuracy)
     if not data:
         return None
-    x_scale = alt.Scale(type="log" if _wide([d["value"] for d in data]) else "linear", padding=24)
+    x_scale = _scale([d["value"] for d in data], padding=24)
     y_scale = alt.Scale(zero=False, padding=20)
     if not by_accuracy:
         y_scale = alt.Scale(type="log", reverse=True, padding=20)
     title = "top-1 accuracy" if by_accuracy else "1 − cosine similarity (lower is nearer)"
     number = ".1%" if by_accuracy else ".1e"
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = alt.Chart(alt.InlineData(values=data)).encode(
         x=alt.X("value:Q", title="p50 (ms)", scale=x_scale),
         y=alt.Y("quality:Q", title=title, scale=y_scale, axis=alt.Axis(format=number)),
     )
@@ -198,15 +200,27 @@ def trade_off(group: Group, rows: Sequence[CellRow]) -> Chart | None:
             alt.Tooltip("verdict:N", title="ranking"),
         ],
     )
-    ring = base.transform_filter("datum.front").mark_point(size=320, strokeWidth=1.5, opacity=0.8)
+    ring = base.transform_filter("datum.front").mark_point(size=330, strokeWidth=2, color="#888888")
     made = alt.layer(ring, dots).properties(width="container", height=320)
     objectives = ", ".join(group.pareto_objectives)
     caption = "Upper left is better. "
     if objectives:
         caption += f"Ringed: on the Pareto front of {objectives}. "
+    if wrong:
+        caption += f"Left out: {len(wrong)} whose outputs failed. "
     caption += "Pale: not ranked."
     key = f"trade-off-{group.model}-{group.workload}"
     return Chart(key, "Quality against latency", caption, made.to_dict())
+
+
+def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
+    called = names(rows)
+    return [
+        _datum(row, called[row.cell_id], row.p50_ms)
+        | {"quality": quality, "memory": row.peak_rss_mib, "front": row.pareto}
+        for row in rows
+        if (quality := _quality(row, by_accuracy)) is not None
+    ]
 
 
 def _quality(row: CellRow, by_accuracy: bool) -> float | None:
@@ -234,12 +248,12 @@ def distributions(
             curves["values"].append({"cell": called[row.cell_id], "ms": value, "share": share})
     order = [called[row.cell_id] for row in kept]
     shown = [v["ms"] for v in curves["values"]]
-    scale = alt.Scale(type="log" if _wide(shown) else "linear", zero=False, nice=False, padding=8)
+    scale = _scale(shown, nice=False, padding=8)
     colours = alt.Scale(domain=order, range=[PALETTE[i % len(PALETTE)] for i in range(len(order))])
     dashes = alt.Scale(domain=order, range=[[1, 0] if i < 8 else [5, 3] for i in range(len(order))])
     legend = alt.Legend(labelLimit=260, columns=2, orient="bottom")
     made = (
-        alt.Chart(alt.Data(**curves))
+        alt.Chart(alt.InlineData(**curves))
         .mark_line(strokeWidth=1.8, interpolate="linear")
         .encode(
             x=alt.X("ms:Q", title="latency (ms)", scale=scale),
@@ -261,17 +275,28 @@ def distributions(
 
 def timeline(row: CellRow, found: CellSeries) -> Chart:
     """Latency over the course of each trial: drift, warm-up and throttling show here."""
-    import altair as alt
-
-    data = [
+    data: list[Spec] = [
         {"trial": f"trial {b.trial}", "at": b.at_s, "low": b.low_ms, "mid": b.median_ms,
          "high": b.high_ms}
         for b in found.timeline
     ]  # fmt: skip
+    log = _wide([b.low_ms for b in found.timeline] + [b.high_ms for b in found.timeline])
+    spec = _timeline_spec(log) | {"datasets": {"blocks": data}}
+    caption = (
+        f"Each trial in at most {TIME_BLOCKS} blocks of consecutive samples: line, the block's "
+        "median; band, its minimum to maximum. No sample is left out of the band."
+    )
+    return Chart(f"timeline-{row.cell_id}", "Latency during each trial", caption, spec)
+
+
+@lru_cache(maxsize=2)
+def _timeline_spec(log: bool) -> Spec:
+    """Without its data: every cell has this chart, and Altair checks a spec slowly."""
+    import altair as alt
+
     colour = alt.Color("trial:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)))
-    log = _wide([d["low"] for d in data] + [d["high"] for d in data])
-    scale = alt.Scale(type="log" if log else "linear", zero=False)
-    base = alt.Chart(alt.Data(values=data)).encode(
+    scale = _scale((1.0, 100.0) if log else (1.0, 1.0))
+    base = alt.Chart(alt.NamedData("blocks")).encode(
         x=alt.X("at:Q", title="seconds of measuring"), color=colour
     )
     band = base.mark_area(opacity=0.15).encode(
@@ -281,9 +306,5 @@ def timeline(row: CellRow, found: CellSeries) -> Chart:
         y=alt.Y("mid:Q", title="latency (ms)", scale=scale),
         tooltip=["trial:N", alt.Tooltip("mid:Q", title="median (ms)", format=".4~f")],
     )
-    made = alt.layer(band, line).properties(width="container", height=200)
-    caption = (
-        f"Each trial in at most {TIME_BLOCKS} blocks of consecutive samples: line, the block's "
-        "median; band, its minimum to maximum. No sample is left out of the band."
-    )
-    return Chart(f"timeline-{row.cell_id}", "Latency during each trial", caption, made.to_dict())
+    made: Spec = alt.layer(band, line).properties(width="container", height=200).to_dict()
+    return made

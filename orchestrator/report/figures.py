@@ -17,13 +17,19 @@ def digits_of(figure: Estimate) -> int:
     if figure.value is None:
         return 0
     if figure.low is not None and figure.high is not None and figure.high > figure.low:
-        kept = 0 if figure.unit == "x" else 1  # of a ratio one digit of the half-width will do
-        wanted = kept - math.floor(math.log10((figure.high - figure.low) / 2))
+        wanted = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
+        if figure.unit == "x" and not _touches_one(figure, wanted - 1):
+            wanted -= 1  # of a ratio one digit of the half-width will do
         wanted = min(wanted, _significant(figure.value, 5))  # a huge n is no reason for ten digits
     else:
         wanted = _significant(figure.value, 3)
     most = 9 if figure.decimals is None else figure.decimals
     return max(0, min(wanted, most))
+
+
+def _touches_one(figure: Estimate, digits: int) -> bool:
+    """Whether rounding would move an end of the interval onto 1, and so contradict the verdict."""
+    return any(end is not None and round(end, digits) == 1.0 for end in (figure.low, figure.high))
 
 
 def _significant(value: float, count: int) -> int:

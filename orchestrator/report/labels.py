@@ -47,8 +47,14 @@ def _label(cell: CellData, varying: dict[str, bool], options: Sequence[str]) -> 
         words.append(cell.target)
     words.append(cell.precision)
     if varying["threads"]:
-        words.append(f"{cell.threads} threads" if cell.threads else "default threads")
+        words.append(_threads(cell.threads))
     if cell.calibration == "random":
         words.append("random calibration")
     words += [f"{name}={cell.options[name]}" for name in options if name in cell.options]
     return " ".join(words)
+
+
+def _threads(count: int) -> str:
+    if not count:
+        return "default threads"
+    return f"{count} thread" if count == 1 else f"{count} threads"

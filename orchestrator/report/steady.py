@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from agent.contract import Fingerprint, Samples, TrialResult
+from orchestrator.report.changes import blocks, change_points
 
 Shape = Literal["flat", "warm_up", "slow_down", "no_steady_state"]
 Trust = Literal[
@@ -33,14 +34,6 @@ PRIORITY: tuple[Trust, ...] = (
     "steady",
 )
 
-MAX_BLOCKS = 500
-"""PELT compares every pair of candidate positions: about n² cost evaluations in interpreted code,
-hours on a million samples. Medians of at most 500 equal blocks keep its position to 0.2 % of the
-trial, drop the single interrupted inferences that are no change of state, and cost 60 ms."""
-GRID = 5
-"""PELT's ``jump`` and ``min_size``, in blocks: a state lasts at least 1 % of the trial."""
-PENALTY = 15.0
-"""Times ln n, the penalty per change point of Barrett et al., section 4."""
 SAME_LEVEL = 0.02
 """Segments whose means differ by less than 2 % are one level: the default stopping rule aims at
 1 % at the median, so a smaller drift could not change a decision taken from the figures."""
@@ -74,37 +67,6 @@ class Verdict:
 
     trust: Trust
     reasons: tuple[str, ...] = ()
-
-
-def blocks(samples: ArrayLike, most: int = MAX_BLOCKS) -> NDArray[np.float64]:
-    """Medians of at most ``most`` consecutive blocks of nearly equal length, shape (<= most,)."""
-    values = np.asarray(samples, dtype=np.float64)
-    if len(values) <= most:
-        return values
-    edges = np.linspace(0, len(values), most + 1).astype(int)
-    return np.array([np.median(values[a:b]) for a, b in pairwise(edges)])
-
-
-def change_points(series: NDArray[np.float64]) -> list[int]:
-    """Ends of the segments of ``series``, the last being its length.
-
-    PELT with the Gaussian cost of a change in mean and variance and penalty 15 ln n.
-    Source: Killick, Fearnhead and Eckley, JASA 107, 2012; library ``ruptures``.
-    """
-    from ruptures import Pelt
-    from ruptures.costs import CostNormal
-
-    n, spread = len(series), float(series.std())
-    if n < 2 * GRID or spread <= 1e-9 * abs(float(series.mean())):
-        return [n]
-    # A run of equal values (a coarse tick) has no variance, and its likelihood no bound: half a
-    # tick of seeded noise gives it back the width that the clock took away.
-    steps = np.diff(np.unique(series))
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, n) * max(float(steps.min()), 1e-6 * spread)
-    scaled = (series - series.mean() + noise) / spread
-    cost = CostNormal(add_small_diag=False)
-    search = Pelt(custom_cost=cost, min_size=GRID, jump=GRID).fit(scaled.reshape(-1, 1))
-    return [int(end) for end in search.predict(pen=PENALTY * float(np.log(n)))]
 
 
 def segments(samples: ArrayLike) -> Segments:

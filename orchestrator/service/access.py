@@ -56,9 +56,13 @@ def identify(farm: Farm, secret: str) -> Identity:
         return Identity(token.role, token.device_id)
 
 
-def valid(farm: Farm, session: Session, secret: str) -> Token:
-    """The token of ``secret`` if it is neither expired nor revoked. Raises ``NotAllowed``."""
-    token = session.scalar(select(Token).where(Token.digest == digest(secret)))
+def valid(farm: Farm, session: Session, secret: str, *, lock: bool = False) -> Token:
+    """The token of ``secret`` if it is neither expired nor revoked. Raises ``NotAllowed``.
+
+    ``lock``: until the transaction ends, so that nobody else can spend it meanwhile.
+    """
+    query = select(Token).where(Token.digest == digest(secret))
+    token = session.scalar(query.with_for_update() if lock else query)
     if token is None or token.revoked_at is not None:
         raise NotAllowed("the token is unknown or was revoked")
     if token.expires_at is not None and token.expires_at <= farm.now():

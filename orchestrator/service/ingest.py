@@ -9,13 +9,24 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import Heartbeat, HeartbeatAnswer, Started, TrialRequest, TrialResult
+from agent.contract import (
+    SCHEMA,
+    STATUSES,
+    Heartbeat,
+    HeartbeatAnswer,
+    Started,
+    TrialRequest,
+    TrialResult,
+)
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
-from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of
+from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
+
+SUPERSEDED = "superseded"
+"""Note on an attempt whose result came too late to count."""
 
 RETRY_AFTER = timedelta(seconds=2)
 """Pause before a transient failure is tried again, times the attempts spent."""
@@ -75,14 +86,26 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
     except Superseded:
         with farm.database.transaction() as session:
             attempt = session.get_one(Attempt, attempt_id)
-            attempt.result, attempt.note = codec.to_plain(given), "superseded"
+            attempt.result, attempt.note = codec.to_plain(given), SUPERSEDED
         raise
     dispatch(farm, device_id)
+
+
+def _locked(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Sweep]:
+    """The attempt as it is now that its sweep is locked. Raises ``UnknownAttempt``."""
+    attempt = _own(session, device_id, attempt_id)
+    sweep = lock(session, session.get_one(Trial, attempt.trial_id).sweep_id)
+    session.refresh(attempt)
+    return attempt, sweep
 
 
 def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
     if given.attempt_id != attempt_id:
         raise UserError(f"the result names attempt {given.attempt_id}, not {attempt_id}")
+    if given.schema != SCHEMA:
+        raise UserError(f"a result of schema {given.schema}; this controller speaks {SCHEMA}")
+    if given.status not in STATUSES:
+        raise UserError(f"unknown status {given.status!r}; accepted: {', '.join(STATUSES)}")
     if given.status == "ok" and (given.samples is None or given.failure is not None):
         raise UserError("a result of status ok has samples and no failure")
     if given.status != "ok" and given.failure is None:
@@ -94,11 +117,10 @@ def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
 def _accept(
     farm: Farm, session: Session, device_id: int, attempt_id: str, given: TrialResult
 ) -> None:
-    known = _own(session, device_id, attempt_id)
-    if known.accepted:
+    attempt, sweep = _locked(session, device_id, attempt_id)
+    if attempt.result is not None and attempt.note != SUPERSEDED:
         return
     attempt, trial = _current(session, device_id, attempt_id)
-    sweep = session.get_one(Sweep, trial.sweep_id)
     before = lifecycle_of(trial)
     if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
         before = before.to(TrialState.RUNNING)

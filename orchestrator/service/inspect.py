@@ -18,10 +18,11 @@ FORMATS = {".onnx": "onnx", ".pt2": "pt2"}
 
 @dataclass(frozen=True)
 class Inspected:
-    """``inputs`` have fixed shapes. ``batch_size`` is 0 where the leading dimension is free."""
+    """``inputs`` have fixed shapes. ``free_batch``: the file leaves the leading dimension of every
+    input free, and the fixed shape has 1 there."""
 
     inputs: tuple[TensorSpec, ...]
-    batch_size: int
+    free_batch: bool
     details: dict[str, Any]
 
 
@@ -61,7 +62,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
     kinds = Counter(node.op_type for node in graph.node)
     return Inspected(
         inputs=inputs,
-        batch_size=_batch_size(declared, inputs),
+        free_batch=_free_batch(declared, inputs),
         details={
             "opset": opsets,
             "ir_version": model.ir_version,
@@ -148,13 +149,10 @@ def _check_given(
         raise UserError(f"--shape {input_name}={shape}: {name} declares [{wants}] there")
 
 
-def _batch_size(declared: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> int:
+def _free_batch(declared: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> bool:
     leading = [value.type.tensor_type.shape.dim for value in declared.values()]
     free = all(dims and not dims[0].dim_value for dims in leading)
-    sizes = {spec.shape[0] for spec in inputs if spec.shape}
-    if free and sizes == {1}:
-        return 0
-    return max(sizes, default=1)
+    return free and all(spec.shape[0] == 1 for spec in inputs)
 
 
 def _elements(dims: Sequence[int]) -> int:
@@ -173,7 +171,7 @@ def exported_program(path: Path, name: str) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise many kinds
         raise UserError(f"{name}: not a .pt2 exported program (no zip archive): {error}") from None
     if damaged or not any(
         "models/" in n or n.endswith("serialized_exported_program.json") for n in names

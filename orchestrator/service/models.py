@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -21,11 +21,12 @@ from agent.contract import (
     ReferenceRef,
     TensorSpec,
 )
-from orchestrator.domain.errors import Conflict, FarmError, NotFound, UserError
+from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import inspect
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import ArtifactView, ModelView
-from orchestrator.store.models import Artifact, Model
+from orchestrator.store.blobs import SHA256
+from orchestrator.store.models import Artifact, Attempt, Model
 
 REFERENCE_FEEDS = 4
 """Seeded inputs of one reference: outputs are compared on inputs that vary (FACTS)."""
@@ -55,7 +56,7 @@ def add(farm: Farm, new: NewModel) -> ModelView:
     """
     try:
         return _add(farm, new)
-    except FarmError:
+    except Exception:
         _forget(farm, [new.sha256, new.dataset_sha256])
         raise
 
@@ -113,7 +114,6 @@ def _insert(
     dataset: DatasetRef | None,
     referenced: Referenced,
 ) -> ModelView:
-    path = farm.blobs.path(new.sha256)
     reference = Path(referenced.path)
     ref = ReferenceRef(
         sha256=farm.blobs.put_file(reference),
@@ -122,16 +122,32 @@ def _insert(
         origin=referenced.origin,
         top1=referenced.top1,
     )
+    try:
+        return _write(farm, new, inspected, dataset, ref, referenced.outputs)
+    except Exception:
+        _forget(farm, [ref.sha256])
+        raise
+
+
+def _write(
+    farm: Farm,
+    new: NewModel,
+    inspected: inspect.Inspected,
+    dataset: DatasetRef | None,
+    ref: ReferenceRef,
+    outputs: tuple[TensorSpec, ...],
+) -> ModelView:
     with farm.database.transaction() as session:
+        size = farm.blobs.path(new.sha256).stat().st_size
         model = Model(
             name=new.name,
             inputs=[codec.to_plain(i) for i in inspected.inputs],
-            outputs=[codec.to_plain(o) for o in referenced.outputs],
-            batch_size=inspected.batch_size,
+            outputs=[codec.to_plain(o) for o in outputs],
+            free_batch=inspected.free_batch,
             reference=codec.to_plain(ref),
             dataset=codec.to_plain(dataset) if dataset else None,
             details=inspected.details,
-            artifacts=[Artifact(format="onnx", sha256=new.sha256, size_bytes=path.stat().st_size)],
+            artifacts=[Artifact(format="onnx", sha256=new.sha256, size_bytes=size)],
         )
         session.add(model)
         farm.note(session, "model_added", new.name, sha256=new.sha256)
@@ -165,7 +181,7 @@ def _dataset(farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...]) -> Datas
     try:
         with np.load(path, allow_pickle=False) as arrays:
             shapes = {key: arrays[key].shape for key in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001  numpy, zipfile and zlib raise many kinds
         raise UserError(f"{name}: not an .npz data set: {error}") from None
     for key in ("inputs", "labels", "calibration"):
         if key not in shapes:
@@ -188,11 +204,19 @@ def _dataset(farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...]) -> Datas
 
 
 def _forget(farm: Farm, digests: Sequence[str]) -> None:
-    """Drop the blobs of a refused model unless a registered one uses them."""
+    """Drop the blobs of a refused model unless a registered one or a result uses them."""
+    given = {d for d in digests if SHA256.fullmatch(d)}
+    results = cast(Attempt.result, String)
     with farm.database.transaction() as session:
-        used = set(session.scalars(select(Artifact.sha256)))
-        used |= {m.dataset["sha256"] for m in session.scalars(select(Model)) if m.dataset}
-    farm.blobs.discard(d for d in digests if d and d not in used)
+        used = set(session.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(given))))
+        used |= {
+            d
+            for d in given
+            if session.scalar(select(Attempt.id).where(results.contains(d)).limit(1))
+        }
+        for model in session.scalars(select(Model)):
+            used |= {blob["sha256"] for blob in (model.reference, model.dataset) if blob}
+        farm.blobs.discard(given - used)
 
 
 def models(farm: Farm) -> list[ModelView]:
@@ -213,26 +237,17 @@ def find(session: Session, name: str) -> Model:
     return found
 
 
-def wire(found: Model, form: str, batch_size: int) -> ModelRef:
-    """The model as a trial takes it: one artifact, shapes at ``batch_size``."""
+def wire(found: Model, form: str) -> ModelRef:
+    """The model as a trial takes it: one artifact, shapes as registered."""
     artifact = next(a for a in found.artifacts if a.format == form)
     return ModelRef(
         name=found.name,
         format=form,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
-        inputs=_at_batch(found, found.inputs, batch_size),
-        outputs=_at_batch(found, found.outputs, batch_size),
+        inputs=tuple(codec.from_plain(TensorSpec, i) for i in found.inputs),
+        outputs=tuple(codec.from_plain(TensorSpec, o) for o in found.outputs),
     )
-
-
-def _at_batch(
-    found: Model, specs: Sequence[Mapping[str, object]], batch_size: int
-) -> tuple[TensorSpec, ...]:
-    loaded = [codec.from_plain(TensorSpec, spec) for spec in specs]
-    if found.batch_size:
-        return tuple(loaded)
-    return tuple(TensorSpec(s.name, s.dtype, (batch_size, *s.shape[1:]), s.layout) for s in loaded)
 
 
 def view(found: Model) -> ModelView:
@@ -241,7 +256,7 @@ def view(found: Model) -> ModelView:
         name=found.name,
         inputs=found.inputs,
         outputs=found.outputs,
-        batch_size=found.batch_size,
+        free_batch=found.free_batch,
         artifacts=[
             ArtifactView(format=a.format, sha256=a.sha256, size_bytes=a.size_bytes)
             for a in found.artifacts

@@ -5,33 +5,44 @@ from __future__ import annotations
 import logging
 import threading
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
-from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of
-from orchestrator.store.models import Attempt, Sweep, Trial
+from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.store.models import Attempt, Trial
 
 log = logging.getLogger(__name__)
 
 
 def reclaim(farm: Farm) -> int:
     """Take back every attempt whose lease ran out; returns how many."""
+    with farm.database.transaction() as session:
+        query = select(Trial.sweep_id).where(*_expired(farm)).distinct()
+        affected = session.scalars(query).all()
+    return sum(_reclaim(farm, sweep_id) for sweep_id in affected)
+
+
+def _expired(farm: Farm) -> tuple[ColumnElement[bool], ...]:
+    """Of trials: an attempt is outstanding and its lease ran out."""
+    return (
+        Trial.state.in_([s.value for s in OUTSTANDING]),
+        Attempt.trial_id == Trial.id,
+        Attempt.number == Trial.attempt,
+        Attempt.lease_until < farm.now(),
+    )
+
+
+def _reclaim(farm: Farm, sweep_id: int) -> int:
     now = farm.now()
     with farm.database.transaction() as session:
-        expired = session.execute(
-            select(Attempt, Trial, Sweep)
-            .join(Trial, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
-            .join(Sweep, Trial.sweep_id == Sweep.id)
-            .where(
-                Trial.state.in_([s.value for s in OUTSTANDING]),
-                Attempt.lease_until < now,
-                Attempt.ended_at.is_(None),
-            )
-            .with_for_update(of=Trial, skip_locked=True)
-        ).all()
-        for attempt, trial, sweep in expired:
+        sweep = lock(session, sweep_id)
+        query = select(Trial).where(Trial.sweep_id == sweep_id, *_expired(farm))
+        trials = session.scalars(query.with_for_update(of=Trial, skip_locked=True)).all()
+        expired = [(a, t) for t in trials if (a := _attempt(session, t)).lease_until < now]
+        for attempt, trial in expired:
             before = lifecycle_of(trial)
             after = before.to(after_loss(before, sweep.attempts))
             apply(trial, after)
@@ -40,8 +51,15 @@ def reclaim(farm: Farm) -> int:
             farm.note(
                 session, "attempt_lost", str(trial.id), attempt=attempt.number, state=after.state
             )
-            finish_if_done(farm, session, trial.sweep_id)
+        if expired:
+            finish_if_done(farm, session, sweep_id)
         return len(expired)
+
+
+def _attempt(session: Session, trial: Trial) -> Attempt:
+    """The last attempt, read after its trial was locked: a heartbeat may just have renewed it."""
+    query = select(Attempt).where(Attempt.trial_id == trial.id, Attempt.number == trial.attempt)
+    return session.scalars(query).one()
 
 
 def tick(farm: Farm) -> int:

@@ -59,13 +59,20 @@ def join_token(
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
-    """Redeem a join token. Raises ``NotAllowed`` where it is spent, expired, or another's."""
+    """Redeem a join token.
+
+    Raises:
+        NotAllowed: it is spent, expired, or another's.
+        Conflict: the device has joined meanwhile, with another join token.
+    """
     with farm.database.transaction() as session:
-        token = access.valid(farm, session, enrolment.join_token)
+        token = access.valid(farm, session, enrolment.join_token, lock=True)
         if token.role != "join" or token.note != enrolment.name:
             raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
         token.revoked_at = farm.now()
-        device = session.get_one(Device, token.device_id)
+        device = session.get_one(Device, token.device_id, with_for_update=True)
+        if device.facts is not None:
+            raise Conflict(f"device {device.name!r} has joined already; choose another name")
         device.agent_version = enrolment.agent_version
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)

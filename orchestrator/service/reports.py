@@ -15,9 +15,7 @@ from agent import __version__, codec
 from agent.contract import Samples, TrialRequest, TrialResult
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.report.build import build_report
 from orchestrator.report.inputs import CellData, SweepData, TrialData
-from orchestrator.report.model import SweepReport
 from orchestrator.service import register, sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
@@ -30,11 +28,6 @@ class DamagedSamples(FarmError):
     """A samples blob does not decode to what its result says it holds."""
 
     kind = "damaged_samples"
-
-
-def report(farm: Farm, name: str) -> SweepReport:
-    """The report of a sweep as far as it has got. Raises ``NotFound``, ``DamagedSamples``."""
-    return build_report(collect(farm, name))
 
 
 def collect(farm: Farm, name: str) -> SweepData:
@@ -133,4 +126,4 @@ def _results(session: Session, found: Sweep) -> dict[int, tuple[Attempt, TrialRe
 
 def _source_sizes(session: Session) -> dict[str, int]:
     rows = session.execute(select(Artifact.sha256, Artifact.size_bytes))
-    return {sha256: size for sha256, size in rows}
+    return dict(rows.tuples().all())

@@ -98,23 +98,24 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
 
 def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Planned:
     spec = parse(text, source, name)
-    total = count(spec)
-    if total > farm.settings.max_cells:
-        raise UserError(
-            f"{source}: {total} configurations, more than the limit of {farm.settings.max_cells}; "
-            "split the sweep or raise BENCHFARM_MAX_CELLS"
-        )
     by_name = {m.name: m for m in session.scalars(select(Model))}
     for choice in spec.models:
         if choice.name not in by_name:
             raise NotFound("model", choice.name, list(by_name))
     devices = _chosen(session, spec, source)
     _refuse_unknown_backends(spec, devices, source)
+    total = count(spec) * len(devices)
+    if total > farm.settings.max_cells:
+        raise UserError(
+            f"{source}: {total} cells, more than the limit of {farm.settings.max_cells}; "
+            "split the sweep or raise BENCHFARM_MAX_CELLS"
+        )
+    configurations = expand(spec)
     views = {key: _model_view(m) for key, m in by_name.items()}
     placements = tuple(
         place(device, configuration, views[configuration.model])
         for device in devices
-        for configuration in expand(spec)
+        for configuration in configurations
     )
     return Planned(spec, placements)
 
@@ -146,9 +147,12 @@ def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], sou
 
 def _add_cells(session: Session, sweep: Sweep, planned: Planned) -> None:
     devices = {d.name: d for d in session.scalars(select(Device))}
+    known = {m.name: m for m in session.scalars(select(Model))}
     per_device: dict[str, list[Cell]] = defaultdict(list)
     for placement in planned.placements:
-        cell = _new_cell(session, sweep, placement, devices[placement.device], planned.spec)
+        model, device = known[placement.configuration.model], devices[placement.device]
+        request = None if placement.skip else _request(model, planned.spec, placement)
+        cell = _new_cell(session, sweep, placement, device, request)
         if not placement.skip:
             per_device[placement.device].append(cell)
     session.flush()
@@ -167,7 +171,11 @@ def _add_cells(session: Session, sweep: Sweep, planned: Planned) -> None:
 
 
 def _new_cell(
-    session: Session, sweep: Sweep, placement: Placement, device: Device, spec: SweepSpec
+    session: Session,
+    sweep: Sweep,
+    placement: Placement,
+    device: Device,
+    request: dict[str, object] | None,
 ) -> Cell:
     configuration = placement.configuration
     cell = Cell(
@@ -180,22 +188,21 @@ def _new_cell(
             "version": placement.version or configuration.version,
             "label": configuration.label,
         },
-        request=None if placement.skip else _request(session, spec, placement),
+        request=request,
         skip=placement.skip,
     )
     session.add(cell)
     return cell
 
 
-def _request(session: Session, spec: SweepSpec, placement: Placement) -> dict[str, object]:
+def _request(model: Model, spec: SweepSpec, placement: Placement) -> dict[str, object]:
     configuration = placement.configuration
-    model = models.find(session, configuration.model)
     dataset = codec.from_plain(DatasetRef, model.dataset) if model.dataset else None
     request = TrialRequest(
         schema=SCHEMA,
         attempt_id="",
         trial_id="",
-        model=models.wire(model, placement.format, configuration.batch_size),
+        model=models.wire(model, placement.format),
         runtime=RuntimeRef(
             backend=configuration.backend,
             version=placement.version,
@@ -226,7 +233,7 @@ def _model_view(model: Model) -> ModelView:
     return ModelView(
         name=model.name,
         formats=frozenset(a.format for a in model.artifacts),
-        batch_size=model.batch_size,
+        free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
     )
 
@@ -249,7 +256,7 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
 def cancel(farm: Farm, name: str) -> SweepView:
     """Stop a sweep: pending trials will not run, running children are killed by their agents."""
     with farm.database.transaction() as session:
-        sweep = find(session, name)
+        sweep = lock(session, find(session, name).id)
         for row in _trials(session, sweep):
             if TrialState(row.state) not in FINAL:
                 apply(row, lifecycle_of(row).to(TrialState.CANCELLED))
@@ -261,7 +268,7 @@ def cancel(farm: Farm, name: str) -> SweepView:
 def resume(farm: Farm, name: str) -> SweepView:
     """Run what is missing: failed and cancelled trials become pending; results stay."""
     with farm.database.transaction() as session:
-        sweep = find(session, name)
+        sweep = lock(session, find(session, name).id)
         again = [t for t in _trials(session, sweep) if TrialState(t.state) in RESUMABLE]
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
@@ -290,8 +297,18 @@ def find(session: Session, name: str) -> Sweep:
     return found
 
 
+def lock(session: Session, sweep_id: int) -> Sweep:
+    """The sweep's row, locked until the transaction ends, and as it is now.
+
+    Whoever counts a sweep's trials, or changes several, takes it first: two last results at once
+    would each see the other's trial open, and nobody would close the sweep. Always before the
+    lock of any trial, so that no two transactions wait for each other.
+    """
+    return session.get_one(Sweep, sweep_id, with_for_update=True, populate_existing=True)
+
+
 def finish_if_done(farm: Farm, session: Session, sweep_id: int) -> None:
-    """Close a sweep whose every trial is in a final state."""
+    """Close a sweep whose every trial is in a final state. The caller has ``lock``ed it."""
     session.flush()
     open_states = [s.value for s in TrialState if s not in FINAL]
     left = session.scalar(
@@ -336,7 +353,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
     rows = session.execute(
         select(Trial.state, func.count()).where(Trial.sweep_id == found.id).group_by(Trial.state)
     )
-    counts = {state: number for state, number in rows}
+    counts = dict(rows.tuples().all())
     skips = session.scalars(select(Cell.skip).where(Cell.sweep_id == found.id)).all()
     waiting = select(Trial.device_id).where(
         Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value

@@ -46,7 +46,7 @@ class ModelView(View):
     name: str
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
-    batch_size: int
+    free_batch: bool
     artifacts: list[ArtifactView]
     dataset: str
     reference: str

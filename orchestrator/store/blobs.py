@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -61,6 +62,7 @@ class FolderBlobs:
         with _Upload(self, sha256) as upload:
             async for chunk in chunks:
                 upload.write(chunk)
+            await asyncio.to_thread(upload.sync)  # seconds on a slow disk: others must not wait
 
     def discard(self, digests: Iterable[str]) -> None:
         """Delete blobs that nothing refers to any more; missing ones are fine."""
@@ -94,6 +96,10 @@ class _Upload:
         self._hash.update(chunk)
         self._file.write(chunk)
 
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:
             if kind is not None:
@@ -103,8 +109,7 @@ class _Upload:
                     f"blob {self._sha256}: what arrived hashes to {self._hash.hexdigest()}; "
                     "the transfer was damaged, send it again"
                 )
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.sync()
             os.replace(self._temporary, self._final)
         finally:
             self._file.close()

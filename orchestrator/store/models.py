@@ -31,9 +31,10 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        if value is None:
+            return None
+        # PostgreSQL answers in the time zone of its own session
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
@@ -86,7 +87,7 @@ class Model(Base):
     name: Mapped[str] = mapped_column(unique=True)
     inputs: Mapped[list[Any]]
     outputs: Mapped[list[Any]]
-    batch_size: Mapped[int]
+    free_batch: Mapped[bool]
     reference: Mapped[dict[str, Any]]
     dataset: Mapped[dict[str, Any] | None]
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -2,9 +2,9 @@
 
 Source: scikit-learn's ``load_digits``, the test part of E. Alpaydin and C. Kaynak, *Optical
 Recognition of Handwritten Digits*, UCI Machine Learning Repository, 1998, doi:10.24432/C50P49,
-licence CC BY 4.0. Everything after loading is NumPy on a frozen stream, so that the split can be
-made again anywhere. The split is by image, not by writer: accuracy on the held-out part says how well a
-conversion kept the network, not how it would do on a stranger's hand.
+licence CC BY 4.0. Everything after loading is integers and a frozen stream, so that the same arrays
+come out anywhere. The split is by image, not by writer: accuracy on the held-out part says how well
+a conversion kept the network, not how it would do on a stranger's hand.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from orchestrator.zoo.weights import FloatArray
 
 SEED = 20231
 SIDE = 28
+SOURCE_MAXIMUM = 16
+"""The source counts the set pixels of 4x4 blocks."""
 HELD_OUT_SHARE = 0.25
 CALIBRATION_SAMPLES = 100
 
-Labels = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +32,9 @@ class Digits:
     """Images are float32 (samples, 1, 28, 28), multiples of 1/255 in [0, 1]; labels int64."""
 
     train_inputs: FloatArray
-    train_labels: Labels
+    train_labels: Integers
     inputs: FloatArray
-    labels: Labels
+    labels: Integers
 
     @property
     def calibration(self) -> FloatArray:
@@ -50,29 +52,31 @@ def load() -> Digits:
         ) from error
     source = load_digits()
     labels = np.asarray(source.target, dtype=np.int64)
-    # The source counts set pixels of 4x4 blocks: 0 to 16.
-    enlarged = resize(np.asarray(source.images, dtype=np.float64) / 16.0, SIDE)
-    # Whole 255ths cost nothing in accuracy, compress well and are what a camera would deliver.
-    images = (np.round(enlarged * 255.0) / 255.0).astype(np.float32)[:, np.newaxis]
+    levels = resize(np.asarray(source.images, dtype=np.int64), SIDE, SOURCE_MAXIMUM)
+    images = (levels.astype(np.float32) / np.float32(255))[:, np.newaxis]
     train, held_out = split(labels, HELD_OUT_SHARE, SEED)
     return Digits(images[train], labels[train], images[held_out], labels[held_out])
 
 
-def resize(images: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Bilinear enlargement, (n, h, w) → (n, side, side): pixel centres aligned, edges repeated."""
+def resize(images: Integers, side: int, maximum: int) -> Integers:
+    """Bilinear enlargement, (n, h, w) of 0 to ``maximum`` → (n, side, side) of 0 to 255.
+
+    Pixel centres are aligned and edges repeated. Whole 255ths are what a camera would deliver, and
+    compress well. Halves, which are common, round up: in floating point that would be chance.
+    """
     rows = _interpolation(images.shape[1], side)
     columns = _interpolation(images.shape[2], side)
-    result: NDArray[np.float64] = np.einsum("ih,nhw,jw->nij", rows, images, columns)
+    sums = rows @ images @ columns.T
+    scale = maximum * (2 * side) ** 2
+    result: Integers = (2 * 255 * sums + scale) // (2 * scale)
     return result
 
 
-def split(
-    labels: Labels, held_out_share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(labels: Integers, held_out_share: float, seed: int) -> tuple[Integers, Integers]:
     """Indices of the training and the held-out part, each shuffled, each label in equal shares."""
     state = np.random.RandomState(seed)
-    train: list[NDArray[np.int64]] = []
-    held_out: list[NDArray[np.int64]] = []
+    train: list[Integers] = []
+    held_out: list[Integers] = []
     for label in np.unique(labels):
         members = state.permutation(np.flatnonzero(labels == label))
         count = round(len(members) * held_out_share)
@@ -84,8 +88,12 @@ def split(
     )
 
 
-def _interpolation(size: int, wanted: int) -> NDArray[np.float64]:
-    """(wanted, size): the weight of each source pixel in each new one."""
-    centres = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
-    distance = np.abs(centres[:, np.newaxis] - np.arange(size)[np.newaxis])
-    return np.maximum(0.0, 1.0 - distance)
+def _interpolation(size: int, wanted: int) -> Integers:
+    """(wanted, size): the weight of each source pixel in each new one, in units of 1 / 2 wanted."""
+    unit = 2 * wanted
+    centres = (2 * np.arange(wanted, dtype=np.int64) + 1) * size - wanted
+    distance = np.abs(
+        np.clip(centres, 0, (size - 1) * unit)[:, np.newaxis] - unit * np.arange(size)
+    )
+    weights: Integers = np.maximum(0, unit - distance)
+    return weights

@@ -11,12 +11,14 @@ from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runt
 
 import numpy as np
 
-from agent.contract import Option, Options, RuntimeFacts, RuntimeRef, TensorSpec
+from agent.contract import Option, RuntimeFacts, RuntimeRef, TensorSpec
 from agent.runner.errors import BadOption, UnsupportedPrecision, UnsupportedShape, listed
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Node = Tuple[str, str]
 """A (format, precision) that an artifact is in, e.g. ``("openvino_ir", "int8")``."""
+Wants = Mapping[str, Tuple[Node, ...]]
+Options = Mapping[str, Tuple[str, ...]]
 
 
 class Session(Protocol):
@@ -53,8 +55,8 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     accepts: ClassVar[Tuple[str, ...]]
-    wants: ClassVar[Mapping[str, Tuple[Node, ...]]]
-    options: ClassVar[Mapping[str, Tuple[str, ...]]]
+    wants: ClassVar[Wants]
+    options: ClassVar[Options]
 
     def import_runtime(self) -> str:
         """Import the runtime; its version. Raises ``RuntimeMissing``."""
@@ -71,7 +73,7 @@ class Backend(Protocol):
         """
 
 
-def chosen(backend: str, accepted: Mapping[str, Tuple[str, ...]], given: Options) -> Dict[str, str]:
+def chosen(backend: str, accepted: Options, given: Mapping[str, Option]) -> Dict[str, str]:
     """The options in force: the given ones over each option's first accepted value.
 
     Raises:
@@ -122,7 +124,8 @@ def require_shapes(wanted: Sequence[TensorSpec], has: Sequence[TensorSpec]) -> N
 
 
 def fits(shape: Sequence[int], model: Sequence[int]) -> bool:
-    return len(shape) == len(model) and all(m in (-1, d) for d, m in zip(shape, model))
+    pairs = zip(shape, model)  # noqa: B905 - strict= is newer than 3.8
+    return len(shape) == len(model) and all(m in (-1, d) for d, m in pairs)
 
 
 def shown(shape: Sequence[int]) -> str:

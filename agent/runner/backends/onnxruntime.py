@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
+    Options,
+    Wants,
     chosen,
     require_precision,
     require_shapes,
@@ -51,21 +53,28 @@ _NO_OPERATOR = (
     re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
     re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
 )
-_NOT_A_MODEL = ("INVALID_PROTOBUF", "INVALID_GRAPH", "NO_MODEL", "No graph was found", "NO_SUCHFILE")
+_NOT_A_MODEL = (
+    "INVALID_PROTOBUF",
+    "INVALID_GRAPH",
+    "NO_MODEL",
+    "No graph was found",
+    "NO_SUCHFILE",
+)
 
 
 class OnnxRuntime:
     name = "onnxruntime"
     accepts = ("onnx",)
-    wants = {"fp32": (("onnx", "fp32"),), "int8": (("onnx", "int8"),)}
-    options = {"graph_optimization": tuple(_LEVELS)}
+    wants: ClassVar[Wants] = {"fp32": (("onnx", "fp32"),), "int8": (("onnx", "int8"),)}
+    options: ClassVar[Options] = {"graph_optimization": tuple(_LEVELS)}
 
     def import_runtime(self) -> str:
         try:
             import onnxruntime
         except ImportError as error:
             raise RuntimeMissing(
-                "onnxruntime cannot be imported (%s)" % error, "install it with pip install onnxruntime"
+                "onnxruntime cannot be imported (%s)" % error,
+                "install it with pip install onnxruntime",
             ) from error
         return str(onnxruntime.__version__)
 
@@ -123,7 +132,8 @@ def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
         raise BadModel("%s is not an ONNX model: %s" % (artifact.name, error)) from error
     found: Dict[str, int] = {}
     for spec in inputs:
-        for dimension, size in zip(declared.get(spec.name, ()), spec.shape):
+        pairs = zip(declared.get(spec.name, ()), spec.shape)  # noqa: B905 - strict= is newer than 3.8
+        for dimension, size in pairs:
             if not isinstance(dimension, str) or not dimension:
                 continue
             if found.setdefault(dimension, size) != size:
@@ -141,7 +151,7 @@ def _named(error: Exception) -> Exception:
         if match:
             return UnsupportedOperator("onnxruntime", match.group(1))
     if "only *guarantees* support" in message or "Unsupported model IR version" in message:
-        return UnsupportedFormat("onnxruntime is too old for this model: %s" % message[-300:])
+        return UnsupportedFormat("onnxruntime is too old for this model: %s" % message[-500:])
     if any(word in message for word in _NOT_A_MODEL):
         return BadModel("onnxruntime cannot read the model: %s" % message[:500])
     return error
@@ -187,7 +197,7 @@ class OnnxRuntimeSession:
         if len(self._results) == len(self.outputs):
             return {name: array.copy() for name, array in self._results.items()}
         arrays = self._binding.copy_outputs_to_cpu()
-        return {spec.name: np.array(array) for spec, array in zip(self.outputs, arrays)}
+        return {spec.name: np.array(arrays[n]) for n, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
         self._binding = self._session = None

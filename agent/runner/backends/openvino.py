@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
+    Options,
+    Wants,
     chosen,
     require_precision,
     require_shapes,
@@ -45,11 +47,11 @@ _NOT_A_MODEL = (
 class OpenVino:
     name = "openvino"
     accepts = ("onnx", "openvino_ir")
-    wants = {
-        **{p: (("onnx", "fp32"), ("openvino_ir", "fp32")) for p in ("fp32", "fp16", "bf16")},
+    wants: ClassVar[Wants] = {
+        **dict.fromkeys(("fp32", "fp16", "bf16"), (("onnx", "fp32"), ("openvino_ir", "fp32"))),
         "int8": (("openvino_ir", "int8"),),
     }
-    options = {"performance_hint": tuple(_HINTS)}
+    options: ClassVar[Options] = {"performance_hint": tuple(_HINTS)}
 
     def import_runtime(self) -> str:
         try:
@@ -58,7 +60,8 @@ class OpenVino:
             raise RuntimeMissing(
                 "openvino cannot be imported (%s)" % error, "install it with pip install openvino"
             ) from error
-        return str(openvino.__version__)
+        # 2026.4.1-22982-e213…: the package's version, and then the build's.
+        return str(openvino.__version__).split("-")[0]
 
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
@@ -67,7 +70,9 @@ class OpenVino:
         core = openvino.Core()
         targets = tuple(
             TargetFacts(
-                device, _precisions(core, device), str(core.get_property(device, "FULL_DEVICE_NAME"))
+                device,
+                _precisions(core, device),
+                str(core.get_property(device, "FULL_DEVICE_NAME")),
             )
             for device in core.available_devices
         )
@@ -172,7 +177,7 @@ class OpenVinoSession:
         }
 
     def own_latency_ns(self) -> int:
-        return round(self._request.latency * 1e6)
+        return int(round(self._request.latency * 1e6))  # noqa: RUF046 - Any
 
     def close(self) -> None:
         self._request = self._compiled = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
+    Options,
+    Wants,
     chosen,
     require_precision,
     require_shapes,
@@ -32,8 +35,8 @@ _RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants
 class PyTorch:
     name = "pytorch"
     accepts = ("pt2",)
-    wants = {"fp32": (("pt2", "fp32"),)}
-    options = {"mode": ("eager", "compile")}
+    wants: ClassVar[Wants] = {"fp32": (("pt2", "fp32"),)}
+    options: ClassVar[Options] = {"mode": ("eager", "compile")}
 
     def import_runtime(self) -> str:
         # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
@@ -58,7 +61,9 @@ class PyTorch:
             backend=self.name,
             version=version,
             environment="",
-            targets=(TargetFacts("CPU", tuple(self.wants), torch.backends.cpu.get_cpu_capability()),),
+            targets=(
+                TargetFacts("CPU", tuple(self.wants), torch.backends.cpu.get_cpu_capability()),
+            ),
             accepts=self.accepts,
             options=dict(self.options),
         )
@@ -78,7 +83,7 @@ class PyTorch:
         program = _program(artifact)
         own = _inputs(program)
         if inputs:
-            require_shapes(inputs, own)
+            require_shapes(inputs, _renamed(own, inputs))
         session = PyTorchSession(program, tuple(inputs or own), options["mode"])
         if options["mode"] == "compile":
             session.compile()
@@ -93,9 +98,11 @@ def _program(artifact: Path) -> Any:
         return torch.export.load(str(artifact))
     except Exception as error:  # it raises whatever its parsers raise
         message = str(error)
-        if "torch.ops" in message or "has no attribute" in message and "_OpNamespace" in message:
+        if "torch.ops" in message or "_OpNamespace" in message:
             raise UnsupportedOperator("pytorch", _operator(message)) from error
-        raise BadModel("torch.export cannot load %s: %s" % (artifact.name, message[:500])) from error
+        raise BadModel(
+            "torch.export cannot load %s: %s" % (artifact.name, message[:500])
+        ) from error
 
 
 def _operator(message: str) -> str:
@@ -122,6 +129,14 @@ def _inputs(program: Any) -> List[TensorSpec]:
     return [_spec(name, nodes[name].meta["val"]) for name in wanted if isinstance(name, str)]
 
 
+def _renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[TensorSpec]:
+    """A program's names are those of its author's variables: where they differ from the ones that
+    the model is registered with, the inputs are taken in order."""
+    if len(own) != len(inputs) or {s.name for s in own} == {s.name for s in inputs}:
+        return list(own)
+    return [replace(spec, name=inputs[index].name) for index, spec in enumerate(own)]
+
+
 def _spec(name: str, value: Any) -> TensorSpec:
     dtype = str(value.dtype).replace("torch.", "")
     if not hasattr(np, dtype):
@@ -139,7 +154,7 @@ class PyTorchSession:
         import torch
 
         self.inputs: Sequence[TensorSpec] = inputs
-        self._order = program.graph_signature.user_inputs
+        self._order = [spec.name for spec in _renamed(_inputs(program), inputs)]
         names = program.graph_signature.user_outputs
         nodes = {n.name: n for n in program.graph_module.graph.nodes}
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n, nodes[n].meta["val"]) for n in names)
@@ -186,7 +201,7 @@ class PyTorchSession:
 
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
         leaves = self._flatten(self._result)
-        return {spec.name: np.array(t.numpy()) for spec, t in zip(self.outputs, leaves)}
+        return {spec.name: np.array(leaves[n].numpy()) for n, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
         self._module = self._result = None

@@ -81,13 +81,25 @@ def test_a_split_is_stratified_and_complete(labels: list[int], seed: int) -> Non
         assert (array[held_out] == label).sum() == round(labels.count(label) * 0.25)
 
 
-def test_resizing_keeps_constants_corners_and_gradients() -> None:
-    np.testing.assert_allclose(digits.resize(np.full((1, 8, 8), 0.3), 28), 0.3)
-    source = np.arange(64.0).reshape(1, 8, 8)
-    large = digits.resize(source, 28)
-    assert (large[0, 0, 0], large[0, -1, -1]) == (0.0, 63.0)
-    # Inside, one source pixel to the right is 8 / 28 of the way per new pixel.
-    np.testing.assert_allclose(np.diff(large[0, 14, 2:26]), 8 / 28)
+@given(side=st.integers(2, 30), level=st.integers(0, 16))
+def test_resizing_keeps_a_constant(side: int, level: int) -> None:
+    flat = np.full((1, 8, 8), level, dtype=np.int64)
+    assert (digits.resize(flat, side, 16) == (510 * level + 16) // 32).all()
+
+
+def test_resizing_is_bilinear() -> None:
+    source = np.random.RandomState(0).randint(0, 17, size=(3, 8, 8)).astype(np.int64)
+    centres = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)
+    expected = np.array(
+        [
+            [np.interp(centres, np.arange(8), column) for column in np.transpose(rows)]
+            for rows in [
+                [np.interp(centres, np.arange(8), line) for line in image] for image in source
+            ]
+        ]
+    ).transpose(0, 2, 1)
+    found = digits.resize(source, 28, 16)
+    assert np.abs(found - expected * 255 / 16).max() < 0.5 + 1e-9
 
 
 def test_shifting_moves_by_at_most_two_pixels_and_brings_in_black() -> None:

@@ -43,7 +43,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("outputs", sa.JSON(), nullable=False),
-        sa.Column("batch_size", sa.Integer(), nullable=False),
+        sa.Column("free_batch", sa.Boolean(), nullable=False),
         sa.Column("reference", sa.JSON(), nullable=False),
         sa.Column("dataset", sa.JSON(), nullable=True),
         sa.Column("details", sa.JSON(), nullable=False),

@@ -1,0 +1,63 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_VENV := .venv-pytorch
+# On Linux, plain PyPI serves a CUDA build of torch; a CPU build is enough for the tests:
+#   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+PIP_TORCH_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadgroup
+HTML ?= report.html
+
+export BENCHFARM_PYTORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench pytorch clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes report.html
+	$(BIN)/benchfarm --home .benchfarm/demo demo --html $(HTML)
+
+test: lint $(TORCH_VENV)/.done ## Set up, lint, then every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Style, types, and which way imports run
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Every benchmark; exits 1 if a goal is missed
+	$(BIN)/python -m benchmarks
+
+pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "benchfarm needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[controller,onnxruntime,openvino]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[controller,onnxruntime,openvino,dev]'
+	@touch $@ $(VENV)/.demo
+
+# torch first and alone: pip then takes the build that was asked for, and no other
+$(TORCH_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install -q $(PIP_TORCH_ARGS) $(TORCH)
+	$(TORCH_VENV)/bin/python -m pip install -q numpy onnx onnxscript scikit-learn
+	$(TORCH_VENV)/bin/python -m pip install -q --no-deps -e .
+	@touch $@
+
+clean: ## Remove environments and what the demo left
+	rm -rf $(VENV) $(TORCH_VENV) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache

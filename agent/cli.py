@@ -1,0 +1,145 @@
+"""``benchfarm-agent``: the commands on a board. Entry points parse, call and return."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="benchfarm-agent",
+    help="The benchfarm agent: makes this board a device of a farm.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+runtimes_app = typer.Typer(help="Runtime environments of this board.", no_args_is_help=True)
+app.add_typer(runtimes_app, name="runtimes")
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    table = "table"
+    json = "json"
+
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option("--state-dir", help="Where the agent keeps its state.", show_default=False),
+]
+Format = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
+
+
+@app.command()
+def join(
+    url: Annotated[str, typer.Argument(help="The controller, e.g. http://farm:8080")],
+    token: Annotated[str, typer.Argument(help="A one-time join token.")],
+    name: Annotated[str, typer.Option(help="This device's name.", show_default="host name")] = "",
+    ca_file: Annotated[str, typer.Option(help="Trust this CA for the controller.")] = "",
+    state_dir: StateDir = None,
+) -> None:
+    """Enrol this board: redeem a join token and remember who it is."""
+    from agent.worker import join as joining
+
+    config = joining.join(url, token, name, _state(state_dir), ca_file)
+    typer.echo(f"joined as {config.device}; start the agent with `benchfarm-agent run`")
+
+
+@app.command()
+def run(state_dir: StateDir = None, verbose: bool = False) -> None:
+    """Run the agent until it is told to stop (SIGTERM, SIGINT)."""
+    from agent.worker import process, settings
+
+    process.run(settings.load(_state(state_dir)), verbose=verbose)
+
+
+@app.command()
+def probe(output: Format = Output.table, state_dir: StateDir = None) -> None:
+    """Show what this device is and which runtimes answer here."""
+    from agent.worker import inspect
+
+    known = inspect.device_facts(_state(state_dir))
+    _show(known, inspect.facts_rows(known), output)
+
+
+@app.command()
+def doctor(output: Format = Output.table, state_dir: StateDir = None) -> None:
+    """Check everything between this board and its controller."""
+    from agent.worker import doctor as checks
+
+    findings = checks.examine(_state(state_dir))
+    _show(findings, [(f.check, "ok" if f.ok else "FAILED", f.text) for f in findings], output)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+@runtimes_app.command("list")
+def runtimes_list(output: Format = Output.table, state_dir: StateDir = None) -> None:
+    """List the environments that are set apart, and what answers in each."""
+    from agent.worker import inspect
+
+    found = inspect.environments(_state(state_dir)).facts()
+    _show(found, inspect.runtime_rows(found), output)
+
+
+@runtimes_app.command("add")
+def runtimes_add(
+    backend: Annotated[str, typer.Argument(help="e.g. openvino")],
+    python: Annotated[str, typer.Option(help="The interpreter that has the runtime.")],
+    state_dir: StateDir = None,
+) -> None:
+    """Have a backend run under an existing interpreter, once it has answered there."""
+    from agent.worker import inspect
+
+    added = inspect.environments(_state(state_dir)).add(backend, python)
+    typer.echo(f"{added.name}: {added.backend} {added.version} under {added.python}")
+
+
+@runtimes_app.command("remove")
+def runtimes_remove(name: str, state_dir: StateDir = None) -> None:
+    """Forget an environment; the interpreter itself stays."""
+    from agent.worker import inspect
+
+    inspect.environments(_state(state_dir)).remove(name)
+
+
+def _state(chosen: Path | None) -> Path:
+    from agent.worker import settings
+
+    return chosen or settings.default_state_dir()
+
+
+def _show(value: Any, rows: list[tuple[str, ...]], output: Output) -> None:
+    if output is Output.json:
+        from dataclasses import asdict
+
+        plain = [asdict(v) for v in value] if isinstance(value, (tuple, list)) else asdict(value)
+        typer.echo(json.dumps(plain, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+
+
+def main() -> None:
+    """Exit codes: 0 fine, 1 the farm failed, 2 the user's input is wrong."""
+    from agent.worker.errors import AgentError
+
+    try:
+        app()
+    except AgentError as error:
+        print(f"benchfarm-agent: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Memory of the device, and what is free where the agent keeps its state."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from agent.facts.errors import Unreadable
+
+
+def total_mib(root: Path) -> float:
+    """``MemTotal`` of ``/proc/meminfo``: what the kernel manages, less than is built in."""
+    for line in (root / "proc/meminfo").read_text("ascii", "replace").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) / 1024
+    raise Unreadable("/proc/meminfo has no MemTotal")
+
+
+def free_mib(state_dir: Path) -> float:
+    """Space that this user may still fill, on the file system of the nearest existing folder."""
+    folder = state_dir
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / (1 << 20)

@@ -1,0 +1,46 @@
+"""What a conversion tool must offer. One file of this package per tool, found by its name.
+
+A file holds one class ``CONVERTER`` and imports its tool inside functions only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import ClassVar, List, NamedTuple, Protocol, Sequence, Tuple
+
+from agent.runner.converters.graph import Edge
+from agent.runner.inputs import Feeds
+
+
+class Calibration(NamedTuple):
+    """Feeds of the model's own shapes to calibrate on, and where they come from."""
+
+    feeds: Feeds
+    origin: str
+
+
+class Made(NamedTuple):
+    """``artifact``: the file to load, its companions beside it. ``step``: what ran, for people."""
+
+    artifact: Path
+    step: str
+
+
+class Converter(Protocol):
+    name: ClassVar[str]
+    edges: ClassVar[Tuple[Edge, ...]]
+    needs_calibration: ClassVar[bool]
+    modules: ClassVar[Tuple[str, ...]]
+    """Top-level modules it imports; all must be there for it to be used."""
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+        """Write the target's files into ``folder`` and nothing anywhere else.
+
+        Raises ``BadModel``, ``Unsupported…``, ``ConversionFailed``.
+        """
+
+
+def missing_modules(modules: Sequence[str]) -> List[str]:
+    """Those that are not installed, without importing any."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]

@@ -1,0 +1,62 @@
+"""ONNX or OpenVINO IR in FP32 to OpenVINO IR in INT8 by NNCF post-training quantisation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agent.runner.converters.base import Calibration, Made
+from agent.runner.converters.graph import Edge
+from agent.runner.errors import BadModel, ConversionFailed, UnsupportedOperator
+
+
+class NncfQuantize:
+    name = "nncf_quantize"
+    edges = tuple(
+        Edge("nncf_quantize", (source, "fp32"), ("openvino_ir", "int8"))
+        for source in ("onnx", "openvino_ir")
+    )
+    needs_calibration = True
+    modules = ("nncf", "openvino")
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+        os.environ["NNCF_CI"] = "1"  # its only switch against telemetry
+        import nncf
+        import openvino
+
+        nncf.set_log_level(30)
+        original = _read(openvino, source)
+        artifact = folder / "model.xml"
+        try:
+            quantised = nncf.quantize(
+                original,
+                nncf.Dataset(calibration.feeds),
+                subset_size=len(calibration.feeds),
+            )
+            openvino.save_model(quantised, str(artifact), compress_to_fp16=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # nncf raises its own and OpenVINO's
+            raise ConversionFailed("%s: %s" % (self.name, error)) from error
+        step = "%s %s, openvino %s, %s" % (
+            self.name,
+            nncf.__version__,
+            str(openvino.__version__).split("-")[0],
+            calibration.origin,
+        )
+        return Made(artifact, step)
+
+
+def _read(openvino: Any, source: Path) -> Any:
+    try:
+        return openvino.Core().read_model(str(source))
+    except RuntimeError as error:
+        message = str(error)
+        if "No conversion rule found for operations:" in message:
+            operators = message.split("No conversion rule found for operations:")[1]
+            raise UnsupportedOperator("openvino", operators.strip().splitlines()[0]) from error
+        raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
+
+
+CONVERTER = NncfQuantize

@@ -1,0 +1,131 @@
+"""Verb ``trial``: load, warm up, measure, verify, in that order, in this fresh process."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+
+from agent import __version__
+from agent.contract import SCHEMA, Phases, Samples, TrialJob, TrialResult
+from agent.runner import backends, clock, fidelity, inputs, measure, reference, scenarios
+from agent.runner.backends.base import Backend, Session
+from agent.runner.errors import BadRequest
+from agent.runner.procfs import MemoryMeter, UsageMeter, fingerprint
+from agent.runner.stages import Progress, named
+
+now_ns = time.perf_counter_ns
+
+
+def run(job: TrialJob, progress: Progress) -> TrialResult:
+    """Measure one artifact. On an exception ``progress`` holds what was known by then."""
+    request = job.request
+    progress.enter("environment")
+    if request.schema != SCHEMA:
+        raise BadRequest("contract schema %d; this agent speaks %d" % (request.schema, SCHEMA))
+    loop = scenarios.loop_of(request.scenario)
+    backend = backends.find(request.runtime.backend)
+    progress.known["artifact_size_bytes"] = job.artifact_size_bytes
+    with progress.timing("import_s", now_ns):
+        progress.known["runtime_version"] = backend.import_runtime()
+    own_clock = clock.characterise(now_ns, "perf_counter_ns")
+    progress.known["clock"] = own_clock
+    memory = MemoryMeter()
+
+    progress.enter("load")
+    specs = inputs.batched_specs(request.model.inputs, request.scenario.batch_size)
+    session = _load(job, backend, specs, progress, "load_cold_s")
+    progress.known["placement"] = session.placement
+    feeds = inputs.batches(
+        inputs.load_reference(Path(job.reference), "input"), request.scenario.batch_size
+    )
+    session.bind(feeds[0])
+    with progress.timing("first_inference_ms", now_ns, 1e6):
+        session.infer()
+
+    progress.enter("warm_up")
+    progress.known["fingerprint_before"] = fingerprint()
+    with progress.timing("warm_up_s", now_ns):
+        pilot_ns = measure.warm_up(session.infer, request.scenario.warm_up_s, now_ns)
+    # Before the loop, which runs nothing new but stores samples: those are ours.
+    progress.known["memory"] = memory.read()
+
+    progress.enter("measure")
+    usage = UsageMeter()
+    with progress.timing("measure_s", now_ns):
+        laps = loop(session, pilot_ns, request.scenario, own_clock, now_ns)
+    progress.known["usage"] = usage.read()
+    progress.known["fingerprint_after"] = fingerprint()
+    progress.known["samples"] = _write(laps, Path(job.folder), request.scenario.batch_size)
+
+    progress.enter("verify")
+    with progress.timing("verify_s", now_ns):
+        _verify(job, session, specs, feeds, progress)
+    session.close()
+    _load_again(job, backend, specs, progress)
+    return answer(job.request.attempt_id, "ok", progress)
+
+
+def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> TrialResult:
+    """The result with whatever is known by now."""
+    phases = Phases(**progress.phases)
+    known = {**progress.known, **more}
+    return TrialResult(SCHEMA, attempt_id, status, __version__, phases=phases, **known)
+
+
+def _load(
+    job: TrialJob, backend: Backend, specs: List[Any], progress: Progress, phase: str
+) -> Session:
+    artifact = named(Path(job.artifact), job.artifact_format, Path(job.folder))
+    with progress.timing(phase, now_ns):
+        return backend.load(artifact, job.request.runtime, specs)
+
+
+def _load_again(job: TrialJob, backend: Backend, specs: List[Any], progress: Progress) -> None:
+    """A second load in this process, last, so that it touches no other figure; left out where it
+    could carry the child over its time limit and cost the whole trial."""
+    spent_s = sum(v for k, v in progress.phases.items() if v and k.endswith("_s"))
+    expected_s = progress.phases["load_cold_s"] or 0.0
+    if spent_s + 1.5 * expected_s > job.request.limits.trial_s:
+        sys.stderr.write("no warm load: it could exceed limits.trial_s\n")
+        return
+    progress.enter("load")
+    _load(job, backend, specs, progress, "load_warm_s").close()
+
+
+def _write(laps: measure.Laps, folder: Path, batch_size: int) -> Samples:
+    rows = [laps.caller_ns] if laps.runtime_ns is None else [laps.caller_ns, laps.runtime_ns]
+    data = np.stack(rows).astype("<i8").tobytes()
+    (folder / "samples.i64").write_bytes(data)
+    return Samples(
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        count=len(laps.caller_ns),
+        series=("caller", "runtime")[: len(rows)],
+        encoding="i64",
+        calls_per_sample=laps.calls_per_sample,
+        batch_size=batch_size,
+        stopped_by=laps.stopped_by,
+        wall_s=laps.wall_ns / 1e9,
+    )
+
+
+def _verify(
+    job: TrialJob, session: Session, specs: List[Any], feeds: inputs.Feeds, progress: Progress
+) -> None:
+    request = job.request
+    expected = inputs.load_reference(Path(job.reference), "output")
+    outputs = [reference.infer(session, feed) for feed in feeds]
+    actual = inputs.unbatched(outputs, request.scenario.batch_size, len(expected))
+    progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
+    if job.dataset is None:
+        return
+    data = inputs.load_npz(Path(job.dataset), ("inputs", "labels"))
+    score = reference.score(session, specs, data)
+    progress.known["accuracy"] = fidelity.accuracy(
+        score, len(data["labels"]), request.reference.top1, request.tolerance
+    )

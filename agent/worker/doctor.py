@@ -1,0 +1,100 @@
+"""Checks between this board and its controller, each with what to do where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import agent
+from agent import broker, facts
+from agent.contract import Heartbeat
+from agent.worker import inspect, settings
+from agent.worker.errors import AgentError
+from agent.worker.settings import AgentConfig
+from agent.worker.uplink import Uplink
+
+SKEW_LIMIT_S = 30.0
+FREE_LIMIT_MIB = 1024.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    ok: bool
+    text: str
+
+
+def examine(state_dir: Path) -> list[Finding]:
+    """All checks; without ``agent.json`` only those that need none."""
+    try:
+        config = settings.load(state_dir)
+    except AgentError as error:
+        return [Finding("joined", False, str(error)), *_local(state_dir)]
+    findings = [Finding("joined", True, f"as {config.device} to {config.controller_url}")]
+    try:
+        with Uplink(config.controller_url, config.token, ca_file=config.ca_file) as uplink:
+            findings += [
+                _check("controller", lambda: _controller(uplink)),
+                _check("clock", lambda: _clock(uplink)),
+                _check("token", lambda: _token(uplink, config)),
+            ]
+    except AgentError as error:
+        findings.append(Finding("controller", False, str(error)))
+    findings.append(_check("broker", lambda: _broker(config)))
+    return [*findings, *_local(state_dir)]
+
+
+def _local(state_dir: Path) -> list[Finding]:
+    return [
+        _check("disk", lambda: _disk(state_dir)),
+        _check("runtimes", lambda: _runtimes(state_dir)),
+    ]
+
+
+def _check(name: str, look: Callable[[], tuple[bool, str]]) -> Finding:
+    try:
+        ok, text = look()
+    except (AgentError, OSError) as error:
+        return Finding(name, False, str(error))
+    return Finding(name, ok, text)
+
+
+def _controller(uplink: Uplink) -> tuple[bool, str]:
+    uplink.clock_skew_s()
+    return True, "answers"
+
+
+def _clock(uplink: Uplink) -> tuple[bool, str]:
+    skew_s = uplink.clock_skew_s()
+    text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the controller's"
+    return abs(skew_s) <= SKEW_LIMIT_S, text
+
+
+def _token(uplink: Uplink, config: AgentConfig) -> tuple[bool, str]:
+    uplink.heartbeat(config.device, Heartbeat(agent.__version__))
+    return True, "accepted"
+
+
+def _broker(config: AgentConfig) -> tuple[bool, str]:
+    if config.broker_url.startswith("memory:"):
+        return False, "memory:// works within the controller's own process only"
+    try:
+        with broker.make_app(config.broker_url, "doctor").connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            return True, f"{connection.as_uri()} answers"
+    except Exception as error:  # noqa: BLE001 - each transport raises its own
+        return False, f"no answer: {error}"
+
+
+def _disk(state_dir: Path) -> tuple[bool, str]:
+    free = facts.collect(state_dir).storage_free_mib or 0.0
+    return free >= FREE_LIMIT_MIB, f"{free:.0f} MiB free, {FREE_LIMIT_MIB:.0f} are wanted"
+
+
+def _runtimes(state_dir: Path) -> tuple[bool, str]:
+    found = inspect.environments(state_dir).facts()
+    answering = [f"{r.backend} {r.version}" for r in found if not r.missing]
+    return bool(answering), ", ".join(answering) or "none answers; see `benchfarm-agent probe`"

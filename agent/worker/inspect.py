@@ -1,0 +1,57 @@
+"""What the commands show of this board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent import facts
+from agent.contract import DeviceFacts, RuntimeFacts
+from agent.worker.environments import Environments
+from agent.worker.runner import Runner
+from agent.worker.service import mark_of
+
+
+def environments(state_dir: Path) -> Environments:
+    """The environments of a state folder, probed by real children."""
+    # Another mark than the running agent's: its start must not end our children, nor we its.
+    return Environments(state_dir, Runner(f"command:{mark_of(state_dir)}").probe)
+
+
+def device_facts(state_dir: Path) -> DeviceFacts:
+    """Facts with runtimes."""
+    return facts.collect(state_dir, runtimes=environments(state_dir).facts())
+
+
+def facts_rows(known: DeviceFacts) -> list[tuple[str, ...]]:
+    """A device's facts as rows of (name, value)."""
+    rows: list[tuple[str, ...]] = [
+        ("host", known.hostname),
+        ("board", known.model or "unknown"),
+        ("system", f"{known.system}, {known.machine}, Python {known.python}"),
+        ("processor", f"{known.cpu_model or 'unknown'}, {known.cpu_count or '?'} cores"),
+        ("instructions", " ".join(known.isa) or "none of interest"),
+        ("memory", _mib(known.memory_mib)),
+        ("free storage", _mib(known.storage_free_mib)),
+    ]
+    rows += [(f"unread: {name}", why) for name, why in known.unread.items()]
+    return rows + [("runtime", " ".join(row)) for row in runtime_rows(known.runtimes)]
+
+
+def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
+    """Runtimes as rows of (backend, version, environment, targets or why it is missing)."""
+    return [
+        (
+            r.backend,
+            r.version or "-",
+            r.environment or "-",
+            f"missing: {r.missing}"
+            if r.missing
+            else "; ".join(f"{t.name} ({', '.join(t.precisions)})" for t in r.targets),
+        )
+        for r in runtimes
+    ]
+
+
+def _mib(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f} MiB"

@@ -1,0 +1,32 @@
+"""The agent as a process of its own: logging, signals, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from agent.worker.errors import AgentError
+from agent.worker.service import Agent
+from agent.worker.settings import AgentConfig
+
+log = logging.getLogger(__name__)
+
+
+def run(config: AgentConfig, *, verbose: bool = False) -> None:
+    """Run until SIGTERM or SIGINT: the running child is ended, reported, and the process exits."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("httpx", "httpcore", "celery", "kombu"):
+        logging.getLogger(chatty).setLevel(logging.DEBUG if verbose else logging.WARNING)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    agent = Agent(config)
+    agent.start()
+    asked.wait()
+    log.info("stopping")
+    if not agent.stop():
+        raise AgentError("something did not end in time; what is undelivered stays in the outbox")

@@ -1,0 +1,166 @@
+"""Which interpreter a backend runs in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.contract import Probed, RuntimeFacts
+from agent.worker.environments import Environments, RuntimeEnvironment, version_key
+from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
+
+
+class Probes:
+    """Interpreters and the runtimes that answer in each."""
+
+    def __init__(self, **pythons: tuple[RuntimeFacts, ...]) -> None:
+        self.answers = {"/default": (ort("1.31.1"), RuntimeFacts("litert", "", "", missing="no"))}
+        self.asked: list[str] = []
+
+    def __call__(self, python: str) -> Probed:
+        self.asked.append(python)
+        if python not in self.answers:
+            raise ChildFailed(f"{python}: it broke")
+        return Probed(tuple(self.answers[python]))
+
+
+def ort(version: str) -> RuntimeFacts:
+    return RuntimeFacts("onnxruntime", version, "")
+
+
+@pytest.fixture
+def probes() -> Probes:
+    return Probes()
+
+
+@pytest.fixture
+def environments(tmp_path: Path, probes: Probes) -> Environments:
+    return Environments(tmp_path, probes, "/default")
+
+
+@pytest.fixture
+def python(tmp_path: Path, probes: Probes) -> Callable[[str, RuntimeFacts], str]:
+    def make(name: str, facts: RuntimeFacts) -> str:
+        path = tmp_path / name
+        path.symlink_to(sys.executable)
+        probes.answers[str(path)] = (facts,)
+        return str(path)
+
+    return make
+
+
+def test_a_backend_not_listed_runs_in_the_agents_own_interpreter(
+    environments: Environments, probes: Probes
+) -> None:
+    expected = RuntimeEnvironment("default", "onnxruntime", "1.31.1", "/default")
+    assert environments.resolve("onnxruntime") == expected
+    assert environments.resolve("onnxruntime", "1.31") == expected
+    assert probes.asked == ["/default"]
+
+
+def test_what_is_missing_is_said(environments: Environments) -> None:
+    with pytest.raises(RuntimeMissing, match="only 1.31.1"):
+        environments.resolve("onnxruntime", "1.3")
+    with pytest.raises(RuntimeMissing, match="litert does not answer here: no"):
+        environments.resolve("litert")
+    with pytest.raises(RuntimeMissing, match="no backend 'tvm'; it has: onnxruntime, litert"):
+        environments.resolve("tvm")
+
+
+def test_versions_stand_side_by_side(
+    environments: Environments, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    for number in ("1.9.0", "1.31.1", "1.20.0"):
+        environments.add("onnxruntime", python(f"python-{number}", ort(number)))
+    assert environments.resolve("onnxruntime").version == "1.31.1"
+    assert environments.resolve("onnxruntime", "1.9").name == "onnxruntime-1.9.0"
+    with pytest.raises(RuntimeMissing, match=r"1\.9\.0, 1\.31\.1, 1\.20\.0"):
+        environments.resolve("onnxruntime", "1.3")
+    assert [(f.version, f.environment) for f in environments.facts() if f.version] == [
+        ("1.20.0", "onnxruntime-1.20.0"),
+        ("1.31.1", "onnxruntime-1.31.1"),
+        ("1.9.0", "onnxruntime-1.9.0"),
+    ]
+
+
+def test_adding_keeps_the_link_of_a_virtual_environment(
+    environments: Environments, python: Callable[[str, RuntimeFacts], str], tmp_path: Path
+) -> None:
+    added = environments.add("onnxruntime", python("venv-python", ort("1.19.2")))
+    assert added.python == str(tmp_path / "venv-python")
+    assert environments.listed() == [added]
+    assert environments.add("onnxruntime", added.python) == added
+    assert environments.listed() == [added]
+
+
+def test_removing(environments: Environments, python: Callable[[str, RuntimeFacts], str]) -> None:
+    environments.add("onnxruntime", python("p", ort("1.19.2")))
+    with pytest.raises(BadInput, match="listed are: onnxruntime-1.19.2"):
+        environments.remove("other")
+    environments.remove("onnxruntime-1.19.2")
+    assert environments.resolve("onnxruntime").name == "default"
+
+
+def test_what_cannot_be_added(
+    environments: Environments, python: Callable[[str, RuntimeFacts], str], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="no interpreter"):
+        environments.add("onnxruntime", str(tmp_path / "nothing"))
+    with pytest.raises(BadInput, match="no interpreter"):
+        environments.add("onnxruntime", str(tmp_path))
+    with pytest.raises(BadInput, match="backend"):
+        environments.add("Open Vino", sys.executable)
+    with pytest.raises(RuntimeMissing, match="not there"):
+        environments.add("tvm", python("q", RuntimeFacts("tvm", "", "", missing="not there")))
+    assert environments.listed() == []
+
+
+def test_an_environment_that_broke_says_so_and_hides_no_other(
+    environments: Environments, probes: Probes, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    path = python("p", ort("1.19.2"))
+    environments.add("onnxruntime", path)
+    del probes.answers[path]
+    facts = {f.backend: f for f in environments.probe_all()}
+    assert facts["onnxruntime"].missing == f"{path}: it broke"
+    assert facts["onnxruntime"].environment == "onnxruntime-1.19.2"
+    assert "litert" in facts
+
+
+def test_an_upgrade_inside_an_environment_is_noticed(
+    environments: Environments, probes: Probes, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    path = python("p", ort("1.19.2"))
+    environments.add("onnxruntime", path)
+    probes.answers[path] = (ort("1.20.0"),)
+    environments.probe_all()
+    assert environments.resolve("onnxruntime", "1.20.0").python == path
+
+
+def test_each_interpreter_is_asked_once(environments: Environments, probes: Probes) -> None:
+    for _ in range(3):
+        environments.facts()
+        environments.resolve("onnxruntime")
+    assert probes.asked == ["/default"]
+    environments.probe_all()
+    assert probes.asked == ["/default"] * 2
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"name": "x"}]'])
+def test_a_wrong_list_is_named(tmp_path: Path, environments: Environments, text: str) -> None:
+    (tmp_path / "environments.json").write_text(text)
+    if json.loads(text if text != "{" else "{}") == {} and text == "{}":
+        assert environments.listed() == []
+        return
+    with pytest.raises(BadInput, match="environments.json"):
+        environments.listed()
+
+
+def test_versions_sort_by_number() -> None:
+    versions = ["1.31.1", "1.9.0", "2026.4.1", "1.31.1rc1", "1.31"]
+    assert sorted(versions, key=version_key)[0] == "1.9.0"
+    assert max(versions, key=version_key) == "2026.4.1"
