@@ -34,10 +34,13 @@ def distance(actual: Any, expected: Any) -> Distance:
     """
     a = np.asarray(actual, dtype=np.float64).ravel()
     b = np.asarray(expected, dtype=np.float64).ravel()
-    difference = np.abs(a - b)
-    max_abs = float(difference.max()) if difference.size else 0.0
+    max_abs = float(np.abs(a - b).max()) if a.size else 0.0
     if max_abs == 0.0:
         return Distance(0.0, 0.0, 1.0, math.inf, 0.0)
+    # The rest is free of scale: squares must neither underflow nor overflow.
+    scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
+    a, b = a / scale, b / scale
+    difference = np.abs(a - b)
     norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     magnitude = float(np.abs(b).max())
     spread = float(b.max() - b.min()) or magnitude
@@ -45,11 +48,17 @@ def distance(actual: Any, expected: Any) -> Distance:
     cosine = float(a @ b) / (norm_a * norm_b) if norm_a and norm_b else 0.0
     return Distance(
         max_abs=max_abs,
-        max_rel=max_abs / magnitude if magnitude else math.inf,
+        max_rel=max_abs / scale / magnitude if magnitude else math.inf,
         cosine=max(-1.0, min(1.0, cosine)),
-        psnr_db=20.0 * math.log10(spread / noise) if spread else -math.inf,
+        psnr_db=_decibels(spread, noise),
         error=float(np.linalg.norm(difference)) / norm_b if norm_b else math.inf,
     )
+
+
+def _decibels(spread: float, noise: float) -> float:
+    if noise == 0.0:  # a difference whose square is below what a float holds
+        return math.inf
+    return 20.0 * math.log10(spread / noise) if spread else -math.inf
 
 
 def compare(

@@ -53,7 +53,7 @@ def _read(view: memoryview) -> Dict[str, Tuple[Dimension, ...]]:
 def _dimension(message: memoryview) -> Dimension:
     for number, value in _fields(message):
         if number == _VALUE and isinstance(value, int):
-            return value
+            return value if value < 1 << 63 else ""  # some exporters write -1 for a free one
         if number == _PARAM and not isinstance(value, int):
             return bytes(value).decode("utf-8", "replace")
     return ""

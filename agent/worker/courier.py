@@ -16,6 +16,9 @@ from agent.worker.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
+STUMBLE_S = 10.0
+"""Pause after an error of the board's own, such as a disk that is full."""
+
 
 class Courier(threading.Thread):
     """Delivers what is due, then sleeps until the next is, or until ``kick``."""
@@ -39,8 +42,13 @@ class Courier(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            deliver_due(self._outbox, self._uplink, self._stopping.is_set)
-            self._wake.wait(self._outbox.next_due_in_s())
+            try:
+                deliver_due(self._outbox, self._uplink, self._stopping.is_set)
+                wait_s = self._outbox.next_due_in_s()
+            except Exception:
+                log.exception("the courier stumbled")
+                wait_s = STUMBLE_S
+            self._wake.wait(wait_s)
 
 
 def deliver_due(

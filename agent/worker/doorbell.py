@@ -25,7 +25,7 @@ from agent import broker
 log = logging.getLogger(__name__)
 
 _QUICK_S = 5.0
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 2.0
 
 
 class _Pool(TaskPool):  # type: ignore[misc]

@@ -53,10 +53,12 @@ class Environments:
         """What ``environments.json`` names. Raises ``BadInput`` where it is not right."""
         try:
             data = json.loads(self._path.read_text("utf-8"))
+            if not isinstance(data, list):
+                raise TypeError(f"found {type(data).__name__}")
             return [RuntimeEnvironment(**entry) for entry in data]
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise BadInput(
                 f"{self._path}: expected a list of objects with name, backend, version, python: "
                 f"{error}"

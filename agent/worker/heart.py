@@ -54,7 +54,11 @@ class Heart(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
-            wait_s = self._beat()
+            try:
+                wait_s = self._beat()
+            except Exception:
+                log.exception("the heart stumbled")
+                wait_s = self.leases.interval_s(self._heartbeat_s)
             self.leases.expire()
             self._wake.wait(wait_s)
 

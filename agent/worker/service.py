@@ -106,6 +106,7 @@ class Agent:
 
     Raises:
         AlreadyRunning: (from ``start``) another agent holds the state folder.
+        BadInput: (from ``start``) ``environments.json`` is not right.
     """
 
     def __init__(self, config: AgentConfig, *, runner: Path = RUNNER) -> None:
@@ -128,6 +129,7 @@ class Agent:
     def start(self) -> None:
         """Begin to beat, probe the runtimes, deliver what is left over, then listen."""
         self._folders.make()
+        self.environments.listed()
         self._resources.enter_context(_locked(self._folders.state / "agent.lock"))
         outbox = Outbox(self._folders.outbox)
         _recover(self._folders, outbox)

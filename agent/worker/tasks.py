@@ -19,7 +19,8 @@ _ATTEMPT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 def register(app: Celery, handle: Callable[[str], None]) -> None:
     """Register ``benchfarm.run_attempt`` on ``app``; a call without a usable id is dropped."""
 
-    @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+    # Not shared: Celery would add it to every other application of this process as well.
+    @app.task(name=TASK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def run_attempt(*args: Any, **kwargs: Any) -> None:
         attempt_id = parse_doorbell(args, kwargs)
         if attempt_id is not None:

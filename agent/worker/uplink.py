@@ -65,6 +65,7 @@ class Uplink:
         token: str = "",
         *,
         ca_file: str = "",
+        transport: httpx.BaseTransport | None = None,
         wait: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +75,7 @@ class Uplink:
             headers=headers,
             timeout=httpx.Timeout(30.0, connect=5.0),
             verify=_verify(ca_file),
+            transport=transport,
         )
         self._wait = wait or _sleep
         self._clock = clock

@@ -13,6 +13,9 @@ import typer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.console import Console
+
+PIPE_WIDTH = 140
 
 
 class Form(StrEnum):
@@ -50,20 +53,26 @@ def _plain(items: Sequence[BaseModel]) -> list[Any]:
 
 
 def _table(rows: Sequence[Mapping[str, object]], title: str) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
     if not rows:
-        console.print("none yet")
+        console().print("none yet")
         return
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
-    console.print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """The terminal as wide as it is; into a pipe or a file, wide enough for the tables."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=max(found.width, PIPE_WIDTH))
 
 
 def size(count: int) -> str:

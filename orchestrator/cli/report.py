@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.context import client
+from orchestrator.cli.output import PIPE_WIDTH, console
 
 
 class ReportForm(StrEnum):
@@ -43,10 +44,10 @@ def report(
 
         parts = terminal_table(farm.report(sweep))
     if file is None:
-        Console().print(*parts)
+        console().print(*parts, sep="\n")
         return
     with file.open("w", encoding="utf-8") as out:
-        Console(file=out, width=140).print(*parts)
+        Console(file=out, width=PIPE_WIDTH).print(*parts, sep="\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, duration, show
+from orchestrator.cli.output import FORM, Form, console, duration, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -78,24 +78,22 @@ def run(
 
 def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
     """Follow a sweep, print its report; 0 where it ended well, 1 where a trial failed."""
-    from rich.console import Console
-
     from orchestrator.cli.watch import follow
     from orchestrator.report.tables import terminal_table
 
-    console = Console()
+    screen = console()
     try:
-        view = follow(farm, name, console)
+        view = follow(farm, name, screen)
     except KeyboardInterrupt:
-        console.print(
+        screen.print(
             f"\n{name} goes on without you: `benchfarm sweep watch {name}` shows it again, "
             f"`benchfarm sweep cancel {name}` stops it"
         )
         return 0
-    console.print(*terminal_table(farm.report(name)))
+    screen.print(*terminal_table(farm.report(name)), sep="\n")
     if html is not None:
         html.write_text(farm.report_text(name, "html"), encoding="utf-8")
-        console.print(f"wrote {html}", markup=False)
+        screen.print(f"wrote {html}", markup=False)
     return 0 if view.state == "done" else 1
 
 

@@ -110,3 +110,8 @@ def rank(row: CellRow) -> str:
 def status(text: str) -> str:
     """``failed_fidelity`` as people read it."""
     return text.replace("_", " ")
+
+
+def spoken(trust: str) -> str:
+    """``no_steady_state`` as people read it."""
+    return trust.replace("_", " ")

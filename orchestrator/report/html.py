@@ -194,7 +194,7 @@ def _environment() -> Environment:
         "rank": figures.rank,
         "verdict": tables.verdict,
         "reasons": tables.reasons,
-        "spoken": steady.spoken,
+        "spoken": figures.spoken,
         "tone": tone,
         "line": line,
     }

@@ -9,7 +9,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.contract import DeviceFacts, Option
-from orchestrator.report.steady import Trust
 
 REPORT_SCHEMA = 1
 """Number of this document; raised when a field changes its meaning."""
@@ -18,6 +17,10 @@ CellStatus = Literal[
     "ok", "failed_fidelity", "failed_accuracy", "unsupported", "invalid", "failed", "cancelled",
     "skipped", "partial", "pending",
 ]  # fmt: skip
+Trust = Literal[
+    "steady", "warming_up", "slowing_down", "no_steady_state", "interfered", "too_short", "unknown"
+]
+"""Whether figures can be trusted, as ``steady`` judges it."""
 SpeedVerdict = Literal["faster", "slower", "no_difference_shown", "no_interval", "baseline"]
 
 

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agent.contract import Fingerprint, Samples, TrialResult
+from orchestrator.report import figures
 from orchestrator.report.changes import blocks, change_points
+from orchestrator.report.model import Trust
 
 Shape = Literal["flat", "warm_up", "slow_down", "no_steady_state"]
-Trust = Literal[
-    "steady", "warming_up", "slowing_down", "no_steady_state", "interfered", "too_short", "unknown"
-]
 
 PRIORITY: tuple[Trust, ...] = (
     "interfered",  # explains whatever else was seen
@@ -121,13 +120,10 @@ def judge_cell(verdicts: Sequence[Verdict]) -> Verdict:
     reasons = []
     for name in sorted(counts, key=PRIORITY.index):
         example = next(v.reasons[0] for v in unsteady if v.trust == name and v.reasons)
-        reasons.append(f"{counts[name]} of {len(verdicts)} trials {spoken(name)}: {example}")
+        reasons.append(
+            f"{counts[name]} of {len(verdicts)} trials {figures.spoken(name)}: {example}"
+        )
     return Verdict(trust, tuple(reasons))
-
-
-def spoken(trust: str) -> str:
-    """``no_steady_state`` as people read it."""
-    return trust.replace("_", " ")
 
 
 def _length(samples: Samples, count: int) -> list[tuple[Trust, str]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.report import figures
 from orchestrator.report.model import CellRow, Group, SweepReport
-from orchestrator.report.steady import spoken
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -103,7 +102,7 @@ def _style(row: CellRow) -> str:
 
 def verdict(row: CellRow) -> str:
     """The status where it is not ok, else the trust verdict."""
-    return figures.status(row.status) if row.status != "ok" else spoken(row.trust.verdict)
+    return figures.status(row.status) if row.status != "ok" else figures.spoken(row.trust.verdict)
 
 
 def reasons(row: CellRow) -> list[str]:

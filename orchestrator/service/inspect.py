@@ -58,7 +58,8 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
         raise UserError(f"{name}: no input {unknown[0]!r}; it has {', '.join(declared)}")
     inputs = tuple(_input(name, value, shapes.get(key)) for key, value in declared.items())
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
-    parameters = sum(_elements(i.dims) for i in graph.initializer)
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
     kinds = Counter(node.op_type for node in graph.node)
     return Inspected(
         inputs=inputs,

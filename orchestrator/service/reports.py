@@ -126,4 +126,4 @@ def _results(session: Session, found: Sweep) -> dict[int, tuple[Attempt, TrialRe
 
 def _source_sizes(session: Session) -> dict[str, int]:
     rows = session.execute(select(Artifact.sha256, Artifact.size_bytes))
-    return dict(rows.tuples().all())
+    return dict(rows.all())

@@ -353,7 +353,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
     rows = session.execute(
         select(Trial.state, func.count()).where(Trial.sweep_id == found.id).group_by(Trial.state)
     )
-    counts = dict(rows.tuples().all())
+    counts = dict(rows.all())
     skips = session.scalars(select(Cell.skip).where(Cell.sweep_id == found.id)).all()
     waiting = select(Trial.device_id).where(
         Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: exit code 2, one message naming file, key and remedy, nothing kept."""
+"""Whatever a user gets wrong: exit code 2, one message naming file, key and remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Shell, make_onnx
+from support.cli import Shell, make_onnx
 
 GOOD = "models: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\n"
 
@@ -16,14 +16,23 @@ GOOD = "models: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\n"
     ("text", "named"),
     [
         (f"name: a\n{GOOD}trails: 3\n", ["trails", "accepted here", "trials"]),
-        ("name: a\nmodels: [digits_cnn]\nruntimes: [{backend: x, presicion: fp32}]\n", ["presicion"]),
+        (f"name: a\n{GOOD[:-3]}, presicion: fp32}}]\n", ["presicion", "precision"]),
         (f"name: a\n{GOOD}trials: many\n", ["trials", "many"]),
         (f"{GOOD}", ["name", "missing"]),
         ("just text", ["mapping"]),
         ("name: [", ["not YAML"]),
-        (f"name: a\n{GOOD}devices: {{select: {{class: toaster}}}}\n", ["no device matches", "bench"]),
-        ("name: a\nmodels: [nothing]\nruntimes: [{backend: onnxruntime}]\n", ["no model 'nothing'"]),
-        ("name: a\nmodels: [digits_cnn]\nruntimes: [{backend: tensortt}]\n", ["tensortt", "openvino"]),
+        (
+            f"name: a\n{GOOD}devices: {{select: {{class: toaster}}}}\n",
+            ["no device matches", "bench"],
+        ),
+        (
+            "name: a\nmodels: [nothing]\nruntimes: [{backend: onnxruntime}]\n",
+            ["no model 'nothing'"],
+        ),
+        (
+            "name: a\nmodels: [digits_cnn]\nruntimes: [{backend: tensortt}]\n",
+            ["tensortt", "openvino"],
+        ),
         (
             "name: a\nmodels: [digits_cnn]\nruntimes: [{backend: onnxruntime, target: GPU}]\n",
             ["no cell", "GPU", "CPU"],
@@ -31,7 +40,6 @@ GOOD = "models: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\n"
     ],
 )
 def test_a_bad_spec_is_refused(shell: Shell, tmp_path: Path, text: str, named: list[str]) -> None:
-    shell.fine("zoo", "build", "digits_cnn")
     spec = tmp_path / "bad.yaml"
     spec.write_text(text)
     message = shell.refused("sweep", "run", spec)
@@ -77,7 +85,9 @@ def test_a_free_shape_wants_a_shape(shell: Shell, tmp_path: Path) -> None:
 def test_without_a_controller_the_message_says_how_to_start_one(
     shell: Shell, tmp_path: Path
 ) -> None:
-    ended = Shell(tmp_path, {**shell.environment, "BENCHFARM_HOME": str(tmp_path)})("device", "list")
+    ended = Shell(tmp_path, {**shell.environment, "BENCHFARM_HOME": str(tmp_path)})(
+        "device", "list"
+    )
     assert ended.returncode == 1
     assert "benchfarm up" in ended.stderr
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from tests.acceptance.conftest import Shell, make_onnx, running
+from support.cli import Shell, make_onnx, running
 
 SPEC = """
 name: first
@@ -68,12 +68,12 @@ def _agrees_with_raw_samples(report: dict[str, Any], home: Path) -> None:
     from scipy import stats
 
     medians = _medians_ms(home)
-    rows = report["cells"]
+    rows = report["rows"]
     assert len(rows) == 3
     for row in rows:
         trials = medians[int(row["cell_id"])]
         assert row["status"] == "ok", row
-        assert len(trials) == row["trials"] == 3
+        assert len(trials) == len(row["trials"]) == 3
         logs = np.log(trials)
         half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
         expected = {
@@ -83,9 +83,14 @@ def _agrees_with_raw_samples(report: dict[str, Any], home: Path) -> None:
         }
         for key, value in expected.items():
             assert row["p50_ms"][key] == pytest.approx(value, rel=2e-3), (row["label"], key)
-    base, other = rows[0], rows[2]
+    base, other = _row(report, "onnxruntime", "fp32"), _row(report, "openvino", "fp32")
     speed_up = other["speed_up"]["estimate"]["value"]
     assert speed_up == pytest.approx(base["p50_ms"]["value"] / other["p50_ms"]["value"], rel=0.01)
+
+
+def _row(report: dict[str, Any], backend: str, precision: str) -> Any:
+    wanted = (backend, precision)
+    return next(r for r in report["rows"] if (r["backend"], r["precision"]) == wanted)
 
 
 def _medians_ms(home: Path) -> dict[int, list[float]]:
@@ -109,7 +114,7 @@ def _medians_ms(home: Path) -> dict[int, list[float]]:
 
 
 def _says_what_an_engineer_asks(report: dict[str, Any]) -> None:
-    for row in report["cells"]:
+    for row in report["rows"]:
         assert row["top1"] > 0.98
         assert row["fidelity"]["passed"], row["fidelity"]
         assert row["peak_rss_mib"] > 20
@@ -117,14 +122,15 @@ def _says_what_an_engineer_asks(report: dict[str, Any]) -> None:
         assert row["first_inference_ms"]["value"] > 0
         assert row["inferences_per_second"]["value"] > 0
         assert row["trust"]["verdict"]
-    precise, quantised, _ = report["cells"]
+    precise = _row(report, "onnxruntime", "fp32")
+    quantised = _row(report, "onnxruntime", "int8")
     assert quantised["artifact_size_mib"] < precise["artifact_size_mib"]
     assert quantised["calibration"] == "dataset"
 
 
 def _other_forms_agree(shell: Shell, report: dict[str, Any], html: str) -> None:
     csv = shell.fine("report", "first", "-o", "csv").splitlines()
-    assert len(csv) == 1 + len(report["cells"])
+    assert len(csv) == 1 + len(report["rows"])
     assert "p50_ms" in csv[0]
     markdown = shell.fine("report", "first", "-o", "markdown")
     assert "| --" in markdown or "|--" in markdown or "|:-" in markdown
@@ -134,7 +140,6 @@ def _other_forms_agree(shell: Shell, report: dict[str, Any], html: str) -> None:
 
 
 def test_a_sweep_is_cancelled_and_resumed(shell: Shell, tmp_path: Path) -> None:
-    shell.fine("zoo", "build", "digits_cnn")
     spec = tmp_path / "long.yaml"
     spec.write_text(
         "name: long\nmodels: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\ntrials: 2\n"
@@ -158,7 +163,7 @@ def test_an_operator_no_runtime_has_reads_unsupported(shell: Shell, tmp_path: Pa
         "{backend: openvino}]\nscenario: {min_duration_s: 0.1, max_duration_s: 0.5}\n"
     )
     shell.fine("sweep", "run", spec)
-    rows = {r["backend"]: r for r in json.loads(shell.fine("report", "odd", "-o", "json"))["cells"]}
+    rows = {r["backend"]: r for r in json.loads(shell.fine("report", "odd", "-o", "json"))["rows"]}
     assert rows["onnxruntime"]["status"] == "ok"
     assert rows["openvino"]["status"] == "unsupported"
     assert "Det" in rows["openvino"]["failure"]["message"]

@@ -174,7 +174,6 @@ class OnnxRuntimeSession:
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
         self._binding = session.io_binding()
-        self._bind_outputs()
         self.infer = _bare_run(session, self._binding)
 
     def _bind_outputs(self) -> None:
@@ -190,6 +189,7 @@ class OnnxRuntimeSession:
 
     def bind(self, feed: Feed) -> None:
         if self._buffers.fill(feed):
+            self._bind_outputs()  # those that the runtime allocates keep the last run's shape
             for name, array in self._buffers.arrays.items():
                 self._binding.bind_cpu_input(name, array)
 

@@ -14,6 +14,7 @@ from agent.runner.converters.base import Calibration, Made
 from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.inputs import Feeds
+from agent.runner.onnx_wire import NotProtobuf, input_dimensions
 
 
 class OnnxRuntimeQuantize:
@@ -26,6 +27,10 @@ class OnnxRuntimeQuantize:
         import onnxruntime
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
+        try:
+            input_dimensions(source)
+        except NotProtobuf as error:
+            raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
         # It writes a shape-inferred copy beside its input: give it one in our folder.
         inside = folder / "source.onnx"
         os.symlink(str(source.resolve()), str(inside))
@@ -43,8 +48,6 @@ class OnnxRuntimeQuantize:
         except MemoryError:
             raise
         except Exception as error:  # onnx, protobuf and onnxruntime each raise their own
-            if type(error).__name__ in ("DecodeError", "InvalidProtobuf"):
-                raise BadModel("onnx cannot read the model: %s" % error) from error
             raise ConversionFailed("%s: %s" % (self.name, error)) from error
         finally:
             inside.unlink()

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_samples import (
+
+from agent.contract import Accuracy, Clock, Failure, Phases, Scenario
+from orchestrator.report.build import build_report
+from orchestrator.report.inputs import CellData, TrialData
+from orchestrator.report.model import CellRow, SweepReport
+from orchestrator.report.pareto import front
+from support.report_samples import (
     BAD,
     GOOD,
     cell,
@@ -19,12 +25,6 @@ from report_samples import (
     sweep,
     trial,
 )
-
-from agent.contract import Accuracy, Clock, Failure, Phases, Scenario
-from orchestrator.report.build import build_report
-from orchestrator.report.inputs import CellData, TrialData
-from orchestrator.report.model import CellRow, SweepReport
-from orchestrator.report.pareto import front
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from report_samples import cell, failed_trials, farm, steady_trials, sweep, trial
 from rich.console import Console, Group
 
 from orchestrator.report import export, figures, tables
@@ -20,6 +19,7 @@ from orchestrator.report.html import html_report, render_html, script_json
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.model import Estimate, SweepReport
 from orchestrator.report.series import ECDF_POINTS, TIME_BLOCKS, chart_series
+from support.report_samples import cell, failed_trials, farm, steady_trials, sweep, trial
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'|[a](http://e.x)"
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from report_samples import drifting, latencies, result
 from ruptures import Pelt
 from ruptures.costs import CostNormal
 
 from agent.contract import Fingerprint, Usage
 from orchestrator.report import changes, steady
 from orchestrator.report.steady import Verdict, judge_cell, judge_trial
+from support.report_samples import drifting, latencies, result
 
 
 @pytest.mark.parametrize("shape", ["flat", "warm_up", "slow_down", "no_steady_state"])

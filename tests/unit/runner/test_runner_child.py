@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,10 +64,10 @@ def test_stray_prints_go_to_stderr_and_a_crash_on_exit_spoils_nothing() -> None:
     ("verb", "cls"), [("trial", TrialResult), ("convert", Converted), ("reference", Referenced)]
 )
 @pytest.mark.parametrize("job", ["", "no json", "{}", '{"surprise": 1}', "\udcff"])
-def test_a_bad_job_is_an_answer(verb: str, cls: type, job: str) -> None:
+def test_a_bad_job_is_an_answer(verb: str, cls: type[Any], job: str) -> None:
     done = child(verb, job=job.encode("utf-8", "surrogateescape").decode("latin-1"))
     assert done.returncode == 0
-    answer = codec.loads(cls, done.stdout)
+    answer: Any = codec.loads(cls, done.stdout)
     failure: Failure = answer.failure
     assert (failure.stage, failure.kind) == ("environment", "bad_request")
     assert getattr(answer, "status", "failed") == "failed"

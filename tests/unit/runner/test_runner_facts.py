@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,7 @@ def save_model(path: Path, shapes: dict[str, list[Any]]) -> None:
 def test_dimensions_are_read_from_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     save_model(path, {"a": ["N", 3, 224, None], "b": [], "c": [-1, 5]})
-    assert input_dimensions(path) == {"a": ("N", 3, 224, ""), "b": (), "c": (2**64 - 1, 5)}
+    assert input_dimensions(path) == {"a": ("N", 3, 224, ""), "b": (), "c": ("", 5)}
 
 
 @given(st.data())
@@ -108,10 +111,8 @@ def test_no_cut_of_a_file_raises_anything_else(
     cut = data.draw(st.integers(0, len(whole)))
     noise = data.draw(st.binary(max_size=20))
     path.write_bytes(whole[:cut] + noise)
-    try:
+    with contextlib.suppress(NotProtobuf):
         input_dimensions(path)
-    except NotProtobuf:
-        pass
 
 
 def test_an_empty_file_is_no_protobuf(tmp_path: Path) -> None:
@@ -135,12 +136,11 @@ def test_what_a_board_does_not_show_is_none(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(procfs, "read_text", lambda path: None)
     found = procfs.fingerprint()
     assert found.at_unix_ns > 0
-    assert found.load_average_1m is found.cpu_mhz is found.temperature_c is None
-    assert found.pressure_cpu_some_us is found.memory_available_mib is found.governor is None
+    assert set(asdict(found).values()) == {found.at_unix_ns, None}
 
 
 def test_a_placeholder_temperature_is_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs.glob, "glob", lambda pattern: ["a", "b", "c"])
+    monkeypatch.setattr(glob, "glob", lambda pattern: ["a", "b", "c"])
     texts = {"a": "-256000\n", "b": "41500\n", "c": "39000\n"}
     monkeypatch.setattr(procfs, "read_text", texts.get)
     assert procfs.hottest_c() == 41.5
@@ -150,7 +150,7 @@ def test_the_stage_is_on_disk_before_its_first_step(tmp_path: Path) -> None:
     progress = Progress(str(tmp_path))
     progress.enter("load")
     assert (tmp_path / "stage").read_text() == "load"
-    assert Progress(str(tmp_path / "missing")).enter("load") is None
+    Progress(str(tmp_path / "missing")).enter("load")  # and what cannot be written stops nothing
 
 
 def test_a_blob_is_given_the_ending_of_its_format(tmp_path: Path) -> None:

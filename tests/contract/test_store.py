@@ -1,0 +1,172 @@
+"""The store's contract, on every database: migrations, times, transactions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, inspect, select, text
+
+from orchestrator.domain.errors import Conflict
+from orchestrator.store.database import MIGRATIONS, Database
+from orchestrator.store.models import Artifact, Base, Device, Event
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def alembic(engine: Engine, to: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if to == "base" else command.upgrade)(config, to)
+
+
+def tables(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names()) - {"alembic_version"}
+
+
+def test_migrating_nothing_gives_the_tables_of_the_models(database: Database) -> None:
+    database.migrate()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    assert tables(database.engine) == set(Base.metadata.tables)
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    database.migrate()
+    with database.transaction() as session:
+        session.add(Device(name="board", device_class="unknown"))
+    database.migrate()
+    with database.transaction() as session:
+        assert session.scalars(select(Device.name)).all() == ["board"]
+
+
+def test_down_to_nothing_and_up_again(database: Database) -> None:
+    database.migrate()
+    alembic(database.engine, "base")
+    assert tables(database.engine) == set()
+    alembic(database.engine, "head")
+    assert tables(database.engine) == set(Base.metadata.tables)
+
+
+def test_controllers_that_start_together_take_turns_at_migrating(database_url: str) -> None:
+    failures: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def start() -> None:
+        database = Database(database_url)
+        together.wait()
+        try:
+            database.migrate()
+        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
+            failures.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    "zone", [UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))]
+)
+def test_times_come_back_in_utc(database: Database, zone: timezone) -> None:
+    at = datetime(2025, 10, 26, 1, 30, 15, 123456, tzinfo=zone)
+    database.migrate()
+    with database.transaction() as session:
+        session.add(Event(at=at, kind="k", subject="s"))
+    with database.transaction() as session:
+        read = session.scalars(select(Event.at)).one()
+        found = session.scalars(select(Event).where(Event.at <= at)).all()
+        earlier = session.scalars(select(Event).where(Event.at < at)).all()
+    assert read == at
+    assert read.utcoffset() == timedelta(0)
+    assert (len(found), earlier) == (1, [])
+
+
+def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
+    database.migrate()
+
+    def fail_half_way() -> None:
+        with database.transaction() as session:
+            session.add(Device(name="board", device_class="unknown"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    with database.transaction() as session:
+        assert session.scalars(select(Device)).all() == []
+
+
+def test_a_name_that_is_taken_is_a_conflict(database: Database) -> None:
+    database.migrate()
+    with database.transaction() as session:
+        session.add(Device(name="board", device_class="unknown"))
+    with pytest.raises(Conflict, match="taken"), database.transaction() as session:
+        session.add(Device(name="board", device_class="unknown"))
+
+
+def test_a_row_that_refers_to_nothing_is_refused(database: Database) -> None:
+    """SQLite checks foreign keys only where it is told to."""
+    database.migrate()
+    with pytest.raises(Conflict) as caught, database.transaction() as session:
+        session.add(Artifact(model_id=77, format="onnx", sha256="", size_bytes=0))
+    assert "foreign key" in str(caught.value.__cause__).lower()
+
+
+def test_writers_at_once_wait_instead_of_failing(database: Database) -> None:
+    """Each reads before it writes: in SQLite, the pattern that deadlocks deferred transactions."""
+    database.migrate()
+    with database.transaction() as session:
+        session.add(Device(name="board", device_class="unknown", tags={"n": 0}))
+    failures: list[Exception] = []
+
+    def add_one() -> None:
+        try:
+            for _ in range(10):
+                with database.transaction() as session:
+                    device = session.get_one(Device, 1, with_for_update=True)
+                    device.tags = {"n": device.tags["n"] + 1}
+        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
+            failures.append(error)
+
+    threads = [threading.Thread(target=add_one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.transaction() as session:
+        assert (failures, session.get_one(Device, 1).tags) == ([], {"n": 60})
+
+
+def test_a_server_that_dropped_its_connections_fails_no_request(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    try:
+        with database.transaction() as session:
+            mine = session.scalar(text("SELECT pg_backend_pid()"))
+        other = Database(postgres_url)
+        with other.transaction() as session:
+            session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": mine})
+        other.close()
+        with database.transaction() as session:
+            assert session.scalar(text("SELECT pg_backend_pid()")) != mine
+    finally:
+        database.close()

@@ -1,0 +1,143 @@
+"""A request, and the board's tools around a runner that is played."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from agent.contract import (
+    SCHEMA,
+    Converted,
+    ConvertJob,
+    Limits,
+    ModelRef,
+    Probed,
+    ReferenceRef,
+    RuntimeFacts,
+    RuntimeRef,
+    Samples,
+    Scenario,
+    TensorSpec,
+    Tolerance,
+    TrialJob,
+    TrialRequest,
+    TrialResult,
+)
+from agent.worker.attempt import Tools
+from agent.worker.blobs import Blobs
+from agent.worker.engines import Engines
+from agent.worker.environments import Environments
+from agent.worker.errors import BlobMissing
+from agent.worker.isolate import Bounds, Cancel, ChildEnd
+from agent.worker.runner import Outcome, Runner
+
+MODEL = b"a model"
+REFERENCE = b"a reference"
+ENDED = ChildEnd(0, "", "", "{}", "", "", 1.5)
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_request() -> TrialRequest:
+    tensor = TensorSpec("x", "float32", (1, 4))
+    return TrialRequest(
+        schema=SCHEMA,
+        attempt_id="a1",
+        trial_id="t1",
+        model=ModelRef("m", "onnx", sha(MODEL), len(MODEL), (tensor,), (tensor,)),
+        runtime=RuntimeRef("onnxruntime", threads=2),
+        scenario=Scenario(),
+        reference=ReferenceRef(sha(REFERENCE), len(REFERENCE), 1, "test"),
+        tolerance=Tolerance(0.99, 0.01),
+        limits=Limits(convert_s=7.0, trial_s=9.0, memory_mib=500),
+    )
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when a child runs."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeRunner(Runner):
+    """Plays the child: its answers are set by the test, its jobs are noted."""
+
+    clock: Clock
+    convert_outcome: Callable[[ConvertJob], Outcome] | None = None
+    trial_outcome: Callable[[TrialJob], Outcome] | None = None
+    converts: list[ConvertJob] = field(default_factory=list)
+    trials: list[tuple[str, TrialJob, Bounds]] = field(default_factory=list)
+
+    def probe(self, python: str) -> Probed:
+        return Probed((RuntimeFacts("onnxruntime", "1.31.1", ""),))
+
+    def convert(
+        self, python: str, job: ConvertJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        self.converts.append(job)
+        if self.convert_outcome is not None:
+            return self.convert_outcome(job)
+        made = Path(job.folder) / "step1" / "model.ort"
+        made.parent.mkdir()
+        made.write_bytes(Path(job.source).read_bytes() + b" converted")
+        return Outcome(ENDED, answer=Converted(str(made), "ort", 17, ("tool 1.0",), 1.0))
+
+    def trial(
+        self, python: str, job: TrialJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        self.trials.append((python, job, bounds))
+        self.clock.now += 2
+        if self.trial_outcome is not None:
+            return self.trial_outcome(job)
+        assert Path(job.artifact).exists()
+        (folder / "samples.i64").write_bytes(bytes(8 * 2 * 50))
+        return Outcome(replace(ENDED, duration_s=2.0), answer=measured(count=50))
+
+
+def measured(count: int, status: str = "ok") -> TrialResult:
+    samples = Samples("", 0, count, ("caller", "runtime"), "int64le", 1, 1, "precision", 1.0)
+    return TrialResult(SCHEMA, "a1", status, "?", samples=samples, runtime_version="1.31.1")
+
+
+@dataclass
+class Board:
+    """Tools, and what the controller serves."""
+
+    tools: Tools
+    runner: FakeRunner
+    served: dict[str, bytes]
+
+
+def make_board(tmp_path: Path) -> Board:
+    served = {sha(MODEL): MODEL, sha(REFERENCE): REFERENCE}
+
+    @contextlib.contextmanager
+    def open_blob(sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        if sha256 not in served:
+            raise BlobMissing(f"no blob {sha256}")
+        yield offset, iter([served[sha256][offset:]])
+
+    clock = Clock()
+    runner = FakeRunner(clock)
+    (tmp_path / "samples").mkdir()
+    tools = Tools(
+        blobs=Blobs(tmp_path / "blobs", 1 << 30),
+        engines=Engines(tmp_path / "engines", 1 << 30),
+        environments=Environments(tmp_path, runner.probe, "/usr/bin/python3"),
+        runner=runner,
+        open_blob=open_blob,
+        fingerprint="x86_64 test",
+        samples_dir=tmp_path / "samples",
+        clock=clock,
+    )
+    return Board(tools, runner, served)

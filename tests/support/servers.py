@@ -1,0 +1,107 @@
+"""Real servers of the test's own: Redis on a free port, PostgreSQL on a private socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_LIMIT_S = 30.0
+POSTGRES_USER = "postgres"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_program() -> str | None:
+    return shutil.which("redis-server")
+
+
+@contextmanager
+def redis_server(program: str) -> Iterator[str]:
+    """A Redis that keeps nothing on disk; its URL."""
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    command += ["--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_listening(process, port)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_listening(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"redis-server did not start on port {port}")
+
+
+def postgres_programs() -> Path | None:
+    """The folder of the newest ``initdb``: on the path, or where Debian keeps it."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    folders = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max((p.parent for p in folders), key=lambda p: int(p.parent.name), default=None)
+
+
+@contextmanager
+def postgres_server(programs: Path) -> Iterator[str]:
+    """A PostgreSQL in a folder of its own; the URL of its ``postgres`` database.
+
+    Its time zone is far from UTC, so that a time that comes back in the server's shows.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchfarm-postgres-", dir="/tmp") as name:
+        folder = Path(name)
+        as_user = _as_unprivileged(folder)
+        data = folder / "data"
+        initdb: list[str | Path] = [programs / "initdb", "-D", data, "-U", POSTGRES_USER]
+        _run([*as_user, *initdb, "-A", "trust", "-N", "--locale=C", "--encoding=UTF8"])
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off "
+            "-c synchronous_commit=off -c full_page_writes=off -c max_connections=120 "
+            "-c timezone=Asia/Tokyo"
+        )
+        control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-t", "30"]
+        _run([*control, "-l", folder / "log", "-o", options, "start"])
+        try:
+            yield f"postgresql+psycopg://{POSTGRES_USER}@/postgres?host={folder}"
+        finally:
+            _run([*control, "-m", "immediate", "stop"])
+
+
+def _as_unprivileged(folder: Path) -> list[str | Path]:
+    """PostgreSQL refuses root: hand the folder to its own user and become that."""
+    if os.geteuid() != 0:
+        return []
+    account = pwd.getpwnam(POSTGRES_USER)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+    return ["setpriv", *ids, "--clear-groups", "--inh-caps=-all"]
+
+
+def _run(command: list[str | Path]) -> None:
+    # the server inherits stdout: a pipe would be waited for until the server ends
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd="/", check=False, timeout=120,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} … {command[-1]}: exit {done.returncode}")

@@ -1,0 +1,147 @@
+"""Placement's every reason to skip, selectors, device classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.contract import DeviceFacts, RuntimeFacts, TargetFacts
+from orchestrator.domain import selectors
+from orchestrator.domain.device_class import DeviceClass, recognise
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.matrix import Configuration
+from orchestrator.domain.placement import DeviceView, ModelView, chosen, place
+from orchestrator.domain.spec import DeviceChoice
+from orchestrator.store.classes import device_classes
+from support.farms import device_facts, runtime_facts
+
+BOARD = DeviceView("board", {"name": "board", "class": "intel-cpu"}, True, runtime_facts())
+CELL = Configuration("m", "onnxruntime", "", "CPU", "fp32", 0, 1)
+MODEL = ModelView("m", frozenset({"onnx"}), free_batch=False, has_calibration=False)
+
+
+def test_a_cell_that_fits_gets_its_format_and_version() -> None:
+    placed = place(BOARD, CELL, MODEL)
+    assert (placed.skip, placed.format, placed.version) == ("", "onnx", "1.31.1")
+    assert (placed.device, placed.configuration) == ("board", CELL)
+
+
+def test_the_runtime_says_which_of_a_models_formats_it_prefers() -> None:
+    facts = RuntimeFacts("torch", "2", "e", (TargetFacts("CPU", ("fp32",)),), ("pt2", "onnx"))
+    device = replace(BOARD, runtimes=(facts,))
+    both = replace(MODEL, formats=frozenset({"onnx", "pt2"}))
+    cell = replace(CELL, backend="torch")
+    assert place(device, cell, both).format == "pt2"
+    assert place(device, cell, MODEL).format == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"backend": "tensorrt"}, "the agent there knows no backend 'tensorrt'"),
+        ({"backend": "pytorch"}, "pytorch: torch is not installed"),
+        ({"version": "1.0"}, "onnxruntime 1.0 is not there (it has 1.31.1)"),
+        ({"target": "NPU"}, "onnxruntime has no target NPU here (it has CPU)"),
+        ({"precision": "fp16"}, "onnxruntime on CPU has no fp16 here (it has fp32, int8)"),
+        (
+            {"options": (("level", 1),)},
+            "onnxruntime has no option 'level' (it has graph_optimization)",
+        ),
+        (
+            {"options": (("graph_optimization", "max"),)},
+            "option graph_optimization: 'max' is not one of all, disabled",
+        ),
+        ({"batch_size": 2}, "batch"),
+        ({"precision": "int8", "calibration": "dataset"}, "calibration: random"),
+    ],
+)
+def test_why_a_cell_is_skipped(change: dict[str, object], reason: str) -> None:
+    placed = place(BOARD, replace(CELL, **change), MODEL)  # type: ignore[arg-type]
+    assert reason in placed.skip
+    assert (placed.format, placed.version) == ("", "")
+
+
+def test_a_disabled_device_runs_nothing() -> None:
+    assert "benchfarm device enable" in place(replace(BOARD, enabled=False), CELL, MODEL).skip
+
+
+def test_a_model_in_a_format_that_the_runtime_does_not_take_is_skipped() -> None:
+    placed = place(BOARD, CELL, replace(MODEL, formats=frozenset({"pt2"})))
+    assert placed.skip == "onnxruntime takes onnx; model m is there as pt2"
+
+
+def test_calibration_is_asked_for_only_where_it_is_the_data_sets() -> None:
+    int8 = replace(CELL, precision="int8")
+    assert place(BOARD, replace(int8, calibration="random"), MODEL).skip == ""
+    with_data = replace(MODEL, has_calibration=True)
+    assert place(BOARD, replace(int8, calibration="dataset"), with_data).skip == ""
+
+
+def test_an_option_without_listed_values_takes_any() -> None:
+    cell = replace(
+        CELL, backend="openvino", options=(("tag", 3.5), ("performance_hint", "latency"))
+    )
+    assert place(BOARD, cell, MODEL).skip == ""
+
+
+def test_the_version_asked_for_is_found_among_several() -> None:
+    old = replace(runtime_facts()[0], version="1.17.0")
+    device = replace(BOARD, runtimes=(*runtime_facts(), old))
+    assert place(device, replace(CELL, version="1.17.0"), MODEL).version == "1.17.0"
+    assert place(device, replace(CELL, version="9"), MODEL).skip.endswith("1.31.1, 1.17.0)")
+
+
+def test_devices_are_chosen_by_name_and_by_label() -> None:
+    devices = [
+        replace(BOARD, name=name, labels={"name": name, "class": kind})
+        for name, kind in (("c", "x"), ("a", "x"), ("b", "y"))
+    ]
+
+    def names(**choice: object) -> list[str]:
+        return [d.name for d in chosen(devices, DeviceChoice.model_validate(choice))]
+
+    assert names() == ["a", "b", "c"]
+    assert names(names=["c", "b"]) == ["b", "c"]
+    assert names(select={"class": "x"}) == ["a", "c"]
+    assert names(names=["b"], select={"class": "x"}) == []
+    assert names(select={"class": "x", "name": "a"}) == ["a"]
+    assert names(select={"rack": ""}) == []
+
+
+def test_selectors() -> None:
+    assert selectors.parse(["class=x", " rack = a=b "]) == {"class": "x", "rack": "a=b"}
+    assert selectors.parse([]) == {}
+    assert selectors.matches({}, {"class": "x"})
+    assert not selectors.matches({"rack": ""}, {"class": "x"})
+
+
+@pytest.mark.parametrize("pair", ["class", "", "=x", " =x"])
+def test_a_selector_that_selects_nothing_is_refused(pair: str) -> None:
+    with pytest.raises(UserError, match="expected KEY=VALUE"):
+        selectors.parse([pair])
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu_model", "expected"),
+    [
+        ("x86_64", "Intel(R) Xeon(R) Platinum 8481C", "intel-cpu"),
+        ("x86_64", "AMD EPYC 7B13", "x86-64-generic"),
+        ("x86_64", None, "x86-64-generic"),
+        ("aarch64", "Cortex-A76", "arm64-generic"),
+        ("riscv64", "Intel", "unknown"),
+    ],
+)
+def test_the_shipped_classes_recognise(machine: str, cpu_model: str | None, expected: str) -> None:
+    facts = replace(device_facts(), machine=machine, cpu_model=cpu_model)
+    assert recognise(device_classes(), facts) == expected
+
+
+def test_the_most_particular_class_wins_and_one_that_asks_nothing_never_does() -> None:
+    facts: DeviceFacts = device_facts()
+    plain = DeviceClass("plain", "", 0, {"machine": "x86"})
+    special = DeviceClass("special", "", 5, {"machine": "x86", "cpu_model": "i7"})
+    empty = DeviceClass("empty", "", 9, {})
+    assert recognise([empty, special, plain], facts) == "special"
+    assert recognise([plain, empty], facts) == "plain"
+    assert recognise([empty], facts) == "unknown"

@@ -1,0 +1,196 @@
+"""Joining the farm and staying in it, on both databases."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from agent.contract import Enrolment
+from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
+from orchestrator.service import access, events, register
+from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts
+
+
+def enrolment(token: str, name: str = "board") -> Enrolment:
+    return Enrolment(token, name, AGENT_VERSION, device_facts(name))
+
+
+def test_a_join_token_makes_a_device_of_its_class(farm: FarmKit) -> None:
+    enrolled = farm.enrol("board", rack="2")
+    assert (enrolled.device, enrolled.broker_url) == ("board", BROKER_URL)
+    view = register.device(farm.farm, "board")
+    assert (view.device_class, view.tags, view.enabled) == ("intel-cpu", {"rack": "2"}, True)
+    assert [r.backend for r in view.runtimes] == ["onnxruntime", "openvino", "pytorch"]
+    identity = access.identify(farm.farm, enrolled.token)
+    assert identity == access.Identity("device", farm.device_id("board"))
+
+
+def test_a_join_token_opens_once(farm: FarmKit) -> None:
+    token = register.join_token(farm.farm, "board").join_token
+    register.enrol(farm.farm, enrolment(token), BROKER_URL)
+    before = farm.rows()
+    with pytest.raises(NotAllowed, match="revoked"):
+        register.enrol(farm.farm, enrolment(token), BROKER_URL)
+    assert farm.rows() == before
+
+
+def test_boards_that_redeem_one_token_at_the_same_time_do_not_both_join(farm: FarmKit) -> None:
+    token = register.join_token(farm.farm, "board").join_token
+    together = threading.Barrier(8)
+    outcomes: list[str] = []
+
+    def redeem() -> None:
+        together.wait()
+        try:
+            register.enrol(farm.farm, enrolment(token), BROKER_URL)
+            outcomes.append("joined")
+        except NotAllowed:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=redeem) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["joined"] + ["refused"] * 7
+
+
+def test_a_second_join_token_is_dead_once_the_device_has_joined(farm: FarmKit) -> None:
+    first = register.join_token(farm.farm, "board").join_token
+    second = register.join_token(farm.farm, "board").join_token
+    register.enrol(farm.farm, enrolment(first), BROKER_URL)
+    with pytest.raises(Conflict, match="has joined already"):
+        register.enrol(farm.farm, enrolment(second), BROKER_URL)
+
+
+def test_a_join_token_expires(farm: FarmKit) -> None:
+    token = register.join_token(farm.farm, "board").join_token
+    farm.clock.advance(register.JOIN_LIFETIME.total_seconds())
+    with pytest.raises(NotAllowed, match="expired"):
+        register.enrol(farm.farm, enrolment(token), BROKER_URL)
+    assert register.device(farm.farm, "board").facts is None
+
+
+def test_a_join_token_is_for_one_name(farm: FarmKit) -> None:
+    token = register.join_token(farm.farm, "board").join_token
+    with pytest.raises(NotAllowed, match="not a join token for device 'other'"):
+        register.enrol(farm.farm, enrolment(token, "other"), BROKER_URL)
+    assert register.enrol(farm.farm, enrolment(token), BROKER_URL).device == "board"
+
+
+def test_no_other_kind_of_token_enrols(farm: FarmKit) -> None:
+    device_token = farm.enrol("board").token
+    with farm.farm.database.transaction() as session:
+        admin = access.issue(farm.farm, session, "admin", note="board")
+    for token in (device_token, admin, "", "x"):
+        with pytest.raises(NotAllowed):
+            register.enrol(farm.farm, enrolment(token), BROKER_URL)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a.b", "a" * 64, "a\n", "é"])
+def test_a_name_that_could_not_be_a_queues_is_refused(sqlite_farm: FarmKit, name: str) -> None:
+    with pytest.raises(UserError, match="device name"):
+        register.join_token(sqlite_farm.farm, name)
+    assert sqlite_farm.rows()["devices"] == 0
+
+
+def test_a_class_that_is_not_there_is_refused_with_the_known_ones(sqlite_farm: FarmKit) -> None:
+    with pytest.raises(NotFound, match="arm64-generic, intel-cpu"):
+        register.join_token(sqlite_farm.farm, "board", device_class="toaster")
+    assert sqlite_farm.rows()["devices"] == 0
+
+
+def test_a_joined_device_gets_no_new_join_token(sqlite_farm: FarmKit) -> None:
+    sqlite_farm.enrol("board")
+    with pytest.raises(Conflict, match="has joined already"):
+        register.join_token(sqlite_farm.farm, "board")
+
+
+def test_join_tokens_asked_for_at_once_make_one_device(farm: FarmKit) -> None:
+    together = threading.Barrier(6)
+    odd: list[Exception] = []
+
+    def ask() -> None:
+        together.wait()
+        try:
+            register.join_token(farm.farm, "board")
+        except Conflict:
+            pass
+        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
+            odd.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (odd, farm.rows()["devices"]) == ([], 1)
+
+
+def test_a_device_is_online_while_it_beats(farm: FarmKit) -> None:
+    farm.enrol("board")
+    device_id = farm.device_id("board")
+
+    def connection() -> str:
+        return register.device(farm.farm, "board").connection
+
+    assert connection() == "offline", "it has never beaten"
+    answer = farm.beat(device_id)
+    assert (answer.renewed, answer.cancel) == (False, False)
+    assert connection() == "online"
+    farm.clock.advance(farm.farm.settings.offline_after_s - 0.001)
+    assert connection() == "online"
+    farm.clock.advance(0.001)
+    assert connection() == "offline"
+    farm.beat(device_id)
+    assert connection() == "online"
+
+
+def test_only_digests_of_secrets_are_stored(farm: FarmKit) -> None:
+    joined = register.join_token(farm.farm, "board")
+    enrolled = register.enrol(farm.farm, enrolment(joined.join_token), BROKER_URL)
+    with farm.farm.database.engine.connect() as connection:
+        stored = str(connection.exec_driver_sql("SELECT * FROM tokens").all())
+        logged = str(connection.exec_driver_sql("SELECT * FROM events").all())
+    for secret in (joined.join_token, enrolled.token):
+        assert secret not in stored + logged
+        assert access.digest(secret) in stored
+
+
+@pytest.mark.parametrize(
+    ("role", "reaches"),
+    [("viewer", 1), ("operator", 2), ("admin", 3), ("device", 0), ("join", 0), ("", 0)],
+)
+def test_a_role_reaches_as_far_as_it_says(role: str, reaches: int) -> None:
+    def allowed(wanted: str) -> bool:
+        try:
+            access.demand(access.Identity(role), wanted)
+        except FarmError:
+            return False
+        return True
+
+    assert [allowed(r) for r in access.ROLES] == [i < reaches for i in range(3)]
+
+
+def test_facts_replace_what_was_known_and_keep_a_chosen_class(farm: FarmKit) -> None:
+    joined = register.join_token(farm.farm, "board", device_class="x86-64-generic")
+    register.enrol(farm.farm, enrolment(joined.join_token), BROKER_URL)
+    register.take_facts(farm.farm, farm.device_id("board"), device_facts("renamed", ()))
+    view = register.device(farm.farm, "board")
+    assert (view.device_class, view.runtimes) == ("x86-64-generic", [])
+
+
+def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
+    farm.enrol("board")
+    register.enable(farm.farm, "board", False)
+    told = events.after(farm.farm, 0, 10)
+    assert [e.kind for e in told] == ["device_added", "device_joined", "device_drained"]
+    assert [e.id for e in events.after(farm.farm, told[0].id, 1)] == [told[1].id]
+    assert {e.at for e in told} == {farm.clock.at}
+
+
+def test_a_device_that_is_not_there_is_named_with_the_known_ones(farm: FarmKit) -> None:
+    farm.enrol("board")
+    with pytest.raises(NotFound, match="there is no device 'bord'; known: board"):
+        register.enable(farm.farm, "bord", True)

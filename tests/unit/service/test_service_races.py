@@ -1,0 +1,157 @@
+"""Several controllers, schedulers and devices at the same moment, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from orchestrator.domain.errors import Conflict, Superseded
+from orchestrator.service import dispatch, ingest, reconcile, sweeps
+from orchestrator.service.models import NewModel, add
+from support import onnx_files
+from support.farms import FarmKit, spec_text
+
+THREADS = 8
+
+
+def at_once(calls: Sequence[Callable[[], object]]) -> list[object]:
+    """Run every call in a thread of its own, all released together; what each gave or raised."""
+    together = threading.Barrier(len(calls))
+    outcomes: list[object] = [None] * len(calls)
+
+    def run(index: int) -> None:
+        together.wait()
+        try:
+            outcomes[index] = calls[index]()
+        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
+            outcomes[index] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
+    farm.add_model()
+    board, other = farm.device("board"), farm.device("other")
+    farm.submit(trials=20)
+    for turn in range(1, 4):
+        outcomes = at_once(
+            [lambda d=d: dispatch.dispatch(farm.farm, d) for d in (board, other)] * 4
+        )
+        assert Counter(outcomes) == {True: 2, False: 6}
+        assert Counter(device for device, _ in farm.bell.rung) == {"board": turn, "other": turn}
+        assert Counter(farm.states())["dispatched"] == 2
+        for attempt in farm.attempts():
+            if attempt.result is None:
+                # the result is written without its dispatch: the next turn's race is for that
+                _take(farm, attempt.device_id, attempt.id)
+
+
+def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
+    with farm.farm.database.transaction() as session:
+        ingest._accept(farm.farm, session, device_id, attempt_id, farm.ok(attempt_id))
+
+
+def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
+    farm.add_model()
+    for i in range(5):
+        farm.device(f"board{i}")
+    farm.submit(trials=3)
+    outcomes = at_once([lambda: reconcile.tick(farm.farm)] * 4)
+    assert sum(int(str(n)) for n in outcomes) == 5
+    assert sorted(device for device, _ in farm.bell.rung) == [f"board{i}" for i in range(5)]
+
+
+def test_one_result_sent_many_times_at_once_is_acknowledged_each_time(farm: FarmKit) -> None:
+    farm.add_model()
+    board = farm.device()
+    farm.submit(trials=2)
+    farm.beat(board)
+    attempt = farm.last_rung()
+    result = farm.ok(attempt)
+    outcomes = at_once([lambda: farm.give(board, result)] * THREADS)
+    assert outcomes == [None] * THREADS
+    kept = farm.attempt(attempt)
+    assert (kept.accepted, kept.note) == (True, "")
+    assert farm.states() == ["done", "dispatched"]
+
+
+def test_the_last_results_of_several_devices_at_once_close_the_sweep(farm: FarmKit) -> None:
+    """Each transaction alone would see the others' trials still running."""
+    farm.add_model()
+    boards = [farm.device(f"board{i}") for i in range(THREADS)]
+    for turn in range(3):
+        farm.submit(f"sweep{turn}")
+        for board in boards:
+            farm.beat(board)
+        given = [(a.device_id, farm.ok(a.id)) for a in farm.attempts() if a.result is None]
+        assert len(given) == THREADS
+        outcomes = at_once([lambda d=d, r=r: farm.give(d, r) for d, r in given])
+        assert outcomes == [None] * THREADS
+        view = sweeps.sweep(farm.farm, f"sweep{turn}")
+        assert (view.state, view.counts) == ("done", {"done": THREADS})
+
+
+def test_results_cancels_and_resumes_at_once_do_not_block_each_other(farm: FarmKit) -> None:
+    farm.add_model()
+    boards = [farm.device(f"board{i}") for i in range(4)]
+    farm.submit(trials=30)
+    for _ in range(6):
+        for board in boards:
+            farm.beat(board)
+        open_ones = [a for a in farm.attempts() if a.result is None and not a.note]
+        calls: list[Callable[[], object]] = [
+            lambda a=a: farm.give(a.device_id, farm.ok(a.id)) for a in open_ones
+        ]
+        calls += [lambda: sweeps.cancel(farm.farm, "first")] * 2
+        calls += [lambda: sweeps.resume(farm.farm, "first")] * 2
+        calls += [lambda: reconcile.tick(farm.farm)] * 2
+        odd = [o for o in at_once(calls) if isinstance(o, Exception)]
+        assert [o for o in odd if not isinstance(o, Superseded)] == []
+        view = sweeps.resume(farm.farm, "first")
+        assert view.state == ("running" if view.counts != {"done": 120} else "done")
+
+
+def test_reclaiming_at_once_takes_each_attempt_back_once(farm: FarmKit) -> None:
+    farm.add_model()
+    boards = [farm.device(f"board{i}") for i in range(4)]
+    farm.submit("a", attempts=1, devices="{names: [board0, board1]}")
+    farm.submit("b", attempts=1, devices="{names: [board2, board3]}")
+    for board in boards:
+        farm.beat(board)
+        ingest.start(farm.farm, board, farm.last_rung())
+    farm.clock.advance(31)
+    outcomes = at_once([lambda: reconcile.reclaim(farm.farm)] * THREADS)
+    assert all(isinstance(o, int) for o in outcomes), outcomes
+    assert reconcile.reclaim(farm.farm) + sum(int(str(o)) for o in outcomes) == 4
+    assert farm.states() == ["failed"] * 4
+    assert {sweeps.sweep(farm.farm, n).state for n in "ab"} == {"failed"}
+
+
+@pytest.mark.parametrize("what", ["sweep", "model"])
+def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> None:
+    farm.device()
+    farm.add_model()
+    text = spec_text("same")
+    data = [onnx_files.dense_bytes(seed=i) for i in range(4)]
+    blobs = [farm.farm.blobs.put(d) for d in data]
+    calls: dict[str, list[Callable[[], object]]] = {
+        "sweep": [lambda: sweeps.submit(farm.farm, text, "f")] * 4,
+        "model": [lambda b=b: add(farm.farm, NewModel("same", "f.onnx", b)) for b in blobs],
+    }
+    outcomes = at_once(calls[what])
+    assert sum(isinstance(o, Conflict) for o in outcomes) == 3, outcomes
+    rows = farm.rows()
+    assert (rows["sweeps"], rows["cells"], rows["trials"]) == (
+        (1,) * 3 if what == "sweep" else (0,) * 3
+    )
+    if what == "model":
+        # the losers' files and references are gone: two models, each a file and a reference
+        assert (rows["models"], len(farm.blobs())) == (2, 4)

@@ -1,0 +1,211 @@
+"""Planning, submitting, cancelling and resuming sweeps; what is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
+from orchestrator.service import ingest, reconcile, register, sweeps
+from orchestrator.service.estimate import START_UP_S
+from orchestrator.service.farm import Farm
+from support.farms import FarmKit, failed, spec_text
+
+TWO = "[{backend: onnxruntime, precision: [fp32, fp16]}, {backend: openvino, threads: [1, 2]}]"
+
+
+@pytest.fixture
+def board(farm: FarmKit) -> int:
+    farm.add_model()
+    return farm.device()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        (spec_text(runtimes="[{backend: tensorrt}]"), UserError, "unknown backend 'tensorrt'"),
+        (spec_text(model="nasnet"), NotFound, "there is no model 'nasnet'; known: dense"),
+        (spec_text(devices="{names: [bord]}"), NotFound, "no device 'bord'; known: board"),
+        (spec_text(devices="{select: {class: nano}}"), UserError, "no device matches class=nano"),
+        (
+            spec_text(runtimes="[{backend: onnxruntime, precision: fp16}]"),
+            UserError,
+            "no cell of this sweep can run: onnxruntime on CPU has no fp16",
+        ),
+        (spec_text(runtimes="[{backend: pytorch}]"), UserError, "torch is not installed"),
+        (spec_text(runtimes="[]"), UserError, "runtimes: "),
+        (spec_text("taken"), Conflict, "a sweep 'taken' exists"),
+        (spec_text(more=f"batch_size: {list(range(1, 10_002))}"), UserError, "10001 cells"),
+        ("name: [", UserError, "not YAML"),
+    ],
+)
+def test_what_is_refused_leaves_nothing_behind(
+    farm: FarmKit, board: int, text: str, error: type[Exception], says: str
+) -> None:
+    farm.submit("taken")
+    before = farm.rows()
+    with pytest.raises(error) as caught:
+        sweeps.submit(farm.farm, text, "mine.yaml")
+    assert says in str(caught.value)
+    assert farm.rows() == before
+
+
+def test_the_limit_is_on_cells_not_on_configurations(farm: FarmKit, board: int) -> None:
+    farm.device("other")
+    limited = farm.farm.settings.model_copy(update={"max_cells": 3})
+    small = Farm(**{**vars(farm.farm), "settings": limited})
+    text = spec_text(runtimes="[{backend: onnxruntime, threads: [1, 2]}]")
+    with pytest.raises(UserError, match="4 cells, more than the limit of 3"):
+        sweeps.submit(small, text, "f")
+    one = text.replace("devices: {}", "devices: {names: [board]}")
+    assert sweeps.submit(small, one, "f").cells == 2
+
+
+def test_a_plan_says_what_runs_where_and_why_not(farm: FarmKit, board: int) -> None:
+    plan = sweeps.plan(farm.farm, spec_text(trials=2, runtimes=TWO), "f")
+    told = [(c.label, c.trials, c.skip[:24]) for c in plan.cells]
+    assert told == [
+        ("dense onnxruntime fp32 CPU", 2, ""),
+        ("dense onnxruntime fp16 CPU", 0, "onnxruntime on CPU has n"),
+        ("dense openvino fp32 CPU threads=1", 2, ""),
+        ("dense openvino fp32 CPU threads=2", 2, ""),
+    ]
+    assert plan.trials == 6
+    assert farm.rows()["sweeps"] == 0, "planning writes nothing"
+    view = farm.submit(trials=2, runtimes=TWO)
+    assert (view.cells, view.skipped, view.trials) == (4, 1, 6)
+
+
+def test_trials_are_interleaved_on_each_device_in_its_own_order(farm: FarmKit, board: int) -> None:
+    other = farm.device("other")
+    farm.submit(trials=4, runtimes="[{backend: onnxruntime, threads: [1, 2, 3, 4]}]")
+    orders = []
+    for device in (board, other):
+        mine = [t for t in farm.trials() if t.device_id == device]
+        assert [t.place for t in mine] == list(range(16))
+        assert [t.number for t in mine] == sorted([0, 1, 2, 3] * 4)
+        first = min(t.cell_id for t in mine)
+        orders.append([t.cell_id - first for t in mine])
+    assert orders[0] != orders[1]
+
+
+def test_an_estimate_rests_on_what_ran_here_before(farm: FarmKit, board: int) -> None:
+    text = spec_text(trials=2, more="scenario: {max_duration_s: 4, warm_up_s: 1}\n")
+    plan = sweeps.plan(farm.farm, text, "f")
+    assert plan.cells[0].estimate_s == START_UP_S + 5.0
+    assert plan.estimate_s == 2 * plan.cells[0].estimate_s
+    farm.submit("history")
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))  # total 4.5 s, of them 1 s measured
+    plan = sweeps.plan(farm.farm, text, "f")
+    assert plan.cells[0].estimate_s == 3.5 + 5.0
+    assert "1 earlier" in plan.cells[0].estimate_from
+    other = spec_text(runtimes="[{backend: openvino}]")
+    assert "nothing like it" in sweeps.plan(farm.farm, other, "f").cells[0].estimate_from
+
+
+def test_devices_work_side_by_side_in_an_estimate(farm: FarmKit, board: int) -> None:
+    alone = sweeps.plan(farm.farm, spec_text(trials=3), "f").estimate_s
+    farm.device("other")
+    both = sweeps.plan(farm.farm, spec_text(trials=3), "f")
+    assert (both.trials, both.estimate_s) == (6, alone)
+
+
+def test_cancelling_stops_what_runs_and_what_waits(farm: FarmKit, board: int) -> None:
+    farm.submit(trials=3)
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))
+    running = farm.last_rung()
+    ingest.start(farm.farm, board, running)
+    view = sweeps.cancel(farm.farm, "first")
+    assert (view.state, view.counts) == ("cancelled", {"done": 1, "cancelled": 2})
+    answer = farm.beat(board, running)
+    assert (answer.renewed, answer.cancel) == (False, True)
+    with pytest.raises(Superseded):
+        farm.give(board, farm.ok(running))
+    farm.clock.advance(60)
+    farm.beat(board)
+    assert reconcile.tick(farm.farm) == 0
+    assert farm.states() == ["done", "cancelled", "cancelled"]
+
+
+def test_resuming_runs_what_is_missing_and_keeps_results(farm: FarmKit, board: int) -> None:
+    farm.submit(trials=3, attempts=1)
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))
+    farm.give(board, failed(farm.last_rung()))
+    cancelled = farm.last_rung()
+    sweeps.cancel(farm.farm, "first")
+    before = {t.id: t.attempt for t in farm.trials()}
+    view = sweeps.resume(farm.farm, "first")
+    assert (view.state, view.finished_at) == ("running", None)
+    assert farm.states() == ["done", "pending", "pending"]
+    farm.beat(board)
+    for _ in range(2):
+        farm.give(board, farm.ok(farm.last_rung()))
+    view = sweeps.sweep(farm.farm, "first")
+    assert (view.state, view.counts) == ("done", {"done": 3})
+    assert {t.id: t.attempt - before[t.id] for t in farm.trials()} == dict(
+        zip(before, (0, 1, 1), strict=True)
+    ), "the fencing token goes on where it was"
+    with pytest.raises(Superseded):
+        farm.give(board, farm.ok(cancelled))
+
+
+def test_a_resume_opens_a_new_budget(farm: FarmKit, board: int) -> None:
+    farm.submit(attempts=2)
+    for _ in range(2):
+        for _ in range(2):
+            farm.clock.advance(10)
+            farm.beat(board)
+            farm.give(board, failed(farm.last_rung(), transient=True))
+        assert farm.states() == ["failed"]
+        assert sweeps.resume(farm.farm, "first").counts == {"pending": 1}
+    assert farm.trials()[0].attempt == 4
+
+
+@pytest.mark.parametrize("act", [sweeps.cancel, sweeps.resume])
+def test_a_finished_sweep_stays_as_it_is(farm: FarmKit, board: int, act: object) -> None:
+    farm.submit()
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))
+    finished = sweeps.sweep(farm.farm, "first").finished_at
+    farm.clock.advance(99)
+    view = act(farm.farm, "first")  # type: ignore[operator]
+    assert (view.state, view.finished_at) == ("done", finished)
+    with pytest.raises(NotFound, match="known: first"):
+        act(farm.farm, "frist")  # type: ignore[operator]
+
+
+def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) -> None:
+    farm.device("other")
+    farm.submit()
+    assert sweeps.sweep(farm.farm, "first").offline == []
+    farm.clock.advance(60)
+    farm.beat(board)
+    view = sweeps.sweep(farm.farm, "first")
+    assert view.offline == ["other"]
+    assert [(p.device, p.state, p.attempt) for p in view.running] == [("board", "dispatched", 1)]
+
+
+def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
+    farm.device("other")
+    register.enable(farm.farm, "other", False)
+    skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
+    assert skips["board"] == ""
+    assert "disabled" in skips["other"]
+
+
+def test_a_big_sweep_takes_few_statements(farm: FarmKit, board: int) -> None:
+    """Rows go in by batches: on SQLite everything else waits for the write lock meanwhile."""
+    from sqlalchemy import event
+
+    threads = ", ".join(str(n) for n in range(500))
+    text = spec_text(trials=2, runtimes=f"[{{backend: onnxruntime, threads: [{threads}]}}]")
+    statements: list[str] = []
+    event.listen(
+        farm.farm.database.engine,
+        "before_cursor_execute",
+        lambda _c, _k, statement, *_: statements.append(statement),
+    )
+    assert sweeps.submit(farm.farm, text, "f").trials == 1000
+    assert len(statements) < 40, statements[:60]

@@ -1,0 +1,320 @@
+"""The HTTP client: addresses, named errors, repetition; and what the courier makes of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from agent import codec
+from agent.contract import (
+    SCHEMA,
+    DeviceFacts,
+    Enrolled,
+    Enrolment,
+    Heartbeat,
+    HeartbeatAnswer,
+    Samples,
+    TrialResult,
+)
+from agent.worker.courier import deliver_due
+from agent.worker.errors import (
+    AgentError,
+    BadInput,
+    BlobMissing,
+    ControllerFailed,
+    ControllerUnreachable,
+    NotOurs,
+    Refused,
+    Superseded,
+    Unauthorised,
+)
+from agent.worker.outbox import Outbox
+from agent.worker.uplink import Uplink, back_off, check_controller_url
+from support.played_board import sha
+
+FACTS = DeviceFacts("h", "x86_64", "Linux", "3.11")
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Net:
+    """Answers by a handler; notes requests and the waits between them."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.requests: list[httpx.Request] = []
+        self.waits: list[float] = []
+        self.now = 0.0
+        self.uplink = Uplink(
+            "http://farm:8080/",
+            "secret",
+            transport=httpx.MockTransport(self._handle),
+            wait=self._wait,
+            clock=lambda: self.now,
+        )
+        self._handler = handler
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        return self._handler(request)
+
+    def _wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.now += seconds
+        return False
+
+
+def answering(status: int, body: object = None) -> Net:
+    return Net(lambda _: httpx.Response(status, json=body))
+
+
+def plain(value: object) -> object:
+    return json.loads(codec.dumps(value))
+
+
+def test_what_is_asked_where() -> None:
+    answer = HeartbeatAnswer(True, False, 5.0, 20.0)
+    net = answering(200, plain(answer))
+    assert net.uplink.heartbeat("orin/1", Heartbeat("0.1", "a1")) == answer
+    [request] = net.requests
+    assert (request.method, request.url.raw_path) == (
+        "PUT",
+        b"/api/v1/devices/orin%2F1/heartbeat",
+    )
+    assert request.headers["authorization"] == "Bearer secret"
+    assert json.loads(request.content) == {"agent_version": "0.1", "attempt_id": "a1"}
+
+
+def test_enrolling_and_facts() -> None:
+    enrolled = Enrolled("d", "token", "redis://", 5.0)
+    net = answering(200, plain(enrolled))
+    assert net.uplink.enrol(Enrolment("join", "d", "0.1", FACTS)) == enrolled
+    net.uplink.facts("d", FACTS)
+    assert [(r.method, r.url.path) for r in net.requests] == [
+        ("POST", "/api/v1/enroll"),
+        ("PUT", "/api/v1/devices/d/facts"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, Unauthorised),
+        (403, Unauthorised),
+        (404, NotOurs),
+        (409, Superseded),
+        (400, Refused),
+        (422, Refused),
+        (429, ControllerFailed),
+        (500, ControllerFailed),
+        (503, ControllerFailed),
+    ],
+)
+def test_a_status_is_a_named_error_with_the_controllers_words(
+    status: int, error: type[AgentError]
+) -> None:
+    net = answering(status, {"error": {"kind": "k", "message": "these words"}})
+    with pytest.raises(error, match="these words"):
+        net.uplink.result("a1", "{}")
+
+
+def test_an_answer_out_of_contract_is_the_controllers_failure() -> None:
+    with pytest.raises(ControllerFailed, match="unknown key"):
+        answering(200, {"colour": 1}).uplink.heartbeat("d", Heartbeat("0.1"))
+
+
+def test_a_request_out_of_contract_is_not() -> None:
+    with pytest.raises(codec.ContractError):
+        answering(200, {"lease_s": 1, "request": {"colour": 1}}).uplink.start("a1")
+
+
+def flaky(failures: int) -> Net:
+    count = itertools.count()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if next(count) < failures:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(204)
+
+    return Net(handle)
+
+
+def test_an_unreachable_controller_is_asked_again_with_growing_waits() -> None:
+    net = flaky(5)
+    net.uplink.facts("d", FACTS, patience_s=60)
+    assert len(net.requests) == 6
+    assert all(low / 2 <= w <= low for w, low in zip(net.waits, (0.25, 0.5, 1, 2, 4), strict=True))
+
+
+def test_patience_ends() -> None:
+    net = flaky(10**6)
+    with pytest.raises(ControllerUnreachable, match="http://farm:8080"):
+        net.uplink.facts("d", FACTS, patience_s=10)
+    assert net.now <= 10
+
+
+def test_without_patience_there_is_one_try() -> None:
+    net = flaky(1)
+    with pytest.raises(ControllerUnreachable):
+        net.uplink.facts("d", FACTS)
+    assert len(net.requests) == 1
+
+
+def test_waits_are_bounded() -> None:
+    waits = list(itertools.islice(back_off(jitter=lambda _, high: high), 9))
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 10, 10, 10]
+
+
+@pytest.mark.parametrize("url", ["", "farm:8080", "ftp://farm", "http://", "//farm"])
+def test_what_is_no_controller(url: str) -> None:
+    with pytest.raises(BadInput, match="http://HOST:PORT"):
+        check_controller_url(url)
+
+
+def ranged(content: bytes) -> Handler:
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked = request.headers.get("range", "")
+        if not asked:
+            return httpx.Response(200, content=content)
+        offset = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if offset >= len(content):
+            return httpx.Response(416)
+        return httpx.Response(206, content=content[offset:])
+
+    return handle
+
+
+@pytest.mark.parametrize(("offset", "rest"), [(0, b"content"), (3, b"tent"), (7, b"")])
+def test_a_blob_from_an_offset(offset: int, rest: bytes) -> None:
+    with Net(ranged(b"content")).uplink.open_blob("0" * 64, offset) as (start, chunks):
+        assert (start, b"".join(chunks)) == (offset, rest)
+
+
+def test_a_blob_that_is_not_there() -> None:
+    with (
+        pytest.raises(BlobMissing),
+        answering(404).uplink.open_blob("0" * 64, 0),
+    ):
+        pass
+    assert not answering(404).uplink.has_blob("0" * 64)
+    with (
+        pytest.raises(ControllerFailed),
+        answering(500, {"error": {"message": "?"}}).uplink.open_blob("0" * 64, 0),
+    ):
+        pass
+
+
+# --- the courier
+
+
+class Controller:
+    """Takes blobs and results; ``status`` is its answer to a result."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.results: dict[str, TrialResult] = {}
+        self.status = 200
+        self.down = False
+        self.net = Net(self._handle)
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        if self.down:
+            raise httpx.ConnectError("refused", request=request)
+        name = request.url.path.split("/")[4]
+        if "/blobs/" not in request.url.path:
+            self.results[name] = codec.loads(TrialResult, request.content)
+            return httpx.Response(self.status)
+        if request.method == "HEAD":
+            return httpx.Response(200 if name in self.blobs else 404)
+        if sha(request.content) != name:
+            return httpx.Response(422)
+        self.blobs[name] = request.content
+        return httpx.Response(201)
+
+
+@pytest.fixture
+def controller() -> Controller:
+    return Controller()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    box = Outbox(tmp_path / "outbox")
+    yield box
+    box.close()
+
+
+def result_with(sha256: str) -> str:
+    samples = Samples(sha256, 1, 1, ("caller",), "int64le+zstd", 1, 1, "precision", 1.0)
+    return codec.dumps(TrialResult(SCHEMA, "a1", "ok", "0.1", samples=samples))
+
+
+def posted(outbox: Outbox, tmp_path: Path, content: bytes = b"samples") -> Path:
+    path = tmp_path / f"{sha(b'samples')}.zst"
+    path.write_bytes(content)
+    outbox.put("a1", result_with(path.stem), path)
+    return path
+
+
+def test_samples_go_first_then_the_result(
+    controller: Controller, outbox: Outbox, tmp_path: Path
+) -> None:
+    path = posted(outbox, tmp_path)
+    assert deliver_due(outbox, controller.net.uplink) == 1
+    assert [r.method for r in controller.net.requests] == ["HEAD", "PUT", "PUT"]
+    assert controller.blobs == {path.stem: b"samples"}
+    assert controller.results["a1"].status == "ok"
+    assert outbox.outcome("a1") == "accepted"
+    assert not path.exists()
+
+
+def test_samples_that_arrived_before_are_not_sent_again(
+    controller: Controller, outbox: Outbox, tmp_path: Path
+) -> None:
+    controller.blobs[posted(outbox, tmp_path).stem] = b"samples"
+    deliver_due(outbox, controller.net.uplink)
+    assert [r.method for r in controller.net.requests] == ["HEAD", "PUT"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(409, "superseded"), (404, "not_ours"), (422, "refused")]
+)
+def test_answers_for_good(
+    controller: Controller, outbox: Outbox, tmp_path: Path, status: int, outcome: str
+) -> None:
+    path = posted(outbox, tmp_path)
+    controller.status = status
+    assert deliver_due(outbox, controller.net.uplink) == 1
+    assert outbox.outcome("a1") == outcome
+    assert outbox.waiting() == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("status", [500, 503, 401, 0])
+def test_what_passes_with_time_is_tried_again(
+    controller: Controller, outbox: Outbox, tmp_path: Path, status: int
+) -> None:
+    path = posted(outbox, tmp_path)
+    controller.status, controller.down = status, status == 0
+    assert deliver_due(outbox, controller.net.uplink) == 0
+    assert outbox.waiting() == 1
+    assert path.exists()
+    assert outbox.due() is None
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_lost_samples_turn_the_result_into_a_failure(
+    controller: Controller, outbox: Outbox, tmp_path: Path, content: bytes | None
+) -> None:
+    path = posted(outbox, tmp_path, content or b"")
+    if content is None:
+        path.unlink()
+    deliver_due(outbox, controller.net.uplink)
+    result = controller.results["a1"]
+    assert (result.status, result.samples) == ("failed", None)
+    assert result.failure is not None
+    assert result.failure.transient
