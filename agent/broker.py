@@ -88,9 +88,10 @@ def queue_name(device: str) -> str:
 
 
 def queue(device: str) -> Queue:
-    """The queue, on the default exchange: it needs no binding, so wiping Redis cannot undo one."""
+    """The queue, on the default exchange and never declared: wiping Redis cannot undo a binding
+    that is not there, and a device needs no key but its own queue's."""
     name = queue_name(device)
-    return Queue(name, Exchange(""), routing_key=name)
+    return Queue(name, Exchange(""), routing_key=name, no_declare=True)
 
 
 def ring(app: Celery, device: str, attempt_id: str) -> None:

@@ -11,18 +11,24 @@ from agent.runner.errors import ClockError
 
 NowNs = Callable[[], int]
 
-READINGS = 20_000
+CHUNKS = 20
+CHUNK_READINGS = 1_000
 MIN_TICKS = 100
 MIN_CALL_COSTS = 10
 MAX_CALLS_PER_SAMPLE = 1_000_000
+PREEMPTION_NS = 50_000_000
 
 
-def characterise(now_ns: NowNs, name: str, readings: int = READINGS) -> Clock:
-    """Read the clock ``readings`` times in a row: tick = gcd of the steps, cost = mean step.
+def characterise(now_ns: NowNs, name: str) -> Clock:
+    """Read the clock 20 000 times in a row: tick = gcd of the steps, cost = mean step.
+
+    The mean, as steps below a coarse tick show as 0; of a thousand at a time, and of those means
+    the median, as others may run in between.
 
     Raises:
         ClockError: it went backwards, or stood still throughout.
     """
+    readings = CHUNKS * CHUNK_READINGS + 1
     times = [now_ns() for _ in range(readings)]
     steps = [times[n + 1] - times[n] for n in range(readings - 1)]
     if min(steps) < 0:
@@ -30,7 +36,8 @@ def characterise(now_ns: NowNs, name: str, readings: int = READINGS) -> Clock:
     tick = reduce(math.gcd, steps, 0)
     if tick == 0:
         raise ClockError("%s stood still over %d readings" % (name, readings))
-    return Clock(name, tick, (times[-1] - times[0]) / (len(times) - 1))
+    chunks = [times[n + CHUNK_READINGS] - times[n] for n in range(0, readings - 1, CHUNK_READINGS)]
+    return Clock(name, tick, median(chunks) / CHUNK_READINGS)
 
 
 def shortest_ns(clock: Clock) -> int:
@@ -41,15 +48,15 @@ def shortest_ns(clock: Clock) -> int:
 def calls_per_sample(pilot_ns: Sequence[int], clock: Clock) -> int:
     """How many back-to-back calls make a sample long enough, from single calls' pilot times.
 
-    Twice the needed number, for calls run faster without clock readings between them.
+    Twice the needed time, for calls run faster later, and without clock readings between them.
 
     Raises:
         ClockError: even ``MAX_CALLS_PER_SAMPLE`` calls would be too short.
     """
-    needed, typical = shortest_ns(clock), median(pilot_ns)
-    if typical >= needed:
+    wanted, typical = 2 * shortest_ns(clock), median(pilot_ns)
+    if typical >= wanted:
         return 1
-    calls = 2 * math.ceil(needed / max(typical, clock.tick_ns / 2.0))
+    calls = math.ceil(wanted / max(typical, clock.tick_ns / 2.0))
     if calls > MAX_CALLS_PER_SAMPLE:
         raise ClockError(
             "one inference takes %g ns; %s has ticks of %d ns: too short to time"
@@ -74,13 +81,14 @@ def require_long_enough(lap_ns: float, calls: int, clock: Clock) -> None:
 def require_agreement(sum_ns: float, wall_ns: float, laps: int, clock: Clock) -> None:
     """The laps must fill the loop's outer wall time but for the loop's own cost.
 
-    Allowed between laps: 5 % of the wall time, and 5 µs and 4 clock readings for each.
+    Allowed between laps: 5 % of the wall time, 5 µs and 4 clock readings for each, and 50 ms once:
+    on a busy board the kernel may run others for tens of milliseconds just there.
 
     Raises:
         ClockError: they do not.
     """
     gap = wall_ns - sum_ns
-    allowed = 0.05 * wall_ns + laps * (5_000 + 4 * clock.call_ns)
+    allowed = 0.05 * wall_ns + laps * (5_000 + 4 * clock.call_ns) + PREEMPTION_NS
     if gap < -clock.tick_ns * max(1, laps) or gap > allowed:
         raise ClockError(
             "%d laps sum to %.3f ms but the loop took %.3f ms" % (laps, sum_ns / 1e6, wall_ns / 1e6)

@@ -21,7 +21,9 @@ OwnNs = Callable[[], int]
 Integers = MutableSequence[int]
 """An ``array("q")`` made before the loop: a list would keep 40 bytes for each sample."""
 
-PILOT = 64
+PILOT_KEPT = 64
+PILOT_CALLS = 16
+PILOT_NS = 10_000_000
 BLOCK_LAPS = 65_536
 """Most laps between two looks at the clock guard's arrays: bounds memory made ahead of need."""
 
@@ -38,15 +40,18 @@ class Laps:
 
 
 def warm_up(infer: Infer, seconds: float, now_ns: NowNs) -> List[int]:
-    """Infer for ``seconds``, at least once; the last calls' times, as a pilot for the loop."""
-    laps: Deque[int] = deque(maxlen=PILOT)
+    """Infer for ``seconds``, at least once; the last calls' times, as a pilot for the loop.
+
+    A pilot needs ``PILOT_CALLS`` calls, for which ``PILOT_NS`` may be added to short warm-ups.
+    """
+    laps: Deque[int] = deque(maxlen=PILOT_KEPT)
     end = now_ns() + int(seconds * 1e9)
     while True:
         start = now_ns()
         infer()
         stop = now_ns()
         laps.append(stop - start)
-        if stop >= end:
+        if stop >= end and (len(laps) >= PILOT_CALLS or stop >= end + PILOT_NS):
             return list(laps)
 
 

@@ -221,6 +221,7 @@ class _Course:
             raise _ended(outcome)
         self.stage = "measure"
         result: TrialResult = outcome.answer
+        self._require_memory(result)
         result = self._complete(result)
         if result.samples is None:
             if result.status == "ok":
@@ -229,6 +230,16 @@ class _Course:
             return Finished(result)
         samples, packed = pack(folder / "samples.i64", result.samples, self._tools.samples_dir)
         return Finished(replace(result, samples=samples), packed)
+
+    def _require_memory(self, result: TrialResult) -> None:
+        """A child can pass its limit and end between two looks at it: its own peak tells."""
+        limit_mib = self._request.limits.memory_mib
+        if result.memory is not None and result.memory.peak_rss_mib > limit_mib:
+            message = (
+                f"its peak was {result.memory.peak_rss_mib:.0f} MiB resident, "
+                f"over its limit of {limit_mib} MiB"
+            )
+            raise _Ended("failed", Failure("measure", "out_of_memory", message))
 
     def _complete(self, result: TrialResult) -> TrialResult:
         """With what only the worker knows."""

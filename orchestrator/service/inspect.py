@@ -109,6 +109,8 @@ def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
         raise UserError(f"{name}: input {value.name!r} is not a tensor; only tensors are accepted")
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if dtype == "object":
+        raise UserError(f"{name}: input {value.name!r} holds texts; only numbers are accepted")
     if not tensor.HasField("shape"):
         declared: list[int] | None = None
     else:

@@ -179,7 +179,8 @@ def _dataset(farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...]) -> Datas
     path, name = farm.blobs.path(new.dataset_sha256), new.dataset_name
     wanted = inputs[0].shape[1:]
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # numpy leaves a file open that it opened and found damaged
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             shapes = {key: arrays[key].shape for key in arrays.files}
     except Exception as error:  # noqa: BLE001  numpy, zipfile and zlib raise many kinds
         raise UserError(f"{name}: not an .npz data set: {error}") from None

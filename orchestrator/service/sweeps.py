@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -146,53 +146,54 @@ def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], sou
 
 
 def _add_cells(session: Session, sweep: Sweep, planned: Planned) -> None:
-    devices = {d.name: d for d in session.scalars(select(Device))}
+    """Written in bulk: ten thousand cells one by one would hold SQLite's write lock for longer
+    than a lease lasts."""
+    devices = {d.name: d.id for d in session.scalars(select(Device))}
     known = {m.name: m for m in session.scalars(select(Model))}
-    per_device: dict[str, list[Cell]] = defaultdict(list)
-    for placement in planned.placements:
-        model, device = known[placement.configuration.model], devices[placement.device]
-        request = None if placement.skip else _request(model, planned.spec, placement)
-        cell = _new_cell(session, sweep, placement, device, request)
-        if not placement.skip:
-            per_device[placement.device].append(cell)
     session.flush()
+    rows = [
+        _cell_row(sweep, p, devices[p.device], known[p.configuration.model], planned.spec)
+        for p in planned.placements
+    ]
+    session.execute(insert(Cell), rows)
+    written = session.scalars(select(Cell.id).where(Cell.sweep_id == sweep.id).order_by(Cell.id))
+    per_device: dict[str, list[int]] = defaultdict(list)
+    for cell_id, placement in zip(written, planned.placements, strict=True):
+        if not placement.skip:
+            per_device[placement.device].append(cell_id)
+    trials: list[dict[str, int]] = []
     for name, cells in per_device.items():
-        order = interleave(range(len(cells)), planned.spec.trials, f"{planned.spec.seed}/{name}")
-        for turn, (index, number) in enumerate(order):
-            session.add(
-                Trial(
-                    sweep_id=sweep.id,
-                    cell=cells[index],
-                    device_id=devices[name].id,
-                    number=number,
-                    place=turn,
-                )
-            )
+        order = interleave(cells, planned.spec.trials, f"{planned.spec.seed}/{name}")
+        trials += [
+            {
+                "sweep_id": sweep.id,
+                "cell_id": cell_id,
+                "device_id": devices[name],
+                "number": number,
+                "place": turn,
+            }
+            for turn, (cell_id, number) in enumerate(order)
+        ]
+    session.execute(insert(Trial), trials)
 
 
-def _new_cell(
-    session: Session,
-    sweep: Sweep,
-    placement: Placement,
-    device: Device,
-    request: dict[str, object] | None,
-) -> Cell:
+def _cell_row(
+    sweep: Sweep, placement: Placement, device_id: int, model: Model, spec: SweepSpec
+) -> dict[str, object]:
     configuration = placement.configuration
-    cell = Cell(
-        sweep=sweep,
-        device=device,
-        model=configuration.model,
-        configuration={
+    return {
+        "sweep_id": sweep.id,
+        "device_id": device_id,
+        "model": configuration.model,
+        "configuration": {
             **asdict(configuration),
             "options": dict(configuration.options),
             "version": placement.version or configuration.version,
             "label": configuration.label,
         },
-        request=request,
-        skip=placement.skip,
-    )
-    session.add(cell)
-    return cell
+        "request": None if placement.skip else _request(model, spec, placement),
+        "skip": placement.skip,
+    }
 
 
 def _request(model: Model, spec: SweepSpec, placement: Placement) -> dict[str, object]:

@@ -241,7 +241,7 @@ def test_a_damaged_artifact_is_a_bad_model(
         ({"options": {"speed": 3}}, "failed", "bad_option", "speed"),
         ({"precision": "fp8"}, "unsupported", "unsupported_precision", "fp32"),
         ({"target": "NPU"}, "unsupported", "unsupported_target", "CPU"),
-        ({"backend": "nothing"}, "failed", "bad_request", "onnxruntime, openvino, pytorch"),
+        ({"backend": "nothing"}, "failed", "bad_request", ", ".join(backends.names())),
     ],
 )
 def test_what_it_cannot_do_is_named_with_what_it_can(

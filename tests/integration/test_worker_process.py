@@ -392,6 +392,32 @@ def test_poison_beside_a_measurement_does_not_disturb_its_result(
     assert board.controller.result_of("a2").status == "ok"
 
 
+def test_a_device_needs_its_own_key_and_four_commands(tmp_path: Path, redis_url: str) -> None:
+    """What a farm's Redis may hold each device to."""
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        client.acl_setuser(
+            DEVICE,
+            enabled=True,
+            passwords=["+secret"],
+            keys=[broker.queue_name(DEVICE)],
+            commands=["-@all", "+brpop", "+lpush", "+ping", "+hello"],
+            reset=True,
+        )
+        device_url = redis_url.replace("://", f"://{DEVICE}:secret@")
+        try:
+            with joined(tmp_path, device_url) as board:
+                board.start()
+                for attempt_id in ("a1", "a2"):
+                    board.attempt(attempt_id)
+                    assert board.controller.result_of(attempt_id).status == "ok"
+                with pytest.raises(redis.ResponseError):
+                    broker.ring(broker.make_app(device_url, "test"), "other", "a1")
+                assert board.stop() == 0
+                assert "NOPERM" not in board.log
+        finally:
+            client.acl_deluser(DEVICE)
+
+
 def test_a_broker_that_comes_late_or_comes_back(tmp_path: Path) -> None:
     program = redis_program()
     need("redis", program is not None, "no redis-server on the path")

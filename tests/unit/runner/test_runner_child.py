@@ -19,6 +19,7 @@ from agent.contract import (
     Referenced,
     TrialResult,
 )
+from agent.runner import backends
 from agent.runner.verbs import failure_of
 
 MAIN = Path(agent.__file__).parent / "runner" / "__main__.py"
@@ -84,7 +85,7 @@ def test_an_unknown_verb_is_a_usage_error(arguments: tuple[str, ...]) -> None:
 def test_probe_answers_for_every_backend_file() -> None:
     done = child("probe", job="{}")
     found = codec.loads(Probed, done.stdout).runtimes
-    assert [facts.backend for facts in found] == ["onnxruntime", "openvino", "pytorch"]
+    assert tuple(facts.backend for facts in found) == backends.names()
     for facts in found:
         assert facts.missing or (facts.version and facts.targets and facts.accepts)
 

@@ -51,9 +51,10 @@ def test_an_option_that_is_not_there_says_what_is(
 
 
 def test_every_backend_file_is_found_and_an_unknown_name_lists_them() -> None:
-    assert backends.names() == ("onnxruntime", "openvino", "pytorch")
-    with pytest.raises(BadRequest, match="there are onnxruntime, openvino, pytorch"):
-        backends.find("tensorrt")
+    assert "onnxruntime" in backends.names()
+    assert "base" not in backends.names()
+    with pytest.raises(BadRequest, match=f"there are {', '.join(backends.names())}"):
+        backends.find("abacus")
 
 
 @pytest.mark.parametrize("name", backends.names())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_the_last_results_of_several_devices_at_once_close_the_sweep(farm: FarmK
             farm.beat(board)
         given = [(a.device_id, farm.ok(a.id)) for a in farm.attempts() if a.result is None]
         assert len(given) == THREADS
-        outcomes = at_once([lambda d=d, r=r: farm.give(d, r) for d, r in given])
+        outcomes = at_once([partial(farm.give, device, result) for device, result in given])
         assert outcomes == [None] * THREADS
         view = sweeps.sweep(farm.farm, f"sweep{turn}")
         assert (view.state, view.counts) == ("done", {"done": THREADS})
@@ -108,7 +109,7 @@ def test_results_cancels_and_resumes_at_once_do_not_block_each_other(farm: FarmK
             farm.beat(board)
         open_ones = [a for a in farm.attempts() if a.result is None and not a.note]
         calls: list[Callable[[], object]] = [
-            lambda a=a: farm.give(a.device_id, farm.ok(a.id)) for a in open_ones
+            partial(farm.give, a.device_id, farm.ok(a.id)) for a in open_ones
         ]
         calls += [lambda: sweeps.cancel(farm.farm, "first")] * 2
         calls += [lambda: sweeps.resume(farm.farm, "first")] * 2
@@ -144,7 +145,7 @@ def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> 
     blobs = [farm.farm.blobs.put(d) for d in data]
     calls: dict[str, list[Callable[[], object]]] = {
         "sweep": [lambda: sweeps.submit(farm.farm, text, "f")] * 4,
-        "model": [lambda b=b: add(farm.farm, NewModel("same", "f.onnx", b)) for b in blobs],
+        "model": [partial(add, farm.farm, NewModel("same", "f.onnx", b)) for b in blobs],
     }
     outcomes = at_once(calls[what])
     assert sum(isinstance(o, Conflict) for o in outcomes) == 3, outcomes

@@ -1,0 +1,261 @@
+"""Registering models: what is refused leaves neither rows nor blobs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from sqlalchemy import select
+
+from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.service import inspect, models
+from orchestrator.service.farm import Farm
+from orchestrator.service.models import NewModel
+from orchestrator.store.models import Model
+from support import onnx_files
+from support.farms import FarmKit
+
+GOOD = onnx_files.dense_bytes()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def data_set(samples: int = 8) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "inputs": rng.standard_normal((samples, onnx_files.FEATURES)).astype(np.float32),
+        "labels": rng.integers(0, onnx_files.CLASSES, samples),
+        "calibration": rng.standard_normal((4, onnx_files.FEATURES)).astype(np.float32),
+    }
+
+
+def refuse(farm: FarmKit, new: NewModel, error: type[Exception] = UserError) -> str:
+    """What ``new`` is answered with; nothing may be left of it."""
+    rows, blobs = farm.rows(), farm.blobs() - {new.sha256, new.dataset_sha256}
+    with pytest.raises(error) as caught:
+        models.add(farm.farm, new)
+    assert (farm.rows(), farm.blobs()) == (rows, blobs)
+    assert list(farm.farm.settings.home.glob("reference-*")) == []
+    return str(caught.value)
+
+
+def put(farm: FarmKit, data: bytes, file_name: str = "mine.onnx", **more: object) -> NewModel:
+    return replace(NewModel("mine", file_name, farm.farm.blobs.put(data)), **more)  # type: ignore[arg-type]
+
+
+def test_a_model_is_kept_with_its_reference(farm: FarmKit) -> None:
+    view = farm.add_model("dense")
+    assert [(i["name"], i["shape"], i["dtype"]) for i in view.inputs] == [("x", [1, 6], "float32")]
+    assert [(o["name"], o["shape"]) for o in view.outputs] == [("y", [1, 3])]
+    assert view.details["parameters"] == 21
+    assert view.details["operators"] == {"Gemm": 1, "Relu": 1}
+    assert not view.free_batch
+    with farm.farm.database.transaction() as session:
+        reference = session.scalars(select(Model.reference)).one()
+    with np.load(io.BytesIO(farm.farm.blobs.read(reference["sha256"]))) as arrays:
+        assert arrays["input:x"].shape == (models.REFERENCE_FEEDS, 1, 6)
+        assert arrays["output:y"].shape == (models.REFERENCE_FEEDS, 1, 3)
+        assert len(np.unique(arrays["input:x"])) > 1
+
+
+def test_the_same_file_again_is_the_same_model(farm: FarmKit) -> None:
+    first = farm.add_model("dense")
+    rows = farm.rows()
+    assert farm.add_model("dense") == first
+    assert farm.rows() == rows
+
+
+def test_another_file_under_the_same_name_is_refused(farm: FarmKit) -> None:
+    farm.add_model("mine")
+    message = refuse(farm, put(farm, onnx_files.dense_bytes(seed=1)), Conflict)
+    assert "choose another name with --name" in message
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "mine.onnx: the file is empty"),
+        (GOOD[: len(GOOD) // 2], "not a valid ONNX model"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "not a valid ONNX model"),
+        (b"name: a sweep\n", "not a valid ONNX model"),
+        (onnx_files.with_external_weights(), "its weights lie in a second file"),
+        (
+            onnx_files.dense_bytes("n"),
+            "free shape [n, 6]; give every dimension a size: --shape x=1,6",
+        ),
+        (onnx_files.dense_bytes(None), "free shape [?, 6]"),
+        (onnx_files.with_input_type(TensorProto.STRING), "mine.onnx: "),
+    ],
+    ids=["empty", "truncated", "png", "text", "external", "named free", "free", "strings"],
+)
+def test_what_is_not_a_usable_model_leaves_nothing(farm: FarmKit, data: bytes, says: str) -> None:
+    assert says in refuse(farm, put(farm, data))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ({"x": [2, 7]}, "declares [?, 6]"),
+        ({"x": [1]}, "declares [?, 6]"),
+        ({"x": [0, 6]}, "1 or more"),
+        ({"x": []}, "1 or more"),
+        ({"z": [1, 6]}, "no input 'z'; it has x"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(
+    sqlite_farm: FarmKit, shapes: dict[str, list[int]], says: str
+) -> None:
+    new = put(sqlite_farm, onnx_files.dense_bytes("n"), shapes=shapes)
+    assert says in refuse(sqlite_farm, new)
+
+
+@pytest.mark.parametrize(("batch", "free"), [(1, True), (4, False)])
+def test_a_free_shape_is_fixed_by_what_is_given(
+    sqlite_farm: FarmKit, batch: int, free: bool
+) -> None:
+    new = put(sqlite_farm, onnx_files.dense_bytes("n"), shapes={"x": [batch, 6]})
+    view = models.add(sqlite_farm.farm, new)
+    assert (view.inputs[0]["shape"], view.free_batch) == ([batch, 6], free)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".a", "a" * 64, "a b", "a\n"])
+def test_a_bad_name_leaves_nothing(sqlite_farm: FarmKit, name: str) -> None:
+    assert "model name" in refuse(sqlite_farm, replace(put(sqlite_farm, GOOD), name=name))
+
+
+def test_an_unknown_format_names_the_known_ones(sqlite_farm: FarmKit) -> None:
+    assert ".onnx, .pt2" in refuse(sqlite_farm, put(sqlite_farm, GOOD, "mine.tflite"))
+
+
+def test_a_file_that_was_never_uploaded_is_named(sqlite_farm: FarmKit) -> None:
+    refuse(sqlite_farm, NewModel("mine", "mine.onnx", "0" * 64), NotFound)
+    refuse(sqlite_farm, NewModel("mine", "mine.onnx", "../../etc/passwd"))
+
+
+def test_no_truncation_of_a_model_gets_past_the_check_or_breaks_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut"
+    accepted = []
+    for length in range(len(GOOD)):
+        path.write_bytes(GOOD[:length])
+        try:
+            inspect.onnx_model(path, "cut.onnx", {})
+        except UserError:
+            continue
+        accepted.append(length)
+    assert accepted == []
+
+
+def test_a_reference_run_that_fails_leaves_nothing(farm: FarmKit) -> None:
+    """The checker takes this file; no runtime can: the sizes do not go together."""
+    spoilt = onnx_files.dense()
+    spoilt.graph.initializer[0].dims[:] = [3, 6]
+    message = refuse(farm, put(farm, spoilt.SerializeToString()))
+    assert "the reference run failed" in message
+
+
+def test_a_reference_run_that_blows_up_leaves_nothing(farm: FarmKit) -> None:
+    def explode(_job: object) -> object:
+        raise RuntimeError("out of disk")
+
+    broken = replace(farm, farm=Farm(**{**vars(farm.farm), "reference": explode}))
+    assert "out of disk" in refuse(broken, put(farm, GOOD), RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda _: b"", "not an .npz data set"),
+        (lambda d: npz(**d)[:-30], "not an .npz data set"),
+        (lambda d: npz(**d)[:60] + b"\xff" * 60 + npz(**d)[120:], "not an .npz data set"),
+        (lambda d: _npy(d["inputs"]), "not an .npz data set"),
+        (lambda d: npz(inputs=d["inputs"], labels=d["labels"]), "'calibration' is missing"),
+        (lambda d: npz(**{**d, "labels": d["labels"][1:]}), "8 inputs but labels (7,)"),
+        (lambda d: npz(**{**d, "inputs": d["inputs"][:, 1:]}), "the model takes [6]"),
+        (lambda d: npz(**{**d, "calibration": d["calibration"][:, 1:]}), "the model takes [6]"),
+    ],
+    ids=["empty", "truncated", "damaged", "npy", "missing", "labels", "inputs", "calibration"],
+)  # fmt: skip
+def test_a_bad_data_set_leaves_nothing(sqlite_farm: FarmKit, spoil: object, says: str) -> None:
+    data = spoil(data_set())  # type: ignore[operator]
+    digest = sqlite_farm.farm.blobs.put(data)
+    new = put(sqlite_farm, GOOD, dataset_name="digits.npz", dataset_sha256=digest)
+    message = refuse(sqlite_farm, new)
+    assert says in message
+    assert message.startswith("digits.npz: ")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_a_data_set_is_bound(farm: FarmKit) -> None:
+    digest = farm.farm.blobs.put(npz(**data_set()))
+    new = put(farm, GOOD, dataset_name="digits.npz", dataset_sha256=digest)
+    assert models.add(farm.farm, new).dataset == "digits.npz"
+    with farm.farm.database.transaction() as session:
+        dataset = session.scalars(select(Model.dataset)).one()
+    assert dataset is not None
+    assert (dataset["samples"], dataset["calibration_samples"]) == (8, 4)
+
+
+def test_refusing_a_file_never_deletes_what_is_in_use(farm: FarmKit) -> None:
+    """A name for the bytes is all that a request gives: it may be those of anything."""
+    digest = farm.farm.blobs.put(npz(**data_set()))
+    dataset = {"dataset_name": "d.npz", "dataset_sha256": digest}
+    models.add(farm.farm, put(farm, GOOD, name="dense", **dataset))
+    board = farm.device()
+    farm.submit()
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))
+    kept = farm.blobs()
+    assert len(kept) == 4, "model, data set, reference, samples"
+    for sha256 in kept:
+        with pytest.raises(UserError):
+            models.add(farm.farm, NewModel("no name!", "x.onnx", sha256))
+        with pytest.raises(UserError):
+            models.add(farm.farm, NewModel("new", "x.txt", sha256, dataset_sha256=sha256))
+    assert farm.blobs() == kept
+
+
+def test_an_exported_program_joins_its_onnx_model(sqlite_farm: FarmKit) -> None:
+    program = io.BytesIO()
+    with zipfile.ZipFile(program, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mine/models/model.json", "{}" * 500)
+    pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
+    assert "add its .onnx first" in refuse(sqlite_farm, pt2)
+    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
+    assert [a.format for a in models.add(sqlite_farm.farm, pt2).artifacts] == ["onnx", "pt2"]
+    models.add(sqlite_farm.farm, pt2)
+    assert sqlite_farm.rows()["artifacts"] == 2
+
+
+@pytest.mark.parametrize("cut", [0, 10, 60, -30])
+def test_a_damaged_exported_program_leaves_nothing(sqlite_farm: FarmKit, cut: int) -> None:
+    program = io.BytesIO()
+    with zipfile.ZipFile(program, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mine/models/model.json", str(list(range(400))))
+    data = program.getvalue()
+    spoilt = data[:cut] if cut < 0 else data[:cut] + b"\xff" * 40 + data[cut + 40 :]
+    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    message = refuse(sqlite_farm, put(sqlite_farm, spoilt, "mine.pt2"))
+    assert "not a .pt2 exported program" in message
+
+
+def test_a_model_that_is_not_there_is_named_with_the_known_ones(sqlite_farm: FarmKit) -> None:
+    with pytest.raises(NotFound, match="known: none yet"):
+        models.model(sqlite_farm.farm, "dense")
+    sqlite_farm.add_model()
+    assert [m.name for m in models.models(sqlite_farm.farm)] == ["dense"]
+    assert models.model(sqlite_farm.farm, "dense").artifacts[0].size_bytes == len(GOOD)
