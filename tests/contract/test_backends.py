@@ -13,23 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runner_child import (
-    QUICK,
-    SPEC,
-    Bench,
-    child,
-    dataset_file,
-    expected,
-    model_of,
-    python_of,
-    reference_file,
-    require,
-    write_onnx,
-    write_poles,
-    write_pt2,
-    write_two,
-    write_unknown_operator,
-)
 
 from agent.contract import (
     Probed,
@@ -46,6 +29,23 @@ from agent.runner.errors import (
     UnsupportedPrecision,
     UnsupportedShape,
     UnsupportedTarget,
+)
+from support.runner_child import (
+    QUICK,
+    SPEC,
+    Bench,
+    child,
+    dataset_file,
+    expected,
+    model_of,
+    python_of,
+    reference_file,
+    require,
+    write_onnx,
+    write_poles,
+    write_pt2,
+    write_two,
+    write_unknown_operator,
 )
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runner_child import (
+
+from agent.contract import RuntimeRef, TensorSpec
+from agent.runner import converters
+from support.runner_child import (
     SPEC,
     Bench,
     dataset_file,
@@ -21,9 +24,6 @@ from runner_child import (
     write_onnx,
     write_unknown_operator,
 )
-
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import converters
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -63,25 +65,21 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
 
 
 def test_controllers_that_start_together_take_turns_at_migrating(database_url: str) -> None:
-    failures: list[Exception] = []
-    together = threading.Barrier(4)
-
-    def start() -> None:
-        database = Database(database_url)
-        together.wait()
-        try:
-            database.migrate()
-        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
-            failures.append(error)
-        finally:
-            database.close()
-
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    program = (
+        "import sys; from orchestrator.store.database import Database; "
+        "database = Database(sys.argv[1]); sys.stdin.readline(); database.migrate()"
+    )
+    command = [sys.executable, "-c", program, database_url]
+    starting = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in starting:  # all have imported what they need: now they go together
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=60)[1] for process in starting]
+    assert [p.returncode for p in starting] == [0, 0, 0], errors
 
 
 @pytest.mark.parametrize(

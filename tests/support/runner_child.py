@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import agent
@@ -36,6 +35,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
+from support.need import need
 
 T = TypeVar("T")
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -177,10 +177,7 @@ def facts_of(backend: str) -> RuntimeFacts:
 def require(backend: str) -> RuntimeFacts:
     """Skip where the runtime is missing; fail where ``BENCHFARM_REQUIRE`` names it."""
     facts = facts_of(backend)
-    if facts.missing:
-        if backend in os.environ.get("BENCHFARM_REQUIRE", "").split(","):
-            pytest.fail(f"{backend} is required: {facts.missing}")
-        pytest.skip(f"{backend}: {facts.missing}")
+    need(backend, not facts.missing, facts.missing)
     return facts
 
 
