@@ -85,10 +85,12 @@ def _build_dataclass(cls: Any, data: Any, path: str) -> Any:
     hints = _hints(cls)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise ContractError("%s: unknown key %r; known are %s" % (path, unknown[0], ", ".join(hints)))
+        raise ContractError(
+            "%s: unknown key %r; known are %s" % (path, unknown[0], ", ".join(hints))
+        )
+    unset = dataclasses.MISSING
     for f in dataclasses.fields(cls):
-        optional = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        if f.name not in data and not optional:
+        if f.name not in data and f.default is unset and f.default_factory is unset:
             raise ContractError("%s: key %r is missing" % (path, f.name))
     return cls(**{key: _build(hints[key], d, "%s.%s" % (path, key)) for key, d in data.items()})
 

@@ -137,7 +137,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """Everything an agent needs to execute one attempt. ``calibration``: dataset, random or empty."""
+    """What an agent needs to execute one attempt. ``calibration``: dataset, random or empty."""
 
     schema: int
     attempt_id: str
@@ -208,8 +208,8 @@ class Clock:
 class Samples:
     """The raw samples blob: little-endian int64, shape (len(series), count), nanoseconds.
 
-    ``series[0]`` is always ``caller``: what the code that called the runtime saw. ``runtime``, where
-    there is one, is the latency that the runtime itself reports for the same inferences.
+    ``series[0]`` is always ``caller``: what the code that called the runtime saw. ``runtime``,
+    where there is one, is the latency that the runtime itself reports for the same inferences.
     ``calls_per_sample`` > 1: each sample is the mean of that many back-to-back calls (clock guard).
     ``stopped_by``: ``precision`` or ``max_duration``. ``wall_s`` is the loop's outer wall time.
     """
@@ -364,7 +364,7 @@ class DeviceFacts:
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """Make the artifact that ``runtime`` loads out of ``source`` (verb ``convert``), below ``folder``."""
+    """Make what ``runtime`` loads out of ``source`` (verb ``convert``), below ``folder``."""
 
     model: ModelRef
     runtime: RuntimeRef
@@ -392,7 +392,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Measure ``artifact`` (verb ``trial``). Raw samples go to ``folder``/samples.i64, uncompressed."""
+    """Measure ``artifact`` (verb ``trial``). Raw samples go to ``folder``/samples.i64."""
 
     request: TrialRequest
     artifact: str
@@ -405,8 +405,8 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class ReferenceJob:
-    """Compute the FP32 reference of ``model`` (verb ``reference``) on ``feeds`` seeded inputs, or on
-    the first samples of ``dataset`` where there is one; writes ``folder``/reference.npz."""
+    """Compute the FP32 reference of ``model`` (verb ``reference``) on ``feeds`` seeded inputs, or
+    on the first samples of ``dataset`` where there is one; writes ``folder``/reference.npz."""
 
     model: ModelRef
     source: str
@@ -459,7 +459,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """``PUT /devices/{name}/heartbeat``: this agent lives, and is executing ``attempt_id`` or nothing."""
+    """``PUT /devices/{name}/heartbeat``: this agent lives; it executes ``attempt_id`` or nothing."""
 
     agent_version: str
     attempt_id: str = ""
@@ -467,7 +467,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatAnswer:
-    """``renewed``: the lease of the attempt in the heartbeat was renewed. ``cancel``: stop it now."""
+    """``renewed``: the lease of the heartbeat's attempt was renewed. ``cancel``: stop it now."""
 
     renewed: bool
     cancel: bool

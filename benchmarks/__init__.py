@@ -1,1 +1,1 @@
-"""Speed and fidelity against peers: each module measures two things in one run and prints a ratio."""
+"""Speed against peers: each module measures two things in one run and prints a ratio."""

@@ -29,7 +29,7 @@ def measure() -> list[Outcome]:
             "cli_help",
             [s / ALLOWED_S for s in help_s],
             at_most=1.0,
-            compared=f"benchfarm --help over {ALLOWED_S} s; a bare interpreter took {bare_ms:.0f} ms",
+            compared=f"benchfarm --help over {ALLOWED_S} s; bare Python took {bare_ms:.0f} ms",
         )
     ]
 

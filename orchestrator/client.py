@@ -53,7 +53,7 @@ class Client:
 
     @classmethod
     def from_home(cls, settings: Settings, url: str = "", token: str = "") -> Client:
-        """The controller named by ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
+        """The controller of ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
         noted: dict[str, str] = {}
         path = settings.home / CONFIG_NAME
         if path.is_file():

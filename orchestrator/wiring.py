@@ -133,7 +133,7 @@ def local_agent(running: Controller, name: str) -> Iterator[None]:
 
 
 def wait_online(running: Controller, name: str, limit_s: float = 120.0) -> None:
-    """Until the agent has reported what it can run and its first heartbeat. Raises ``FarmError``."""
+    """Until the agent has said what it can run, and beats. Raises ``FarmError``."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         view = register.device(running.farm, name)
@@ -146,9 +146,8 @@ def wait_online(running: Controller, name: str, limit_s: float = 120.0) -> None:
 
 def _join(running: Controller, home: Path, name: str) -> None:
     """Enrol the local agent once; later starts only follow the controller's address."""
-    from agent.worker.join import join
-
     from agent.worker.errors import NotJoined
+    from agent.worker.join import join
     from agent.worker.settings import load, save
 
     try:
