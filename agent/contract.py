@@ -459,7 +459,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """``PUT /devices/{name}/heartbeat``: this agent lives; it executes ``attempt_id`` or nothing."""
+    """``PUT /devices/{name}/heartbeat``: the agent lives, executing ``attempt_id`` or nothing."""
 
     agent_version: str
     attempt_id: str = ""

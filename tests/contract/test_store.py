@@ -67,14 +67,16 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
 def test_controllers_that_start_together_take_turns_at_migrating(database_url: str) -> None:
     program = (
         "import sys; from orchestrator.store.database import Database; "
-        "database = Database(sys.argv[1]); sys.stdin.readline(); database.migrate()"
+        "database = Database(sys.argv[1]); print('ready', flush=True); "
+        "sys.stdin.readline(); database.migrate()"
     )
     command = [sys.executable, "-c", program, database_url]
-    starting = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for process in starting:  # all have imported what they need: now they go together
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    starting = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
+    for process in starting:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in starting:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
