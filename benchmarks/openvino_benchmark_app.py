@@ -15,17 +15,15 @@ from agent import codec
 from agent.contract import (
     SCHEMA,
     ModelRef,
-    Referenced,
-    ReferenceJob,
     ReferenceRef,
     RuntimeRef,
     Scenario,
     TensorSpec,
     Tolerance,
-    TrialJob,
     TrialRequest,
     TrialResult,
 )
+from agent.jobs import Referenced, ReferenceJob, TrialJob
 from agent.worker.runner import RUNNER
 from benchmarks.outcome import Outcome, of_rounds
 from orchestrator.zoo import catalogue, emit_onnx

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.broker import make_app, ring
-from agent.contract import Referenced, ReferenceJob
+from agent.jobs import Referenced, ReferenceJob
 from orchestrator.client import CONFIG_NAME
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.embedded import Broker, broker

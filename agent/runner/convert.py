@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from agent.contract import Converted, ConvertJob
+from agent.jobs import Converted, ConvertJob
 from agent.runner import backends, converters, inputs
 from agent.runner.backends.base import Node, require_precision
 from agent.runner.converters.base import Calibration, Converter, missing_modules

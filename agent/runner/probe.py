@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
-from agent.contract import Probed, RuntimeFacts
+from agent.contract import RuntimeFacts
+from agent.jobs import Probed
 from agent.runner import backends, convert
 from agent.runner.errors import RunnerError
 

@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from agent.contract import Options, Referenced, ReferenceJob, RuntimeRef, TensorSpec
+from agent.contract import Options, RuntimeRef, TensorSpec
+from agent.jobs import Referenced, ReferenceJob
 from agent.runner import backends, fidelity, inputs
 from agent.runner.backends.base import Feed, Session
 from agent.runner.errors import BadData, BadOutput, UnsupportedFormat, listed

@@ -11,7 +11,8 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract import SCHEMA, Phases, Samples, TrialJob, TrialResult
+from agent.contract import SCHEMA, Phases, Samples, TrialResult
+from agent.jobs import TrialJob
 from agent.runner import backends, clock, fidelity, inputs, measure, reference, scenarios
 from agent.runner.backends.base import Backend, Session
 from agent.runner.errors import BadRequest

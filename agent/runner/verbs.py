@@ -8,15 +8,8 @@ import traceback
 from typing import Any, Callable, Dict, Type
 
 from agent import codec
-from agent.contract import (
-    Converted,
-    ConvertJob,
-    Failure,
-    Referenced,
-    ReferenceJob,
-    TrialJob,
-    TrialResult,
-)
+from agent.contract import Failure, TrialResult
+from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob, TrialJob
 from agent.runner import convert, probe, reference, trial
 from agent.runner.errors import BadRequest, RunnerError
 from agent.runner.stages import Progress

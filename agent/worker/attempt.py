@@ -14,16 +14,8 @@ from pathlib import Path
 import zstandard
 
 import agent
-from agent.contract import (
-    SCHEMA,
-    Converted,
-    Failure,
-    Phases,
-    Samples,
-    TrialJob,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import SCHEMA, Failure, Phases, Samples, TrialRequest, TrialResult
+from agent.jobs import Converted, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
 from agent.worker.engines import Engines, key_parts, make_job
 from agent.worker.environments import Environments, RuntimeEnvironment

@@ -16,7 +16,8 @@ from typing import Any
 
 import agent
 from agent import codec
-from agent.contract import Converted, ConvertJob, TrialRequest
+from agent.contract import TrialRequest
+from agent.jobs import Converted, ConvertJob
 from agent.worker.blobs import Entry, to_evict
 from agent.worker.environments import RuntimeEnvironment
 from agent.worker.errors import ChildFailed

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent.contract import Probed, RuntimeFacts
+from agent.contract import RuntimeFacts
+from agent.jobs import Probed
 from agent.worker.errors import AgentError, BadInput, RuntimeMissing
 from agent.worker.settings import write_atomically
 

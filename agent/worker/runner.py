@@ -10,16 +10,8 @@ from typing import Any, TypeVar
 
 import agent
 from agent import codec
-from agent.contract import (
-    Converted,
-    ConvertJob,
-    Failure,
-    Probed,
-    Referenced,
-    ReferenceJob,
-    TrialJob,
-    TrialResult,
-)
+from agent.contract import Failure, TrialResult
+from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
 from agent.worker.errors import ChildFailed
 from agent.worker.isolate import Bounds, Cancel, ChildEnd, run_child
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from agent.contract import Referenced, ReferenceJob
+from agent.jobs import Referenced, ReferenceJob
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database

@@ -13,14 +13,8 @@ from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import (
-    DatasetRef,
-    ModelRef,
-    Referenced,
-    ReferenceJob,
-    ReferenceRef,
-    TensorSpec,
-)
+from agent.contract import DatasetRef, ModelRef, ReferenceRef, TensorSpec
+from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import inspect
 from orchestrator.service.farm import Farm

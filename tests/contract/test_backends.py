@@ -14,12 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import (
-    Probed,
-    RuntimeRef,
-    TensorSpec,
-    TrialResult,
-)
+from agent.contract import RuntimeRef, TensorSpec, TrialResult
+from agent.jobs import Probed
 from agent.runner import backends
 from agent.runner.backends.base import OwnLatency, Session
 from agent.runner.errors import (

@@ -71,8 +71,10 @@ def test_controllers_that_start_together_take_turns_at_migrating(database_url: s
         "sys.stdin.readline(); database.migrate()"
     )
     command = [sys.executable, "-c", program, database_url]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    starting = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]
+    pipe = subprocess.PIPE
+    starting = [
+        subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(3)
+    ]
     for process in starting:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

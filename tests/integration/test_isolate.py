@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import Converted
+from agent.jobs import Converted
 from agent.worker import processes
 from agent.worker.isolate import (
     LOG_TAIL_BYTES,

@@ -25,7 +25,6 @@ from agent.contract import (
     SCHEMA,
     Limits,
     ModelRef,
-    ReferenceJob,
     ReferenceRef,
     RuntimeRef,
     Scenario,
@@ -33,6 +32,7 @@ from agent.contract import (
     Tolerance,
     TrialRequest,
 )
+from agent.jobs import ReferenceJob
 from agent.worker import processes, settings
 from agent.worker.isolate import MARK
 from agent.worker.service import Agent, mark_of

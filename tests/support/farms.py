@@ -25,7 +25,6 @@ from agent.contract import (
     TargetFacts,
     TrialResult,
 )
-from orchestrator.domain.trial import TrialState
 from orchestrator.service import ingest, models, register, sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel
@@ -234,6 +233,3 @@ def build(home: Path, database_url: str = "") -> FarmKit:
     blobs = FolderBlobs(home / "blobs", settings.max_upload_bytes)
     farm = Farm(settings, database, blobs, ring=bell, reference=reference, now=clock)
     return FarmKit(farm, clock, bell)
-
-
-OPEN = frozenset({TrialState.PENDING, TrialState.DISPATCHED, TrialState.RUNNING})

@@ -10,11 +10,8 @@ from pathlib import Path
 
 from agent.contract import (
     SCHEMA,
-    Converted,
-    ConvertJob,
     Limits,
     ModelRef,
-    Probed,
     ReferenceRef,
     RuntimeFacts,
     RuntimeRef,
@@ -22,10 +19,10 @@ from agent.contract import (
     Scenario,
     TensorSpec,
     Tolerance,
-    TrialJob,
     TrialRequest,
     TrialResult,
 )
+from agent.jobs import Converted, ConvertJob, Probed, TrialJob
 from agent.worker.attempt import Tools
 from agent.worker.blobs import Blobs
 from agent.worker.engines import Engines

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.contract import Failure, Referenced, ReferenceJob, TensorSpec
+from agent.contract import Failure, TensorSpec
+from agent.jobs import Referenced, ReferenceJob
 
 
 def reference(job: ReferenceJob) -> Referenced:

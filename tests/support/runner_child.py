@@ -19,22 +19,17 @@ import agent
 from agent import codec
 from agent.contract import (
     SCHEMA,
-    Converted,
-    ConvertJob,
     ModelRef,
-    Probed,
-    Referenced,
-    ReferenceJob,
     ReferenceRef,
     RuntimeFacts,
     RuntimeRef,
     Scenario,
     TensorSpec,
     Tolerance,
-    TrialJob,
     TrialRequest,
     TrialResult,
 )
+from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
 from support.need import need
 
 T = TypeVar("T")

@@ -57,5 +57,5 @@ def test_runtimes_are_imported_in_functions_only(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_of_the_agent_only_the_runner_and_the_contract_are_imported(path: Path) -> None:
     found = {n for n in module_level_imports(tree_of(path)) if n.split(".")[0] == "agent"}
-    fine = ("agent", "agent.codec", "agent.contract")
+    fine = ("agent", "agent.codec", "agent.contract", "agent.jobs")
     assert {n for n in found if n not in fine and not n.startswith("agent.runner")} == set()

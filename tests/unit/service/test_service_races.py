@@ -141,7 +141,7 @@ def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> 
     farm.device()
     farm.add_model()
     text = spec_text("same")
-    data = [onnx_files.dense_bytes(seed=i) for i in range(4)]
+    data = [onnx_files.dense_bytes(seed=1 + i) for i in range(4)]
     blobs = [farm.farm.blobs.put(d) for d in data]
     calls: dict[str, list[Callable[[], object]]] = {
         "sweep": [lambda: sweeps.submit(farm.farm, text, "f")] * 4,

@@ -12,7 +12,8 @@ import zstandard
 
 import agent
 from agent import codec
-from agent.contract import Converted, Failure, TrialRequest, TrialResult
+from agent.contract import Failure, TrialRequest, TrialResult
+from agent.jobs import Converted
 from agent.worker.attempt import Finished, execute
 from agent.worker.isolate import Cancel, ChildEnd
 from agent.worker.runner import Outcome

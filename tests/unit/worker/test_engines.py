@@ -9,16 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.contract import (
-    Converted,
-    ConvertJob,
-    DatasetRef,
-    ModelRef,
-    RuntimeRef,
-    Scenario,
-    TensorSpec,
-    TrialRequest,
-)
+from agent.contract import DatasetRef, ModelRef, RuntimeRef, Scenario, TensorSpec, TrialRequest
+from agent.jobs import Converted, ConvertJob
 from agent.worker.engines import ANSWER_NAME, Engine, Engines, engine_key, key_parts, make_job
 from agent.worker.environments import RuntimeEnvironment
 from agent.worker.runner import Outcome

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import Probed, RuntimeFacts
+from agent.contract import RuntimeFacts
+from agent.jobs import Probed
 from agent.worker.environments import Environments, RuntimeEnvironment, version_key
 from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
 
