@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +62,20 @@ def broker(home: Path) -> Iterator[Broker]:
     program, description = server
     with contextlib.ExitStack() as stack:
         folder = home
-        if len(str(home)) > LONGEST_SOCKET_PATH - len("/redis.sock"):
+        if len(os.fsencode(home / "redis.sock")) > LONGEST_SOCKET_PATH:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchfarm-")))
         socket = folder / "redis.sock"
         stack.enter_context(_running(program, socket, home / "redis.log"))
         yield Broker(f"redis+socket://{socket}?virtual_host=0", f"embedded {description}")
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """``command`` so that it is ended with this process, even if this one is killed.
+
+    Where ``setpriv`` is missing it would only outlive a kill -9, and a second start finds out.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else list(command)
 
 
 @contextlib.contextmanager
@@ -76,7 +86,7 @@ def _running(program: str, socket: Path, log: Path) -> Iterator[None]:
     command += ["--save", "", "--appendonly", "no", "--dir", str(socket.parent)]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            tied(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     try:
         deadline = time.monotonic() + START_LIMIT_S

@@ -22,7 +22,7 @@ from agent.broker import make_app, ring
 from agent.jobs import Referenced, ReferenceJob
 from orchestrator.client import CONFIG_NAME
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.embedded import Broker, broker
+from orchestrator.embedded import Broker, broker, tied
 from orchestrator.service import access, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
@@ -170,7 +170,7 @@ def _agent_process(home: Path) -> Iterator[None]:
     environment = {**os.environ, "BENCHFARM_AGENT_HOME": str(home)}
     with (home / "agent.log").open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent.cli", "run"],
+            tied([sys.executable, "-m", "agent.cli", "run"]),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,

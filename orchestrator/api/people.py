@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
-from orchestrator.service import events, models, register, reports, sweeps
+from orchestrator.service import events, models, progress, register, reports, sweeps
 from orchestrator.service.views import (
     DeviceView,
     EventView,
@@ -103,12 +103,12 @@ def submit_sweep(body: SweepBody, farm: InFarm, _: Operator) -> SweepView:
 
 @router.get("/sweeps")
 def list_sweeps(farm: InFarm, _: Viewer) -> list[SweepView]:
-    return sweeps.sweeps(farm)
+    return progress.sweeps(farm)
 
 
 @router.get("/sweeps/{name}")
 def show_sweep(name: str, farm: InFarm, _: Viewer) -> SweepView:
-    return sweeps.sweep(farm, name)
+    return progress.sweep(farm, name)
 
 
 @router.post("/sweeps/{name}/cancel")

@@ -14,6 +14,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
@@ -75,6 +76,15 @@ class ScenarioChoice(Strict):
     percentile: float = Field(default=50.0, gt=0, lt=100)
     target_relative_ci: float = Field(default=0.01, gt=0, lt=1)
 
+    @model_validator(mode="after")
+    def _minimum_below_maximum(self) -> ScenarioChoice:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError(
+                f"min_duration_s {self.min_duration_s:g} is above "
+                f"max_duration_s {self.max_duration_s:g}"
+            )
+        return self
+
     def at_batch(self, batch_size: int) -> Scenario:
         return Scenario(batch_size=batch_size, **self.model_dump())
 
@@ -128,6 +138,13 @@ class SweepSpec(Strict):
     @classmethod
     def _names_are_models(cls, value: Any) -> Any:
         return [{"name": v} if isinstance(v, str) else v for v in _as_list(value)]
+
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _numbers_are_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: str(v) if type(v) is int else v for k, v in value.items()}
 
     @field_validator("baseline")
     @classmethod

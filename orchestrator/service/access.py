@@ -51,7 +51,7 @@ def issue(
 
 def identify(farm: Farm, secret: str) -> Identity:
     """Whose secret this is. Raises ``NotAllowed``."""
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         token = valid(farm, session, secret)
         return Identity(token.role, token.device_id)
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from orchestrator.domain.trial import OUTSTANDING, TrialState
 from orchestrator.service import register
 from orchestrator.service.farm import Farm
-from orchestrator.service.sweeps import apply, lifecycle_of
+from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.store.models import Attempt, Device, Trial
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from orchestrator.store.models import Event
 
 def after(farm: Farm, number: int, limit: int) -> list[EventView]:
     """Events with a greater ``id`` than ``number``, oldest first."""
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         rows = session.scalars(
             select(Event).where(Event.id > number).order_by(Event.id).limit(limit)
         )

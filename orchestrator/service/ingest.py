@@ -22,7 +22,7 @@ from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
-from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
 
 SUPERSEDED = "superseded"

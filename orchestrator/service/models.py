@@ -215,12 +215,12 @@ def _forget(farm: Farm, digests: Sequence[str]) -> None:
 
 
 def models(farm: Farm) -> list[ModelView]:
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         return [view(m) for m in session.scalars(select(Model).order_by(Model.name))]
 
 
 def model(farm: Farm, name: str) -> ModelView:
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         return view(find(session, name))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
-from orchestrator.service.sweeps import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store.models import Attempt, Trial
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def reclaim(farm: Farm) -> int:
     """Take back every attempt whose lease ran out; returns how many."""
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         query = select(Trial.sweep_id).where(*_expired(farm)).distinct()
         affected = session.scalars(query).all()
     return sum(_reclaim(farm, sweep_id) for sweep_id in affected)
@@ -65,7 +65,7 @@ def _attempt(session: Session, trial: Trial) -> Attempt:
 def tick(farm: Farm) -> int:
     """One round: reclaim, then ring every device that has work waiting. Returns doorbells rung."""
     reclaim(farm)
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         waiting = session.scalars(
             select(Trial.device_id).where(Trial.state == TrialState.PENDING.value).distinct()
         ).all()

@@ -92,12 +92,12 @@ def _take_facts(device: Device, facts: DeviceFacts) -> None:
 
 
 def devices(farm: Farm) -> list[DeviceView]:
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         return [view(farm, d) for d in session.scalars(select(Device).order_by(Device.name))]
 
 
 def device(farm: Farm, name: str) -> DeviceView:
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         return view(farm, find(session, name))
 
 
@@ -153,5 +153,5 @@ def view(farm: Farm, found: Device) -> DeviceView:
 
 
 def name_of(farm: Farm, device_id: int) -> str:
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         return session.get_one(Device, device_id).name

@@ -16,7 +16,7 @@ from agent.contract import Samples, TrialRequest, TrialResult
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.report.inputs import CellData, SweepData, TrialData
-from orchestrator.service import register, sweeps
+from orchestrator.service import progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Sweep, Trial
@@ -32,10 +32,10 @@ class DamagedSamples(FarmError):
 
 def collect(farm: Farm, name: str) -> SweepData:
     """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
-    with farm.database.transaction() as session:
-        found = sweeps.find(session, name)
+    with farm.database.snapshot() as session:
+        found = progress.find(session, name)
         spec = SweepSpec.model_validate(found.spec)
-        view = sweeps.sweep_view(farm, session, found)
+        view = progress.sweep_view(farm, session, found)
         cells = session.scalars(
             select(Cell)
             .where(Cell.sweep_id == found.id)

@@ -6,30 +6,29 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import (
     SCHEMA,
     DatasetRef,
-    Failure,
     ReferenceRef,
     RuntimeRef,
     TrialRequest,
-    TrialResult,
 )
-from orchestrator.domain import trial as lifecycle
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, interleave
 from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, place
 from orchestrator.domain.spec import SweepSpec, parse
-from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
+from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
 from orchestrator.service import models, register
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
-from orchestrator.service.views import PlannedCell, PlanView, SweepView, TrialProgress
-from orchestrator.store.models import Attempt, Cell, Device, Model, Sweep, Trial
+from orchestrator.service.progress import find, sweep_view
+from orchestrator.service.trials import apply, finish, lifecycle_of, lock
+from orchestrator.service.views import PlannedCell, PlanView, SweepView
+from orchestrator.store.models import Cell, Device, Model, Sweep, Trial
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
     Raises:
         UserError: as ``submit``.
     """
-    with farm.database.transaction() as session:
+    with farm.database.snapshot() as session:
         planned = _plan(farm, session, text, source, name)
         estimator = Estimator(session)
         cells = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
@@ -261,7 +260,7 @@ def cancel(farm: Farm, name: str) -> SweepView:
         for row in _trials(session, sweep):
             if TrialState(row.state) not in FINAL:
                 apply(row, lifecycle_of(row).to(TrialState.CANCELLED))
-        _finish(farm, session, sweep)
+        finish(farm, session, sweep)
         farm.note(session, "sweep_cancelled", name)
         return sweep_view(farm, session, sweep)
 
@@ -279,129 +278,6 @@ def resume(farm: Farm, name: str) -> SweepView:
         return sweep_view(farm, session, sweep)
 
 
-def sweeps(farm: Farm) -> list[SweepView]:
-    with farm.database.transaction() as session:
-        found = session.scalars(select(Sweep).order_by(Sweep.id))
-        return [sweep_view(farm, session, s) for s in found]
-
-
-def sweep(farm: Farm, name: str) -> SweepView:
-    with farm.database.transaction() as session:
-        return sweep_view(farm, session, find(session, name))
-
-
-def find(session: Session, name: str) -> Sweep:
-    """Raises ``NotFound``."""
-    found = session.scalar(select(Sweep).where(Sweep.name == name))
-    if found is None:
-        raise NotFound("sweep", name, list(session.scalars(select(Sweep.name))))
-    return found
-
-
-def lock(session: Session, sweep_id: int) -> Sweep:
-    """The sweep's row, locked until the transaction ends, and as it is now.
-
-    Whoever counts a sweep's trials, or changes several, takes it first: two last results at once
-    would each see the other's trial open, and nobody would close the sweep. Always before the
-    lock of any trial, so that no two transactions wait for each other.
-    """
-    return session.get_one(Sweep, sweep_id, with_for_update=True, populate_existing=True)
-
-
-def finish_if_done(farm: Farm, session: Session, sweep_id: int) -> None:
-    """Close a sweep whose every trial is in a final state. The caller has ``lock``ed it."""
-    session.flush()
-    open_states = [s.value for s in TrialState if s not in FINAL]
-    left = session.scalar(
-        select(func.count()).where(Trial.sweep_id == sweep_id, Trial.state.in_(open_states))
-    )
-    if not left:
-        _finish(farm, session, session.get_one(Sweep, sweep_id))
-
-
-def _finish(farm: Farm, session: Session, found: Sweep) -> None:
-    if found.finished_at is None:
-        found.finished_at = farm.now()
-        farm.note(session, "sweep_finished", found.name)
-
-
-def lifecycle_of(row: Trial) -> lifecycle.Trial:
-    """The domain's view of a trial's row."""
-    return lifecycle.Trial(str(row.id), TrialState(row.state), row.attempt, row.spent)
-
-
-def apply(row: Trial, changed: lifecycle.Trial) -> None:
-    """Write back what the domain decided."""
-    row.state, row.attempt, row.spent = changed.state.value, changed.attempt, changed.spent
-
-
 def _trials(session: Session, found: Sweep) -> Sequence[Trial]:
     query = select(Trial).where(Trial.sweep_id == found.id).with_for_update()
     return session.scalars(query).all()
-
-
-def state_of(found: Sweep, counts: dict[str, int]) -> str:
-    """``running``, or once every trial is final: ``cancelled``, ``failed`` or ``done``."""
-    if found.finished_at is None:
-        return "running"
-    if counts.get(TrialState.CANCELLED):
-        return "cancelled"
-    return "failed" if counts.get(TrialState.FAILED) else "done"
-
-
-def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
-    session.flush()
-    rows = session.execute(
-        select(Trial.state, func.count()).where(Trial.sweep_id == found.id).group_by(Trial.state)
-    )
-    counts = dict(rows.all())
-    skips = session.scalars(select(Cell.skip).where(Cell.sweep_id == found.id)).all()
-    waiting = select(Trial.device_id).where(
-        Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
-    )
-    devices = session.scalars(select(Device).where(Device.id.in_(waiting)))
-    return SweepView(
-        name=found.name,
-        state=state_of(found, counts),
-        created_at=found.created_at,
-        finished_at=found.finished_at,
-        cells=len(skips),
-        skipped=sum(1 for s in skips if s),
-        trials=sum(counts.values()),
-        counts=counts,
-        running=_progress(session, found, [s.value for s in OUTSTANDING]),
-        problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
-        offline=sorted(d.name for d in devices if not register.online(farm, d)),
-    )
-
-
-def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialProgress]:
-    rows = session.execute(
-        select(Trial, Cell, Device.name, Attempt.result)
-        .join(Cell, Trial.cell_id == Cell.id)
-        .join(Device, Trial.device_id == Device.id)
-        .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
-        .where(Trial.sweep_id == found.id, Trial.state.in_(states))
-        .order_by(Trial.place.desc())
-        .limit(20)
-    )
-    return [
-        TrialProgress(
-            cell=str(cell.configuration["label"]),
-            device=device,
-            number=row.number,
-            attempt=row.attempt,
-            state=row.state,
-            message=_message(result),
-        )
-        for row, cell, device, result in rows
-    ]
-
-
-def _message(result: dict[str, object] | None) -> str:
-    failure = codec.from_plain(TrialResult, result).failure if result else None
-    return _one_line(failure) if failure else ""
-
-
-def _one_line(failure: Failure) -> str:
-    return f"{failure.stage}: {failure.kind}: {failure.message}"[:300]

@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from orchestrator.domain.errors import Conflict
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+BEGIN = "benchfarm_begin"
+"""Execution option: how SQLite begins. IMMEDIATE takes the write lock at once."""
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
 
 
@@ -52,6 +54,13 @@ class Database:
                 "another request has just taken that name; look, and try again"
             ) from error
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session that only reads, beside whoever writes; what it changes is never kept."""
+        with self._sessions() as session:
+            session.connection(execution_options={BEGIN: "DEFERRED"})
+            yield session
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -75,6 +84,7 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine

@@ -107,6 +107,8 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("batch_size: []\n", "batch_size: "),
         ("limits: {convert_s: .inf}\n", "limits.convert_s: "),
         ("limits: {trial_s: .nan}\n", "limits.trial_s: "),
+        ("scenario: {min_duration_s: 9, max_duration_s: 3}\n", "scenario: min_duration_s 9 is"),
+        ("baseline: {threads: [2]}\n", "baseline.threads: "),
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
         ("scenario: {kind: server}\n", "'single_stream'"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from orchestrator.domain.errors import Conflict, Superseded
-from orchestrator.service import dispatch, ingest, reconcile, sweeps
+from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
 from support import onnx_files
 from support.farms import FarmKit, spec_text
@@ -96,7 +96,7 @@ def test_the_last_results_of_several_devices_at_once_close_the_sweep(farm: FarmK
         assert len(given) == THREADS
         outcomes = at_once([partial(farm.give, device, result) for device, result in given])
         assert outcomes == [None] * THREADS
-        view = sweeps.sweep(farm.farm, f"sweep{turn}")
+        view = progress.sweep(farm.farm, f"sweep{turn}")
         assert (view.state, view.counts) == ("done", {"done": THREADS})
 
 
@@ -133,7 +133,7 @@ def test_reclaiming_at_once_takes_each_attempt_back_once(farm: FarmKit) -> None:
     assert all(isinstance(o, int) for o in outcomes), outcomes
     assert reconcile.reclaim(farm.farm) + sum(int(str(o)) for o in outcomes) == 4
     assert farm.states() == ["failed"] * 4
-    assert {sweeps.sweep(farm.farm, n).state for n in "ab"} == {"failed"}
+    assert {progress.sweep(farm.farm, n).state for n in "ab"} == {"failed"}
 
 
 @pytest.mark.parametrize("what", ["sweep", "model"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
-from orchestrator.service import ingest, reconcile, register, sweeps
+from orchestrator.service import ingest, progress, reconcile, register, sweeps
 from orchestrator.service.estimate import START_UP_S
 from orchestrator.service.farm import Farm
 from support.farms import FarmKit, failed, spec_text
@@ -142,7 +142,7 @@ def test_resuming_runs_what_is_missing_and_keeps_results(farm: FarmKit, board: i
     farm.beat(board)
     for _ in range(2):
         farm.give(board, farm.ok(farm.last_rung()))
-    view = sweeps.sweep(farm.farm, "first")
+    view = progress.sweep(farm.farm, "first")
     assert (view.state, view.counts) == ("done", {"done": 3})
     assert {t.id: t.attempt - before[t.id] for t in farm.trials()} == dict(
         zip(before, (0, 1, 1), strict=True)
@@ -168,7 +168,7 @@ def test_a_finished_sweep_stays_as_it_is(farm: FarmKit, board: int, act: object)
     farm.submit()
     farm.beat(board)
     farm.give(board, farm.ok(farm.last_rung()))
-    finished = sweeps.sweep(farm.farm, "first").finished_at
+    finished = progress.sweep(farm.farm, "first").finished_at
     farm.clock.advance(99)
     view = act(farm.farm, "first")  # type: ignore[operator]
     assert (view.state, view.finished_at) == ("done", finished)
@@ -179,10 +179,10 @@ def test_a_finished_sweep_stays_as_it_is(farm: FarmKit, board: int, act: object)
 def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) -> None:
     farm.device("other")
     farm.submit()
-    assert sweeps.sweep(farm.farm, "first").offline == []
+    assert progress.sweep(farm.farm, "first").offline == []
     farm.clock.advance(60)
     farm.beat(board)
-    view = sweeps.sweep(farm.farm, "first")
+    view = progress.sweep(farm.farm, "first")
     assert view.offline == ["other"]
     assert [(p.device, p.state, p.attempt) for p in view.running] == [("board", "dispatched", 1)]
 

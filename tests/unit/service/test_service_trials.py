@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.service import dispatch, events, ingest, reconcile, register, sweeps
+from orchestrator.service import dispatch, events, ingest, progress, reconcile, register
 from support.farms import FarmKit, failed, unsupported
 
 
@@ -37,7 +37,7 @@ def test_from_submitting_to_done(farm: FarmKit, board: int) -> None:
     assert farm.states() == ["done", "dispatched"]
     ingest.start(farm.farm, board, second)
     farm.give(board, farm.ok(second))
-    done = sweeps.sweep(farm.farm, "first")
+    done = progress.sweep(farm.farm, "first")
     assert (done.state, done.counts, done.finished_at) == ("done", {"done": 2}, farm.clock.at)
     assert [e.kind for e in events.after(farm.farm, 0, 99)][-1] == "sweep_finished"
     assert len(farm.bell.rung) == 2
@@ -142,7 +142,7 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
         assert reconcile.reclaim(farm.farm) == 1
         assert reconcile.reclaim(farm.farm) == 0
     assert len(set(seen)) == 2
-    assert (farm.states(), sweeps.sweep(farm.farm, "first").state) == (["failed"], "failed")
+    assert (farm.states(), progress.sweep(farm.farm, "first").state) == (["failed"], "failed")
     assert [a.note for a in farm.attempts()] == ["lease ran out while running"] * 2
     assert not any(a.accepted for a in farm.attempts())
     farm.beat(board)
@@ -239,7 +239,7 @@ def test_a_failure_that_will_not_pass_is_final(farm: FarmKit, board: int) -> Non
     farm.submit()
     farm.beat(board)
     farm.give(board, failed(farm.last_rung()))
-    view = sweeps.sweep(farm.farm, "first")
+    view = progress.sweep(farm.farm, "first")
     assert (view.state, farm.states()) == ("failed", ["failed"])
     assert [p.message for p in view.problems] == ["measure: crash: SIGSEGV in the vendor's library"]
 
@@ -254,7 +254,7 @@ def test_unsupported_closes_its_cell_and_no_other(farm: FarmKit, board: int) -> 
     assert states == {(True, "unsupported"), (False, "dispatched"), (False, "pending")}
     for _ in range(3):
         farm.give(board, farm.ok(farm.last_rung()))
-    view = sweeps.sweep(farm.farm, "first")
+    view = progress.sweep(farm.farm, "first")
     assert (view.state, view.counts) == ("done", {"unsupported": 3, "done": 3})
 
 

@@ -1,0 +1,101 @@
+"""How far sweeps have got."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from agent import codec
+from agent.contract import Failure, TrialResult
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.trial import OUTSTANDING, TrialState
+from orchestrator.service import register
+from orchestrator.service.farm import Farm
+from orchestrator.service.views import SweepView, TrialProgress
+from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
+
+
+def sweeps(farm: Farm) -> list[SweepView]:
+    with farm.database.snapshot() as session:
+        found = session.scalars(select(Sweep).order_by(Sweep.id))
+        return [sweep_view(farm, session, s) for s in found]
+
+
+def sweep(farm: Farm, name: str) -> SweepView:
+    with farm.database.snapshot() as session:
+        return sweep_view(farm, session, find(session, name))
+
+
+def find(session: Session, name: str) -> Sweep:
+    """Raises ``NotFound``."""
+    found = session.scalar(select(Sweep).where(Sweep.name == name))
+    if found is None:
+        raise NotFound("sweep", name, list(session.scalars(select(Sweep.name))))
+    return found
+
+
+def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
+    session.flush()
+    rows = session.execute(
+        select(Trial.state, func.count()).where(Trial.sweep_id == found.id).group_by(Trial.state)
+    )
+    counts = dict(rows.all())
+    skips = session.scalars(select(Cell.skip).where(Cell.sweep_id == found.id)).all()
+    waiting = select(Trial.device_id).where(
+        Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
+    )
+    devices = session.scalars(select(Device).where(Device.id.in_(waiting)))
+    return SweepView(
+        name=found.name,
+        state=state_of(found, counts),
+        created_at=found.created_at,
+        finished_at=found.finished_at,
+        cells=len(skips),
+        skipped=sum(1 for s in skips if s),
+        trials=sum(counts.values()),
+        counts=counts,
+        running=_progress(session, found, [s.value for s in OUTSTANDING]),
+        problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
+        offline=sorted(d.name for d in devices if not register.online(farm, d)),
+    )
+
+
+def state_of(found: Sweep, counts: dict[str, int]) -> str:
+    """``running``, or once every trial is final: ``cancelled``, ``failed`` or ``done``."""
+    if found.finished_at is None:
+        return "running"
+    if counts.get(TrialState.CANCELLED):
+        return "cancelled"
+    return "failed" if counts.get(TrialState.FAILED) else "done"
+
+
+def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialProgress]:
+    rows = session.execute(
+        select(Trial, Cell, Device.name, Attempt.result)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .join(Device, Trial.device_id == Device.id)
+        .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .where(Trial.sweep_id == found.id, Trial.state.in_(states))
+        .order_by(Trial.place.desc())
+        .limit(20)
+    )
+    return [
+        TrialProgress(
+            cell=str(cell.configuration["label"]),
+            device=device,
+            number=row.number,
+            attempt=row.attempt,
+            state=row.state,
+            message=_message(result),
+        )
+        for row, cell, device, result in rows
+    ]
+
+
+def _message(result: dict[str, object] | None) -> str:
+    failure = codec.from_plain(TrialResult, result).failure if result else None
+    return _one_line(failure) if failure else ""
+
+
+def _one_line(failure: Failure) -> str:
+    return f"{failure.stage}: {failure.kind}: {failure.message}"[:300]

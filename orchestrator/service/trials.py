@@ -1,0 +1,48 @@
+"""Rows of running sweeps: locked in one order, moved as the domain says, closed at the end."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from orchestrator.domain import trial as lifecycle
+from orchestrator.domain.trial import FINAL, TrialState
+from orchestrator.service.farm import Farm
+from orchestrator.store.models import Sweep, Trial
+
+
+def lock(session: Session, sweep_id: int) -> Sweep:
+    """The sweep's row, locked until the transaction ends, and as it is now.
+
+    Whoever counts a sweep's trials, or changes several, takes it first: two last results at once
+    would each see the other's trial open, and nobody would close the sweep. Always before the
+    lock of any trial, so that no two transactions wait for each other.
+    """
+    return session.get_one(Sweep, sweep_id, with_for_update=True, populate_existing=True)
+
+
+def finish_if_done(farm: Farm, session: Session, sweep_id: int) -> None:
+    """Close a sweep whose every trial is in a final state. The caller has ``lock``ed it."""
+    session.flush()
+    open_states = [s.value for s in TrialState if s not in FINAL]
+    left = session.scalar(
+        select(func.count()).where(Trial.sweep_id == sweep_id, Trial.state.in_(open_states))
+    )
+    if not left:
+        finish(farm, session, session.get_one(Sweep, sweep_id))
+
+
+def finish(farm: Farm, session: Session, found: Sweep) -> None:
+    if found.finished_at is None:
+        found.finished_at = farm.now()
+        farm.note(session, "sweep_finished", found.name)
+
+
+def lifecycle_of(row: Trial) -> lifecycle.Trial:
+    """The domain's view of a trial's row."""
+    return lifecycle.Trial(str(row.id), TrialState(row.state), row.attempt, row.spent)
+
+
+def apply(row: Trial, changed: lifecycle.Trial) -> None:
+    """Write back what the domain decided."""
+    row.state, row.attempt, row.spent = changed.state.value, changed.attempt, changed.spent
