@@ -30,8 +30,8 @@ from orchestrator.zoo import catalogue, emit_onnx
 
 T = TypeVar("T")
 
-ROUNDS = 9
-SECONDS = 2
+ROUNDS = 21
+SECONDS = 1
 MODEL = "mobilenet_v2"
 
 

@@ -15,8 +15,8 @@ from agent.runner.measure import measure as our_loop
 from benchmarks.models import small_mlp
 from benchmarks.outcome import Outcome, of_rounds
 
-ROUNDS = 21
-CALLS = 8_000
+ROUNDS = 81
+CALLS = 2_000
 ALLOWED_US = 1.0
 
 
