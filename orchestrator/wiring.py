@@ -97,7 +97,8 @@ def controller(settings: Settings) -> Iterator[Controller]:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         if settings.broker_url:
-            chosen = Broker(settings.broker_url, "the broker of BENCHFARM_BROKER_URL")
+            one_process = settings.broker_url.startswith("memory:")
+            chosen = Broker(settings.broker_url, "that of BENCHFARM_BROKER_URL", one_process)
         else:
             chosen = stack.enter_context(broker(settings.home))
         farm = build_farm(settings, chosen.url)

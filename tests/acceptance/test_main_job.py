@@ -27,11 +27,11 @@ baseline: {backend: onnxruntime, precision: fp32}
 """
 
 
-@pytest.mark.parametrize("broker", ["embedded", "redis"])
+@pytest.mark.parametrize("broker", ["embedded", "redis", "memory"])
 def test_from_nothing_to_a_report(
     broker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    settings = {}
+    settings = {"BENCHFARM_BROKER_URL": "memory://"} if broker == "memory" else {}
     if broker == "redis":
         settings["BENCHFARM_BROKER_URL"] = request.getfixturevalue("redis_url")
     with running(tmp_path / "home", **settings) as shell:
