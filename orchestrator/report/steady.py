@@ -38,6 +38,9 @@ SAME_LEVEL = 0.02
 1 % at the median, so a smaller drift could not change a decision taken from the figures."""
 LAST_PART = 0.25
 """A level change within the last quarter: the trial never settled (Barrett et al.: 500 of 2000)."""
+FIRST_PART = 0.05
+"""A slower start that is over by then is left alone: it moves the median's rank by 2.5 points at
+most, far less than its interval spans."""
 MIN_SAMPLES = 30
 """Fewer cannot hold two states that PELT tells apart under its penalty."""
 MAX_PRESSURE = 0.05
@@ -71,7 +74,8 @@ class Verdict:
 def segments(samples: ArrayLike) -> Segments:
     """Class one trial's samples, given in time order.
 
-    *flat*: every segment is at the level of the last one. *warm-up*: the last level is the fastest.
+    *flat*: every segment is at the level of the last one, but for a slower first twentieth.
+    *warm-up*: the last level is the fastest.
     *slow-down*: it is not. *no steady state*: the level still changed in the last quarter.
     """
     series = blocks(samples)
@@ -87,6 +91,8 @@ def segments(samples: ArrayLike) -> Segments:
 
 def _shape(means: list[float], ends: tuple[float, ...], different: list[int]) -> Shape:
     if not different:
+        return "flat"
+    if ends[different[-1]] <= FIRST_PART and all(means[i] > means[-1] for i in different):
         return "flat"
     if ends[different[-1]] > 1 - LAST_PART:
         return "no_steady_state"

@@ -46,6 +46,17 @@ def test_a_drift_smaller_than_the_threshold_is_flat() -> None:
     assert steady.segments(samples).shape == "slow_down"
 
 
+def test_a_slow_start_counts_unless_it_is_over_at_once() -> None:
+    samples = latencies(3.0, 2000).astype(float)
+    samples[:80] *= 1.5
+    assert steady.segments(samples).shape == "flat"
+    samples[:300] *= 1.5
+    assert steady.segments(samples).shape == "warm_up"
+    fast_start = latencies(3.0, 2000).astype(float)
+    fast_start[:80] /= 1.5
+    assert steady.segments(fast_start).shape == "slow_down"
+
+
 def test_constant_and_coarse_samples_are_flat() -> None:
     assert steady.segments(np.full(1000, 5_000)).shape == "flat"
     coarse = np.round(latencies(0.01, 3000, spread=0.01) / 100) * 100
