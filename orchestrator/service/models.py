@@ -79,11 +79,29 @@ def _add(farm: Farm, new: NewModel) -> ModelView:
 def _same(present: Model, form: str, new: NewModel) -> ModelView:
     artifact = next(a for a in present.artifacts if a.format == form)
     if artifact.sha256 == new.sha256:
+        _require_same(present, new)
         return view(present)
     raise Conflict(
         f"model {new.name!r} is there with another {form} file ({artifact.sha256[:12]}…); "
         "results already refer to it: choose another name with --name"
     )
+
+
+def _require_same(present: Model, new: NewModel) -> None:
+    """Raises ``Conflict`` where the same file is given with other shapes or another data set."""
+    shapes = {i["name"]: list(i["shape"]) for i in present.inputs}
+    for name, shape in new.shapes.items():
+        if list(shape) != shapes.get(name):
+            raise Conflict(
+                f"model {new.name!r} is there with {name}={shapes.get(name, 'no such input')}, not "
+                f"{list(shape)}; register it once more under another name with --name"
+            )
+    dataset = present.dataset or {}
+    if new.dataset_sha256 and new.dataset_sha256 != dataset.get("sha256"):
+        raise Conflict(
+            f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
+            f"{new.dataset_name}; register it once more under another name with --name"
+        )
 
 
 def _attach(farm: Farm, new: NewModel, form: str, size: int) -> ModelView:
@@ -177,7 +195,9 @@ def _dataset(farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...]) -> Datas
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             shapes = {key: arrays[key].shape for key in arrays.files}
     except Exception as error:  # noqa: BLE001  numpy, zipfile and zlib raise many kinds
-        raise UserError(f"{name}: not an .npz data set: {error}") from None
+        raise UserError(
+            f"{name}: not an .npz data set of plain arrays (np.savez): {type(error).__name__}"
+        ) from None
     for key in ("inputs", "labels", "calibration"):
         if key not in shapes:
             raise UserError(f"{name}: array {key!r} is missing; it holds {', '.join(shapes)}")

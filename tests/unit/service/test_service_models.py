@@ -74,6 +74,27 @@ def test_the_same_file_again_is_the_same_model(farm: FarmKit) -> None:
     assert farm.rows() == rows
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"shapes": {"x": [2, 6]}}, "x=[1, 6], not [2, 6]"),
+        ({"shapes": {"z": [1, 6]}}, "no such input"),
+        ({"dataset_name": "d.npz", "dataset_sha256": "0" * 64}, "no data set, not d.npz"),
+    ],
+)
+def test_the_same_file_with_other_shapes_or_data_is_refused(
+    farm: FarmKit, more: dict[str, object], says: str
+) -> None:
+    new = put(farm, GOOD)
+    models.add(farm.farm, new)
+    models.add(farm.farm, replace(new, shapes={"x": [1, 6]}))
+    with pytest.raises(Conflict) as caught:
+        models.add(farm.farm, replace(new, **more))  # type: ignore[arg-type]
+    assert says in str(caught.value)
+    assert "--name" in str(caught.value)
+    assert new.sha256 in farm.blobs()
+
+
 def test_another_file_under_the_same_name_is_refused(farm: FarmKit) -> None:
     farm.add_model("mine")
     message = refuse(farm, put(farm, onnx_files.dense_bytes(seed=1)), Conflict)
