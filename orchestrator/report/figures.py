@@ -13,7 +13,7 @@ ASYMMETRY = 0.1
 
 def digits_of(figure: Estimate) -> int:
     """Digits after the point: two significant ones of the interval's half-width (three of the
-    value without an interval), and never below the clock's tick."""
+    value without an interval), at least one of the value, and never below the clock's tick."""
     if figure.value is None:
         return 0
     if figure.low is not None and figure.high is not None and figure.high > figure.low:
@@ -21,6 +21,7 @@ def digits_of(figure: Estimate) -> int:
         if figure.unit == "x" and not _touches_one(figure, wanted - 1):
             wanted -= 1  # of a ratio one digit of the half-width will do
         wanted = min(wanted, _significant(figure.value, 5))  # a huge n is no reason for ten digits
+        wanted = max(wanted, _significant(figure.value, 1))  # nor a wild interval for a bare 0
     else:
         wanted = _significant(figure.value, 3)
     most = 9 if figure.decimals is None else figure.decimals

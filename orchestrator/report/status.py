@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from agent.contract import Accuracy, Failure, Fidelity
@@ -35,7 +36,7 @@ def _measured_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellSt
     if fidelity is not None and not fidelity.passed:
         return "failed_fidelity", (
             f"output {fidelity.worst_output} is too far from the FP32 reference: "
-            f"cosine {fidelity.cosine:.4f}"
+            f"cosine {_cosine(fidelity.cosine)}, largest difference {fidelity.max_abs:.3g}"
         )
     if top1_passed is False:
         worst = min(_accuracies(usable), key=lambda a: a.top1)
@@ -46,6 +47,13 @@ def _measured_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellSt
     if len(usable) < cell.planned_trials:
         return "partial", f"{len(usable)} of {cell.planned_trials} trials measured"
     return "ok", ""
+
+
+def _cosine(value: float) -> str:
+    """With two significant digits of what is missing to 1: what failed must not read 1.0000."""
+    missing = 1.0 - value
+    digits = 1 - math.floor(math.log10(missing)) if 0.0 < missing < 1e-3 else 4
+    return f"{value:.{min(digits, 15)}f}"
 
 
 def _progress(cell: CellData) -> str:

@@ -183,6 +183,15 @@ def test_one_failing_trial_fails_the_cell() -> None:
     assert row_of(cell(trials=steady_trials(3.0, fidelity=GOOD))).fidelity is not None
 
 
+def test_a_cosine_that_failed_does_not_read_as_one() -> None:
+    near = replace(BAD, cosine=1 - 9.3e-6, max_abs=0.25)
+    note = row_of(cell(trials=steady_trials(3.0, fidelity=near))).status_note
+    assert "cosine 0.9999907, largest difference 0.25" in note
+    scaled = replace(BAD, cosine=1.0, max_abs=8.0)
+    note = row_of(cell(trials=steady_trials(3.0, fidelity=scaled))).status_note
+    assert "largest difference 8" in note
+
+
 def test_ties_share_a_rank_and_single_trials_do_not_claim_one() -> None:
     rows = by_id(
         [

@@ -123,6 +123,7 @@ def test_csv_runs_no_formula() -> None:
         (Estimate(unit="ms", value=3.2, low=3.1, high=5.0), "3.20 [3.10, 5.00]"),
         (Estimate(unit="ms", value=1234.5, low=1200.0, high=1269.0), "1,234 ±34"),
         (Estimate(unit="x", value=1.02, low=1.004, high=1.036), "1.020 ±0.016"),
+        (Estimate(unit="ms", value=0.146, low=1e-9, high=3e9), "0.1 [0.0, 3,000,000,000.0]"),
         (Estimate(unit="ms", value=3.0, low=3.0, high=3.0, decimals=0), "3 ±0"),
     ],
 )
