@@ -21,9 +21,10 @@ class NotFound(UserError):
 
     kind = "not_found"
 
-    def __init__(self, noun: str, name: str, known: list[str]) -> None:
+    def __init__(self, noun: str, name: str, known: list[str], where: str = "") -> None:
+        """``where``: the file and key that named it, as the message begins."""
         listed = ", ".join(sorted(known)[:20]) or "none yet"
-        super().__init__(f"there is no {noun} {name!r}; known: {listed}")
+        super().__init__(f"{where}there is no {noun} {name!r}; known: {listed}")
 
 
 class Conflict(UserError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from agent.contract import Option
@@ -48,6 +48,16 @@ def expand(spec: SweepSpec) -> list[Configuration]:
     )
     # by text: to Python True == 1 == 1.0, to a runtime's option they differ
     return list({repr(configuration): configuration for configuration in found}.values())
+
+
+def may_be_baseline(wanted: Mapping[str, str], configuration: Configuration, device: str) -> bool:
+    """Whether a cell fits a spec's ``baseline``; its version, where open, only the device knows."""
+    known = {**asdict(configuration), "device": device}
+    return all(
+        str(known[key]) == value
+        for key, value in wanted.items()
+        if key != "version" or configuration.version
+    )
 
 
 def _of_runtime(

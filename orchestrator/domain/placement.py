@@ -99,6 +99,11 @@ def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeF
         return None, f"{configuration.backend} {configuration.version} is not there (it has {have})"
     if of_backend:
         return None, f"{configuration.backend}: {of_backend[0].missing}"
+    if not device.runtimes:
+        return (
+            None,
+            "the device has not said yet what it can run; start `benchfarm-agent run` there",
+        )
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 

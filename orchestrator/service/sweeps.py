@@ -18,7 +18,7 @@ from agent.contract import (
     TrialRequest,
 )
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.domain.matrix import count, expand, interleave
+from orchestrator.domain.matrix import count, expand, interleave, may_be_baseline
 from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, place
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
@@ -100,7 +100,7 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
     by_name = {m.name: m for m in session.scalars(select(Model))}
     for choice in spec.models:
         if choice.name not in by_name:
-            raise NotFound("model", choice.name, list(by_name))
+            raise NotFound("model", choice.name, list(by_name), f"{source}: models: ")
     devices = _chosen(session, spec, source)
     _refuse_unknown_backends(spec, devices, source)
     total = count(spec) * len(devices)
@@ -110,6 +110,13 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
             "split the sweep or raise BENCHFARM_MAX_CELLS"
         )
     configurations = expand(spec)
+    if spec.baseline and not any(
+        may_be_baseline(spec.baseline, c, d.name) for c in configurations for d in devices
+    ):
+        wanted = ", ".join(f"{key}: {value}" for key, value in spec.baseline.items())
+        raise UserError(
+            f"{source}: baseline: no cell of this sweep has {wanted}; name one that it runs"
+        )
     views = {key: _model_view(m) for key, m in by_name.items()}
     placements = tuple(
         place(device, configuration, views[configuration.model])
@@ -123,7 +130,7 @@ def _chosen(session: Session, spec: SweepSpec, source: str) -> list[DeviceView]:
     known = [_device_view(d) for d in session.scalars(select(Device))]
     for name in spec.devices.names:
         if name not in {d.name for d in known}:
-            raise NotFound("device", name, [d.name for d in known])
+            raise NotFound("device", name, [d.name for d in known], f"{source}: devices.names: ")
     devices = chosen(known, spec.devices)
     if not devices:
         wanted = ", ".join(f"{k}={v}" for k, v in spec.devices.select.items()) or "any"

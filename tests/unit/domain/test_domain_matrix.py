@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.matrix import count, expand, interleave
+from orchestrator.domain.matrix import Configuration, count, expand, interleave, may_be_baseline
 from orchestrator.domain.spec import SweepSpec
 
 WORDS = st.sampled_from(["a", "b", "c"])
@@ -148,3 +148,11 @@ def test_another_process_gives_the_same_order() -> None:
         for seed in ("1", "2")
     }
     assert runs == {f"{interleave('abcde', 4, '7/x')}\n"}
+
+
+def test_a_baseline_fits_by_every_key_it_names() -> None:
+    cell = Configuration("m", "openvino", "", "CPU", "fp32", 2, 1)
+    for wanted in ({}, {"backend": "openvino", "threads": "2"}, {"device": "b", "version": "9"}):
+        assert may_be_baseline(wanted, cell, "b")
+    for wanted in ({"backend": "tvm"}, {"threads": "1"}, {"device": "c"}, {"batch_size": "8"}):
+        assert not may_be_baseline(wanted, cell, "b")

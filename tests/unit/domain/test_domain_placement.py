@@ -66,6 +66,10 @@ def test_a_disabled_device_runs_nothing() -> None:
     assert "benchfarm device enable" in place(replace(BOARD, enabled=False), CELL, MODEL).skip
 
 
+def test_a_device_that_never_ran_is_told_from_one_without_the_backend() -> None:
+    assert "benchfarm-agent run" in place(replace(BOARD, runtimes=()), CELL, MODEL).skip
+
+
 def test_a_model_in_a_format_that_the_runtime_does_not_take_is_skipped() -> None:
     placed = place(BOARD, CELL, replace(MODEL, formats=frozenset({"pt2"})))
     assert placed.skip == "onnxruntime takes onnx; model m is there as pt2"

@@ -23,8 +23,10 @@ def board(farm: FarmKit) -> int:
     ("text", "error", "says"),
     [
         (spec_text(runtimes="[{backend: tensorrt}]"), UserError, "unknown backend 'tensorrt'"),
-        (spec_text(model="nasnet"), NotFound, "there is no model 'nasnet'; known: dense"),
-        (spec_text(devices="{names: [bord]}"), NotFound, "no device 'bord'; known: board"),
+        (spec_text(model="nasnet"), NotFound, "mine.yaml: models: there is no model 'nasnet'"),
+        (spec_text(devices="{names: [bord]}"), NotFound, "mine.yaml: devices.names: there is"),
+        (spec_text(more="baseline: {backend: tvm}"), UserError, "has backend: tvm; name one"),
+        (spec_text(more="baseline: {device: bord}"), UserError, "baseline: no cell of this sweep"),
         (spec_text(devices="{select: {class: nano}}"), UserError, "no device matches class=nano"),
         (
             spec_text(runtimes="[{backend: onnxruntime, precision: fp16}]"),
