@@ -37,7 +37,7 @@ Format = Annotated[Output, typer.Option("-o", "--output", help="table or json.")
 
 @app.command()
 def join(
-    url: Annotated[str, typer.Argument(help="The controller, e.g. http://farm:8080")],
+    url: Annotated[str, typer.Argument(help="The controller, e.g. http://farm:8470")],
     token: Annotated[str, typer.Argument(help="A one-time join token.")],
     name: Annotated[str, typer.Option(help="This device's name.", show_default="host name")] = "",
     ca_file: Annotated[str, typer.Option(help="Trust this CA for the controller.")] = "",

@@ -46,4 +46,4 @@ def join(url: str, token: str, name: str, state_dir: Path, ca_file: str = "") ->
 
 def name_from_host(hostname: str) -> str:
     """A device's name out of a host's: ``Orin_1.lab`` becomes ``orin-1``."""
-    return re.sub(r"[^a-z0-9]+", "-", hostname.split(".")[0].lower()).strip("-")[:63]
+    return re.sub(r"[^a-z0-9]+", "-", hostname.split(".")[0].lower()).strip("-")[:63].strip("-")

@@ -11,11 +11,11 @@ import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from agent.contract import DEVICE_NAME
 from agent.worker.errors import BadInput, ConfigExposed, NotJoined
 
 HOME_VARIABLE = "BENCHFARM_AGENT_HOME"
 CONFIG_NAME = "agent.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def default_state_dir() -> Path:
 
 def check_device_name(name: str) -> str:
     """``name`` itself, if it can be a device's. Raises ``BadInput``."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(DEVICE_NAME, name):
         raise BadInput(
-            f"device name {name!r}: expected 1 to 63 letters, digits, . _ -, the first no sign"
+            f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
         )
     return name
 

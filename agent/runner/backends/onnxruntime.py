@@ -53,6 +53,9 @@ _NO_OPERATOR = (
     re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
     re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
 )
+_TOO_OLD = re.compile(
+    r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
+)
 _NOT_A_MODEL = (
     "INVALID_PROTOBUF",
     "INVALID_GRAPH",
@@ -150,8 +153,10 @@ def _named(error: Exception) -> Exception:
         match = pattern.search(message)
         if match:
             return UnsupportedOperator("onnxruntime", match.group(1))
-    if "only *guarantees* support" in message or "Unsupported model IR version" in message:
-        return UnsupportedFormat("onnxruntime is too old for this model: %s" % message[-500:])
+    too_old = _TOO_OLD.search(message)
+    if too_old:
+        reason = " ".join(too_old.group().split())[:500]
+        return UnsupportedFormat("onnxruntime is too old for this model: %s" % reason)
     if any(word in message for word in _NOT_A_MODEL):
         return BadModel("onnxruntime cannot read the model: %s" % message[:500])
     return error
