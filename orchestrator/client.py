@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter
@@ -36,6 +37,23 @@ class NoController(FarmError):
     transient = True
 
 
+def noted(path: Path) -> dict[str, str]:
+    """What ``benchfarm up`` wrote for the command line: ``url`` and ``token``; empty if nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"url": str(found["url"]), "token": str(found["token"])}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} cannot be read; start `benchfarm up` anew: it rewrites it"
+        ) from None
+
+
 class Client:
     """One controller, one person's token. Use with ``with``.
 
@@ -44,7 +62,9 @@ class Client:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
+        if not token.isascii():
+            raise NotAllowed("the token is unknown: a token has no such letters (BENCHFARM_TOKEN)")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
@@ -54,11 +74,9 @@ class Client:
     @classmethod
     def from_home(cls, settings: Settings, url: str = "", token: str = "") -> Client:
         """The controller of ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
-        noted: dict[str, str] = {}
         path = settings.home / CONFIG_NAME
-        if path.is_file():
-            noted = json.loads(path.read_text(encoding="utf-8"))
-        url, token = url or noted.get("url", ""), token or noted.get("token", "")
+        found = {} if url and token else noted(path)
+        url, token = url or found.get("url", ""), token or found.get("token", "")
         if not url or not token:
             raise NoController(
                 f"no controller is known ({path} is not there); start one with "
@@ -81,22 +99,28 @@ class Client:
         return self._read(list[DeviceView], "GET", "/devices")
 
     def device(self, name: str) -> DeviceView:
-        return self._read(DeviceView, "GET", f"/devices/{name}")
+        return self._read(DeviceView, "GET", f"/devices/{_part('device', name)}")
 
     def join_token(
         self, name: str, device_class: str = "", tags: Mapping[str, str] | None = None
     ) -> JoinView:
         body = {"device_class": device_class, "tags": dict(tags or {})}
-        return self._read(JoinView, "POST", f"/devices/{name}/join-token", json=body)
+        return self._read(
+            JoinView, "POST", f"/devices/{_part('device', name)}/join-token", json=body
+        )
 
     def enable(self, name: str, enabled: bool) -> DeviceView:
-        return self._read(DeviceView, "POST", f"/devices/{name}/{'enable' if enabled else 'drain'}")
+        return self._read(
+            DeviceView,
+            "POST",
+            f"/devices/{_part('device', name)}/{'enable' if enabled else 'drain'}",
+        )
 
     def models(self) -> list[ModelView]:
         return self._read(list[ModelView], "GET", "/models")
 
     def model(self, name: str) -> ModelView:
-        return self._read(ModelView, "GET", f"/models/{name}")
+        return self._read(ModelView, "GET", f"/models/{_part('model', name)}")
 
     def add_model(
         self,
@@ -145,20 +169,22 @@ class Client:
         return self._read(list[SweepView], "GET", "/sweeps")
 
     def sweep(self, name: str) -> SweepView:
-        return self._read(SweepView, "GET", f"/sweeps/{name}")
+        return self._read(SweepView, "GET", f"/sweeps/{_part('sweep', name)}")
 
     def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{name}/cancel")
+        return self._read(SweepView, "POST", f"/sweeps/{_part('sweep', name)}/cancel")
 
     def resume(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{name}/resume")
+        return self._read(SweepView, "POST", f"/sweeps/{_part('sweep', name)}/resume")
 
     def report(self, name: str) -> SweepReport:
-        return self._read(SweepReport, "GET", f"/sweeps/{name}/report", timeout=600.0)
+        return self._read(
+            SweepReport, "GET", f"/sweeps/{_part('sweep', name)}/report", timeout=600.0
+        )
 
     def report_text(self, name: str, form: str) -> str:
         """The report as ``html``, ``markdown``, ``csv`` or ``json``."""
-        path = f"/sweeps/{name}/report"
+        path = f"/sweeps/{_part('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
@@ -169,7 +195,7 @@ class Client:
     ) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, UnicodeError) as error:
             raise NoController(
                 f"no controller answers at {self.url} ({type(error).__name__}); "
                 "is `benchfarm up` running?"
@@ -177,6 +203,23 @@ class Client:
         if response.is_success or response.status_code in accept:
             return response
         raise _error(response)
+
+
+def _checked(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise UserError(f"controller address {url!r}: expected http://HOST:PORT (BENCHFARM_URL)")
+    return url.rstrip("/")
+
+
+def _part(noun: str, name: str) -> str:
+    """``name`` as one part of a path."""
+    if name in ("", ".", "..") or "/" in name:
+        raise UserError(f"there is no {noun} {name!r}")
+    return quote(name, safe="")
 
 
 def _error(response: httpx.Response) -> FarmError:

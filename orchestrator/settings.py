@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orchestrator.domain.errors import UserError
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that mean every one of this machine's, and what reaches it from itself."""
 
 
 class Settings(BaseSettings):
@@ -36,10 +42,28 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        """Where this machine reaches the API."""
+        return self._url_of(LOOPBACK.get(self.host, self.host))
+
+    @property
+    def public_url(self) -> str:
+        """Where other machines reach it: by this host's name where it listens on every address."""
+        return self._url_of(socket.gethostname() if self.host in LOOPBACK else self.host)
+
+    def _url_of(self, host: str) -> str:
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def offline_after_s(self) -> float:
         """A device is online while its last heartbeat is younger than this: three were missed."""
         return 3.0 * self.heartbeat_s
+
+
+def read_settings(**given: object) -> Settings:
+    """The environment's settings with ``given`` over them. Raises ``UserError``."""
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(["BENCHFARM", *map(str, first["loc"])]).upper()
+        raise UserError(f"{name}: {first['msg']} (found {first['input']!r})") from None

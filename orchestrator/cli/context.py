@@ -24,9 +24,9 @@ class State:
     home: str = ""
 
     def settings(self) -> Settings:
-        from orchestrator.settings import Settings
+        from orchestrator.settings import read_settings
 
-        return Settings(home=Path(self.home).resolve()) if self.home else Settings()
+        return read_settings(home=Path(self.home).resolve()) if self.home else read_settings()
 
     def client(self) -> Client:
         from orchestrator.client import Client

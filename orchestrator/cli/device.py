@@ -39,7 +39,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         found = farm.device(name)
     facts = found.facts or {}
     rows: list[dict[str, object]] = [
-        {"fact": key, "value": value}
+        {"fact": key, "value": _plain(value)}
         for key, value in {
             "class": found.device_class,
             "connection": found.connection,
@@ -52,6 +52,15 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         rows.append({"fact": f"runtime {runtime.backend}", "value": value})
     rows += [{"fact": f"unread {k}", "value": v} for k, v in facts.get("unread", {}).items()]
     show([found], rows, output, title=name)
+
+
+def _plain(value: object) -> object:
+    """A fact for people: no list's brackets, no fifth decimal of a mebibyte."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.0f}"
+    return "-" if value is None else value
 
 
 @app.command("join-token")

@@ -29,7 +29,8 @@ def add(
 
     for path in (file, dataset):
         if path is not None and not path.is_file():
-            raise UserError(f"{path}: there is no such file")
+            found = "this is no file" if path.exists() else "there is no such file"
+            raise UserError(f"{path}: {found}")
     with client(context) as farm:
         added = farm.add_model(file, name, dict(_shape(s) for s in shape), dataset)
     inputs = "; ".join(f"{i['name']} {i['dtype']} {i['shape']}" for i in added.inputs)
@@ -44,9 +45,12 @@ def _shape(text: str) -> tuple[str, list[int]]:
 
     name, _, dims = text.rpartition("=")
     try:
-        return name, [int(d) for d in dims.replace("x", ",").split(",")]
+        shape = [int(d) for d in dims.replace("x", ",").split(",")]
     except ValueError:
-        raise UserError(f"--shape {text}: expected INPUT=1,3,224,224") from None
+        shape = []
+    if not name or not shape:
+        raise UserError(f"--shape {text}: expected INPUT=1,3,224,224")
+    return name, shape
 
 
 @app.command("list")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -41,9 +43,10 @@ def show(
 
             sys.stdout.write(yaml.safe_dump(_plain(items), sort_keys=False))
         case Form.CSV:
-            writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            if rows:
+                writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
         case Form.TABLE:
             _table(rows, title)
 
@@ -73,6 +76,24 @@ def console() -> Console:
 
     found = Console()
     return found if found.is_terminal else Console(width=max(found.width, PIPE_WIDTH))
+
+
+def require_writable(path: Path | None) -> None:
+    """Before long work, not after it. Raises ``UserError``."""
+    from orchestrator.domain.errors import UserError
+
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        raise UserError(f"{path} cannot be written: name a file in a folder that is there")
+
+
+def write(path: Path, text: str) -> None:
+    """Raises ``UserError``."""
+    from orchestrator.domain.errors import UserError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def size(count: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import PIPE_WIDTH, console
+from orchestrator.cli.output import PIPE_WIDTH, console, require_writable, write
 
 
 class ReportForm(StrEnum):
@@ -28,6 +28,8 @@ def report(
     html: Path | None = typer.Option(None, "--html", help="Also write the HTML report there."),
 ) -> None:
     """Latency with confidence intervals, accuracy, memory, speed-up: every cell of a sweep."""
+    require_writable(html)
+    require_writable(file)
     with client(context) as farm:
         if html is not None:
             _write(html, farm.report_text(sweep, "html"))
@@ -51,5 +53,5 @@ def report(
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write(path, text)
     typer.echo(f"wrote {path}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, console, duration, show
+from orchestrator.cli.output import FORM, Form, console, duration, require_writable, show, write
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -66,6 +66,7 @@ def run(
     """Submit a sweep and show its progress, then its report. Ctrl-C leaves it running."""
     from orchestrator.domain.spec import read
 
+    require_writable(html)
     _, text = read(file)
     with client(context) as farm:
         view = farm.submit(text, str(file), name)
@@ -92,7 +93,7 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
         return 0
     screen.print(*terminal_table(farm.report(name)), sep="\n")
     if html is not None:
-        html.write_text(farm.report_text(name, "html"), encoding="utf-8")
+        write(html, farm.report_text(name, "html"))
         screen.print(f"wrote {html}", markup=False)
     return 0 if view.state == "done" else 1
 
@@ -109,7 +110,7 @@ def list_(context: typer.Context, output: Form = FORM) -> None:
             "cells": s.cells - s.skipped,
             "skipped": s.skipped,
             "trials": s.trials,
-            "ended": ", ".join(f"{n} {state}" for state, n in sorted(s.counts.items())),
+            "progress": ", ".join(f"{n} {state}" for state, n in sorted(s.counts.items())),
             "created": f"{s.created_at:%Y-%m-%d %H:%M}",
         }
         for s in found
@@ -124,6 +125,7 @@ def watch(
     html: Path | None = typer.Option(None, "--html", help="Write the HTML report there."),
 ) -> None:
     """Follow a running sweep to its end. Ctrl-C leaves it running."""
+    require_writable(html)
     with client(context) as farm:
         raise typer.Exit(watch_to_end(farm, name, html))
 

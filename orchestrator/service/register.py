@@ -52,7 +52,7 @@ def join_token(
         )
         return JoinView(
             device=name,
-            url=farm.settings.url,
+            url=farm.settings.public_url,
             join_token=secret,
             expires_at=farm.now() + JOIN_LIFETIME,
         )
