@@ -82,6 +82,16 @@ def transport_options(broker_url: str) -> dict[str, Any]:
     }
 
 
+def no_answer(app: Celery) -> str:
+    """Why the broker cannot be reached, after seconds at most; empty where it answers."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+    except Exception as error:  # noqa: BLE001 - each transport raises its own
+        return str(error) or type(error).__name__
+    return ""
+
+
 def queue_name(device: str) -> str:
     """The queue of one device; in Redis it is also the name of the list's key."""
     return f"device.{device}"

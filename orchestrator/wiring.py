@@ -6,23 +6,26 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.broker import make_app, ring
+from alembic.util import CommandError
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent.broker import make_app, no_answer, ring
 from agent.jobs import Referenced, ReferenceJob
-from orchestrator.client import CONFIG_NAME
+from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.embedded import Broker, broker, tied
+from orchestrator.embedded import Broker, broker
+from orchestrator.local_agent import kept_running
 from orchestrator.service import access, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 15.0
-AGENT_STOP_S = 15.0
 REFERENCE_LIMIT_S = 600.0
 REFERENCE_MEMORY_MIB = 16384
 
@@ -53,9 +55,8 @@ class Controller:
 
 def build_farm(settings: Settings, broker_url: str) -> Farm:
     """The farm's ports over real adapters; the database is brought to the newest revision."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.sqlalchemy_url)
-    database.migrate()
+    _make_home(settings.home)
+    database = _database(settings)
     app = make_app(broker_url, "benchfarm-controller")
     return Farm(
         settings=settings,
@@ -65,6 +66,28 @@ def build_farm(settings: Settings, broker_url: str) -> Farm:
         reference=compute_reference,
         now=lambda: datetime.now(UTC),
     )
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(
+            f"{home} cannot be made ({error.strerror}); choose another --home"
+        ) from None
+
+
+def _database(settings: Settings) -> Database:
+    try:
+        database = Database(settings.sqlalchemy_url)
+        database.migrate()
+    except (SQLAlchemyError, CommandError) as error:
+        shown = make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
+        first = str(error).strip().splitlines()[0]
+        raise FarmError(
+            f"the database {shown} cannot be used: {first}; is BENCHFARM_DATABASE_URL right?"
+        ) from None
+    return database
 
 
 def compute_reference(job: ReferenceJob) -> Referenced:
@@ -89,9 +112,9 @@ def controller(settings: Settings) -> Iterator[Controller]:
 
     Raises:
         UserError: the port is taken, or another controller holds this home.
-        FarmError: the broker or the API did not start.
+        FarmError: the database cannot be used; the broker or the API did not start.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_home(settings.home)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_lock(settings.home))
         listener = stack.enter_context(_listen(settings.host, settings.port))
@@ -99,6 +122,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
         if settings.broker_url:
             one_process = settings.broker_url.startswith("memory:")
             chosen = Broker(settings.broker_url, "that of BENCHFARM_BROKER_URL", one_process)
+            _warn_if_silent(chosen.url)
         else:
             chosen = stack.enter_context(broker(settings.home))
         farm = build_farm(settings, chosen.url)
@@ -107,6 +131,13 @@ def controller(settings: Settings) -> Iterator[Controller]:
         stack.enter_context(_serving(farm, chosen.url, listener))
         stack.enter_context(Scheduler(farm))
         yield Controller(farm, settings.url, token, chosen)
+
+
+def _warn_if_silent(broker_url: str) -> None:
+    """A warning, no error: doorbells are rung again once the broker is there."""
+    why = no_answer(make_app(broker_url, "benchfarm-controller"))
+    if why:
+        log.warning("the broker of BENCHFARM_BROKER_URL does not answer, nothing runs: %s", why)
 
 
 @contextlib.contextmanager
@@ -129,65 +160,52 @@ def local_agent(running: Controller, name: str) -> Iterator[None]:
         finally:
             agent.stop()
         return
-    with _agent_process(home):
+    with kept_running(home):
         yield
 
 
-def wait_online(running: Controller, name: str, limit_s: float = 120.0) -> None:
-    """Until the agent has said what it can run, and beats. Raises ``FarmError``."""
+def wait_online(
+    running: Controller, name: str, stop: threading.Event | None = None, limit_s: float = 120.0
+) -> bool:
+    """Until the agent has said what it can run, and beats; false if ``stop`` was set before.
+
+    Raises:
+        FarmError: it did not within ``limit_s``.
+    """
+    stop = stop or threading.Event()
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         view = register.device(running.farm, name)
         if view.connection == "online" and view.runtimes:
-            return
-        time.sleep(0.1)
+            return True
+        if stop.wait(0.1):
+            return False
     log_path = running.farm.settings.home / "agent" / "agent.log"
     raise FarmError(f"the local agent did not come online in {limit_s:.0f} s; see {log_path}")
 
 
 def _join(running: Controller, home: Path, name: str) -> None:
-    """Enrol the local agent once; later starts only follow the controller's address."""
+    """Enrol the local agent once; later starts only follow the controller's address.
+
+    Raises:
+        UserError: this machine is registered under another name.
+    """
     from agent.worker.errors import NotJoined
     from agent.worker.join import join
     from agent.worker.settings import load, save
 
     try:
         config = load(home)
-    except NotJoined:
+        if config.device != name:
+            raise UserError(
+                f"{home} is registered as {config.device!r}; keep that name, or use another --home"
+            )
+        access.identify(running.farm, config.token)
+    except (NotJoined, NotAllowed):  # never joined, or another database than this one
         token = register.join_token(running.farm, name).join_token
         join(running.url, token, name, home)
         return
-    if config.device != name:
-        raise UserError(
-            f"{home} is registered as {config.device!r}; keep that name, or use another --home"
-        )
-    from dataclasses import replace
-
     save(replace(config, controller_url=running.url, broker_url=running.broker.url))
-
-
-@contextlib.contextmanager
-def _agent_process(home: Path) -> Iterator[None]:
-    environment = {**os.environ, "BENCHFARM_AGENT_HOME": str(home)}
-    with (home / "agent.log").open("ab") as out:
-        process = subprocess.Popen(
-            tied([sys.executable, "-m", "agent.cli", "run"]),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            # Ctrl-C is the controller's: it stops the agent itself, in order
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=AGENT_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextlib.contextmanager
@@ -211,7 +229,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another --port"
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
             ) from None
         yield listener
 
@@ -254,18 +272,16 @@ def _note_for_clients(farm: Farm) -> str:
 
     The administrator's token in it is kept for as long as this database knows it.
     """
+    from agent.worker.settings import write_atomically
+
     path = farm.settings.home / CONFIG_NAME
-    token = ""
-    if path.is_file():
-        token = json.loads(path.read_text(encoding="utf-8")).get("token", "")
-        try:
-            access.identify(farm, token)
-        except NotAllowed:
-            token = ""
+    try:
+        token = noted(path).get("token", "")
+        access.identify(farm, token)
+    except (UserError, NotAllowed):  # damaged, none, or another database's
+        token = ""
     if not token:
         with farm.database.transaction() as session:
             token = access.issue(farm, session, "admin", note="benchfarm up")
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"url": farm.settings.url, "token": token}, file)
+    write_atomically(path, json.dumps({"url": farm.settings.url, "token": token}), mode=0o600)
     return token

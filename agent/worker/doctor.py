@@ -81,12 +81,9 @@ def _token(uplink: Uplink, config: AgentConfig) -> tuple[bool, str]:
 def _broker(config: AgentConfig) -> tuple[bool, str]:
     if config.broker_url.startswith("memory:"):
         return False, "memory:// works within the controller's own process only"
-    try:
-        with broker.make_app(config.broker_url, "doctor").connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
-            return True, f"{connection.as_uri()} answers"
-    except Exception as error:  # noqa: BLE001 - each transport raises its own
-        return False, f"no answer: {error}"
+    app = broker.make_app(config.broker_url, "doctor")
+    why = broker.no_answer(app)
+    return not why, f"no answer: {why}" if why else f"{app.connection_for_write().as_uri()} answers"
 
 
 def _disk(state_dir: Path) -> tuple[bool, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.context import State
-from orchestrator.cli.output import Form, duration
-from orchestrator.cli.up import default_demo_home, device_name
+from orchestrator.cli.output import Form, duration, require_writable
+from orchestrator.cli.up import device_name
 
 MODELS = ("digits_cnn", "mobilenet_v2")
 
@@ -27,9 +27,11 @@ def demo(
     from orchestrator.client import Client
 
     state: State = context.obj
-    home = default_demo_home(state.home)
+    require_writable(html)
+    settings = state.settings()
+    home = settings.home if state.home else settings.home / "demo"
     # a free port: the demo must not mind a controller that runs already
-    settings = state.settings().model_copy(update={"home": home, "port": 0})
+    settings = settings.model_copy(update={"home": home, "port": 0})
     device, began = device_name(), time.monotonic()
     text = (files("orchestrator.cli") / "demo.yaml").read_text(encoding="utf-8")
     with wiring.controller(settings) as running:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import typer
 
@@ -40,20 +39,16 @@ def up(
         if local_agent:
             device = name or device_name()
             stack.enter_context(wiring.local_agent(running, device))
-            wiring.wait_online(running, device)
-            typer.echo(f"device: {device} is online")
-        typer.echo("ready; Ctrl-C stops it")
+            if wiring.wait_online(running, device, stop):
+                typer.echo(f"device: {device} is online")
+        if not stop.is_set():
+            typer.echo("ready; Ctrl-C stops it")
         stop.wait()
         typer.echo("stopping")
 
 
 def device_name() -> str:
-    """This host's name as a device's: what does not fit becomes ``-``."""
-    text = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname().lower())
-    return text.strip("-")[:63].strip("-") or "local"
+    """This host's name as a device's."""
+    from agent.worker.join import name_from_host
 
-
-def default_demo_home(home: str) -> Path:
-    from orchestrator.settings import Settings
-
-    return Path(home).resolve() if home else Settings().home / "demo"
+    return name_from_host(socket.gethostname()) or "local"

@@ -82,6 +82,52 @@ def test_a_free_shape_wants_a_shape(shell: Shell, tmp_path: Path) -> None:
     assert "[1, 3, 8, 8]" in shell.fine("model", "add", path, "--shape", "x=1,3,8,8")
 
 
+def test_a_newer_opset_is_named_with_what_is_supported(shell: Shell, tmp_path: Path) -> None:
+    message = shell.refused("model", "add", make_onnx(tmp_path / "new.onnx", shape=[1], opset=99))
+    assert "too old for this model: ONNX Runtime only" in message
+    assert "Opset 99" in message
+
+
+def test_what_cannot_be_written_is_said_before_the_work(shell: Shell, tmp_path: Path) -> None:
+    spec = tmp_path / "good.yaml"
+    spec.write_text(f"name: unwritable\n{GOOD}")
+    absent = tmp_path / "absent" / "report.html"
+    for words in (("sweep", "run", spec), ("sweep", "watch", "x"), ("report", "x")):
+        message = shell.refused(*words, "--html", absent)
+        assert str(absent) in message
+        assert "folder" in message
+    assert "unwritable" not in shell.fine("sweep", "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "named"),
+    [
+        (("device", "list"), {"BENCHFARM_URL": "farm"}, "http://HOST:PORT"),
+        (("device", "list"), {"BENCHFARM_PORT": "many"}, "BENCHFARM_PORT"),
+        (("model", "add", ".", "--shape", "1,3"), {}, "this is no file"),
+        (("up", "--port", "0"), {"BENCHFARM_HOME": "/proc/none"}, "another --home"),
+    ],
+)
+def test_other_slips_are_one_message_too(
+    shell: Shell, words: tuple[str, ...], settings: dict[str, str], named: str
+) -> None:
+    assert named in Shell(shell.home, {**shell.environment, **settings}).refused(*words)
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(
+    shell: Shell, tmp_path: Path
+) -> None:
+    settings = {
+        "BENCHFARM_HOME": str(tmp_path),
+        "BENCHFARM_DATABASE_URL": "postgresql+psycopg://me:secret@127.0.0.1:1/farm",
+    }
+    ended = Shell(tmp_path, {**shell.environment, **settings})("up", "--port", "0")
+    assert ended.returncode == 1
+    assert "BENCHFARM_DATABASE_URL" in ended.stderr
+    assert "secret" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_without_a_controller_the_message_says_how_to_start_one(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -85,7 +85,12 @@ def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def make_onnx(
-    path: Path, *, shape: list[Any], op: str = "Relu", gives: list[Any] | None = None
+    path: Path,
+    *,
+    shape: list[Any],
+    op: str = "Relu",
+    gives: list[Any] | None = None,
+    opset: int = 17,
 ) -> Path:
     """A one-operator ONNX file; ``shape`` may hold names for free dimensions."""
     from onnx import TensorProto, helper, save
@@ -96,6 +101,6 @@ def make_onnx(
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, gives or shape)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     save(model, str(path))
     return path
