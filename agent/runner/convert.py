@@ -10,8 +10,13 @@ from typing import Dict, List, Sequence, Tuple
 
 from agent.jobs import Converted, ConvertJob
 from agent.runner import backends, converters, inputs
-from agent.runner.backends.base import Node, require_precision
-from agent.runner.converters.base import Calibration, Converter, missing_modules
+from agent.runner.backends.base import Node, chosen, require_precision
+from agent.runner.converters.base import (
+    Calibration,
+    Configurable,
+    Converter,
+    missing_modules,
+)
 from agent.runner.converters.graph import Edge, cheapest
 from agent.runner.errors import CalibrationMissing, RuntimeMissing, UnsupportedFormat, listed
 from agent.runner.procfs import tree_bytes
@@ -44,14 +49,18 @@ def _walk(
     job: ConvertJob, way: Sequence[Edge], folder: Path, scratch: Path
 ) -> Tuple[Path, List[str], Path]:
     artifact, output = named(Path(job.source), job.model.format, scratch), folder
+    runtime = job.runtime
+    options = chosen(runtime.backend, backends.find(runtime.backend).options, runtime.options)
     steps = []
     for number, edge in enumerate(way):
         converter = converters.find(edge.converter)
+        if isinstance(converter, Configurable):
+            converter.configure(job)
         feeds = calibration(job) if converter.needs_calibration else Calibration([], "")
         output = (folder if number == len(way) - 1 else scratch) / ("step%d" % (number + 1))
         shutil.rmtree(str(output), ignore_errors=True)
         output.mkdir(parents=True)
-        made = converter.convert(artifact, output, feeds)
+        made = converter.convert(artifact, output, feeds._replace(options=options))
         artifact = made.artifact
         steps.append(made.step)
     return artifact, steps, output
