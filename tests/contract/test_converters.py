@@ -42,6 +42,14 @@ CASES = {
         Case("onnxruntime_quantize", "onnxruntime", "int8", "onnx", frozenset({"model.onnx"})),
         Case("onnx_fp16", "onnxruntime", "fp16", "onnx", frozenset({"model.onnx"}), False),
         Case(
+            "openvino_fp16",
+            "openvino",
+            "fp16",
+            "openvino_ir",
+            frozenset({"model.xml", "model.bin"}),
+            False,
+        ),
+        Case(
             "nncf_quantize",
             "openvino",
             "int8",
@@ -288,3 +296,36 @@ def test_fp16_keeps_its_inputs_and_outputs_and_halves_its_weights(tmp_path: Path
     ports = [*graph.input, *graph.output]
     assert {p.type.tensor_type.elem_type for p in ports} == {onnx.TensorProto.FLOAT}
     assert {i.data_type for i in graph.initializer} == {onnx.TensorProto.FLOAT16}
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "channels"),
+    [
+        ({}, "preset performance, weights per channel", 4),
+        ({"preset": "mixed"}, "preset mixed, weights per channel", 4),
+        ({"per_channel": "off"}, "preset performance, weights per tensor", 1),
+    ],
+)
+def test_nncf_quantises_as_the_options_say(
+    tmp_path: Path, options: dict[str, Any], words: str, channels: int
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    require("openvino")
+    (tmp_path / "job").mkdir()
+    bench = Bench("openvino", tmp_path / "job")
+    source = write_onnx(tmp_path / "m.onnx")
+    model = model_of(source, "onnx")
+    runtime = RuntimeRef("openvino", precision="int8", threads=1, options=options)
+    dataset = dataset_file(tmp_path / "dataset.npz")
+    made = bench.convert(model, runtime, source, calibration="dataset", dataset=str(dataset))
+    assert made.failure is None
+    assert words in made.steps[0]
+    operators = openvino.Core().read_model(made.artifact).get_ops()
+    (weights,) = (op for op in operators if "conv/WithoutBiases/fq" in str(op.get_friendly_name()))
+    assert int(np.prod(tuple(weights.input_value(1).get_shape()))) == channels  # its scales
+    reference = reference_file(tmp_path / "reference.npz")
+    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
+    assert found.failure is None
+    assert found.fidelity is not None
+    assert found.fidelity.passed
