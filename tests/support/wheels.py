@@ -1,0 +1,22 @@
+"""A wheelhouse, filled once in a test run from the package index that pip is configured for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+LIMIT_S = 240.0
+
+
+def download(folder: Path, *requirements: str) -> str:
+    """``pip download`` into ``folder``; empty, or why the index gave nothing."""
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
+    command += ["--retries", "1", "--timeout", "20", "--dest", str(folder), *requirements]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return f"no answer in {LIMIT_S:.0f} s"
+    if ended.returncode == 0:
+        return ""
+    return (ended.stderr.strip().splitlines() or ["pip said nothing"])[-1]
