@@ -19,7 +19,7 @@ from agent.contract import (
 )
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, interleave
-from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, place
+from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, distinct, place
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
 from orchestrator.service import models, register
@@ -111,12 +111,12 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
         )
     configurations = expand(spec)
     views = {key: _model_view(m) for key, m in by_name.items()}
-    placements = tuple(
+    placements = distinct(
         place(device, configuration, views[configuration.model])
         for device in devices
         for configuration in configurations
     )
-    return Planned(spec, placements)
+    return Planned(spec, tuple(placements))
 
 
 def _chosen(session: Session, spec: SweepSpec, source: str) -> list[DeviceView]:
