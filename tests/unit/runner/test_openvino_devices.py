@@ -155,7 +155,7 @@ def test_bf16_is_another_network_where_the_processor_has_it(model: Path) -> None
 
 
 def test_streams_are_set(model: Path) -> None:
-    options = {"performance_hint": "throughput", "streams": 2}
+    options: dict[str, Any] = {"performance_hint": "throughput", "streams": 2}
     session = backends.find("openvino").load(
         model, RuntimeRef("openvino", threads=2, options=options), (SPEC,)
     )
