@@ -40,7 +40,7 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
     "tuning_trials": (),
     "opt": ("3", "2", "1", "0"),
 }
-"""``opt`` is LLVM's optimisation level; ``tuning_trials`` any whole number of measured schedules."""
+"""``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure."""
 
 DEFAULT_TRIALS = 256
 FEW_TRIALS = 64
@@ -76,7 +76,12 @@ class TvmCompile:
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
         self._seed = 1 + job.seed % (2**31 - 2)  # what MetaSchedule accepts
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(
+        self,
+        source: Path,
+        folder: Path,
+        calibration: Calibration,  # noqa: ARG002
+    ) -> Made:
         import tvm
 
         tuned = self._options["tuning"] == "metaschedule"
