@@ -93,8 +93,13 @@ def bench(case: Case, tmp_path: Path) -> Bench:
     return Bench(case.backend, tmp_path)
 
 
+ELSEWHERE = {"tensorrt", "tvm"}
+"""Tested in files of their own: TensorRT as far as a machine without a GPU goes; TVM loads only
+what its converter makes."""
+
+
 def test_every_backend_file_has_its_line_here() -> None:
-    assert set(CASES) == set(backends.names())
+    assert set(CASES) | ELSEWHERE == set(backends.names())
 
 
 # --- through the child, under the backend's own interpreter ---

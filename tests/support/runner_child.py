@@ -40,7 +40,8 @@ MAIN = ROOT / "agent" / "runner" / "__main__.py"
 PYTHONS = {
     "pytorch": os.environ.get(
         "BENCHFARM_PYTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
-    )
+    ),
+    "tvm": os.environ.get("BENCHFARM_TVM_PYTHON", str(ROOT / ".venv-tvm" / "bin" / "python")),
 }
 QUICK = Scenario(min_duration_s=0.0, max_duration_s=0.3, warm_up_s=0.0, min_samples=20)
 LOOSE = Tolerance(min_cosine=0.98, max_top1_drop=1.0)
