@@ -111,7 +111,7 @@ class DeviceChoice(Strict):
 
 
 class ScenarioChoice(Strict):
-    kind: Literal["single_stream"] = "single_stream"
+    kind: Literal["single_stream", "offline"] = "single_stream"
     min_duration_s: float = Field(default=1.0, ge=0, le=3600)
     max_duration_s: float = Field(default=10.0, gt=0, le=86400)
     warm_up_s: float = Field(default=0.3, ge=0, le=3600)

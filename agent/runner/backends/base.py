@@ -49,6 +49,35 @@ class OwnLatency(Protocol):
     def own_latency_ns(self) -> int: ...
 
 
+class RequestQueue(Protocol):
+    """Requests on what is bound, ``depth`` of them in flight at most."""
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def caller_ns(self) -> Sequence[int]:
+        """From a request's start to its end as the caller sees it, in the order of the ends."""
+
+    @property
+    def runtime_ns(self) -> Sequence[int]:
+        """The same as the runtime reports it; empty where it does not."""
+
+    def submit(self) -> None:
+        """Start a request; waits while ``depth`` are in flight."""
+
+    def drain(self) -> None:
+        """Wait for all. Raises what a request raised."""
+
+
+@runtime_checkable
+class AsyncThroughput(Protocol):
+    """A session that runs several requests at a time."""
+
+    def request_queue(self) -> RequestQueue:
+        """A new queue whose requests read what is bound now."""
+
+
 class Backend(Protocol):
     """``accepts``: source formats, given directly or through a converter. ``wants``: for each
     precision, the artifacts that it loads for it, best first. ``options``: what each accepts."""

@@ -110,7 +110,7 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("scenario: {min_duration_s: 9, max_duration_s: 3}\n", "scenario: min_duration_s 9 is"),
         ("baseline: {threads: [2]}\n", "baseline.threads: "),
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
-        ("scenario: {kind: server}\n", "'single_stream'"),
+        ("scenario: {kind: server}\n", "'single_stream' or 'offline'"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),
         ("devices: {select: {rack: 2}}\n", "devices.select.rack: "),
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
