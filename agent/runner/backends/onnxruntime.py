@@ -53,6 +53,7 @@ _NO_OPERATOR = (
     re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
     re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
 )
+_TOO_NEW = ("ONNX Runtime only *guarantees* support", "Unsupported model IR version")
 _NOT_A_MODEL = (
     "INVALID_PROTOBUF",
     "INVALID_GRAPH",
@@ -193,8 +194,11 @@ def _named(error: Exception) -> Exception:
         match = pattern.search(message)
         if match:
             return UnsupportedOperator("onnxruntime", match.group(1))
-    if "only *guarantees* support" in message or "Unsupported model IR version" in message:
-        return UnsupportedFormat("onnxruntime is too old for this model: %s" % message[-500:])
+    if any(word in message for word in _TOO_NEW):
+        start = max(message.find(word) for word in _TOO_NEW)
+        return UnsupportedFormat(
+            "onnxruntime is too old for this model: %s" % message[start : start + 300]
+        )
     if any(word in message for word in _NOT_A_MODEL):
         return BadModel("onnxruntime cannot read the model: %s" % message[:500])
     if "fallback to CPU EP has been explicitly disabled" in message:
