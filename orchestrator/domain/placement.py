@@ -126,9 +126,16 @@ def _bad_option(facts: RuntimeFacts, configuration: Configuration) -> str:
         if accepted is None:
             known = ", ".join(facts.options) or "none"
             return f"{facts.backend} has no option {key!r} (it has {known})"
-        if accepted and str(value) not in accepted:
+        if accepted and _as_written(value, accepted) not in accepted:
             return f"option {key}: {value!r} is not one of {', '.join(accepted)}"
     return ""
+
+
+def _as_written(value: object, accepted: tuple[str, ...]) -> str:
+    """YAML reads ``on`` and ``off`` as booleans: they are meant as written."""
+    if isinstance(value, bool):
+        return ("on" if value else "off") if "on" in accepted else str(value).lower()
+    return str(value)
 
 
 def _unfit_model(facts: RuntimeFacts, configuration: Configuration, model: ModelView) -> str:

@@ -169,3 +169,10 @@ def test_the_most_particular_class_wins_and_one_that_asks_nothing_never_does() -
     assert recognise([empty, special, plain], facts) == "special"
     assert recognise([plain, empty], facts) == "plain"
     assert recognise([empty], facts) == "unknown"
+
+
+def test_yamls_on_and_off_are_meant_as_written() -> None:
+    facts = replace(runtime_facts()[0], options={"cache": ("off", "on"), "fast": ("true", "false")})
+    device = replace(BOARD, runtimes=(facts,))
+    for options in ((("cache", True),), (("cache", False),), (("fast", True),)):
+        assert place(device, replace(CELL, options=options), MODEL).skip == ""
