@@ -122,10 +122,14 @@ class TvmSession:
         self._tensors: Dict[str, Any] = {}
         # The bound method without its Python wrapper.
         self.infer = partial(machine.module["invoke_stateful"], _MAIN)
+        before = _processors()
         self.outputs: Sequence[TensorSpec] = self._described()
-        self.placement = "CPU, llvm %s, %d threads, %s" % (
+        pinned = _processors()
+        self.placement = "CPU, llvm %s, %d threads%s, %s" % (
             about["target"].get("mcpu", ""),
             tvm.runtime.num_threads(),
+            # Its pool does so at its start; another program on that core then costs more.
+            " (TVM pinned this one to CPU %s)" % pinned if pinned != before else "",
             _how(about),
         )
 
@@ -165,6 +169,12 @@ def _how(about: Dict[str, Any]) -> str:
         about.get("tuned_functions"),
         about.get("records"),
     )
+
+
+def _processors() -> str:
+    """Those that this thread may run on; empty where the system does not say."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return ", ".join(str(n) for n in sorted(allowed(0))) if allowed else ""
 
 
 def _closed() -> None:

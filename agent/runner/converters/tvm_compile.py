@@ -242,10 +242,10 @@ def _onnx_spec(value: Any) -> TensorSpec:
     )
     try:
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    except (KeyError, TypeError) as error:
-        raise UnsupportedFormat(
-            "%s has ONNX element type %s" % (value.name, tensor.elem_type)
-        ) from error
+    except (KeyError, TypeError):
+        dtype = ""
+    if not dtype or dtype == "object":  # texts
+        raise UnsupportedFormat("%s has ONNX element type %s" % (value.name, tensor.elem_type))
     return TensorSpec(value.name, dtype, dims)
 
 
