@@ -400,7 +400,7 @@ def test_a_backend_missing_under_another_interpreter_says_how_to_get_it() -> Non
     found = child("onnxruntime", "probe", None, Probed).runtimes
     for facts in found:
         if facts.missing:
-            assert "install it with pip install" in facts.missing
+            assert "install " in facts.missing
 
 
 # --- in process, where this interpreter has the runtime ---
