@@ -128,7 +128,7 @@ WORKS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     ),
 }
 
-RELU = {"node": relu(["x"], ["y"]), "inputs": [info("x", [1, 3])], "outputs": [info("y", [1, 3])]}
+RELU: dict[str, Any] = {"node": relu(["x"], ["y"]), "inputs": [info("x", [1, 3])], "outputs": [info("y", [1, 3])]}
 UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a sequence given": (
         {
@@ -204,7 +204,7 @@ def test_it_is_unsupported_by_name(backend: Any, tmp_path: Path, what: str) -> N
         ({"ir_version": 99}, "too old for this model: Unsupported model IR version: 99"),
     ],
 )
-def test_a_model_newer_than_onnxruntime(tmp_path: Path, change: dict[str, int], words: str) -> None:
+def test_a_model_newer_than_onnxruntime(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     """OpenVINO takes both: it reads the newest operator set that it knows."""
     require("onnxruntime")
     path = save(tmp_path / "m.onnx", **RELU, **change)
@@ -219,7 +219,7 @@ def test_a_whole_trial_ends_with_a_result(backend: Any, tmp_path: Path, what: st
     parts, feed, wanted = WORKS[what]
     path = save(tmp_path / "m.onnx", **parts)
     output = parts["outputs"][0].name
-    arrays = {f"input:{name}": np.stack([a, a]) for name, a in feed.items()}
+    arrays: dict[str, Any] = {f"input:{name}": np.stack([a, a]) for name, a in feed.items()}
     arrays[f"output:{output}"] = np.stack([wanted, wanted])
     np.savez(tmp_path / "reference.npz", **arrays)
     model = model_of(path, "onnx", specs_of(feed))
