@@ -59,7 +59,7 @@ CASES = {
     )
 }
 
-ELSEWHERE = {"tensorrt_build", "tvm_compile"}
+ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "tvm_compile"}
 """Tested with their backends, in files of their own."""
 
 
