@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.versions import fits
+from agent.versions import fits, version_key
 from agent.worker.errors import BadInput
 
 Minor = tuple[int, int]
@@ -29,6 +29,7 @@ class Recipe:
     package: str
     tested: str
     beside: tuple[str, ...] = ()
+    older: tuple[tuple[str, tuple[str, ...]], ...] = ()
     held: tuple[str, ...] = ()
     variant: str = ""
     alone: bool = False
@@ -39,10 +40,15 @@ class Recipe:
 
 NUMPY = "numpy==2.4.6"
 ONNX = "onnx==1.23.2"
+XGBOOST = "xgboost-cpu; platform_machine == 'x86_64'"
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe("onnxruntime", "onnxruntime", "1.31.1", (ONNX, NUMPY), mib=200),
-    Recipe("openvino", "openvino", "2026.4.1", ("nncf==3.4.0", ONNX, NUMPY), mib=550),
+    Recipe(
+        *("openvino", "openvino", "2026.4.1", ("nncf==3.4.0", ONNX, NUMPY)),
+        older=(("2026", ("nncf<3",)),),  # nncf 3 names types that OpenVINO 2025 has not
+        mib=550,
+    ),
     # The first variant of a backend is the one meant where none is named.
     Recipe("tflite", "ai-edge-litert", "2.3.0", (NUMPY,), variant="litert", mib=150),
     # On numpy 2 it imports, and then dies in Interpreter().
@@ -53,12 +59,12 @@ RECIPES: tuple[Recipe, ...] = (
         newest_python=(3, 11),
         mib=100,
     ),
-    # ffi 0.1.15.post2 crashes in MetaSchedule.
+    # ffi 0.1.15.post2 crashes in MetaSchedule; onnxruntime makes the int8 models that TVM takes.
     Recipe(
         *("tvm", "apache-tvm", "0.27.0"),
-        beside=(ONNX, NUMPY, "psutil", "cloudpickle", "xgboost-cpu; platform_machine == 'x86_64'"),
+        beside=(ONNX, NUMPY, "onnxruntime==1.31.1", "psutil", "cloudpickle", XGBOOST),
         held=("apache-tvm-ffi==0.1.14.post1",),
-        mib=450,
+        mib=600,
     ),
     # Alone and by pip: so it takes the build that pip is configured for, and no CUDA build that
     # another requirement or tool would bring along.
@@ -114,7 +120,10 @@ class Order:
         recipe = self.recipe
         if self.version == recipe.tested:
             return (*recipe.beside, *recipe.held)
-        return (*(r.split("==")[0] if ";" not in r else r for r in recipe.beside), *recipe.held)
+        floating = (r.split("==")[0] if ";" not in r else r for r in recipe.beside)
+        own = version_key(self.version)
+        older = (r for below, some in recipe.older if own < version_key(below) for r in some)
+        return (*floating, *older, *recipe.held)
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:

@@ -18,24 +18,11 @@ from agent.worker.builder import Builder
 from agent.worker.environments import RuntimeEnvironment
 from agent.worker.errors import BadInput, IndexUnreachable
 from agent.worker.packages import Packages
-from agent.worker.recipes import read
 from agent.worker.runtimes import Runtimes
 from support.need import need
-from support.wheels import download
+from support.wheels import NEW, OLD
 
-OLD, NEW = "1.30.0", "1.31.1"
 pytestmark = pytest.mark.xdist_group("wheelhouse")
-
-
-@pytest.fixture(scope="session")
-def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """onnxruntime in two versions, and what goes beside it."""
-    folder = tmp_path_factory.mktemp("wheelhouse")
-    tested = read("onnxruntime")
-    why = download(folder, tested.main, *tested.beside)
-    why = why or download(folder, f"onnxruntime=={OLD}", "--no-deps")
-    need("packages", not why, f"pip downloads nothing: {why}")
-    return folder
 
 
 @pytest.fixture

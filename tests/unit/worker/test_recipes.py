@@ -15,7 +15,12 @@ def test_with_no_version_the_tested_one_is_taken_with_its_tested_company() -> No
 
 
 def test_beside_another_version_tested_pins_float() -> None:
-    assert read("openvino==2025.4.1").steps == (("openvino==2025.4.1", "nncf", "onnx", "numpy"),)
+    assert read("openvino==2026.2.0").steps == (("openvino==2026.2.0", "nncf", "onnx", "numpy"),)
+
+
+def test_older_versions_have_what_goes_with_them() -> None:
+    (step,) = read("openvino==2025.4.1").steps
+    assert step == ("openvino==2025.4.1", "nncf", "onnx", "numpy", "nncf<3")
 
 
 def test_what_holds_beside_every_version_stays() -> None:
