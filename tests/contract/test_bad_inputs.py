@@ -128,7 +128,11 @@ WORKS: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     ),
 }
 
-RELU: dict[str, Any] = {"node": relu(["x"], ["y"]), "inputs": [info("x", [1, 3])], "outputs": [info("y", [1, 3])]}
+RELU: dict[str, Any] = {
+    "node": relu(["x"], ["y"]),
+    "inputs": [info("x", [1, 3])],
+    "outputs": [info("y", [1, 3])],
+}
 UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "a sequence given": (
         {
