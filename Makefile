@@ -3,6 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH_VENV := .venv-pytorch
+TVM_VENV := .venv-tvm
+# Two packages run TFLite models, and one of them needs an old NumPy
+TFLITE_VENVS := .venv-litert .venv-tflite
+TFLITE_.venv-litert := ai-edge-litert==2.3.0 numpy
+TFLITE_.venv-tflite := tflite-runtime==2.14.0 'numpy<2'
 # On Linux, plain PyPI serves a CUDA build of torch; a CPU build is enough for the tests:
 #   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
@@ -11,9 +16,12 @@ PYTEST_ARGS ?= -n 2 --dist loadgroup
 HTML ?= report.html
 
 export BENCHFARM_PYTORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
+export BENCHFARM_TVM_PYTHON ?= $(CURDIR)/$(TVM_VENV)/bin/python
+export BENCHFARM_LITERT_PYTHON ?= $(CURDIR)/.venv-litert/bin/python
+export BENCHFARM_TFLITE_PYTHON ?= $(CURDIR)/.venv-tflite/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pytorch clean
+.PHONY: help demo test lint format bench pytorch tvm tflite clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,7 +29,7 @@ help: ## What there is to make
 demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes report.html
 	$(BIN)/benchfarm --home .benchfarm/demo demo --html $(HTML)
 
-test: lint $(TORCH_VENV)/.done ## Set up, lint, then every test
+test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TFLITE_VENVS:=/.done) ## Set up, lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run
@@ -39,12 +47,16 @@ bench: $(VENV)/.dev ## Every benchmark; exits 1 if a goal is missed
 
 pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch
 
+tvm: $(TVM_VENV)/.done ## The runtime environment that has TVM
+
+tflite: $(TFLITE_VENVS:=/.done) ## The runtime environments that have LiteRT and tflite-runtime
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "benchfarm needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -e '.[controller,onnxruntime,openvino]'
+	$(BIN)/python -m pip install -q -e '.[controller]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
@@ -59,5 +71,18 @@ $(TORCH_VENV)/.done: pyproject.toml | $(VENV)/bin/python
 	$(TORCH_VENV)/bin/python -m pip install -q --no-deps -e .
 	@touch $@
 
+# apache-tvm-ffi 0.1.15.post2 crashes in MetaSchedule; onnxruntime is what makes int8 for TVM
+$(TVM_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(TVM_VENV)
+	$(TVM_VENV)/bin/python -m pip install -q apache-tvm==0.27.0.post1 \
+		apache-tvm-ffi==0.1.14.post1 onnx onnxruntime numpy psutil cloudpickle \
+		'xgboost-cpu; platform_machine == "x86_64"' 'xgboost; platform_machine != "x86_64"'
+	@touch $@
+
+$(TFLITE_VENVS:=/.done): %/.done: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install -q $(TFLITE_$*)
+	@touch $@
+
 clean: ## Remove environments and what the demo left
-	rm -rf $(VENV) $(TORCH_VENV) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TORCH_VENV) $(TVM_VENV) $(TFLITE_VENVS) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache

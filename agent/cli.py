@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,32 +83,72 @@ def doctor(output: Format = Output.table, state_dir: StateDir = None) -> None:
 
 @runtimes_app.command("list")
 def runtimes_list(output: Format = Output.table, state_dir: StateDir = None) -> None:
-    """List the environments that are set apart, and what answers in each."""
+    """List what answers here, in which environment, and what building it cost."""
     from agent.worker import inspect
 
-    found = inspect.environments(_state(state_dir)).facts()
-    _show(found, inspect.runtime_rows(found), output)
+    found = inspect.runtimes(_state(state_dir)).listing()
+    _show(found, inspect.listed_rows(found), output)
 
 
 @runtimes_app.command("add")
 def runtimes_add(
-    backend: Annotated[str, typer.Argument(help="e.g. openvino")],
-    python: Annotated[str, typer.Option(help="The interpreter that has the runtime.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME[@VARIANT][==VERSION]", help="e.g. openvino==2026.4.1")
+    ],
+    python: Annotated[
+        str, typer.Option(help="Build nothing: this interpreter has the runtime.")
+    ] = "",
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="BENCHFARM_WHEELHOUSE", help="Install from this folder of wheels alone."
+        ),
+    ] = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Have a backend run under an existing interpreter, once it has answered there."""
+    """Build an environment for a backend and version, or name an existing interpreter."""
     from agent.worker import inspect
 
-    added = inspect.environments(_state(state_dir)).add(backend, python)
+    runtimes = inspect.runtimes(_state(state_dir))
+    with _ended_by_signals():
+        if python:
+            added = runtimes.add(name, python, _tell)
+        else:
+            added = runtimes.build(name, wheelhouse, _tell)
     typer.echo(f"{added.name}: {added.backend} {added.version} under {added.python}")
 
 
 @runtimes_app.command("remove")
-def runtimes_remove(name: str, state_dir: StateDir = None) -> None:
-    """Forget an environment; the interpreter itself stays."""
+def runtimes_remove(
+    name: Annotated[str, typer.Argument(help="As listed, or BACKEND==VERSION.")],
+    state_dir: StateDir = None,
+) -> None:
+    """Forget an environment: one that was built is deleted, a named interpreter stays."""
     from agent.worker import inspect
 
-    inspect.environments(_state(state_dir)).remove(name)
+    gone = inspect.runtimes(_state(state_dir)).remove(name, _tell)
+    typer.echo(f"{gone.name} is removed")
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that nothing half-built stays."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was kept of what was being built", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _state(chosen: Path | None) -> Path:
@@ -125,6 +168,10 @@ def _show(value: Any, rows: list[tuple[str, ...]], output: Output) -> None:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
+    last = max((len(row) for row in rows), default=0) - 1
+    for column in range(last + 1):
+        # a name is typed back: it must not be cut
+        table.add_column(overflow="fold", no_wrap=column < last)
     for row in rows:
         table.add_row(*row)
     Console(soft_wrap=True, markup=False, highlight=False).print(table)

@@ -7,7 +7,13 @@ import sys
 
 from benchmarks.outcome import Outcome, keep
 
-MODULES = ("cli_help", "timing_loop", "openvino_benchmark_app", "trial_overhead")
+MODULES = (
+    "cli_help",
+    "timing_loop",
+    "openvino_benchmark_app",
+    "trial_overhead",
+    "environments",
+)
 
 
 def main(names: list[str]) -> int:

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,6 +163,25 @@ def local_agent(running: Controller, name: str) -> Iterator[None]:
         return
     with kept_running(home):
         yield
+
+
+def build_runtimes(home: Path, names: Sequence[str], note: Callable[[str], None]) -> None:
+    """Runtime environments for the local agent of ``home``, before it starts: what is there already
+    is kept. ``names`` as for ``benchfarm-agent runtimes add``.
+
+    Raises:
+        FarmError: one could not be built; the message is the agent's.
+    """
+    from agent.worker import inspect
+    from agent.worker.errors import AgentError
+
+    wheelhouse = os.environ.get("BENCHFARM_WHEELHOUSE")
+    runtimes = inspect.runtimes(home / "agent")
+    try:
+        for name in names:
+            runtimes.build(name, Path(wheelhouse) if wheelhouse else None, note)
+    except AgentError as error:
+        raise FarmError(str(error)) from error
 
 
 def wait_online(

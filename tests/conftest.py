@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from support.farms import FarmKit, build
 from support.need import need
 from support.servers import postgres_programs, postgres_server, redis_program, redis_server
+from support.wheels import onnxruntime_wheels
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -34,6 +35,15 @@ def postgres_url() -> Iterator[str]:
     assert programs is not None
     with postgres_server(programs) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """onnxruntime in two versions, and what goes beside it, from the configured index."""
+    folder = tmp_path_factory.mktemp("wheelhouse")
+    why = onnxruntime_wheels(folder)
+    need("packages", not why, f"pip downloads nothing: {why}")
+    return folder
 
 
 @pytest.fixture(params=DATABASES)

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from agent.jobs import Converted, ConvertJob
-from agent.runner import backends, converters, inputs
-from agent.runner.backends.base import Node, require_precision
-from agent.runner.converters.base import Calibration, Converter, missing_modules
+from agent.runner import backends, converters, formats, inputs
+from agent.runner.backends.base import Node, chosen, require_precision
+from agent.runner.converters.base import (
+    Calibration,
+    Configurable,
+    Converter,
+    missing_modules,
+)
 from agent.runner.converters.graph import Edge, cheapest
 from agent.runner.errors import CalibrationMissing, RuntimeMissing, UnsupportedFormat, listed
 from agent.runner.procfs import tree_bytes
@@ -27,7 +32,8 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
     """Convert, or answer the source itself where the backend loads it as it is."""
     progress.enter("convert")
     start = time.perf_counter()
-    way = plan(job.runtime.backend, job.runtime.precision, job.model.format)
+    source = formats.precision(job.model.format, Path(job.source))
+    way = plan(job.runtime.backend, job.runtime.precision, job.model.format, source)
     if not way:
         size = tree_bytes(job.source)
         seconds = time.perf_counter() - start
@@ -44,21 +50,27 @@ def _walk(
     job: ConvertJob, way: Sequence[Edge], folder: Path, scratch: Path
 ) -> Tuple[Path, List[str], Path]:
     artifact, output = named(Path(job.source), job.model.format, scratch), folder
+    runtime = job.runtime
+    options = chosen(runtime.backend, backends.find(runtime.backend).options, runtime.options)
     steps = []
     for number, edge in enumerate(way):
         converter = converters.find(edge.converter)
+        if isinstance(converter, Configurable):
+            converter.configure(job)
         feeds = calibration(job) if converter.needs_calibration else Calibration([], "")
         output = (folder if number == len(way) - 1 else scratch) / ("step%d" % (number + 1))
         shutil.rmtree(str(output), ignore_errors=True)
         output.mkdir(parents=True)
-        made = converter.convert(artifact, output, feeds)
+        made = converter.convert(artifact, output, feeds._replace(options=options))
         artifact = made.artifact
         steps.append(made.step)
     return artifact, steps, output
 
 
-def plan(backend: str, precision: str, source_format: str) -> Tuple[Edge, ...]:
-    """The conversions that lead from an FP32 source to what the backend wants.
+def plan(
+    backend: str, precision: str, source_format: str, source_precision: str = "fp32"
+) -> Tuple[Edge, ...]:
+    """The conversions that lead from the source to what the backend wants.
 
     Raises:
         UnsupportedPrecision, UnsupportedFormat: no converter could, installed or not.
@@ -67,15 +79,22 @@ def plan(backend: str, precision: str, source_format: str) -> Tuple[Edge, ...]:
     wants = backends.find(backend).wants
     require_precision(backend, precision, tuple(wants))
     known = {name: converters.find(name) for name in converters.names()}
-    start: Node = (source_format, "fp32")
+    start: Node = (source_format, source_precision)
     way = cheapest(_edges(known, installed=True), start, wants[precision])
     if way is not None:
         return way
     way = cheapest(_edges(known, installed=False), start, wants[precision])
     if way is None:
         raise UnsupportedFormat(
-            "no converter leads from %s to %s in %s; %s accepts %s"
-            % (source_format, backend, precision, backend, listed(backends.find(backend).accepts))
+            "no converter leads from %s in %s to %s in %s; %s accepts %s"
+            % (
+                source_format,
+                source_precision,
+                backend,
+                precision,
+                backend,
+                listed(backends.find(backend).accepts),
+            )
         )
     modules = [m for edge in way for m in missing_modules(known[edge.converter].modules)]
     raise RuntimeMissing(
@@ -92,7 +111,11 @@ def reachable(backend: str) -> Tuple[str, ...]:
     return tuple(
         precision
         for precision, wanted in found.wants.items()
-        if any(cheapest(edges, (source, "fp32"), wanted) is not None for source in found.accepts)
+        if any(
+            cheapest(edges, (source, held), wanted) is not None
+            for source in found.accepts
+            for held in formats.precisions(source)
+        )
     )
 
 

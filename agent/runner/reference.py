@@ -18,6 +18,7 @@ from agent.runner.stages import Progress, named
 SOURCES: Dict[str, Tuple[str, Options, str]] = {
     "onnx": ("onnxruntime", {"graph_optimization": "disable"}, "graph optimisation off"),
     "pt2": ("pytorch", {"mode": "eager"}, "eager"),
+    "tflite": ("tflite", {"kernels": "reference"}, "reference kernels"),
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List
 
 from agent.contract import Clock, Scenario
-from agent.runner.backends.base import OwnLatency, Session
+from agent.runner.backends.base import AsyncThroughput, OwnLatency, Session
 from agent.runner.clock import NowNs
 from agent.runner.errors import BadOption, UnsupportedScenario, listed
 from agent.runner.measure import Laps, measure
+from agent.runner.throughput import measure_queue
 
 Loop = Callable[[Session, List[int], Scenario, Clock, NowNs], Laps]
 
@@ -22,7 +23,21 @@ def single_stream(
     return measure(session.infer, own, pilot_ns, scenario, clock, now_ns)
 
 
-LOOPS: Dict[str, Loop] = {"single_stream": single_stream}
+def offline(
+    session: Session, pilot_ns: List[int], scenario: Scenario, clock: Clock, now_ns: NowNs
+) -> Laps:
+    """As much as there is to do at once: several requests in flight where the session can, else
+    back to back; a batch counts as one request."""
+    if not isinstance(session, AsyncThroughput):
+        return single_stream(session, pilot_ns, scenario, clock, now_ns)
+    queue = session.request_queue()
+    for _ in range(2 * queue.depth):  # the warm-up was of another request
+        queue.submit()
+    queue.drain()
+    return measure_queue(session.request_queue(), scenario, clock, now_ns)
+
+
+LOOPS: Dict[str, Loop] = {"single_stream": single_stream, "offline": offline}
 
 
 def loop_of(scenario: Scenario) -> Loop:

@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
-SUFFIXES = {"onnx": ".onnx", "openvino_ir": ".xml", "pt2": ".pt2"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "openvino_ir": ".xml",
+    "pt2": ".pt2",
+    "tflite": ".tflite",
+    "edgetpu_tflite": ".tflite",
+}
 
 
 class Progress:

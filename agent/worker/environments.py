@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agent.contract import RuntimeFacts
 from agent.jobs import Probed
+from agent.versions import fits, version_key
 from agent.worker.errors import AgentError, BadInput, RuntimeMissing
 from agent.worker.settings import write_atomically
 
@@ -29,12 +30,17 @@ Probe = Callable[[str], Probed]
 
 @dataclass(frozen=True)
 class RuntimeEnvironment:
-    """An interpreter that one backend runs in. ``version`` is the runtime's, as probed."""
+    """An interpreter that one backend runs in. ``version`` is the runtime's, as probed.
+
+    ``preferred`` false: taken only where its version is asked for, or no other is here. Two
+    packages may be variants of one backend, and the higher number is not the newer one.
+    """
 
     name: str
     backend: str
     version: str
     python: str
+    preferred: bool = True
 
 
 class Environments:
@@ -65,8 +71,8 @@ class Environments:
                 f"{error}"
             ) from None
 
-    def add(self, backend: str, python: str) -> RuntimeEnvironment:
-        """List an existing interpreter for a backend, after it has answered there.
+    def check(self, backend: str, python: str) -> RuntimeEnvironment:
+        """An existing interpreter as an environment, once the backend has answered there.
 
         Raises:
             BadInput: no such interpreter, or no such name. RuntimeMissing: the backend does not
@@ -82,26 +88,26 @@ class Environments:
         if facts is None or facts.missing:
             known = facts.missing if facts else "no backend of that name"
             raise RuntimeMissing(f"{backend} does not answer under {python}: {known}")
-        environment = RuntimeEnvironment(
-            f"{backend}-{facts.version}", backend, facts.version, python
-        )
-        with self._lock:
-            others = [e for e in self.listed() if e.name != environment.name]
-            self._write([*others, environment])
-        return environment
+        return RuntimeEnvironment(f"{backend}-{facts.version}", backend, facts.version, python)
 
-    def remove(self, name: str) -> None:
-        """Strike an environment off the list; the interpreter itself stays. Raises ``BadInput``."""
+    def enlist(self, environment: RuntimeEnvironment) -> list[RuntimeEnvironment]:
+        """List an environment; it takes the place of those of its backend and version, which are
+        answered."""
         with self._lock:
             listed = self.listed()
-            rest = [e for e in listed if e.name != name]
-            if len(rest) == len(listed):
-                names = ", ".join(e.name for e in listed) or "none"
-                raise BadInput(f"no environment {name!r}; listed are: {names}")
-            self._write(rest)
+            same = (environment.backend, environment.version)
+            rest = [e for e in listed if (e.backend, e.version) != same]
+            self._write([*rest, environment])
+        gone = [e for e in listed if e not in rest]
+        return [e for e in gone if e.name != environment.name]
+
+    def strike(self, name: str) -> None:
+        """Take an environment off the list."""
+        with self._lock:
+            self._write([e for e in self.listed() if e.name != name])
 
     def resolve(self, backend: str, version: str = "") -> RuntimeEnvironment:
-        """The environment to run a backend in; with no ``version``, its newest one here.
+        """The environment to run a backend in; of several that fit, the newest preferred one.
 
         ``version`` may be a prefix at a dot (``1.31`` finds ``1.31.1``).
 
@@ -111,17 +117,21 @@ class Environments:
         found = [self._known(e) for e in self.listed() if e.backend == backend]
         if not found:
             found = [self._default(backend)]
-        fitting = [e for e in found if _fits(e.version, version)]
+        fitting = [e for e in found if fits(e.version, version)]
         if not fitting:
             here = ", ".join(e.version for e in found)
             raise RuntimeMissing(
                 f"{backend} {version} is not here, only {here}: add an environment with "
-                f"`benchfarm-agent runtimes add {backend} --python PATH`"
+                f"`benchfarm-agent runtimes add {backend}=={version}`"
             )
-        return max(fitting, key=lambda e: version_key(e.version))
+        return max(fitting, key=lambda e: (e.preferred, version_key(e.version)))
 
     def facts(self) -> tuple[RuntimeFacts, ...]:
-        """What every environment offers; one that cannot be asked says so in ``missing``."""
+        """What every environment offers; one that cannot be asked says so in ``missing``.
+
+        By backend, and of one backend in the order in which ``resolve`` prefers them: whoever takes
+        the first that fits chooses as it does.
+        """
         listed = self.listed()
         separate = {e.backend for e in listed}
         facts = [
@@ -129,9 +139,12 @@ class Environments:
             for runtime in self._ask(self._default_python)
             if runtime.backend not in separate
         ]
-        for environment in listed:
-            facts.append(self._facts_in(environment))
-        return tuple(sorted(facts, key=lambda f: (f.backend, f.version)))
+        preferred = {e.name: e.preferred for e in listed}
+        facts += [self._facts_in(environment) for environment in listed]
+        facts.sort(
+            key=lambda f: (preferred.get(f.environment, True), version_key(f.version)), reverse=True
+        )
+        return tuple(sorted(facts, key=lambda f: f.backend))
 
     def probe_all(self) -> tuple[RuntimeFacts, ...]:
         """``facts``, asked anew."""
@@ -188,17 +201,6 @@ class Environments:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([asdict(e) for e in environments], indent=2) + "\n"
         write_atomically(self._path, text)
-
-
-def version_key(version: str) -> tuple[tuple[int, str], ...]:
-    """Sorts versions by their numbers: 1.9 before 1.31."""
-    return tuple(
-        (int(digits or -1), rest) for digits, rest in re.findall(r"(\d*)([^\d.]*)\.?", version)
-    )
-
-
-def _fits(version: str, wanted: str) -> bool:
-    return not wanted or version == wanted or version.startswith((f"{wanted}.", f"{wanted}+"))
 
 
 def _facts_of(probed: Probed, backend: str) -> RuntimeFacts | None:

@@ -78,3 +78,14 @@ class RuntimeMissing(AgentError):
 
 class ChildFailed(AgentError):
     """A child process ended without a usable answer; the message says how it ended."""
+
+
+class BuildFailed(AgentError):
+    """A runtime environment could not be built; the package tool's own reason follows. Nothing of
+    it was kept."""
+
+
+class IndexUnreachable(BuildFailed):
+    """No package index answers: check the network, or give packages by ``--wheelhouse DIR``."""
+
+    transient = True

@@ -7,15 +7,29 @@ from pathlib import Path
 
 from agent import facts
 from agent.contract import DeviceFacts, RuntimeFacts
+from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.runner import Runner
+from agent.worker.runtimes import FOLDER, Listed, Runtimes
 from agent.worker.service import mark_of
 
 
 def environments(state_dir: Path) -> Environments:
     """The environments of a state folder, probed by real children."""
+    return Environments(state_dir, _runner(state_dir).probe)
+
+
+def runtimes(state_dir: Path) -> Runtimes:
+    """The environments of a state folder, and what builds new ones there."""
+    state_dir = state_dir.absolute()
+    probe = _runner(state_dir).probe
+    builder = Builder(state_dir / FOLDER, probe)
+    return Runtimes(state_dir, Environments(state_dir, probe), builder)
+
+
+def _runner(state_dir: Path) -> Runner:
     # Another mark than the running agent's: its start must not end our children, nor we its.
-    return Environments(state_dir, Runner(f"command:{mark_of(state_dir)}").probe)
+    return Runner(f"command:{mark_of(state_dir)}")
 
 
 def device_facts(state_dir: Path) -> DeviceFacts:
@@ -50,6 +64,15 @@ def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
             else "; ".join(f"{t.name} ({', '.join(t.precisions)})" for t in r.targets),
         )
         for r in runtimes
+    ]
+
+
+def listed_rows(listed: Iterable[Listed]) -> list[tuple[str, ...]]:
+    """``runtime_rows`` with what building each cost."""
+    return [
+        (*row[:3], each.built.cost if each.built else "-", row[3])
+        for each in listed
+        for row in runtime_rows([each.facts])
     ]
 
 

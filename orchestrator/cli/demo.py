@@ -14,6 +14,7 @@ from orchestrator.cli.output import Form, duration, require_writable
 from orchestrator.cli.up import device_name
 
 MODELS = ("digits_cnn", "mobilenet_v2")
+RUNTIMES = ("onnxruntime", "openvino")
 
 
 def demo(
@@ -36,6 +37,8 @@ def demo(
     text = (files("orchestrator.cli") / "demo.yaml").read_text(encoding="utf-8")
     with wiring.controller(settings) as running:
         typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
+        # each in an environment of its own, kept for the next demo
+        wiring.build_runtimes(home, RUNTIMES, typer.echo)
         with wiring.local_agent(running, device), Client(running.url, running.token) as farm:
             wiring.wait_online(running, device)
             found = farm.device(device)

@@ -24,7 +24,7 @@ def add(
         None, help=".npz with inputs, labels (held out) and calibration."
     ),
 ) -> None:
-    """Register an .onnx model, or a .pt2 exported program of a model that is there."""
+    """Register an .onnx model, or a .pt2 or .tflite file of a model that is there."""
     from orchestrator.domain.errors import UserError
 
     for path in (file, dataset):

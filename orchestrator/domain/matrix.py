@@ -64,13 +64,13 @@ def _of_runtime(
     spec: SweepSpec, model: str, calibration: str, runtime: RuntimeChoice
 ) -> Iterator[Configuration]:
     keys = sorted(runtime.options)
-    axes = (runtime.target, runtime.precision, runtime.threads, spec.batch_size)
-    for target, precision, threads, batch_size in itertools.product(*axes):
+    axes = (runtime.version, runtime.target, runtime.precision, runtime.threads, spec.batch_size)
+    for version, target, precision, threads, batch_size in itertools.product(*axes):
         for values in itertools.product(*(runtime.options[key] for key in keys)):
             yield Configuration(
                 model=model,
                 backend=runtime.backend,
-                version=runtime.version,
+                version=version,
                 target=target,
                 precision=precision,
                 threads=threads,
@@ -84,7 +84,8 @@ def count(spec: SweepSpec) -> int:
     """How many configurations ``spec`` names before repeats are dropped, without expanding it."""
     total = 0
     for runtime in spec.runtimes:
-        one = len(runtime.target) * len(runtime.precision) * len(runtime.threads)
+        one = len(runtime.version) * len(runtime.target)
+        one *= len(runtime.precision) * len(runtime.threads)
         for values in runtime.options.values():
             one *= len(values)
         total += one

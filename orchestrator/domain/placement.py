@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from agent import versions
 from agent.contract import RuntimeFacts
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
@@ -88,15 +89,32 @@ def place(device: DeviceView, configuration: Configuration, model: ModelView) ->
     return Placement(device.name, configuration, format=artifact, version=facts.version)
 
 
+def distinct(placements: Iterable[Placement]) -> list[Placement]:
+    """Without those that would run what an earlier one runs: ``2026`` and ``2026.4.1``, say, where
+    both mean one version on a device."""
+    found: dict[str, Placement] = {}
+    for placement in placements:
+        version = placement.version or placement.configuration.version
+        # by text: to Python True == 1 == 1.0, to a runtime's option they differ
+        same = replace(placement.configuration, version=version)
+        found.setdefault(repr((placement.device, same)), placement)
+    return list(found.values())
+
+
 def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeFacts | None, str]:
     of_backend = [r for r in device.runtimes if r.backend == configuration.backend]
     working = [r for r in of_backend if not r.missing]
-    fitting = [r for r in working if configuration.version in ("", r.version)]
+    # The device lists the runtimes of a backend as it prefers them: the first that fits is its own
+    # choice too.
+    fitting = [r for r in working if versions.fits(r.version, configuration.version)]
     if fitting:
         return fitting[0], ""
     if working:
         have = ", ".join(r.version for r in working)
-        return None, f"{configuration.backend} {configuration.version} is not there (it has {have})"
+        return None, (
+            f"{configuration.backend} {configuration.version} is not there (it has {have}); there, "
+            f"`benchfarm-agent runtimes add {configuration.backend}=={configuration.version}`"
+        )
     if of_backend:
         return None, f"{configuration.backend}: {of_backend[0].missing}"
     if not device.runtimes:
@@ -113,9 +131,16 @@ def _bad_option(facts: RuntimeFacts, configuration: Configuration) -> str:
         if accepted is None:
             known = ", ".join(facts.options) or "none"
             return f"{facts.backend} has no option {key!r} (it has {known})"
-        if accepted and str(value) not in accepted:
+        if accepted and _as_written(value, accepted) not in accepted:
             return f"option {key}: {value!r} is not one of {', '.join(accepted)}"
     return ""
+
+
+def _as_written(value: object, accepted: tuple[str, ...]) -> str:
+    """YAML reads ``on`` and ``off`` as booleans: they are meant as written."""
+    if isinstance(value, bool):
+        return ("on" if value else "off") if "on" in accepted else str(value).lower()
+    return str(value)
 
 
 def _unfit_model(facts: RuntimeFacts, configuration: Configuration, model: ModelView) -> str:

@@ -51,13 +51,56 @@ class ModelChoice(Strict):
     calibration: Literal["dataset", "random"] = "dataset"
 
 
+def _quoted(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError("quote it: without quotes YAML reads 1.30 as the number 1.3")
+    return value
+
+
+Version = Annotated[Text, BeforeValidator(_quoted)]
+"""A runtime's version or a prefix of it at a dot; empty: the one that the device prefers."""
+
+
 class RuntimeChoice(Strict):
+    """One backend. ``runtime`` is another name of the key ``backend``, and either may hold
+    ``NAME==VERSION``, or a list of such: versions are a dimension like the others."""
+
     backend: Name
-    version: Text = ""
+    version: Many[Version] = [""]
     target: Many[Text] = ["CPU"]
     precision: Many[Precision] = ["fp32"]
     threads: Many[Annotated[int, Field(ge=0, le=4096)]] = [0]
     options: dict[Text, Many[OptionValue]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pinned(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        given = dict(value)
+        if "runtime" in given:
+            if "backend" in given:
+                raise ValueError("runtime and backend are two names of one key; give one")
+            given["backend"] = given.pop("runtime")
+        names = _as_list(given.get("backend"))
+        if not names or not all(isinstance(name, str) for name in names):
+            return given  # the field's own check explains it
+        backends, versions = zip(*map(_split, names), strict=True)
+        if len(set(backends)) > 1:
+            raise ValueError("one backend an entry; write an entry for each")
+        given["backend"] = backends[0]
+        if any(versions):
+            if "version" in given:
+                raise ValueError("the version is given twice: by == and by the key version")
+            given["version"] = list(versions)
+        return given
+
+
+def _split(name: str) -> tuple[str, str]:
+    backend, pinned, version = name.partition("==")
+    if pinned and not version.strip():
+        raise ValueError(f"{name}: a version is missing after ==")
+    return backend.strip(), version.strip()
 
 
 class DeviceChoice(Strict):
@@ -68,7 +111,7 @@ class DeviceChoice(Strict):
 
 
 class ScenarioChoice(Strict):
-    kind: Literal["single_stream"] = "single_stream"
+    kind: Literal["single_stream", "offline"] = "single_stream"
     min_duration_s: float = Field(default=1.0, ge=0, le=3600)
     max_duration_s: float = Field(default=10.0, gt=0, le=86400)
     warm_up_s: float = Field(default=0.3, ge=0, le=3600)

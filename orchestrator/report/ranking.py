@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent import versions
 from orchestrator.report import stats
 from orchestrator.report.estimates import ONE_TRIAL
 from orchestrator.report.model import CellRow, Estimate, SpeedUp, SpeedVerdict, Winner
@@ -89,7 +90,7 @@ def baseline_of(row: CellRow, rows: Sequence[CellRow], wanted: Mapping[str, str]
         and ("device" in wanted or other.device == row.device)
         and other.status in COMPARABLE
         and other.p50_ms.value is not None
-        and all(_attribute(other, key) == str(value) for key, value in wanted.items())
+        and all(_is(other, key, str(value)) for key, value in wanted.items())
     ]
 
     def likeness(other: CellRow) -> tuple[int, float, str]:
@@ -99,9 +100,9 @@ def baseline_of(row: CellRow, rows: Sequence[CellRow], wanted: Mapping[str, str]
     return min(able, key=likeness) if able else None
 
 
-def _attribute(row: CellRow, key: str) -> str:
-    value = row.options[key] if key in row.options else getattr(row, key, None)
-    return str(value)
+def _is(row: CellRow, key: str, wanted: str) -> bool:
+    value = str(row.options[key] if key in row.options else getattr(row, key, None))
+    return versions.fits(value, wanted) if key == "version" else value == wanted
 
 
 def speed_ups(

@@ -5,15 +5,56 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent import tflite_graph, tflite_wire
 from agent.contract import TensorSpec
 from orchestrator.domain.errors import UserError
 
-FORMATS = {".onnx": "onnx", ".pt2": "pt2"}
+FORMATS = {".onnx": "onnx", ".pt2": "pt2", ".tflite": "tflite"}
 """Formats that `model add` knows, by file name suffix."""
+
+MOST_TENSORS = 300
+"""That are followed from an input to learn its layout: what tells is met within a few."""
+
+_SPATIAL = frozenset(
+    [
+        "Conv",
+        "ConvInteger",
+        "QLinearConv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "LpPool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LRN",
+        "DepthToSpace",
+        "SpaceToDepth",
+    ]
+)
+_KEEPS_AXES = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Relu",
+        "LeakyRelu",
+        "Clip",
+        "Sigmoid",
+        "Tanh",
+        "Cast",
+        "Pad",
+        "Identity",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +97,11 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
     unknown = sorted(set(shapes) - set(declared))
     if unknown:
         raise UserError(f"{name}: no input {unknown[0]!r}; it has {', '.join(declared)}")
-    inputs = tuple(_input(name, value, shapes.get(key)) for key, value in declared.items())
+    fixed = (_input(name, value, shapes.get(key)) for key, value in declared.items())
+    inputs = tuple(
+        replace(spec, layout=_layout(graph, spec.name, {})) if len(spec.shape) == 4 else spec
+        for spec in fixed
+    )
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
@@ -123,6 +168,30 @@ def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
     return TensorSpec(value.name, dtype, tuple(given))
 
 
+def _layout(graph: Any, tensor: str, known: dict[str, str]) -> str:
+    """``NCHW`` where the input reaches a spatial operator, which ONNX defines on NCHW alone,
+    through operators that keep the order of axes; ``NHWC`` where it is transposed to that on the
+    way; else unknown. Followed, never guessed. ``known``: what was found or is being sought."""
+    if tensor in known or len(known) > MOST_TENSORS:
+        return known.get(tensor, "")
+    known[tensor] = ""
+    found = set()
+    for node in graph.node:
+        if tensor not in node.input:
+            continue
+        if node.op_type in _SPATIAL and node.input[0] == tensor:
+            found.add("NCHW")
+        elif node.op_type in _KEEPS_AXES:
+            found.add(_layout(graph, node.output[0], known))
+        elif node.op_type == "Transpose":
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+            if order == [0, 3, 1, 2] and _layout(graph, node.output[0], known) == "NCHW":
+                found.add("NHWC")
+    found.discard("")
+    known[tensor] = found.pop() if len(found) == 1 else ""
+    return known[tensor]
+
+
 def _free_shape(name: str, input_name: str, tensor: Any) -> str:
     if tensor is None:
         return (
@@ -182,3 +251,15 @@ def exported_program(path: Path, name: str) -> None:
         raise UserError(
             f"{name}: not a .pt2 exported program; make one with torch.export.save(program, path)"
         )
+
+
+def tflite_model(path: Path, name: str) -> str:
+    """Check a TFLite file; the format it is: ``edgetpu_tflite`` if compiled for that, else
+    ``tflite``. Nothing of it is run. Raises ``UserError``."""
+    try:
+        graph = tflite_wire.read(path)
+    except (tflite_wire.NotTflite, ValueError) as error:
+        raise UserError(
+            f"{name}: not a TFLite model (truncated, or another format?): {error}"
+        ) from None
+    return "edgetpu_tflite" if tflite_graph.is_compiled_for_edgetpu(graph) else "tflite"

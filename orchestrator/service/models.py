@@ -60,12 +60,15 @@ def _add(farm: Farm, new: NewModel) -> ModelView:
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     form = inspect.format_of(new.file_name)
     path = farm.blobs.path(new.sha256)
+    if form == "tflite":
+        form = inspect.tflite_model(path, new.file_name)
     with farm.database.transaction() as session:
         present = session.scalar(select(Model).where(Model.name == new.name))
         if present is not None and any(a.format == form for a in present.artifacts):
             return _same(present, form, new)
     if form == "pt2":
         inspect.exported_program(path, new.file_name)
+    if form != "onnx":
         return _attach(farm, new, form, path.stat().st_size)
     if present is not None:
         return _attach(farm, new, form, path.stat().st_size)

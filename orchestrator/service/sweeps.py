@@ -19,7 +19,7 @@ from agent.contract import (
 )
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, interleave, may_be_baseline
-from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, place
+from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, distinct, place
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
 from orchestrator.service import models, register
@@ -118,12 +118,12 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
             f"{source}: baseline: no cell of this sweep has {wanted}; name one that it runs"
         )
     views = {key: _model_view(m) for key, m in by_name.items()}
-    placements = tuple(
+    placements = distinct(
         place(device, configuration, views[configuration.model])
         for device in devices
         for configuration in configurations
     )
-    return Planned(spec, placements)
+    return Planned(spec, tuple(placements))
 
 
 def _chosen(session: Session, spec: SweepSpec, source: str) -> list[DeviceView]:

@@ -29,6 +29,7 @@ from agent.runner.errors import (
 from support.runner_child import (
     QUICK,
     SPEC,
+    TFLITE,
     Bench,
     child,
     dataset_file,
@@ -48,7 +49,8 @@ from support.runner_child import (
 @dataclass(frozen=True)
 class Case:
     """``module``: what is imported. ``reshapes_fixed``: a model of fixed batch still takes others.
-    ``own_names``: the format names tensors as it likes, so inputs are taken in order."""
+    ``own_names``: the format names tensors as it likes, so inputs are taken in order.
+    ``python``: the interpreter of one runtime of several that the backend is for."""
 
     backend: str
     form: str
@@ -57,16 +59,30 @@ class Case:
     own_latency: bool = False
     reshapes_fixed: bool = False
     own_names: bool = False
+    python: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.python or self.backend
 
 
 CASES = {
-    case.backend: case
+    case.key: case
     for case in (
         Case("onnxruntime", "onnx", "onnxruntime", ("graph_optimization", "disable")),
         Case("openvino", "onnx", "openvino", ("performance_hint", "none"), True, True),
         Case("pytorch", "pt2", "torch", ("mode", "eager"), own_names=True),
+        *(
+            Case("tflite", "tflite", module, ("xnnpack", "off"), own_names=True, python=python)
+            for python, module in (("litert", "ai_edge_litert"), ("tflite", "tflite_runtime"))
+        ),
     )
 }
+
+
+ELSEWHERE = {"edgetpu", "tensorrt", "tvm"}
+"""Tested in files of their own: the first two as far as a machine without their hardware goes; TVM
+loads only what its converter makes."""
 
 
 @pytest.fixture(scope="session", params=CASES)
@@ -82,6 +98,8 @@ def models(case: Case, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     if case.form == "pt2":
         free, fixed = write_pt2(folder)
         return {"free": free, "fixed": fixed}
+    if case.form == "tflite":
+        return {name: TFLITE / f"{name}.tflite" for name in ("free", "fixed")}
     return {
         "free": write_onnx(folder / "free.onnx", "N"),
         "fixed": write_onnx(folder / "fixed.onnx", 1),
@@ -90,18 +108,18 @@ def models(case: Case, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 @pytest.fixture
 def bench(case: Case, tmp_path: Path) -> Bench:
-    return Bench(case.backend, tmp_path)
+    return Bench(case.backend, tmp_path, case.python)
 
 
 def test_every_backend_file_has_its_line_here() -> None:
-    assert set(CASES) == set(backends.names())
+    assert {case.backend for case in CASES.values()} | ELSEWHERE == set(backends.names())
 
 
 # --- through the child, under the backend's own interpreter ---
 
 
 def test_probe_tells_what_it_can_run(case: Case) -> None:
-    facts = require(case.backend)
+    facts = require(case.key)
     assert facts.version
     assert case.form in facts.accepts
     assert "fp32" in next(t for t in facts.targets if t.name == "CPU").precisions
@@ -125,7 +143,7 @@ def test_a_trial_is_measured_and_verified(
     assert found.fidelity.feeds == 4
     assert found.accuracy is not None
     assert (found.accuracy.top1, found.accuracy.samples) == (1.0, 30)
-    assert found.runtime_version == require(case.backend).version
+    assert found.runtime_version == require(case.key).version
     assert found.placement
     assert found.memory is not None
     assert found.memory.peak_rss_mib >= found.memory.after_import_rss_mib > 0
@@ -395,7 +413,7 @@ def test_a_backend_missing_under_another_interpreter_says_how_to_get_it() -> Non
     found = child("onnxruntime", "probe", None, Probed).runtimes
     for facts in found:
         if facts.missing:
-            assert "install it with pip install" in facts.missing
+            assert "install " in facts.missing
 
 
 # --- in process, where this interpreter has the runtime ---
@@ -415,7 +433,7 @@ def session(case: Case, models: dict[str, Path]) -> Iterator[Session]:
 
 def load(case: Case, artifact: Path, inputs: Sequence[TensorSpec] = (), **runtime: Any) -> Session:
     if importlib.util.find_spec(case.module) is None:
-        pytest.skip(f"{case.module} runs under {python_of(case.backend)} only")
+        pytest.skip(f"{case.module} runs under {python_of(case.key)} only")
     backend = backends.find(case.backend)
     return backend.load(artifact, RuntimeRef(case.backend, **runtime), inputs)
 

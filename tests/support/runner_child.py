@@ -40,8 +40,18 @@ MAIN = ROOT / "agent" / "runner" / "__main__.py"
 PYTHONS = {
     "pytorch": os.environ.get(
         "BENCHFARM_PYTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
-    )
+    ),
+    "tvm": os.environ.get("BENCHFARM_TVM_PYTHON", str(ROOT / ".venv-tvm" / "bin" / "python")),
+    "litert": os.environ.get(
+        "BENCHFARM_LITERT_PYTHON", str(ROOT / ".venv-litert" / "bin" / "python")
+    ),
+    "tflite": os.environ.get(
+        "BENCHFARM_TFLITE_PYTHON", str(ROOT / ".venv-tflite" / "bin" / "python")
+    ),
 }
+VARIANTS = {"litert": "tflite"}
+"""Name of an interpreter → the backend it is another runtime of."""
+TFLITE = ROOT / "tests" / "fixtures" / "tflite"
 QUICK = Scenario(min_duration_s=0.0, max_duration_s=0.3, warm_up_s=0.0, min_samples=20)
 LOOSE = Tolerance(min_cosine=0.98, max_top1_drop=1.0)
 SPEC = TensorSpec("x", "float32", (1, 3, 6, 6))
@@ -166,7 +176,7 @@ def facts_of(backend: str) -> RuntimeFacts:
     if not Path(python_of(backend)).exists():
         return RuntimeFacts(backend, "", "", missing=f"no interpreter {python_of(backend)}")
     found = child(backend, "probe", None, Probed).runtimes
-    return next(facts for facts in found if facts.backend == backend)
+    return next(facts for facts in found if facts.backend == VARIANTS.get(backend, backend))
 
 
 def require(backend: str) -> RuntimeFacts:
@@ -186,9 +196,14 @@ class Bench:
 
     backend: str
     folder: Path
+    python: str = ""
+
+    @property
+    def _python(self) -> str:
+        return self.python or self.backend
 
     def reference(self, model: ModelRef, source: Path, dataset: Path | None = None) -> Referenced:
-        backend = "pytorch" if model.format == "pt2" else self.backend
+        backend = "pytorch" if model.format == "pt2" else self._python
         job = ReferenceJob(
             model, str(source), str(self.folder), dataset=str(dataset) if dataset else None
         )
@@ -196,7 +211,7 @@ class Bench:
 
     def convert(self, model: ModelRef, runtime: RuntimeRef, source: Path, **more: Any) -> Converted:
         job = ConvertJob(model, runtime, str(source), str(self.folder), **more)
-        return child(self.backend, "convert", job, Converted, self.folder)
+        return child(self._python, "convert", job, Converted, self.folder)
 
     def trial(
         self,
@@ -223,7 +238,7 @@ class Bench:
             str(self.folder),
             str(dataset) if dataset else None,
         )
-        return child(self.backend, "trial", job, TrialResult, self.folder)
+        return child(self._python, "trial", job, TrialResult, self.folder)
 
 
 def reference_file(path: Path, feeds: int = 4) -> Path:

@@ -49,6 +49,35 @@ class OwnLatency(Protocol):
     def own_latency_ns(self) -> int: ...
 
 
+class RequestQueue(Protocol):
+    """Requests on what is bound, ``depth`` of them in flight at most."""
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def caller_ns(self) -> Sequence[int]:
+        """From a request's start to its end as the caller sees it, in the order of the ends."""
+
+    @property
+    def runtime_ns(self) -> Sequence[int]:
+        """The same as the runtime reports it; empty where it does not."""
+
+    def submit(self) -> None:
+        """Start a request; waits while ``depth`` are in flight."""
+
+    def drain(self) -> None:
+        """Wait for all. Raises what a request raised."""
+
+
+@runtime_checkable
+class AsyncThroughput(Protocol):
+    """A session that runs several requests at a time."""
+
+    def request_queue(self) -> RequestQueue:
+        """A new queue whose requests read what is bound now."""
+
+
 class Backend(Protocol):
     """``accepts``: source formats, given directly or through a converter. ``wants``: for each
     precision, the artifacts that it loads for it, best first. ``options``: what each accepts."""
@@ -74,26 +103,31 @@ class Backend(Protocol):
 
 
 def chosen(backend: str, accepted: Options, given: Mapping[str, Option]) -> Dict[str, str]:
-    """The options in force: the given ones over each option's first accepted value.
+    """The options in force: the given ones over each option's first accepted value (an option that
+    lists none accepts any text; left out, it is empty).
 
     Raises:
         BadOption: an unknown key or value; the message says what would be accepted.
     """
+    found = {key: values[0] if values else "" for key, values in accepted.items()}
     for key, value in given.items():
         if key not in accepted:
             raise BadOption(
                 "%s has no option %r; it has %s" % (backend, key, listed(sorted(accepted)))
             )
-        if _text(value) not in accepted[key]:
+        found[key] = _text(value, accepted[key])
+        if accepted[key] and found[key] not in accepted[key]:
             raise BadOption(
                 "%s option %s is %r; it accepts %s" % (backend, key, value, listed(accepted[key]))
             )
-    defaults = {key: values[0] for key, values in accepted.items()}
-    return {**defaults, **{key: _text(value) for key, value in given.items()}}
+    return found
 
 
-def _text(value: Option) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: Option, accepted: Sequence[str]) -> str:
+    """YAML reads ``on`` and ``off`` as booleans: they are meant as written."""
+    if isinstance(value, bool):
+        return ("on" if value else "off") if "on" in accepted else str(value).lower()
+    return str(value)
 
 
 def require_precision(backend: str, precision: str, known: Sequence[str]) -> None:

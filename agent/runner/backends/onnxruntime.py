@@ -1,4 +1,4 @@
-"""ONNX Runtime on its CPU execution provider."""
+"""ONNX Runtime on its execution providers: never silently on another than the target's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.runner import onnx_providers
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
@@ -19,6 +20,7 @@ from agent.runner.backends.base import (
     require_precision,
     require_shapes,
 )
+from agent.runner.converters import onnxruntime_quantize
 from agent.runner.errors import (
     BadModel,
     RuntimeMissing,
@@ -28,8 +30,6 @@ from agent.runner.errors import (
     UnsupportedTarget,
 )
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
-
-PROVIDER = "CPUExecutionProvider"
 
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -68,8 +68,14 @@ _NOT_A_MODEL = (
 class OnnxRuntime:
     name = "onnxruntime"
     accepts = ("onnx",)
-    wants: ClassVar[Wants] = {"fp32": (("onnx", "fp32"),), "int8": (("onnx", "int8"),)}
-    options: ClassVar[Options] = {"graph_optimization": tuple(_LEVELS)}
+    wants: ClassVar[Wants] = {
+        precision: (("onnx", precision),) for precision in ("fp32", "fp16", "int8")
+    }
+    options: ClassVar[Options] = {
+        "graph_optimization": tuple(_LEVELS),
+        "cpu_fallback": ("refuse", "allow"),
+        **onnxruntime_quantize.OPTIONS,
+    }
 
     def import_runtime(self) -> str:
         try:
@@ -85,14 +91,14 @@ class OnnxRuntime:
         version = self.import_runtime()
         import onnxruntime
 
-        if PROVIDER not in onnxruntime.get_available_providers():
-            raise RuntimeMissing("this onnxruntime has no %s" % PROVIDER, "install another build")
-        target = TargetFacts("CPU", tuple(self.wants), PROVIDER)
+        targets = onnx_providers.facts(onnxruntime.get_available_providers())
+        if not targets:
+            raise RuntimeMissing("this onnxruntime has no known provider", "install another build")
         return RuntimeFacts(
             backend=self.name,
             version=version,
             environment="",
-            targets=(target,),
+            targets=targets,
             accepts=self.accepts,
             options=dict(self.options),
         )
@@ -104,25 +110,62 @@ class OnnxRuntime:
         import onnxruntime
 
         options = chosen(self.name, self.options, runtime.options)
-        require_precision(self.name, runtime.precision, tuple(self.wants))
-        if runtime.target != "CPU":
-            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        settings.intra_op_num_threads = runtime.threads
-        settings.inter_op_num_threads = 1
-        settings.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_optimization"]]
-        )
+        known = onnx_providers.targets(onnxruntime.get_available_providers())
+        if runtime.target not in known:
+            raise UnsupportedTarget(self.name, runtime.target, known)
+        provider, where, _ = known[runtime.target]
+        require_precision(self.name, runtime.precision, provider.precisions)
+        settings = _settings(runtime, options, provider.name)
         for symbol, size in _overrides(artifact, inputs).items():
             settings.add_free_dimension_override_by_name(symbol, size)
+        chosen_settings = provider.settings(where, runtime.precision, runtime.threads)
         try:
-            session = onnxruntime.InferenceSession(str(artifact), settings, providers=[PROVIDER])
+            session = onnxruntime.InferenceSession(
+                str(artifact),
+                settings,
+                providers=[provider.name],
+                provider_options=[chosen_settings],
+                enable_fallback=0,  # a provider that cannot start must not become the processor
+            )
         except Exception as error:  # its own classes share no base but Exception
             raise _named(error) from error
-        if session.get_providers() != [PROVIDER]:
-            raise UnsupportedTarget(self.name, "CPU", session.get_providers())
-        return OnnxRuntimeSession(session, inputs)
+        if session.get_providers()[0] != provider.name:
+            raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
+        return OnnxRuntimeSession(session, inputs, _placement(session, provider.name, options))
+
+
+def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = runtime.threads
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_optimization"]]
+    )
+    if provider == onnx_providers.CPU:
+        return settings
+    if provider == "XnnpackExecutionProvider":
+        # It has its own thread pool: the session's would only contend with it.
+        settings.intra_op_num_threads = 1
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if onnx_providers.can_record(onnxruntime.InferenceSession):
+        # Recorded, not forbidden: the refusal can then name the operators.
+        settings.add_session_config_entry(onnx_providers.RECORD, "1")
+    elif options["cpu_fallback"] == "refuse":
+        settings.add_session_config_entry(onnx_providers.NO_CPU, "1")
+    return settings
+
+
+def _placement(session: Any, provider: str, options: Dict[str, str]) -> str:
+    """Raises ``LeftOnCpu`` where operators are left on the processor and that is not allowed."""
+    if provider == onnx_providers.CPU:
+        # Spinning threads are the runtime's default; it changes latency, so it is said.
+        return "%s (spinning: default)" % provider
+    found = onnx_providers.assignment(session)
+    words = onnx_providers.placed(provider, found, options["cpu_fallback"])
+    return words + ", inputs copied to the device before, outputs to the host in each inference"
 
 
 def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
@@ -159,6 +202,10 @@ def _named(error: Exception) -> Exception:
         return UnsupportedFormat("onnxruntime is too old for this model: %s" % reason)
     if any(word in message for word in _NOT_A_MODEL):
         return BadModel("onnxruntime cannot read the model: %s" % message[:500])
+    if "fallback to CPU EP has been explicitly disabled" in message:
+        return onnx_providers.LeftOnCpu(
+            "%s (option cpu_fallback: allow runs it so)" % message[-300:]
+        )
     return error
 
 
@@ -167,15 +214,15 @@ class OnnxRuntimeSession:
 
     infer: Callable[[], None]
 
-    def __init__(self, session: Any, inputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, session: Any, inputs: Sequence[TensorSpec], placement: str) -> None:
         self._session = session
         own = [_spec(node) for node in session.get_inputs()]
         if inputs:
             require_shapes(inputs, own)
         self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
-        # Spinning threads are the runtime's default; it changes latency, so it is said.
-        self.placement = "%s (spinning: default)" % ", ".join(session.get_providers())
+        self.placement = placement
+        self._on_host = session.get_providers()[0] == onnx_providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
         self._binding = session.io_binding()
@@ -193,8 +240,11 @@ class OnnxRuntimeSession:
             )
 
     def bind(self, feed: Feed) -> None:
-        if self._buffers.fill(feed):
+        fresh = self._buffers.fill(feed)
+        if fresh:
             self._bind_outputs()  # those that the runtime allocates keep the last run's shape
+        # For a device, binding copies: our array's new content is not seen without another.
+        if fresh or not self._on_host:
             for name, array in self._buffers.arrays.items():
                 self._binding.bind_cpu_input(name, array)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+import time
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Sequence
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.runner import openvino_devices
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
@@ -18,19 +22,15 @@ from agent.runner.backends.base import (
     require_precision,
     require_shapes,
 )
+from agent.runner.converters import nncf_quantize
 from agent.runner.errors import (
     BadModel,
     RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
     UnsupportedShape,
-    UnsupportedTarget,
 )
 
-_HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT", "none": ""}
-_CAPABILITIES = (("fp32", "FP32"), ("fp16", "FP16"), ("bf16", "BF16"), ("int8", "INT8"))
-# Unset, it is bf16 on some processors: "fp32" would then mean something else on each board.
-_INFERENCE_PRECISION = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 _DTYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "boolean": "bool"}
 _NO_OPERATOR = re.compile(r"No conversion rule found for operations: (.+)")
 _NOT_A_MODEL = (
@@ -48,10 +48,20 @@ class OpenVino:
     name = "openvino"
     accepts = ("onnx", "openvino_ir")
     wants: ClassVar[Wants] = {
-        **dict.fromkeys(("fp32", "fp16", "bf16"), (("onnx", "fp32"), ("openvino_ir", "fp32"))),
+        **dict.fromkeys(("fp32", "bf16"), (("onnx", "fp32"), ("openvino_ir", "fp32"))),
+        "fp16": (("openvino_ir", "fp16"),),
         "int8": (("openvino_ir", "int8"),),
     }
-    options: ClassVar[Options] = {"performance_hint": tuple(_HINTS)}
+    options: ClassVar[Options] = {
+        "performance_hint": tuple(openvino_devices.HINTS),
+        "streams": (),
+        "nireq": (),
+        "model_cache": ("off", "on"),
+        **nncf_quantize.OPTIONS,
+    }
+
+    def __init__(self) -> None:
+        self._cache = ""
 
     def import_runtime(self) -> str:
         try:
@@ -67,15 +77,7 @@ class OpenVino:
         version = self.import_runtime()
         import openvino
 
-        core = openvino.Core()
-        targets = tuple(
-            TargetFacts(
-                device,
-                _precisions(core, device),
-                str(core.get_property(device, "FULL_DEVICE_NAME")),
-            )
-            for device in core.available_devices
-        )
+        targets = openvino_devices.facts(openvino.Core())
         return RuntimeFacts(
             backend=self.name,
             version=version,
@@ -93,33 +95,34 @@ class OpenVino:
 
         options = chosen(self.name, self.options, runtime.options)
         core = openvino.Core()
-        if runtime.target not in core.available_devices:
-            raise UnsupportedTarget(self.name, runtime.target, core.available_devices)
-        require_precision(self.name, runtime.precision, _precisions(core, runtime.target))
+        known = openvino_devices.precisions(core, runtime.target)
+        require_precision(self.name, runtime.precision, known)
+        properties = openvino_devices.properties(core, runtime, options)
+        if options["model_cache"] == "on":
+            properties["CACHE_DIR"] = self._cache_folder()
         try:
             model = core.read_model(str(artifact))
             own = [_spec(port) for port in model.inputs]
             _reshape(model, own, inputs)
-            compiled = core.compile_model(model, runtime.target, _properties(runtime, options))
+            compiled = core.compile_model(model, runtime.target, properties)
+            placement = openvino_devices.placement(compiled)
+            placement += openvino_devices.divided(core, model, runtime.target)
         except RuntimeError as error:
             raise _named(error, artifact) from error
-        return OpenVinoSession(compiled)
+        if runtime.precision == "fp16":
+            placement += ", weights fp16"
+        if options["model_cache"] == "on":
+            cached = compiled.get_property("LOADED_FROM_CACHE")
+            placement += ", model cache %s" % ("hit" if cached else "filled")
+        requests = openvino_devices.whole_number("nireq", options["nireq"])
+        return OpenVinoSession(compiled, placement, requests)
 
-
-def _precisions(core: Any, device: str) -> Tuple[str, ...]:
-    capable = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-    return tuple(name for name, capability in _CAPABILITIES if capability in capable)
-
-
-def _properties(runtime: RuntimeRef, options: Dict[str, str]) -> Dict[str, Any]:
-    properties: Dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": _INFERENCE_PRECISION[runtime.precision]
-    }
-    if _HINTS[options["performance_hint"]]:
-        properties["PERFORMANCE_HINT"] = _HINTS[options["performance_hint"]]
-    if runtime.threads:
-        properties["INFERENCE_NUM_THREADS"] = runtime.threads
-    return properties
+    def _cache_folder(self) -> str:
+        """A new folder where this process works, which is the job's: the first load fills it, and
+        the next one, by this same object, is from it."""
+        if not self._cache:
+            self._cache = tempfile.mkdtemp(prefix="model-cache-", dir=os.getcwd())
+        return self._cache
 
 
 def _reshape(model: Any, own: List[TensorSpec], inputs: Sequence[TensorSpec]) -> None:
@@ -153,12 +156,13 @@ class OpenVinoSession:
 
     infer: Callable[[], None]
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, placement: str, requests: int = 0) -> None:
         self._compiled = compiled
+        self._requests = requests
         self._request = compiled.create_infer_request()
         self.inputs: Sequence[TensorSpec] = tuple(_spec(port) for port in compiled.inputs)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(port) for port in compiled.outputs)
-        self.placement = _placement(compiled)
+        self.placement = placement
         self._buffers = HostBuffers(self.inputs)
         self.infer = self._request.infer
 
@@ -179,25 +183,43 @@ class OpenVinoSession:
     def own_latency_ns(self) -> int:
         return int(round(self._request.latency * 1e6))  # noqa: RUF046 - Any
 
+    def request_queue(self) -> OpenVinoQueue:
+        return OpenVinoQueue(self._compiled, self._requests, self._buffers.arrays)
+
     def close(self) -> None:
         self._request = self._compiled = None
         self.infer = _closed
 
 
+class OpenVinoQueue:
+    """``AsyncInferQueue``; without a number of requests it takes the model's own optimum."""
+
+    def __init__(self, compiled: Any, requests: int, arrays: Dict[str, Any]) -> None:
+        import openvino
+
+        self._queue = openvino.AsyncInferQueue(compiled, requests)
+        self.depth = len(self._queue)
+        self.caller_ns: List[int] = []
+        self.runtime_ns: List[int] = []
+        for request in self._queue:
+            for name, array in arrays.items():
+                request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        self._queue.set_callback(self._ended)
+
+    def _ended(self, request: Any, started_ns: int) -> None:
+        self.caller_ns.append(time.perf_counter_ns() - started_ns)
+        self.runtime_ns.append(int(request.latency * 1e6))
+
+    def submit(self) -> None:
+        self._queue.get_idle_request_id()  # waits; its time is not the request's
+        self._queue.start_async(None, time.perf_counter_ns())
+
+    def drain(self) -> None:
+        self._queue.wait_all()
+
+
 def _closed() -> None:
     raise RuntimeError("the session is closed")
-
-
-def _placement(compiled: Any) -> str:
-    words = ["devices " + "+".join(compiled.get_property("EXECUTION_DEVICES"))]
-    for key in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
-        try:
-            value = compiled.get_property(key)
-        except RuntimeError:  # not every device knows every property
-            continue
-        name = value.get_type_name() if hasattr(value, "get_type_name") else value
-        words.append("%s %s" % (key.lower(), name))
-    return ", ".join(words)
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.runner import torch_devices
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
@@ -23,9 +25,9 @@ from agent.runner.backends.base import (
 from agent.runner.errors import (
     BadModel,
     RuntimeMissing,
+    Unsupported,
     UnsupportedFormat,
     UnsupportedOperator,
-    UnsupportedTarget,
 )
 
 # Entries of an archive that run code when they are loaded: compiled libraries, pickled objects.
@@ -35,8 +37,16 @@ _RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants
 class PyTorch:
     name = "pytorch"
     accepts = ("pt2",)
-    wants: ClassVar[Wants] = {"fp32": (("pt2", "fp32"),)}
-    options: ClassVar[Options] = {"mode": ("eager", "compile")}
+    # A program is cast when it is loaded: no converter is needed.
+    wants: ClassVar[Wants] = dict.fromkeys(torch_devices.KINDS, (("pt2", "fp32"),))
+    options: ClassVar[Options] = {
+        "mode": ("eager", "compile"),
+        "memory_format": ("contiguous", "channels_last"),
+        "compile_cache": ("off", "on"),
+    }
+
+    def __init__(self) -> None:
+        self._cache = torch_devices.CompileCache()
 
     def import_runtime(self) -> str:
         # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
@@ -61,9 +71,7 @@ class PyTorch:
             backend=self.name,
             version=version,
             environment="",
-            targets=(
-                TargetFacts("CPU", tuple(self.wants), torch.backends.cpu.get_cpu_capability()),
-            ),
+            targets=torch_devices.facts(),
             accepts=self.accepts,
             options=dict(self.options),
         )
@@ -75,18 +83,24 @@ class PyTorch:
         import torch
 
         options = chosen(self.name, self.options, runtime.options)
-        require_precision(self.name, runtime.precision, tuple(self.wants))
-        if runtime.target != "CPU":
-            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        device, precisions = torch_devices.device_of(runtime.target)
+        require_precision(self.name, runtime.precision, precisions)
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         program = _program(artifact)
         own = _inputs(program)
         if inputs:
             require_shapes(inputs, _renamed(own, inputs))
-        session = PyTorchSession(program, tuple(inputs or own), options["mode"])
+        last = options["memory_format"] == "channels_last"
+        module = torch_devices.module_of(program, device, runtime.precision, last)
+        session = PyTorchSession(program, module, tuple(inputs or own), device, last)
+        words = [runtime.target, options["mode"], options["memory_format"], runtime.precision]
+        session.placement = "%s, %d threads" % (", ".join(words), torch.get_num_threads())
         if options["mode"] == "compile":
+            self._cache.use(keep=options["compile_cache"] == "on")
             session.compile()
+        elif runtime.precision != "fp32":
+            session.try_once()
         return session
 
 
@@ -150,7 +164,14 @@ class PyTorchSession:
 
     infer: Callable[[], None]
 
-    def __init__(self, program: Any, inputs: Tuple[TensorSpec, ...], mode: str) -> None:
+    def __init__(
+        self,
+        program: Any,
+        module: Any,
+        inputs: Tuple[TensorSpec, ...],
+        device: str,
+        channels_last: bool,
+    ) -> None:
         import torch
 
         self.inputs: Sequence[TensorSpec] = inputs
@@ -159,15 +180,18 @@ class PyTorchSession:
         nodes = {n.name: n for n in program.graph_module.graph.nodes}
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n, nodes[n].meta["val"]) for n in names)
         self._flatten = torch.utils._pytree.tree_leaves
-        self._module = program.module()
-        self._mode = mode
-        self.placement = "CPU, %s, %d threads" % (mode, torch.get_num_threads())
+        self._module = module
+        self.placement = device
+        self._device, self._channels_last = device, channels_last
         self._buffers = HostBuffers(self.inputs)
         self._arguments: List[Any] = []
         self._result: Any = None
         self._guard = torch.inference_mode()
         self._guard.__enter__()
-        self.infer = self._infer
+        self._synchronize: Callable[..., None] = lambda: None
+        if device != "cpu":
+            self._synchronize = partial(torch.cuda.synchronize, device)
+        self.infer = self._infer if device == "cpu" else self._infer_on_device
 
     def compile(self) -> None:
         """Make the first call here: it is what compiles, so its time belongs to the load.
@@ -179,8 +203,9 @@ class PyTorchSession:
 
         self._module = torch.compile(self._module)
         try:
-            self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
-            self.infer()
+            self.try_once()
+        except Unsupported:
+            raise
         except Exception as error:  # the compiler wraps and re-raises by its own classes
             if "InvalidCxxCompiler" in "%s %s" % (type(error).__name__, error):
                 raise RuntimeMissing(
@@ -189,19 +214,36 @@ class PyTorchSession:
                 ) from error
             raise
 
-    def bind(self, feed: Feed) -> None:
-        import torch
+    def try_once(self) -> None:
+        """Raises ``UnsupportedFormat``: the program mixes element types once it is cast."""
+        try:
+            self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
+            self.infer()
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "same type" not in str(error):
+                raise
+            raise UnsupportedFormat(
+                "pytorch cannot cast this program: %s" % str(error)[:300]
+            ) from error
 
-        if self._buffers.fill(feed):
-            arrays = self._buffers.arrays
-            self._arguments = [torch.from_numpy(arrays[name]) for name in self._order]
+    def bind(self, feed: Feed) -> None:
+        fresh = self._buffers.fill(feed)
+        # Where tensors are copies of our arrays, new content is not seen without another.
+        if fresh or self._device != "cpu" or self._channels_last:
+            self._arguments = torch_devices.feeds(
+                self._buffers.arrays, self._order, self._device, self._channels_last
+            )
 
     def _infer(self) -> None:
         self._result = self._module(*self._arguments)
 
+    def _infer_on_device(self) -> None:
+        self._result = self._module(*self._arguments)
+        self._synchronize()
+
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
         leaves = self._flatten(self._result)
-        return {spec.name: np.array(leaves[n].numpy()) for n, spec in enumerate(self.outputs)}
+        return {spec.name: np.array(leaves[n].cpu().numpy()) for n, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
         self._module = self._result = None

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar, List, NamedTuple, Protocol, Sequence, Tuple
+from typing import ClassVar, List, Mapping, NamedTuple, Protocol, Sequence, Tuple, runtime_checkable
 
+from agent.jobs import ConvertJob
 from agent.runner.converters.graph import Edge
 from agent.runner.inputs import Feeds
 
 
 class Calibration(NamedTuple):
-    """Feeds of the model's own shapes to calibrate on, and where they come from."""
+    """Feeds of the model's own shapes to calibrate on, and where they come from.
+
+    ``options``: the backend's options in force, for those that a converter shares with it."""
 
     feeds: Feeds
     origin: str
+    options: Mapping[str, str] = {}
 
 
 class Made(NamedTuple):
@@ -39,6 +43,14 @@ class Converter(Protocol):
 
         Raises ``BadModel``, ``Unsupported…``, ``ConversionFailed``.
         """
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A converter whose result depends on the runtime's options, the target or the shapes."""
+
+    def configure(self, job: ConvertJob) -> None:
+        """Take what it needs from the job, before ``convert``. Raises ``BadOption``."""
 
 
 def missing_modules(modules: Sequence[str]) -> List[str]:

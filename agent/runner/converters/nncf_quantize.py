@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, Mapping, Tuple
 
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed, UnsupportedOperator
+
+OPTIONS: Mapping[str, Tuple[str, ...]] = {
+    "preset": ("performance", "mixed"),
+    "per_channel": ("on", "off"),
+}
 
 
 class NncfQuantize:
@@ -26,29 +31,48 @@ class NncfQuantize:
         import openvino
 
         nncf.set_log_level(30)
-        original = _read(openvino, source)
+        options = {key: calibration.options.get(key, OPTIONS[key][0]) for key in OPTIONS}
+        original = read_model(openvino, source)
         artifact = folder / "model.xml"
         try:
             quantised = nncf.quantize(
                 original,
                 nncf.Dataset(calibration.feeds),
                 subset_size=len(calibration.feeds),
+                **_arguments(options),
             )
             openvino.save_model(quantised, str(artifact), compress_to_fp16=False)
         except MemoryError:
             raise
         except Exception as error:  # nncf raises its own and OpenVINO's
             raise ConversionFailed("%s: %s" % (self.name, error)) from error
-        step = "%s %s, openvino %s, %s" % (
+        step = "%s %s, openvino %s, preset %s, weights %s, %s" % (
             self.name,
             nncf.__version__,
             str(openvino.__version__).split("-")[0],
+            options["preset"],
+            "per channel" if options["per_channel"] == "on" else "per tensor",
             calibration.origin,
         )
         return Made(artifact, step)
 
 
-def _read(openvino: Any, source: Path) -> Any:
+def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
+    """``performance``: symmetric; ``mixed``: asymmetric activations. Per channel is the default."""
+    import nncf
+
+    found: Dict[str, Any] = {"preset": nncf.QuantizationPreset(options["preset"])}
+    if options["per_channel"] == "off":
+        from nncf.quantization import advanced_parameters as advanced
+
+        found["advanced_parameters"] = advanced.AdvancedQuantizationParameters(
+            weights_quantization_params=advanced.QuantizationParameters(per_channel=False)
+        )
+    return found
+
+
+def read_model(openvino: Any, source: Path) -> Any:
+    """Raises ``UnsupportedOperator``, ``BadModel``."""
     try:
         return openvino.Core().read_model(str(source))
     except RuntimeError as error:

@@ -1,20 +1,27 @@
 """ONNX FP32 to ONNX INT8 by ONNX Runtime's static quantiser, for ONNX Runtime.
 
-QDQ format, **unsigned** 8-bit activations (on processors with VNNI 1.5× faster than signed ones),
-signed 8-bit weights per channel, min-max calibration.
+QDQ format, signed 8-bit weights. By default per channel, with **unsigned** 8-bit activations (on
+processors with VNNI 1.5× faster than signed ones) and min-max calibration; signed activations are
+made symmetric, the only kind that TensorRT takes.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.inputs import Feeds
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+
+OPTIONS: Mapping[str, Tuple[str, ...]] = {
+    "per_channel": ("on", "off"),
+    "activation_type": ("u8", "s8"),
+    "calibration_method": ("minmax", "entropy", "percentile"),
+}
 
 
 class OnnxRuntimeQuantize:
@@ -25,8 +32,9 @@ class OnnxRuntimeQuantize:
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         import onnxruntime
-        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import quantize_static
 
+        options = {key: calibration.options.get(key, OPTIONS[key][0]) for key in OPTIONS}
         try:
             input_dimensions(source)
         except NotProtobuf as error:
@@ -37,13 +45,7 @@ class OnnxRuntimeQuantize:
         artifact = folder / "model.onnx"
         try:
             quantize_static(
-                str(inside),
-                str(artifact),
-                _Reader(calibration.feeds),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
+                str(inside), str(artifact), _Reader(calibration.feeds), **_arguments(options)
             )
         except MemoryError:
             raise
@@ -51,12 +53,34 @@ class OnnxRuntimeQuantize:
             raise ConversionFailed("%s: %s" % (self.name, error)) from error
         finally:
             inside.unlink()
-        step = "%s %s, QDQ u8 activations s8 weights per channel, %s" % (
+        step = "%s %s, QDQ %s activations s8 weights %s, %s, %s" % (
             self.name,
             onnxruntime.__version__,
+            options["activation_type"],
+            "per channel" if options["per_channel"] == "on" else "per tensor",
+            options["calibration_method"],
             calibration.origin,
         )
         return Made(artifact, step)
+
+
+def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    signed = options["activation_type"] == "s8"
+    return {
+        "quant_format": QuantFormat.QDQ,
+        "activation_type": QuantType.QInt8 if signed else QuantType.QUInt8,
+        "weight_type": QuantType.QInt8,
+        "per_channel": options["per_channel"] == "on",
+        "calibrate_method": methods[options["calibration_method"]],
+        "extra_options": {"ActivationSymmetric": signed},
+    }
 
 
 class _Reader:

@@ -27,7 +27,7 @@ def many(of: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 RUNTIMES = st.fixed_dictionaries(
     {
         "backend": WORDS,
-        "version": st.sampled_from(["", "1"]),
+        "version": many(st.sampled_from(["", "1"])),
         "target": many(st.sampled_from(["CPU", "GPU.0"])),
         "precision": many(st.sampled_from(["fp32", "fp16", "int8"])),
         "threads": many(st.integers(0, 2)),
@@ -52,12 +52,13 @@ def brute_force(spec: SweepSpec) -> list[tuple[Any, ...]]:
     """The product by nested loops. Options as text: to Python ``True == 1 == 1.0``."""
     return [
         (
-            *(model.name, runtime.backend, runtime.version, target, precision, threads, batch),
+            *(model.name, runtime.backend, version, target, precision, threads, batch),
             model.calibration if precision == "int8" else "",
             options,
         )
         for model in spec.models
         for runtime in spec.runtimes
+        for version in runtime.version
         for target in runtime.target
         for precision in runtime.precision
         for threads in runtime.threads

@@ -11,7 +11,7 @@ from orchestrator.domain import selectors
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.matrix import Configuration
-from orchestrator.domain.placement import DeviceView, ModelView, chosen, place
+from orchestrator.domain.placement import DeviceView, ModelView, chosen, distinct, place
 from orchestrator.domain.spec import DeviceChoice
 from orchestrator.store.classes import device_classes
 from support.farms import device_facts, runtime_facts
@@ -93,7 +93,31 @@ def test_the_version_asked_for_is_found_among_several() -> None:
     old = replace(runtime_facts()[0], version="1.17.0")
     device = replace(BOARD, runtimes=(*runtime_facts(), old))
     assert place(device, replace(CELL, version="1.17.0"), MODEL).version == "1.17.0"
-    assert place(device, replace(CELL, version="9"), MODEL).skip.endswith("1.31.1, 1.17.0)")
+    assert place(device, replace(CELL, version="1.17"), MODEL).version == "1.17.0"
+    assert place(device, replace(CELL, version="1"), MODEL).version == "1.31.1"
+    assert place(device, CELL, MODEL).version == "1.31.1"
+    why = place(device, replace(CELL, version="9"), MODEL).skip
+    assert "(it has 1.31.1, 1.17.0)" in why
+    assert "benchfarm-agent runtimes add onnxruntime==9" in why
+
+
+def test_each_version_is_judged_by_its_own_facts() -> None:
+    target = TargetFacts("CPU", ("fp32",))
+    old = replace(runtime_facts()[0], version="1.17.0", targets=(target,))
+    device = replace(BOARD, runtimes=(*runtime_facts(), old))
+    int8 = replace(CELL, precision="int8", calibration="random")
+    assert place(device, int8, MODEL).skip == ""
+    assert "no int8" in place(device, replace(int8, version="1.17"), MODEL).skip
+
+
+def test_what_means_the_same_version_is_run_once() -> None:
+    cells = [replace(CELL, version=v) for v in ("", "1", "1.31.1", "9", "8")]
+    placed = distinct(place(BOARD, cell, MODEL) for cell in cells)
+    assert [(p.configuration.version, p.version) for p in placed] == [
+        ("", "1.31.1"),
+        ("9", ""),
+        ("8", ""),
+    ]
 
 
 def test_devices_are_chosen_by_name_and_by_label() -> None:
@@ -149,3 +173,10 @@ def test_the_most_particular_class_wins_and_one_that_asks_nothing_never_does() -
     assert recognise([empty, special, plain], facts) == "special"
     assert recognise([plain, empty], facts) == "plain"
     assert recognise([empty], facts) == "unknown"
+
+
+def test_yamls_on_and_off_are_meant_as_written() -> None:
+    facts = replace(runtime_facts()[0], options={"cache": ("off", "on"), "fast": ("true", "false")})
+    device = replace(BOARD, runtimes=(facts,))
+    for options in ((("cache", True),), (("cache", False),), (("fast", True),)):
+        assert place(device, replace(CELL, options=options), MODEL).skip == ""

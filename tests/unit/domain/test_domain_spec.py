@@ -110,7 +110,7 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("scenario: {min_duration_s: 9, max_duration_s: 3}\n", "scenario: min_duration_s 9 is"),
         ("baseline: {threads: [2]}\n", "baseline.threads: "),
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
-        ("scenario: {kind: server}\n", "'single_stream'"),
+        ("scenario: {kind: server}\n", "'single_stream' or 'offline'"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),
         ("devices: {select: {rack: 2}}\n", "devices.select.rack: "),
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
@@ -130,8 +130,15 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_found(more: str, says
     [
         ("{backend: b, precision: [fp32, fp8]}", "runtimes.0.precision.1: "),
         ("{backend: b, threads: -1}", "runtimes.0.threads.0: "),
-        ("{backend: b, version: 1.20}", "runtimes.0.version: Input should be a valid string"),
-        ('{backend: b, version: "1\\0"}', "runtimes.0.version: "),
+        ("{backend: b, version: 1.20}", "runtimes.0.version.0: quote it: without quotes"),
+        ("{backend: b, version: []}", "runtimes.0.version: "),
+        ("{backend: b, version: null}", "runtimes.0.version.0: "),
+        ("{backend: b, runtime: b}", "two names of one key"),
+        ("{backend: b==}", "b==: a version is missing after =="),
+        ("{backend: b==1, version: '2'}", "the version is given twice"),
+        ("{runtime: [b==1, c==1]}", "one backend an entry"),
+        ("{runtime: []}", "runtimes.0.backend: "),
+        ('{backend: b, version: "1\\0"}', "runtimes.0.version.0: "),
         ('{backend: b, target: "CPU\\e[31m"}', "runtimes.0.target.0: "),
         ('{backend: b, target: "\\ud800"}', "runtimes.0.target.0: "),
         ("{backend: b, options: {x: [.nan]}}", "runtimes.0.options.x.0"),
@@ -244,3 +251,22 @@ def test_a_tolerance_of_one_precision_leaves_the_others_default() -> None:
     spec = parse(GOOD + "tolerance: {int8: {min_cosine: 0.5, max_top1_drop: 0.2}}\n", "f")
     assert spec.tolerance_for("int8").min_cosine == 0.5
     assert spec.tolerance_for("fp32") == parse(GOOD, "f").tolerance_for("fp32")
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        "{runtime: [openvino==2026.4.1, openvino==2025.4.1]}",
+        "{backend: [openvino==2026.4.1, openvino==2025.4.1]}",
+        "{backend: openvino, version: [2026.4.1, 2025.4.1]}",
+    ],
+)
+def test_versions_are_a_dimension(runtime: str) -> None:
+    spec = parse(f"name: s\nmodels: [m]\nruntimes: [{runtime}]\n", "sweep.yaml")
+    assert spec.runtimes[0].backend == "openvino"
+    assert spec.runtimes[0].version == ["2026.4.1", "2025.4.1"]
+
+
+def test_a_backend_may_be_pinned_in_its_name() -> None:
+    spec = parse("name: s\nmodels: [m]\nruntimes: [{backend: b==1.2}, {backend: b}]\n", "f")
+    assert [r.version for r in spec.runtimes] == [["1.2"], [""]]

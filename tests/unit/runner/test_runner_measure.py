@@ -192,7 +192,7 @@ def test_a_stall_while_reading_the_clock_is_not_its_cost() -> None:
     assert clock.characterise(stalling, "c").call_ns == 50.0
 
 
-@pytest.mark.parametrize("kind", ["server", "offline", "multi_stream", "sustained", "x"])
+@pytest.mark.parametrize("kind", ["server", "multi_stream", "sustained", "x"])
 def test_other_kinds_of_load_are_refused_with_what_is_accepted(kind: str) -> None:
     with pytest.raises(UnsupportedScenario, match="accepted: single_stream"):
         loop_of(Scenario(kind=kind))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, UserError
@@ -21,6 +21,7 @@ from support import onnx_files
 from support.farms import FarmKit
 
 GOOD = onnx_files.dense_bytes()
+TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -154,7 +155,7 @@ def test_a_bad_name_leaves_nothing(sqlite_farm: FarmKit, name: str) -> None:
 
 
 def test_an_unknown_format_names_the_known_ones(sqlite_farm: FarmKit) -> None:
-    assert ".onnx, .pt2" in refuse(sqlite_farm, put(sqlite_farm, GOOD, "mine.tflite"))
+    assert ".onnx, .pt2, .tflite" in refuse(sqlite_farm, put(sqlite_farm, GOOD, "mine.keras"))
 
 
 def test_a_file_that_was_never_uploaded_is_named(sqlite_farm: FarmKit) -> None:
@@ -272,6 +273,55 @@ def test_a_damaged_exported_program_leaves_nothing(sqlite_farm: FarmKit, cut: in
     models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     message = refuse(sqlite_farm, put(sqlite_farm, spoilt, "mine.pt2"))
     assert "not a .pt2 exported program" in message
+
+
+@pytest.mark.parametrize(("file", "form"), [("nhwc", "tflite"), ("edgetpu", "edgetpu_tflite")])
+def test_a_tflite_file_joins_its_onnx_model(sqlite_farm: FarmKit, file: str, form: str) -> None:
+    data = (TFLITE / f"{file}.tflite").read_bytes()
+    assert "add its .onnx first" in refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
+    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    added = models.add(sqlite_farm.farm, put(sqlite_farm, data, "mine.tflite"))
+    assert [a.format for a in added.artifacts] == ["onnx", form]
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda d: b"", lambda d: b"TFL3", lambda d: d[:-40], lambda d: b"no" * 99]
+)
+def test_a_damaged_tflite_file_leaves_nothing(sqlite_farm: FarmKit, spoil: object) -> None:
+    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    data = spoil((TFLITE / "nhwc.tflite").read_bytes())  # type: ignore[operator]
+    message = refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
+    assert "not a TFLite model" in message
+
+
+def _image_model(order: list[int] | None, before: str = "Relu") -> bytes:
+    shape = [1, 3, 6, 6] if order is None else [1, 6, 6, 3]
+    nodes = [helper.make_node(before, ["x"], ["r"])]
+    if order is not None:
+        nodes.append(helper.make_node("Transpose", ["r"], ["t"], perm=order))
+    nodes.append(helper.make_node("MaxPool", [nodes[-1].output[0]], ["y"], kernel_shape=[2, 2]))
+    value = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 5, 5])]
+    data: bytes = onnx_files.model(nodes, value, out, {}).SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "layout"),
+    [
+        (_image_model(None), "NCHW"),
+        (_image_model([0, 3, 1, 2]), "NHWC"),
+        (_image_model([0, 3, 2, 1]), ""),
+        (_image_model(None, "Softmax"), ""),
+        (GOOD, ""),
+    ],
+)
+def test_an_inputs_layout_follows_from_what_it_leads_to(
+    tmp_path: Path, data: bytes, layout: str
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    assert inspect.onnx_model(path, "m.onnx", {}).inputs[0].layout == layout
 
 
 def test_a_model_that_is_not_there_is_named_with_the_known_ones(sqlite_farm: FarmKit) -> None:

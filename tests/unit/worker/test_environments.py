@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.contract import RuntimeFacts
 from agent.jobs import Probed
-from agent.worker.environments import Environments, RuntimeEnvironment, version_key
+from agent.versions import fits, version_key
+from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
 
 
@@ -27,6 +29,12 @@ class Probes:
         if python not in self.answers:
             raise ChildFailed(f"{python}: it broke")
         return Probed(self.answers[python])
+
+
+def add(environments: Environments, backend: str, python: str) -> RuntimeEnvironment:
+    added = environments.check(backend, python)
+    environments.enlist(added)
+    return added
 
 
 def ort(version: str) -> RuntimeFacts:
@@ -76,14 +84,14 @@ def test_versions_stand_side_by_side(
     environments: Environments, python: Callable[[str, RuntimeFacts], str]
 ) -> None:
     for number in ("1.9.0", "1.31.1", "1.20.0"):
-        environments.add("onnxruntime", python(f"python-{number}", ort(number)))
+        add(environments, "onnxruntime", python(f"python-{number}", ort(number)))
     assert environments.resolve("onnxruntime").version == "1.31.1"
     assert environments.resolve("onnxruntime", "1.9").name == "onnxruntime-1.9.0"
     with pytest.raises(RuntimeMissing, match=r"1\.9\.0, 1\.31\.1, 1\.20\.0"):
         environments.resolve("onnxruntime", "1.3")
     assert [(f.version, f.environment) for f in environments.facts() if f.version] == [
-        ("1.20.0", "onnxruntime-1.20.0"),
         ("1.31.1", "onnxruntime-1.31.1"),
+        ("1.20.0", "onnxruntime-1.20.0"),
         ("1.9.0", "onnxruntime-1.9.0"),
     ]
 
@@ -91,32 +99,53 @@ def test_versions_stand_side_by_side(
 def test_adding_keeps_the_link_of_a_virtual_environment(
     environments: Environments, python: Callable[[str, RuntimeFacts], str], tmp_path: Path
 ) -> None:
-    added = environments.add("onnxruntime", python("venv-python", ort("1.19.2")))
+    added = add(environments, "onnxruntime", python("venv-python", ort("1.19.2")))
     assert added.python == str(tmp_path / "venv-python")
     assert environments.listed() == [added]
-    assert environments.add("onnxruntime", added.python) == added
+    assert add(environments, "onnxruntime", added.python) == added
     assert environments.listed() == [added]
 
 
 def test_removing(environments: Environments, python: Callable[[str, RuntimeFacts], str]) -> None:
-    environments.add("onnxruntime", python("p", ort("1.19.2")))
-    with pytest.raises(BadInput, match=r"listed are: onnxruntime-1\.19\.2"):
-        environments.remove("other")
-    environments.remove("onnxruntime-1.19.2")
+    add(environments, "onnxruntime", python("p", ort("1.19.2")))
+    environments.strike("other")
+    assert environments.resolve("onnxruntime").name == "onnxruntime-1.19.2"
+    environments.strike("onnxruntime-1.19.2")
     assert environments.resolve("onnxruntime").name == "default"
+
+
+def test_one_of_the_same_version_takes_the_others_place(
+    environments: Environments, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    first = add(environments, "onnxruntime", python("p", ort("1.19.2")))
+    second = replace(first, name="onnxruntime-1.19.2-abc")
+    assert environments.enlist(second) == [first]
+    assert environments.enlist(second) == []
+    assert environments.listed() == [second]
+
+
+def test_of_two_variants_the_preferred_one_runs_whatever_their_numbers(
+    environments: Environments, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    old = environments.check("onnxruntime", python("p", ort("2.14.0")))
+    environments.enlist(replace(old, preferred=False))
+    add(environments, "onnxruntime", python("q", ort("2.3.0")))
+    assert environments.resolve("onnxruntime").version == "2.3.0"
+    assert environments.resolve("onnxruntime", "2.14").version == "2.14.0"
+    assert [f.version for f in environments.facts() if f.version] == ["2.3.0", "2.14.0"]
 
 
 def test_what_cannot_be_added(
     environments: Environments, python: Callable[[str, RuntimeFacts], str], tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="no interpreter"):
-        environments.add("onnxruntime", str(tmp_path / "nothing"))
+        add(environments, "onnxruntime", str(tmp_path / "nothing"))
     with pytest.raises(BadInput, match="no interpreter"):
-        environments.add("onnxruntime", str(tmp_path))
+        add(environments, "onnxruntime", str(tmp_path))
     with pytest.raises(BadInput, match="backend"):
-        environments.add("Open Vino", sys.executable)
+        add(environments, "Open Vino", sys.executable)
     with pytest.raises(RuntimeMissing, match="not there"):
-        environments.add("tvm", python("q", RuntimeFacts("tvm", "", "", missing="not there")))
+        add(environments, "tvm", python("q", RuntimeFacts("tvm", "", "", missing="not there")))
     assert environments.listed() == []
 
 
@@ -124,7 +153,7 @@ def test_an_environment_that_broke_says_so_and_hides_no_other(
     environments: Environments, probes: Probes, python: Callable[[str, RuntimeFacts], str]
 ) -> None:
     path = python("p", ort("1.19.2"))
-    environments.add("onnxruntime", path)
+    add(environments, "onnxruntime", path)
     del probes.answers[path]
     facts = {f.backend: f for f in environments.probe_all()}
     assert facts["onnxruntime"].missing == f"{path}: it broke"
@@ -136,7 +165,7 @@ def test_an_upgrade_inside_an_environment_is_noticed(
     environments: Environments, probes: Probes, python: Callable[[str, RuntimeFacts], str]
 ) -> None:
     path = python("p", ort("1.19.2"))
-    environments.add("onnxruntime", path)
+    add(environments, "onnxruntime", path)
     probes.answers[path] = (ort("1.20.0"),)
     environments.probe_all()
     assert environments.resolve("onnxruntime", "1.20.0").python == path
@@ -162,3 +191,18 @@ def test_versions_sort_by_number() -> None:
     versions = ["1.31.1", "1.9.0", "2026.4.1", "1.31.1rc1", "1.31"]
     assert sorted(versions, key=version_key)[0] == "1.9.0"
     assert max(versions, key=version_key) == "2026.4.1"
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ("1.31.1", "", True),
+        ("1.31.1", "1.31.1", True),
+        ("1.31.1", "1.31", True),
+        ("1.31.1", "1.3", False),
+        ("2.13.0+cpu", "2.13.0", True),
+        ("2.13.0", "2.13.0+cpu", False),
+    ],
+)
+def test_a_version_fits_a_prefix_at_a_dot(version: str, wanted: str, expected: bool) -> None:
+    assert fits(version, wanted) is expected

@@ -1,0 +1,50 @@
+"""ONNX FP32 to ONNX FP16 by ONNX Runtime's ``transformers.float16``, for ONNX Runtime.
+
+Inputs and outputs stay FP32, so that the same feeds and references fit. Operators that the tool
+knows to have no FP16 kernel (resizing, non-maximum suppression and the like) stay FP32 too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.runner.converters.base import Calibration, Made
+from agent.runner.converters.graph import Edge
+from agent.runner.errors import BadModel, ConversionFailed
+from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+
+
+class OnnxFp16:
+    name = "onnx_fp16"
+    edges = (Edge("onnx_fp16", ("onnx", "fp32"), ("onnx", "fp16")),)
+    needs_calibration = False
+    modules = ("onnx", "onnxruntime")
+
+    def convert(
+        self,
+        source: Path,
+        folder: Path,
+        calibration: Calibration,  # noqa: ARG002
+    ) -> Made:
+        import onnx
+        import onnxruntime
+        from onnxruntime.transformers import float16
+
+        try:
+            input_dimensions(source)
+        except NotProtobuf as error:
+            raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
+        artifact = folder / "model.onnx"
+        try:
+            model = float16.convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+            onnx.save(model, str(artifact))
+        except MemoryError:
+            raise
+        except Exception as error:  # onnx, protobuf and onnxruntime each raise their own
+            raise ConversionFailed("%s: %s" % (self.name, error)) from error
+        return Made(
+            artifact, "%s %s, inputs and outputs fp32" % (self.name, onnxruntime.__version__)
+        )
+
+
+CONVERTER = OnnxFp16

@@ -1,0 +1,273 @@
+"""Builds runtime environments: whole or not at all, named by their content, reused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.contract import RuntimeFacts
+from agent.jobs import Probed
+from agent.versions import fits
+from agent.worker import packages
+from agent.worker.blobs import is_disk_full
+from agent.worker.errors import BadInput, DiskFull, RuntimeMissing
+from agent.worker.packages import Packages, interpreter
+from agent.worker.recipes import Order
+from agent.worker.settings import sync_folder
+
+MANIFEST_NAME = "manifest.json"
+_TEMPORARY = "tmp-"
+_ENVIRONMENT = "env"
+
+Note = Callable[[str], None]
+"""``note(line)`` tells the user what happens."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a built environment is. ``request`` is the hash of what it was asked for, ``pins`` every
+    distribution in it; ``build_s`` and ``size_mib`` are what it cost."""
+
+    name: str
+    backend: str
+    variant: str
+    version: str
+    request: str
+    requirements: tuple[tuple[str, ...], ...]
+    pins: tuple[str, ...]
+    python: str
+    machine: str
+    tool: str
+    build_s: float
+    size_mib: float
+
+    @property
+    def cost(self) -> str:
+        """``12.3 s, 236 MiB``: for people."""
+        return f"{self.build_s:.1f} s, {self.size_mib:.0f} MiB"
+
+
+class Builder:
+    """Environments below ``folder``, one at a time: the caller holds the lock.
+
+    A folder there whose name does not begin with ``tmp-`` is whole: it was renamed into place after
+    the backend had answered in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        probe: Callable[[str], Probed],
+        tools: Packages | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder.absolute()
+        self.probe = probe
+        self._tools = tools
+        self._clock = clock
+
+    def python(self, name: str) -> Path:
+        """The interpreter of a built environment."""
+        return interpreter(self._folder / name / _ENVIRONMENT)
+
+    def manifest(self, name: str) -> Manifest | None:
+        """What a built environment is, or ``None`` for one that was not built here."""
+        try:
+            data = json.loads((self._folder / name / MANIFEST_NAME).read_text("utf-8"))
+            steps = tuple(tuple(step) for step in data.pop("requirements"))
+            return Manifest(requirements=steps, pins=tuple(data.pop("pins")), **data)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def build(self, order: Order, wheelhouse: Path | None, note: Note) -> Manifest:
+        """The environment that ``order`` asks for: one that is here already, else a new one.
+
+        Raises:
+            BadInput: no such version, no interpreter for it, or no such wheelhouse.
+            RuntimeMissing: built, but the backend does not answer in it.
+            IndexUnreachable, DiskFull, BuildFailed, ChildFailed. Nothing is left behind.
+        """
+        if wheelhouse is not None:
+            wheelhouse = _checked(wheelhouse)
+        python, python_version = packages.base_python(order.recipe)
+        request = _request(order, python_version)
+        kept = self._kept(request)
+        if kept is not None:
+            note(f"{order.label}: here already as {kept.name} (it cost {kept.cost})")
+            return kept
+        with _disk_errors(), self._temporary() as folder:
+            self._require_space(order)
+            tools = self._tools or packages.find()
+            note(f"{order.label}: building with {tools.name}, about {order.recipe.mib} MiB …")
+            began = self._clock()
+            made = folder / _ENVIRONMENT
+            self._install(tools, order, python, made, wheelhouse)
+            facts = self._answering(order, interpreter(made))
+            pins = tools.frozen(made)
+            manifest = Manifest(
+                name=_name(order, facts.version, pins, python_version),
+                backend=order.recipe.backend,
+                variant=order.recipe.variant,
+                version=facts.version,
+                request=request,
+                requirements=order.steps,
+                pins=pins,
+                python=python_version,
+                machine=order.machine,
+                tool=tools.name,
+                build_s=round(self._clock() - began, 2),
+                size_mib=round(tree_mib(made), 1),
+            )
+            self._settle(folder, manifest)
+        note(f"{order.label}: built {manifest.name} in {manifest.cost}")
+        return manifest
+
+    def discard(self, name: str) -> bool:
+        """Delete a built environment; false if there is none of that name here."""
+        home = self._folder / name
+        if self.manifest(name) is None:
+            return False
+        gone = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
+        os.rename(home, gone / "gone")  # first out of sight, whole
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
+
+    def _install(
+        self,
+        tools: Packages,
+        order: Order,
+        python: str,
+        made: Path,
+        wheelhouse: Path | None,
+    ) -> None:
+        tools.make(python, made, seeded=order.recipe.alone)
+        for number, step in enumerate(order.steps):
+            by_pip = order.recipe.alone and number == 0
+            tools.install(made, step, wheelhouse, by_pip)
+
+    def _answering(self, order: Order, python: Path) -> RuntimeFacts:
+        backend = order.recipe.backend
+        found = next((r for r in self.probe(str(python)).runtimes if r.backend == backend), None)
+        if found is None:
+            raise RuntimeMissing(f"{order.label}: the runner has no backend {backend!r}")
+        if found.missing:
+            raise RuntimeMissing(f"{order.label} was built but does not answer: {found.missing}")
+        if not fits(found.version, order.version):
+            raise RuntimeMissing(f"{order.label} was built but answers as {found.version}")
+        return found
+
+    def _kept(self, request: str) -> Manifest | None:
+        if not self._folder.is_dir():
+            return None
+        for home in self._folder.iterdir():
+            known = self.manifest(home.name)
+            if known is not None and known.request == request and self._runs(home.name):
+                return known
+        return None
+
+    def _runs(self, name: str) -> bool:
+        """Its interpreter is a link to the base, which may have gone."""
+        return os.access(self.python(name), os.X_OK)
+
+    @contextlib.contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for stale in self._folder.glob(f"{_TEMPORARY}*"):  # a power cut, or a kill
+            shutil.rmtree(stale, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _require_space(self, order: Order) -> None:
+        free_mib = shutil.disk_usage(self._folder).free / 2**20
+        if free_mib < order.recipe.mib:
+            raise DiskFull(
+                f"{order.label} needs about {order.recipe.mib} MiB, and {self._folder} has "
+                f"{free_mib:.0f} MiB free"
+            )
+
+    def _settle(self, folder: Path, manifest: Manifest) -> None:
+        """Rename into place. What is there under that name no longer runs, or it were reused."""
+        home = self._folder / manifest.name
+        _relocate(folder / _ENVIRONMENT, home / _ENVIRONMENT)
+        text = json.dumps(asdict(manifest), indent=2) + "\n"
+        (folder / MANIFEST_NAME).write_text(text, "utf-8")
+        os.sync()  # tens of thousands of files: one by one takes minutes on a memory card
+        if home.exists() and not self.discard(manifest.name):
+            shutil.rmtree(home)
+        os.rename(folder, home)
+        sync_folder(self._folder)
+
+
+def tree_mib(folder: Path) -> float:
+    """Size of the files below a folder, links not followed."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        total += sum(os.lstat(os.path.join(root, name)).st_size for name in names)
+    return total / 2**20
+
+
+def _checked(wheelhouse: Path) -> Path:
+    found = wheelhouse.expanduser().absolute()
+    if not found.is_dir():
+        raise BadInput(f"--wheelhouse {wheelhouse}: no such folder; expected one of wheels")
+    if not any(found.glob("*.whl")):
+        raise BadInput(
+            f"--wheelhouse {wheelhouse}: no wheels in it; fill it with `pip download -d DIR …`"
+        )
+    return found
+
+
+def _request(order: Order, python_version: str) -> str:
+    parts = {
+        "backend": order.recipe.backend,
+        "variant": order.recipe.variant,
+        "steps": order.steps,
+        "python": python_version,
+        "machine": order.machine,
+        "system": platform.system(),
+    }
+    return _hash(parts)
+
+
+def _name(order: Order, version: str, pins: tuple[str, ...], python_version: str) -> str:
+    content = _hash({"request": _request(order, python_version), "pins": pins})
+    variant = f"-{order.recipe.variant}" if order.recipe.variant else ""
+    return f"{order.recipe.backend}{variant}-{version}-{content[:10]}"
+
+
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _relocate(made: Path, final: Path) -> None:
+    """Have the scripts (``benchmark_app`` and the like) name the interpreter's later place."""
+    old, new = os.fsencode(made), os.fsencode(final)
+    for script in [*(made / "bin").iterdir(), made / "pyvenv.cfg"]:
+        if script.is_symlink() or not script.is_file():
+            continue
+        text = script.read_bytes()
+        if old in text and b"\0" not in text:
+            script.write_bytes(text.replace(old, new))
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFull(f"no space left for a runtime environment: {error}") from error
+        raise

@@ -1,0 +1,103 @@
+"""The commands ``runtimes add|remove|list``: what is built and what is listed, under one lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.contract import RuntimeFacts
+from agent.worker import recipes
+from agent.worker.builder import Builder, Manifest, Note
+from agent.worker.environments import Environments, RuntimeEnvironment
+from agent.worker.errors import BadInput
+
+FOLDER = "runtimes"
+LOCK_NAME = "runtimes.lock"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What answers in an environment; ``built`` if it was built here, and what it then cost."""
+
+    facts: RuntimeFacts
+    built: Manifest | None
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """The environments of a state folder, and the building of new ones."""
+
+    state_dir: Path
+    environments: Environments
+    builder: Builder
+
+    def listing(self) -> list[Listed]:
+        """Everything that answers here, or why not, with what was built."""
+        return [
+            Listed(facts, self.builder.manifest(facts.environment) if facts.environment else None)
+            for facts in self.environments.facts()
+        ]
+
+    def build(self, text: str, wheelhouse: Path | None, note: Note) -> RuntimeEnvironment:
+        """Build (or find) what ``NAME[@VARIANT][==VERSION]`` says, and list it.
+
+        Raises:
+            BadInput: not to be had by that name or version. Else as ``Builder.build``.
+        """
+        order = recipes.read(text)
+        with self._locked(note):
+            manifest = self.builder.build(order, wheelhouse, note)
+            environment = RuntimeEnvironment(
+                manifest.name,
+                manifest.backend,
+                manifest.version,
+                str(self.builder.python(manifest.name)),
+                preferred=recipes.is_first(order.recipe),
+            )
+            self._list(environment)
+        return environment
+
+    def add(self, backend: str, python: str, note: Note) -> RuntimeEnvironment:
+        """List an existing interpreter. Raises as ``Environments.check``."""
+        environment = self.environments.check(backend, python)
+        with self._locked(note):
+            self._list(environment)
+        return environment
+
+    def remove(self, text: str, note: Note) -> RuntimeEnvironment:
+        """Strike an environment off the list, named by itself or as ``BACKEND==VERSION``. What was
+        built here is deleted; an interpreter that was only named stays. Raises ``BadInput``."""
+        with self._locked(note):
+            found = _one(self.environments.listed(), text)
+            self.environments.strike(found.name)
+            self.builder.discard(found.name)
+        return found
+
+    def _list(self, environment: RuntimeEnvironment) -> None:
+        """What it takes the place of is discarded too: no sweep could name it any more."""
+        for old in self.environments.enlist(environment):
+            self.builder.discard(old.name)
+
+    @contextlib.contextmanager
+    def _locked(self, note: Note) -> Iterator[None]:
+        self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.state_dir / LOCK_NAME).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note(f"waiting for another `runtimes` command on {self.state_dir} …")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _one(listed: list[RuntimeEnvironment], text: str) -> RuntimeEnvironment:
+    found = [e for e in listed if e.name == text]
+    found = found or [e for e in listed if text in (e.backend, f"{e.backend}=={e.version}")]
+    if len(found) != 1:
+        names = ", ".join(e.name for e in (found or listed)) or "none"
+        what = f"{text!r} means several environments" if found else f"no environment {text!r}"
+        raise BadInput(f"{what}; {'choose from' if found else 'listed are'}: {names}")
+    return found[0]

@@ -1,0 +1,42 @@
+"""Two versions of one runtime in one sweep, each measured in its own environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.worker import inspect
+from support.cli import running
+from support.wheels import NEW, OLD
+
+pytestmark = pytest.mark.xdist_group("wheelhouse")
+
+SWEEP = f"""
+name: versions
+models: [digits_cnn]
+runtimes: [{{runtime: [onnxruntime=={NEW}, onnxruntime=={OLD.rpartition(".")[0]}], threads: 1}}]
+trials: 2
+scenario: {{min_duration_s: 0.1, max_duration_s: 0.5}}
+baseline: {{version: "{OLD}"}}
+"""
+
+
+def test_each_version_runs_in_its_own_environment(tmp_path: Path, wheelhouse: Path) -> None:
+    home = tmp_path / "home"
+    runtimes = inspect.runtimes(home / "agent")
+    for version in (OLD, NEW):
+        runtimes.build(f"onnxruntime=={version}", wheelhouse, print)
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(SWEEP)
+    with running(home) as farm:
+        farm.fine("zoo", "build", "digits_cnn")
+        farm.fine("sweep", "run", str(sweep))
+        report = json.loads(farm.fine("report", "versions", "-o", "json"))
+    rows = report["rows"]
+    assert {(row["version"], row["runtime_version"]) for row in rows} == {(OLD, OLD), (NEW, NEW)}
+    assert all(row["p50_ms"]["value"] for row in rows)
+    verdicts = {row["version"]: row["speed_up"]["verdict"] for row in rows}
+    assert verdicts[OLD] == "baseline"
+    assert verdicts[NEW] != "baseline"
