@@ -51,7 +51,7 @@ def _walk(
 ) -> Tuple[Path, List[str], Path]:
     artifact, output = named(Path(job.source), job.model.format, scratch), folder
     runtime = job.runtime
-    options = chosen(runtime.backend, backends.find(runtime.backend).options, runtime.options)
+    chosen(runtime.backend, backends.find(runtime.backend).options, runtime.options)  # or BadOption
     steps = []
     for number, edge in enumerate(way):
         converter = converters.find(edge.converter)
@@ -61,7 +61,7 @@ def _walk(
         output = (folder if number == len(way) - 1 else scratch) / ("step%d" % (number + 1))
         shutil.rmtree(str(output), ignore_errors=True)
         output.mkdir(parents=True)
-        made = converter.convert(artifact, output, feeds._replace(options=options))
+        made = converter.convert(artifact, output, feeds)
         artifact = made.artifact
         steps.append(made.step)
     return artifact, steps, output

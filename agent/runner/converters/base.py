@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar, List, Mapping, NamedTuple, Protocol, Sequence, Tuple, runtime_checkable
+from typing import ClassVar, Dict, List, NamedTuple, Protocol, Sequence, Tuple, runtime_checkable
 
 from agent.jobs import ConvertJob
+from agent.runner.backends.base import Options, chosen
 from agent.runner.converters.graph import Edge
 from agent.runner.inputs import Feeds
 
 
 class Calibration(NamedTuple):
-    """Feeds of the model's own shapes to calibrate on, and where they come from.
-
-    ``options``: the backend's options in force, for those that a converter shares with it."""
+    """Feeds of the model's own shapes to calibrate on, and where they come from."""
 
     feeds: Feeds
     origin: str
-    options: Mapping[str, str] = {}
 
 
 class Made(NamedTuple):
@@ -51,6 +49,14 @@ class Configurable(Protocol):
 
     def configure(self, job: ConvertJob) -> None:
         """Take what it needs from the job, before ``convert``. Raises ``BadOption``."""
+
+
+def own_options(name: str, own: Options, job: ConvertJob) -> Dict[str, str]:
+    """Of the job's options those that converter ``name`` knows, over its first accepted values.
+
+    The others are the backend's business. Raises ``BadOption``.
+    """
+    return chosen(name, own, {k: v for k, v in job.runtime.options.items() if k in own})
 
 
 def missing_modules(modules: Sequence[str]) -> List[str]:

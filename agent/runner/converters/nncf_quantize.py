@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
-from agent.runner.converters.base import Calibration, Made
+from agent.jobs import ConvertJob
+from agent.runner.converters.base import Calibration, Made, own_options
 from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed, UnsupportedOperator
 
@@ -25,13 +26,19 @@ class NncfQuantize:
     needs_calibration = True
     modules = ("nncf", "openvino")
 
+    def __init__(self) -> None:
+        self._options = {key: values[0] for key, values in OPTIONS.items()}
+
+    def configure(self, job: ConvertJob) -> None:
+        self._options = own_options(self.name, OPTIONS, job)
+
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         os.environ["NNCF_CI"] = "1"  # its only switch against telemetry
         import nncf
         import openvino
 
         nncf.set_log_level(30)
-        options = {key: calibration.options.get(key, OPTIONS[key][0]) for key in OPTIONS}
+        options = self._options
         original = read_model(openvino, source)
         artifact = folder / "model.xml"
         try:

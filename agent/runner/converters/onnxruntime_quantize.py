@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
-from agent.runner.converters.base import Calibration, Made
+from agent.jobs import ConvertJob
+from agent.runner.converters.base import Calibration, Made, own_options
 from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.inputs import Feeds
@@ -30,11 +31,17 @@ class OnnxRuntimeQuantize:
     needs_calibration = True
     modules = ("onnx", "onnxruntime")
 
+    def __init__(self) -> None:
+        self._options = {key: values[0] for key, values in OPTIONS.items()}
+
+    def configure(self, job: ConvertJob) -> None:
+        self._options = own_options(self.name, OPTIONS, job)
+
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         import onnxruntime
         from onnxruntime.quantization import quantize_static
 
-        options = {key: calibration.options.get(key, OPTIONS[key][0]) for key in OPTIONS}
+        options = self._options
         try:
             input_dimensions(source)
         except NotProtobuf as error:
