@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from agent.contract import Option
+from agent.versions import fits
 from orchestrator.domain.spec import RuntimeChoice, SweepSpec
 
 T = TypeVar("T")
@@ -51,13 +52,14 @@ def expand(spec: SweepSpec) -> list[Configuration]:
 
 
 def may_be_baseline(wanted: Mapping[str, str], configuration: Configuration, device: str) -> bool:
-    """Whether a cell fits a spec's ``baseline``; its version, where open, only the device knows."""
+    """Whether a cell fits a spec's ``baseline``; the whole version only the device knows."""
     known = {**asdict(configuration), "device": device}
-    return all(
-        str(known[key]) == value
-        for key, value in wanted.items()
-        if key != "version" or configuration.version
-    )
+    version = wanted.get("version", "")
+    return (
+        not configuration.version
+        or fits(configuration.version, version)
+        or fits(version, configuration.version)
+    ) and all(str(known[key]) == value for key, value in wanted.items() if key != "version")
 
 
 def _of_runtime(

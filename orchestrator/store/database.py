@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from orchestrator.domain.errors import Conflict
 MIGRATIONS = Path(__file__).parent / "migrations"
 BEGIN = "benchfarm_begin"
 """Execution option: how SQLite begins. IMMEDIATE takes the write lock at once."""
+BUSY_S = 30.0
+"""How long SQLite waits for another's lock."""
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
 
 
@@ -70,15 +74,32 @@ def _server(url: str) -> Engine:
     return create_engine(url, pool_pre_ping=True)
 
 
+def _write_ahead(connection: Any) -> None:
+    """Turn the write-ahead log on: kept in the file, so this changes it only once.
+
+    The change itself waits for nobody: of controllers that start together all but one may be told
+    that the database is locked, and find it done when they try again.
+    """
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         # SQLAlchemy must begin transactions itself: the driver's own begin comes too late to
         # take the write lock, and two readers that both turn writers would deadlock
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 

@@ -559,5 +559,6 @@ def test_an_environment_of_its_own(board: Board, tmp_path: Path) -> None:
     board.attempt("a1")
     assert board.controller.result_of("a1").environment == name
     listed = json.loads(board.command("runtimes", "list", "-o", "json").stdout)
-    assert [r["environment"] for r in listed if r["backend"] == "onnxruntime"] == [name]
+    found = [r["facts"] for r in listed if r["facts"]["backend"] == "onnxruntime"]
+    assert [f["environment"] for f in found] == [name]
     assert board.command("runtimes", "remove", name).returncode == 0

@@ -157,3 +157,19 @@ def test_a_baseline_fits_by_every_key_it_names() -> None:
         assert may_be_baseline(wanted, cell, "b")
     for wanted in ({"backend": "tvm"}, {"threads": "1"}, {"device": "c"}, {"batch_size": "8"}):
         assert not may_be_baseline(wanted, cell, "b")
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted", "fits"),
+    [
+        ("", "1.30.0", True),
+        ("1.30", "1.30.0", True),
+        ("1.30.0", "1.30", True),
+        ("1.3", "1.30", False),
+    ],
+)
+def test_a_baselines_version_and_a_sweeps_may_be_prefixes(
+    asked: str, wanted: str, fits: bool
+) -> None:
+    cell = Configuration("m", "onnxruntime", asked, "CPU", "fp32", 0, 1)
+    assert may_be_baseline({"version": wanted}, cell, "b") is fits
