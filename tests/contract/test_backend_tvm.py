@@ -15,6 +15,7 @@ from agent.contract import RuntimeRef, TensorSpec
 from agent.runner.converters.tvm_compile import trials_of
 from agent.runner.errors import BadOption
 from support import onnx_files
+from support.need import need
 from support.runner_child import (
     QUICK,
     Bench,
@@ -219,8 +220,7 @@ def test_the_budget_is_a_whole_number_and_needs_tuning() -> None:
 
 def test_int8_is_offered_where_the_quantiser_is_and_runs(bench: Bench, tmp_path: Path) -> None:
     (target,) = require("tvm").targets
-    if "int8" not in target.precisions:
-        pytest.skip("no onnxruntime beside tvm: int8 is not offered")
+    need("tvm", "int8" in target.precisions, "no onnxruntime beside it: int8 is not offered")
     source = write_onnx(tmp_path / "m.onnx")
     model = model_of(source, "onnx")
     runtime = replace(RUNTIME, precision="int8")

@@ -14,6 +14,7 @@ import pytest
 
 from agent.contract import RuntimeRef, TensorSpec
 from agent.runner import converters
+from support.need import need
 from support.runner_child import (
     SPEC,
     Bench,
@@ -67,8 +68,8 @@ ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "tvm_compile"}
 def case(request: pytest.FixtureRequest) -> Case:
     found = CASES[request.param]
     facts = require(found.backend)
-    if not any(found.precision in target.precisions for target in facts.targets):
-        pytest.skip(f"{found.converter} is not installed")
+    offered = any(found.precision in target.precisions for target in facts.targets)
+    need(found.backend, offered, f"{found.converter} is not installed")
     return found
 
 

@@ -5,7 +5,6 @@ PyTorch lives in a runtime environment of its own, named by ``BENCHFARM_PYTORCH_
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 from pathlib import Path
@@ -21,6 +20,8 @@ from orchestrator.zoo.builder import Builder
 from orchestrator.zoo.describe import describe
 from orchestrator.zoo.network import OPERATORS, Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
+from support.need import need
+from support.runner_child import python_of
 
 REPOSITORY = Path(__file__).parents[2]
 REFERENCE_FLOPS = 1e9
@@ -65,14 +66,9 @@ assert correct > 0.8 * len(data.labels), correct
 
 def pytorch_python() -> str:
     """The interpreter with PyTorch; skips without one, or fails where it is required."""
-    default = REPOSITORY / ".venv-pytorch" / "bin" / "python"
-    found = os.environ.get("BENCHFARM_PYTORCH_PYTHON", str(default))
-    if Path(found).exists():
-        return found
-    reason = f"no pytorch interpreter at {found}; set BENCHFARM_PYTORCH_PYTHON"
-    if "pytorch" in os.environ.get("BENCHFARM_REQUIRE", "").split(","):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    found = python_of("pytorch")
+    need("pytorch", Path(found).exists(), f"no interpreter at {found}")
+    return found
 
 
 def in_pytorch(*arguments: str) -> subprocess.CompletedProcess[str]:
