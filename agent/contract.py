@@ -44,7 +44,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A source artifact. Inputs have fixed shapes here: the controller resolved every free one."""
+    """A source artifact. Inputs have fixed shapes here: the controller resolved every free one.
+
+    ``inputs`` and ``outputs`` are the model's, as registered and as its reference and data set have
+    them; ``own_inputs`` and ``own_outputs`` the artifact's, in the model's order, where its names
+    or layouts differ (empty: they do not).
+    """
 
     name: str
     format: str
@@ -52,11 +57,17 @@ class ModelRef:
     size_bytes: int
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
+    own_inputs: Tuple[TensorSpec, ...] = ()
+    own_outputs: Tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)
 class RuntimeRef:
-    """What to run a model with. ``threads`` 0 leaves the runtime's own default."""
+    """What to run a model with. ``threads`` 0 leaves the runtime's own default.
+
+    ``format``: which of the formats that the backend loads, empty: the one that is cheapest to come
+    by. ``via``: converters that must be on the way to it.
+    """
 
     backend: str
     version: str = ""
@@ -64,6 +75,8 @@ class RuntimeRef:
     precision: str = "fp32"
     threads: int = 0
     options: Options = field(default_factory=dict)
+    format: str = ""
+    via: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

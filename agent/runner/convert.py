@@ -8,16 +8,16 @@ import time
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
+from agent.graph import Edge, Node, cheapest
 from agent.jobs import Converted, ConvertJob
 from agent.runner import backends, converters, formats, inputs
-from agent.runner.backends.base import Node, chosen, require_precision
+from agent.runner.backends.base import chosen, require_precision
 from agent.runner.converters.base import (
     Calibration,
     Configurable,
     Converter,
     missing_modules,
 )
-from agent.runner.converters.graph import Edge, cheapest
 from agent.runner.errors import CalibrationMissing, RuntimeMissing, UnsupportedFormat, listed
 from agent.runner.procfs import tree_bytes
 from agent.runner.stages import Progress, named

@@ -12,11 +12,10 @@ from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runt
 import numpy as np
 
 from agent.contract import Option, RuntimeFacts, RuntimeRef, TensorSpec
+from agent.graph import Node
 from agent.runner.errors import BadOption, UnsupportedPrecision, UnsupportedShape, listed
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
-Node = Tuple[str, str]
-"""A (format, precision) that an artifact is in, e.g. ``("openvino_ir", "int8")``."""
 Wants = Mapping[str, Tuple[Node, ...]]
 Options = Mapping[str, Tuple[str, ...]]
 

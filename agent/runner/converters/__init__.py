@@ -12,7 +12,7 @@ from agent.runner.converters.base import Converter
 def names() -> Tuple[str, ...]:
     """Every converter there is a file for, installed or not."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if name not in ("base", "graph")))
+    return tuple(sorted(name for name in found if name != "base"))
 
 
 def find(name: str) -> Converter:

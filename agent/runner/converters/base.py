@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar, Dict, List, NamedTuple, Protocol, Sequence, Tuple, runtime_checkable
+from typing import (
+    ClassVar,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    runtime_checkable,
+)
 
+from agent.contract import TensorSpec
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import Options, chosen
-from agent.runner.converters.graph import Edge
 from agent.runner.inputs import Feeds
 
 
@@ -23,10 +34,17 @@ class Calibration(NamedTuple):
 
 
 class Made(NamedTuple):
-    """``artifact``: the file to load, its companions beside it. ``step``: what ran, for people."""
+    """``artifact``: what to load (a file with its companions beside it, or a folder). ``step``:
+    what ran, for people.
+
+    ``inputs`` and ``outputs``: how the artifact's own differ from the source's, in the source's
+    order, under the artifact's names, with its shapes and layouts; ``None``: as the source's.
+    """
 
     artifact: Path
     step: str
+    inputs: Optional[Tuple[TensorSpec, ...]] = None
+    outputs: Optional[Tuple[TensorSpec, ...]] = None
 
 
 class Converter(Protocol):
@@ -35,6 +53,12 @@ class Converter(Protocol):
     needs_calibration: ClassVar[bool]
     modules: ClassVar[Tuple[str, ...]]
     """Top-level modules it imports; all must be there for it to be used."""
+    commands: ClassVar[Tuple[str, ...]]
+    """Programs it starts; all must be on the path."""
+    keeps: ClassVar[Tuple[str, ...]]
+    """What of the source is still so in the target: ``dynamic_shapes``, ``layout``, ``names``."""
+    where: ClassVar[Tuple[str, ...]]
+    """``device``: on the board that will run it; ``builder``: on another machine for it."""
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         """Write the target's files into ``folder`` and nothing anywhere else.

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple
 
+from agent.graph import Edge
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.converters.graph import Edge
 from agent.runner.edgetpu_devices import LAYOUTS
 from agent.runner.errors import (
     BadModel,
@@ -53,6 +53,9 @@ class EdgetpuCompile:
     edges = (Edge("edgetpu_compile", ("tflite", "int8"), ("edgetpu_tflite", "int8")),)
     needs_calibration = False
     modules = ()
+    commands = ("edgetpu_compiler",)
+    keeps = ("layout", "names")
+    where = ("device", "builder")
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         graph = _checked(source)

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed, UnsupportedOperator
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
@@ -25,6 +25,9 @@ class NncfQuantize:
     )
     needs_calibration = True
     modules = ("nncf", "openvino")
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
 
     def __init__(self) -> None:
         self._options = {key: values[0] for key, values in OPTIONS.items()}

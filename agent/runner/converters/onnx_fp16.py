@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.graph import Edge
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
 
@@ -19,6 +19,9 @@ class OnnxFp16:
     edges = (Edge("onnx_fp16", ("onnx", "fp32"), ("onnx", "fp16")),)
     needs_calibration = False
     modules = ("onnx", "onnxruntime")
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
 
     def convert(
         self,

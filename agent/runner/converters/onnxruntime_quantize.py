@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.converters.graph import Edge
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.inputs import Feeds
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
@@ -30,6 +30,9 @@ class OnnxRuntimeQuantize:
     edges = (Edge("onnxruntime_quantize", ("onnx", "fp32"), ("onnx", "int8")),)
     needs_calibration = True
     modules = ("onnx", "onnxruntime")
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
 
     def __init__(self) -> None:
         self._options = {key: values[0] for key, values in OPTIONS.items()}

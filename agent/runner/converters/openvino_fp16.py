@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.graph import Edge
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.converters.graph import Edge
 from agent.runner.converters.nncf_quantize import read_model
 from agent.runner.errors import ConversionFailed
 
@@ -21,6 +21,9 @@ class OpenVinoFp16:
     )
     needs_calibration = False
     modules = ("openvino",)
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
 
     def convert(
         self,

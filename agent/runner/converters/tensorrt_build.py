@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from agent.contract import TensorSpec
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import converters
 from agent.runner.backends import tensorrt as backend
 from agent.runner.backends.base import chosen, require_shapes
 from agent.runner.converters.base import Calibration, Made, missing_modules
-from agent.runner.converters.graph import Edge
 from agent.runner.errors import (
     BadModel,
     ConversionFailed,
@@ -43,6 +43,9 @@ class TensorRtBuild:
     )
     needs_calibration = False
     modules = ("tensorrt",)
+    commands = ()
+    keeps = ("layout", "names")
+    where = ("device",)
 
     def __init__(self) -> None:
         self._options = chosen("tensorrt", backend.OPTIONS, {})

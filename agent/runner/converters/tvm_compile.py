@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from agent.contract import TensorSpec
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import chosen, require_shapes
 from agent.runner.converters.base import Calibration, Made, missing_modules
-from agent.runner.converters.graph import Edge
 from agent.runner.errors import (
     BadModel,
     BadOption,
@@ -59,6 +59,9 @@ class TvmCompile:
     )
     needs_calibration = False
     modules = ("tvm", "onnx")
+    commands = ()
+    keeps = ("layout", "names")
+    where = ("device", "builder")
 
     def __init__(self) -> None:
         self._options = chosen("tvm", OPTIONS, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.runner.converters.graph import Edge, cheapest
+from agent.graph import Edge, cheapest
 
 A, B, C, D = ("a", "fp32"), ("b", "fp32"), ("c", "fp32"), ("d", "int8")
 
