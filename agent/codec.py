@@ -69,8 +69,15 @@ def _build(hint: Any, data: Any, path: str) -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise _wrong(path, data, "a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_build(item, d, "%s[%d]" % (path, i)) for i, d in enumerate(data))
+        items = typing.get_args(hint)
+        if items[-1] is Ellipsis:
+            items = items[:1] * len(data)
+        if len(items) != len(data):
+            raise _wrong(path, data, "a list of %d" % len(items))
+        return tuple(
+            _build(item, d, "%s[%d]" % (path, i))
+            for i, (item, d) in enumerate(zip(items, data))  # noqa: B905 - newer than 3.8
+        )
     if origin is dict:
         if not isinstance(data, dict):
             raise _wrong(path, data, "an object")

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple, Union
 
+from agent.graph import Node, Tool
+
 SCHEMA = 1
 """Number of this contract; a request of another number is refused by name, never guessed at."""
 
@@ -303,7 +305,8 @@ class TrialResult:
     """What an attempt gave. ``failure`` is set exactly when ``status`` is not ``ok``.
 
     ``runtime_version`` and ``environment`` say what really ran, ``placement`` where (provider or
-    device as the runtime reports it), ``artifact_size_bytes`` the size of what was loaded.
+    device as the runtime reports it), ``artifact_format`` and ``artifact_size_bytes`` what was
+    loaded, ``conversion`` the steps that made it.
     """
 
     schema: int
@@ -321,7 +324,9 @@ class TrialResult:
     runtime_version: str = ""
     environment: str = ""
     placement: str = ""
+    artifact_format: str = ""
     artifact_size_bytes: Optional[int] = None
+    conversion: Tuple[str, ...] = ()
     convert_cached: bool = False
     telemetry: Dict[str, float] = field(default_factory=dict)
     fingerprint_before: Optional[Fingerprint] = None
@@ -341,8 +346,9 @@ class TargetFacts:
 class RuntimeFacts:
     """A runtime that answers on this device, or why it does not (``missing``).
 
-    ``accepts``: source formats it can be given, directly or through a converter it brings.
-    ``options``: name → accepted values, as text (empty: any).
+    ``wants``: for each precision, what it loads for it, best first. ``accepts``: source formats
+    that it can be given, directly or through the converters that this device has. ``options``:
+    name → accepted values, as text (empty: any).
     """
 
     backend: str
@@ -352,6 +358,7 @@ class RuntimeFacts:
     accepts: Tuple[str, ...] = ()
     missing: str = ""
     options: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
+    wants: Dict[str, Tuple[Node, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -369,6 +376,7 @@ class DeviceFacts:
     memory_mib: Optional[float] = None
     storage_free_mib: Optional[float] = None
     runtimes: Tuple[RuntimeFacts, ...] = ()
+    tools: Tuple[Tool, ...] = ()
     unread: Dict[str, str] = field(default_factory=dict)
 
 

@@ -8,17 +8,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from agent.contract import Failure, ModelRef, RuntimeFacts, RuntimeRef, TensorSpec, TrialRequest
+from agent.contract import (
+    Failure,
+    Fidelity,
+    ModelRef,
+    RuntimeFacts,
+    RuntimeRef,
+    TensorSpec,
+    Tolerance,
+    TrialRequest,
+)
+from agent.graph import Edge, Tool
 
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """Make what ``runtime`` loads out of ``source`` (verb ``convert``), below ``folder``."""
+    """Walk ``way`` from ``source``, in this interpreter, below ``folder`` (verb ``convert``).
+
+    ``model`` is as registered but for ``format``, ``own_inputs`` and ``own_outputs``, which are the
+    source's; converters are told the options of ``runtime`` that they know.
+    """
 
     model: ModelRef
     runtime: RuntimeRef
     source: str
     folder: str
+    way: Tuple[Edge, ...]
     calibration: str = ""
     dataset: Optional[str] = None
     reference: Optional[str] = None
@@ -27,8 +42,11 @@ class ConvertJob:
 
 @dataclass(frozen=True)
 class Converted:
-    """Answer of ``convert``: ``artifact`` is the file to load (``source`` itself where nothing had
-    to be done), ``steps`` the converters that ran, with their versions."""
+    """Answer of ``convert``: ``artifact`` is what to load, ``steps`` what ran, with versions.
+
+    ``inputs`` and ``outputs`` are the artifact's own, in the model's order, empty where they are as
+    the model's.
+    """
 
     artifact: str = ""
     format: str = ""
@@ -37,11 +55,39 @@ class Converted:
     seconds: float = 0.0
     status: str = "ok"
     failure: Optional[Failure] = None
+    inputs: Tuple[TensorSpec, ...] = ()
+    outputs: Tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckJob:
+    """Hold what ``artifact`` computes against the reference (verb ``check``). ``model``'s format
+    and own tensors are the artifact's."""
+
+    model: ModelRef
+    runtime: RuntimeRef
+    artifact: str
+    reference: str
+    tolerance: Tolerance
+    folder: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Answer of ``check``: ``failure`` names the first output that is off."""
+
+    fidelity: Optional[Fidelity] = None
+    status: str = "ok"
+    failure: Optional[Failure] = None
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Measure ``artifact`` (verb ``trial``). Raw samples go to ``folder``/samples.i64."""
+    """Measure ``artifact`` (verb ``trial``). Raw samples go to ``folder``/samples.i64.
+
+    ``own_inputs`` and ``own_outputs`` are the artifact's, as in ``ModelRef``. The options of the
+    request's runtime are the backend's alone here: converters have had theirs.
+    """
 
     request: TrialRequest
     artifact: str
@@ -50,6 +96,8 @@ class TrialJob:
     reference: str
     folder: str
     dataset: Optional[str] = None
+    own_inputs: Tuple[TensorSpec, ...] = ()
+    own_outputs: Tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +126,7 @@ class Referenced:
 
 @dataclass(frozen=True)
 class Probed:
-    """Answer of ``probe``: every backend file found, asked under this interpreter."""
+    """Answer of ``probe``: every backend and converter file, asked under this interpreter."""
 
     runtimes: Tuple[RuntimeFacts, ...]
+    tools: Tuple[Tool, ...] = ()

@@ -12,6 +12,7 @@ from typing import TypeVar
 from agent.contract import DeviceFacts, RuntimeFacts
 from agent.facts import board, cpu, memory
 from agent.facts.errors import Unreadable
+from agent.graph import Tool
 
 T = TypeVar("T")
 
@@ -33,12 +34,16 @@ class _Reader:
 
 
 def collect(
-    state_dir: Path, *, root: Path = Path("/"), runtimes: tuple[RuntimeFacts, ...] = ()
+    state_dir: Path,
+    *,
+    root: Path = Path("/"),
+    runtimes: tuple[RuntimeFacts, ...] = (),
+    tools: tuple[Tool, ...] = (),
 ) -> DeviceFacts:
     """What this device is. ``storage_free_mib`` is that of ``state_dir``.
 
-    ``root`` is where ``/proc`` and ``/sys`` are looked for. Which runtimes answer is learned by
-    running them, so the caller brings that along.
+    ``root`` is where ``/proc`` and ``/sys`` are looked for. Which runtimes and converters answer is
+    learned by running them, so the caller brings that along.
     """
     reader = _Reader()
     return DeviceFacts(
@@ -53,6 +58,7 @@ def collect(
         memory_mib=reader.read("memory_mib", lambda: memory.total_mib(root)),
         storage_free_mib=reader.read("storage_free_mib", lambda: memory.free_mib(state_dir)),
         runtimes=runtimes,
+        tools=tools,
         unread=reader.unread,
     )
 

@@ -1,24 +1,28 @@
-"""Verb ``convert``: from a source artifact to what a backend loads for a precision."""
+"""Verb ``convert``: walk a way that the worker planned, or its part in this interpreter."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Sequence
 
-from agent.graph import Edge, Node, cheapest
+from agent.contract import ModelRef
+from agent.graph import Edge
 from agent.jobs import Converted, ConvertJob
-from agent.runner import backends, converters, formats, inputs
-from agent.runner.backends.base import chosen, require_precision
-from agent.runner.converters.base import (
-    Calibration,
-    Configurable,
-    Converter,
-    missing_modules,
+from agent.runner import converters, inputs
+from agent.runner.adapt import View
+from agent.runner.check import check, checker
+from agent.runner.converters.base import Calibration, Configurable, missing
+from agent.runner.errors import (
+    BadRequest,
+    CalibrationMissing,
+    RuntimeMissing,
+    Unsupported,
+    listed,
 )
-from agent.runner.errors import CalibrationMissing, RuntimeMissing, UnsupportedFormat, listed
 from agent.runner.procfs import tree_bytes
 from agent.runner.stages import Progress, named
 
@@ -29,129 +33,102 @@ RANDOM_SEED_OFFSET = 0x5EED
 
 
 def run(job: ConvertJob, progress: Progress) -> Converted:
-    """Convert, or answer the source itself where the backend loads it as it is."""
+    """Make the last target of ``job.way`` below ``job.folder``, one folder for each step."""
     progress.enter("convert")
     start = time.perf_counter()
-    source = formats.precision(job.model.format, Path(job.source))
-    way = plan(job.runtime.backend, job.runtime.precision, job.model.format, source)
-    if not way:
-        size = tree_bytes(job.source)
-        seconds = time.perf_counter() - start
-        return Converted(job.source, job.model.format, size, (), seconds)
+    if not job.way:
+        raise BadRequest("there is no step to take: way is empty")
     folder = Path(job.folder).resolve()
+    model, steps = job.model, []
     with _scratch(folder) as scratch:
-        artifact, steps, output = _walk(job, way, folder, Path(scratch))
-    seconds = time.perf_counter() - start
-    target = way[-1].target[0]
-    return Converted(str(artifact), target, tree_bytes(str(output)), tuple(steps), seconds)
-
-
-def _walk(
-    job: ConvertJob, way: Sequence[Edge], folder: Path, scratch: Path
-) -> Tuple[Path, List[str], Path]:
-    artifact, output = named(Path(job.source), job.model.format, scratch), folder
-    runtime = job.runtime
-    chosen(runtime.backend, backends.find(runtime.backend).options, runtime.options)  # or BadOption
-    steps = []
-    for number, edge in enumerate(way):
-        converter = converters.find(edge.converter)
-        if isinstance(converter, Configurable):
-            converter.configure(job)
-        feeds = calibration(job) if converter.needs_calibration else Calibration([], "")
-        output = (folder if number == len(way) - 1 else scratch) / ("step%d" % (number + 1))
-        shutil.rmtree(str(output), ignore_errors=True)
-        output.mkdir(parents=True)
-        made = converter.convert(artifact, output, feeds)
-        artifact = made.artifact
-        steps.append(made.step)
-    return artifact, steps, output
-
-
-def plan(
-    backend: str, precision: str, source_format: str, source_precision: str = "fp32"
-) -> Tuple[Edge, ...]:
-    """The conversions that lead from the source to what the backend wants.
-
-    Raises:
-        UnsupportedPrecision, UnsupportedFormat: no converter could, installed or not.
-        RuntimeMissing: one could, but is not installed here.
-    """
-    wants = backends.find(backend).wants
-    require_precision(backend, precision, tuple(wants))
-    known = {name: converters.find(name) for name in converters.names()}
-    start: Node = (source_format, source_precision)
-    way = cheapest(_edges(known, installed=True), start, wants[precision])
-    if way is not None:
-        return way
-    way = cheapest(_edges(known, installed=False), start, wants[precision])
-    if way is None:
-        raise UnsupportedFormat(
-            "no converter leads from %s in %s to %s in %s; %s accepts %s"
-            % (
-                source_format,
-                source_precision,
-                backend,
-                precision,
-                backend,
-                listed(backends.find(backend).accepts),
+        artifact, output = named(Path(job.source), model.format, Path(scratch)), folder
+        for number, edge in enumerate(job.way):
+            last = number == len(job.way) - 1
+            converter = converters.find(edge.converter)
+            _require_tools(edge.converter, missing(converter))
+            if isinstance(converter, Configurable):
+                converter.configure(replace(job, model=_own(model), folder=str(folder)))
+            feeds = calibration(job, model) if converter.needs_calibration else Calibration([], "")
+            output = (folder if last else Path(scratch)) / ("step%d" % (number + 1))
+            shutil.rmtree(str(output), ignore_errors=True)
+            output.mkdir(parents=True)
+            made = converter.convert(artifact, output, feeds)
+            artifact = made.artifact
+            model = replace(
+                model,
+                format=edge.target[0],
+                own_inputs=model.own_inputs if made.inputs is None else made.inputs,
+                own_outputs=model.own_outputs if made.outputs is None else made.outputs,
             )
-        )
-    modules = [m for edge in way for m in missing_modules(known[edge.converter].modules)]
-    raise RuntimeMissing(
-        "converting %s to %s needs %s" % (source_format, precision, listed(modules)),
-        "install it with pip install %s" % " ".join(modules),
+            trial_follows = last and job.runtime.backend  # and verifies it, with its own tolerance
+            found = "" if trial_follows else _checked(job, model, edge, artifact)
+            steps.append(made.step + (", " + found if found else ""))
+    return Converted(
+        artifact=str(artifact),
+        format=model.format,
+        size_bytes=tree_bytes(str(output)),
+        steps=tuple(steps),
+        seconds=time.perf_counter() - start,
+        inputs=model.own_inputs,
+        outputs=model.own_outputs,
     )
 
 
-def reachable(backend: str) -> Tuple[str, ...]:
-    """The precisions that the installed converters can bring any accepted source to."""
-    known = {name: converters.find(name) for name in converters.names()}
-    edges = _edges(known, installed=True)
-    found = backends.find(backend)
-    return tuple(
-        precision
-        for precision, wanted in found.wants.items()
-        if any(
-            cheapest(edges, (source, held), wanted) is not None
-            for source in found.accepts
-            for held in formats.precisions(source)
+def _checked(job: ConvertJob, model: ModelRef, edge: Edge, artifact: Path) -> str:
+    """Raises ``OffReference``; else says what was found, or why nothing could be."""
+    if not job.reference:
+        return ""
+    backend = checker(edge.target, job.runtime)
+    if backend is None:
+        return "not checked: nothing in this environment loads it"
+    try:
+        return check(backend, model, edge.target, artifact, Path(job.reference), edge.converter)
+    except Unsupported as error:
+        return "not checked: %s" % error
+
+
+def _own(model: ModelRef) -> ModelRef:
+    """The model as its artifact has it, at the model's fixed shapes: all that a converter sees."""
+    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    own = model.own_outputs or model.outputs
+    return replace(model, inputs=tuple(view.specs(model.inputs)), outputs=own)
+
+
+def _require_tools(name: str, lacking: Sequence[str]) -> None:
+    if lacking:
+        raise RuntimeMissing(
+            "%s needs %s" % (name, listed(lacking)),
+            "install it with pip install %s" % " ".join(lacking),
         )
-    )
 
 
-def _edges(known: Dict[str, Converter], installed: bool) -> List[Edge]:
-    return [
-        edge
-        for converter in known.values()
-        if not (installed and missing_modules(converter.modules))
-        for edge in converter.edges
-    ]
-
-
-def calibration(job: ConvertJob) -> Calibration:
-    """The feeds that the job says to calibrate on, of the source's own shapes.
+def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
+    """The feeds that the job says to calibrate on, as ``model``'s artifact takes them.
 
     Raises:
         CalibrationMissing: none were named, or the data set is not there.
         BadData: the data set does not fit the model.
     """
+    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     if job.calibration == "random":
         seed = job.seed + RANDOM_SEED_OFFSET
-        feeds = inputs.seeded(job.model.inputs, seed, RANDOM_CALIBRATION)
-        return Calibration(feeds, "calibrated on %d random inputs" % len(feeds))
-    if job.calibration == "dataset" and job.dataset:
+        feeds = inputs.seeded(model.inputs, seed, RANDOM_CALIBRATION)
+        origin = "calibrated on %d random inputs" % len(feeds)
+    elif job.calibration == "dataset" and job.dataset:
         samples = inputs.load_npz(Path(job.dataset), ("calibration",))["calibration"]
         samples = samples[:MAX_CALIBRATION]
-        feeds = inputs.sample_feeds(samples, job.model.inputs, "calibration")
-        return Calibration(feeds, "calibrated on %d samples of the data set" % len(samples))
-    if job.calibration == "dataset":
+        feeds = inputs.sample_feeds(samples, model.inputs, "calibration")
+        origin = "calibrated on %d samples of the data set" % len(samples)
+    elif job.calibration == "dataset":
         raise CalibrationMissing(
             "int8 is to be calibrated on the model's data set, but it has none;"
             " bind one, or choose calibration: random"
         )
-    raise CalibrationMissing(
-        "int8 needs calibration data; found %r, accepted: dataset, random" % job.calibration
-    )
+    else:
+        raise CalibrationMissing(
+            "int8 needs calibration data; found %r, accepted: dataset, random" % job.calibration
+        )
+    return Calibration([view.feed(feed) for feed in feeds], origin)
 
 
 class _scratch:

@@ -123,6 +123,13 @@ class BadOutput(RunnerError):
     status = "invalid"
 
 
+class OffReference(RunnerError):
+    """What a conversion made computes something else than its source."""
+
+    kind = "off_reference"
+    status = "invalid"
+
+
 class ClockError(RunnerError):
     """The clock cannot time this: no figure of this trial can be trusted."""
 

@@ -20,6 +20,12 @@ class Distance(NamedTuple):
     psnr_db: float
     error: float
 
+    def within(self, min_cosine: float) -> bool:
+        """Cosine is blind to scale, so an output also fails where its relative error exceeds twice
+        what vectors of equal length at ``min_cosine`` have, 2·sqrt(2·(1 - min_cosine))."""
+        allowed = 2.0 * math.sqrt(2.0 * max(0.0, 1.0 - min_cosine))
+        return self.cosine >= min_cosine and (min_cosine <= 0.0 or self.error <= allowed)
+
 
 def distance(actual: Any, expected: Any) -> Distance:
     """How far ``actual`` is from ``expected``, both of any one shape.
@@ -66,9 +72,6 @@ def compare(
 ) -> Fidelity:
     """Each figure is the worst over all feeds and outputs; the worst output has the least cosine.
 
-    Cosine is blind to scale, so an output also fails where its relative error exceeds twice what
-    vectors of equal length at ``min_cosine`` have, 2·sqrt(2·(1 - min_cosine)).
-
     Raises:
         BadOutput: an output is missing, has another shape, or holds NaN or infinity.
     """
@@ -79,7 +82,7 @@ def compare(
     for ours, theirs in zip(actual, expected):  # noqa: B905 - strict= is newer than 3.8
         ours = aligned(ours, theirs)
         for name, array in theirs.items():
-            _require_sound(name, ours[name], array)
+            require_sound(name, ours[name], array)
             one = distance(ours[name], array)
             if not found or one.cosine < min(d.cosine for d in found):
                 worst_name = name
@@ -88,8 +91,6 @@ def compare(
         raise BadData("the reference holds no outputs")
     cosine = min(d.cosine for d in found)
     psnr = min(d.psnr_db for d in found)
-    allowed = 2.0 * math.sqrt(2.0 * max(0.0, 1.0 - tolerance.min_cosine))
-    scaled = tolerance.min_cosine <= 0.0 or max(d.error for d in found) <= allowed
     return Fidelity(
         max_abs=max(d.max_abs for d in found),
         max_rel=_finite(max(d.max_rel for d in found)),
@@ -97,7 +98,7 @@ def compare(
         psnr_db=None if psnr == math.inf else _finite(psnr),
         feeds=len(expected),
         worst_output=worst_name,
-        passed=cosine >= tolerance.min_cosine and scaled,
+        passed=all(d.within(tolerance.min_cosine) for d in found),
     )
 
 
@@ -123,7 +124,8 @@ def aligned(ours: Dict[str, Any], theirs: Dict[str, Any]) -> Dict[str, Any]:
     return dict(zip(theirs, ours.values()))  # noqa: B905 - strict= is newer than 3.8
 
 
-def _require_sound(name: str, actual: Any, expected: Any) -> None:
+def require_sound(name: str, actual: Any, expected: Any) -> None:
+    """Raises ``BadOutput`` where an output has another shape, or holds NaN or infinity."""
     if actual.shape != expected.shape:
         raise BadOutput(
             "output %s is %s; the reference is %s"

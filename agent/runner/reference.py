@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from agent.contract import Options, RuntimeRef, TensorSpec
 from agent.jobs import Referenced, ReferenceJob
 from agent.runner import backends, fidelity, inputs
+from agent.runner.adapt import View
 from agent.runner.backends.base import Feed, Session
 from agent.runner.errors import BadData, BadOutput, UnsupportedFormat, listed
 from agent.runner.stages import Progress, named
@@ -61,20 +62,26 @@ def _feeds(job: ReferenceJob, data: Any) -> inputs.Feeds:
     return feeds[: job.feeds]
 
 
-def infer(session: Session, feed: Feed) -> Dict[str, Any]:
-    session.bind(feed)
+def infer(session: Session, feed: Feed, view: Optional[View] = None) -> Dict[str, Any]:
+    """One inference on the model's ``feed``: its outputs, seen through ``view`` if there is one."""
+    session.bind(view.feed(feed) if view else feed)
     session.infer()
-    return session.read()
+    outputs = session.read()
+    return view.outputs(outputs) if view else outputs
 
 
-def score(session: Session, specs: Any, data: Any) -> float:
-    """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``."""
+def score(session: Session, specs: Any, data: Any, view: Optional[View] = None) -> float:
+    """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``.
+
+    Args:
+        specs: the model's inputs, as the data set's samples are.
+    """
     samples, labels = data["inputs"], data["labels"]
     if len(samples) != len(labels):
         raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
-    first = session.outputs[0].name
     feeds = inputs.sample_feeds(samples, specs, "inputs")
-    return fidelity.top1([infer(session, feed)[first] for feed in feeds], labels)
+    outputs = [infer(session, feed, view) for feed in feeds]
+    return fidelity.top1([next(iter(output.values())) for output in outputs], labels)
 
 
 def _require_finite(outputs: List[Dict[str, Any]]) -> None:

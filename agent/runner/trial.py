@@ -11,9 +11,10 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract import SCHEMA, Phases, Samples, TrialResult
+from agent.contract import SCHEMA, Phases, Samples, TensorSpec, TrialResult
 from agent.jobs import TrialJob
 from agent.runner import backends, clock, fidelity, inputs, measure, reference, scenarios
+from agent.runner.adapt import View
 from agent.runner.backends.base import Backend, Session
 from agent.runner.errors import BadRequest
 from agent.runner.procfs import MemoryMeter, UsageMeter, fingerprint
@@ -39,12 +40,13 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
 
     progress.enter("load")
     specs = inputs.batched_specs(request.model.inputs, request.scenario.batch_size)
-    session = _load(job, backend, specs, progress, "load_cold_s")
+    view = View(specs, request.model.outputs, job.own_inputs, job.own_outputs)
+    session = _load(job, backend, view.specs(specs), progress, "load_cold_s")
     progress.known["placement"] = session.placement
     feeds = inputs.batches(
         inputs.load_reference(Path(job.reference), "input"), request.scenario.batch_size
     )
-    session.bind(feeds[0])
+    session.bind(view.feed(feeds[0]))
     with progress.timing("first_inference_ms", now_ns, 1e6):
         session.infer()
 
@@ -65,9 +67,9 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
 
     progress.enter("verify")
     with progress.timing("verify_s", now_ns):
-        _verify(job, session, specs, feeds, progress)
+        _verify(job, session, view, specs, feeds, progress)
     session.close()
-    _load_again(job, backend, specs, progress)
+    _load_again(job, backend, view.specs(specs), progress)
     return answer(job.request.attempt_id, "ok", progress)
 
 
@@ -79,14 +81,16 @@ def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> Tri
 
 
 def _load(
-    job: TrialJob, backend: Backend, specs: List[Any], progress: Progress, phase: str
+    job: TrialJob, backend: Backend, specs: List[TensorSpec], progress: Progress, phase: str
 ) -> Session:
     artifact = named(Path(job.artifact), job.artifact_format, Path(job.folder))
     with progress.timing(phase, now_ns):
         return backend.load(artifact, job.request.runtime, specs)
 
 
-def _load_again(job: TrialJob, backend: Backend, specs: List[Any], progress: Progress) -> None:
+def _load_again(
+    job: TrialJob, backend: Backend, specs: List[TensorSpec], progress: Progress
+) -> None:
     """A second load in this process, last, so that it touches no other figure; left out where it
     could carry the child over its time limit and cost the whole trial."""
     spent_s = sum(v for k, v in progress.phases.items() if v and k.endswith("_s"))
@@ -116,17 +120,22 @@ def _write(laps: measure.Laps, folder: Path, batch_size: int) -> Samples:
 
 
 def _verify(
-    job: TrialJob, session: Session, specs: List[Any], feeds: inputs.Feeds, progress: Progress
+    job: TrialJob,
+    session: Session,
+    view: View,
+    specs: List[TensorSpec],
+    feeds: inputs.Feeds,
+    progress: Progress,
 ) -> None:
     request = job.request
     expected = inputs.load_reference(Path(job.reference), "output")
-    outputs = [reference.infer(session, feed) for feed in feeds]
+    outputs = [reference.infer(session, feed, view) for feed in feeds]
     actual = inputs.unbatched(outputs, request.scenario.batch_size, len(expected))
     progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
     if job.dataset is None:
         return
     data = inputs.load_npz(Path(job.dataset), ("inputs", "labels"))
-    score = reference.score(session, specs, data)
+    score = reference.score(session, specs, data, view)
     progress.known["accuracy"] = fidelity.accuracy(
         score, len(data["labels"]), request.reference.top1, request.tolerance
     )

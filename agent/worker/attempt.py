@@ -14,13 +14,23 @@ from pathlib import Path
 import zstandard
 
 import agent
-from agent.contract import SCHEMA, Failure, Phases, Samples, TrialRequest, TrialResult
-from agent.jobs import Converted, TrialJob
+from agent.contract import (
+    SCHEMA,
+    Failure,
+    Options,
+    Phases,
+    Samples,
+    TrialRequest,
+    TrialResult,
+)
+from agent.jobs import Converted, ConvertJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
-from agent.worker.engines import Engines, key_parts, make_job
+from agent.worker.conversion import Sources, Workshop, on_the_way, unknown_option
+from agent.worker.engines import Engines
 from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, RuntimeMissing
 from agent.worker.isolate import Bounds, Cancel
+from agent.worker.planning import NoWay, plan
 from agent.worker.runner import Outcome, Runner, cancel_failure
 from agent.worker.settings import sync_folder
 
@@ -111,6 +121,7 @@ class _Course:
         self._environment: RuntimeEnvironment | None = None
         self._converted: Converted | None = None
         self._convert_cached = False
+        self._backend_options: Options = {}
         self.stage = "environment"
 
     def run(self) -> Finished:
@@ -165,29 +176,36 @@ class _Course:
 
     def _convert(self, environment: RuntimeEnvironment, files: _Files) -> Converted:
         request, tools = self._request, self._tools
-        bounds = Bounds(request.limits.convert_s, request.limits.memory_mib)
         with self._named("convert"):
-            engine = tools.engines.get(
-                key_parts(request, environment, tools.fingerprint),
-                lambda folder: make_job(
-                    request, files.model, folder, files.dataset, files.reference
-                ),
-                lambda job, folder: tools.runner.convert(
-                    environment.python, job, folder, bounds, self._cancel
-                ),
-            )
-        end = engine.outcome.end
-        convert_s = 0.0 if engine.cached else (end.duration_s if end else None)
-        self._phases = replace(self._phases, convert_s=convert_s)
-        self._convert_cached = engine.cached
-        converted = engine.converted
-        if converted is None:
-            raise _ended(engine.outcome)
-        if converted.status != "ok":
-            failure = converted.failure or Failure("convert", "internal", "no reason was given")
-            raise _Ended(converted.status, failure)
-        self._converted = converted
-        return converted
+            facts = tools.environments.facts_in(environment)
+            known = tools.environments.tools()
+            try:
+                planned = plan(files.model, request.model.format, request.runtime, facts, known)
+            except NoWay as error:
+                raise _Ended(error.status, error.failure) from error
+            wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
+            if wrong:
+                raise _Ended("failed", wrong)
+            self._backend_options = {
+                key: value for key, value in request.runtime.options.items() if key in facts.options
+            }
+            workshop = Workshop(tools.environments, tools.engines, self._child, tools.fingerprint)
+            sources = Sources(files.model, files.reference, files.dataset)
+            done = workshop.convert(request, planned, sources)
+        self._phases = replace(self._phases, convert_s=done.seconds)
+        self._convert_cached = done.cached
+        if done.converted is None:
+            raise _ended(done.outcome)
+        if done.converted.status != "ok":
+            failure = done.converted.failure
+            failure = failure or Failure("convert", "internal", "no reason was given")
+            raise _Ended(done.converted.status, failure)
+        self._converted = done.converted
+        return done.converted
+
+    def _child(self, python: str, job: ConvertJob, folder: Path, bounds: Bounds) -> Outcome:
+        self._check_cancel()
+        return self._tools.runner.convert(python, job, folder, bounds, self._cancel)
 
     def _measure(
         self, environment: RuntimeEnvironment, files: _Files, converted: Converted
@@ -196,14 +214,17 @@ class _Course:
         self.stage = "load"
         folder = self._folder / "trial"
         folder.mkdir(exist_ok=True)
+        runtime = replace(self._request.runtime, options=self._backend_options)
         job = TrialJob(
-            request=self._request,
+            request=replace(self._request, runtime=runtime),
             artifact=converted.artifact,
             artifact_format=converted.format,
             artifact_size_bytes=converted.size_bytes,
             reference=str(files.reference),
             folder=str(folder),
             dataset=str(files.dataset) if files.dataset else None,
+            own_inputs=converted.inputs,
+            own_outputs=converted.outputs,
         )
         bounds = Bounds(self._request.limits.trial_s, self._request.limits.memory_mib)
         outcome = self._tools.runner.trial(environment.python, job, folder, bounds, self._cancel)
@@ -250,6 +271,8 @@ class _Course:
             environment=environment.name if environment else "",
             runtime_version=result.runtime_version or (environment.version if environment else ""),
             convert_cached=self._convert_cached,
+            conversion=converted.steps if converted else (),
+            artifact_format=converted.format if converted else "",
             artifact_size_bytes=converted.size_bytes if converted else None,
         )
 

@@ -10,16 +10,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import agent
 from agent import codec
-from agent.contract import TrialRequest
 from agent.jobs import Converted, ConvertJob
 from agent.worker.blobs import Entry, to_evict
-from agent.worker.environments import RuntimeEnvironment
 from agent.worker.errors import ChildFailed
 from agent.worker.runner import Outcome
 from agent.worker.settings import sync_folder
@@ -46,55 +43,10 @@ class Engine:
         return answer
 
 
-def key_parts(
-    request: TrialRequest, environment: RuntimeEnvironment, fingerprint: str
-) -> dict[str, Any]:
-    """Everything that a conversion may depend on.
-
-    ``threads`` is not part of it, and the converter is not told it: it belongs to the session.
-    The reference and the data set count only where their samples calibrate.
-    """
-    calibrates = bool(request.calibration)
-    return {
-        "source": request.model.sha256,
-        "format": request.model.format,
-        "inputs": [asdict(spec) for spec in request.model.inputs],
-        "backend": request.runtime.backend,
-        "version": environment.version,
-        "python": environment.python,
-        "target": request.runtime.target,
-        "precision": request.runtime.precision,
-        "options": request.runtime.options,
-        "calibration": request.calibration,
-        "dataset": request.dataset.sha256 if calibrates and request.dataset else "",
-        "reference": request.reference.sha256 if calibrates else "",
-        "agent": agent.__version__,
-        "device": fingerprint,
-        "seed": request.seed,
-    }
-
-
 def engine_key(parts: dict[str, Any]) -> str:
     """SHA-256 over canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def make_job(
-    request: TrialRequest, source: Path, folder: Path, dataset: Path | None, reference: Path
-) -> ConvertJob:
-    """The job whose answer ``key_parts`` identifies."""
-    calibrates = bool(request.calibration)
-    return ConvertJob(
-        model=request.model,
-        runtime=replace(request.runtime, threads=0),
-        source=str(source),
-        folder=str(folder),
-        calibration=request.calibration,
-        dataset=str(dataset) if calibrates and dataset else None,
-        reference=str(reference) if calibrates else None,
-        seed=request.seed,
-    )
 
 
 class Engines:

@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.contract import RuntimeFacts
+from agent.graph import Tool
 from agent.jobs import Probed
 from agent.versions import fits, version_key
 from agent.worker.errors import AgentError, BadInput, RuntimeMissing
+from agent.worker.planning import offered
 from agent.worker.settings import write_atomically
 
 log = logging.getLogger(__name__)
@@ -140,11 +142,45 @@ class Environments:
             if runtime.backend not in separate
         ]
         preferred = {e.name: e.preferred for e in listed}
-        facts += [self._facts_in(environment) for environment in listed]
+        facts += [self.facts_in(environment) for environment in listed]
+        tools = self.tools()
+        facts = [offered(f, tools) for f in facts]
         facts.sort(
             key=lambda f: (preferred.get(f.environment, True), version_key(f.version)), reverse=True
         )
         return tuple(sorted(facts, key=lambda f: f.backend))
+
+    def tools(self) -> tuple[Tool, ...]:
+        """Every converter as the environments have it; where none has all that it needs, as the
+        one has it that lacks the least."""
+        found: list[Tool] = []
+        for name, python in self._pythons().items():
+            answer = self._answer(python)
+            if not isinstance(answer, str):
+                found += [_placed(tool, name) for tool in answer.tools]
+        whole = [tool for tool in found if not tool.missing]
+        least: dict[str, Tool] = {}
+        for tool in sorted(found, key=lambda t: len(t.missing)):
+            least.setdefault(tool.name, tool)
+        names = {tool.name for tool in whole}
+        return (*whole, *(tool for name, tool in least.items() if name not in names))
+
+    def python(self, name: str) -> str:
+        """The interpreter of the environment of that name. Raises ``RuntimeMissing``."""
+        pythons = self._pythons()
+        if name not in pythons:
+            raise RuntimeMissing(f"no environment {name!r}; there are {', '.join(pythons)}")
+        return pythons[name]
+
+    def identity(self, name: str) -> list[str]:
+        """What tells an environment from another, and from itself with other packages in it."""
+        python = self.python(name)
+        answer = self._answer(python)
+        runtimes = () if isinstance(answer, str) else answer.runtimes
+        return [name, python, *(f"{r.backend}=={r.version}" for r in runtimes if not r.missing)]
+
+    def _pythons(self) -> dict[str, str]:
+        return {DEFAULT_NAME: self._default_python, **{e.name: e.python for e in self.listed()}}
 
     def probe_all(self) -> tuple[RuntimeFacts, ...]:
         """``facts``, asked anew."""
@@ -152,7 +188,8 @@ class Environments:
             self._probed.clear()
         return self.facts()
 
-    def _facts_in(self, environment: RuntimeEnvironment) -> RuntimeFacts:
+    def facts_in(self, environment: RuntimeEnvironment) -> RuntimeFacts:
+        """What the environment's backend says of itself there."""
         answer = self._answer(environment.python)
         if isinstance(answer, str):
             return RuntimeFacts(
@@ -166,7 +203,7 @@ class Environments:
 
     def _known(self, environment: RuntimeEnvironment) -> RuntimeEnvironment:
         """With the version that answers there now: packages may have been upgraded since."""
-        facts = self._facts_in(environment)
+        facts = self.facts_in(environment)
         return replace(environment, version=facts.version or environment.version)
 
     def _default(self, backend: str) -> RuntimeEnvironment:
@@ -201,6 +238,11 @@ class Environments:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([asdict(e) for e in environments], indent=2) + "\n"
         write_atomically(self._path, text)
+
+
+def _placed(tool: Tool, environment: str) -> Tool:
+    edges = tuple(replace(edge, environment=environment) for edge in tool.edges)
+    return replace(tool, edges=edges, environment=environment)
 
 
 def _facts_of(probed: Probed, backend: str) -> RuntimeFacts | None:

@@ -34,7 +34,8 @@ def _runner(state_dir: Path) -> Runner:
 
 def device_facts(state_dir: Path) -> DeviceFacts:
     """Facts with runtimes."""
-    return facts.collect(state_dir, runtimes=environments(state_dir).facts())
+    known = environments(state_dir)
+    return facts.collect(state_dir, runtimes=known.facts(), tools=known.tools())
 
 
 def facts_rows(known: DeviceFacts) -> list[tuple[str, ...]]:

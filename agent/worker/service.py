@@ -233,7 +233,8 @@ class Agent:
                 return
             self._doorbell.start()
             self._watchdog.start()
-            known = facts.collect(self._folders.state, runtimes=runtimes)
+            tools = self.environments.tools()
+            known = facts.collect(self._folders.state, runtimes=runtimes, tools=tools)
             while not self._stopping.is_set() and not self._told(known):
                 self._stopping.wait(10.0)
         except Exception:

@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Configuration:
-    """One model under one runtime setting, on no device yet. ``options`` are sorted pairs."""
+    """One model under one runtime setting, on no device yet. ``options`` are sorted pairs.
+
+    ``format``: what the runtime is to load, empty: what is cheapest to come by. ``via``: converters
+    that must be on the way to it, joined by ``+``.
+    """
 
     model: str
     backend: str
@@ -28,6 +32,13 @@ class Configuration:
     batch_size: int
     options: tuple[tuple[str, Option], ...] = field(default=())
     calibration: str = ""
+    format: str = ""
+    via: str = ""
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The converters of ``via``, in their order."""
+        return tuple(self.via.split("+")) if self.via else ()
 
     @property
     def label(self) -> str:
@@ -36,6 +47,8 @@ class Configuration:
         parts += [self.precision, self.target]
         parts += [f"threads={self.threads}"] if self.threads else []
         parts += [f"batch={self.batch_size}"] if self.batch_size != 1 else []
+        parts += [f"format={self.format}"] if self.format else []
+        parts += [f"via={self.via}"] if self.via else []
         return " ".join(parts + [f"{key}={value}" for key, value in self.options])
 
 
@@ -66,8 +79,11 @@ def _of_runtime(
     spec: SweepSpec, model: str, calibration: str, runtime: RuntimeChoice
 ) -> Iterator[Configuration]:
     keys = sorted(runtime.options)
-    axes = (runtime.version, runtime.target, runtime.precision, runtime.threads, spec.batch_size)
-    for version, target, precision, threads, batch_size in itertools.product(*axes):
+    axes = (
+        *(runtime.version, runtime.target, runtime.precision, runtime.threads, spec.batch_size),
+        *(runtime.format, runtime.via),
+    )
+    for version, target, precision, threads, batch_size, form, via in itertools.product(*axes):
         for values in itertools.product(*(runtime.options[key] for key in keys)):
             yield Configuration(
                 model=model,
@@ -79,6 +95,8 @@ def _of_runtime(
                 batch_size=batch_size,
                 options=tuple(zip(keys, values, strict=True)),
                 calibration=calibration if precision == "int8" else "",
+                format=form,
+                via=via,
             )
 
 
@@ -88,6 +106,7 @@ def count(spec: SweepSpec) -> int:
     for runtime in spec.runtimes:
         one = len(runtime.version) * len(runtime.target)
         one *= len(runtime.precision) * len(runtime.threads)
+        one *= len(runtime.format) * len(runtime.via)
         for values in runtime.options.values():
             one *= len(values)
         total += one

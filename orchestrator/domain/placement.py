@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import versions
 from agent.contract import RuntimeFacts
+from agent.graph import Node, Tool, cheapest, lacking, usable
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
 from orchestrator.domain.spec import DeviceChoice
@@ -20,17 +21,19 @@ class DeviceView:
     labels: Mapping[str, str]
     enabled: bool
     runtimes: tuple[RuntimeFacts, ...] = ()
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelView:
-    """What placement needs to know of a model: its formats and what its batch dimension allows.
+    """What placement needs to know of a model: its files and what its batch dimension allows.
 
-    ``free_batch``: the file leaves the leading dimension free, so other batch sizes can run.
+    ``sources``: the (format, precision) of each file. ``free_batch``: the file leaves the leading
+    dimension free, so other batch sizes can run.
     """
 
     name: str
-    formats: frozenset[str]
+    sources: tuple[Node, ...]
     free_batch: bool
     has_calibration: bool
 
@@ -82,11 +85,14 @@ def place(device: DeviceView, configuration: Configuration, model: ModelView) ->
             f"{facts.backend} on {target.name} has no {configuration.precision} here "
             f"(it has {known})",
         )
-    reason = _bad_option(facts, configuration) or _unfit_model(facts, configuration, model)
+    found = _way(device, facts, configuration, model)
+    if isinstance(found, str):
+        return _skip(device, configuration, found)
+    start, tools = found
+    reason = _bad_option(facts, tools, configuration) or _unfit_model(tools, configuration, model)
     if reason:
         return _skip(device, configuration, reason)
-    artifact = next(f for f in facts.accepts if f in model.formats)
-    return Placement(device.name, configuration, format=artifact, version=facts.version)
+    return Placement(device.name, configuration, format=start[0], version=facts.version)
 
 
 def distinct(placements: Iterable[Placement]) -> list[Placement]:
@@ -125,12 +131,48 @@ def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeF
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 
-def _bad_option(facts: RuntimeFacts, configuration: Configuration) -> str:
+def _way(
+    device: DeviceView, facts: RuntimeFacts, configuration: Configuration, model: ModelView
+) -> tuple[Node, list[Tool]] | str:
+    """The file to start from and the converters on the way to what the runtime loads, as the board
+    itself will plan it; or why there is none."""
+    wants = facts.wants.get(configuration.precision, ())
+    goals = [node for node in wants if configuration.format in ("", node[0])]
+    if not goals:
+        known = ", ".join(dict.fromkeys(form for form, _ in wants)) or "nothing"
+        return (
+            f"{facts.backend} loads no {configuration.format or 'format'} in "
+            f"{configuration.precision} (it loads {known})"
+        )
+    via = configuration.passes
+    way = cheapest(usable(device.tools), model.sources, goals, via, facts.environment)
+    if way is not None:
+        start = way[0].source if way else next(g for g in goals if g in model.sources)
+        used = {(edge.converter, edge.environment) for edge in way}
+        return start, [tool for tool in device.tools if (tool.name, tool.environment) in used]
+    have = ", ".join(
+        form if held == "fp32" else f"{form} in {held}" for form, held in model.sources
+    )
+    wanted = " or ".join(dict.fromkeys(form for form, _ in goals))
+    words = f"model {model.name} is there as {have}; {facts.backend} takes {wanted} in "
+    words += configuration.precision + (f", through {', '.join(via)}" if via else "")
+    lacks = lacking(device.tools, model.sources, goals, via)
+    if not lacks:
+        return f"{words}: no converter leads there"
+    needs = "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in lacks)
+    return f"{words}: {device.name} lacks a tool: {needs} (`benchfarm-agent runtimes add` there)"
+
+
+def _bad_option(facts: RuntimeFacts, tools: Sequence[Tool], configuration: Configuration) -> str:
+    """Options are the runtime's or those of a converter on the way to it."""
+    known = dict(facts.options)
+    for tool in tools:
+        known.update(tool.options)
     for key, value in configuration.options:
-        accepted = facts.options.get(key)
+        accepted = known.get(key)
         if accepted is None:
-            known = ", ".join(facts.options) or "none"
-            return f"{facts.backend} has no option {key!r} (it has {known})"
+            names = ", ".join(known) or "none"
+            return f"{facts.backend} has no option {key!r} (it has {names})"
         if accepted and _as_written(value, accepted) not in accepted:
             return f"option {key}: {value!r} is not one of {', '.join(accepted)}"
     return ""
@@ -143,16 +185,14 @@ def _as_written(value: object, accepted: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _unfit_model(facts: RuntimeFacts, configuration: Configuration, model: ModelView) -> str:
-    if not any(f in model.formats for f in facts.accepts):
-        wants, have = ", ".join(facts.accepts), ", ".join(sorted(model.formats))
-        return f"{facts.backend} takes {wants}; model {model.name} is there as {have}"
+def _unfit_model(tools: Sequence[Tool], configuration: Configuration, model: ModelView) -> str:
     if configuration.batch_size != 1 and not model.free_batch:
         return (
             f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "
             "shapes; export it with a free first dimension"
         )
-    if configuration.calibration == "dataset" and not model.has_calibration:
+    calibrates = any(tool.needs_calibration for tool in tools)
+    if calibrates and configuration.calibration == "dataset" and not model.has_calibration:
         return (
             f"int8 needs calibration data and model {model.name} has no data set; "
             "say `calibration: random` to quantise on random inputs (marked in the report)"

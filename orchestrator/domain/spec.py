@@ -61,6 +61,12 @@ Version = Annotated[Text, BeforeValidator(_quoted)]
 """A runtime's version or a prefix of it at a dot; empty: the one that the device prefers."""
 
 
+Format = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{0,40}$")]
+"""Which of a backend's formats it loads; empty: the one that is cheapest to come by."""
+Via = Annotated[str, StringConstraints(pattern=r"^([a-z0-9_]{1,40}(\+[a-z0-9_]{1,40}){0,7})?$")]
+"""Converters on the way there, joined by ``+``."""
+
+
 class RuntimeChoice(Strict):
     """One backend. ``runtime`` is another name of the key ``backend``, and either may hold
     ``NAME==VERSION``, or a list of such: versions are a dimension like the others."""
@@ -70,6 +76,8 @@ class RuntimeChoice(Strict):
     target: Many[Text] = ["CPU"]
     precision: Many[Precision] = ["fp32"]
     threads: Many[Annotated[int, Field(ge=0, le=4096)]] = [0]
+    format: Many[Format] = [""]
+    via: Many[Via] = [""]
     options: dict[Text, Many[OptionValue]] = {}
 
     @model_validator(mode="before")

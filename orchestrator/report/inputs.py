@@ -60,6 +60,8 @@ class CellData:
     state_counts: Mapping[str, int] = field(default_factory=dict)
     skip_reason: str = ""
     source_size_bytes: int = 0
+    format: str = ""
+    via: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def labels(cells: Sequence[CellData]) -> dict[str, str]:
     then whatever else varies in the sweep."""
     varying = {
         name: len({getattr(cell, name) for cell in cells}) > 1
-        for name in ("version", "target", "threads", "calibration")
+        for name in ("version", "target", "threads", "calibration", "format", "via")
     }
     option_names = sorted({name for cell in cells for name in cell.options})
     changing = [n for n in option_names if len({str(cell.options.get(n)) for cell in cells}) > 1]
@@ -50,6 +50,8 @@ def _label(cell: CellData, varying: dict[str, bool], options: Sequence[str]) -> 
         words.append(_threads(cell.threads))
     if cell.calibration == "random":
         words.append("random calibration")
+    words += [cell.format] if varying["format"] and cell.format else []
+    words += [f"via {cell.via}"] if varying["via"] and cell.via else []
     words += [f"{name}={cell.options[name]}" for name in options if name in cell.options]
     return " ".join(words)
 

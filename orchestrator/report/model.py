@@ -144,9 +144,13 @@ class CellRow(Frozen):
     batch_size: int
     options: dict[str, Option]
     calibration: str
+    format: str = ""
+    via: str = ""
     runtime_version: str = ""
     environment: str = ""
     placement: str = ""
+    artifact_format: str = ""
+    conversion: str = ""
 
     status: CellStatus
     status_note: str = ""

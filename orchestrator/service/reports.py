@@ -91,6 +91,8 @@ def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
         "batch_size": configuration["batch_size"],
         "options": configuration["options"],
         "calibration": configuration["calibration"],
+        "format": configuration.get("format", ""),
+        "via": configuration.get("via", ""),
         "scenario": spec.scenario.at_batch(configuration["batch_size"]),
         "planned_trials": len(cell.trials),
         "state_counts": dict(Counter(t.state for t in cell.trials)),

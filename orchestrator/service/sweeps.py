@@ -17,6 +17,7 @@ from agent.contract import (
     RuntimeRef,
     TrialRequest,
 )
+from agent.formats import SOURCES, precisions
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, interleave, may_be_baseline
 from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, distinct, place
@@ -217,6 +218,8 @@ def _request(model: Model, spec: SweepSpec, placement: Placement) -> dict[str, o
             precision=configuration.precision,
             threads=configuration.threads,
             options=dict(configuration.options),
+            format=configuration.format,
+            via=configuration.passes,
         ),
         scenario=spec.scenario.at_batch(configuration.batch_size),
         reference=codec.from_plain(ReferenceRef, model.reference),
@@ -233,13 +236,20 @@ def _request(model: Model, spec: SweepSpec, placement: Placement) -> dict[str, o
 def _device_view(device: Device) -> DeviceView:
     facts = register.facts_of(device)
     labels = {**device.tags, "name": device.name, "class": device.device_class}
-    return DeviceView(device.name, labels, device.enabled, facts.runtimes if facts else ())
+    if facts is None:
+        return DeviceView(device.name, labels, device.enabled)
+    return DeviceView(device.name, labels, device.enabled, facts.runtimes, facts.tools)
 
 
 def _model_view(model: Model) -> ModelView:
     return ModelView(
         name=model.name,
-        formats=frozenset(a.format for a in model.artifacts),
+        sources=tuple(
+            (form, held)
+            for form in SOURCES
+            if any(a.format == form for a in model.artifacts)
+            for held in precisions(form)
+        ),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
     )

@@ -390,7 +390,7 @@ def test_nothing_to_convert_answers_the_source(
     found = bench.convert(model, RuntimeRef(case.backend), models["free"])
     assert (found.status, found.artifact, found.steps) == ("ok", str(models["free"]), ())
     assert (found.format, found.size_bytes) == (case.form, models["free"].stat().st_size)
-    assert [p.name for p in tmp_path.iterdir()] == ["stage"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pt2_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_an_unknown_operator_ends_as_a_failure_of_this_model(
     ("change", "kind", "word"),
     [
         ({"precision": "fp8"}, "unsupported_precision", "int8"),
-        ({"backend": "nothing"}, "bad_request", "openvino"),
+        ({"options": {"speed": 3}}, "bad_option", "'speed'"),
     ],
 )
 def test_what_cannot_be_made_is_named(

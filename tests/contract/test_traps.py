@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import agent
 from agent.contract import RuntimeRef, TensorSpec
+from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import backends
 from agent.runner.inputs import seeded
@@ -146,7 +147,8 @@ def test_a_conversion_over_its_memory_is_ended_alone(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     model = model_of(source, "onnx", (TensorSpec("x", "float32", (1,)),))
-    job = ConvertJob(model, RuntimeRef("onnxruntime", precision="fp16"), str(source), str(folder))
+    way = (Edge("onnx_fp16", ("onnx", "fp32"), ("onnx", "fp16")),)
+    job = ConvertJob(model, RuntimeRef("onnxruntime"), str(source), str(folder), way)
     bounds = Bounds(wall_s=60.0, memory_mib=256)
     with Cancel() as cancel:
         outcome = Runner("trap").convert(python_of("onnxruntime"), job, folder, bounds, cancel)

@@ -25,6 +25,7 @@ from agent.contract import (
     TargetFacts,
     TrialResult,
 )
+from agent.graph import Edge, Tool
 from orchestrator.service import ingest, models, register, sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel
@@ -76,13 +77,46 @@ def runtime_facts() -> tuple[RuntimeFacts, ...]:
         RuntimeFacts(
             "onnxruntime", "1.31.1", "builtin", cpu, ("onnx",),
             options={"graph_optimization": ("all", "disabled")},
+            wants={p: (("onnx", p),) for p in ("fp32", "int8")},
         ),
         RuntimeFacts(
             "openvino", "2026.4.1", "builtin", (TargetFacts("CPU", ("fp32", "fp16", "int8")),),
             ("onnx",), options={"performance_hint": ("latency", "throughput"), "tag": ()},
+            wants={
+                "fp32": (("onnx", "fp32"),),
+                **{p: (("openvino_ir", p),) for p in ("fp16", "int8")},
+            },
         ),
         RuntimeFacts("pytorch", "", "", missing="torch is not installed"),
     )  # fmt: skip
+
+
+TOOLS = (
+    Tool(
+        "onnxruntime_quantize",
+        (Edge("onnxruntime_quantize", ("onnx", "fp32"), ("onnx", "int8"), 1.0, "builtin"),),
+        "builtin",
+        needs_calibration=True,
+        options={"per_channel": ("on", "off")},
+    ),
+    Tool(
+        "nncf_quantize",
+        (Edge("nncf_quantize", ("onnx", "fp32"), ("openvino_ir", "int8"), 1.0, "builtin"),),
+        "builtin",
+        needs_calibration=True,
+    ),
+    Tool(
+        "openvino_fp16",
+        (Edge("openvino_fp16", ("onnx", "fp32"), ("openvino_ir", "fp16"), 1.0, "builtin"),),
+        "builtin",
+    ),
+    Tool(
+        "torch_onnx",
+        (Edge("torch_onnx", ("pt2", "fp32"), ("onnx", "fp32"), 1.0, "builtin"),),
+        "builtin",
+        missing=("torch", "onnxscript"),
+    ),
+)
 
 
 def device_facts(
@@ -98,6 +132,7 @@ def device_facts(
         isa=("avx2",),
         memory_mib=15868.0,
         runtimes=runtime_facts() if runtimes is None else runtimes,
+        tools=TOOLS,
     )
 
 

@@ -22,6 +22,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
+from agent.graph import Edge, Node, Tool
 from agent.jobs import Converted, ConvertJob, Probed, TrialJob
 from agent.worker.attempt import Tools
 from agent.worker.blobs import Blobs
@@ -34,6 +35,12 @@ from agent.worker.runner import Outcome, Runner
 MODEL = b"a model"
 REFERENCE = b"a reference"
 ENDED = ChildEnd(0, "", "", "{}", "", "", 1.5)
+
+
+TOOL = Tool("tool", (Edge("tool", ("onnx", "fp32"), ("ort", "fp32")),), options={"depth": ()})
+QUANTISER = Tool(
+    "quantiser", (Edge("quantiser", ("onnx", "fp32"), ("ort", "int8")),), needs_calibration=True
+)
 
 
 def sha(content: bytes) -> str:
@@ -76,7 +83,14 @@ class FakeRunner(Runner):
     trials: list[tuple[str, TrialJob, Bounds]] = field(default_factory=list)
 
     def probe(self, python: str) -> Probed:
-        return Probed((RuntimeFacts("onnxruntime", "1.31.1", ""),))
+        """A runtime that loads another format than the model's, and the tools that lead there."""
+        wants: dict[str, tuple[Node, ...]] = {
+            "fp32": (("ort", "fp32"),),
+            "int8": (("ort", "int8"),),
+        }
+        options: dict[str, tuple[str, ...]] = {"graph": ("all", "none")}
+        facts = RuntimeFacts("onnxruntime", "1.31.1", "", options=options, wants=wants)
+        return Probed((facts,), (TOOL, QUANTISER))
 
     def convert(
         self, python: str, job: ConvertJob, folder: Path, bounds: Bounds, cancel: Cancel

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,8 @@ from agent.contract import (
     TrialResult,
 )
 from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
+from agent.worker.conversion import as_it_is, on_the_way, unknown_option
+from agent.worker.planning import NoWay, offered, plan
 from support.need import need
 
 T = TypeVar("T")
@@ -172,11 +174,18 @@ def child(backend: str, verb: str, job: Any, cls: type[T], folder: Path | None =
 
 
 @cache
+def probed(backend: str) -> Probed:
+    """What answers under the backend's interpreter."""
+    return child(backend, "probe", None, Probed)
+
+
+@cache
 def facts_of(backend: str) -> RuntimeFacts:
     if not Path(python_of(backend)).exists():
         return RuntimeFacts(backend, "", "", missing=f"no interpreter {python_of(backend)}")
-    found = child(backend, "probe", None, Probed).runtimes
-    return next(facts for facts in found if facts.backend == VARIANTS.get(backend, backend))
+    name = VARIANTS.get(backend, backend)
+    found = next(facts for facts in probed(backend).runtimes if facts.backend == name)
+    return offered(found, probed(backend).tools)
 
 
 def require(backend: str) -> RuntimeFacts:
@@ -210,7 +219,20 @@ class Bench:
         return child(backend, "reference", job, Referenced, self.folder)
 
     def convert(self, model: ModelRef, runtime: RuntimeRef, source: Path, **more: Any) -> Converted:
-        job = ConvertJob(model, runtime, str(source), str(self.folder), **more)
+        """As the worker does it, within the one interpreter."""
+        tools, facts = probed(self._python).tools, facts_of(self._python)
+        try:
+            way = plan(source, model.format, runtime, facts, tools).way
+        except NoWay as error:
+            return Converted(status=error.status, failure=error.failure)
+        wrong = unknown_option(runtime.options, facts, on_the_way(way, tools))
+        if wrong:
+            return Converted(status="failed", failure=wrong)
+        if not way:
+            converted = as_it_is(model, source).converted
+            assert converted is not None
+            return replace(converted, size_bytes=source.stat().st_size)
+        job = ConvertJob(model, runtime, str(source), str(self.folder), way, **more)
         return child(self._python, "convert", job, Converted, self.folder)
 
     def trial(

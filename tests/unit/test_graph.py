@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.graph import Edge, cheapest
+from agent.graph import Edge, Tool, cheapest, lacking, segments, usable
 
 A, B, C, D = ("a", "fp32"), ("b", "fp32"), ("c", "fp32"), ("d", "int8")
 
@@ -15,28 +15,28 @@ def names(way: tuple[Edge, ...] | None) -> list[str] | None:
 
 
 def test_a_start_that_is_a_goal_needs_nothing() -> None:
-    assert cheapest([Edge("x", A, B)], A, (B, A)) == ()
+    assert cheapest([Edge("x", A, B)], (A,), (B, A)) == ()
 
 
 def test_no_way_is_none() -> None:
-    assert cheapest([Edge("x", B, A)], A, (B,)) is None
+    assert cheapest([Edge("x", B, A)], (A,), (B,)) is None
 
 
 def test_two_cheap_steps_beat_one_dear_one() -> None:
     edges = [Edge("direct", A, C, 5.0), Edge("first", A, B, 1.0), Edge("second", B, C, 1.0)]
-    assert names(cheapest(edges, A, (C,))) == ["first", "second"]
+    assert names(cheapest(edges, (A,), (C,))) == ["first", "second"]
 
 
 def test_the_cheaper_goal_wins_and_the_earlier_one_breaks_a_tie() -> None:
     edges = [Edge("to_b", A, B, 2.0), Edge("to_c", A, C, 1.0), Edge("to_d", A, D, 1.0)]
-    assert names(cheapest(edges, A, (B, C))) == ["to_c"]
-    assert names(cheapest(edges, A, (D, C))) == ["to_d"]
-    assert names(cheapest(edges, A, (C, D))) == ["to_c"]
+    assert names(cheapest(edges, (A,), (B, C))) == ["to_c"]
+    assert names(cheapest(edges, (A,), (D, C))) == ["to_d"]
+    assert names(cheapest(edges, (A,), (C, D))) == ["to_c"]
 
 
 def test_a_circle_ends() -> None:
     edges = [Edge("there", A, B), Edge("back", B, A), Edge("on", B, C)]
-    assert names(cheapest(edges, A, (C,))) == ["there", "on"]
+    assert names(cheapest(edges, (A,), (C,))) == ["there", "on"]
 
 
 NODES = st.sampled_from([A, B, C, D])
@@ -60,7 +60,67 @@ def best_cost(edges: list[Edge], at: tuple[str, str], goal: tuple[str, str]) -> 
 
 @given(EDGES)
 def test_no_simple_path_is_cheaper_and_the_order_of_edges_is_moot(edges: list[Edge]) -> None:
-    way = cheapest(edges, A, (D,))
-    assert way == cheapest(list(reversed(edges)), A, (D,))
+    way = cheapest(edges, (A,), (D,))
+    assert way == cheapest(list(reversed(edges)), (A,), (D,))
     expected = best_cost(edges, A, D)
     assert (sum(e.cost for e in way) if way is not None else float("inf")) == expected
+
+
+def test_of_several_starts_the_cheaper_one_is_taken_and_the_earlier_breaks_a_tie() -> None:
+    edges = [Edge("from_a", A, D, 2.0), Edge("from_b", B, D, 1.0), Edge("from_c", C, D, 1.0)]
+    assert names(cheapest(edges, (A, B, C), (D,))) == ["from_b"]
+    assert names(cheapest(edges, (C, B), (D,))) == ["from_c"]
+    assert cheapest(edges, (A, D), (D,)) == ()
+
+
+def test_a_way_may_be_made_to_lead_through_converters_in_order() -> None:
+    edges = [Edge("direct", A, C), Edge("first", A, B), Edge("second", B, C, 3.0)]
+    assert names(cheapest(edges, (A,), (C,), via=("second",))) == ["first", "second"]
+    assert names(cheapest(edges, (A,), (C,), via=("first", "second"))) == ["first", "second"]
+    assert cheapest(edges, (A,), (C,), via=("second", "first")) is None
+
+
+def test_through_a_converter_even_where_the_start_is_a_goal() -> None:
+    edges = [Edge("there", A, B), Edge("back", B, A)]
+    assert names(cheapest(edges, (A,), (A,), via=("back",))) == ["there", "back"]
+
+
+def test_the_environment_that_loads_the_result_is_preferred() -> None:
+    edges = [Edge("x", A, B, 1.0, "one"), Edge("x", A, B, 1.0, "two")]
+    for home in ("one", "two"):
+        way = cheapest(edges, (A,), (B,), home=home)
+        assert way is not None
+        assert [edge.environment for edge in way] == [home]
+
+
+def test_a_tool_that_lacks_something_or_may_not_run_there_is_not_used() -> None:
+    whole = Tool("x", (Edge("x", A, B),))
+    absent = Tool("y", (Edge("y", A, C),), missing=("tensorflow",))
+    here_only = Tool("z", (Edge("z", A, D),), where=("device",))
+    assert usable((whole, absent, here_only)) == [Edge("x", A, B), Edge("z", A, D)]
+    assert usable((whole, absent, here_only), "builder") == [Edge("x", A, B)]
+
+
+def test_what_is_lacking_is_as_little_as_can_be() -> None:
+    tools = (
+        Tool("there", (Edge("there", A, B),)),
+        Tool("on", (Edge("on", B, D),), "one", ("p", "q")),
+        Tool("on", (Edge("on", B, D),), "two", ("q",)),
+        Tool("straight", (Edge("straight", A, D, 0.1),), missing=("s",)),
+        Tool("more", (Edge("more", C, D),), missing=("r",)),
+    )
+    assert lacking(tools[:3], (A,), (D,)) == (tools[2],)
+    assert lacking(tools, (A,), (D,)) == (tools[3],)
+    assert lacking(tools, (A,), (D,), via=("there",)) == (tools[2],)
+    assert lacking(tools, (A,), (("e", "fp32"),)) is None
+    assert lacking(tools, (A,), (B,)) == ()
+
+
+def test_a_way_is_cut_where_the_environment_changes() -> None:
+    way = (
+        Edge("a", A, B, environment="x"),
+        Edge("b", B, C, environment="x"),
+        Edge("c", C, D, environment="y"),
+    )
+    assert segments(way) == (way[:2], way[2:])
+    assert segments(()) == ()

@@ -6,6 +6,7 @@ A file holds one class ``CONVERTER`` and imports its tool inside functions only.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import (
     ClassVar,
@@ -59,6 +60,8 @@ class Converter(Protocol):
     """What of the source is still so in the target: ``dynamic_shapes``, ``layout``, ``names``."""
     where: ClassVar[Tuple[str, ...]]
     """``device``: on the board that will run it; ``builder``: on another machine for it."""
+    options: ClassVar[Options]
+    """Those of a runtime's options that it reads, each with what it accepts."""
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         """Write the target's files into ``folder`` and nothing anywhere else.
@@ -81,6 +84,12 @@ def own_options(name: str, own: Options, job: ConvertJob) -> Dict[str, str]:
     The others are the backend's business. Raises ``BadOption``.
     """
     return chosen(name, own, {k: v for k, v in job.runtime.options.items() if k in own})
+
+
+def missing(converter: Converter) -> List[str]:
+    """The modules and commands that are not there, without importing any."""
+    commands = [name for name in converter.commands if shutil.which(name) is None]
+    return missing_modules(converter.modules) + commands
 
 
 def missing_modules(modules: Sequence[str]) -> List[str]:

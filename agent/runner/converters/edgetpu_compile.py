@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import ClassVar, Dict, List, NamedTuple, Tuple
 
 from agent.graph import Edge
+from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.edgetpu_devices import LAYOUTS
 from agent.runner.errors import (
@@ -56,6 +57,7 @@ class EdgetpuCompile:
     commands = ("edgetpu_compiler",)
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {}
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         graph = _checked(source)

@@ -28,6 +28,7 @@ class NncfQuantize:
     commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
     where = ("device", "builder")
+    options = OPTIONS
 
     def __init__(self) -> None:
         self._options = {key: values[0] for key, values in OPTIONS.items()}

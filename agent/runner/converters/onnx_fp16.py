@@ -7,8 +7,10 @@ knows to have no FP16 kernel (resizing, non-maximum suppression and the like) st
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from agent.graph import Edge
+from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
@@ -22,6 +24,7 @@ class OnnxFp16:
     commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {}
 
     def convert(
         self,

@@ -6,8 +6,10 @@ The weights take half the room; what is computed in FP16 is up to the device.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from agent.graph import Edge
+from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.converters.nncf_quantize import read_model
 from agent.runner.errors import ConversionFailed
@@ -24,6 +26,7 @@ class OpenVinoFp16:
     commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {}
 
     def convert(
         self,

@@ -18,7 +18,7 @@ from agent.jobs import ConvertJob
 from agent.runner import converters
 from agent.runner.backends import tensorrt as backend
 from agent.runner.backends.base import chosen, require_shapes
-from agent.runner.converters.base import Calibration, Made, missing_modules
+from agent.runner.converters.base import Calibration, Made, missing_modules, own_options
 from agent.runner.errors import (
     BadModel,
     ConversionFailed,
@@ -46,6 +46,7 @@ class TensorRtBuild:
     commands = ()
     keeps = ("layout", "names")
     where = ("device",)
+    options = backend.OPTIONS
 
     def __init__(self) -> None:
         self._options = chosen("tensorrt", backend.OPTIONS, {})
@@ -54,7 +55,7 @@ class TensorRtBuild:
         self._neighbours = ""
 
     def configure(self, job: ConvertJob) -> None:
-        self._options = chosen("tensorrt", backend.OPTIONS, job.runtime.options)
+        self._options = own_options(self.name, backend.OPTIONS, job)
         self._precision, self._target = job.runtime.precision, job.runtime.target
         self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))

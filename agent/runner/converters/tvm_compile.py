@@ -23,7 +23,7 @@ from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import chosen, require_shapes
-from agent.runner.converters.base import Calibration, Made, missing_modules
+from agent.runner.converters.base import Calibration, Made, missing_modules, own_options
 from agent.runner.errors import (
     BadModel,
     BadOption,
@@ -62,6 +62,7 @@ class TvmCompile:
     commands = ()
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options = OPTIONS
 
     def __init__(self) -> None:
         self._options = chosen("tvm", OPTIONS, {})
@@ -73,7 +74,7 @@ class TvmCompile:
     def configure(self, job: ConvertJob) -> None:
         if job.runtime.target != "CPU":
             raise UnsupportedTarget("tvm", job.runtime.target, ("CPU",))
-        self._options = chosen("tvm", OPTIONS, job.runtime.options)
+        self._options = own_options(self.name, OPTIONS, job)
         self._trials = trials_of(self._options)
         self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))

@@ -14,11 +14,13 @@ from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.placement import DeviceView, ModelView, chosen, distinct, place
 from orchestrator.domain.spec import DeviceChoice
 from orchestrator.store.classes import device_classes
-from support.farms import device_facts, runtime_facts
+from support.farms import TOOLS, device_facts, runtime_facts
 
-BOARD = DeviceView("board", {"name": "board", "class": "intel-cpu"}, True, runtime_facts())
+LABELS = {"name": "board", "class": "intel-cpu"}
+BOARD = DeviceView("board", LABELS, True, runtime_facts(), TOOLS)
+ONNX, PT2 = ("onnx", "fp32"), ("pt2", "fp32")
 CELL = Configuration("m", "onnxruntime", "", "CPU", "fp32", 0, 1)
-MODEL = ModelView("m", frozenset({"onnx"}), free_batch=False, has_calibration=False)
+MODEL = ModelView("m", (ONNX,), free_batch=False, has_calibration=False)
 
 
 def test_a_cell_that_fits_gets_its_format_and_version() -> None:
@@ -28,9 +30,10 @@ def test_a_cell_that_fits_gets_its_format_and_version() -> None:
 
 
 def test_the_runtime_says_which_of_a_models_formats_it_prefers() -> None:
-    facts = RuntimeFacts("torch", "2", "e", (TargetFacts("CPU", ("fp32",)),), ("pt2", "onnx"))
+    cpu = (TargetFacts("CPU", ("fp32",)),)
+    facts = RuntimeFacts("torch", "2", "e", cpu, ("pt2", "onnx"), wants={"fp32": (PT2, ONNX)})
     device = replace(BOARD, runtimes=(facts,))
-    both = replace(MODEL, formats=frozenset({"onnx", "pt2"}))
+    both = replace(MODEL, sources=(ONNX, PT2))
     cell = replace(CELL, backend="torch")
     assert place(device, cell, both).format == "pt2"
     assert place(device, cell, MODEL).format == "onnx"
@@ -70,9 +73,40 @@ def test_a_device_that_never_ran_is_told_from_one_without_the_backend() -> None:
     assert "benchfarm-agent run" in place(replace(BOARD, runtimes=()), CELL, MODEL).skip
 
 
-def test_a_model_in_a_format_that_the_runtime_does_not_take_is_skipped() -> None:
-    placed = place(BOARD, CELL, replace(MODEL, formats=frozenset({"pt2"})))
-    assert placed.skip == "onnxruntime takes onnx; model m is there as pt2"
+def test_without_a_converter_the_tool_that_is_missing_is_named() -> None:
+    placed = place(BOARD, CELL, replace(MODEL, sources=(PT2,)))
+    assert placed.skip == (
+        "model m is there as pt2; onnxruntime takes onnx in fp32: board lacks a tool: "
+        "torch_onnx needs torch, onnxscript (`benchfarm-agent runtimes add` there)"
+    )
+
+
+def test_without_any_way_the_formats_are_named() -> None:
+    placed = place(BOARD, CELL, replace(MODEL, sources=(("tflite", "int8"),)))
+    assert placed.skip == (
+        "model m is there as tflite in int8; onnxruntime takes onnx in fp32: "
+        "no converter leads there"
+    )
+
+
+def test_a_converter_on_the_way_brings_a_format_and_its_options() -> None:
+    tools = (*TOOLS[:3], replace(TOOLS[3], missing=()))
+    board = replace(BOARD, tools=tools)
+    exported = replace(MODEL, sources=(PT2,), has_calibration=True)
+    assert place(board, CELL, exported).format == "pt2"
+    int8 = replace(CELL, precision="int8", calibration="dataset")
+    int8 = replace(int8, options=(("per_channel", "on"),))
+    assert place(board, int8, exported).skip == ""
+    assert "no option 'per_channel'" in place(board, replace(int8, precision="fp32"), exported).skip
+
+
+def test_the_format_to_load_and_the_converters_may_be_chosen() -> None:
+    cell = replace(CELL, backend="openvino", precision="fp16")
+    assert place(BOARD, replace(cell, format="openvino_ir", via="openvino_fp16"), MODEL).skip == ""
+    refused = place(BOARD, replace(cell, format="onnx"), MODEL).skip
+    assert refused == "openvino loads no onnx in fp16 (it loads openvino_ir)"
+    refused = place(BOARD, replace(cell, via="nncf_quantize"), MODEL).skip
+    assert "through nncf_quantize: no converter leads there" in refused
 
 
 def test_calibration_is_asked_for_only_where_it_is_the_data_sets() -> None:

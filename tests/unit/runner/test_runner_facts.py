@@ -15,14 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from agent.contract import TensorSpec
-from agent.runner import backends, convert, procfs
+from agent.contract import PRECISIONS, TensorSpec
+from agent.formats import SOURCES, precisions
+from agent.runner import backends, converters, procfs
 from agent.runner.backends.base import HostBuffers, chosen
 from agent.runner.errors import (
     BadOption,
     BadRequest,
-    UnsupportedFormat,
-    UnsupportedPrecision,
     UnsupportedShape,
 )
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
@@ -64,15 +63,12 @@ def test_what_a_backend_declares_fits_together(name: str) -> None:
     least = next(iter(backend.wants))
     assert least == ("int8" if name == "edgetpu" else "fp32")
     assert all(isinstance(values, tuple) for values in backend.options.values())
-    direct = {form for form, held in backend.wants[least] if held == least} & {*backend.accepts}
-    assert all(convert.plan(name, least, form, least) == () for form in direct)
-
-
-def test_a_plan_that_no_tool_could_follow_is_unsupported() -> None:
-    with pytest.raises(UnsupportedPrecision, match="onnxruntime does not run in bf16"):
-        convert.plan("onnxruntime", "bf16", "onnx")
-    with pytest.raises(UnsupportedFormat, match="openvino accepts onnx, openvino_ir"):
-        convert.plan("openvino", "int8", "pt2")
+    assert set(backend.wants) <= set(PRECISIONS)
+    loaded = {form for wanted in backend.wants.values() for form, _ in wanted}
+    made = {edge.target for name in converters.names() for edge in converters.find(name).edges}
+    sources = {(form, held) for form in SOURCES for held in precisions(form)}
+    assert loaded
+    assert {node for wanted in backend.wants.values() for node in wanted} <= made | sources
 
 
 def test_buffers_keep_their_address_over_binds_and_refuse_what_does_not_fit() -> None:

@@ -176,7 +176,9 @@ def test_what_it_cannot_do_is_named(trt: FakeTensorRt, cuda: FakeCuda, engine: P
 
 def job(folder: Path, **runtime: Any) -> ConvertJob:
     model = ModelRef("m", "onnx", "0" * 64, 1, (SPEC,), ())
-    return ConvertJob(model, replace(GPU, **runtime), str(folder / "m.onnx"), str(folder / "job"))
+    return ConvertJob(
+        model, replace(GPU, **runtime), str(folder / "m.onnx"), str(folder / "job"), ()
+    )
 
 
 def build(tmp_path: Path, **runtime: Any) -> Any:

@@ -1,97 +1,16 @@
-"""The engine cache: what distinguishes two conversions, and what is kept."""
+"""The engine cache: what is kept, for how long, and what is not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.contract import DatasetRef, ModelRef, RuntimeRef, Scenario, TensorSpec, TrialRequest
+from agent.contract import ModelRef, RuntimeRef
 from agent.jobs import Converted, ConvertJob
-from agent.worker.engines import ANSWER_NAME, Engine, Engines, engine_key, key_parts, make_job
-from agent.worker.environments import RuntimeEnvironment
+from agent.worker.engines import ANSWER_NAME, Engine, Engines
 from agent.worker.runner import Outcome
-from support.played_board import make_request
-
-ENVIRONMENT = RuntimeEnvironment("default", "onnxruntime", "1.31.1", "/python")
-DATASET = DatasetRef("digits", "d" * 64, 1, 1, 1)
-
-
-@pytest.fixture
-def request_() -> TrialRequest:
-    return make_request()
-
-
-def key(request: TrialRequest, environment: RuntimeEnvironment = ENVIRONMENT) -> str:
-    return engine_key(key_parts(request, environment, "x86_64 cpu"))
-
-
-def runtime(**changes: Any) -> Callable[[TrialRequest], TrialRequest]:
-    return lambda r: replace(r, runtime=replace(r.runtime, **changes))
-
-
-def int8(request: TrialRequest) -> TrialRequest:
-    return replace(request, calibration="dataset", dataset=DATASET)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda r: replace(r, model=replace(r.model, sha256="1" * 64)),
-        lambda r: replace(r, model=replace(r.model, inputs=(TensorSpec("x", "float32", (2, 4)),))),
-        runtime(backend="openvino"),
-        runtime(precision="int8"),
-        runtime(target="GPU.0"),
-        runtime(options={"graph": "all"}),
-        lambda r: replace(r, seed=1),
-        lambda r: replace(r, calibration="random"),
-        int8,
-        lambda r: replace(int8(r), dataset=replace(DATASET, sha256="e" * 64)),
-    ],
-)
-def test_what_makes_another_engine(
-    request_: TrialRequest, change: Callable[[TrialRequest], TrialRequest]
-) -> None:
-    assert key(change(request_)) != key(request_)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda r: replace(r, attempt_id="a2", trial_id="t2"),
-        lambda r: replace(r, scenario=Scenario("offline")),
-        lambda r: replace(r, dataset=DATASET),
-        lambda r: replace(r, reference=replace(r.reference, sha256="3" * 64)),
-        runtime(threads=1),
-    ],
-)
-def test_what_does_not(
-    request_: TrialRequest, change: Callable[[TrialRequest], TrialRequest]
-) -> None:
-    assert key(change(request_)) == key(request_)
-
-
-def test_the_runtimes_version_and_the_device_count(request_: TrialRequest) -> None:
-    assert key(request_) != key(request_, replace(ENVIRONMENT, version="1.30.0"))
-    other = engine_key(key_parts(request_, ENVIRONMENT, "aarch64 cpu"))
-    assert other != key(request_)
-
-
-def test_the_order_of_options_does_not_count(request_: TrialRequest) -> None:
-    one = runtime(options={"a": 1, "b": 2})(request_)
-    two = runtime(options={"b": 2, "a": 1})(request_)
-    assert key(one) == key(two)
-
-
-def test_what_the_key_leaves_out_the_converter_is_not_told(request_: TrialRequest) -> None:
-    request_ = replace(request_, runtime=RuntimeRef("onnxruntime", threads=4), dataset=DATASET)
-    job = make_job(request_, Path("/m"), Path("/f"), Path("/d"), Path("/r"))
-    assert (job.runtime.threads, job.dataset, job.reference) == (0, None, None)
-    job = make_job(int8(request_), Path("/m"), Path("/f"), Path("/d"), Path("/r"))
-    assert (job.dataset, job.reference) == ("/d", "/r")
 
 
 class Bench:
@@ -118,7 +37,7 @@ class Bench:
 
     def _job(self, folder: Path) -> ConvertJob:
         model = ModelRef("m", "onnx", "0" * 64, 1, (), ())
-        return ConvertJob(model, RuntimeRef("b"), str(self.source), str(folder))
+        return ConvertJob(model, RuntimeRef("b"), str(self.source), str(folder), ())
 
 
 @pytest.fixture

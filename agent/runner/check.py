@@ -1,0 +1,68 @@
+"""Whether an artifact still computes what the model's reference says, output by output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, Optional
+
+from agent.contract import ModelRef, RuntimeRef
+from agent.graph import Node
+from agent.runner import backends, fidelity, inputs, reference
+from agent.runner.adapt import View
+from agent.runner.backends.base import Backend
+from agent.runner.errors import OffReference, RunnerError
+
+MIN_COSINE: Dict[str, float] = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}
+"""Far below what a right conversion gives, far above what a wrong one does: a quantised one that is
+merely poor is a finding of the trial's, not a fault of the conversion."""
+
+
+def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:
+    """A backend under this interpreter that loads such an artifact: the job's own, if it does."""
+    names = sorted(backends.names(), key=lambda name: (name != runtime.backend, name))
+    for name in names:
+        backend = backends.find(name)
+        if node not in backend.wants.get(node[1], ()):
+            continue
+        try:
+            backend.import_runtime()
+        except RunnerError:
+            continue
+        return backend
+    return None
+
+
+def check(
+    backend: Backend, model: ModelRef, node: Node, artifact: Path, reference_file: Path, who: str
+) -> str:
+    """Run ``artifact`` on the reference's inputs; what was found, for people.
+
+    ``model``'s own tensors are the artifact's. ``who`` made it.
+
+    Raises:
+        OffReference: names the first output that is off, and by how much.
+    """
+    least = MIN_COSINE[node[1]]
+    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    runtime = RuntimeRef(backend.name, precision=node[1])
+    session = backend.load(artifact, runtime, view.specs(model.inputs))
+    worst = 1.0
+    try:
+        feeds = inputs.load_reference(reference_file, "input")
+        expected = inputs.load_reference(reference_file, "output")
+        for number, (feed, theirs) in enumerate(zip(feeds, expected)):  # noqa: B905 - newer
+            ours = view.outputs(reference.infer(session, view.feed(feed)))
+            ours = fidelity.aligned(ours, theirs)
+            for name, array in theirs.items():
+                fidelity.require_sound(name, ours[name], array)
+                found = fidelity.distance(ours[name], array)
+                if not found.within(least):
+                    raise OffReference(
+                        "%s: output %s is off the source's on input %d: cosine %.6f, at least %g"
+                        " wanted; largest difference %.4g"
+                        % (who, name, number + 1, found.cosine, least, found.max_abs)
+                    )
+                worst = min(worst, found.cosine)
+    finally:
+        session.close()
+    return "checked by %s, cosine %.6f" % (backend.name, worst)

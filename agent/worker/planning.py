@@ -1,0 +1,124 @@
+"""How a board comes by what a runtime loads: a way through the converters of its environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.contract import Failure, RuntimeFacts, RuntimeRef
+from agent.formats import SOURCES, precision, precisions
+from agent.graph import Node, Tool, Way, cheapest, lacking, usable
+from agent.tflite_wire import NotTflite
+
+
+class NoWay(Exception):
+    """There is none: ``status`` is the result's, ``failure`` says what is missing where."""
+
+    def __init__(self, status: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.failure = Failure("convert", kind, message)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``way`` is empty where the source is loaded as it is."""
+
+    start: Node
+    way: Way
+
+
+def plan(
+    source: Path,
+    form: str,
+    runtime: RuntimeRef,
+    facts: RuntimeFacts,
+    tools: Sequence[Tool],
+) -> Plan:
+    """The cheapest way from the source to what the runtime is to load.
+
+    Args:
+        facts: of the environment that will load it.
+        tools: of every environment of this device.
+
+    Raises:
+        NoWay: ``unsupported`` where no converter is known to lead there, ``failed`` where one does
+            that is not installed.
+    """
+    try:
+        start = (form, precision(form, source))
+    except NotTflite as error:
+        raise NoWay("failed", "bad_model", f"the source is not a TFLite model: {error}") from error
+    goals = goals_of(runtime, facts)
+    way = cheapest(usable(tools), (start,), goals, runtime.via, facts.environment)
+    if way is not None:
+        return Plan(start, way)
+    raise _why_not(start, goals, runtime, tools)
+
+
+def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
+    """What the runtime loads for the precision, in the format if one is asked for.
+
+    Raises:
+        NoWay: nothing.
+    """
+    wants = facts.wants.get(runtime.precision)
+    if wants is None:
+        known = ", ".join(facts.wants) or "nothing"
+        raise NoWay(
+            "unsupported",
+            "unsupported_precision",
+            f"{runtime.backend} does not run in {runtime.precision} here; it runs in {known}",
+        )
+    goals = tuple(node for node in wants if runtime.format in ("", node[0]))
+    if not goals:
+        known = ", ".join(dict.fromkeys(form for form, _ in wants))
+        raise NoWay(
+            "unsupported",
+            "unsupported_format",
+            f"{runtime.backend} loads no {runtime.format} in {runtime.precision}; it loads {known}",
+        )
+    return goals
+
+
+def _why_not(
+    start: Node, goals: Sequence[Node], runtime: RuntimeRef, tools: Sequence[Tool]
+) -> NoWay:
+    wanted = " or ".join(f"{form} in {held}" for form, held in goals)
+    through = f" through {', '.join(runtime.via)}" if runtime.via else ""
+    absent = lacking(tools, (start,), goals, runtime.via)
+    if not absent:
+        return NoWay(
+            "unsupported",
+            "unsupported_format",
+            f"no converter leads from {start[0]} in {start[1]} to {wanted}{through}",
+        )
+    needs = "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in absent)
+    return NoWay(
+        "failed",
+        "runtime_missing",
+        f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: {needs}; "
+        "add an environment that has it with `benchfarm-agent runtimes add`",
+    )
+
+
+def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
+    """``facts`` with the source formats that the device's tools lead from, those that are loaded
+    at the least cost first, and of each target's precisions those that they lead to."""
+    edges = usable(tools)
+    cost: dict[str, float] = {}
+    reached = set()
+    for held, goals in facts.wants.items():
+        for form in SOURCES:
+            for known in precisions(form):
+                way = cheapest(edges, ((form, known),), goals, home=facts.environment)
+                if way is not None:
+                    reached.add(held)
+                    spent = sum(edge.cost for edge in way)
+                    cost[form] = min(spent, cost.get(form, spent))
+    targets = tuple(
+        replace(target, precisions=tuple(p for p in target.precisions if p in reached))
+        for target in facts.targets
+    )
+    return replace(facts, targets=targets, accepts=tuple(sorted(cost, key=lambda f: cost[f])))
