@@ -7,9 +7,11 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli.context import client
+from orchestrator.cli.formats import formats
 from orchestrator.cli.output import FORM, Form, show, size
 
 app = typer.Typer(help="Models of the farm.", no_args_is_help=True)
+app.command("formats")(formats)
 
 
 @app.command("add")

@@ -70,12 +70,14 @@ def _table(rows: Sequence[Mapping[str, object]], title: str) -> None:
     console().print(table)
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """The terminal as wide as it is; into a pipe or a file, wide enough for the tables."""
     from rich.console import Console
 
-    found = Console()
-    return found if found.is_terminal else Console(width=max(found.width, PIPE_WIDTH))
+    found = Console(stderr=stderr)
+    if found.is_terminal:
+        return found
+    return Console(stderr=stderr, width=max(found.width, PIPE_WIDTH))
 
 
 def require_writable(path: Path | None) -> None:
