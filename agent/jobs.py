@@ -10,12 +10,10 @@ from typing import Optional, Tuple
 
 from agent.contract import (
     Failure,
-    Fidelity,
     ModelRef,
     RuntimeFacts,
     RuntimeRef,
     TensorSpec,
-    Tolerance,
     TrialRequest,
 )
 from agent.graph import Edge, Tool
@@ -57,28 +55,6 @@ class Converted:
     failure: Optional[Failure] = None
     inputs: Tuple[TensorSpec, ...] = ()
     outputs: Tuple[TensorSpec, ...] = ()
-
-
-@dataclass(frozen=True)
-class CheckJob:
-    """Hold what ``artifact`` computes against the reference (verb ``check``). ``model``'s format
-    and own tensors are the artifact's."""
-
-    model: ModelRef
-    runtime: RuntimeRef
-    artifact: str
-    reference: str
-    tolerance: Tolerance
-    folder: str
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Answer of ``check``: ``failure`` names the first output that is off."""
-
-    fidelity: Optional[Fidelity] = None
-    status: str = "ok"
-    failure: Optional[Failure] = None
 
 
 @dataclass(frozen=True)
