@@ -48,6 +48,9 @@ PYTHONS = {
     "tflite": os.environ.get(
         "BENCHFARM_TFLITE_PYTHON", str(ROOT / ".venv-tflite" / "bin" / "python")
     ),
+    "tensorflow": os.environ.get(
+        "BENCHFARM_TENSORFLOW_PYTHON", str(ROOT / ".venv-tensorflow" / "bin" / "python")
+    ),
 }
 VARIANTS = {"litert": "tflite"}
 """Name of an interpreter → the backend it is another runtime of."""
