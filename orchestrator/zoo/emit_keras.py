@@ -235,6 +235,8 @@ def _conv(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
         options |= {"depth_multiplier": kernel.shape[3], "depthwise_initializer": "zeros"}
         y = emission.filled("DepthwiseConv2D", node, x, kernel, part, **options)
     else:
+        # TensorFlow compiles grouped ones on a CPU, which frozen graphs keep as a function that few
+        # converters open; nothing but splitting, which a .h5 cannot hold, would avoid it.
         options |= {"filters": weight.shape[0], "groups": groups, "kernel_initializer": "zeros"}
         y = emission.filled("Conv2D", node, x, kernel, part, **options)
     return emission.every(node, y) if singly else y

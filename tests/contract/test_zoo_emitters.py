@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from orchestrator import zoo
 from orchestrator.zoo import catalogue, emit_onnx
 from orchestrator.zoo.describe import describe
 from orchestrator.zoo.network import OPERATORS, Network
@@ -28,6 +29,7 @@ from support.zoo_networks import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
+MAIN = Path(zoo.__file__).with_name("__main__.py")
 REFERENCE_FLOPS = 1e9
 """Above this, onnx's reference evaluator takes too long to be run here."""
 
@@ -114,7 +116,7 @@ def test_the_exported_program_agrees(name: str, tmp_path: Path) -> None:
     feed = feed_for(network, batch=1)
     np.save(tmp_path / "input.npy", feed)
     program = str(tmp_path / "program.pt2")
-    done = in_pytorch("-m", "orchestrator.zoo.emit_torch", name, program, "--seed", "1")
+    done = in_pytorch("-I", str(MAIN), "emit_torch", name, program, "--seed", "1")
     assert done.returncode == 0, done.stderr
     done = in_pytorch("-c", PROGRAM, str(tmp_path))
     assert done.returncode == 0, done.stderr
