@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import client
+from orchestrator.cli.context import State, client
 from orchestrator.cli.output import FORM, Form
 
 if TYPE_CHECKING:
@@ -19,6 +17,14 @@ if TYPE_CHECKING:
     from orchestrator.service.views import ModelView
 
 app = typer.Typer(help="Architectures that ship with benchfarm.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    """What an architecture can be had as, beside ONNX."""
+
+    PT2 = "pt2"
+    KERAS = "keras"
+    H5 = "h5"
 
 
 @app.command("list")
@@ -53,18 +59,32 @@ def build(
     ),
     seed: int = typer.Option(0, help="Seed of the weights of an untrained architecture."),
     batch: int = typer.Option(1, min=1, help="Fixed batch size of the artifact."),
-    pt2: bool = typer.Option(False, "--pt2", help="Also as a PyTorch exported program."),
+    formats: list[Format] = typer.Option(
+        [], "--format", help="Also in this format, beside ONNX; repeatable."
+    ),
+    pt2: bool = typer.Option(False, "--pt2", help="The same as --format pt2."),
     python: str = typer.Option(
-        "", envvar="BENCHFARM_PYTORCH_PYTHON", help="Interpreter that has torch, for --pt2."
+        "",
+        help="Interpreter that has what --format needs: torch for pt2, TensorFlow for keras and "
+        "h5. Without it, the local agent's environment of that runtime.",
     ),
 ) -> None:
-    """Emit architectures as ONNX (and .pt2) and register them with their data sets."""
+    """Emit architectures as ONNX, and other formats, and register them with their data sets."""
+    from orchestrator.cli import interpreters
+
+    state: State = context.obj
+    state_dir = state.settings().home / "agent"
+    wanted = dict.fromkeys([*(form.value for form in formats), *(["pt2"] if pt2 else [])])
+    # Asked before anything is written or registered.
+    pythons = {form: interpreters.find(form, python, state_dir) for form in wanted}
     with tempfile.TemporaryDirectory(prefix="benchfarm-zoo-") as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             files = emit(name, folder, seed, batch)
-            files += [emit_pt2(name, folder, seed, batch, python)] if pt2 else []
+            for form, interpreter in pythons.items():
+                files.append(folder / f"{name}.{form}")
+                interpreters.emit(form, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))
@@ -92,27 +112,3 @@ def register(farm: Client, name: str, file: Path) -> ModelView:
     return farm.add_model(
         file, name=name, dataset=catalogue.dataset_path(dataset) if dataset else None
     )
-
-
-def emit_pt2(name: str, folder: Path, seed: int, batch: int, python: str) -> Path:
-    """Write ``name`` as an exported program, under an interpreter that has torch.
-
-    Raises:
-        UserError: no such interpreter, or torch cannot export there.
-    """
-    from orchestrator.domain.errors import UserError
-
-    interpreter = shutil.which(python) if python else None
-    if interpreter is None:
-        raise UserError(
-            f"--pt2 needs an interpreter that has torch; {python or 'none'} was given: "
-            "--python PATH or BENCHFARM_PYTORCH_PYTHON (`make pytorch` builds one)"
-        )
-    path = folder / f"{name}.pt2"
-    command = [interpreter, "-m", "orchestrator.zoo.emit_torch", name, str(path)]
-    command += ["--batch", str(batch), "--seed", str(seed)]
-    ended = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    if ended.returncode != 0:
-        last = ended.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise UserError(f"{name}: export under {interpreter} failed: {last[0]}")
-    return path

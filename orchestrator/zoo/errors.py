@@ -37,5 +37,10 @@ class UnsupportedOperator(ZooError):
     """An emitter has no rule for an operator; add one to its ``OPERATORS`` table."""
 
 
+class UnsupportedFormat(ZooError):
+    """An emitter does not write the format that a file's name promises; the message lists those it
+    does."""
+
+
 class ToolMissing(ZooError):
     """A package that this function needs is missing; the message says which extra brings it."""

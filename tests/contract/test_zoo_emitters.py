@@ -10,24 +10,28 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from orchestrator import zoo
 from orchestrator.zoo import catalogue, emit_onnx
-from orchestrator.zoo.builder import Builder
 from orchestrator.zoo.describe import describe
-from orchestrator.zoo.network import OPERATORS, Network, Tensor
-from orchestrator.zoo.weights import SeededWeights
+from orchestrator.zoo.network import OPERATORS, Network
 from support.need import need
 from support.runner_child import python_of
+from support.zoo_networks import (
+    Array,
+    arrays,
+    assert_agree,
+    every_operator,
+    feed_for,
+    onnx_outputs,
+)
 
 REPOSITORY = Path(__file__).parents[2]
+MAIN = Path(zoo.__file__).with_name("__main__.py")
 REFERENCE_FLOPS = 1e9
 """Above this, onnx's reference evaluator takes too long to be run here."""
-
-Array = NDArray[np.float32]
 
 EAGER = """
 import pickle, sys
@@ -82,71 +86,12 @@ def in_pytorch(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def arrays(path: Path) -> list[Array]:
-    with np.load(path) as stored:
-        return [stored[name] for name in stored]
-
-
 def eager_outputs(network: Network, feed: Array, folder: Path) -> list[Array]:
     np.save(folder / "input.npy", feed)
     (folder / "network.pickle").write_bytes(pickle.dumps(network))
     done = in_pytorch("-c", EAGER, str(folder))
     assert done.returncode == 0, done.stderr
     return arrays(folder / "eager.npz")
-
-
-def onnx_outputs(network: Network, feed: Array) -> list[Array]:
-    session = onnxruntime.InferenceSession(
-        emit_onnx.to_bytes(network, batch=len(feed)), providers=["CPUExecutionProvider"]
-    )
-    return list(session.run(None, {"input": feed}))
-
-
-def feed_for(network: Network, batch: int) -> Array:
-    state = np.random.RandomState(11)
-    return state.random_sample((batch, *network.inputs[0].shape)).astype(np.float32)
-
-
-def assert_agree(found: list[Array], expected: list[Array]) -> None:
-    """Relative to the largest expected value, since one near zero has no scale of its own."""
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.shape == theirs.shape
-        assert np.abs(theirs).max() > 0
-        assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
-        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
-        assert a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) > 0.999999
-
-
-def every_operator() -> Network:
-    """Each operator, with each flavour of padding that a framework expresses in its own way."""
-
-    def branches(builder: Builder, x: Tensor) -> Tensor:
-        dilated = builder.conv("dilated", x, 6, 3, dilation=2, padding=2)
-        factorised = builder.conv("tall", x, 6, (5, 1), padding=(2, 0))
-        grouped = builder.conv("grouped", builder.relu(x), 6, 3, padding="same", groups=3)
-        pooled = builder.avg_pool(x, 3, stride=1, padding=1)
-        total = builder.add(dilated, factorised, pooled)
-        return builder.concat(builder.relu6(total), grouped, x)
-
-    builder = Builder("every_operator")
-    x = builder.input((3, 23, 30))
-    x = builder.conv("strided", x, 6, 4, stride=2, padding="same")
-    x = builder.cell("branches", branches, x)
-    paths = [
-        builder.max_pool(x, 3, stride=2, padding="same"),
-        builder.max_pool(x, 3, stride=2, padding=1),
-        builder.max_pool(x, 2, stride=2, padding="same"),
-        builder.avg_pool(x, 3, stride=2, padding="same"),
-        builder.avg_pool(x, (2, 3), stride=2, padding="same"),
-    ]
-    # Even kernels at stride 1 pad one end alone, which no PyTorch pool does by itself.
-    paths += [builder.max_pool(p, 2, stride=1, padding="same") for p in paths[:1]]
-    paths += [builder.avg_pool(p, 2, stride=1, padding="same") for p in paths[:1]]
-    x = builder.flatten(builder.global_avg_pool(builder.concat(*paths)))
-    plain = builder.dense("plain", x, 7)
-    return builder.build(
-        plain, builder.softmax(builder.dense("classes", x, 5)), weights=SeededWeights(2)
-    )
 
 
 def test_every_operator_agrees(tmp_path: Path) -> None:
@@ -171,7 +116,7 @@ def test_the_exported_program_agrees(name: str, tmp_path: Path) -> None:
     feed = feed_for(network, batch=1)
     np.save(tmp_path / "input.npy", feed)
     program = str(tmp_path / "program.pt2")
-    done = in_pytorch("-m", "orchestrator.zoo.emit_torch", name, program, "--seed", "1")
+    done = in_pytorch("-I", str(MAIN), "emit_torch", name, program, "--seed", "1")
     assert done.returncode == 0, done.stderr
     done = in_pytorch("-c", PROGRAM, str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import onnx
 import pytest
 
-from orchestrator.zoo import catalogue, emit_onnx, emit_torch
+from orchestrator.zoo import catalogue, emit_keras, emit_onnx, emit_torch
 from orchestrator.zoo.builder import Builder
 from orchestrator.zoo.errors import ShapeMismatch, UnsupportedOperator
 from orchestrator.zoo.network import OPERATORS
@@ -46,8 +47,9 @@ def test_initialisers_carry_the_parameters_names() -> None:
     assert names == [parameter.name for parameter in network.parameters]
 
 
-def test_both_emitters_know_every_operator() -> None:
-    assert set(emit_onnx.OPERATORS) == set(emit_torch.OPERATORS) == set(OPERATORS)
+@pytest.mark.parametrize("emitter", [emit_onnx, emit_torch, emit_keras])
+def test_every_emitter_knows_every_operator(emitter: ModuleType) -> None:
+    assert set(emitter.OPERATORS) == set(OPERATORS)
 
 
 def test_an_operator_without_a_rule_is_named() -> None:
