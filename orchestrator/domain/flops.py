@@ -23,6 +23,8 @@ from math import prod
 
 from orchestrator.domain.network import NetworkGraph, Node
 
+NOT_YET = "it multiplies and adds, but is not counted yet"
+
 Rule = Callable[[NetworkGraph, Node], int]
 
 
@@ -86,13 +88,14 @@ def _rule(graph: NetworkGraph, node: Node) -> Rule | None:
     """How a node's work is counted; ``None``: by convention it does not count."""
     rules = TFLITE if graph.format.endswith("tflite") else ONNX
     if node.domain:
-        return _foreign
+        return _never(f"an operator of {node.domain}, not of {graph.format} itself")
     if node.bodies:
-        return _body if any(inner in rules for inner in node.bodies) else None
+        counts = any(inner in rules for inner in node.bodies)
+        return _never("what it runs, and how often, depends on the data") if counts else None
     return rules.get(node.operator)
 
 
-def _shape(graph: NetworkGraph, node: Node, keys: tuple[str, ...], index: int) -> tuple[int, ...]:
+def _shape(graph: NetworkGraph, keys: tuple[str, ...], index: int) -> tuple[int, ...]:
     found = graph.shape(keys[index]) if index < len(keys) else None
     if found is None:
         raise _Unknown("the shapes of its tensors cannot be inferred from the file")
@@ -100,23 +103,20 @@ def _shape(graph: NetworkGraph, node: Node, keys: tuple[str, ...], index: int) -
 
 
 def _in(graph: NetworkGraph, node: Node, index: int) -> tuple[int, ...]:
-    return _shape(graph, node, node.inputs, index)
+    return _shape(graph, node.inputs, index)
 
 
 def _out(graph: NetworkGraph, node: Node, index: int = 0) -> tuple[int, ...]:
-    return _shape(graph, node, node.outputs, index)
+    return _shape(graph, node.outputs, index)
 
 
-def _foreign(graph: NetworkGraph, node: Node) -> int:
-    raise _Unknown(f"an operator of {node.domain}, which {graph.format} does not define")
+def _never(why: str) -> Rule:
+    """For operators that multiply and add, but whose work is not known."""
 
+    def rule(*_: object) -> int:
+        raise _Unknown(why)
 
-def _body(graph: NetworkGraph, node: Node) -> int:
-    raise _Unknown("what it runs, and how often, depends on the data")
-
-
-def _opaque(graph: NetworkGraph, node: Node) -> int:
-    raise _Unknown("it is not counted yet, though it multiplies and adds")
+    return rule
 
 
 def _convolution(graph: NetworkGraph, node: Node, weight: int = 1) -> int:
@@ -208,8 +208,8 @@ ONNX: Mapping[str, Rule] = {
     "GRU": _recurrent,
     "RNN": _recurrent,
     "Attention": _attention,
-    "DFT": _opaque,
-    "STFT": _opaque,
+    "DFT": _never(NOT_YET),
+    "STFT": _never(NOT_YET),
 }
 TFLITE: Mapping[str, Rule] = {
     "CONV_2D": _convolution,
@@ -223,6 +223,6 @@ TFLITE: Mapping[str, Rule] = {
             "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM",
             "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "IF", "WHILE", "CALL",
         ],
-        _opaque,
+        _never(NOT_YET),
     ),
 }  # fmt: skip

@@ -101,7 +101,7 @@ class _Work:
     def _ways(self, longest: int) -> list[list[int]]:
         """The vertices each link goes through, its ends included."""
         chains: dict[tuple[int, str], list[int]] = {}
-        found = []
+        found: list[list[int]] = []
         for link in self.links:
             span = self.rank[link.target] - self.rank[link.source]
             if not 0 < span <= longest:
@@ -145,7 +145,9 @@ class _Work:
 
     def _sort(self, layer: list[int], near: list[list[int]]) -> None:
         others = {v for vertex in layer for v in near[vertex]}
-        at = {v: i for rank in {self.rank[v] for v in others} for i, v in enumerate(self.layers[rank])}
+        at = {
+            v: i for rank in {self.rank[v] for v in others} for i, v in enumerate(self.layers[rank])
+        }
         centre = {
             vertex: sum(at[v] for v in near[vertex]) / len(near[vertex]) if near[vertex] else place
             for place, vertex in enumerate(layer)

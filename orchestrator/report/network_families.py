@@ -30,9 +30,9 @@ _MEMBERS = {
     "normalisation": "BatchNormalization InstanceNormalization LayerNormalization "
     "GroupNormalization RMSNormalization LRN LpNormalization MeanVarianceNormalization "
     "L2Normalization LocalResponseNormalization",
-    "activation": "Relu LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid HardSwish Swish Mish "
-    "Tanh Softplus Softsign Softmax LogSoftmax Hardmax Clip ThresholdedRelu Erf Relu6 ReluN1To1 "
-    "Relu0To1 Logistic",
+    "activation": "Relu LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid HardSwish Swish "
+    "Mish Tanh Softplus Softsign Softmax LogSoftmax Hardmax Clip ThresholdedRelu Erf "
+    "Relu6 ReluN1To1 Relu0To1 Logistic",
     "pooling or reduction": "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool "
     "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSumExp "
     "ReduceSumSquare ArgMax ArgMin TopK MaxPool2D AveragePool2D L2Pool2D Mean Sum CumSum "
@@ -49,9 +49,7 @@ _MEMBERS = {
     "Upsample ResizeBilinear ResizeNearestNeighbor DepthToSpace SpaceToDepth BatchToSpaceNd "
     "SpaceToBatchNd Pack Unpack Range ConstantOfShape OneHot Constant",
 }
-_FAMILY = {
-    name.lower(): family for family, names in _MEMBERS.items() for name in names.split()
-}
+_FAMILY = {name.lower(): family for family, names in _MEMBERS.items() for name in names.split()}
 
 
 def family(node: Node) -> str:

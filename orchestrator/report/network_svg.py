@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from xml.etree import ElementTree
 
@@ -212,7 +213,9 @@ def _attributes(node: Node, shapes: list[tuple[int, ...] | None]) -> Iterator[st
     kernel = found.get("kernel_shape", found.get("kernel"))
     weight = shapes[1] if len(shapes) > 1 else None
     if kernel is None and weight is not None and len(weight) > 3:
-        if "CONV_" in node.operator or node.operator.endswith("_CONV"):  # of TFLite: [out, h, w, in]
+        if "CONV_" in node.operator or node.operator.endswith(
+            "_CONV"
+        ):  # of TFLite: [out, h, w, in]
             kernel = weight[1:3]
         elif node.operator in ("Conv", "ConvTranspose"):
             kernel = weight[2:]
@@ -272,7 +275,7 @@ def _edge(parent: ElementTree.Element, route: list[Point], left: float, top: flo
     """Straight through layers, curved between them."""
     points = [(left + x, top + y) for x, y in route]
     path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
-    for index, ((x, y), (to_x, to_y)) in enumerate(zip(points, points[1:], strict=False)):
+    for index, ((x, y), (to_x, to_y)) in enumerate(pairwise(points)):
         if (x, y) == (to_x, to_y):
             continue  # an arrow's head turns with the last step, which must lead somewhere
         if index % 2 == 0 or abs(x - to_x) < 0.5:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent import tflite_wire
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.network import NetworkGraph
@@ -20,17 +19,10 @@ DRAWN = ("onnx", "tflite", "edgetpu_tflite")
 
 
 def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """The graph of a file in one of ``DRAWN``, at its registered input shapes.
-
-    Raises:
-        UserError: the file cannot be read as that.
-    """
-    try:
-        if form == "onnx":
-            return onnx_network.read(path, shapes)
-        return tflite_network.read(path, form, shapes)
-    except (tflite_wire.NotTflite, ValueError) as error:
-        raise UserError(f"the {form} file's graph cannot be read: {error}") from None
+    """The graph of a file in one of ``DRAWN``, at its registered input shapes."""
+    if form == "onnx":
+        return onnx_network.read(path, shapes)
+    return tflite_network.read(path, form, shapes)
 
 
 def svg(farm: Farm, name: str, form: str = "") -> str:
@@ -61,8 +53,8 @@ def _graph(farm: Farm, model: ModelView, form: str) -> NetworkGraph:
     chosen = form or next((f for f in DRAWN if f in there), "")
     if chosen not in DRAWN:
         raise UserError(
-            f"model {model.name!r} is not drawn from {chosen or ', '.join(there)}: graphs are read "
-            f"from {', '.join(DRAWN)}; register it in one of these too (`benchfarm model add`)"
+            f"no graph is read from {chosen or ', '.join(there)}, only from {', '.join(DRAWN)}; "
+            f"add {model.name!r} in one of these too (`benchfarm model add`)"
         )
     shapes = {i["name"]: tuple(i["shape"]) for i in model.inputs}
     return read(farm.blobs.path(there[chosen]), chosen, shapes)

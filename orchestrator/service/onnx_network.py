@@ -15,32 +15,26 @@ OWN = ("", "ai.onnx")
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """The graph of a file that was checked; ``shapes``: the registered inputs'.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
+    """The graph of a file that was checked when it was registered; ``shapes``: its inputs'."""
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        return of_model(onnx.load(str(path), load_external_data=False), shapes)
-    except DecodeError as error:
-        raise ValueError(str(error)) from None
+    return of_model(onnx.load(str(path), load_external_data=False), shapes)
 
 
 def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     """As ``read``, of a loaded model, which is left as it is."""
     import onnx
+    import onnx.inliner
+    import onnx.shape_inference
 
     light = _without_weights(model)
-    if light.functions:
-        light = onnx.inliner.inline_local_functions(light)
     _fix(light.graph, shapes)
     try:
+        if light.functions:
+            light = onnx.inliner.inline_local_functions(light)
         light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except onnx.shape_inference.InferenceError:
-        pass  # what the file itself says is left; counting says what it could not know
+    except Exception:  # noqa: BLE001, S110  of many kinds; what the file itself says is left
+        pass
     graph = light.graph
     weights = {i.name for i in model.graph.initializer}
     weights |= {i.values.name for i in model.graph.sparse_initializer}

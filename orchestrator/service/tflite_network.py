@@ -17,9 +17,6 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
 
     Where the file leaves the leading dimension alone free, and it is registered as 1, sizes are
     those at 1: what TFLite's converter itself writes for a free dimension.
-
-    Raises:
-        NotTflite: the file is damaged.
     """
     file = tflite_wire.read(path)
     given = [file.tensors[n].shape for n in file.inputs]
@@ -64,16 +61,17 @@ def _keys(indices: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _node(operator: tflite_wire.Operator) -> Node:
-    attributes: dict[str, Attribute] = dict(operator.options)
-    if "padding" in attributes:
-        attributes["padding"] = "valid" if attributes["padding"] else "same"
-    for name in ("stride", "kernel", "dilation"):
-        if f"{name}_h" in attributes:
-            height, width = attributes.pop(f"{name}_h"), attributes.pop(f"{name}_w")
-            attributes[name] = (int(height), int(width))
-    fused = int(attributes.pop("activation", 0))
+    options = dict(operator.options)
+    fused = options.pop("activation", 0)
+    attributes: dict[str, Attribute] = {}
+    for name in ("kernel", "stride", "dilation"):
+        if f"{name}_h" in options:
+            attributes[name] = (options.pop(f"{name}_h"), options.pop(f"{name}_w"))
+    if "padding" in options:
+        attributes["padding"] = "valid" if options.pop("padding") else "same"
     if 0 < fused < len(ACTIVATIONS):
         attributes["activation"] = ACTIVATIONS[fused]
+    attributes |= options
     own = operator.name in tflite_wire.OPERATORS
     return Node(
         operator=operator.name,
