@@ -94,11 +94,10 @@ def show_(
         **{f"input {i['name']}": f"{i['dtype']} {i['shape']}" for i in found.inputs},
         **{f"output {o['name']}": f"{o['dtype']} {o['shape']}" for o in found.outputs},
         "batch size": "free" if found.free_batch else "as exported",
-        **{a.format: f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
+        **{f"{a.format} file": f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
         "data set": found.dataset or "-",
         "reference": found.reference,
-        **{k: v for k, v in found.details.items() if k != "work"},
-        **network.work_facts(found.details.get("work", {})),
+        **network.facts(found.details),
     }
     show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)
     if program:

@@ -66,22 +66,37 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
         path = Path(folder) / f"{model.name}{SUFFIXES.get(chosen, f'.{chosen}')}"
         farm.fetch(there[chosen], path)
         typer.echo(f"Netron shows {path.name}; Ctrl-C ends it", err=True)
-        ended = subprocess.run([program, "--browse", str(path)])
+        try:
+            ended = subprocess.run([program, "--browse", str(path)])
+        except KeyboardInterrupt:
+            return
     if ended.returncode != 0:
         raise UserError(f"{program} ended with {ended.returncode}")
 
 
-def work_facts(work: Mapping[str, Any]) -> dict[str, object]:
-    """Rows of the table: FLOPs, what they are of, and what they leave out."""
+def facts(details: Mapping[str, Any]) -> dict[str, object]:
+    """What the file says of itself, as rows of a table: counts in words, FLOPs at the end."""
+    told = {key: value for key, value in details.items() if key != "work"}
+    rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in told.items()}
+    if isinstance(rows.get("parameters"), int):
+        rows["parameters"] = f"{rows['parameters']:,}"
+    return {**rows, **_work(details.get("work", {}))}
+
+
+def _counts(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in found.items()) or "none"
+
+
+def _work(work: Mapping[str, Any]) -> dict[str, object]:
+    """FLOPs, what they are of, and what they leave out."""
     unknown = "; ".join(f"{operator}: {why}" for operator, why in work.get("unknown", {}).items())
     if work.get("flops") is None:
         return {"FLOPs": f"unknown: {unknown}"}
     least = "at least " if unknown else ""
-    by_operator = (f"{op} {count:,}" for op, count in work["flops_by_operator"].items())
-    not_counted = (f"{op} {count}" for op, count in work["not_counted"].items())
+    by_operator = {op: f"{count:,}" for op, count in work["flops_by_operator"].items()}
     return {
         "FLOPs": f"{least}{work['flops']:,} (2 × {work['macs']:,} MACs)",
-        "FLOPs by operator": ", ".join(by_operator) or "none",
-        "FLOPs do not count": ", ".join(not_counted) or "nothing",
+        "FLOPs by operator": _counts(by_operator),
+        "FLOPs do not count": _counts(work["not_counted"]),
         **({"FLOPs unknown": unknown} if unknown else {}),
     }
