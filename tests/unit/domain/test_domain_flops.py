@@ -21,7 +21,7 @@ PUBLISHED = {
     "resnet18": 1.814e9,
     "resnet50": 4.089e9,
 }
-"""Multiply-adds at 1 × 3 × 224 × 224: the column "GFLOPS" of torchvision 0.21's table of weights
+"""Multiply-adds at 1 × 3 × 224 × 224: the column "GFLOPS" of torchvision's table of weights
 (``Weights.meta["_ops"]``). The papers: MobileNetV2 300 M, ResNet-18 1.8 G, ResNet-50 3.8 G (He et
 al. stride the first 1 × 1, torchvision the 3 × 3)."""
 
