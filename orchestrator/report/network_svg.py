@@ -14,10 +14,13 @@ from orchestrator.domain.flops import Work
 from orchestrator.domain.network import UNKNOWN, NetworkGraph, Node, Tensor
 from orchestrator.report import layers
 from orchestrator.report.layers import Link, Point
-from orchestrator.report.network_families import COLOURS, family
+from orchestrator.report.network_operators import COLOURS, attributes, family
 
 MOST_OPERATORS = 1500
 """Boxes that a drawing holds: a browser shows as many at once, a reader far fewer."""
+MOST_EDGES = 6000
+MOST_NAMED, MOST_LETTERS = 20, 2000
+"""Tensors that a box's tooltip names, and letters of any text: files are not ours."""
 LONGEST = 60
 """Layers that an edge may cross: a longer one is named at its end instead."""
 WIDTH, LINE, PAD = 240.0, 15.0, 8.0
@@ -96,6 +99,7 @@ class _Drawing:
         ]
         self.constants = len(graph.nodes) - len(drawn)
         self.cut = max(0, len(drawn) - MOST_OPERATORS)
+        self.cut_edges = 0
         self.boxes: list[_Box] = []
         self.links: list[Link] = []
         self._made: dict[str, int] = {}
@@ -124,8 +128,12 @@ class _Drawing:
         self.boxes.append(self._operator(place, node))
 
     def _link(self, key: str, target: int) -> None:
-        if key in self._made:
+        if key not in self._made:
+            return
+        if len(self.links) < MOST_EDGES:
             self.links.append(Link(self._made[key], target, key))
+        else:
+            self.cut_edges += 1
 
     def _name_long_ways(self) -> None:
         rank = layers.ranks(len(self.boxes), self.links)
@@ -148,7 +156,7 @@ class _Drawing:
         return _Box(kind, lines, f"{kind} {self._called(key)}\n{shape}")
 
     def _operator(self, place: int, node: Node) -> _Box:
-        facts = list(_attributes(node, [self.graph.shape(key) for key in node.inputs]))
+        facts = list(attributes(node, [self.graph.shape(key) for key in node.inputs]))
         cost = []
         weights = [self.graph.shape(k) for k in node.inputs if k in self.graph.weights]
         count = sum(prod(shape) for shape in weights if shape)
@@ -162,14 +170,16 @@ class _Drawing:
         lines += [("", " · ".join(facts))] if facts else []
         lines += [("", " · ".join(cost))] if cost else []
         lines += [("shape", shapes[0])] if len(shapes) == 1 else []
-        whole = [f"{node.domain} {node.operator}".strip(), node.name]
-        whole += [f"{key}: {value}" for key, value in node.attributes.items()]
-        whole += [f"input {self._called(k)}: {_shape(self.graph.tensors.get(k))}"
-                  for k in node.inputs if k]  # fmt: skip
-        whole += [f"output {self._called(k)}: {_shape(self.graph.tensors.get(k))}"
-                  for k in node.outputs if k]  # fmt: skip
-        whole += cost
-        return _Box(family(node), tuple(lines), "\n".join(filter(None, whole)))
+        return _Box(family(node), tuple(lines), self._whole(node, cost))
+
+    def _whole(self, node: Node, cost: list[str]) -> str:
+        """Everything of an operator, for its tooltip."""
+        said = [f"{node.domain} {node.operator}".strip(), node.name]
+        said += [f"{key}: {value}" for key, value in node.attributes.items()]
+        for way, keys in (("input", node.inputs), ("output", node.outputs)):
+            named = [key for key in keys if key][:MOST_NAMED]
+            said += [f"{way} {self._called(k)}: {_shape(self.graph.tensors.get(k))}" for k in named]
+        return "\n".join(filter(None, (*said, *cost)))
 
     def edge_label(self, link: Link) -> str:
         """A shape, where the box above does not tell which of several it is."""
@@ -188,6 +198,8 @@ class _Drawing:
             yield f"not counted: {operator}: {why}"
         if self.constants:
             yield f"{self.constants:,} Constant operators are not drawn"
+        if self.cut_edges:
+            yield f"{self.cut_edges:,} more edges are not drawn"
         if self.cut:
             yield f"the first {MOST_OPERATORS:,} operators are drawn, {self.cut:,} more are not"
 
@@ -205,37 +217,6 @@ def _shape(tensor: Tensor | None) -> str:
         return "shape unknown"
     dims = "×".join("?" if d == UNKNOWN else str(d) for d in tensor.shape) or "scalar"
     return f"{dims} {tensor.dtype}".strip()
-
-
-def _attributes(node: Node, shapes: list[tuple[int, ...] | None]) -> Iterator[str]:
-    """What distinguishes an operator from others of its kind."""
-    found = node.attributes
-    kernel = found.get("kernel_shape", found.get("kernel"))
-    weight = shapes[1] if len(shapes) > 1 else None
-    if kernel is None and weight is not None and len(weight) > 3:
-        if "CONV_" in node.operator or node.operator.endswith(
-            "_CONV"
-        ):  # of TFLite: [out, h, w, in]
-            kernel = weight[1:3]
-        elif node.operator in ("Conv", "ConvTranspose"):
-            kernel = weight[2:]
-    if isinstance(kernel, tuple):
-        yield "×".join(map(str, kernel))
-    for key, label in (("strides", "stride"), ("stride", "stride"), ("dilations", "dilation"),
-                       ("dilation", "dilation"), ("pads", "pad")):  # fmt: skip
-        value = found.get(key)
-        if isinstance(value, tuple) and value and set(value) != {0 if label == "pad" else 1}:
-            same = len(set(value)) == 1
-            yield f"{label} {value[0] if same else ','.join(map(str, value))}"
-    group = found.get("group", 1)
-    if isinstance(group, int) and group > 1:
-        yield f"groups {group}"
-    for key in ("padding", "activation", "axis", "axes", "perm", "hidden_size", "direction",
-                "equation", "mode", "alpha", "to", "q_num_heads"):  # fmt: skip
-        value = found.get(key)
-        if value is not None and value != "":
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            yield f"{key} {shown:.4g}" if isinstance(shown, float) else f"{key} {shown}"
 
 
 def _legend(families: list[tuple[str, int]], width: float) -> Iterator[tuple[float, int, str, str]]:
@@ -335,5 +316,6 @@ def _shortened(text: str, letters: int, end: bool) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold."""
+    """Without what XML cannot hold, and not without end."""
+    text = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

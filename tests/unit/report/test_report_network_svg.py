@@ -9,7 +9,7 @@ import pytest
 from orchestrator.domain import flops
 from orchestrator.domain.network import NetworkGraph, Node, Tensor
 from orchestrator.report import network_svg
-from orchestrator.report.network_families import COLOURS
+from orchestrator.report.network_operators import COLOURS, family
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -166,6 +166,21 @@ def test_dense_connections_stay_bounded() -> None:
     assert len(edges(draw(graph))) == 60 * 61 // 2 + 1
 
 
+def test_edges_without_end_and_names_without_end_are_cut() -> None:
+    count = 200
+    nodes = tuple(
+        Node("Concat", "n" * 10**5, tuple(f"t{k}" for k in range(n + 1)), (f"t{n + 1}",))
+        for n in range(count)
+    )
+    tensors = {f"t{n}": tensor("t" * 10**5, 1, 8) for n in range(count + 1)}
+    graph = NetworkGraph("onnx", "ONNX", nodes, ("t0",), (f"t{count}",), tensors, frozenset())
+    root = draw(graph)
+    links = count * (count + 1) // 2 + 1
+    assert f"{links - network_svg.MOST_EDGES:,} more edges are not drawn" in texts(root)
+    assert len(edges(root)) <= network_svg.MOST_EDGES
+    assert len(ElementTree.tostring(root)) < 10_000_000
+
+
 def test_constants_are_counted_not_drawn() -> None:
     nodes = (Node("Constant", "", (), ("c",)), Node("Add", "", ("x", "c"), ("y",)))
     tensors = {key: tensor(key, 1) for key in "xcy"}
@@ -175,8 +190,6 @@ def test_constants_are_counted_not_drawn() -> None:
 
 
 def test_operators_of_both_formats_have_the_same_family_and_all_have_a_colour() -> None:
-    from orchestrator.report.network_families import family
-
     pairs = {"Conv": "DEPTHWISE_CONV_2D", "Gemm": "FULLY_CONNECTED", "Relu": "RELU6",
              "MaxPool": "MAX_POOL_2D", "Concat": "CONCATENATION",
              "DequantizeLinear": "DEQUANTIZE"}  # fmt: skip

@@ -1,6 +1,8 @@
-"""Families of operators of ONNX and TFLite, each with its colour."""
+"""How operators of ONNX and TFLite are shown: their family, its colour, what sets one apart."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from orchestrator.domain.network import Node
 from orchestrator.report.charts import PALETTE
@@ -55,3 +57,34 @@ _FAMILY = {name.lower(): family for family, names in _MEMBERS.items() for name i
 def family(node: Node) -> str:
     """The family that a node is drawn as; both formats' spellings of an operator are one."""
     return "other" if node.domain else _FAMILY.get(node.operator.replace("_", "").lower(), "other")
+
+
+def attributes(node: Node, shapes: list[tuple[int, ...] | None]) -> Iterator[str]:
+    """What distinguishes an operator from others of its kind."""
+    found = node.attributes
+    kernel = found.get("kernel_shape", found.get("kernel"))
+    weight = shapes[1] if len(shapes) > 1 else None
+    if kernel is None and weight is not None and len(weight) > 3:
+        if "CONV_" in node.operator or node.operator.endswith(
+            "_CONV"
+        ):  # of TFLite: [out, h, w, in]
+            kernel = weight[1:3]
+        elif node.operator in ("Conv", "ConvTranspose"):
+            kernel = weight[2:]
+    if isinstance(kernel, tuple):
+        yield "×".join(map(str, kernel))
+    for key, label in (("strides", "stride"), ("stride", "stride"), ("dilations", "dilation"),
+                       ("dilation", "dilation"), ("pads", "pad")):  # fmt: skip
+        value = found.get(key)
+        if isinstance(value, tuple) and value and set(value) != {0 if label == "pad" else 1}:
+            same = len(set(value)) == 1
+            yield f"{label} {value[0] if same else ','.join(map(str, value))}"
+    group = found.get("group", 1)
+    if isinstance(group, int) and group > 1:
+        yield f"groups {group}"
+    for key in ("padding", "activation", "axis", "axes", "perm", "hidden_size", "direction",
+                "equation", "mode", "alpha", "to", "q_num_heads"):  # fmt: skip
+        value = found.get(key)
+        if value is not None and value != "":
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"{key} {shown:.4g}" if isinstance(shown, float) else f"{key} {shown}"
