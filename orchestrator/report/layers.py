@@ -7,11 +7,11 @@ beside boxes and never behind them; order by barycentres; columns by least squar
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-LAYER_GAP, COLUMN_GAP, LANE = 34.0, 26.0, 12.0
-"""Pixels between layers, between boxes of a layer, and for an edge that passes."""
+LAYER_GAP, COLUMN_GAP, PART_GAP, LANE = 34.0, 26.0, 60.0, 12.0
+"""Pixels between layers, boxes of a layer and parts, and for an edge that passes."""
 ORDERINGS, SETTLINGS = 8, 24
 STRAIGHT = {(False, False): 4.0, (False, True): 0.1, (True, False): 0.1, (True, True): 8.0}
 """How much an edge's straightness matters, by whether its ends are boxes or passings: the trunk of
@@ -67,14 +67,57 @@ def place(
 ) -> Layout:
     """Places for boxes of ``sizes`` (width, height) on the layers of ``ranks``.
 
-    ``longest``: layers that a link may cross and still be routed.
+    ``longest``: layers that a link may cross and still be routed. Parts that no routed link joins
+    stand side by side.
     """
-    if not sizes:
-        return Layout([], [], 0.0, 0.0)
-    work = _Work(sizes, links, rank, longest)
-    work.order()
-    work.settle()
-    return work.layout()
+    places: list[Point] = [(0.0, 0.0)] * len(sizes)
+    routes: list[list[Point]] = [[] for _ in links]
+    routed = [
+        n for n, link in enumerate(links) if 0 < rank[link.target] - rank[link.source] <= longest
+    ]
+    width = height = 0.0
+    for boxes, joined in _parts(len(sizes), links, routed):
+        at = {box: index for index, box in enumerate(boxes)}
+        first = min(rank[box] for box in boxes)
+        work = _Work(
+            [sizes[box] for box in boxes],
+            [Link(at[links[n].source], at[links[n].target], links[n].key) for n in joined],
+            [rank[box] - first for box in boxes],
+        )
+        work.order()
+        work.settle()
+        part = work.layout()
+        left = width + PART_GAP if width else 0.0
+        for box, (x, y) in zip(boxes, part.places, strict=True):
+            places[box] = (left + x, y)
+        for n, route in zip(joined, part.routes, strict=True):
+            routes[n] = [(left + x, y) for x, y in route]
+        width, height = left + part.width, max(height, part.height)
+    return Layout(places, routes, width, height)
+
+
+def _parts(
+    count: int, links: Sequence[Link], routed: Sequence[int]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """The boxes and links, by index, of each connected part, by its first box."""
+    part = list(range(count))
+
+    def root(box: int) -> int:
+        while part[box] != box:
+            part[box] = box = part[part[box]]
+        return box
+
+    for n in routed:
+        one, other = sorted((root(links[n].source), root(links[n].target)))
+        part[other] = one
+    boxes: dict[int, list[int]] = {}
+    joined: dict[int, list[int]] = {}
+    for box in range(count):
+        boxes.setdefault(root(box), []).append(box)
+    for n in routed:
+        joined.setdefault(root(links[n].source), []).append(n)
+    for first, members in boxes.items():
+        yield members, joined.get(first, [])
 
 
 class _Work:
@@ -85,28 +128,24 @@ class _Work:
         sizes: Sequence[tuple[float, float]],
         links: Sequence[Link],
         rank: Sequence[int],
-        longest: int,
     ) -> None:
         self.sizes, self.boxes = sizes, len(sizes)
         self.rank = list(rank)
         self.links = list(links)
         self.up: list[list[int]] = [[] for _ in sizes]
         self.down: list[list[int]] = [[] for _ in sizes]
-        self.ways = self._ways(longest)
+        self.ways = self._ways()
         self.layers: list[list[int]] = [[] for _ in range(max(self.rank) + 1)]
         for vertex, layer in enumerate(self.rank):
             self.layers[layer].append(vertex)
         self.x = [0.0] * len(self.rank)
 
-    def _ways(self, longest: int) -> list[list[int]]:
+    def _ways(self) -> list[list[int]]:
         """The vertices each link goes through, its ends included."""
         chains: dict[tuple[int, str], list[int]] = {}
         found: list[list[int]] = []
         for link in self.links:
             span = self.rank[link.target] - self.rank[link.source]
-            if not 0 < span <= longest:
-                found.append([])
-                continue
             chain = chains.setdefault((link.source, link.key), [link.source])
             while len(chain) < span:
                 self._join(chain[-1], self._passing(self.rank[chain[-1]] + 1))
@@ -220,9 +259,8 @@ class _Work:
         routes = []
         for way in self.ways:
             points = [(x[v], y) for v in way for y in (tops[self.rank[v]], bottoms[self.rank[v]])]
-            if points:
-                source, target = way[0], way[-1]
-                points[0] = (x[source], places[source][1] + self.sizes[source][1])
-                points[-1] = (x[target], places[target][1])
+            source, target = way[0], way[-1]
+            points[0] = (x[source], places[source][1] + self.sizes[source][1])
+            points[-1] = (x[target], places[target][1])
             routes.append(points)
         return Layout(places, routes, right - left, y - LAYER_GAP)

@@ -111,6 +111,7 @@ class _Drawing:
             self._add(place, node)
         if self.cut:
             text = f"{self.cut:,} more operators are not drawn"
+            self.links.append(Link(len(self.boxes) - 1, len(self.boxes), ""))
             self.boxes.append(_Box("other", (("operator", "…"), ("", text)), text))
         for key in graph.outputs:
             if key in self._made or not self.cut:

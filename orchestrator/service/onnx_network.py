@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from orchestrator.domain.network import UNKNOWN, Attribute, NetworkGraph, Node, Tensor
+from orchestrator.domain.network import Attribute, NetworkGraph, Node, Tensor
+from orchestrator.service import onnx_shapes
 
-SHORT = 1024
-"""Elements of a constant up to which shape inference gets its value: shapes are among them."""
 OWN = ("", "ai.onnx")
 
 
@@ -25,27 +25,22 @@ def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     """As ``read``, of a loaded model, which is left as it is."""
     import onnx
     import onnx.inliner
-    import onnx.shape_inference
 
     light = _without_weights(model)
     _fix(light.graph, shapes)
-    try:
-        if light.functions:
+    if light.functions:
+        # onnx raises many kinds; operators that stay functions are told as unknown
+        with suppress(Exception):
             light = onnx.inliner.inline_local_functions(light)
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except Exception:  # noqa: BLE001, S110  of many kinds; what the file itself says is left
-        pass
     graph = light.graph
     weights = {i.name for i in model.graph.initializer}
     weights |= {i.values.name for i in model.graph.sparse_initializer}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     tensors = {
-        value.name: _tensor(value, value.name in weights)
-        for value in (*graph.value_info, *graph.input, *graph.output)
-    }
-    tensors |= {
-        i.name: Tensor(i.name, _dtype(i.data_type), tuple(i.dims), constant=True)
-        for i in model.graph.initializer
+        key: Tensor(
+            key, _dtype(kind.tensor_type.elem_type), onnx_shapes.shape(kind), key in weights
+        )
+        for key, kind in onnx_shapes.infer(light).items()
     }
     opset = next((o.version for o in model.opset_import if o.domain in OWN), 0)
     return NetworkGraph(
@@ -74,7 +69,7 @@ def _without_weights(model: Any) -> Any:
         getattr(graph, field).extend(getattr(source, field))
     declared = {i.name for i in source.input}
     for weight in source.initializer:
-        if prod(weight.dims) <= SHORT:
+        if prod(weight.dims) <= onnx_shapes.SHORT:
             graph.initializer.append(weight)
         elif weight.name not in declared:
             graph.input.append(
@@ -103,14 +98,6 @@ def _fix(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _dims(value: Any) -> Any:
     return value.type.tensor_type.shape.dim
-
-
-def _tensor(value: Any, constant: bool) -> Tensor:
-    kind = value.type.tensor_type
-    shape = None
-    if kind.HasField("shape"):
-        shape = tuple(d.dim_value if d.HasField("dim_value") else UNKNOWN for d in kind.shape.dim)
-    return Tensor(value.name, _dtype(kind.elem_type), shape, constant)
 
 
 def _dtype(code: int) -> str:

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import onnx.shape_inference
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -245,6 +246,30 @@ def test_shapes_are_followed_through_arithmetic_on_shapes() -> None:
     ]
     model = network(nodes, {"x": ("n", 3, 4, 4)}, initializer=weights)
     assert work_of(model, x=(2, 3, 4, 4)).macs == 2 * 48 * 100
+
+
+def test_shapes_are_followed_where_onnx_alone_does_not() -> None:
+    """As older exporters write it: sizes divided as floating-point numbers."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], start=1, end=2),
+        helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["f", "half"], ["d"]),
+        helper.make_node("Floor", ["d"], ["r"]),
+        helper.make_node("Cast", ["r"], ["c"], to=TensorProto.INT64),
+        helper.make_node("Concat", ["rest", "c"], ["to"], axis=0),
+        helper.make_node("Reshape", ["x", "to"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([2.0], np.float32), "half"),
+        numpy_helper.from_array(np.array([-1]), "rest"),
+        numpy_helper.from_array(np.zeros((24, 100), np.float32), "w"),
+    ]
+    model = network(nodes, {"x": (3, 48)}, initializer=weights)
+    told = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    flat = next(v for v in told if v.name == "flat")
+    assert not flat.type.tensor_type.shape.dim[0].HasField("dim_value")
+    assert work_of(model).macs == 3 * 48 * 100
 
 
 def test_functions_of_the_model_are_looked_into() -> None:
