@@ -55,8 +55,8 @@ def netron_program() -> str:
 
 
 def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None:
-    """Fetch an artifact and show it in Netron, until that ends. Raises ``UserError``."""
-    from orchestrator.domain.errors import UserError
+    """Fetch an artifact and show it in Netron, until that ends. Raises ``FarmError``."""
+    from orchestrator.domain.errors import FarmError, UserError
 
     there = {artifact.format: artifact.sha256 for artifact in model.artifacts}
     if form and form not in there:
@@ -71,7 +71,7 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
         except KeyboardInterrupt:
             return
     if ended.returncode != 0:
-        raise UserError(f"{program} ended with {ended.returncode}")
+        raise FarmError(f"{program} ended with {ended.returncode}")
 
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:

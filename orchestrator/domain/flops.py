@@ -88,7 +88,7 @@ def _rule(graph: NetworkGraph, node: Node) -> Rule | None:
     """How a node's work is counted; ``None``: by convention it does not count."""
     rules = TFLITE if graph.format.endswith("tflite") else ONNX
     if node.domain:
-        return _never(f"an operator of {node.domain}, not of {graph.format} itself")
+        return _never(f"not an operator of {graph.format} itself, but of {node.domain}")
     if node.bodies:
         counts = any(inner in rules for inner in node.bodies)
         return _never("what it runs, and how often, depends on the data") if counts else None

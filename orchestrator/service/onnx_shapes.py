@@ -64,6 +64,8 @@ def _follow(model: Any, node: Any, types: dict[str, Any], values: dict[str, Any]
         whole = shape(types[node.input[0]]) or ()
         part = np.array(whole[limits.get("start") : limits.get("end")], np.int64)
         values[name] = onnx.numpy_helper.from_array(part, name)
+    elif node.op_type == "Constant" and node.attribute[0].name == "value":
+        values[name] = node.attribute[0].t
     elif node.op_type == "Constant" or (
         node.op_type in FOLDED and all(key in values for key in node.input if key)
     ):
@@ -98,7 +100,7 @@ def _value(model: Any, node: Any, values: dict[str, Any]) -> Any:
     from onnx.reference import ReferenceEvaluator
 
     empty = onnx.helper.make_empty_tensor_value_info
-    inputs = {key: values[key] for key in node.input if key}
+    inputs = {key: _named(values[key], key) for key in node.input if key}
     graph = onnx.helper.make_graph(
         [node], "one", [], [empty(node.output[0])], initializer=list(inputs.values())
     )
@@ -110,6 +112,15 @@ def _value(model: Any, node: Any, values: dict[str, Any]) -> Any:
         return onnx.numpy_helper.from_array(found, node.output[0])
     except Exception:  # noqa: BLE001  of many kinds: then nothing more is known
         return None
+
+
+def _named(value: Any, name: str) -> Any:
+    import onnx
+
+    named = onnx.TensorProto()
+    named.CopyFrom(value)
+    named.name = name
+    return named
 
 
 def shape(kind: Any) -> tuple[int, ...] | None:

@@ -73,11 +73,12 @@ def _node(operator: tflite_wire.Operator) -> Node:
         attributes["activation"] = ACTIVATIONS[fused]
     attributes |= options
     own = operator.name in tflite_wire.OPERATORS
+    other = "a newer schema" if operator.name.startswith("BUILTIN_") else "a custom kernel"
     return Node(
         operator=operator.name,
         name="",
         inputs=_keys(operator.inputs),
         outputs=_keys(operator.outputs),
         attributes=attributes,
-        domain="" if own else "its own (custom)",
+        domain="" if own else other,
     )

@@ -202,7 +202,7 @@ def test_an_operator_from_elsewhere_is_unknown() -> None:
     work = work_of(network([helper.make_node("Magic", ["x"], ["y"], domain="my.ops")], {"x": (4,)}))
     assert work.macs is None
     assert work.plain()["flops"] is None
-    assert work.unknown == {"Magic": "an operator of my.ops, not of onnx itself"}
+    assert work.unknown == {"Magic": "not an operator of onnx itself, but of my.ops"}
 
 
 @pytest.mark.parametrize(("inner", "known"), [("MatMul", False), ("Add", True)])
@@ -269,6 +269,20 @@ def test_shapes_are_followed_where_onnx_alone_does_not() -> None:
     told = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
     flat = next(v for v in told if v.name == "flat")
     assert not flat.type.tensor_type.shape.dim[0].HasField("dim_value")
+    assert work_of(model).macs == 3 * 48 * 100
+
+
+def test_a_size_given_by_a_constant_operator_is_followed() -> None:
+    to = numpy_helper.from_array(np.array([-1, 24]))
+    nodes = [
+        helper.make_node("Constant", [], ["a"], value=to),
+        helper.make_node("Constant", [], ["one"], value_ints=[1, 1]),
+        helper.make_node("Mul", ["a", "one"], ["to"]),
+        helper.make_node("Reshape", ["x", "to"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(np.zeros((24, 100), np.float32), "w")]
+    model = network(nodes, {"x": (3, 48)}, initializer=weights)
     assert work_of(model).macs == 3 * 48 * 100
 
 
