@@ -20,17 +20,54 @@ DTYPES = {
     7: "int16", 8: "complex64", 9: "int8", 10: "float64", 11: "complex128", 12: "uint64",
     15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16",
 }  # fmt: skip
-_OPERATORS = {
-    0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D",
-    5: "DEPTH_TO_SPACE", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 12: "L2_POOL_2D", 14: "LOGISTIC",
-    17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 20: "RELU_N1_TO_1", 21: "RELU6", 22: "RESHAPE",
-    23: "RESIZE_BILINEAR", 25: "SOFTMAX", 26: "SPACE_TO_DEPTH", 28: "TANH", 34: "PAD",
-    39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 42: "DIV", 53: "CAST", 54: "PRELU", 55: "MAXIMUM",
-    57: "MINIMUM", 60: "PADV2", 67: "TRANSPOSE_CONV", 97: "RESIZE_NEAREST_NEIGHBOR",
-    98: "LEAKY_RELU", 100: "MIRROR_PAD", 114: "QUANTIZE", 117: "HARD_SWISH", 126: "BATCH_MATMUL",
-    150: "GELU",
-}  # fmt: skip
+_NAMES = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE
+    EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D
+    LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU
+    RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH SVDF TANH
+    CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD
+    UNIDIRECTIONAL_SEQUENCE_RNN GATHER BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB
+    DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE BIDIRECTIONAL_SEQUENCE_RNN EXP
+    TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM ARG_MAX
+    MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV
+    SPARSE_TO_DENSE TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN
+    FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK
+    REDUCE_MIN FLOOR_DIV REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE
+    RESIZE_NEAREST_NEIGHBOR LEAKY_RELU SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL
+    REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE
+    MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5
+    SCATTER_ND SELECT_V2 DENSIFY SEGMENT_SUM BATCH_MATMUL PLACEHOLDER_FOR_GREATER_OP_CODES
+    CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D IMAG REAL COMPLEX_ABS HASHTABLE
+    HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE
+    READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE
+    RANDOM_UNIFORM MULTINOMIAL GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD
+    UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_SEGMENT_MIN SIGN BITCAST
+    BITWISE_XOR RIGHT_SHIFT
+"""
+OPERATORS = tuple(_NAMES.split())
+"""By code, of every release up to 2.21; StableHLO's, which follow, are for compilers."""
 _CUSTOM = 32
+
+_PLACE = {"padding": (0, "b", 0), "stride_w": (1, "i", 0), "stride_h": (2, "i", 0)}
+_OPTIONS: dict[str, tuple[int, dict[str, tuple[int, str, int]]]] = {
+    "CONV_2D": (1, {
+        **_PLACE, "activation": (3, "b", 0), "dilation_w": (4, "i", 1), "dilation_h": (5, "i", 1),
+    }),
+    "DEPTHWISE_CONV_2D": (2, {
+        **_PLACE, "multiplier": (3, "i", 0), "activation": (4, "b", 0),
+        "dilation_w": (5, "i", 1), "dilation_h": (6, "i", 1),
+    }),
+    "AVERAGE_POOL_2D": (5, {
+        **_PLACE, "kernel_w": (3, "i", 0), "kernel_h": (4, "i", 0), "activation": (5, "b", 0),
+    }),
+    "FULLY_CONNECTED": (8, {"activation": (0, "b", 0)}),
+    "CONCATENATION": (10, {"axis": (0, "i", 0), "activation": (1, "b", 0)}),
+    "ADD": (11, {"activation": (0, "b", 0)}),
+    "TRANSPOSE_CONV": (49, _PLACE),
+    "BATCH_MATMUL": (101, {"adj_x": (0, "b", 0), "adj_y": (1, "b", 0)}),
+}  # fmt: skip
+_OPTIONS["MAX_POOL_2D"] = _OPTIONS["AVERAGE_POOL_2D"]
+"""Operator → type of its options in the union, and of each option the field, form and default."""
 
 SHORT_BYTES = 64
 
@@ -56,12 +93,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """``name`` as in the schema, a custom operator's own, or ``BUILTIN_n`` for one that needs no
-    name here. ``inputs`` may hold -1 for one left out."""
+    """``name`` as in the schema, a custom operator's own, or ``BUILTIN_n`` for one without a name
+    here. ``inputs`` may hold -1 for one left out. ``options``: those of the common operators."""
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    options: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +206,7 @@ def _model(reader: _Reader) -> TfliteFile:
             codes[reader.scalar(table, 0, "I")],
             reader.numbers(table, 1, "i"),
             reader.numbers(table, 2, "i"),
+            _options(reader, table, codes[reader.scalar(table, 0, "I")]),
         )
         for table in reader.tables(main, 3)
     )
@@ -199,7 +238,15 @@ def _operator_name(reader: _Reader, table: Table) -> str:
     code = max(reader.scalar(table, 0, "b"), reader.scalar(table, 3, "i"))
     if code == _CUSTOM:
         return reader.text(table, 1) or "CUSTOM"
-    return _OPERATORS.get(code, f"BUILTIN_{code}")
+    return OPERATORS[code] if 0 <= code < len(OPERATORS) else f"BUILTIN_{code}"
+
+
+def _options(reader: _Reader, table: Table, name: str) -> tuple[tuple[str, int], ...]:
+    kind, fields = _OPTIONS.get(name, (-1, {}))
+    at = reader.pointed(table, 4)
+    if not at or reader.scalar(table, 3, "B") != kind:
+        return ()
+    return tuple((key, reader.scalar(at, *field)) for key, field in fields.items())
 
 
 def _tensor(reader: _Reader, table: Table, buffers: list[tuple[int, int]]) -> Tensor:

@@ -122,6 +122,11 @@ class Client:
     def model(self, name: str) -> ModelView:
         return self._read(ModelView, "GET", f"/models/{_part('model', name)}")
 
+    def network_svg(self, name: str, form: str = "") -> str:
+        """The network as SVG, drawn from the artifact in ``form``, else from the best that can."""
+        path = f"/models/{_part('model', name)}/network"
+        return self._send("GET", path, params={"format": form}).text
+
     def add_model(
         self,
         path: Path,
@@ -156,6 +161,19 @@ class Client:
 
     def download(self, sha256: str) -> bytes:
         return self._send("GET", f"/blobs/{sha256}").content
+
+    def fetch(self, sha256: str, path: Path) -> None:
+        """Write a blob's bytes to ``path`` as they arrive."""
+        try:
+            with self._http.stream("GET", f"/blobs/{sha256}", timeout=600.0) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response)
+                with path.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
 
     def plan(self, text: str, source: str, name: str = "") -> PlanView:
         body = {"text": text, "source": source, "name": name}
@@ -196,13 +214,16 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except (httpx.TransportError, UnicodeError) as error:
-            raise NoController(
-                f"no controller answers at {self.url} ({type(error).__name__}); "
-                "is `benchfarm up` running?"
-            ) from None
+            raise self._unreachable(error) from None
         if response.is_success or response.status_code in accept:
             return response
         raise _error(response)
+
+    def _unreachable(self, error: Exception) -> NoController:
+        return NoController(
+            f"no controller answers at {self.url} ({type(error).__name__}); "
+            "is `benchfarm up` running?"
+        )
 
 
 def _checked(url: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
-from orchestrator.service import events, models, progress, register, reports, sweeps
+from orchestrator.service import events, models, networks, progress, register, reports, sweeps
 from orchestrator.service.views import (
     DeviceView,
     EventView,
@@ -83,7 +83,15 @@ def list_models(farm: InFarm, _: Viewer) -> list[ModelView]:
 
 @router.get("/models/{name}")
 def show_model(name: str, farm: InFarm, _: Viewer) -> ModelView:
-    return models.model(farm, name)
+    return networks.with_work(farm, models.model(farm, name))
+
+
+@router.get("/models/{name}/network")
+def draw_model(
+    name: str, farm: InFarm, _: Viewer, form: Annotated[str, Query(alias="format")] = ""
+) -> Response:
+    """The network as SVG, drawn from the artifact in ``format``, else from the best that can be."""
+    return Response(networks.svg(farm, name, form), media_type="image/svg+xml")
 
 
 @router.post("/models")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from orchestrator.cli import network
 from orchestrator.cli.context import client
 from orchestrator.cli.formats import formats
 from orchestrator.cli.output import FORM, Form, show, size
@@ -75,17 +76,32 @@ def list_(context: typer.Context, output: Form = FORM) -> None:
 
 
 @app.command("show")
-def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
-    """One model: inputs, outputs, opset, operators, parameters, size."""
+def show_(
+    context: typer.Context,
+    name: str,
+    out: Path | None = typer.Argument(None, help="Where --graph writes; else NAME.svg here."),
+    graph: bool = typer.Option(False, "--graph", help="Draw the network as SVG."),
+    netron: bool = typer.Option(False, "--netron", help="Open the file in Netron."),
+    form: str = typer.Option("", "--format", help="The artifact for --graph or --netron."),
+    output: Form = FORM,
+) -> None:
+    """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; and drawn."""
+    drawing = network.drawing_path(name, out, graph)
+    program = network.netron_program() if netron else ""
     with client(context) as farm:
         found = farm.model(name)
+        if drawing is not None:
+            network.draw(farm, name, form, drawing)
     facts: dict[str, object] = {
         **{f"input {i['name']}": f"{i['dtype']} {i['shape']}" for i in found.inputs},
         **{f"output {o['name']}": f"{o['dtype']} {o['shape']}" for o in found.outputs},
         "batch size": "free" if found.free_batch else "as exported",
-        **{a.format: f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
+        **{f"{a.format} file": f"{size(a.size_bytes)} sha256 {a.sha256}" for a in found.artifacts},
         "data set": found.dataset or "-",
         "reference": found.reference,
-        **found.details,
+        **network.facts(found.details),
     }
     show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)
+    if program:
+        with client(context) as farm:
+            network.open_netron(farm, found, form, program)

@@ -11,7 +11,9 @@ from typing import Any
 
 from agent import tflite_graph, tflite_wire
 from agent.contract import TensorSpec
+from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
+from orchestrator.service import onnx_network
 
 FORMATS = {".onnx": "onnx", ".pt2": "pt2", ".tflite": "tflite"}
 """Formats that `model add` knows, by file name suffix."""
@@ -102,6 +104,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
         replace(spec, layout=_layout(graph, spec.name, {})) if len(spec.shape) == 4 else spec
         for spec in fixed
     )
+    fixed_shapes = {spec.name: tuple(spec.shape) for spec in inputs}
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
@@ -115,6 +118,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
             "producer": f"{model.producer_name} {model.producer_version}".strip(),
             "parameters": parameters,
             "operators": dict(sorted(kinds.items())),
+            "work": flops.count(onnx_network.of_model(model, fixed_shapes)).plain(),
             "onnx": onnx.__version__,
         },
     )

@@ -125,6 +125,27 @@ def test_a_viewer_reads_and_a_device_does_not(
     assert kind(board.get(path)) == (403, "not_allowed")
 
 
+def test_a_viewer_gets_a_model_drawn_and_its_file(
+    served: Served, board: httpx.Client, tmp_path: Path
+) -> None:
+    sha256 = served.kit.add_model().artifacts[0].sha256
+    with served.http(served.token("viewer")) as http, served.http() as nobody:
+        answer = http.get("/models/dense/network")
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert "Gemm" in answer.text
+        assert kind(http.get("/models/none/network")) == (404, "not_found")
+        assert kind(http.get("/models/dense/network?format=pt2")) == (422, "bad_input")
+        assert kind(nobody.get("/models/dense/network")) == (403, "not_allowed")
+    assert kind(board.get("/models/dense/network")) == (403, "not_allowed")
+    with Client(served.url, served.token("viewer")) as client:
+        assert client.network_svg("dense", "onnx") == answer.text
+        client.fetch(sha256, tmp_path / "dense.onnx")
+        assert (tmp_path / "dense.onnx").read_bytes() == served.kit.farm.blobs.read(sha256)
+        with pytest.raises(UserError, match="there is no blob"):
+            client.fetch("0" * 64, tmp_path / "none.onnx")
+    assert not (tmp_path / "none.onnx").exists()
+
+
 def test_a_device_speaks_for_itself_only(served: Served, board: httpx.Client) -> None:
     served.kit.add_model()
     served.kit.device("other")

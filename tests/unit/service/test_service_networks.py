@@ -1,0 +1,104 @@
+"""The graphs of registered models: what is read from each format, counted and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.domain import flops
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.network import NetworkGraph
+from orchestrator.service import models, networks
+from orchestrator.service.models import NewModel
+from orchestrator.service.views import ArtifactView
+from support import onnx_files
+from support.farms import FarmKit
+
+TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
+
+
+def tflite(name: str, batch: int = 1) -> NetworkGraph:
+    return networks.read(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
+
+
+@pytest.mark.parametrize("name", ["free", "fixed", "nhwc", "fp16", "int8", "uint8"])
+def test_the_same_network_costs_the_same_in_every_tflite_form(name: str) -> None:
+    """4 × 4 of 4 outputs over 3 × 3 × 3, then 4 × 5; 108 + 4 + 20 parameters, however stored."""
+    graph = tflite(name)
+    work = flops.count(graph)
+    assert work.by_operator == {"CONV_2D": 4 * 4 * 4 * 27, "FULLY_CONNECTED": 20}
+    assert work.unknown == {}
+    assert graph.parameters == 132
+
+
+def test_a_tflite_file_that_is_free_is_unknown_at_another_batch() -> None:
+    assert flops.count(tflite("free", batch=2)).macs is None
+
+
+def test_the_options_of_tflite_operators_are_read() -> None:
+    convolution = next(n for n in tflite("nhwc").nodes if n.operator == "CONV_2D")
+    assert convolution.attributes == {
+        "stride": (1, 1), "dilation": (1, 1), "padding": "valid", "activation": "RELU",
+    }  # fmt: skip
+
+
+def test_a_custom_tflite_operator_is_unknown() -> None:
+    work = flops.count(tflite("custom"))
+    assert work.macs is None
+    assert list(work.unknown) == ["Frobnicate"]
+
+
+def test_a_registered_model_is_counted_and_drawn(sqlite_farm: FarmKit) -> None:
+    view = sqlite_farm.add_model("dense")
+    work = view.details["work"]
+    assert (work["macs"], work["flops"]) == (18, 36)
+    assert work["flops_by_operator"] == {"Gemm": 36}
+    assert work["not_counted"] == {"Relu": 1}
+    svg = networks.svg(sqlite_farm.farm, "dense")
+    assert "ONNX opset 17 · 2 operators · 21 parameters · 18 MACs (36 FLOPs)" in svg
+
+
+def test_a_free_batch_is_counted_at_its_registered_size(sqlite_farm: FarmKit) -> None:
+    farm = sqlite_farm.farm
+    sha256 = farm.blobs.put(onnx_files.dense_bytes("n"))
+    found = models.add(farm, NewModel("free", "free.onnx", sha256, shapes={"x": [5, 6]}))
+    assert found.details["work"]["macs"] == 5 * 18
+
+
+def test_a_model_from_before_it_was_counted_is_counted_when_shown(sqlite_farm: FarmKit) -> None:
+    view = sqlite_farm.add_model("dense")
+    told = {key: value for key, value in view.details.items() if key != "work"}
+    before = view.model_copy(update={"details": told})
+    assert networks.with_work(sqlite_farm.farm, before) == view
+    assert networks.with_work(sqlite_farm.farm, view) is view
+
+
+def test_of_several_artifacts_the_asked_one_is_drawn(sqlite_farm: FarmKit) -> None:
+    farm = sqlite_farm.farm
+    sqlite_farm.add_model("dense")
+    sha256 = farm.blobs.put((TFLITE / "nhwc.tflite").read_bytes())
+    models.add(farm, NewModel("dense", "nhwc.tflite", sha256))
+    assert "Gemm" in networks.svg(farm, "dense")
+    drawn = networks.svg(farm, "dense", "tflite")
+    assert "FULLY_CONNECTED" in drawn
+    assert "1.748 k MACs" in drawn
+    with pytest.raises(UserError, match=r"'dense' has no pt2; it has onnx, tflite"):
+        networks.svg(farm, "dense", "pt2")
+    with pytest.raises(UserError, match=r"there is no model 'other'; known: dense"):
+        networks.svg(farm, "other")
+
+
+def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> None:
+    """A model of exported programs alone: unknown FLOPs with the reason, and no drawing."""
+    view = sqlite_farm.add_model("dense")
+    pt2 = [replace_format(artifact, "pt2") for artifact in view.artifacts]
+    told = {key: value for key, value in view.details.items() if key != "work"}
+    alone = view.model_copy(update={"artifacts": pt2, "details": told})
+    work = networks.with_work(sqlite_farm.farm, alone).details["work"]
+    assert work["flops"] is None
+    assert "no graph is read from pt2, only from onnx, tflite" in work["unknown"]["every operator"]
+
+
+def replace_format(artifact: ArtifactView, form: str) -> ArtifactView:
+    return artifact.model_copy(update={"format": form})
