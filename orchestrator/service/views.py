@@ -37,9 +37,15 @@ class DeviceView(View):
 
 
 class ArtifactView(View):
+    """``checked``: whether the file was found to be the same network, and how. ``inputs`` and
+    ``outputs`` are its own, in the model's order."""
+
     format: str
     sha256: str
     size_bytes: int
+    checked: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
 
 
 class ModelView(View):

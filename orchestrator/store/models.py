@@ -98,7 +98,8 @@ class Model(Base):
 
 
 class Artifact(Base):
-    """One file of a model in one format."""
+    """One file of a model in one format. ``own_inputs``, ``own_outputs``: its own tensors in the
+    model's order, none where nobody asked it; ``checked`` says whether it is the same network."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("model_id", "format"),)
@@ -108,6 +109,9 @@ class Artifact(Base):
     format: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[int]
+    own_inputs: Mapped[list[Any] | None]
+    own_outputs: Mapped[list[Any] | None]
+    checked: Mapped[str] = mapped_column(default="", server_default="")
     model: Mapped[Model] = relationship(back_populates="artifacts")
 
 

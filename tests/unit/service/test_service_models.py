@@ -16,6 +16,7 @@ from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import inspect, models
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel
+from orchestrator.service.sources import REFERENCE_FEEDS
 from orchestrator.store.models import Model
 from support import onnx_files
 from support.farms import FarmKit
@@ -63,8 +64,8 @@ def test_a_model_is_kept_with_its_reference(farm: FarmKit) -> None:
     with farm.farm.database.transaction() as session:
         reference = session.scalars(select(Model.reference)).one()
     with np.load(io.BytesIO(farm.farm.blobs.read(reference["sha256"]))) as arrays:
-        assert arrays["input:x"].shape == (models.REFERENCE_FEEDS, 1, 6)
-        assert arrays["output:y"].shape == (models.REFERENCE_FEEDS, 1, 3)
+        assert arrays["input:x"].shape == (REFERENCE_FEEDS, 1, 6)
+        assert arrays["output:y"].shape == (REFERENCE_FEEDS, 1, 3)
         assert len(np.unique(arrays["input:x"])) > 1
 
 

@@ -1,0 +1,81 @@
+"""Between a model as it is registered and an artifact that has other names, axes or an own order.
+
+Its reference and its data set have the model's view; a file that was converted from another
+framework's, or made by it, has its own. All of this happens outside of the timed region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from agent.contract import TensorSpec
+from agent.runner.errors import UnsupportedShape, listed
+
+Axes = Optional[Tuple[int, ...]]
+
+_ORDER = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
+
+
+def axes(of: TensorSpec, to: TensorSpec) -> Axes:
+    """The transposition that makes ``of``'s layout ``to``'s: by what both say, never by shapes."""
+    return _ORDER.get((of.layout, to.layout)) if len(of.shape) == 4 else None
+
+
+class View:
+    """``inputs`` and ``outputs`` are the model's; ``own_…`` the artifact's in the same order, empty
+    where they are the same.
+
+    Raises:
+        UnsupportedShape: not as many.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        own_inputs: Sequence[TensorSpec] = (),
+        own_outputs: Sequence[TensorSpec] = (),
+    ) -> None:
+        for kind, model, own in (
+            ("inputs", inputs, own_inputs),
+            ("outputs", outputs, own_outputs),
+        ):
+            if own and len(own) != len(model):
+                raise UnsupportedShape(
+                    "the artifact's %s are %s; the model's are %s"
+                    % (kind, listed(s.name for s in own), listed(s.name for s in model))
+                )
+        self._ins = {m.name: (o, axes(m, o)) for m, o in zip(inputs, own_inputs)}  # noqa: B905
+        self._outs = {o.name: (m, axes(o, m)) for m, o in zip(outputs, own_outputs)}  # noqa: B905
+
+    def specs(self, wanted: Sequence[TensorSpec]) -> List[TensorSpec]:
+        """``wanted`` inputs as the artifact has them: its names and layouts."""
+        return [self._spec(spec) for spec in wanted]
+
+    def _spec(self, spec: TensorSpec) -> TensorSpec:
+        if spec.name not in self._ins:
+            return spec
+        own, order = self._ins[spec.name]
+        shape = tuple(spec.shape[a] for a in order) if order else spec.shape
+        return replace(spec, name=own.name, layout=own.layout, shape=shape)
+
+    def feed(self, feed: Mapping[str, Any]) -> Dict[str, Any]:
+        """The model's feed under the artifact's names, in its axes."""
+        return dict(_moved(name, array, self._ins) for name, array in feed.items())
+
+    def outputs(self, values: Mapping[str, Any]) -> Dict[str, Any]:
+        """What the artifact computed, under the model's names, in its axes and order; as it is
+        where it goes by other names than announced."""
+        if set(values) != set(self._outs):
+            return dict(values)
+        return dict(_moved(name, values[name], self._outs) for name in self._outs)
+
+
+def _moved(name: str, array: Any, to: Mapping[str, Tuple[TensorSpec, Axes]]) -> Tuple[str, Any]:
+    if name not in to:
+        return name, array
+    spec, order = to[name]
+    return spec.name, np.ascontiguousarray(array.transpose(order)) if order else array
