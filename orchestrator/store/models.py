@@ -93,7 +93,10 @@ class Model(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
     artifacts: Mapped[list[Artifact]] = relationship(
-        back_populates="model", cascade="all, delete-orphan", lazy="selectin"
+        back_populates="model",
+        cascade="all, delete-orphan",
+        lazy="selectin",
+        order_by="Artifact.id",
     )
 
 

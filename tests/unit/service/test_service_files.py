@@ -1,4 +1,4 @@
-"""Model files by their names and their first checks: what is cut short or something else is named."""
+"""Model files by their names and by a first look: what is cut short or something else is named."""
 
 from __future__ import annotations
 
