@@ -64,13 +64,14 @@ def _typed(spec: dict[str, Any]) -> str:
 
 def _artifact(found: ArtifactView) -> dict[str, str]:
     """A file: what it is, whether it was checked, and its own tensors."""
-    takes = "; ".join(_tensor(i) for i in found.inputs)
-    gives = "; ".join(_tensor(o) for o in found.outputs)
-    return {
-        found.format: f"{size(found.size_bytes)} sha256 {found.sha256}",
-        f"{found.format} is": found.checked,
-        f"{found.format} takes": f"{takes}; gives {gives}",
+    facts = {
+        f"{found.format} file": f"{size(found.size_bytes)} sha256 {found.sha256}",
+        f"{found.format} outputs": found.checked,
     }
+    if found.inputs:
+        takes, gives = ("; ".join(map(_tensor, specs)) for specs in (found.inputs, found.outputs))
+        facts[f"{found.format} tensors"] = f"{takes} → {gives}"
+    return facts
 
 
 def _shape(text: str) -> tuple[str, list[int]]:

@@ -13,7 +13,7 @@ from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain.errors import UserError
 from orchestrator.service import inspect
 from orchestrator.service.farm import Farm
-from orchestrator.service.sources import File, said
+from orchestrator.service.sources import File, said, tensors
 from orchestrator.store.models import Model
 
 REFERENCE = "gave the reference"
@@ -52,7 +52,7 @@ def join(farm: Farm, present: Model, file: File) -> Joined:
         UserError: it is damaged, or not the same network; names the first output that is off.
     """
     if not FORMATS[file.format].backend:
-        return Joined(f"{UNCHECKED}: nothing but its accelerator runs a {file.format} file")
+        return Joined(f"{UNCHECKED}: nothing but its accelerator runs it")
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         found = farm.reference(_job(farm, present, file, folder))
     failure = found.failure
@@ -69,10 +69,7 @@ def join(farm: Farm, present: Model, file: File) -> Joined:
 
 
 def _job(farm: Farm, present: Model, file: File, folder: str) -> ReferenceJob:
-    def specs(plain: list[Any]) -> tuple[TensorSpec, ...]:
-        return tuple(codec.from_plain(TensorSpec, p) for p in plain)
-
-    inputs, outputs = specs(present.inputs), specs(present.outputs)
+    inputs, outputs = tensors(present.inputs), tensors(present.outputs)
     size = file.path.stat().st_size
     layouts = inspect.onnx_layouts(file.path, file.name) if file.format == "onnx" else {}
     # A model that is registered from a quantised file has outputs that are only as good.
@@ -91,6 +88,5 @@ def _job(farm: Farm, present: Model, file: File, folder: str) -> ReferenceJob:
 
 
 def _words(found: Referenced) -> str:
-    """``same outputs as the reference: cosine 0.99999 (int8 file, by tflite 2.3.0, …)``."""
     cosine = found.fidelity.cosine if found.fidelity else 0.0
-    return f"checked: outputs as the reference's, cosine {cosine:.6f} ({found.origin})"
+    return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"

@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
@@ -17,6 +16,7 @@ from agent.contract import ModelRef, ReferenceRef, TensorSpec
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import files, joining, sources
 from orchestrator.service.farm import Farm
+from orchestrator.service.sources import tensors
 from orchestrator.service.views import ArtifactView, ModelView
 from orchestrator.store.blobs import SHA256
 from orchestrator.store.models import Artifact, Attempt, Model
@@ -205,8 +205,8 @@ def wire(found: Model, form: str) -> ModelRef:
     """The model as a trial takes it: one artifact, shapes as registered, and the artifact's own
     tensors where they are not the model's."""
     artifact = next(a for a in found.artifacts if a.format == form)
-    inputs, outputs = specs(found.inputs), specs(found.outputs)
-    own_inputs, own_outputs = specs(artifact.own_inputs), specs(artifact.own_outputs)
+    inputs, outputs = tensors(found.inputs), tensors(found.outputs)
+    own_inputs, own_outputs = tensors(artifact.own_inputs), tensors(artifact.own_outputs)
     return ModelRef(
         name=found.name,
         format=form,
@@ -219,14 +219,9 @@ def wire(found: Model, form: str) -> ModelRef:
     )
 
 
-def specs(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
-    """Tensors as they are kept in a row."""
-    return tuple(codec.from_plain(TensorSpec, p) for p in plain or ())
-
-
 def differ(model: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
-    """Whether a file's tensors go by other names or axes than the model's. A layout that is not
-    known differs from none."""
+    """Whether a file's tensors go by other names or axes than the model's; a layout that is not
+    known is no other."""
     return any(
         (m.name, m.shape) != (o.name, o.shape) or (m.layout != o.layout and m.layout and o.layout)
         for m, o in zip(model, own, strict=False)
@@ -240,20 +235,22 @@ def view(found: Model) -> ModelView:
         inputs=found.inputs,
         outputs=found.outputs,
         free_batch=found.free_batch,
-        artifacts=[
-            ArtifactView(
-                format=a.format,
-                sha256=a.sha256,
-                size_bytes=a.size_bytes,
-                checked=a.checked,
-                inputs=a.own_inputs or found.inputs,
-                outputs=a.own_outputs or found.outputs,
-            )
-            for a in found.artifacts
-        ],
+        artifacts=[_artifact_view(found, a) for a in found.artifacts],
         dataset=found.dataset["name"] if found.dataset else "",
         reference=reference.origin,
         reference_top1=reference.top1,
         details=found.details,
         created_at=found.created_at,
+    )
+
+
+def _artifact_view(found: Model, artifact: Artifact) -> ArtifactView:
+    first = artifact.checked == joining.REFERENCE
+    return ArtifactView(
+        format=artifact.format,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        checked=artifact.checked,
+        inputs=found.inputs if first else artifact.own_inputs or [],
+        outputs=found.outputs if first else artifact.own_outputs or [],
     )

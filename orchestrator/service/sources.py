@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent import codec
 from agent.contract import DatasetRef, Failure, ModelRef, TensorSpec
 from agent.formats import FORMATS
 from agent.jobs import Referenced, ReferenceJob
@@ -16,6 +17,11 @@ from orchestrator.service.farm import Farm
 
 REFERENCE_FEEDS = 4
 """Seeded inputs of one reference: outputs are compared on inputs that vary (FACTS)."""
+
+
+def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs as they are kept in a row."""
+    return tuple(codec.from_plain(TensorSpec, p) for p in plain or ())
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ def read(
     """
     if not FORMATS[file.format].backend:
         raise UserError(
-            f"{file.name}: a {file.format} file gives no reference (nothing but its accelerator "
-            f"runs it): register the file that it was made of first, then add this one to it"
+            f"{file.name}: it gives no reference, for nothing but its accelerator runs it "
+            f"({file.format}): register the file that it was made of first, then add this one"
         )
     model = ModelRef(name, file.format, file.sha256, file.path.stat().st_size, (), ())
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)

@@ -20,9 +20,11 @@ from orchestrator.references import References
 from orchestrator.service import models
 from orchestrator.service.models import NewModel
 from orchestrator.service.views import ArtifactView, ModelView
-from orchestrator.store.models import Model
+from support import onnx_files
 from support.farms import FarmKit
 from support.runner_child import (
+    BIAS,
+    KERNEL,
     TFLITE,
     VARIANTS,
     expected,
@@ -130,7 +132,7 @@ def test_an_onnx_file_joins_a_tflite_model_in_its_own_layout(
     view = controller.add(write_onnx(tmp_path / "small.onnx", "batch"))
     assert tensors(view.inputs) == NHWC
     joined = artifact(view, "onnx")
-    assert joined.checked.startswith("checked: outputs as the reference's, cosine 1.0000")
+    assert joined.checked.startswith("checked: as the reference's, cosine 1.0000")
     assert "onnxruntime" in joined.checked
     assert tensors(joined.inputs) == NCHW
     wired = controller.wire("onnx")
@@ -215,7 +217,7 @@ def test_without_its_runtime_a_file_makes_no_model_and_joins_unchecked(
     controller.add(write_onnx(tmp_path / "small.onnx"))
     joined = artifact(controller.add(TFLITE / "nhwc.tflite"), "tflite")
     assert joined.checked == f"not checked: {message.split(': ', 1)[1]}"
-    assert controller.wire("tflite").own_inputs == ()
+    assert (joined.inputs, controller.wire("tflite").own_inputs) == ([], ())
     controller.lists("litert")
     again = artifact(controller.add(TFLITE / "nhwc.tflite"), "tflite")
     assert again.checked.startswith("checked: ")
@@ -229,7 +231,7 @@ def test_a_file_that_only_its_accelerator_runs_joins_unchecked(
     assert "register the file that it was made of" in controller.refused(TFLITE / "edgetpu.tflite")
     controller.add(write_onnx(tmp_path / "small.onnx"))
     joined = artifact(controller.add(TFLITE / "edgetpu.tflite"), "edgetpu_tflite")
-    assert joined.checked.startswith("not checked: nothing but its accelerator runs")
+    assert joined.checked.startswith("not checked: nothing but its accelerator")
 
 
 def test_an_operator_that_the_runtime_lacks_leaves_a_file_unchecked(
@@ -370,9 +372,39 @@ def test_a_damaged_list_of_environments_is_named(controller: Controller) -> None
     assert "environments.json: expected a list" in controller.refused(TFLITE / "nhwc.tflite")
 
 
-def test_rows_keep_what_the_model_is(controller: Controller) -> None:
+def picture_onnx(path: Path, weight: Any = KERNEL) -> Path:
+    """The convolution alone, on NCHW: its output is an image too."""
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "kernel", "bias"], ["c"]),
+        onnx.helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    value, out = (
+        [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape)]
+        for n, shape in (("x", [1, 3, 6, 6]), ("y", [1, 4, 4, 4]))
+    )
+    model = onnx_files.model(nodes, value, out, {"kernel": weight, "bias": BIAS})
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("first", ["onnx", "tflite"])
+def test_output_images_are_followed_into_the_models_layout(
+    controller: Controller, tmp_path: Path, first: str
+) -> None:
+    """Their shape is the same in both layouts: only what is known of them tells."""
     controller.lists("litert")
-    controller.add(TFLITE / "picture.tflite", "picture")
-    with controller.kit.farm.database.snapshot() as session:
-        row: Model = models.find(session, "picture")
-    assert tensors(row.outputs) == [("y", "float32", [1, 4, 4, 4], "NHWC")]
+    both = [picture_onnx(tmp_path / "p.onnx"), TFLITE / "picture.tflite"]
+    view = controller.add(both[first == "tflite"], "picture")
+    assert tensors(view.outputs)[0][3] == ("NCHW" if first == "onnx" else "NHWC")
+    view = controller.add(both[first == "onnx"], "picture")
+    assert view.artifacts[1].checked.startswith("checked: as the reference's, cosine 1.0000")
+    wired = controller.wire(view.artifacts[1].format, "picture")
+    assert {wired.outputs[0].layout, wired.own_outputs[0].layout} == {"NCHW", "NHWC"}
+
+
+def test_integer_inputs_and_several_outputs_make_models_too(controller: Controller) -> None:
+    controller.lists("litert")
+    view = controller.add(TFLITE / "lookup.tflite", "lookup")
+    assert tensors(view.inputs) == [("ids", "int32", [1, 4], "")]
+    view = controller.add(TFLITE / "two.tflite", "two")
+    assert [s["name"] for s in (*view.inputs, *view.outputs)] == ["b", "a", "add", "sub"]
