@@ -1,39 +1,71 @@
-"""The formats that a model may come in, and in which precision a file of one is.
+"""The formats that a model may come in, in which precision a file of one is, and which backend
+computes the reference of one.
 
-FP32, but for formats whose files tell.
-
-Standard library only, Python 3.8 syntax: the worker plans with it.
+Standard library only, Python 3.8 syntax: the runner, the worker and the controller read it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, Tuple
 
 from agent import tflite_graph
+from agent.contract import Options
 from agent.tflite_wire import read
 
-SOURCES = (
-    "onnx",
-    "pt2",
-    "tflite",
-    "edgetpu_tflite",
-    "keras",
-    "h5",
-    "savedmodel",
-    "frozen_pb",
-    "optimised_pb",
-)
 
-_TOLD: Dict[str, Tuple[str, ...]] = {
-    "tflite": ("fp32", "fp16", "int8"),
-    "edgetpu_tflite": ("int8",),
-}
+@dataclass(frozen=True)
+class Format:
+    """``suffix``: how its files' names end; runtimes go by it. ``registered``: a model may be
+    registered from such a file. ``precisions``: those that one may be in.
+
+    ``backend`` computes the reference of such a source, with ``options`` that optimise nothing
+    away, ``how`` in words; empty: no reference can be computed on any machine.
+    """
+
+    name: str
+    suffix: str
+    backend: str = ""
+    options: Options = field(default_factory=dict)
+    how: str = ""
+    precisions: Tuple[str, ...] = ("fp32",)
+    registered: bool = True
+
+
+_ALL = (
+    Format(
+        *("onnx", ".onnx", "onnxruntime"),
+        options={"graph_optimization": "disable"},
+        how="graph optimisation off",
+    ),
+    Format("pt2", ".pt2", "pytorch", {"mode": "eager"}, "eager"),
+    Format(
+        *("tflite", ".tflite", "tflite"),
+        options={"kernels": "reference"},
+        how="reference kernels",
+        precisions=("fp32", "fp16", "int8"),
+    ),
+    Format("keras", ".keras", "tensorflow"),
+    Format("h5", ".h5", "tensorflow"),
+    # A folder, registered as an archive of it.
+    Format("savedmodel", ".zip", "tensorflow"),
+    Format("frozen_pb", ".pb", "tensorflow"),
+    Format("optimised_pb", ".pb", "tensorflow"),
+    Format("edgetpu_tflite", ".tflite", precisions=("int8",)),
+    Format("openvino_ir", ".xml", registered=False),
+)
+FORMATS: Dict[str, Format] = {f.name: f for f in _ALL}
+SOURCES: Tuple[str, ...] = tuple(f.name for f in _ALL if f.registered)
+"""The formats that a model may be registered from."""
+# Reversed: of the formats that share a suffix the first is meant.
+SUFFIXES: Dict[str, str] = {f.suffix: f.name for f in reversed(_ALL) if f.registered}
+"""Suffix → the format that it means where nothing more is said."""
 
 
 def precisions(format: str) -> Tuple[str, ...]:
     """Those that a source of ``format`` may be in."""
-    return _TOLD.get(format, ("fp32",))
+    return FORMATS[format].precisions if format in FORMATS else ("fp32",)
 
 
 def precision(format: str, source: Path) -> str:

@@ -5,15 +5,17 @@ Like ``agent.contract``: frozen dataclasses of the standard library, Python 3.8 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
 
 from agent.contract import (
     Failure,
+    Fidelity,
     ModelRef,
     RuntimeFacts,
     RuntimeRef,
     TensorSpec,
+    Tolerance,
     TrialRequest,
 )
 from agent.graph import Edge, Tool
@@ -79,7 +81,16 @@ class TrialJob:
 @dataclass(frozen=True)
 class ReferenceJob:
     """Compute the FP32 reference of ``model`` (verb ``reference``) on ``feeds`` seeded inputs, or
-    on the first samples of ``dataset`` where there is one; writes ``folder``/reference.npz."""
+    on the first samples of ``dataset`` where there is one; writes ``folder``/reference.npz.
+
+    ``model.inputs`` empty: they are the file's own, and ``shapes`` (by input) fix the free ones.
+
+    With ``expected``, a model's reference, nothing is written: ``source`` joins that model, and
+    must give its outputs on its inputs, within the one of ``tolerances`` (by precision) that the
+    file's precision has. ``model.inputs`` and ``outputs`` are then the model's.
+
+    ``layouts``: of the file's tensors by name, where something else than its runtime tells.
+    """
 
     model: ModelRef
     source: str
@@ -87,17 +98,28 @@ class ReferenceJob:
     feeds: int = 4
     seed: int = 0
     dataset: Optional[str] = None
+    shapes: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
+    layouts: Dict[str, str] = field(default_factory=dict)
+    expected: Optional[str] = None
+    tolerances: Dict[str, Tolerance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Referenced:
-    """Answer of ``reference``; ``outputs`` are the tensors that the model really gave."""
+    """Answer of ``reference``; ``outputs`` are the tensors that the model really gave.
+
+    ``inputs`` are the file's own, with -1 where it leaves a dimension free; of a file that joins a
+    model both are in the model's order and of its sizes. ``precision`` is the file's.
+    """
 
     path: str = ""
     outputs: Tuple[TensorSpec, ...] = ()
     origin: str = ""
     top1: Optional[float] = None
     failure: Optional[Failure] = None
+    inputs: Tuple[TensorSpec, ...] = ()
+    precision: str = ""
+    fidelity: Optional[Fidelity] = None
 
 
 @dataclass(frozen=True)

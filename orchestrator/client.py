@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from orchestrator.archive import packed
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
@@ -133,12 +135,20 @@ class Client:
         name: str = "",
         shapes: Mapping[str, Sequence[int]] | None = None,
         dataset: Path | None = None,
+        form: str = "",
     ) -> ModelView:
-        """Upload and register a model file (and its data set)."""
+        """Upload and register a model's file, or a SavedModel's folder (and its data set).
+
+        ``form``: its format, where the name's ending does not tell.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = path.is_dir()
+            sha256 = self.upload(stack.enter_context(packed(path)) if folder else path)
         body = {
-            "name": name or path.stem,
+            "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
-            "sha256": self.upload(path),
+            "sha256": sha256,
+            "format": form or ("savedmodel" if folder else ""),
             "shapes": {k: list(v) for k, v in (shapes or {}).items()},
             "dataset_name": dataset.name if dataset else "",
             "dataset_sha256": self.upload(dataset) if dataset else "",

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,11 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.broker import make_app, no_answer, ring
-from agent.jobs import Referenced, ReferenceJob
 from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
+from orchestrator.references import References
 from orchestrator.service import access, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 15.0
-REFERENCE_LIMIT_S = 600.0
-REFERENCE_MEMORY_MIB = 16384
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def build_farm(settings: Settings, broker_url: str) -> Farm:
         database=database,
         blobs=FolderBlobs(settings.home / "blobs", settings.max_upload_bytes),
         ring=lambda device, attempt_id: ring(app, device, attempt_id),
-        reference=compute_reference,
+        reference=References(settings.home / "agent"),
         now=lambda: datetime.now(UTC),
     )
 
@@ -89,22 +86,6 @@ def _database(settings: Settings) -> Database:
             f"the database {shown} cannot be used: {first}; is BENCHFARM_DATABASE_URL right?"
         ) from None
     return database
-
-
-def compute_reference(job: ReferenceJob) -> Referenced:
-    """The FP32 reference in a child of this interpreter, under a time and a memory limit."""
-    from agent.worker.isolate import Bounds, Cancel
-    from agent.worker.runner import Runner
-
-    bounds = Bounds(wall_s=REFERENCE_LIMIT_S, memory_mib=REFERENCE_MEMORY_MIB)
-    with Cancel() as cancel:
-        outcome = Runner("reference").reference(
-            sys.executable, job, Path(job.folder), bounds, cancel
-        )
-    if outcome.failure is not None:
-        return Referenced(failure=outcome.failure)
-    answer: Referenced = outcome.answer
-    return answer
 
 
 @contextlib.contextmanager

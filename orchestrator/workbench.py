@@ -173,8 +173,10 @@ class Workbench:
         words += order.goal[1] + (f" through {', '.join(order.via)}" if order.via else "")
         absent = lacking(self._tools, (start,), (order.goal,), order.via)
         if absent:
-            return words + f" this machine lacks a tool: {_needs(absent)}; add an environment " + (
-                "that has it with `benchfarm-agent runtimes add`"
+            return (
+                words
+                + f" this machine lacks a tool: {_needs(absent)}; add an environment "
+                + ("that has it with `benchfarm-agent runtimes add`")
             )
         made = sorted({f"{f} ({p})" for f, p in self._targets(start)})
         return f"{words} no converter leads; from here to: {', '.join(made) or 'nothing'}"

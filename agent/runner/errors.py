@@ -80,6 +80,18 @@ class UnsupportedScenario(Unsupported):
     kind = "unsupported_scenario"
 
 
+class BadShape(RunnerError):
+    """A free shape was not given a size, or what was given does not fit the model."""
+
+    kind = "bad_shape"
+
+
+class OtherNetwork(RunnerError):
+    """A file that joins a model does not compute what the model computes."""
+
+    kind = "other_network"
+
+
 class BadOption(RunnerError):
     """The user's request holds an option, key or value, that this backend does not have."""
 

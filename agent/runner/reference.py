@@ -1,64 +1,199 @@
-"""Verb ``reference``: the FP32 outputs that every cell is held against, and the source's top-1."""
+"""Verb ``reference``: the FP32 outputs that every cell is held against, and the source's top-1; or
+whether a file that joins a model computes them too."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import Options, RuntimeRef, TensorSpec
+from agent.contract import Fidelity, RuntimeRef, TensorSpec
+from agent.formats import FORMATS, Format, precision
 from agent.jobs import Referenced, ReferenceJob
 from agent.runner import backends, fidelity, inputs
 from agent.runner.adapt import View
-from agent.runner.backends.base import Feed, Session
-from agent.runner.errors import BadData, BadOutput, UnsupportedFormat, listed
+from agent.runner.backends.base import Backend, Feed, Session
+from agent.runner.errors import (
+    BadData,
+    BadModel,
+    BadOutput,
+    OtherNetwork,
+    UnsupportedFormat,
+    UnsupportedShape,
+    listed,
+)
+from agent.runner.pairing import fixed, paired
 from agent.runner.stages import Progress, named
+from agent.tflite_wire import NotTflite
 
-# Who computes the reference of a source format, with nothing optimised away.
-SOURCES: Dict[str, Tuple[str, Options, str]] = {
-    "onnx": ("onnxruntime", {"graph_optimization": "disable"}, "graph optimisation off"),
-    "pt2": ("pytorch", {"mode": "eager"}, "eager"),
-    "tflite": ("tflite", {"kernels": "reference"}, "reference kernels"),
-}
+_QUANTISED = ("int8", "uint8", "int16")
+
+
+class _Source(NamedTuple):
+    """A file, and the backend that computes its reference with nothing optimised away."""
+
+    artifact: Path
+    precision: str
+    backend: Backend
+    runtime: RuntimeRef
+    origin: str
+
+    def load(self, specs: Sequence[TensorSpec] = ()) -> Session:
+        return self.backend.load(self.artifact, self.runtime, specs)
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
-    """Run the source and write ``folder``/reference.npz: ``input:NAME`` and ``output:NAME``."""
-    if job.model.format not in SOURCES:
+    """Run the source and write ``folder``/reference.npz: ``input:NAME`` and ``output:NAME``; a
+    source that joins a model is held against that model's instead."""
+    source = _source(job, progress)
+    if job.expected is not None:
+        return _joined(job, source, Path(job.expected), progress)
+    session, own = _loaded(job, source)
+    progress.enter("measure")
+    data = inputs.load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
+    feeds = _feeds(job, session.inputs, data)
+    outputs = [infer(session, feed) for feed in feeds]
+    _require_finite(outputs)
+    top1 = score(session, session.inputs, data) if data is not None else None
+    layouts = {spec.name: spec.layout for spec in _told(job, session.outputs)}
+    session.close()
+    path = Path(job.folder) / "reference.npz"
+    arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
+    arrays.update({"output:" + n: np.stack([o[n] for o in outputs]) for n in outputs[0]})
+    np.savez(str(path), **arrays)
+    specs = tuple(
+        TensorSpec(n, str(a.dtype), a.shape, layouts.get(n, "")) for n, a in outputs[0].items()
+    )
+    return Referenced(
+        str(path), specs, source.origin, top1, inputs=tuple(own), precision=source.precision
+    )
+
+
+def _source(job: ReferenceJob, progress: Progress) -> _Source:
+    form = FORMATS.get(job.model.format)
+    if form is None or not form.backend:
+        known = listed(name for name, f in FORMATS.items() if f.backend)
         raise UnsupportedFormat(
-            "no reference for format %r; accepted: %s" % (job.model.format, listed(SOURCES))
+            "no reference for format %r; accepted: %s" % (job.model.format, known)
         )
-    name, options, how = SOURCES[job.model.format]
-    backend = backends.find(name)
+    backend = backends.find(form.backend)
     version = backend.import_runtime()
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     progress.enter("load")
-    artifact = named(Path(job.source), job.model.format, folder)
-    runtime = RuntimeRef(backend=name, options=options)
-    session = backend.load(artifact, runtime, job.model.inputs)
-    progress.enter("measure")
-    data = inputs.load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
-    feeds = _feeds(job, data)
-    outputs = [infer(session, feed) for feed in feeds]
-    _require_finite(outputs)
-    top1 = score(session, job.model.inputs, data) if data is not None else None
+    artifact = named(Path(job.source), form.name, folder)
+    held = _precision(form, artifact)
+    # A quantised file's outputs are what it gives: there is no finer truth in it.
+    how = [form.how, "" if held == "fp32" else "%s file" % held]
+    return _Source(
+        artifact,
+        held,
+        backend,
+        RuntimeRef(backend=form.backend, precision=held, options=form.options),
+        ", ".join(word for word in ["%s %s" % (form.backend, version), *how] if word),
+    )
+
+
+def _precision(form: Format, artifact: Path) -> str:
+    try:
+        return precision(form.name, artifact)
+    except (NotTflite, FileNotFoundError) as error:
+        raise BadModel("%s is not a TFLite model: %s" % (artifact.name, error)) from error
+
+
+def _loaded(job: ReferenceJob, source: _Source) -> Tuple[Session, Sequence[TensorSpec]]:
+    """The session on inputs of fixed shapes, and the file's own, as it declares them."""
+    if job.model.inputs:
+        return source.load(job.model.inputs), job.model.inputs
+    session = source.load()
+    own = _told(job, session.inputs)
+    wanted = fixed(own, job.shapes)
+    if source.precision == "int8" and any(s.dtype in _QUANTISED for s in own):
+        # As outputs do, inputs go by the values that the quantised ones mean, where they mean any.
+        real = [replace(s, dtype="float32") if s.dtype in _QUANTISED else s for s in wanted]
+        try:
+            again = source.load(real)
+        except UnsupportedShape:
+            pass
+        else:
+            session.close()
+            return again, [replace(s, shape=o.shape) for s, o in zip(real, own)]  # noqa: B905
+    if any(-1 in spec.shape for spec in own):
+        session.close()
+        session = source.load(wanted)
+    return session, own
+
+
+def _told(job: ReferenceJob, specs: Sequence[TensorSpec]) -> List[TensorSpec]:
+    """The session's tensors, with layouts that only others know."""
+    told = job.layouts
+    return [
+        replace(s, layout=s.layout or told.get(s.name, "")) if len(s.shape) == 4 else s
+        for s in specs
+    ]
+
+
+def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progress) -> Referenced:
+    """The source's outputs on the model's reference inputs, against the model's.
+
+    Raises:
+        OtherNetwork: other inputs or outputs, or other values; names the first output that is off.
+    """
+    model = job.model
+    session = source.load()
+    own_inputs = paired("input", model.inputs, _told(job, session.inputs))
+    if _differ(own_inputs, session.inputs):
+        session.close()
+        session = source.load(own_inputs)
+    own_outputs = paired("output", model.outputs, _told(job, session.outputs))
+    view = View(model.inputs, model.outputs, own_inputs, own_outputs)
+    progress.enter("verify")
+    feeds = inputs.load_reference(expected, "input")
+    wanted = inputs.load_reference(expected, "output")
+    given = [infer(session, feed, view) for feed in feeds]
     session.close()
-    path = folder / "reference.npz"
-    arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
-    arrays.update({"output:" + n: np.stack([o[n] for o in outputs]) for n in outputs[0]})
-    np.savez(str(path), **arrays)
-    specs = tuple(TensorSpec(n, str(a.dtype), a.shape) for n, a in outputs[0].items())
-    return Referenced(str(path), specs, "%s %s, %s" % (name, version, how), top1)
+    return Referenced(
+        origin=source.origin,
+        inputs=tuple(own_inputs),
+        outputs=tuple(own_outputs),
+        precision=source.precision,
+        fidelity=_compared(job, source, given, wanted),
+    )
 
 
-def _feeds(job: ReferenceJob, data: Any) -> inputs.Feeds:
+def _differ(wanted: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
+    return {(s.name, s.dtype, s.shape) for s in wanted} != {(s.name, s.dtype, s.shape) for s in own}
+
+
+def _compared(
+    job: ReferenceJob, source: _Source, given: inputs.Feeds, wanted: inputs.Feeds
+) -> Fidelity:
+    tolerance = job.tolerances[source.precision]
+    for name in wanted[0]:
+        one = fidelity.compare(
+            [_only(g, name) for g in given], [_only(w, name) for w in wanted], tolerance
+        )
+        if not one.passed:
+            raise OtherNetwork(
+                "output %s is off: cosine %.5f, largest difference %.3g of the output's range, on"
+                " the model's own reference inputs (accepted at %s: cosine %g or more)"
+                % (name, one.cosine, one.max_rel, source.precision, tolerance.min_cosine)
+            )
+    return fidelity.compare(given, wanted, tolerance)
+
+
+def _only(values: Dict[str, Any], name: str) -> Dict[str, Any]:
+    return {name: values[name]}
+
+
+def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> inputs.Feeds:
     if job.feeds < 1:
         raise BadData("a reference needs at least 1 feed, not %d" % job.feeds)
     if data is None:
-        return inputs.seeded(job.model.inputs, job.seed, job.feeds)
-    feeds = inputs.sample_feeds(data["inputs"], job.model.inputs, "inputs")
+        return inputs.seeded(specs, job.seed, job.feeds)
+    feeds = inputs.sample_feeds(data["inputs"], specs, "inputs")
     return feeds[: job.feeds]
 
 

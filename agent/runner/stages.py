@@ -6,13 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
-SUFFIXES = {
-    "onnx": ".onnx",
-    "openvino_ir": ".xml",
-    "pt2": ".pt2",
-    "tflite": ".tflite",
-    "edgetpu_tflite": ".tflite",
-}
+from agent.formats import FORMATS
 
 
 class Progress:
@@ -45,9 +39,9 @@ class Progress:
 
 def named(artifact: Path, format: str, folder: Path) -> Path:
     """The artifact under a name that ends as its format's files do (blobs are named by hash, and
-    runtimes go by the ending): itself, or a link to it in ``folder``."""
-    suffix = SUFFIXES.get(format, "")
-    if not suffix or artifact.suffix == suffix:
+    runtimes go by the ending): itself, or a link to it in ``folder``. A folder stays as it is."""
+    suffix = FORMATS[format].suffix if format in FORMATS else ""
+    if not suffix or artifact.suffix == suffix or artifact.is_dir():
         return artifact
     link = folder / ("artifact" + suffix)
     if link.is_symlink():

@@ -38,6 +38,7 @@ class ModelBody(Body):
     name: str
     file_name: str
     sha256: str
+    format: str = ""
     shapes: dict[str, list[int]] = {}
     dataset_name: str = ""
     dataset_sha256: str = ""

@@ -75,8 +75,11 @@ def _model(farm: Client, name: str) -> ModelView:
     from orchestrator.domain.placement import ModelView
 
     found = farm.model(name)
-    there = {a.format for a in found.artifacts}
-    sources = tuple((f, held) for f in SOURCES if f in there for held in precisions(f))
+    sources = tuple(
+        (a.format, held)
+        for a in sorted(found.artifacts, key=lambda a: SOURCES.index(a.format))
+        for held in ([a.precision] if a.precision else precisions(a.format))
+    )
     return ModelView(name, sources, found.free_batch, bool(found.dataset))
 
 

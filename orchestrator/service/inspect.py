@@ -1,22 +1,17 @@
-"""Reading what a model file says of itself, and refusing what is not a model."""
+"""Reading what an ONNX file says of itself, and refusing what is not one."""
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent import tflite_graph, tflite_wire
 from agent.contract import TensorSpec
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.service import onnx_network
-
-FORMATS = {".onnx": "onnx", ".pt2": "pt2", ".tflite": "tflite"}
-"""Formats that `model add` knows, by file name suffix."""
 
 MOST_TENSORS = 300
 """That are followed from an input to learn its layout: what tells is met within a few."""
@@ -62,19 +57,12 @@ _KEEPS_AXES = frozenset(
 @dataclass(frozen=True)
 class Inspected:
     """``inputs`` have fixed shapes. ``free_batch``: the file leaves the leading dimension of every
-    input free, and the fixed shape has 1 there."""
+    input free, and the fixed shape has 1 there. ``layouts``: of inputs and outputs, where known."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
     details: dict[str, Any]
-
-
-def format_of(file_name: str) -> str:
-    """The format that a file's name promises. Raises ``UserError``."""
-    suffix = Path(file_name).suffix.lower()
-    if suffix not in FORMATS:
-        raise UserError(f"{file_name}: unknown model format; accepted: {', '.join(FORMATS)}")
-    return FORMATS[suffix]
+    layouts: dict[str, str]
 
 
 def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> Inspected:
@@ -92,16 +80,14 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
 
     model = _load(path, name)
     graph = model.graph
-    weights = {initializer.name for initializer in graph.initializer}
-    declared = {i.name: i for i in graph.input if i.name not in weights}
-    if not declared or not graph.output or not graph.node:
-        raise UserError(f"{name}: the ONNX graph has no inputs, no outputs or no operators")
+    declared = _declared(graph, name)
     unknown = sorted(set(shapes) - set(declared))
     if unknown:
         raise UserError(f"{name}: no input {unknown[0]!r}; it has {', '.join(declared)}")
+    layouts = _layouts(graph, declared)
     fixed = (_input(name, value, shapes.get(key)) for key, value in declared.items())
     inputs = tuple(
-        replace(spec, layout=_layout(graph, spec.name, {})) if len(spec.shape) == 4 else spec
+        replace(spec, layout=layouts.get(spec.name, "")) if len(spec.shape) == 4 else spec
         for spec in fixed
     )
     fixed_shapes = {spec.name: tuple(spec.shape) for spec in inputs}
@@ -121,7 +107,29 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
             "work": flops.count(onnx_network.of_model(model, fixed_shapes)).plain(),
             "onnx": onnx.__version__,
         },
+        layouts=layouts,
     )
+
+
+def onnx_layouts(path: Path, name: str) -> dict[str, str]:
+    """The layouts of an ONNX file's inputs and outputs, where they are known. Raises
+    ``UserError``: not an ONNX model."""
+    graph = _load(path, name).graph
+    return _layouts(graph, _declared(graph, name))
+
+
+def _declared(graph: Any, name: str) -> dict[str, Any]:
+    weights = {initializer.name for initializer in graph.initializer}
+    declared = {i.name: i for i in graph.input if i.name not in weights}
+    if not declared or not graph.output or not graph.node:
+        raise UserError(f"{name}: the ONNX graph has no inputs, no outputs or no operators")
+    return declared
+
+
+def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
+    found = {name: _layout(graph, name, {}) for name in declared}
+    found |= {o.name: _made_layout(graph, o.name) for o in graph.output}
+    return {name: layout for name, layout in found.items() if layout}
 
 
 def _load(path: Path, name: str) -> Any:
@@ -196,6 +204,28 @@ def _layout(graph: Any, tensor: str, known: dict[str, str]) -> str:
     return known[tensor]
 
 
+def _made_layout(graph: Any, tensor: str) -> str:
+    """As ``_layout``, of an output: by the operators that lead to it, against their direction."""
+    makers = {output: node for node in graph.node for output in node.output}
+    turned = False
+    for _ in range(MOST_TENSORS):
+        node = makers.get(tensor)
+        if node is None:
+            return ""
+        if node.op_type in _SPATIAL:
+            return "NHWC" if turned else "NCHW"
+        if node.op_type == "Transpose" and not turned:
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+            if order != [0, 2, 3, 1]:
+                return ""
+            turned = True
+        elif node.op_type not in _KEEPS_AXES:
+            return ""
+        # of an operator on two tensors the one that is computed: the other may be a constant
+        tensor = next((i for i in node.input if i in makers), "")
+    return ""
+
+
 def _free_shape(name: str, input_name: str, tensor: Any) -> str:
     if tensor is None:
         return (
@@ -236,34 +266,3 @@ def _elements(dims: Sequence[int]) -> int:
     for dim in dims:
         total *= dim
     return total
-
-
-def exported_program(path: Path, name: str) -> None:
-    """Check that a ``.pt2`` is an exported program's archive. Raises ``UserError``.
-
-    The archive is only listed here: nothing of it is loaded on the controller.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            damaged = archive.testzip()
-    except Exception as error:  # noqa: BLE001  zipfile and its decompressors raise many kinds
-        raise UserError(f"{name}: not a .pt2 exported program (no zip archive): {error}") from None
-    if damaged or not any(
-        "models/" in n or n.endswith("serialized_exported_program.json") for n in names
-    ):
-        raise UserError(
-            f"{name}: not a .pt2 exported program; make one with torch.export.save(program, path)"
-        )
-
-
-def tflite_model(path: Path, name: str) -> str:
-    """Check a TFLite file; the format it is: ``edgetpu_tflite`` if compiled for that, else
-    ``tflite``. Nothing of it is run. Raises ``UserError``."""
-    try:
-        graph = tflite_wire.read(path)
-    except (tflite_wire.NotTflite, ValueError) as error:
-        raise UserError(
-            f"{name}: not a TFLite model (truncated, or another format?): {error}"
-        ) from None
-    return "edgetpu_tflite" if tflite_graph.is_compiled_for_edgetpu(graph) else "tflite"

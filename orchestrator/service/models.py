@@ -1,4 +1,5 @@
-"""Registering models: check the file, compute the FP32 reference, and only then write a row."""
+"""Registering models: check the file, compute its reference or hold it against that of the model it
+joins, and only then write a row."""
 
 from __future__ import annotations
 
@@ -6,36 +7,34 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import DatasetRef, ModelRef, ReferenceRef, TensorSpec
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract import ModelRef, ReferenceRef, TensorSpec
+from agent.formats import precision
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.service import inspect
+from orchestrator.service import files, joining, sources
 from orchestrator.service.farm import Farm
+from orchestrator.service.sources import tensors
 from orchestrator.service.views import ArtifactView, ModelView
 from orchestrator.store.blobs import SHA256
 from orchestrator.store.models import Artifact, Attempt, Model
-
-REFERENCE_FEEDS = 4
-"""Seeded inputs of one reference: outputs are compared on inputs that vary (FACTS)."""
 
 
 @dataclass(frozen=True)
 class NewModel:
     """A model to register; its file and data set are blobs already.
 
-    ``file_name`` is what messages call the file and where its format is read from.
+    ``file_name`` is what messages call the file and where its format is read from, unless
+    ``format`` says it.
     """
 
     name: str
     file_name: str
     sha256: str
+    format: str = ""
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
@@ -45,8 +44,9 @@ def add(farm: Farm, new: NewModel) -> ModelView:
     """Register a model, or one more format of a model that is there.
 
     Raises:
-        UserError: the file or its data set is not what it should be; nothing is kept.
-        Conflict: the model has another file in that format.
+        UserError: the file or its data set is not what it should be, or the file is not the same
+            network as the model that it joins; nothing is kept.
+        Conflict: the model has another file in that format, other shapes or another data set.
     """
     try:
         return _add(farm, new)
@@ -58,40 +58,30 @@ def add(farm: Farm, new: NewModel) -> ModelView:
 def _add(farm: Farm, new: NewModel) -> ModelView:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
-    form = inspect.format_of(new.file_name)
+    promised = files.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    if form == "tflite":
-        form = inspect.tflite_model(path, new.file_name)
-    with farm.database.transaction() as session:
+    form = files.checked(path, new.file_name, promised)
+    file = sources.File(new.file_name, form, new.sha256, path)
+    with farm.database.snapshot() as session:
         present = session.scalar(select(Model).where(Model.name == new.name))
-        if present is not None and any(a.format == form for a in present.artifacts):
-            return _same(present, form, new)
-    if form == "pt2":
-        inspect.exported_program(path, new.file_name)
-    if form != "onnx":
-        return _attach(farm, new, form, path.stat().st_size)
-    if present is not None:
-        return _attach(farm, new, form, path.stat().st_size)
-    inspected = inspect.onnx_model(path, new.file_name, new.shapes)
-    dataset = _dataset(farm, new, inspected.inputs)
-    with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
-        referenced = _reference(farm, new, inspected.inputs, folder)
-        return _insert(farm, new, inspected, dataset, referenced)
-
-
-def _same(present: Model, form: str, new: NewModel) -> ModelView:
-    artifact = next(a for a in present.artifacts if a.format == form)
-    if artifact.sha256 == new.sha256:
-        _require_same(present, new)
-        return view(present)
-    raise Conflict(
-        f"model {new.name!r} is there with another {form} file ({artifact.sha256[:12]}…); "
-        "results already refer to it: choose another name with --name"
-    )
+    if present is None:
+        return _create(farm, new, file)
+    _require_same(present, new)
+    artifact = next((a for a in present.artifacts if a.format == form), None)
+    if artifact is None:
+        return _attach(farm, present, file)
+    if artifact.sha256 != new.sha256:
+        raise Conflict(
+            f"model {new.name!r} is there with another {form} file ({artifact.sha256[:12]}…); "
+            "results already refer to it: choose another name with --name"
+        )
+    if artifact.checked.startswith(joining.UNCHECKED):
+        return _check_again(farm, present, file)
+    return view(present)
 
 
 def _require_same(present: Model, new: NewModel) -> None:
-    """Raises ``Conflict`` where the same file is given with other shapes or another data set."""
+    """Raises ``Conflict`` where a model that is there is given other shapes or another data set."""
     shapes = {i["name"]: list(i["shape"]) for i in present.inputs}
     for name, shape in new.shapes.items():
         if list(shape) != shapes.get(name):
@@ -107,117 +97,75 @@ def _require_same(present: Model, new: NewModel) -> None:
         )
 
 
-def _attach(farm: Farm, new: NewModel, form: str, size: int) -> ModelView:
-    with farm.database.transaction() as session:
-        model = session.scalar(select(Model).where(Model.name == new.name))
-        if model is None:
-            raise UserError(
-                f"{new.file_name}: a {form} file joins a model that is registered as ONNX, which "
-                f"gives its inputs and its reference; there is no model {new.name!r} yet: "
-                "add its .onnx first, or name the model with --name"
-            )
-        model.artifacts.append(Artifact(format=form, sha256=new.sha256, size_bytes=size))
-        farm.note(session, "artifact_added", new.name, format=form, sha256=new.sha256)
-        session.flush()
-        return view(model)
-
-
-def _insert(
-    farm: Farm,
-    new: NewModel,
-    inspected: inspect.Inspected,
-    dataset: DatasetRef | None,
-    referenced: Referenced,
-) -> ModelView:
-    reference = Path(referenced.path)
-    ref = ReferenceRef(
-        sha256=farm.blobs.put_file(reference),
-        size_bytes=reference.stat().st_size,
-        feeds=REFERENCE_FEEDS,
-        origin=referenced.origin,
-        top1=referenced.top1,
-    )
+def _create(farm: Farm, new: NewModel, file: sources.File) -> ModelView:
+    dataset = sources.Dataset.of(farm, new.dataset_name, new.dataset_sha256)
+    with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
+        source = sources.read(farm.reference, new.name, file, new.shapes, dataset, folder)
+        ref = ReferenceRef(
+            sha256=farm.blobs.put_file(source.reference),
+            size_bytes=source.reference.stat().st_size,
+            feeds=sources.REFERENCE_FEEDS,
+            origin=source.origin,
+            top1=source.top1,
+        )
     try:
-        return _write(farm, new, inspected, dataset, ref, referenced.outputs)
+        with farm.database.transaction() as session:
+            model = Model(
+                name=new.name,
+                inputs=[codec.to_plain(i) for i in source.inputs],
+                outputs=[codec.to_plain(o) for o in source.outputs],
+                free_batch=source.free_batch,
+                reference=codec.to_plain(ref),
+                dataset=codec.to_plain(dataset.ref) if dataset else None,
+                details=source.details,
+                artifacts=[_artifact(file, joining.Joined(checked=joining.REFERENCE))],
+            )
+            session.add(model)
+            farm.note(session, "model_added", new.name, format=file.format, sha256=new.sha256)
+            session.flush()
+            return view(model)
     except Exception:
         _forget(farm, [ref.sha256])
         raise
 
 
-def _write(
-    farm: Farm,
-    new: NewModel,
-    inspected: inspect.Inspected,
-    dataset: DatasetRef | None,
-    ref: ReferenceRef,
-    outputs: tuple[TensorSpec, ...],
-) -> ModelView:
+def _attach(farm: Farm, present: Model, file: sources.File) -> ModelView:
+    joined = joining.join(farm, present, file)
     with farm.database.transaction() as session:
-        size = farm.blobs.path(new.sha256).stat().st_size
-        model = Model(
-            name=new.name,
-            inputs=[codec.to_plain(i) for i in inspected.inputs],
-            outputs=[codec.to_plain(o) for o in outputs],
-            free_batch=inspected.free_batch,
-            reference=codec.to_plain(ref),
-            dataset=codec.to_plain(dataset) if dataset else None,
-            details=inspected.details,
-            artifacts=[Artifact(format="onnx", sha256=new.sha256, size_bytes=size)],
+        model = find(session, present.name)
+        model.artifacts.append(_artifact(file, joined))
+        farm.note(
+            session,
+            "artifact_added",
+            model.name,
+            format=file.format,
+            sha256=file.sha256,
+            checked=joined.checked,
         )
-        session.add(model)
-        farm.note(session, "model_added", new.name, sha256=new.sha256)
         session.flush()
         return view(model)
 
 
-def _reference(
-    farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...], folder: str
-) -> Referenced:
-    """The reference outputs, in a child: a file from outside is run under its limits."""
-    path = farm.blobs.path(new.sha256)
-    model = ModelRef(new.name, "onnx", new.sha256, path.stat().st_size, inputs, ())
-    dataset = str(farm.blobs.path(new.dataset_sha256)) if new.dataset_sha256 else None
-    referenced = farm.reference(
-        ReferenceJob(model, str(path), folder, feeds=REFERENCE_FEEDS, dataset=dataset)
-    )
-    if referenced.failure is not None:
-        raise UserError(
-            f"{new.file_name}: the reference run failed ({referenced.failure.kind}): "
-            f"{referenced.failure.message}"
-        )
-    return referenced
+def _check_again(farm: Farm, present: Model, file: sources.File) -> ModelView:
+    """A file that was kept unchecked, given once more: perhaps its runtime is there now."""
+    joined = joining.join(farm, present, file)
+    with farm.database.transaction() as session:
+        model = find(session, present.name)
+        artifact = next(a for a in model.artifacts if a.format == file.format)
+        artifact.own_inputs, artifact.own_outputs = joined.plain_inputs, joined.plain_outputs
+        artifact.checked = joined.checked
+        return view(model)
 
 
-def _dataset(farm: Farm, new: NewModel, inputs: tuple[TensorSpec, ...]) -> DatasetRef | None:
-    if not new.dataset_sha256:
-        return None
-    path, name = farm.blobs.path(new.dataset_sha256), new.dataset_name
-    wanted = inputs[0].shape[1:]
-    try:
-        # numpy leaves a file open that it opened and found damaged
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            shapes = {key: arrays[key].shape for key in arrays.files}
-    except Exception as error:  # noqa: BLE001  numpy, zipfile and zlib raise many kinds
-        raise UserError(
-            f"{name}: not an .npz data set of plain arrays (np.savez): {type(error).__name__}"
-        ) from None
-    for key in ("inputs", "labels", "calibration"):
-        if key not in shapes:
-            raise UserError(f"{name}: array {key!r} is missing; it holds {', '.join(shapes)}")
-    for key in ("inputs", "calibration"):
-        if shapes[key][1:] != wanted:
-            raise UserError(
-                f"{name}: one sample of {key!r} has shape {list(shapes[key][1:])}, "
-                f"the model takes {list(wanted)}"
-            )
-    if shapes["labels"] != shapes["inputs"][:1]:
-        raise UserError(f"{name}: {shapes['inputs'][0]} inputs but labels {shapes['labels']}")
-    return DatasetRef(
-        name=name,
-        sha256=new.dataset_sha256,
-        size_bytes=path.stat().st_size,
-        samples=shapes["inputs"][0],
-        calibration_samples=shapes["calibration"][0],
+def _artifact(file: sources.File, joined: joining.Joined) -> Artifact:
+    return Artifact(
+        format=file.format,
+        sha256=file.sha256,
+        size_bytes=file.path.stat().st_size,
+        precision=precision(file.format, file.path),
+        own_inputs=joined.plain_inputs,
+        own_outputs=joined.plain_outputs,
+        checked=joined.checked,
     )
 
 
@@ -256,15 +204,29 @@ def find(session: Session, name: str) -> Model:
 
 
 def wire(found: Model, form: str) -> ModelRef:
-    """The model as a trial takes it: one artifact, shapes as registered."""
+    """The model as a trial takes it: one artifact, shapes as registered, and the artifact's own
+    tensors where they are not the model's."""
     artifact = next(a for a in found.artifacts if a.format == form)
+    inputs, outputs = tensors(found.inputs), tensors(found.outputs)
+    own_inputs, own_outputs = tensors(artifact.own_inputs), tensors(artifact.own_outputs)
     return ModelRef(
         name=found.name,
         format=form,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
-        inputs=tuple(codec.from_plain(TensorSpec, i) for i in found.inputs),
-        outputs=tuple(codec.from_plain(TensorSpec, o) for o in found.outputs),
+        inputs=inputs,
+        outputs=outputs,
+        own_inputs=own_inputs if differ(inputs, own_inputs) else (),
+        own_outputs=own_outputs if differ(outputs, own_outputs) else (),
+    )
+
+
+def differ(model: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
+    """Whether a file's tensors go by other names or axes than the model's; a layout that is not
+    known is no other."""
+    return any(
+        (m.name, m.shape) != (o.name, o.shape) or (m.layout != o.layout and m.layout and o.layout)
+        for m, o in zip(model, own, strict=False)
     )
 
 
@@ -275,13 +237,23 @@ def view(found: Model) -> ModelView:
         inputs=found.inputs,
         outputs=found.outputs,
         free_batch=found.free_batch,
-        artifacts=[
-            ArtifactView(format=a.format, sha256=a.sha256, size_bytes=a.size_bytes)
-            for a in found.artifacts
-        ],
+        artifacts=[_artifact_view(found, a) for a in found.artifacts],
         dataset=found.dataset["name"] if found.dataset else "",
         reference=reference.origin,
         reference_top1=reference.top1,
         details=found.details,
         created_at=found.created_at,
+    )
+
+
+def _artifact_view(found: Model, artifact: Artifact) -> ArtifactView:
+    first = artifact.checked == joining.REFERENCE
+    return ArtifactView(
+        format=artifact.format,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        checked=artifact.checked,
+        precision=artifact.precision,
+        inputs=found.inputs if first else artifact.own_inputs or [],
+        outputs=found.outputs if first else artifact.own_outputs or [],
     )

@@ -245,10 +245,9 @@ def _model_view(model: Model) -> ModelView:
     return ModelView(
         name=model.name,
         sources=tuple(
-            (form, held)
-            for form in SOURCES
-            if any(a.format == form for a in model.artifacts)
-            for held in precisions(form)
+            (a.format, held)
+            for a in sorted(model.artifacts, key=lambda a: SOURCES.index(a.format))
+            for held in ([a.precision] if a.precision else precisions(a.format))
         ),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),

@@ -37,9 +37,16 @@ class DeviceView(View):
 
 
 class ArtifactView(View):
+    """``checked``: whether the file was found to be the same network, and how. ``inputs`` and
+    ``outputs`` are its own, in the model's order; empty where nothing here could run it."""
+
     format: str
     sha256: str
     size_bytes: int
+    checked: str
+    precision: str = ""
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
 
 
 class ModelView(View):

@@ -93,12 +93,17 @@ class Model(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
     artifacts: Mapped[list[Artifact]] = relationship(
-        back_populates="model", cascade="all, delete-orphan", lazy="selectin"
+        back_populates="model",
+        cascade="all, delete-orphan",
+        lazy="selectin",
+        order_by="Artifact.id",
     )
 
 
 class Artifact(Base):
-    """One file of a model in one format."""
+    """One file of a model in one format. ``own_inputs``, ``own_outputs``: its own tensors in the
+    model's order, none where nobody asked it; ``checked`` says whether it is the same network.
+    ``precision`` is empty of files that were added before it was asked."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("model_id", "format"),)
@@ -108,6 +113,10 @@ class Artifact(Base):
     format: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[int]
+    precision: Mapped[str] = mapped_column(default="", server_default="")
+    own_inputs: Mapped[list[Any] | None]
+    own_outputs: Mapped[list[Any] | None]
+    checked: Mapped[str] = mapped_column(default="", server_default="")
     model: Mapped[Model] = relationship(back_populates="artifacts")
 
 

@@ -104,7 +104,9 @@ def test_what_cannot_be_written_is_said_before_the_work(shell: Shell, tmp_path: 
     [
         (("device", "list"), {"BENCHFARM_URL": "farm"}, "http://HOST:PORT"),
         (("device", "list"), {"BENCHFARM_PORT": "many"}, "BENCHFARM_PORT"),
-        (("model", "add", ".", "--shape", "1,3"), {}, "this is no file"),
+        (("model", "add", ".", "--shape", "x=1,3"), {}, "holds no saved_model.pb"),
+        (("model", "add", ".", "--shape", "1,3"), {}, "expected INPUT=1,3,224,224"),
+        (("model", "add", "m.onnx", "--dataset", "."), {}, "there is no such file"),
         (("up", "--port", "0"), {"BENCHFARM_HOME": "/proc/none"}, "another --home"),
     ],
 )

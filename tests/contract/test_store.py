@@ -32,7 +32,8 @@ def alembic(engine: Engine, to: str) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        (command.downgrade if to == "base" else command.upgrade)(config, to)
+        downwards = to == "base" or to.startswith("-")
+        (command.downgrade if downwards else command.upgrade)(config, to)
 
 
 def tables(engine: Engine) -> set[str]:
@@ -62,6 +63,42 @@ def test_down_to_nothing_and_up_again(database: Database) -> None:
     assert tables(database.engine) == set()
     alembic(database.engine, "head")
     assert tables(database.engine) == set(Base.metadata.tables)
+
+
+def test_artifacts_of_the_first_revision_say_that_nobody_checked_them(database: Database) -> None:
+    alembic(database.engine, "0001")
+    with database.engine.begin() as connection:
+        empty = {"inputs": "[]", "outputs": "[]", "reference": "{}", "details": "{}"}
+        connection.execute(
+            text(
+                "INSERT INTO models (id, name, inputs, outputs, free_batch, reference, details, "
+                "created_at) VALUES (1, 'm', :inputs, :outputs, false, :reference, :details, "
+                "'2025-01-01 00:00:00')"
+            ),
+            empty,
+        )
+        for form in ("onnx", "tflite"):
+            connection.execute(
+                text(
+                    "INSERT INTO artifacts (model_id, format, sha256, size_bytes) "
+                    "VALUES (1, :form, 'ab', 3)"
+                ),
+                {"form": form},
+            )
+    database.migrate()
+    with database.transaction() as session:
+        rows = {a.format: a for a in session.scalars(select(Artifact))}
+    assert rows["onnx"].checked == "gave the reference"
+    assert rows["tflite"].checked == "not checked: it was added before files were"
+    assert [(a.own_inputs, a.own_outputs) for a in rows.values()] == [(None, None)] * 2
+    alembic(database.engine, "-1")
+    columns = {c["name"] for c in inspect(database.engine).get_columns("artifacts")}
+    assert columns == {"id", "model_id", "format", "sha256", "size_bytes"}
+    (unique,) = inspect(database.engine).get_unique_constraints("artifacts")
+    assert unique["column_names"] == ["model_id", "format"]
+    with database.engine.connect() as connection:
+        kept = connection.execute(text("SELECT format, size_bytes FROM artifacts ORDER BY id"))
+        assert [tuple(row) for row in kept] == [("onnx", 3), ("tflite", 3)]
 
 
 def test_controllers_that_start_together_take_turns_at_migrating(database_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -292,6 +293,21 @@ def test_blobs_go_in_and_come_out_whole_and_by_range(board: httpx.Client) -> Non
     assert rest.headers["content-range"] == f"bytes 10000-{len(BYTES) - 1}/{len(BYTES)}"
     beyond = board.get(path, headers={"Range": f"bytes={len(BYTES)}-"})
     assert beyond.status_code == 416
+
+
+def test_a_folder_is_sent_as_one_archive(served: Served, operator: Client, tmp_path: Path) -> None:
+    """No TensorFlow here: the archive arrives whole, and is refused for want of it alone."""
+    folder = tmp_path / "net"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "variables" / "variables.index").write_bytes(b"index")
+    with pytest.raises(UserError, match=r"net: this folder holds no saved_model\.pb"):
+        operator.add_model(folder)
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(UserError, match=f"^{re.escape(str(folder))}: .*tensorflow"):
+        operator.add_model(folder)
+    with pytest.raises(UserError, match="not a TFLite model"):
+        operator.add_model(folder, form="tflite")
+    assert served.kit.blobs() == set()
 
 
 def test_a_damaged_or_oversize_upload_leaves_nothing(

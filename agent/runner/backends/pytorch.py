@@ -12,7 +12,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 import numpy as np
 
 from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
-from agent.runner import torch_devices
+from agent.runner import torch_devices, torch_layouts
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
@@ -140,7 +140,7 @@ def _refuse_code(artifact: Path) -> None:
 def _inputs(program: Any) -> List[TensorSpec]:
     wanted = program.graph_signature.user_inputs
     nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
-    return [_spec(name, nodes[name].meta["val"]) for name in wanted if isinstance(name, str)]
+    return [_spec(nodes[name], True) for name in wanted if isinstance(name, str)]
 
 
 def _renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[TensorSpec]:
@@ -151,12 +151,14 @@ def _renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[Te
     return [replace(spec, name=inputs[index].name) for index, spec in enumerate(own)]
 
 
-def _spec(name: str, value: Any) -> TensorSpec:
+def _spec(node: Any, an_input: bool) -> TensorSpec:
+    value, name = node.meta["val"], node.name
     dtype = str(value.dtype).replace("torch.", "")
     if not hasattr(np, dtype):
         raise UnsupportedFormat("%s has element type %s" % (name, dtype))
     # A free dimension is a symbol (SymInt), not an int.
-    return TensorSpec(name, dtype, tuple(d if isinstance(d, int) else -1 for d in value.shape))
+    shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+    return TensorSpec(name, dtype, shape, torch_layouts.layout(node, forward=an_input))
 
 
 class PyTorchSession:
@@ -178,7 +180,7 @@ class PyTorchSession:
         self._order = [spec.name for spec in _renamed(_inputs(program), inputs)]
         names = program.graph_signature.user_outputs
         nodes = {n.name: n for n in program.graph_module.graph.nodes}
-        self.outputs: Sequence[TensorSpec] = tuple(_spec(n, nodes[n].meta["val"]) for n in names)
+        self.outputs: Sequence[TensorSpec] = tuple(_spec(nodes[n], False) for n in names)
         self._flatten = torch.utils._pytree.tree_leaves
         self._module = module
         self.placement = device

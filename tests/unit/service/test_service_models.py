@@ -16,6 +16,7 @@ from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import inspect, models
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel
+from orchestrator.service.sources import REFERENCE_FEEDS
 from orchestrator.store.models import Model
 from support import onnx_files
 from support.farms import FarmKit
@@ -63,8 +64,8 @@ def test_a_model_is_kept_with_its_reference(farm: FarmKit) -> None:
     with farm.farm.database.transaction() as session:
         reference = session.scalars(select(Model.reference)).one()
     with np.load(io.BytesIO(farm.farm.blobs.read(reference["sha256"]))) as arrays:
-        assert arrays["input:x"].shape == (models.REFERENCE_FEEDS, 1, 6)
-        assert arrays["output:y"].shape == (models.REFERENCE_FEEDS, 1, 3)
+        assert arrays["input:x"].shape == (REFERENCE_FEEDS, 1, 6)
+        assert arrays["output:y"].shape == (REFERENCE_FEEDS, 1, 3)
         assert len(np.unique(arrays["input:x"])) > 1
 
 
@@ -155,7 +156,9 @@ def test_a_bad_name_leaves_nothing(sqlite_farm: FarmKit, name: str) -> None:
 
 
 def test_an_unknown_format_names_the_known_ones(sqlite_farm: FarmKit) -> None:
-    assert ".onnx, .pt2, .tflite" in refuse(sqlite_farm, put(sqlite_farm, GOOD, "mine.keras"))
+    message = refuse(sqlite_farm, put(sqlite_farm, GOOD, "mine.xyz"))
+    for suffix in (".onnx", ".pt2", ".tflite", ".keras", ".h5", ".pb", ".zip", "a SavedModel"):
+        assert suffix in message
 
 
 def test_a_file_that_was_never_uploaded_is_named(sqlite_farm: FarmKit) -> None:
@@ -255,10 +258,12 @@ def test_an_exported_program_joins_its_onnx_model(sqlite_farm: FarmKit) -> None:
     with zipfile.ZipFile(program, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("mine/models/model.json", "{}" * 500)
     pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
-    assert "add its .onnx first" in refuse(sqlite_farm, pt2)
+    assert "torch cannot be imported" in refuse(sqlite_farm, pt2)
     models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
-    assert [a.format for a in models.add(sqlite_farm.farm, pt2).artifacts] == ["onnx", "pt2"]
+    first, joined = models.add(sqlite_farm.farm, pt2).artifacts
+    assert (first.format, first.checked) == ("onnx", "gave the reference")
+    assert (joined.format, joined.checked[:38]) == ("pt2", "not checked: torch cannot be imported ")
     models.add(sqlite_farm.farm, pt2)
     assert sqlite_farm.rows()["artifacts"] == 2
 
@@ -278,10 +283,21 @@ def test_a_damaged_exported_program_leaves_nothing(sqlite_farm: FarmKit, cut: in
 @pytest.mark.parametrize(("file", "form"), [("nhwc", "tflite"), ("edgetpu", "edgetpu_tflite")])
 def test_a_tflite_file_joins_its_onnx_model(sqlite_farm: FarmKit, file: str, form: str) -> None:
     data = (TFLITE / f"{file}.tflite").read_bytes()
-    assert "add its .onnx first" in refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
+    refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
     models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     added = models.add(sqlite_farm.farm, put(sqlite_farm, data, "mine.tflite"))
     assert [a.format for a in added.artifacts] == ["onnx", form]
+    assert added.artifacts[1].checked.startswith("not checked: ")
+
+
+def test_a_file_that_joins_brings_no_other_data_set_or_shapes(sqlite_farm: FarmKit) -> None:
+    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    data = (TFLITE / "nhwc.tflite").read_bytes()
+    digest = sqlite_farm.farm.blobs.put(npz(**data_set()))
+    other = put(sqlite_farm, data, "mine.tflite", dataset_name="d.npz", dataset_sha256=digest)
+    assert "no data set, not d.npz" in refuse(sqlite_farm, other, Conflict)
+    other = put(sqlite_farm, data, "mine.tflite", shapes={"x": [2, 6]})
+    assert "x=[1, 6], not [2, 6]" in refuse(sqlite_farm, other, Conflict)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +307,8 @@ def test_a_damaged_tflite_file_leaves_nothing(sqlite_farm: FarmKit, spoil: objec
     models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     data = spoil((TFLITE / "nhwc.tflite").read_bytes())  # type: ignore[operator]
     message = refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
-    assert "not a TFLite model" in message
+    assert message.startswith("mine.tflite: ")
+    assert "TFLite model" in message or "tflite model" in message
 
 
 def _image_model(order: list[int] | None, before: str = "Relu") -> bytes:
@@ -322,6 +339,36 @@ def test_an_inputs_layout_follows_from_what_it_leads_to(
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
     assert inspect.onnx_model(path, "m.onnx", {}).inputs[0].layout == layout
+
+
+@pytest.mark.parametrize(
+    ("after", "layout"),
+    [
+        (["Relu"], "NCHW"),
+        ([], "NCHW"),
+        (["Softmax"], ""),
+        ([[0, 2, 3, 1]], "NHWC"),
+        ([[0, 2, 3, 1], "Relu"], "NHWC"),
+        ([[0, 2, 3, 1], [0, 3, 1, 2]], ""),
+        ([[0, 1, 3, 2]], ""),
+    ],
+)
+def test_an_outputs_layout_follows_from_what_made_it(
+    tmp_path: Path, after: list[str | list[int]], layout: str
+) -> None:
+    nodes = [helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2])]
+    for number, step in enumerate(after):
+        given, made = [nodes[-1].output[0]], [f"t{number}"]
+        operator = "Transpose" if isinstance(step, list) else step
+        more = {"perm": step} if isinstance(step, list) else {}
+        nodes.append(helper.make_node(operator, given, made, **more))
+    end = nodes[-1].output[0]
+    value = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])]
+    out = [helper.make_tensor_value_info(end, TensorProto.FLOAT, list("abcd"))]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_files.model(nodes, value, out, {}).SerializeToString())
+    known = {"x": "NCHW"} | ({end: layout} if layout else {})
+    assert inspect.onnx_layouts(path, "m.onnx") == known
 
 
 def test_a_model_that_is_not_there_is_named_with_the_known_ones(sqlite_farm: FarmKit) -> None:

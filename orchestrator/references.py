@@ -1,0 +1,68 @@
+"""Reference runs in children of an interpreter that has the runtime which a format needs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.contract import Failure
+from agent.formats import FORMATS
+from agent.jobs import Referenced, ReferenceJob
+
+LIMIT_S = 600.0
+MEMORY_MIB = 16384
+MISSING = "runtime_missing"
+
+
+@dataclass(frozen=True)
+class References:
+    """``state_dir``: of this machine's own agent, whose runtime environments serve here too."""
+
+    state_dir: Path
+
+    def __call__(self, job: ReferenceJob) -> Referenced:
+        """Run the job under a time and a memory limit: under this interpreter, else in the agent's
+        environment of the backend. A runtime that is in neither is a failure that says so."""
+        answer = _run(sys.executable, job)
+        if answer.failure is None or answer.failure.kind != MISSING:
+            return answer
+        from agent.worker.errors import AgentError
+
+        backend = FORMATS[job.model.format].backend
+        try:
+            python = self._python(backend)
+        except AgentError as error:
+            return Referenced(failure=Failure("environment", "environments", str(error)))
+        if not python:
+            return Referenced(failure=Failure("environment", MISSING, self._remedy(backend)))
+        return _run(python, job)
+
+    def _python(self, backend: str) -> str:
+        """The interpreter of the environment that the agent would run the backend in; empty: it has
+        none. Raises ``AgentError``: what lists them cannot be read."""
+        from agent.worker import inspect
+
+        environments = inspect.environments(self.state_dir)
+        if all(e.backend != backend for e in environments.listed()):
+            return ""  # the agent would take this interpreter, which has been asked
+        return environments.resolve(backend).python
+
+    def _remedy(self, backend: str) -> str:
+        return (
+            f"no {backend} runtime on the controller: add one with "
+            f"`benchfarm-agent runtimes add {backend} --state-dir {self.state_dir}`"
+        )
+
+
+def _run(python: str, job: ReferenceJob) -> Referenced:
+    from agent.worker.isolate import Bounds, Cancel
+    from agent.worker.runner import Runner
+
+    bounds = Bounds(wall_s=LIMIT_S, memory_mib=MEMORY_MIB)
+    with Cancel() as cancel:
+        outcome = Runner("reference").reference(python, job, Path(job.folder), bounds, cancel)
+    if outcome.failure is not None:
+        return Referenced(failure=outcome.failure)
+    answer: Referenced = outcome.answer
+    return answer
