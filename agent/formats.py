@@ -56,7 +56,8 @@ _ALL = (
     Format("openvino_ir", ".xml", registered=False),
 )
 FORMATS: Dict[str, Format] = {f.name: f for f in _ALL}
-REGISTERED: Tuple[str, ...] = tuple(f.name for f in _ALL if f.registered)
+SOURCES: Tuple[str, ...] = tuple(f.name for f in _ALL if f.registered)
+"""The formats that a model may be registered from."""
 # Reversed: of the formats that share a suffix the first is meant.
 SUFFIXES: Dict[str, str] = {f.suffix: f.name for f in reversed(_ALL) if f.registered}
 """Suffix → the format that it means where nothing more is said."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def _precision(form: Format, artifact: Path) -> str:
         raise BadModel("%s is not a TFLite model: %s" % (artifact.name, error)) from error
 
 
-def _loaded(job: ReferenceJob, source: _Source) -> "tuple[Session, Sequence[TensorSpec]]":
+def _loaded(job: ReferenceJob, source: _Source) -> Tuple[Session, Sequence[TensorSpec]]:
     """The session on inputs of fixed shapes, and the file's own, as it declares them."""
     if job.model.inputs:
         return source.load(job.model.inputs), job.model.inputs
@@ -152,7 +152,7 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
     progress.enter("verify")
     feeds = inputs.load_reference(expected, "input")
     wanted = inputs.load_reference(expected, "output")
-    given = [view.outputs(infer(session, view.feed(feed))) for feed in feeds]
+    given = [infer(session, feed, view) for feed in feeds]
     session.close()
     return Referenced(
         origin=source.origin,
@@ -197,20 +197,26 @@ def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> inputs.
     return feeds[: job.feeds]
 
 
-def infer(session: Session, feed: Feed) -> Dict[str, Any]:
-    session.bind(feed)
+def infer(session: Session, feed: Feed, view: Optional[View] = None) -> Dict[str, Any]:
+    """One inference on the model's ``feed``: its outputs, seen through ``view`` if there is one."""
+    session.bind(view.feed(feed) if view else feed)
     session.infer()
-    return session.read()
+    outputs = session.read()
+    return view.outputs(outputs) if view else outputs
 
 
-def score(session: Session, specs: Any, data: Any) -> float:
-    """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``."""
+def score(session: Session, specs: Any, data: Any, view: Optional[View] = None) -> float:
+    """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``.
+
+    Args:
+        specs: the model's inputs, as the data set's samples are.
+    """
     samples, labels = data["inputs"], data["labels"]
     if len(samples) != len(labels):
         raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
-    first = session.outputs[0].name
     feeds = inputs.sample_feeds(samples, specs, "inputs")
-    return fidelity.top1([infer(session, feed)[first] for feed in feeds], labels)
+    outputs = [infer(session, feed, view) for feed in feeds]
+    return fidelity.top1([next(iter(output.values())) for output in outputs], labels)
 
 
 def _require_finite(outputs: List[Dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from agent import tflite_graph, tflite_wire
-from agent.formats import FORMATS, REGISTERED, SUFFIXES
+from agent.formats import FORMATS, SOURCES, SUFFIXES
 from orchestrator.domain.errors import UserError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -22,8 +22,8 @@ def format_of(file_name: str, told: str = "") -> str:
     """
     suffix = Path(file_name).suffix.lower()
     if told:
-        if told not in REGISTERED:
-            raise UserError(f"format {told!r} is unknown; accepted: {', '.join(REGISTERED)}")
+        if told not in SOURCES:
+            raise UserError(f"format {told!r} is unknown; accepted: {', '.join(SOURCES)}")
         if suffix in SUFFIXES and FORMATS[told].suffix != suffix:
             raise UserError(
                 f"{file_name}: a {told} file ends in {FORMATS[told].suffix}; leave --format out, "
