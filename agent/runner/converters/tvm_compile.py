@@ -24,6 +24,7 @@ from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import chosen, require_shapes
 from agent.runner.converters.base import Calibration, Made, missing_modules
+from agent.runner.cross_link import cross_linker, zig_script
 from agent.runner.errors import (
     BadModel,
     BadOption,
@@ -39,8 +40,14 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
     "tuning": ("none", "metaschedule"),
     "tuning_trials": (),
     "opt": ("3", "2", "1", "0"),
+    "cross": ("none", "aarch64"),
+    "mcpu": (),
 }
-"""``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure."""
+"""``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure.
+
+``cross``: compile for another architecture than this machine's, on a builder; ``mcpu`` is then the
+board's processor as LLVM names it (``cortex-a72``), without it any of that architecture.
+"""
 
 DEFAULT_TRIALS = 256
 FEW_TRIALS = 64
@@ -48,6 +55,7 @@ FEW_TRIALS = 64
 # A builder's first act is importing tvm.s_tir.tensor_intrin, which takes half a minute.
 BUILD_TIMEOUT_S = 180
 DATABASE = ("database_workload.json", "database_tuning_record.json")
+_MCPU = re.compile(r"^[a-z][a-z0-9]*([-.+][a-z0-9]+){0,8}$")
 _TUNING_NEEDS = ("psutil", "cloudpickle", "xgboost")
 
 
@@ -74,7 +82,7 @@ class TvmCompile:
         if job.runtime.target != "CPU":
             raise UnsupportedTarget("tvm", job.runtime.target, ("CPU",))
         self._options = chosen("tvm", OPTIONS, job.runtime.options)
-        self._trials = trials_of(self._options)
+        self._trials = checked(self._options)
         self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
         self._seed = 1 + job.seed % (2**31 - 2)  # what MetaSchedule accepts
@@ -88,11 +96,12 @@ class TvmCompile:
         import tvm
 
         tuned = self._options["tuning"] == "metaschedule"
-        compiler = find_compiler()
+        cross = self._options["cross"]
+        compiler = find_compiler() if cross == "none" else cross_linker(cross)
         if tuned:
             _require_tuner()
         module, inputs, outputs = _import(source, self._inputs)
-        target = host_target(int(self._options["opt"]))
+        target = target_of(self._options)
         identity = _identity(source, target, inputs)
         about: Dict[str, Any] = {
             "identity": identity,
@@ -126,8 +135,34 @@ class TvmCompile:
         if tuned:
             how = "MetaSchedule, %(records)d records (%(reused)d reused)" % about
             how += ", %(tuned_functions)d functions tuned" % about
-        step = "%s %s, %s, %s" % (self.name, about["tvm"], target["mcpu"], how)
+        where = target["mcpu"] if cross == "none" else "%(mtriple)s %(mcpu)s" % target
+        step = "%s %s, %s, %s" % (self.name, about["tvm"], where, how)
         return Made(artifact, step)
+
+
+def checked(options: Dict[str, str]) -> int:
+    """The tuning budget, once the options go together. Raises ``BadOption``."""
+    crossed = options["cross"] != "none"
+    if crossed and options["tuning"] != "none":
+        raise BadOption("tvm option tuning measures on this machine: it does not go with cross")
+    if options["mcpu"] and not crossed:
+        raise BadOption("tvm option mcpu goes with cross only: here it is this machine's")
+    if options["mcpu"] and not _MCPU.match(options["mcpu"]):
+        raise BadOption("tvm option mcpu is %r; it accepts e.g. cortex-a72" % options["mcpu"])
+    return trials_of(options)
+
+
+def target_of(options: Dict[str, str]) -> Dict[str, Any]:
+    """What to compile for."""
+    opt = int(options["opt"])
+    if options["cross"] == "none":
+        return host_target(opt)
+    return {
+        "kind": "llvm",
+        "mtriple": "%s-linux-gnu" % options["cross"],
+        "mcpu": options["mcpu"] or "generic",
+        "opt-level": opt,
+    }
 
 
 def trials_of(options: Dict[str, str]) -> int:
@@ -166,11 +201,9 @@ def find_compiler() -> Any:
     if any(shutil.which(name) for name in ("g++", "clang++", "c++", "gcc", "clang", "cc")):
         return lambda built, path: built.export_library(str(path))
     if not missing_modules(("ziglang",)):
-        import sys
-
         zig = cc.cross_compiler(
             lambda output, objects, options=None, **_: cc.create_shared(
-                output, objects, options, cc=_zig_script(sys.executable)
+                output, objects, options, cc=zig_script("c++")
             ),
             output_format="so",
         )
@@ -179,14 +212,6 @@ def find_compiler() -> Any:
         "linking a TVM library needs a C++ compiler, and there is none",
         "install g++, or pip install ziglang",
     )
-
-
-def _zig_script(python: str) -> str:
-    path = os.path.join(tempfile.gettempdir(), "zig-cc")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write('#!/bin/sh\nexec "%s" -m ziglang c++ "$@"\n' % python)
-    os.chmod(path, 0o700)
-    return path
 
 
 def _require_tuner() -> None:
