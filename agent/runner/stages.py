@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
+from agent.runner.onnx_weights import require_whole
+
 SUFFIXES = {
     "onnx": ".onnx",
     "openvino_ir": ".xml",
@@ -45,7 +47,18 @@ class Progress:
 
 def named(artifact: Path, format: str, folder: Path) -> Path:
     """The artifact under a name that ends as its format's files do (blobs are named by hash, and
-    runtimes go by the ending): itself, or a link to it in ``folder``."""
+    runtimes go by the ending): itself, or a link to it in ``folder``.
+
+    Raises:
+        Unsupported: an ONNX file whose weights are not all there.
+    """
+    found = _named(artifact, format, folder)
+    if format == "onnx":
+        require_whole(found)
+    return found
+
+
+def _named(artifact: Path, format: str, folder: Path) -> Path:
     suffix = SUFFIXES.get(format, "")
     if not suffix or artifact.suffix == suffix:
         return artifact

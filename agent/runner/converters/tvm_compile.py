@@ -35,6 +35,7 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.runner.onnx_weights import require_one_message
 
 OPTIONS: Dict[str, Tuple[str, ...]] = {
     "tuning": ("none", "metaschedule"),
@@ -95,6 +96,7 @@ class TvmCompile:
     ) -> Made:
         import tvm
 
+        require_one_message(source, self.name)
         tuned = self._options["tuning"] == "metaschedule"
         cross = self._options["cross"]
         compiler = find_compiler() if cross == "none" else cross_linker(cross)
