@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 import numpy as np
 
 from agent.contract import Clock, Memory, Scenario, TensorSpec
-from agent.runner import stopping, trtexec
+from agent.runner import stopping, trtexec, trtexec_files
 from agent.runner.backends.base import Feed, HostBuffers, require_shapes
 from agent.runner.errors import (
     BadModel,
@@ -123,7 +123,7 @@ class TrtexecSession:
         self._run(outputs=_OUTPUTS)
 
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
-        return trtexec.read_outputs(self._folder / _OUTPUTS)
+        return trtexec_files.read_outputs(self._folder / _OUTPUTS)
 
     def measured(self, scenario: Scenario) -> Laps:
         """A run of ``min_duration_s`` where that is enough, else another of ``max_duration_s``, in
@@ -149,7 +149,7 @@ class TrtexecSession:
                 data_transfers=self._transfers,
             )
             self._peak_mib = ran.peak_mib
-            found = trtexec.read_times(self._folder / _TIMES, warm_up_ms)
+            found = trtexec_files.read_times(self._folder / _TIMES, warm_up_ms)
             if float(found.latency.sum()) > SLACK * ran.seconds * 1e9:
                 raise ClockError(
                     "trtexec's %d queries took %.3f s by their own times, and the whole run %.3f s"

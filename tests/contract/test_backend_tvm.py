@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from agent.contract import RuntimeRef, TensorSpec
 from agent.runner.converters.tvm_compile import trials_of
-from agent.runner.cross_link import machine_of, require_own_machine
 from agent.runner.errors import BadOption
+from agent.runner.tvm_link import machine_of, require_own_machine
 from support import onnx_files
 from support.need import need
 from support.runner_child import (

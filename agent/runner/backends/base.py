@@ -7,16 +7,7 @@ importing the file is free and works where the runtime is missing.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import (
-    Any,
-    ClassVar,
-    Dict,
-    Mapping,
-    Protocol,
-    Sequence,
-    Tuple,
-    runtime_checkable,
-)
+from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runtime_checkable
 
 import numpy as np
 

@@ -21,8 +21,8 @@ from agent.runner.backends.base import (
     require_shapes,
 )
 from agent.runner.converters.tvm_compile import OPTIONS, checked, host_target
-from agent.runner.cross_link import require_own_machine
 from agent.runner.errors import BadModel, RuntimeMissing, UnsupportedTarget
+from agent.runner.tvm_link import require_own_machine
 
 _MAIN = "main"
 

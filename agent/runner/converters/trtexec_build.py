@@ -76,13 +76,16 @@ class TrtexecBuild:
             free=free,
         )
         try:
-            trtexec.run(tool, command, folder)
-        except trtexec.TrtexecFailed:
-            if not found:
-                raise
-            cache.unlink()  # of another version or board, it may be what was wrong
-            found = []
-            trtexec.run(tool, command, folder)
+            try:
+                trtexec.run(tool, command, folder)
+            except trtexec.TrtexecFailed:
+                if not found:
+                    raise
+                cache.unlink()  # of another version or board, it may be what was wrong
+                found = []
+                trtexec.run(tool, command, folder)
+        except trtexec.TrtexecFailed as error:
+            raise ConversionFailed("%s: %s" % (self.name, error)) from error
         (folder / "trtexec.log").unlink()
         if not artifact.is_file():
             raise ConversionFailed("trtexec %s ended well but saved no engine" % tool.version)

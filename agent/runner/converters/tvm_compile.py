@@ -24,7 +24,6 @@ from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import chosen, require_shapes
 from agent.runner.converters.base import Calibration, Made, missing_modules
-from agent.runner.cross_link import cross_linker, zig_script
 from agent.runner.errors import (
     BadModel,
     BadOption,
@@ -36,6 +35,7 @@ from agent.runner.errors import (
     UnsupportedTarget,
 )
 from agent.runner.onnx_weights import require_one_message
+from agent.runner.tvm_link import cross_linker, linker
 
 OPTIONS: Dict[str, Tuple[str, ...]] = {
     "tuning": ("none", "metaschedule"),
@@ -99,7 +99,7 @@ class TvmCompile:
         require_one_message(source, self.name)
         tuned = self._options["tuning"] == "metaschedule"
         cross = self._options["cross"]
-        compiler = find_compiler() if cross == "none" else cross_linker(cross)
+        compiler = linker() if cross == "none" else cross_linker(cross)
         if tuned:
             _require_tuner()
         module, inputs, outputs = _import(source, self._inputs)
@@ -190,30 +190,6 @@ def host_target(opt: int = 3) -> Dict[str, Any]:
         "num-cores": os.cpu_count() or 1,
         "opt-level": opt,
     }
-
-
-def find_compiler() -> Any:
-    """``link(built, path)`` with the system's C++ compiler, else with the package ``ziglang``.
-
-    Raises:
-        RuntimeMissing: neither is there.
-    """
-    from tvm.support import cc
-
-    if any(shutil.which(name) for name in ("g++", "clang++", "c++", "gcc", "clang", "cc")):
-        return lambda built, path: built.export_library(str(path))
-    if not missing_modules(("ziglang",)):
-        zig = cc.cross_compiler(
-            lambda output, objects, options=None, **_: cc.create_shared(
-                output, objects, options, cc=zig_script("c++")
-            ),
-            output_format="so",
-        )
-        return lambda built, path: built.export_library(str(path), fcompile=zig)
-    raise RuntimeMissing(
-        "linking a TVM library needs a C++ compiler, and there is none",
-        "install g++, or pip install ziglang",
-    )
 
 
 def _require_tuner() -> None:

@@ -24,7 +24,7 @@ from agent.contract import (
     TrialResult,
 )
 from agent.jobs import Converted, ConvertJob, TrialJob
-from agent.runner import trtexec
+from agent.runner import trtexec, trtexec_files
 from agent.runner.backends.tensorrt import TensorRt
 from agent.runner.converters.base import Calibration
 from agent.runner.converters.trtexec_build import TrtexecBuild
@@ -33,6 +33,7 @@ from agent.runner.errors import (
     BadOption,
     BadOutput,
     ClockError,
+    ConversionFailed,
     RuntimeMissing,
     Unsupported,
     UnsupportedFormat,
@@ -260,7 +261,7 @@ def test_names_are_quoted_or_refused() -> None:
         ("model", BadModel, "ModelImporter.cpp:179"),
         ("dla", UnsupportedTarget, "it has GPU"),
         ("shape", UnsupportedShape, "Static dimension mismatch"),
-        ("implementation", trtexec.TrtexecFailed, "Could not find any implementation"),
+        ("implementation", ConversionFailed, "Could not find any implementation"),
     ],
 )
 def test_a_failed_build_is_named(
@@ -280,18 +281,18 @@ def test_a_crash_is_named() -> None:
 
 
 def test_its_times_become_samples_without_the_warm_up() -> None:
-    every = trtexec.read_times(FIXTURES / "times.json", 0)
-    kept = trtexec.read_times(FIXTURES / "times.json", 100)
+    every = trtexec_files.read_times(FIXTURES / "times.json", 0)
+    kept = trtexec_files.read_times(FIXTURES / "times.json", 100)
     assert (len(every.latency), len(kept.latency), kept.latency.dtype.name) == (12, 10, "int64")
     assert 1_400_000 < kept.latency.min() < kept.latency.max() < 1_500_000
     assert (kept.compute < kept.latency).all()
     assert kept.wall_ns >= kept.latency.sum()
     with pytest.raises(BadOutput, match="no query after 9000 ms"):
-        trtexec.read_times(FIXTURES / "times.json", 9000)
+        trtexec_files.read_times(FIXTURES / "times.json", 9000)
 
 
 def test_its_outputs_become_arrays() -> None:
-    assert trtexec.read_outputs(FIXTURES / "output.json")["y"].shape == (1, 5)
+    assert trtexec_files.read_outputs(FIXTURES / "output.json")["y"].shape == (1, 5)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"latencyMs": 1}]', "[]", '[{"name": "y"}]'])
@@ -299,9 +300,9 @@ def test_a_spoilt_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spoilt.json"
     path.write_text(text)
     with pytest.raises(BadOutput):
-        trtexec.read_times(path, 0)
+        trtexec_files.read_times(path, 0)
     with pytest.raises(BadOutput):
-        trtexec.read_outputs(path)
+        trtexec_files.read_outputs(path)
 
 
 # --- building ---
@@ -394,8 +395,8 @@ def test_times_that_cannot_be_are_no_figure(
     program: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = load(engine)
-    late = trtexec.Times(np.full(9, 10**12), np.full(9, 10**11), 10**13)
-    monkeypatch.setattr(trtexec, "read_times", lambda *_: late)
+    late = trtexec_files.Times(np.full(9, 10**12), np.full(9, 10**11), 10**13)
+    monkeypatch.setattr(trtexec_files, "read_times", lambda *_: late)
     with pytest.raises(ClockError, match="9 queries took 9000"):
         session.measured(QUICK)
     with pytest.raises(UnsupportedScenario, match="not offline"):

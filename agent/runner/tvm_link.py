@@ -1,4 +1,5 @@
-"""Linking a shared library for another architecture, and telling for which one a library is."""
+"""Linking what TVM compiled, for this architecture or another, and telling which one a library is
+for."""
 
 from __future__ import annotations
 
@@ -18,6 +19,30 @@ GLIBC = "2.27"
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 """``e_machine`` of elf.h → the name that ``uname -m`` uses."""
 _ALIASES = {"arm64": "aarch64", "amd64": "x86_64", "armv7l": "arm", "i686": "i386"}
+
+
+def linker() -> Any:
+    """``link(built, path)`` with the system's C++ compiler, else with the package ``ziglang``.
+
+    Raises:
+        RuntimeMissing: neither is there.
+    """
+    from tvm.support import cc
+
+    if any(shutil.which(name) for name in ("g++", "clang++", "c++", "gcc", "clang", "cc")):
+        return lambda built, path: built.export_library(str(path))
+    if not missing_modules(("ziglang",)):
+        zig = cc.cross_compiler(
+            lambda output, objects, options=None, **_: cc.create_shared(
+                output, objects, options, cc=zig_script("c++")
+            ),
+            output_format="so",
+        )
+        return lambda built, path: built.export_library(str(path), fcompile=zig)
+    raise RuntimeMissing(
+        "linking a TVM library needs a C++ compiler, and there is none",
+        "install g++, or pip install ziglang",
+    )
 
 
 def cross_linker(machine: str) -> Any:
