@@ -121,12 +121,15 @@ def runtimes_add(
 @runtimes_app.command("remove")
 def runtimes_remove(
     name: Annotated[str, typer.Argument(help="As listed, or BACKEND==VERSION.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not wait for the end of a running attempt.")
+    ] = False,
     state_dir: StateDir = None,
 ) -> None:
     """Forget an environment: one that was built is deleted, a named interpreter stays."""
     from agent.worker import inspect
 
-    gone = inspect.runtimes(_state(state_dir)).remove(name, _tell)
+    gone = inspect.runtimes(_state(state_dir)).remove(name, _tell, force=force)
     typer.echo(f"{gone.name} is removed")
 
 

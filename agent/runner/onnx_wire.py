@@ -37,21 +37,21 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
 
 def _read(view: memoryview) -> Dict[str, Tuple[Dimension, ...]]:
     found = {}
-    for graph in _messages(view, _GRAPH):
-        for value in _messages(graph, _INPUT):
-            name = b"".join(bytes(n) for n in _messages(value, _NAME)).decode("utf-8", "replace")
+    for graph in messages(view, _GRAPH):
+        for value in messages(graph, _INPUT):
+            name = b"".join(bytes(n) for n in messages(value, _NAME)).decode("utf-8", "replace")
             shapes = (
                 shape
-                for kind in _messages(value, _TYPE)
-                for tensor in _messages(kind, _TENSOR)
-                for shape in _messages(tensor, _SHAPE)
+                for kind in messages(value, _TYPE)
+                for tensor in messages(kind, _TENSOR)
+                for shape in messages(tensor, _SHAPE)
             )
-            found[name] = tuple(_dimension(d) for shape in shapes for d in _messages(shape, _DIM))
+            found[name] = tuple(_dimension(d) for shape in shapes for d in messages(shape, _DIM))
     return found
 
 
 def _dimension(message: memoryview) -> Dimension:
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if number == _VALUE and isinstance(value, int):
             return value if value < 1 << 63 else ""  # some exporters write -1 for a free one
         if number == _PARAM and not isinstance(value, int):
@@ -59,13 +59,15 @@ def _dimension(message: memoryview) -> Dimension:
     return ""
 
 
-def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    for number, value in _fields(message):
+def messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    """The fields of that number that hold bytes: messages, texts, packed numbers."""
+    for number, value in fields(message):
         if number == wanted and not isinstance(value, int):
             yield value
 
 
-def _fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
+def fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
+    """Each field's number and value, where it lies. Raises ``NotProtobuf``."""
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
 from agent.formats import FORMATS
+from agent.runner.onnx_weights import require_whole
 
 
 class Progress:
@@ -39,7 +40,18 @@ class Progress:
 
 def named(artifact: Path, format: str, folder: Path) -> Path:
     """The artifact under a name that ends as its format's files do (blobs are named by hash, and
-    runtimes go by the ending): itself, or a link to it in ``folder``. A folder stays as it is."""
+    runtimes go by the ending): itself, or a link to it in ``folder``. A folder stays as it is.
+
+    Raises:
+        Unsupported: an ONNX file whose weights are not all there.
+    """
+    found = _named(artifact, format, folder)
+    if format == "onnx":
+        require_whole(found)
+    return found
+
+
+def _named(artifact: Path, format: str, folder: Path) -> Path:
     suffix = FORMATS[format].suffix if format in FORMATS else ""
     if not suffix or artifact.suffix == suffix or artifact.is_dir():
         return artifact

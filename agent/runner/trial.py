@@ -11,11 +11,11 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract import SCHEMA, Phases, Samples, TensorSpec, TrialResult
+from agent.contract import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
 from agent.jobs import TrialJob
 from agent.runner import backends, clock, fidelity, inputs, measure, reference, scenarios
 from agent.runner.adapt import View
-from agent.runner.backends.base import Backend, Session
+from agent.runner.backends.base import Backend, SelfMeasured, Session
 from agent.runner.errors import BadRequest
 from agent.runner.procfs import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.stages import Progress, named
@@ -47,30 +47,60 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
         inputs.load_reference(Path(job.reference), "input"), request.scenario.batch_size
     )
     session.bind(view.feed(feeds[0]))
-    with progress.timing("first_inference_ms", now_ns, 1e6):
-        session.infer()
-
-    progress.enter("warm_up")
-    progress.known["fingerprint_before"] = fingerprint()
-    with progress.timing("warm_up_s", now_ns):
-        pilot_ns = measure.warm_up(session.infer, request.scenario.warm_up_s, now_ns)
-    # Before the loop, which runs nothing new but stores samples: those are ours.
-    progress.known["memory"] = memory.read()
-
-    progress.enter("measure")
-    usage = UsageMeter()
-    with progress.timing("measure_s", now_ns):
-        laps = loop(session, pilot_ns, request.scenario, own_clock, now_ns)
-    progress.known["usage"] = usage.read()
-    progress.known["fingerprint_after"] = fingerprint()
+    if isinstance(session, SelfMeasured):
+        laps = _measured_by_its_tool(session, request.scenario, progress)
+    else:
+        laps = _measured(session, loop, request.scenario, memory, progress)
     progress.known["samples"] = _write(laps, Path(job.folder), request.scenario.batch_size)
 
     progress.enter("verify")
     with progress.timing("verify_s", now_ns):
         _verify(job, session, view, specs, feeds, progress)
     session.close()
-    _load_again(job, backend, view.specs(specs), progress)
+    if not isinstance(session, SelfMeasured):  # whose loads are all in fresh processes
+        _load_again(job, backend, view.specs(specs), progress)
     return answer(job.request.attempt_id, "ok", progress)
+
+
+def _measured(
+    session: Session,
+    loop: scenarios.Loop,
+    scenario: Scenario,
+    memory: MemoryMeter,
+    progress: Progress,
+) -> measure.Laps:
+    """Warm up and run the timed loop, here."""
+    with progress.timing("first_inference_ms", now_ns, 1e6):
+        session.infer()
+
+    progress.enter("warm_up")
+    progress.known["fingerprint_before"] = fingerprint()
+    with progress.timing("warm_up_s", now_ns):
+        pilot_ns = measure.warm_up(session.infer, scenario.warm_up_s, now_ns)
+    # Before the loop, which runs nothing new but stores samples: those are ours.
+    progress.known["memory"] = memory.read()
+
+    progress.enter("measure")
+    usage = UsageMeter()
+    with progress.timing("measure_s", now_ns):
+        laps = loop(session, pilot_ns, scenario, progress.known["clock"], now_ns)
+    progress.known["usage"] = usage.read()
+    progress.known["fingerprint_after"] = fingerprint()
+    return laps
+
+
+def _measured_by_its_tool(
+    session: SelfMeasured, scenario: Scenario, progress: Progress
+) -> measure.Laps:
+    """The same, where the tool does it: its clock and memory count, not this process's."""
+    progress.known["clock"] = session.clock
+    progress.known["fingerprint_before"] = fingerprint()
+    progress.enter("measure")
+    with progress.timing("measure_s", now_ns):
+        laps = session.measured(scenario)
+    progress.known["memory"] = session.tool_memory()
+    progress.known["fingerprint_after"] = fingerprint()
+    return laps
 
 
 def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> TrialResult:
@@ -133,6 +163,9 @@ def _verify(
     actual = inputs.unbatched(outputs, request.scenario.batch_size, len(expected))
     progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
     if job.dataset is None:
+        return
+    if isinstance(session, SelfMeasured):
+        sys.stderr.write("no accuracy: each sample would take a run of the tool\n")
         return
     data = inputs.load_npz(Path(job.dataset), ("inputs", "labels"))
     score = reference.score(session, specs, data, view)

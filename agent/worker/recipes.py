@@ -41,6 +41,7 @@ class Recipe:
 NUMPY = "numpy==2.4.6"
 ONNX = "onnx==1.23.2"
 XGBOOST = "xgboost-cpu; platform_machine == 'x86_64'"
+TVM_BESIDE = (ONNX, NUMPY, "onnxruntime==1.31.1", "psutil", "cloudpickle", XGBOOST)
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe("onnxruntime", "onnxruntime", "1.31.1", (ONNX, NUMPY), mib=200),
@@ -62,9 +63,17 @@ RECIPES: tuple[Recipe, ...] = (
     # ffi 0.1.15.post2 crashes in MetaSchedule; onnxruntime makes the int8 models that TVM takes.
     Recipe(
         *("tvm", "apache-tvm", "0.27.0"),
-        beside=(ONNX, NUMPY, "onnxruntime==1.31.1", "psutil", "cloudpickle", XGBOOST),
+        beside=TVM_BESIDE,
         held=("apache-tvm-ffi==0.1.14.post1",),
         mib=600,
+    ),
+    # The same with a linker for other architectures, which takes 400 MiB by itself.
+    Recipe(
+        *("tvm", "apache-tvm", "0.27.0"),
+        beside=(*TVM_BESIDE, "ziglang==0.17.0"),
+        held=("apache-tvm-ffi==0.1.14.post1",),
+        variant="cross",
+        mib=1000,
     ),
     # Alone and by pip: so it takes the build that pip is configured for, and no CUDA build that
     # another requirement or tool would bring along.

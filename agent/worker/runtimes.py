@@ -16,6 +16,9 @@ from agent.worker.errors import BadInput
 
 FOLDER = "runtimes"
 LOCK_NAME = "runtimes.lock"
+ATTEMPT_LOCK_NAME = "attempt.lock"
+"""Held by a running agent during each attempt, and here while an environment goes: what an attempt
+converts or measures with must not be deleted under it."""
 
 
 @dataclass(frozen=True)
@@ -57,40 +60,63 @@ class Runtimes:
                 str(self.builder.python(manifest.name)),
                 preferred=recipes.is_first(order.recipe),
             )
-            self._list(environment)
+            self._list(environment, note)
         return environment
 
     def add(self, backend: str, python: str, note: Note) -> RuntimeEnvironment:
         """List an existing interpreter. Raises as ``Environments.check``."""
         environment = self.environments.check(backend, python)
         with self._locked(note):
-            self._list(environment)
+            self._list(environment, note)
         return environment
 
-    def remove(self, text: str, note: Note) -> RuntimeEnvironment:
+    def remove(self, text: str, note: Note, *, force: bool = False) -> RuntimeEnvironment:
         """Strike an environment off the list, named by itself or as ``BACKEND==VERSION``. What was
-        built here is deleted; an interpreter that was only named stays. Raises ``BadInput``."""
+        built here is deleted; an interpreter that was only named stays.
+
+        Waits for the end of an attempt that runs, unless ``force``. Raises ``BadInput``.
+        """
         with self._locked(note):
             found = _one(self.environments.listed(), text)
-            self.environments.strike(found.name)
-            self.builder.discard(found.name)
+            with contextlib.nullcontext() if force else self._between_attempts(note, "--force"):
+                self.environments.strike(found.name)
+                self.builder.discard(found.name)
         return found
 
-    def _list(self, environment: RuntimeEnvironment) -> None:
+    def _list(self, environment: RuntimeEnvironment, note: Note) -> None:
         """What it takes the place of is discarded too: no sweep could name it any more."""
-        for old in self.environments.enlist(environment):
-            self.builder.discard(old.name)
+        gone = self.environments.enlist(environment)
+        if gone:
+            with self._between_attempts(note):
+                for old in gone:
+                    self.builder.discard(old.name)
 
     @contextlib.contextmanager
     def _locked(self, note: Note) -> Iterator[None]:
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.state_dir / LOCK_NAME).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note(f"waiting for another `runtimes` command on {self.state_dir} …")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = f"waiting for another `runtimes` command on {self.state_dir} …"
+        with _flocked(self.state_dir / LOCK_NAME, waiting, note):
             yield
+
+    @contextlib.contextmanager
+    def _between_attempts(self, note: Note, instead: str = "") -> Iterator[None]:
+        """None runs inside, and none begins."""
+        way_out = f" ({instead} does not wait)" if instead else ""
+        waiting = f"waiting for the end of the attempt that runs on this device{way_out} …"
+        with _flocked(self.state_dir / ATTEMPT_LOCK_NAME, waiting, note):
+            yield
+
+
+@contextlib.contextmanager
+def _flocked(path: Path, waiting: str, note: Note) -> Iterator[None]:
+    """Hold an exclusive lock; ``waiting`` is noted where another process has it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(waiting)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _one(listed: list[RuntimeEnvironment], text: str) -> RuntimeEnvironment:

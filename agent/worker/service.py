@@ -20,12 +20,13 @@ from agent.worker.blobs import Blobs
 from agent.worker.courier import Courier
 from agent.worker.doorbell import make_listener
 from agent.worker.engines import Engines
-from agent.worker.environments import Environments
-from agent.worker.errors import AgentError, AlreadyRunning, NotOurs, Superseded
+from agent.worker.environments import FILE_NAME, Environments
+from agent.worker.errors import AgentError, AlreadyRunning, BadInput, NotOurs, Superseded
 from agent.worker.heart import Heart
 from agent.worker.isolate import MARK, read_stage
 from agent.worker.outbox import Outbox
 from agent.worker.runner import RUNNER, Runner
+from agent.worker.runtimes import ATTEMPT_LOCK_NAME
 from agent.worker.settings import AgentConfig
 from agent.worker.uplink import Uplink
 from agent.worker.watchdog import Watchdog
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 
 STOP_S = 20.0
 """How long ``stop`` waits for the running child's end and the consumer's."""
+LOOK_S = 5.0
+"""Between two looks at whether the runtime environments have changed."""
+REMOVAL_S = 120.0
+"""How long an attempt waits for an environment that is just being removed."""
 FAREWELL_S = 5.0
 """How long ``stop`` tries to deliver what the end of an attempt left in the outbox."""
 
@@ -123,6 +128,8 @@ class Agent:
         self._boot = threading.Thread(target=self._booted, name="boot", daemon=True)
         self._watchdog = Watchdog(self._app, config.device, self._doorbell, self._is_idle)
         self._busy = threading.Lock()
+        self._quiet = threading.Lock()
+        """Held by an attempt and by probing: neither ever runs beside the other."""
         self._resources = contextlib.ExitStack()
         self._desk: _Desk | None = None
 
@@ -172,7 +179,9 @@ class Agent:
             log.info("dropped a doubled doorbell of %s", attempt_id)
             return
         try:
-            self._answer(attempt_id, self._desk)
+            with self._quiet:
+                if not self._stopping.is_set():
+                    self._answer(attempt_id, self._desk)
         except Exception:
             log.exception("attempt %s was given up", attempt_id)
         finally:
@@ -200,7 +209,10 @@ class Agent:
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "trial").mkdir(parents=True)
         (folder / "attempt_id").write_text(attempt_id, "utf-8")
-        with self._heart.leases.held(attempt_id, started.lease_s, asked_at) as cancel:
+        with (
+            self._heart.leases.held(attempt_id, started.lease_s, asked_at) as cancel,
+            self._environments_kept(),
+        ):
             finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
         desk.keep(finished)
         shutil.rmtree(folder, ignore_errors=True)
@@ -211,6 +223,22 @@ class Agent:
             finished.result.status,
             f" ({failure.stage}: {failure.message})" if failure else "",
         )
+
+    @contextlib.contextmanager
+    def _environments_kept(self) -> Iterator[None]:
+        """Inside, `runtimes remove` waits; one that deletes right now is waited for."""
+        deadline = time.monotonic() + REMOVAL_S
+        with (self._folders.state / ATTEMPT_LOCK_NAME).open("w") as file:
+            while not self._stopping.is_set():
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        log.warning("an environment is being removed for %.0f s", REMOVAL_S)
+                        break
+                self._stopping.wait(0.2)
+            yield
 
     def _make_tools(self) -> attempt.Tools:
         config = self._config
@@ -228,6 +256,7 @@ class Agent:
         """Probe, then listen (an attempt must find its environment), then tell the controller."""
         try:
             processes.kill_marked(MARK, f"{mark_of(self._folders.state)}:")
+            seen = self._environments_stamp()
             runtimes = self.environments.probe_all()
             if self._stopping.is_set():
                 return
@@ -239,6 +268,34 @@ class Agent:
                 self._stopping.wait(10.0)
         except Exception:
             log.exception("the agent could not begin to listen")
+            return
+        while not self._stopping.wait(LOOK_S):
+            seen = self._look(seen)
+
+    def _look(self, seen: tuple[int, int]) -> tuple[int, int]:
+        """Where the environments have changed since ``seen``, and no attempt runs: probe, and tell
+        the controller. What has been seen by now."""
+        now = self._environments_stamp()
+        if now == seen or not self._quiet.acquire(blocking=False):
+            return seen
+        try:
+            log.info("the runtime environments have changed: they are probed again")
+            runtimes = self.environments.probe_all()
+        except BadInput as error:
+            log.error("%s", error)
+            return now
+        finally:
+            self._quiet.release()
+        known = facts.collect(self._folders.state, runtimes=runtimes)
+        return now if not self._stopping.is_set() and self._told(known) else seen
+
+    def _environments_stamp(self) -> tuple[int, int]:
+        """Changes whenever the list of environments is written anew."""
+        try:
+            found = (self._folders.state / FILE_NAME).stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_ino, found.st_mtime_ns)
 
     def _told(self, known: DeviceFacts) -> bool:
         try:

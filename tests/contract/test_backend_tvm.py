@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from onnx import TensorProto, helper
 from agent.contract import RuntimeRef, TensorSpec
 from agent.runner.converters.tvm_compile import trials_of
 from agent.runner.errors import BadOption
+from agent.runner.tvm_link import machine_of, require_own_machine
 from support import onnx_files
 from support.need import need
 from support.runner_child import (
@@ -21,6 +25,7 @@ from support.runner_child import (
     Bench,
     dataset_file,
     model_of,
+    python_of,
     reference_file,
     require,
     write_onnx,
@@ -68,6 +73,53 @@ def test_a_model_is_compiled_and_its_trial_passes(
     assert "1 threads" in found.placement
     assert found.placement.endswith("default schedules")
     assert found.phases.load_warm_s is not None
+
+
+@pytest.fixture
+def cross_linker() -> None:
+    """Not in the recipe, for its size: added to the interpreter by hand."""
+    require("tvm")
+    find = "import importlib.util; print(bool(importlib.util.find_spec('ziglang')))"
+    asked = subprocess.run([python_of("tvm"), "-c", find], capture_output=True, text=True)
+    found = asked.stdout.strip() == "True" or shutil.which("aarch64-linux-gnu-gcc") is not None
+    need("ziglang", found, "neither ziglang beside TVM nor aarch64-linux-gnu-gcc")
+
+
+@pytest.mark.usefixtures("cross_linker")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("mcpu", "word"), [("cortex-a72", "cortex-a72"), ("", "generic")])
+def test_a_library_for_another_architecture_is_made_and_not_loaded_here(
+    bench: Bench, tmp_path: Path, mcpu: str, word: str
+) -> None:
+    source = write_onnx(tmp_path / "m.onnx")
+    model = model_of(source, "onnx")
+    runtime = replace(RUNTIME, options={"cross": "aarch64", **({"mcpu": mcpu} if mcpu else {})})
+    made = bench.convert(model, runtime, source)
+    assert made.failure is None
+    assert f"aarch64-linux-gnu {word}" in made.steps[0]
+    about = about_of(made.artifact)
+    assert (about["target"]["mtriple"], about["target"]["mcpu"]) == ("aarch64-linux-gnu", word)
+    assert machine_of(Path(made.artifact)) == "aarch64"
+    assert {p.name for p in bench.folder.iterdir()} == {"stage", "step1"}
+    if platform.machine() == "aarch64":
+        return
+    reference = reference_file(tmp_path / "reference.npz")
+    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
+    assert found.failure is not None
+    assert (found.status, found.failure.kind) == ("unsupported", "unsupported")
+    assert f"compiled for aarch64 and this machine is {platform.machine()}" in found.failure.message
+
+
+def test_the_architecture_is_read_from_the_file(tmp_path: Path) -> None:
+    """In the header of elf.h: the class, the byte order, and ``e_machine`` at byte 18."""
+    path = tmp_path / "model.so"
+    for order, number, name in ((1, 183, "aarch64"), (1, 62, "x86_64"), (2, 8, "ELF machine 8")):
+        said = number.to_bytes(2, "little" if order == 1 else "big")
+        path.write_bytes(b"\x7fELF\x02" + bytes([order]) + bytes(12) + said)
+        assert machine_of(path) == name
+    path.write_bytes(b"MZ")
+    assert machine_of(path) == ""
+    require_own_machine(path)  # whatever it is, the loader says
 
 
 def test_threads_are_taken(bench: Bench, tmp_path: Path) -> None:
@@ -192,6 +244,10 @@ def test_a_damaged_library_or_one_from_elsewhere_is_a_bad_model(
         ({"options": {"speed": 3}}, "bad_option", "tuning"),
         ({"options": {"tuning": "relay"}}, "bad_option", "metaschedule"),
         ({"options": {"tuning": "metaschedule", "tuning_trials": "all"}}, "bad_option", "1 to"),
+        ({"options": {"cross": "mips"}}, "bad_option", "aarch64"),
+        ({"options": {"mcpu": "cortex-a72"}}, "bad_option", "goes with cross"),
+        ({"options": {"cross": "aarch64", "mcpu": "-x; y"}}, "bad_option", "cortex-a72"),
+        ({"options": {"cross": "aarch64", "tuning": "metaschedule"}}, "bad_option", "measures on"),
         ({"target": "NPU"}, "unsupported_target", "CPU"),
         ({"precision": "fp16"}, "unsupported_precision", "fp32"),
     ],

@@ -60,7 +60,7 @@ CASES = {
     )
 }
 
-ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "tvm_compile"}
+ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "trtexec_build", "tvm_compile"}
 """Tested with their backends, in files of their own."""
 
 

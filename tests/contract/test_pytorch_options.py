@@ -63,7 +63,6 @@ def test_cuda_that_is_not_here_is_an_unsupported_target(program: Path, tmp_path:
 def test_what_was_compiled_is_kept_for_the_warm_load_only_when_asked(
     program: Path, tmp_path: Path
 ) -> None:
-    warm = {}
     for cache in ("off", "on"):
         folder = tmp_path / cache
         folder.mkdir()
@@ -75,7 +74,8 @@ def test_what_was_compiled_is_kept_for_the_warm_load_only_when_asked(
         phases = found.phases
         assert phases.load_cold_s is not None
         assert phases.load_warm_s is not None
-        warm[cache] = phases.load_warm_s
-        # Nothing outside the job's folder: a second trial is as cold as the first.
-        assert len(list(folder.glob("compile-cache-*"))) == (1 if cache == "on" else 2)
-    assert warm["on"] < warm["off"]
+        # One folder, which the second load finds filled, or one for each load; none outside the
+        # job's: a second trial is as cold as the first.
+        folders = list(folder.glob("compile-cache-*"))
+        assert len(folders) == (1 if cache == "on" else 2)
+        assert all(any(path.is_file() for path in each.rglob("*")) for each in folders)

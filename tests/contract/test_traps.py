@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import agent
-from agent.contract import RuntimeRef, TensorSpec
+from agent.contract import Fingerprint, Phases, RuntimeRef, TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import backends
@@ -21,6 +22,7 @@ from agent.runner.inputs import seeded
 from agent.worker.isolate import Bounds, Cancel
 from agent.worker.runner import Runner
 from orchestrator.report.build import build_report
+from orchestrator.report.html import html_report
 from support.report_samples import cell, steady_trials, sweep
 from support.runner_child import (
     SPEC,
@@ -163,3 +165,54 @@ def test_peak_memory_is_read_after_a_reset(tmp_path: Path) -> None:
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this kernel has no clear_refs")
     assert trial("onnxruntime", tmp_path).memory.source == "VmHWM, reset after import"
+
+
+def test_a_reading_is_absent_exactly_where_the_kernel_has_none(tmp_path: Path) -> None:
+    """Many machines have no clock to read, no sensor, no pressure: nothing stands in for them."""
+    require("onnxruntime")
+    found = trial("onnxruntime", tmp_path)
+
+    def any_of(*patterns: str) -> bool:
+        return any(glob.glob(pattern) for pattern in patterns)
+
+    cpufreq = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
+    sources = {
+        "governor": any_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cpu_mhz": any_of(cpufreq + "cpuinfo_cur_freq", cpufreq + "scaling_cur_freq"),
+        "temperature_c": any_of("/sys/class/thermal/thermal_zone*/temp"),
+        "pressure_cpu_some_us": any_of("/proc/pressure/cpu"),
+    }
+    for read in (found.fingerprint_before, found.fingerprint_after):
+        assert read is not None
+        for name, there in sources.items():
+            assert there or getattr(read, name) is None, name
+    # Counters of the processor and of energy are read by nobody yet: no figure pretends to be one.
+    assert found.telemetry == {}
+
+
+def test_what_was_not_read_is_said_in_the_report_not_filled_in() -> None:
+    """A tool that times itself tells neither its processor use nor its first inference."""
+    known = Phases(total_s=9.0, import_s=0.1, load_cold_s=4.0, measure_s=2.0)
+    bare = Fingerprint(0)
+    trials = steady_trials(
+        3.0,
+        phases=known,
+        usage=None,
+        memory=None,
+        accuracy=None,
+        fingerprint_before=bare,
+        fingerprint_after=bare,
+    )
+    data = sweep([cell("c1", trials)])
+    (row,) = build_report(data).rows
+    for figure in (row.first_inference_ms, row.load_warm_ms):
+        assert (figure.value, figure.reason) == (None, "not measured")
+    absent = (row.cpu_percent, row.peak_rss_mib, row.overhead_s, row.top1)
+    assert absent == (None, None, None, None)
+    assert row.telemetry == {}
+    for one in row.trials:
+        readings = (one.temperature_before_c, one.temperature_after_c, one.cpu_mhz_after)
+        assert readings == (None, None, None)
+    # What the device itself could not tell of itself stands beside it, with the reason.
+    page = html_report(data)
+    assert "not read: storage_free_mib (permission denied)" in page

@@ -11,9 +11,18 @@ from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runt
 
 import numpy as np
 
-from agent.contract import Option, RuntimeFacts, RuntimeRef, TensorSpec
+from agent.contract import (
+    Clock,
+    Memory,
+    Option,
+    RuntimeFacts,
+    RuntimeRef,
+    Scenario,
+    TensorSpec,
+)
 from agent.graph import Node
 from agent.runner.errors import BadOption, UnsupportedPrecision, UnsupportedShape, listed
+from agent.runner.measure import Laps
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Wants = Mapping[str, Tuple[Node, ...]]
@@ -75,6 +84,20 @@ class AsyncThroughput(Protocol):
 
     def request_queue(self) -> RequestQueue:
         """A new queue whose requests read what is bound now."""
+
+
+@runtime_checkable
+class SelfMeasured(Protocol):
+    """A session whose tool loads the model and runs the timed loop itself, in its own process and
+    by its own clock. Each ``infer`` starts that tool, so it is for verifying, never for timing."""
+
+    clock: Clock
+
+    def measured(self, scenario: Scenario) -> Laps:
+        """Warm up and measure what is bound. Raises ``UnsupportedScenario``, ``BadOutput``."""
+
+    def tool_memory(self) -> Memory:
+        """Peak memory of the tool in the last ``measured``."""
 
 
 class Backend(Protocol):

@@ -1,4 +1,5 @@
-"""TensorRT running an engine that ``tensorrt_build`` made, on the GPU or a DLA core.
+"""TensorRT running an engine that ``tensorrt_build`` made, on the GPU or a DLA core; through
+``trtexec`` where the bindings, or CUDA's, are not there for this interpreter.
 
 Versions differ in what their bindings have; attributes are probed and no version is compared.
 Waiting, transfers and CUDA graphs, whose defaults changed between versions of ``trtexec``, are
@@ -7,8 +8,9 @@ options with fixed defaults, and are said in the placement.
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Sequence
+from typing import Any, Callable, ClassVar, Dict, Optional, Sequence
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from agent.runner.backends.base import (
     Feed,
     HostBuffers,
     Options,
+    Session,
     Wants,
     chosen,
     require_precision,
@@ -33,6 +36,7 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.runner.trtexec_session import TrtexecSession
 
 OPTIONS: Options = {
     "cuda_graph": ("off", "on"),
@@ -42,9 +46,10 @@ OPTIONS: Options = {
     # TensorRT takes symmetric quantisation only; the quantiser reads this option.
     "activation_type": ("s8",),
 }
-_REMEDY = (
-    "install TensorRT from NVIDIA (JetPack, or its tensorrt packages with libraries) and name its"
-    " interpreter: benchfarm-agent runtimes add tensorrt --python PYTHON"
+REMEDY = (
+    "install TensorRT from NVIDIA (JetPack, or its tensorrt packages with libraries): trtexec, or"
+    " its Python bindings in an interpreter that you name:"
+    " benchfarm-agent runtimes add tensorrt --python PYTHON"
 )
 
 
@@ -57,20 +62,30 @@ class TensorRt:
     options: ClassVar[Options] = OPTIONS
 
     def import_runtime(self) -> str:
-        return str(imported().__version__)
+        tool = tool_instead()
+        return tool.version if tool else str(imported().__version__)
 
     def probe(self) -> RuntimeFacts:
+        tool = tool_instead()
+        if tool is not None:
+            trtexec.require_device()
+            return self._probed(tool.version, dla_cores(), ", through %s" % tool.path)
         tensorrt = imported()
         require_device(cuda_runtime())
         builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
-        targets = [TargetFacts("GPU", tuple(self.wants), "CUDA device 0")]
+        return self._probed(str(tensorrt.__version__), builder.num_DLA_cores)
+
+    def _probed(self, version: str, cores: int, through: str = "") -> RuntimeFacts:
+        targets = [TargetFacts("GPU", tuple(self.wants), "CUDA device 0" + through)]
         targets += [
-            TargetFacts("DLA%d" % core, ("fp16", "int8"), "layers it lacks run on the GPU")
-            for core in range(builder.num_DLA_cores)
+            TargetFacts(
+                "DLA%d" % core, ("fp16", "int8"), "layers it lacks run on the GPU" + through
+            )
+            for core in range(cores)
         ]
         return RuntimeFacts(
             backend=self.name,
-            version=str(tensorrt.__version__),
+            version=version,
             environment="",
             targets=tuple(targets),
             accepts=self.accepts,
@@ -79,10 +94,13 @@ class TensorRt:
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
-    ) -> TensorRtSession:
+    ) -> Session:
         options = chosen(self.name, self.options, runtime.options)
         require_precision(self.name, runtime.precision, tuple(self.wants))
         core = dla_core(runtime.target, runtime.precision)
+        tool = tool_instead()
+        if tool is not None:
+            return TrtexecSession(tool, artifact, core, inputs, options)
         tensorrt = imported()
         try:
             data = artifact.read_bytes()
@@ -101,13 +119,29 @@ def imported() -> Any:
     try:
         import tensorrt
     except Exception as error:  # beside ImportError, whatever loading a vendor's library may raise
-        program = trtexec.find()
-        beside = "; there is %s, which no trial runs through yet" % program if program else ""
-        raise RuntimeMissing(
-            "tensorrt cannot be imported (%s)%s" % (str(error) or type(error).__name__, beside),
-            _REMEDY,
-        ) from error
+        reason = str(error) or type(error).__name__
+        raise RuntimeMissing("tensorrt cannot be imported (%s)" % reason, REMEDY) from error
     return tensorrt
+
+
+def tool_instead() -> Optional[trtexec.Tool]:
+    """``trtexec``, where it is here and what a session of the bindings needs is not.
+
+    Raises:
+        RuntimeMissing: it would be needed, but does not answer.
+    """
+    try:
+        # The calls by tensor name, which sessions use, came with 8.5, and this with them.
+        complete = hasattr(imported(), "TensorIOMode")
+        cuda_runtime()
+    except RuntimeMissing:
+        complete = False
+    return None if complete else trtexec.find()
+
+
+def dla_cores() -> int:
+    """As many as the kernel has devices for: ``trtexec`` does not say."""
+    return len(glob.glob("/sys/bus/platform/devices/*.nvdla[0-9]"))
 
 
 def dla_core(target: str, precision: str) -> int:

@@ -20,8 +20,9 @@ from agent.runner.backends.base import (
     require_precision,
     require_shapes,
 )
-from agent.runner.converters.tvm_compile import OPTIONS, host_target, trials_of
+from agent.runner.converters.tvm_compile import OPTIONS, checked, host_target
 from agent.runner.errors import BadModel, RuntimeMissing, UnsupportedTarget
+from agent.runner.tvm_link import require_own_machine
 
 _MAIN = "main"
 
@@ -64,7 +65,7 @@ class Tvm:
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
     ) -> TvmSession:
-        trials_of(chosen(self.name, self.options, runtime.options))
+        checked(chosen(self.name, self.options, runtime.options))
         require_precision(self.name, runtime.precision, tuple(self.wants))
         if runtime.target != "CPU":
             raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
@@ -72,6 +73,7 @@ class Tvm:
         import tvm
 
         about = _about(artifact)
+        require_own_machine(artifact)
         own = [_spec(value) for value in about["inputs"]]
         if inputs:
             require_shapes(inputs, own)

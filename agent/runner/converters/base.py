@@ -6,6 +6,7 @@ A file holds one class ``CONVERTER`` and imports its tool inside functions only.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from typing import (
@@ -55,7 +56,7 @@ class Converter(Protocol):
     modules: ClassVar[Tuple[str, ...]]
     """Top-level modules it imports; all must be there for it to be used."""
     commands: ClassVar[Tuple[str, ...]]
-    """Programs it starts; all must be on the path."""
+    """Programs it starts; all must be found (see ``program``)."""
     keeps: ClassVar[Tuple[str, ...]]
     """What of the source is still so in the target: ``dynamic_shapes``, ``layout``, ``names``."""
     where: ClassVar[Tuple[str, ...]]
@@ -88,10 +89,20 @@ def own_options(name: str, own: Options, job: ConvertJob) -> Dict[str, str]:
 
 def missing(converter: Converter) -> List[str]:
     """The modules and commands that are not there, without importing any."""
-    commands = [name for name in converter.commands if shutil.which(name) is None]
+    commands = [name for name in converter.commands if not program(name)]
     return missing_modules(converter.modules) + commands
 
 
 def missing_modules(modules: Sequence[str]) -> List[str]:
     """Those that are not installed, without importing any."""
     return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+_USUAL_PLACES = {"trtexec": ("/usr/src/tensorrt/bin/trtexec",)}
+"""Where a vendor's package puts a program without putting it on the path."""
+
+
+def program(name: str) -> str:
+    """The path of a program that a converter starts, empty where there is none."""
+    usual = (path for path in _USUAL_PLACES.get(name, ()) if os.access(path, os.X_OK))
+    return shutil.which(name) or next(usual, "")

@@ -15,7 +15,7 @@ from typing import ClassVar, Dict, List, NamedTuple, Tuple
 
 from agent.graph import Edge
 from agent.runner.backends.base import Options
-from agent.runner.converters.base import Calibration, Made
+from agent.runner.converters.base import Calibration, Made, program
 from agent.runner.edgetpu_devices import LAYOUTS
 from agent.runner.errors import (
     BadModel,
@@ -61,8 +61,8 @@ class EdgetpuCompile:
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         graph = _checked(source)
-        program = shutil.which(PROGRAM)
-        if program is None:
+        compiler = program(PROGRAM)
+        if not compiler:
             raise RuntimeMissing(
                 "%s is not on this machine" % PROGRAM,
                 "it runs on x86-64 Debian or Ubuntu only: install the package edgetpu-compiler of"
@@ -72,7 +72,7 @@ class EdgetpuCompile:
         shutil.copyfile(str(source), str(inside))
         try:
             done = subprocess.run(
-                [program, "-s", "-o", str(folder), str(inside)],
+                [compiler, "-s", "-o", str(folder), str(inside)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from agent.graph import Edge
 from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import BadModel, ConversionFailed
+from agent.runner.onnx_weights import require_one_message
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
 
 
@@ -36,6 +37,7 @@ class OnnxFp16:
         import onnxruntime
         from onnxruntime.transformers import float16
 
+        require_one_message(source, self.name)
         try:
             input_dimensions(source)
         except NotProtobuf as error:

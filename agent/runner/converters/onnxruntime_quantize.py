@@ -16,6 +16,7 @@ from agent.jobs import ConvertJob
 from agent.runner.converters.base import Calibration, Made, own_options
 from agent.runner.errors import BadModel, ConversionFailed
 from agent.runner.inputs import Feeds
+from agent.runner.onnx_weights import external_files, require_one_message
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
@@ -42,17 +43,22 @@ class OnnxRuntimeQuantize:
         self._options = own_options(self.name, OPTIONS, job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+        import onnx
         import onnxruntime
         from onnxruntime.quantization import quantize_static
 
         options = self._options
+        require_one_message(source, self.name)
         try:
             input_dimensions(source)
         except NotProtobuf as error:
             raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
         # It writes a shape-inferred copy beside its input: give it one in our folder.
         inside = folder / "source.onnx"
-        os.symlink(str(source.resolve()), str(inside))
+        if external_files(source):
+            onnx.save(onnx.load(str(source)), str(inside))
+        else:
+            os.symlink(str(source.resolve()), str(inside))
         artifact = folder / "model.onnx"
         try:
             quantize_static(

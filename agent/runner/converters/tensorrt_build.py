@@ -1,7 +1,8 @@
 """ONNX to a TensorRT engine by the Python API, on the very GPU or DLA core that will run it.
 
-Beside ``model.engine`` lies ``timing.cache``, the timings that the builder measured; one that lies
-in the folders next to the job's (the engine cache keeps conversions side by side) is read first.
+Beside ``model.engine`` lie ``model.json``, which says what it takes, and ``timing.cache``, the
+timings that the builder measured; one that lies in the folders next to the job's (the engine cache
+keeps conversions side by side) is read first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agent.runner.errors import (
     UnsupportedOperator,
     UnsupportedTarget,
 )
+from agent.runner.trtexec_session import describe
 
 TIMING_CACHE = "timing.cache"
 
@@ -71,13 +73,13 @@ class TensorRtBuild:
             raise UnsupportedTarget("tensorrt", self._target, known)
         steps = []
         if self._precision == "fp16" and not hasattr(trt.BuilderFlag, "FP16"):
-            made = _to_fp16(source, calibration)
+            made = to_fp16(source, calibration)
             source = made.artifact
             steps.append(made.step)
         network = builder.create_network(_creation_flags(trt))
         _parse(trt, network, logger, source)
         config = builder.create_builder_config()
-        self._configure(trt, builder, network, config)
+        free = self._configure(trt, builder, network, config)
         steps.append("%s %s, %s" % (self.name, trt.__version__, self._target))
         if core >= 0:
             layers = [network.get_layer(n) for n in range(network.num_layers)]
@@ -96,9 +98,11 @@ class TensorRtBuild:
         cache = config.get_timing_cache()
         if cache is not None:
             (folder / TIMING_CACHE).write_bytes(bytes(cache.serialize()))
+        describe(folder, self._inputs, free)
         return Made(artifact, ", ".join(steps))
 
-    def _configure(self, trt: Any, builder: Any, network: Any, config: Any) -> None:
+    def _configure(self, trt: Any, builder: Any, network: Any, config: Any) -> List[str]:
+        """Answers the inputs that the file leaves free."""
         flags = trt.BuilderFlag
         if self._options["tf32"] == "off":
             config.clear_flag(flags.TF32)
@@ -117,13 +121,14 @@ class TensorRtBuild:
         shapes: Dict[str, Any] = {spec.name: tuple(spec.shape) for spec in self._inputs}
         free = [spec.name for spec in specs if -1 in spec.shape]
         if not free:
-            return
+            return free
         profile = builder.create_optimization_profile()
         for name in free:
             if name not in shapes:
                 raise ConversionFailed("tensorrt: input %s has a free dimension" % name)
             profile.set_shape(name, shapes[name], shapes[name], shapes[name])
         config.add_optimization_profile(profile)
+        return free
 
 
 def _creation_flags(trt: Any) -> int:
@@ -132,7 +137,7 @@ def _creation_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _to_fp16(source: Path, calibration: Calibration) -> Made:
+def to_fp16(source: Path, calibration: Calibration) -> Made:
     """The ONNX in FP16, which is what a TensorRT without the flag wants.
 
     Raises:
@@ -168,11 +173,15 @@ def _names_missing(text: str) -> bool:
     return any(word.lower() in text.lower() for word in words)
 
 
+def timings_next_door(neighbours: str) -> List[str]:
+    """The timing caches of conversions kept beside the job's folder, newest first."""
+    pattern = os.path.join(glob.escape(neighbours), "*", "step*", TIMING_CACHE)
+    return sorted(glob.glob(pattern), key=os.path.getmtime, reverse=True)
+
+
 def _take_timings(config: Any, neighbours: str) -> bool:
     """Give the builder a timing cache, the newest found next door that it accepts."""
-    pattern = os.path.join(glob.escape(neighbours), "*", "step*", TIMING_CACHE)
-    found: List[str] = sorted(glob.glob(pattern), key=os.path.getmtime, reverse=True)
-    for path in found[:3]:
+    for path in timings_next_door(neighbours)[:3]:
         cache = config.create_timing_cache(Path(path).read_bytes())
         if cache is not None and config.set_timing_cache(cache, False):
             return True

@@ -34,13 +34,21 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.runner.onnx_weights import require_one_message
+from agent.runner.tvm_link import cross_linker, linker
 
 OPTIONS: Dict[str, Tuple[str, ...]] = {
     "tuning": ("none", "metaschedule"),
     "tuning_trials": (),
     "opt": ("3", "2", "1", "0"),
+    "cross": ("none", "aarch64"),
+    "mcpu": (),
 }
-"""``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure."""
+"""``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure.
+
+``cross``: compile for another architecture than this machine's, on a builder; ``mcpu`` is then the
+board's processor as LLVM names it (``cortex-a72``), without it any of that architecture.
+"""
 
 DEFAULT_TRIALS = 256
 FEW_TRIALS = 64
@@ -48,6 +56,7 @@ FEW_TRIALS = 64
 # A builder's first act is importing tvm.s_tir.tensor_intrin, which takes half a minute.
 BUILD_TIMEOUT_S = 180
 DATABASE = ("database_workload.json", "database_tuning_record.json")
+_MCPU = re.compile(r"^[a-z][a-z0-9]*([-.+][a-z0-9]+){0,8}$")
 _TUNING_NEEDS = ("psutil", "cloudpickle", "xgboost")
 
 
@@ -75,7 +84,7 @@ class TvmCompile:
         if job.runtime.target != "CPU":
             raise UnsupportedTarget("tvm", job.runtime.target, ("CPU",))
         self._options = own_options(self.name, OPTIONS, job)
-        self._trials = trials_of(self._options)
+        self._trials = checked(self._options)
         self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
         self._seed = 1 + job.seed % (2**31 - 2)  # what MetaSchedule accepts
@@ -88,12 +97,14 @@ class TvmCompile:
     ) -> Made:
         import tvm
 
+        require_one_message(source, self.name)
         tuned = self._options["tuning"] == "metaschedule"
-        compiler = find_compiler()
+        cross = self._options["cross"]
+        compiler = linker() if cross == "none" else cross_linker(cross)
         if tuned:
             _require_tuner()
         module, inputs, outputs = _import(source, self._inputs)
-        target = host_target(int(self._options["opt"]))
+        target = target_of(self._options)
         identity = _identity(source, target, inputs)
         about: Dict[str, Any] = {
             "identity": identity,
@@ -127,8 +138,34 @@ class TvmCompile:
         if tuned:
             how = "MetaSchedule, %(records)d records (%(reused)d reused)" % about
             how += ", %(tuned_functions)d functions tuned" % about
-        step = "%s %s, %s, %s" % (self.name, about["tvm"], target["mcpu"], how)
+        where = target["mcpu"] if cross == "none" else "%(mtriple)s %(mcpu)s" % target
+        step = "%s %s, %s, %s" % (self.name, about["tvm"], where, how)
         return Made(artifact, step)
+
+
+def checked(options: Dict[str, str]) -> int:
+    """The tuning budget, once the options go together. Raises ``BadOption``."""
+    crossed = options["cross"] != "none"
+    if crossed and options["tuning"] != "none":
+        raise BadOption("tvm option tuning measures on this machine: it does not go with cross")
+    if options["mcpu"] and not crossed:
+        raise BadOption("tvm option mcpu goes with cross only: here it is this machine's")
+    if options["mcpu"] and not _MCPU.match(options["mcpu"]):
+        raise BadOption("tvm option mcpu is %r; it accepts e.g. cortex-a72" % options["mcpu"])
+    return trials_of(options)
+
+
+def target_of(options: Dict[str, str]) -> Dict[str, Any]:
+    """What to compile for."""
+    opt = int(options["opt"])
+    if options["cross"] == "none":
+        return host_target(opt)
+    return {
+        "kind": "llvm",
+        "mtriple": "%s-linux-gnu" % options["cross"],
+        "mcpu": options["mcpu"] or "generic",
+        "opt-level": opt,
+    }
 
 
 def trials_of(options: Dict[str, str]) -> int:
@@ -154,40 +191,6 @@ def host_target(opt: int = 3) -> Dict[str, Any]:
         "num-cores": os.cpu_count() or 1,
         "opt-level": opt,
     }
-
-
-def find_compiler() -> Any:
-    """``link(built, path)`` with the system's C++ compiler, else with the package ``ziglang``.
-
-    Raises:
-        RuntimeMissing: neither is there.
-    """
-    from tvm.support import cc
-
-    if any(shutil.which(name) for name in ("g++", "clang++", "c++", "gcc", "clang", "cc")):
-        return lambda built, path: built.export_library(str(path))
-    if not missing_modules(("ziglang",)):
-        import sys
-
-        zig = cc.cross_compiler(
-            lambda output, objects, options=None, **_: cc.create_shared(
-                output, objects, options, cc=_zig_script(sys.executable)
-            ),
-            output_format="so",
-        )
-        return lambda built, path: built.export_library(str(path), fcompile=zig)
-    raise RuntimeMissing(
-        "linking a TVM library needs a C++ compiler, and there is none",
-        "install g++, or pip install ziglang",
-    )
-
-
-def _zig_script(python: str) -> str:
-    path = os.path.join(tempfile.gettempdir(), "zig-cc")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write('#!/bin/sh\nexec "%s" -m ziglang c++ "$@"\n' % python)
-    os.chmod(path, 0o700)
-    return path
 
 
 def _require_tuner() -> None:
