@@ -6,12 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
+from agent.runner.savedmodel_zip import unpack
+
 SUFFIXES = {
     "onnx": ".onnx",
     "openvino_ir": ".xml",
     "pt2": ".pt2",
     "tflite": ".tflite",
     "edgetpu_tflite": ".tflite",
+    "keras": ".keras",
+    "h5": ".h5",
+    "frozen_pb": ".pb",
+    "optimised_pb": ".pb",
 }
 
 
@@ -45,7 +51,10 @@ class Progress:
 
 def named(artifact: Path, format: str, folder: Path) -> Path:
     """The artifact under a name that ends as its format's files do (blobs are named by hash, and
-    runtimes go by the ending): itself, or a link to it in ``folder``."""
+    runtimes go by the ending): itself, or a link to it in ``folder``. A SavedModel's zip is
+    unpacked there. Raises ``BadModel`` where it cannot be."""
+    if format == "savedmodel" and not artifact.is_dir():
+        return unpack(artifact, folder)
     suffix = SUFFIXES.get(format, "")
     if not suffix or artifact.suffix == suffix:
         return artifact

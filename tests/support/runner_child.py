@@ -41,6 +41,9 @@ PYTHONS = {
     "pytorch": os.environ.get(
         "BENCHFARM_PYTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
     ),
+    "tensorflow": os.environ.get(
+        "BENCHFARM_TENSORFLOW_PYTHON", str(ROOT / ".venv-tensorflow" / "bin" / "python")
+    ),
     "tvm": os.environ.get("BENCHFARM_TVM_PYTHON", str(ROOT / ".venv-tvm" / "bin" / "python")),
     "litert": os.environ.get(
         "BENCHFARM_LITERT_PYTHON", str(ROOT / ".venv-litert" / "bin" / "python")
