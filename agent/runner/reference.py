@@ -19,6 +19,10 @@ SOURCES: Dict[str, Tuple[str, Options, str]] = {
     "onnx": ("onnxruntime", {"graph_optimization": "disable"}, "graph optimisation off"),
     "pt2": ("pytorch", {"mode": "eager"}, "eager"),
     "tflite": ("tflite", {"kernels": "reference"}, "reference kernels"),
+    **{
+        form: ("tensorflow", {"grappler": "off"}, "grappler off")
+        for form in ("keras", "h5", "savedmodel", "frozen_pb", "optimised_pb")
+    },
 }
 
 

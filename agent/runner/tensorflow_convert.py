@@ -27,6 +27,7 @@ from agent.runner.tensorflow_models import (
     identifiers,
     open_model,
     read_savedmodel,
+    shortened,
     signature_key,
 )
 
@@ -69,17 +70,19 @@ def ordered(specs: Sequence[TensorSpec], order: Sequence[TensorSpec]) -> Tuple[T
     return tuple(by_name[spec.name] for spec in order)
 
 
-def feeds_for(own: Sequence[TensorSpec], feeds: Feeds) -> List[Dict[str, Any]]:
-    """Calibration feeds under the file's own names, of its types.
+def feeds_for(own: Sequence[TensorSpec], ports: Ports, feeds: Feeds) -> List[Dict[str, Any]]:
+    """Calibration feeds under the file's own names, of its types: matched by name, else in the
+    order that the job has the file's inputs in.
 
     Raises:
         BadData: other shapes than the file takes.
     """
+    in_order = ordered(own, ports.inputs)
     found = []
     for feed in feeds:
         given = [TensorSpec(name, str(a.dtype), a.shape) for name, a in feed.items()]
-        pairs = list(zip(own, matched(own, given)))  # noqa: B905
-        wrong = [s for s, g in pairs if g is s or not fits(g.shape, s.shape)]
+        pairs = list(zip(in_order, matched(in_order, given)))  # noqa: B905
+        wrong = [s for s, g in pairs if g.name not in feed or not fits(g.shape, s.shape)]
         if wrong:
             raise BadData(
                 "calibration has %s; the file takes %s of %s"
@@ -149,4 +152,4 @@ def failure(name: str, error: Exception) -> Exception:
     if match:
         operators = [word.strip() for word in match.group(1).split(",")]
         return UnsupportedOperator(name, listed(dict.fromkeys(operators)))
-    return ConversionFailed("%s: %s" % (name, " ".join(message.split())[:400]))
+    return ConversionFailed("%s: %s" % (name, shortened(message)))

@@ -52,7 +52,7 @@ _KEEPS_AXES = _words(
     QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 PlaceholderWithDefault ClipByValue
     """
 )
-_TRANSPOSED = {
+_TRANSPOSED: Dict[Tuple[str, Tuple[int, ...]], str] = {
     ("NHWC", (0, 2, 3, 1)): "NCHW",
     ("NCHW", (0, 3, 1, 2)): "NHWC",
 }

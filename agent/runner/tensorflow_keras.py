@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, Iterator, List, Sequence, Tuple
@@ -13,6 +15,7 @@ from agent.runner.savedmodel_zip import require_room
 
 # Classes whose saved form is code, or names another file to load.
 _RUNS_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _MODULES = ("keras", "builtins")
 
 
@@ -41,6 +44,28 @@ class KerasModel:
         answers = self.model.output
         # A dictionary is laid out in the order of its sorted keys.
         self.exported = sorted(answers) if isinstance(answers, dict) else places
+
+    def name_for_graph(self) -> None:
+        """Give layers whose names are no scopes of a TensorFlow graph (spaces, accents) others."""
+        import keras
+
+        todo = list(self.model.layers)
+        for layer in todo:
+            todo.extend(getattr(layer, "layers", ()))
+        if all(_SCOPE.fullmatch(layer.name) for layer in todo):
+            return
+        numbers = itertools.count()
+
+        def renamed(layer: Any) -> Any:
+            config = layer.get_config()
+            if not _SCOPE.fullmatch(layer.name):
+                plain = re.sub("[^A-Za-z0-9_.]", "_", layer.name)
+                config["name"] = "layer_%d_%s" % (next(numbers), plain)
+            return layer.__class__.from_config(config)
+
+        copy = keras.models.clone_model(self.model, clone_function=renamed, recursive=True)
+        copy.set_weights(self.model.get_weights())
+        self.model = copy
 
     def packed(self, leaves: Sequence[Any]) -> Any:
         """``leaves``, one for each input, in the structure that the model takes."""

@@ -25,7 +25,7 @@ from agent.runner.tensorflow_graph import Layouts, refuse_unsafe
 from agent.runner.tensorflow_keras import KerasModel
 
 SIGNATURE = "serving_default"
-_NO_RESULT = frozenset(["Const", "Placeholder", "NoOp", "Assert"])
+_NO_RESULT = frozenset(["Placeholder", "NoOp", "Assert"])
 
 _NO_OPERATOR = re.compile(
     r"Op type not registered '([^']+)'|No OpKernel was registered to support Op '([^']+)'"
@@ -111,14 +111,22 @@ def named_error(error: Exception, name: str) -> Exception:
         operator = next(group for group in match.groups() if group)
         return UnsupportedOperator("tensorflow", operator, "it has no kernel for it here")
     kind = type(error).__name__
-    words = " ".join(message.split())[:400]
+    words = shortened(message)
     if kind == "UnimplementedError":
         return UnsupportedFormat("tensorflow cannot run %s: %s" % (name, words))
     return BadModel("tensorflow cannot load %s: %s: %s" % (name, kind, words))
 
 
+def shortened(message: str) -> str:
+    """Without the terminal's colours, the frames of a trace, and the arguments of its calls."""
+    plain_text = re.sub("\x1b\\[[0-9;]*m", "", message)
+    inner = plain_text.split("Exception encountered when calling")[-1]
+    return " ".join(inner.split("Arguments received by")[0].split())[:400]
+
+
 def _keras(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
     model = KerasModel(artifact)
+    model.name_for_graph()
     return _followed(_traced(model, model.inputs, model.outputs, shaped, jit, keep=model))
 
 
@@ -174,7 +182,9 @@ def _traced(
     import tensorflow as tf
 
     own = shaped(own)
-    function = tf.function(lambda *tensors: list(call(tensors)), jit_compile=jit or None)
+    function = tf.function(
+        lambda *tensors: list(call(tensors)), autograph=False, jit_compile=jit or None
+    )
     concrete = function.get_concrete_function(
         *[
             tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
@@ -251,17 +261,25 @@ def signature_key(keys: Sequence[str], name: str) -> str:
 
 
 def endpoints(graph: Any, name: str) -> Tuple[List[Any], List[Any]]:
-    """A graph's inputs, which are its placeholders, and its outputs, which nothing in it takes.
+    """A graph's inputs, which are its placeholders, and its outputs, which follow from these and
+    which nothing takes.
 
     Raises:
         BadModel: it has none.
     """
     operators = graph.get_operations()
     feeds = [op.outputs[0] for op in operators if op.type == "Placeholder"]
+    follow = {tensor.op.name for tensor in feeds}
+    todo = list(feeds)
+    while todo:
+        for user in todo.pop().consumers():
+            if user.name not in follow:
+                follow.add(user.name)
+                todo.extend(user.outputs)
     fetches = [
         tensor
         for op in operators
-        if op.outputs and op.type not in _NO_RESULT
+        if op.name in follow and op.type not in _NO_RESULT
         for tensor in op.outputs
         if not any(t.consumers() for t in op.outputs)
     ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Any, Callable, Tuple
 
 from agent.contract import TensorSpec
-from agent.runner.errors import Unsupported
+from agent.runner.errors import Unsupported, UnsupportedOperator
 from agent.runner.tensorflow_convert import (
     Ports,
     failure,
@@ -21,7 +21,12 @@ from agent.tflite_wire import TfliteFile, read
 
 
 def convert(
-    name: str, source: Path, artifact: Path, ports: Ports, wanted: str, set_up: Callable[..., None]
+    name: str,
+    source: Path,
+    artifact: Path,
+    ports: Ports,
+    wanted: str,
+    set_up: Callable[..., None],
 ) -> TfliteFile:
     """Write ``source``, a SavedModel, as ``artifact``.
 
@@ -50,6 +55,25 @@ def convert(
             % (name, kind(graph), wanted)
         )
     return graph
+
+
+def refuse_loops(name: str, converter: Any, folder: Path) -> None:
+    """Refuse a network that still has a loop as TFLite: TensorFlow's calibrator crashes on it.
+
+    Raises:
+        UnsupportedOperator: says what to do instead.
+    """
+    scratch = folder / "loops.tflite"
+    scratch.write_bytes(converter.convert())
+    operators = {operator.name for operator in read(scratch).operators}
+    scratch.unlink()
+    if "WHILE" in operators:
+        raise UnsupportedOperator(
+            name,
+            "WHILE",
+            "TensorFlow's calibrator crashes on loops: unroll the layer (unroll=True), or choose"
+            " quantisation: dynamic_range",
+        )
 
 
 def ports_of(

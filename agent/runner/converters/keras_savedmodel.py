@@ -40,6 +40,7 @@ class KerasSavedModel:
         artifact = folder / "savedmodel"
         try:
             model = KerasModel(source)
+            model.name_for_graph()
             inputs = self._ports.fixed(model.inputs)
             names = identifiers(inputs)
             leaves = [

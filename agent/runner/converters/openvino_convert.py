@@ -19,6 +19,7 @@ from agent.tflite_wire import NotTflite, TfliteFile, read
 
 _NO_RULE = re.compile(r"No conversion rule found for operations: (.+)")
 _FAILED = re.compile(r"Conversion failed for (\w+)")
+_REASON = re.compile(r"While validating [^\n]*\n(.+)")
 _SOURCES = ("savedmodel", "frozen_pb", "optimised_pb", "tflite", "onnx")
 
 
@@ -74,12 +75,15 @@ def _read(openvino: Any, source: Path) -> Any:
     """Raises ``UnsupportedOperator``, ``BadModel``."""
     try:
         return openvino.convert_model(str(source))
-    except (RuntimeError, ValueError) as error:  # OpConversionFailure among them
+    except MemoryError:
+        raise
+    except Exception as error:  # it has classes of its own for some failures
         message = str(error)
         found = _NO_RULE.search(message) or _FAILED.search(message)
         if found:
-            operators = found.group(1).strip()
-            raise UnsupportedOperator("openvino", operators) from error
+            reason = _REASON.search(message)
+            detail = reason.group(1)[:300] if reason else ""
+            raise UnsupportedOperator("openvino", found.group(1).strip(), detail) from error
         raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
 
 

@@ -40,7 +40,13 @@ class TensorFlowFreeze:
             opened = open_model(source, self._ports.fixed)
             # Loops stay functions: as the switches of TensorFlow 1 other tools cannot read them.
             frozen = convert_variables_to_constants_v2(opened.function, lower_control_flow=False)
-            artifact.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+            results = [tensor.op.name for tensor in frozen.outputs]
+            # What nothing depends on is left where functions were laid open.
+            graph_def = tf.compat.v1.graph_util.extract_sub_graph(
+                frozen.graph.as_graph_def(),
+                results + [tensor.op.name for tensor in frozen.inputs],
+            )
+            artifact.write_bytes(graph_def.SerializeToString())
         except Exception as error:  # TensorFlow raises whatever its passes raise
             raise failure(self.name, error) from error
         return Made(

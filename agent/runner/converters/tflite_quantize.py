@@ -53,7 +53,10 @@ class TfliteQuantize:
             converter._experimental_disable_per_channel = options["per_channel"] == "off"
             if options["quantisation"] == "dynamic_range":
                 return
-            feeds = feeds_for(inputs, calibration.feeds)
+            converter.optimizations = []
+            tflite_converter.refuse_loops(self.name, converter, folder)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            feeds = feeds_for(inputs, self._ports, calibration.feeds)
 
             def representative() -> Iterator[Dict[str, Any]]:
                 yield from feeds

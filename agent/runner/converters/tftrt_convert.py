@@ -71,7 +71,7 @@ class TfTrtConvert:
         try:
             fixed = fixed_savedmodel(source, self._ports.fixed)
             inputs, _ = signature_specs(fixed)
-            feeds = feeds_for(inputs, calibration.feeds)
+            feeds = feeds_for(inputs, self._ports, calibration.feeds)
             converter = trt_convert.TrtGraphConverterV2(
                 input_saved_model_dir=str(fixed),
                 precision_mode=self._precision.upper(),
