@@ -47,6 +47,11 @@ fixed.save("fixed.h5")
 picture = keras.Input((6, 6, 3), name="x")
 keras.Model(picture, dense(layers.GlobalAveragePooling2D()(conv(picture)))).save("nhwc.keras")
 
+# Weights that are worth quantising: TFLite leaves those of under 1024 values as they are.
+row = keras.Input((64,), batch_size=1, name="x")
+wide = keras.Model(row, layers.Dense(5)(layers.Dense(64, activation="relu")(row)))
+wide.export("wide", format="tf_saved_model", verbose=False)
+
 # Floats and integers, a sequence, twelve outputs (so that names sort otherwise than they stand).
 values = keras.Input((4,), name="b größe 2")
 tokens = keras.Input((5,), dtype="int32", name="a")
