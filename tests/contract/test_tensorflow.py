@@ -37,6 +37,12 @@ OPTIONS = {
     "xla": {"xla": "on"},
     "grappler_off": {"grappler": "off"},
 }
+BROKEN = (
+    *("damaged_free.keras", "damaged_free.h5", "damaged.pb", "empty.pb", "damaged", "bare"),
+    *("missing.keras", "missing.pb", "missing"),
+)
+MADE = ("exported", "exported_h5", "as_h5", "as_keras", "frozen", "optimised")
+RUNS = (*MADE, "free.keras", "free.h5", "free", "fixed", "frozen_session", *OPTIONS)
 SEQUENCE_IN = [
     {"name": VALUES, "dtype": "float32", "shape": [1, 4], "layout": ""},
     {"name": TOKENS, "dtype": "int32", "shape": [1, 5], "layout": ""},
@@ -60,6 +66,14 @@ def small(**more: Any) -> dict[str, Any]:
 def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tensorflow_lab.Tasks:
     """Every converter on the small model, and every format run; one process."""
     np.savez(files / "x.npz", X)
+    for name in ("free.keras", "free.h5"):
+        (files / f"damaged_{name}").write_bytes((files / name).read_bytes()[:-400])
+    (files / "damaged.pb").write_bytes(b"no graph at all")
+    (files / "empty.pb").write_bytes(b"")
+    shutil.copytree(files / "free", files / "damaged")
+    (files / "damaged" / "saved_model.pb").write_bytes(b"no graph at all")
+    shutil.copytree(files / "free", files / "bare")
+    shutil.rmtree(files / "bare" / "variables")
     run = {"feed": str(files / "x.npz")}
     int8 = {"calibrate": True, "precision": "int8"}
     dynamic = {"precision": "int8", "options": {"quantisation": "dynamic_range"}}
@@ -112,6 +126,7 @@ def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tensorflow_la
             f"refused_{name}": small(run=str(files / name), **run)
             for name in ("lambda.keras", "lambda.h5", "own.keras", "reader", "cholesky")
         },
+        **{f"broken_{name}": small(run=str(files / name), **run) for name in BROKEN},
         "cholesky_tflite": {"convert": "tflite_convert", "source": str(files / "cholesky")},
         "cholesky_onnx": {"convert": "tf2onnx", "source": str(files / "cholesky")},
         "tftrt": small(convert="tftrt_convert", source=str(files / "free"), precision="fp16"),
@@ -132,9 +147,6 @@ def output(result: dict[str, Any], number: int = 0) -> Any:
 
 
 # --- sessions ---
-
-MADE = ("exported", "exported_h5", "as_h5", "as_keras", "frozen", "optimised")
-RUNS = (*MADE, "free.keras", "free.h5", "free", "fixed", "frozen_session", *OPTIONS)
 
 
 @pytest.mark.parametrize("key", RUNS)
@@ -201,6 +213,14 @@ def test_what_is_refused(made: tensorflow_lab.Tasks, name: str, kind: str, words
     refused = made[f"refused_{name}"]
     assert refused["kind"] == kind
     assert words in refused["message"]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_damaged_or_missing_file_is_a_bad_model(made: tensorflow_lab.Tasks, name: str) -> None:
+    refused = made[f"broken_{name}"]
+    assert (refused["kind"], refused["status"]) == ("bad_model", "failed")
+    assert name in refused["message"]
+    assert len(refused["message"]) < 600
 
 
 @pytest.mark.parametrize("key", ["cholesky_tflite", "cholesky_onnx"])

@@ -12,6 +12,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +108,15 @@ def _run(key: str, task: dict[str, Any], done: Tasks, folder: Path) -> dict[str,
     with np.load(task["feed"]) as file:
         arrays = [file[name] for name in file.files]
     names = [spec.name for spec in inputs or session.inputs]
-    calls = _keras_calls()
     found: list[Any] = []
-    for scale in (1.0, 0.5, 1.0):
-        scaled = [(a * scale).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays]
-        session.bind(dict(zip(names, scaled, strict=True)))
-        scaled[0][...] = 0  # what is bound is a copy
-        session.infer()
-        session.infer()
-        found.append(session.read())
+    with _counting() as calls:
+        for scale in (1.0, 0.5, 1.0):
+            scaled = [(a * scale).astype(a.dtype) if a.dtype.kind == "f" else a for a in arrays]
+            session.bind(dict(zip(names, scaled, strict=True)))
+            scaled[0][...] = 0  # what is bound is a copy
+            session.infer()
+            session.infer()
+            found.append(session.read())
     result = {
         "inputs": [vars(s) for s in session.inputs],
         "outputs": [vars(s) for s in session.outputs],
@@ -138,20 +140,28 @@ def _run(key: str, task: dict[str, Any], done: Tasks, folder: Path) -> dict[str,
     return result
 
 
-def _keras_calls() -> list[int]:
-    """A count of the calls of any Keras model from now on."""
+@contextmanager
+def _counting() -> Iterator[list[int]]:
+    """A count of the calls of any Keras model within the block."""
     import keras
 
     count = [0]
-    for name in ("__call__", "predict"):
-        original = getattr(keras.Model, name)
+    originals = {name: getattr(keras.Model, name) for name in ("__call__", "predict")}
 
-        def counted(*args: Any, _original: Any = original, **more: Any) -> Any:
+    def counted(original: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
             count[0] += 1
-            return _original(*args, **more)
+            return original(*args, **more)
 
-        setattr(keras.Model, name, counted)
-    return count
+        return call
+
+    for name, original in originals.items():
+        setattr(keras.Model, name, counted(original))
+    try:
+        yield count
+    finally:
+        for name, original in originals.items():
+            setattr(keras.Model, name, original)
 
 
 def _specs(rows: Any) -> tuple[Any, ...]:
