@@ -34,6 +34,7 @@ _UNSAFE = _words(
     """
 )
 
+_LOOPS = _words("While StatelessWhile LoopCond")
 _CALLS = _words("PartitionedCall StatefulPartitionedCall")
 # Which input of the operator is the image whose axes ``data_format`` names.
 _FIRST = _words(
@@ -81,6 +82,11 @@ def refuse_unsafe(graph_def: Any, name: str, savers: bool = False) -> None:
         for attribute in node.attr.values() if owner and savers else ():
             if attribute.func.name.startswith(_SAVERS):
                 raise BadModel("%s calls its own saving function %s" % (name, attribute.func.name))
+
+
+def has_loops(graph_def: Any) -> bool:
+    """Whether anything in it is a loop."""
+    return any(node.op in _LOOPS for _, node in _all_nodes(graph_def))
 
 
 def _all_nodes(graph_def: Any) -> Iterator[Tuple[str, Any]]:

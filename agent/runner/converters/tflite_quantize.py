@@ -16,7 +16,8 @@ from agent.jobs import ConvertJob
 from agent.runner import tflite_converter
 from agent.runner.converters.base import Calibration, Made, own_options
 from agent.runner.tensorflow_convert import Ports, feeds_for
-from agent.runner.tensorflow_models import import_tensorflow
+from agent.runner.tensorflow_graph import has_loops
+from agent.runner.tensorflow_models import import_tensorflow, read_savedmodel
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "quantisation": ("full", "dynamic_range"),
@@ -47,15 +48,16 @@ class TfliteQuantize:
         tf = import_tensorflow()
         options = self._options
         artifact = folder / "model.tflite"
+        loops = has_loops(read_savedmodel(source).graph_def)
 
         def set_up(converter: Any, inputs: Sequence[TensorSpec]) -> None:
+            full = options["quantisation"] == "full"
+            if full and loops:
+                tflite_converter.refuse_loops(self.name, converter, folder)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter._experimental_disable_per_channel = options["per_channel"] == "off"
-            if options["quantisation"] == "dynamic_range":
+            if not full:
                 return
-            converter.optimizations = []
-            tflite_converter.refuse_loops(self.name, converter, folder)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             feeds = feeds_for(inputs, self._ports, calibration.feeds)
 
             def representative() -> Iterator[Dict[str, Any]]:
