@@ -73,7 +73,7 @@ def refuse_unsafe(graph_def: Any, name: str, savers: bool = False) -> None:
     """
     for owner, node in _all_nodes(graph_def):
         saver = savers and (not owner or owner.startswith(_SAVERS))
-        prints = node.op == "PrintV2" and b"file:" in node.attr["output_stream"].s
+        prints = "output_stream" in node.attr and b"file:" in node.attr["output_stream"].s
         if node.op in _UNSAFE or prints or (node.op in _SAVES and not saver):
             raise BadModel(
                 "%s holds the operator %s, which touches files or runs other code; it is not loaded"

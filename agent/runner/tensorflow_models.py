@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 from dataclasses import replace
@@ -25,13 +26,13 @@ from agent.runner.tensorflow_graph import Layouts, refuse_unsafe
 from agent.runner.tensorflow_keras import KerasModel
 
 SIGNATURE = "serving_default"
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 _NO_RESULT = frozenset(["Placeholder", "NoOp", "Assert"])
 
 _NO_OPERATOR = re.compile(
     r"Op type not registered '([^']+)'|No OpKernel was registered to support Op '([^']+)'"
     r"|Could not find device for node: \{\{node [^}]*\}\} = (\w+)"
 )
-
 
 Shaper = Callable[[Sequence[TensorSpec]], Sequence[TensorSpec]]
 """From a file's own inputs to those of the shapes that are to be traced."""
@@ -112,6 +113,8 @@ def named_error(error: Exception, name: str) -> Exception:
         return UnsupportedOperator("tensorflow", operator, "it has no kernel for it here")
     kind = type(error).__name__
     words = shortened(message)
+    if kind == "ResourceExhaustedError":
+        return MemoryError("Failed to allocate memory: %s" % words)
     if kind == "UnimplementedError":
         return UnsupportedFormat("tensorflow cannot run %s: %s" % (name, words))
     return BadModel("tensorflow cannot load %s: %s: %s" % (name, kind, words))
@@ -298,10 +301,14 @@ def plain(tensor: str) -> str:
 def identifiers(specs: Sequence[TensorSpec]) -> List[str]:
     """The inputs' names as TensorFlow can keep them: those that are no identifiers by place."""
     names = [spec.name for spec in specs]
-    return [
-        name if name.isidentifier() and name.isascii() and not name.startswith("_") else spare
-        for name, spare in zip(names, ["input_%d" % n for n in range(len(names))])  # noqa: B905
-    ]
+    found = []
+    for number, name in enumerate(names):
+        if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+            name = "input_%d" % number
+            while name in names:
+                name += "_"
+        found.append(name)
+    return found
 
 
 def free_as_none(shape: Sequence[int]) -> List[Optional[int]]:

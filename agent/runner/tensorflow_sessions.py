@@ -13,7 +13,7 @@ import numpy as np
 
 from agent.contract import RuntimeRef, TensorSpec
 from agent.runner.backends.base import Feed, HostBuffers
-from agent.runner.errors import BadOption, RunnerError
+from agent.runner.errors import BadOption, RunnerError, Unsupported
 from agent.runner.tensorflow_graph import Layouts
 from agent.runner.tensorflow_models import (
     as_wanted,
@@ -77,13 +77,18 @@ class _Runs:
         self.infer = self._first
 
     def _first(self) -> None:
-        """Kernels are looked up at the first call. Raises ``UnsupportedOperator``…"""
+        """Kernels are looked up, and memory is taken, at the first call.
+
+        Raises:
+            UnsupportedOperator, UnsupportedFormat, MemoryError: in TensorFlow's words.
+        """
         try:
             self._run()
-        except (RunnerError, MemoryError):
-            raise
         except Exception as error:  # TensorFlow raises whatever its kernels raise
-            raise named_error(error, self._name) from error
+            found = named_error(error, self._name)
+            if isinstance(found, (Unsupported, MemoryError)):
+                raise found from error
+            raise
         self.infer = self._run
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
 """TensorFlow: Keras files, SavedModels, frozen and optimised graphs, as traced functions.
 
 What is timed is a concrete function on tensors made before, or a session's prepared call: never
-Keras' ``predict`` or ``model(x)``, which cost ten times as much on a small network.
+Keras' ``predict`` or ``model(x)``: the latter cost ten times as much on a small network.
 """
 
 from __future__ import annotations
