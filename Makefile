@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_VENV := .venv-pytorch
 TVM_VENV := .venv-tvm
+TENSORFLOW_VENV := .venv-tensorflow
 # Two packages run TFLite models, and one of them needs an old NumPy
 TFLITE_VENVS := .venv-litert .venv-tflite
 TFLITE_.venv-litert := ai-edge-litert==2.3.0 numpy
@@ -17,11 +18,12 @@ HTML ?= report.html
 
 export BENCHFARM_PYTORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_TVM_PYTHON ?= $(CURDIR)/$(TVM_VENV)/bin/python
+export BENCHFARM_TENSORFLOW_PYTHON ?= $(CURDIR)/$(TENSORFLOW_VENV)/bin/python
 export BENCHFARM_LITERT_PYTHON ?= $(CURDIR)/.venv-litert/bin/python
 export BENCHFARM_TFLITE_PYTHON ?= $(CURDIR)/.venv-tflite/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pytorch tvm tflite clean
+.PHONY: help demo test lint format bench pytorch tvm tensorflow tflite clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,7 +31,7 @@ help: ## What there is to make
 demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes report.html
 	$(BIN)/benchfarm --home .benchfarm/demo demo --html $(HTML)
 
-test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TFLITE_VENVS:=/.done) ## Set up, lint, then every test
+test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLITE_VENVS:=/.done) ## Set up, lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run
@@ -48,6 +50,8 @@ bench: $(VENV)/.dev ## Every benchmark; exits 1 if a goal is missed
 pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch
 
 tvm: $(TVM_VENV)/.done ## The runtime environment that has TVM
+
+tensorflow: $(TENSORFLOW_VENV)/.done ## The runtime environment that has TensorFlow and Keras
 
 tflite: $(TFLITE_VENVS:=/.done) ## The runtime environments that have LiteRT and tflite-runtime
 
@@ -79,10 +83,18 @@ $(TVM_VENV)/.done: pyproject.toml | $(VENV)/bin/python
 		'xgboost-cpu; platform_machine == "x86_64"' 'xgboost; platform_machine != "x86_64"'
 	@touch $@
 
+# tensorflow-cpu has no build for ARM; plain tensorflow has, with no CUDA in it
+$(TENSORFLOW_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(TENSORFLOW_VENV)
+	$(TENSORFLOW_VENV)/bin/python -m pip install -q tf2onnx==1.17.0 onnx numpy \
+		'tensorflow-cpu==2.21.*; platform_machine == "x86_64"' \
+		'tensorflow==2.21.*; platform_machine != "x86_64"'
+	@touch $@
+
 $(TFLITE_VENVS:=/.done): %/.done: pyproject.toml | $(VENV)/bin/python
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install -q $(TFLITE_$*)
 	@touch $@
 
 clean: ## Remove environments and what the demo left
-	rm -rf $(VENV) $(TORCH_VENV) $(TVM_VENV) $(TFLITE_VENVS) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TORCH_VENV) $(TVM_VENV) $(TENSORFLOW_VENV) $(TFLITE_VENVS) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache

@@ -33,6 +33,7 @@ class Format:
     registered: bool = True
 
 
+_GRAPPLER_OFF: Options = {"grappler": "off"}
 _ALL = (
     Format(
         *("onnx", ".onnx", "onnxruntime"),
@@ -46,12 +47,12 @@ _ALL = (
         how="reference kernels",
         precisions=("fp32", "fp16", "int8"),
     ),
-    Format("keras", ".keras", "tensorflow"),
-    Format("h5", ".h5", "tensorflow"),
+    Format("keras", ".keras", "tensorflow", _GRAPPLER_OFF, "grappler off"),
+    Format("h5", ".h5", "tensorflow", _GRAPPLER_OFF, "grappler off"),
     # A folder, registered as an archive of it.
-    Format("savedmodel", ".zip", "tensorflow"),
-    Format("frozen_pb", ".pb", "tensorflow"),
-    Format("optimised_pb", ".pb", "tensorflow"),
+    Format("savedmodel", ".zip", "tensorflow", _GRAPPLER_OFF, "grappler off"),
+    Format("frozen_pb", ".pb", "tensorflow", _GRAPPLER_OFF, "grappler off"),
+    Format("optimised_pb", ".pb", "tensorflow", _GRAPPLER_OFF, "grappler off"),
     Format("edgetpu_tflite", ".tflite", precisions=("int8",)),
     Format("openvino_ir", ".xml", registered=False),
 )

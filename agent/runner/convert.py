@@ -91,7 +91,8 @@ def _own(model: ModelRef) -> ModelRef:
     """The model as its artifact has it, at the model's fixed shapes: all that a converter sees."""
     view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     own = model.own_outputs or model.outputs
-    return replace(model, inputs=tuple(view.specs(model.inputs)), outputs=own)
+    specs = tuple(view.specs(model.inputs))
+    return replace(model, inputs=specs, outputs=own, own_inputs=(), own_outputs=())
 
 
 def _require_tools(name: str, lacking: Sequence[str]) -> None:

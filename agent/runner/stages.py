@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 from agent.formats import FORMATS
 from agent.runner.onnx_weights import require_whole
+from agent.runner.savedmodel_zip import unpack
 
 
 class Progress:
@@ -40,11 +41,15 @@ class Progress:
 
 def named(artifact: Path, format: str, folder: Path) -> Path:
     """The artifact under a name that ends as its format's files do (blobs are named by hash, and
-    runtimes go by the ending): itself, or a link to it in ``folder``. A folder stays as it is.
+    runtimes go by the ending): itself, or a link to it in ``folder``. A SavedModel's zip is
+    unpacked there; a folder stays as it is.
 
     Raises:
         Unsupported: an ONNX file whose weights are not all there.
+        BadModel: a zip that cannot be unpacked.
     """
+    if format == "savedmodel" and not artifact.is_dir():
+        return unpack(artifact, folder)
     found = _named(artifact, format, folder)
     if format == "onnx":
         require_whole(found)

@@ -80,7 +80,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("pytorch", "torch", "2.13.0", (ONNX, NUMPY, "onnxscript"), alone=True, mib=900),
     Recipe(
         *("tensorflow", "tensorflow-cpu", "2.21.0"),
-        beside=("tf2onnx==1.17.0", "onnx"),
+        beside=("tf2onnx==1.17.0", ONNX, NUMPY),
         on={"aarch64": "tensorflow"},
         mib=1500,
     ),

@@ -26,6 +26,7 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from support import tensorflow_files
 from support.runner_child import (
     QUICK,
     SPEC,
@@ -71,6 +72,7 @@ CASES = {
     for case in (
         Case("onnxruntime", "onnx", "onnxruntime", ("graph_optimization", "disable")),
         Case("openvino", "onnx", "openvino", ("performance_hint", "none"), True, True),
+        Case("tensorflow", "savedmodel", "tensorflow", ("call", "session")),
         Case("pytorch", "pt2", "torch", ("mode", "eager"), own_names=True),
         *(
             Case("tflite", "tflite", module, ("xnnpack", "off"), own_names=True, python=python)
@@ -98,6 +100,9 @@ def models(case: Case, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     if case.form == "pt2":
         free, fixed = write_pt2(folder)
         return {"free": free, "fixed": fixed}
+    if case.form == "savedmodel":
+        tensorflow_files.build(folder)
+        return {name: folder / f"{name}.zip" for name in ("free", "fixed")}
     if case.form == "tflite":
         return {name: TFLITE / f"{name}.tflite" for name in ("free", "fixed")}
     return {

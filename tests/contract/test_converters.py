@@ -60,8 +60,12 @@ CASES = {
     )
 }
 
-ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "trtexec_build", "tvm_compile"}
-"""Tested with their backends, in files of their own."""
+ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "trtexec_build", "tvm_compile"} | {
+    *("keras_onnx", "keras_save", "keras_savedmodel", "openvino_convert", "tensorflow_freeze"),
+    *("tensorflow_optimise", "tf2onnx", "tflite_convert", "tflite_fp16", "tflite_quantize"),
+    "tftrt_convert",
+}
+"""Tested with their backends, in files of their own (TensorFlow's family in test_tensorflow)."""
 
 
 @pytest.fixture(params=CASES)

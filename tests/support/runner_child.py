@@ -30,6 +30,7 @@ from agent.contract import (
     TrialResult,
 )
 from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
+from agent.runner import backends
 from agent.worker.conversion import as_it_is, on_the_way, unknown_option
 from agent.worker.planning import NoWay, offered, plan
 from support.need import need
@@ -223,7 +224,13 @@ class Bench:
 
     def convert(self, model: ModelRef, runtime: RuntimeRef, source: Path, **more: Any) -> Converted:
         """As the worker does it, within the one interpreter."""
-        tools, facts = probed(self._python).tools, facts_of(self._python)
+        tools, backend = probed(self._python).tools, backends.find(runtime.backend)
+        facts = replace(
+            facts_of(self._python),
+            backend=backend.name,
+            wants=dict(backend.wants),
+            options=dict(backend.options),
+        )
         try:
             way = plan(source, model.format, runtime, facts, tools).way
         except NoWay as error:

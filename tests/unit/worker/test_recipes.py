@@ -49,6 +49,13 @@ def test_a_board_of_another_architecture_has_other_packages() -> None:
     assert read("tensorflow", "aarch64").main == "tensorflow==2.21.0"
 
 
+def test_tensorflow_comes_with_what_its_converters_need() -> None:
+    (step,) = read("tensorflow", "x86_64").steps
+    assert step == ("tensorflow-cpu==2.21.0", "tf2onnx==1.17.0", "onnx==1.23.2", "numpy==2.4.6")
+    (older,) = read("tensorflow==2.20.0", "x86_64").steps
+    assert older == ("tensorflow-cpu==2.20.0", "tf2onnx", "onnx", "numpy")
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.backend}-{r.variant}")
 def test_every_recipe_is_read_back_from_its_label(recipe: Recipe) -> None:
     named = recipe.backend + (f"@{recipe.variant}" if recipe.variant else "")

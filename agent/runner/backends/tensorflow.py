@@ -1,0 +1,81 @@
+"""TensorFlow: Keras files, SavedModels, frozen and optimised graphs, as traced functions.
+
+What is timed is a concrete function on tensors made before, or a session's prepared call: never
+Keras' ``predict`` or ``model(x)``: the latter cost ten times as much on a small network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Sequence
+
+from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.runner import tensorflow_sessions
+from agent.runner.backends.base import Options, Session, Wants, chosen, require_precision
+from agent.runner.converters import tftrt_convert
+from agent.runner.errors import BadOption, UnsupportedTarget
+from agent.runner.tensorflow_models import import_tensorflow
+
+# Fastest first: a graph whose weights are constants takes two thirds of the time of one that reads
+# variables; optimising it beforehand takes nothing more off, TensorFlow does that when it loads.
+FORMATS = ("optimised_pb", "frozen_pb", "savedmodel", "keras", "h5")
+
+
+class TensorFlow:
+    name = "tensorflow"
+    accepts = ("keras", "h5", "savedmodel", "frozen_pb", "optimised_pb")
+    wants: ClassVar[Wants] = {
+        "fp32": tuple((form, "fp32") for form in FORMATS),
+        **{p: (("savedmodel", p),) for p in ("fp16", "int8")},  # made by TF-TRT
+    }
+    options: ClassVar[Options] = {
+        "call": ("function", "session"),
+        "xla": ("off", "on"),
+        "grappler": ("on", "off"),
+    }
+
+    def import_runtime(self) -> str:
+        return str(import_tensorflow().__version__)
+
+    def probe(self) -> RuntimeFacts:
+        version = self.import_runtime()
+        gpus = tensorflow_sessions.gpus()
+        more = ("fp16", "int8") if gpus and not tftrt_convert.missing() else ()
+        targets = [TargetFacts("CPU", ("fp32",), "TensorFlow's own kernels and oneDNN's")]
+        targets += [TargetFacts(name, ("fp32", *more), words) for name, words in gpus.items()]
+        return RuntimeFacts(
+            backend=self.name,
+            version=version,
+            environment="",
+            targets=tuple(targets),
+            accepts=self.accepts,
+            options=dict(self.options),
+        )
+
+    def load(
+        self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
+    ) -> Session:
+        self.import_runtime()
+        options = chosen(self.name, self.options, runtime.options)
+        known = {target.name: target for target in self.probe().targets}
+        if runtime.target not in known:
+            raise UnsupportedTarget(self.name, runtime.target, known)
+        require_precision(self.name, runtime.precision, known[runtime.target].precisions)
+        grappler = options["grappler"] == "on"
+        tensorflow_sessions.settle(runtime.target, runtime.threads, grappler)
+        words = "%s, %s, grappler %s%s" % (
+            runtime.target,
+            options["call"],
+            options["grappler"],
+            ", XLA" if options["xla"] == "on" else "",
+        )
+        if options["call"] == "session":
+            if options["xla"] == "on":
+                raise BadOption("tensorflow option xla: on goes with call: function only")
+            return tensorflow_sessions.GraphSession(artifact, inputs, runtime, words, grappler)
+        return tensorflow_sessions.FunctionSession(
+            artifact, inputs, runtime.target, words, options["xla"] == "on"
+        )
+
+
+BACKEND = TensorFlow

@@ -1,0 +1,51 @@
+"""SavedModel to TFLite with FP16 weights by TensorFlow's converter.
+
+The weights take half the room; on processors they are made FP32 again before they are used, on
+GPUs and some accelerators they are computed with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from agent.graph import Edge
+from agent.jobs import ConvertJob
+from agent.runner import tflite_converter
+from agent.runner.backends.base import Options
+from agent.runner.converters.base import Calibration, Made
+from agent.runner.tensorflow_convert import Ports
+from agent.runner.tensorflow_models import import_tensorflow
+
+
+class TfliteFp16:
+    name = "tflite_fp16"
+    edges = (Edge("tflite_fp16", ("savedmodel", "fp32"), ("tflite", "fp16")),)
+    needs_calibration = False
+    modules = ("tensorflow",)
+    commands = ()
+    keeps = ("layout", "names")
+    where = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def __init__(self) -> None:
+        self._ports = Ports()
+
+    def configure(self, job: ConvertJob) -> None:
+        self._ports = Ports(job)
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+        tf = import_tensorflow()
+        artifact = folder / "model.tflite"
+
+        def set_up(converter: Any, _: Any) -> None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+
+        graph = tflite_converter.convert(self.name, source, artifact, self._ports, "fp16", set_up)
+        inputs, outputs = tflite_converter.ports_of(graph, self._ports)
+        step = "%s %s, weights fp16" % (self.name, tf.__version__)
+        return Made(artifact, step, inputs, outputs)
+
+
+CONVERTER = TfliteFp16
