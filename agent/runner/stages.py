@@ -12,6 +12,8 @@ SUFFIXES = {
     "pt2": ".pt2",
     "tflite": ".tflite",
     "edgetpu_tflite": ".tflite",
+    "executorch_pte": ".pte",
+    "ncnn": ".param",
 }
 
 

@@ -48,6 +48,10 @@ PYTHONS = {
     "tflite": os.environ.get(
         "BENCHFARM_TFLITE_PYTHON", str(ROOT / ".venv-tflite" / "bin" / "python")
     ),
+    "executorch": os.environ.get(
+        "BENCHFARM_EXECUTORCH_PYTHON", str(ROOT / ".venv-executorch" / "bin" / "python")
+    ),
+    "ncnn": os.environ.get("BENCHFARM_NCNN_PYTHON", str(ROOT / ".venv-ncnn" / "bin" / "python")),
 }
 VARIANTS = {"litert": "tflite"}
 """Name of an interpreter → the backend it is another runtime of."""
