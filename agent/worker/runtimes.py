@@ -20,10 +20,12 @@ LOCK_NAME = "runtimes.lock"
 
 @dataclass(frozen=True)
 class Listed:
-    """What answers in an environment; ``built`` if it was built here, and what it then cost."""
+    """What answers in an environment; ``built`` if it was built here, and what it then cost;
+    ``warning``: what is not as it should be there."""
 
     facts: RuntimeFacts
     built: Manifest | None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Runtimes:
 
     def listing(self) -> list[Listed]:
         """Everything that answers here, or why not, with what was built."""
-        return [
-            Listed(facts, self.builder.manifest(facts.environment) if facts.environment else None)
-            for facts in self.environments.facts()
-        ]
+        return [self._listed(facts) for facts in self.environments.facts()]
+
+    def _listed(self, facts: RuntimeFacts) -> Listed:
+        built = self.builder.manifest(facts.environment) if facts.environment else None
+        return Listed(facts, built, self.builder.warning(built) if built else "")
 
     def build(self, text: str, wheelhouse: Path | None, note: Note) -> RuntimeEnvironment:
         """Build (or find) what ``NAME[@VARIANT][==VERSION]`` says, and list it.

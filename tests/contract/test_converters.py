@@ -57,11 +57,27 @@ CASES = {
             "openvino_ir",
             frozenset({"model.xml", "model.bin"}),
         ),
+        Case(
+            "ncnn_pnnx",
+            "ncnn",
+            "fp16",
+            "ncnn",
+            frozenset({"model.param", "model.bin", "notes.json"}),
+            False,
+        ),
     )
 }
 
-ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "tvm_compile"}
-"""Tested with their backends, in files of their own."""
+ELSEWHERE = {
+    "edgetpu_compile",
+    "executorch_lower",
+    "executorch_quantize",
+    "litert_torch",
+    "tensorrt_build",
+    "torch_onnx",
+    "tvm_compile",
+}
+"""Tested with their backends, or (what takes exported programs) in ``test_converters_torch``."""
 
 
 @pytest.fixture(params=CASES)
@@ -205,7 +221,7 @@ def test_an_unknown_operator_ends_as_a_failure_of_this_model(
 @pytest.mark.parametrize(
     ("change", "kind", "word"),
     [
-        ({"precision": "fp8"}, "unsupported_precision", "int8"),
+        ({"precision": "fp8"}, "unsupported_precision", "fp32"),
         ({"backend": "nothing"}, "bad_request", "openvino"),
     ],
 )

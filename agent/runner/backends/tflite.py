@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 from agent.contract import Option, RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
 from agent.runner.backends.base import Options, Wants, chosen, require_precision
+from agent.runner.converters import litert_torch
 from agent.runner.errors import BadOption, RuntimeMissing, UnsupportedPrecision, UnsupportedTarget
 from agent.runner.tflite_session import (
     TfliteSession,
@@ -47,6 +48,7 @@ class Tflite:
         "xnnpack": ("on", "off"),
         "kernels": ("optimised", "reference"),
         "delegate": (),
+        **litert_torch.OPTIONS,
     }
 
     def import_runtime(self) -> str:

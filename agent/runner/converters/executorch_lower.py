@@ -35,6 +35,7 @@ class ExecuTorchLower:
     commands = ()
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options = OPTIONS
 
     def __init__(self) -> None:
         self._delegate = OPTIONS["delegate"][0]

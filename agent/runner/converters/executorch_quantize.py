@@ -4,12 +4,13 @@ quantisation with XNNPACK's quantiser: symmetric weights, asymmetric activations
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, ClassVar, Mapping, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import torch_program
+from agent.runner.backends.base import Options
 from agent.runner.converters import executorch_lower
 from agent.runner.converters.base import Calibration, Made, own_options
 from agent.runner.errors import BadOption
@@ -26,6 +27,7 @@ class ExecuTorchQuantize:
     commands = ()
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {**OPTIONS, **executorch_lower.OPTIONS}
 
     def __init__(self) -> None:
         self._per_channel = True
@@ -33,7 +35,7 @@ class ExecuTorchQuantize:
 
     def configure(self, job: ConvertJob) -> None:
         executorch_lower.require_cpu(job)
-        options = own_options(self.name, {**OPTIONS, **executorch_lower.OPTIONS}, job)
+        options = own_options(self.name, self.options, job)
         if options["delegate"] != "xnnpack":
             raise BadOption("executorch int8 goes with option delegate: xnnpack only")
         self._per_channel = options["per_channel"] == "on"

@@ -14,12 +14,12 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
-from agent.runner.backends.base import require_shapes
+from agent.runner.backends.base import Options, require_shapes
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import (
     BadModel,
@@ -52,6 +52,7 @@ class NcnnPnnx:
     commands = ()
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {}
 
     def __init__(self) -> None:
         self._half = False

@@ -7,12 +7,13 @@ protobuf may hold lie in ``model.onnx.data`` beside the model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, ClassVar, Sequence
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import torch_program
+from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import ConversionFailed, UnsupportedOperator
 
@@ -28,6 +29,7 @@ class TorchOnnx:
     commands = ()
     keeps = ("layout", "names")
     where = ("device", "builder")
+    options: ClassVar[Options] = {}
 
     def __init__(self) -> None:
         self._inputs: Sequence[TensorSpec] = ()
