@@ -83,13 +83,13 @@ RECIPES: tuple[Recipe, ...] = (
         *("pytorch", "torch", TORCH, ("litert-torch==0.10.0", ONNX, NUMPY, "onnxscript")),
         variant="litert",
         alone=True,
-        mib=1500,
+        mib=1900,
     ),
     # Its wheels are linked to torch and do not say so.
     Recipe(
         *("executorch", "executorch", "1.5.1", (NUMPY,)),
         before=(f"torch=={TORCH}",),
-        mib=1400,
+        mib=1300,
     ),
     # pnnx says that it needs torch: its Python does, its program does not.
     Recipe("ncnn", "ncnn", "1.0.20261020", (NUMPY,), bare=("pnnx==20261020",), mib=200),

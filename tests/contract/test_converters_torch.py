@@ -12,6 +12,7 @@ import pytest
 
 from agent.contract import RuntimeRef, TensorSpec
 from agent.jobs import Converted
+from agent.tflite_wire import read
 from support.need import need
 from support.runner_child import (
     SPEC,
@@ -145,6 +146,8 @@ def test_a_program_of_free_batch_is_made_runs_and_still_fits(
 def test_an_operator_that_the_tool_lacks_is_named(
     case: Case, programs: dict[str, Path], bench: Bench
 ) -> None:
+    if case.calibrated:
+        pytest.skip("lowers as the converter without calibration does")
     spec = TensorSpec("x", "float32", (1, 3))
     made, _ = made_of(case, bench, programs["gamma"], (spec,), calibration="random")
     assert made.failure is not None
@@ -172,34 +175,83 @@ def test_a_damaged_program_is_named(
     assert (made.failure.stage, made.failure.kind) == ("convert", "bad_model")
 
 
-@pytest.mark.parametrize("converter", ["executorch_lower", "litert_torch", "torch_onnx"])
 def test_several_inputs_keep_their_order_and_integers_their_values(
-    converter: str, programs: dict[str, Path], tmp_path: Path
+    case: Case, programs: dict[str, Path], bench: Bench
 ) -> None:
-    case = CASES[converter]
-    require("pytorch")
-    require(case.python)
-    a, b = np.array([[1, 2, 3]], np.float32), np.array([[10, 20, 30]], np.float32)
+    if case.calibrated:
+        pytest.skip("values that are quantised are not kept")
     ids = np.array([[0, 3, 7, 9]], np.int64)
-    table = np.arange(30, dtype=np.float32).reshape(10, 3)
-    feeds: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
-        "two": ({"a": a, "b": b}, (a + b, a - b)),
-        "lookup": ({"ids": ids}, (table[ids],)),
-    }
-    for name, (inputs, outputs) in feeds.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        bench = Bench(case.backend, folder, case.python)
-        specs = tuple(TensorSpec(n, str(x.dtype), x.shape) for n, x in inputs.items())
-        made, runtime = made_of(case, bench, programs[name], specs)
-        assert made.failure is None
-        # Outputs are paired in order: their names are the tool's own.
-        arrays = {f"input:{n}": x[None] for n, x in inputs.items()}
-        arrays |= {f"output:{n}": x[None] for n, x in enumerate(outputs)}
-        np.savez(folder / "r.npz", **arrays)
-        artifact = Path(made.artifact)
-        model = model_of(artifact, made.format, specs)
-        found = bench.trial(model, runtime, artifact, folder / "r.npz", form=made.format)
-        assert found.failure is None
-        assert found.fidelity is not None
-        assert found.fidelity.max_abs == 0.0
+    more = np.arange(12, dtype=np.float32).reshape(1, 4, 3)
+    rows = np.arange(30, dtype=np.float32).reshape(10, 3)[ids]
+    specs = (TensorSpec("ids", "int64", (1, 4)), TensorSpec("more", "float32", (1, 4, 3)))
+    made, runtime = made_of(case, bench, programs["pick"], specs)
+    assert made.failure is None
+    # Outputs are paired in order: their names are the tool's own.
+    arrays = {"input:ids": ids, "input:more": more}
+    arrays |= {"output:0": rows + more, "output:1": rows - more}
+    reference = bench.folder / "reference.npz"
+    np.savez(reference, **{name: array[None] for name, array in arrays.items()})
+    model = model_of(programs["pick"], "pt2", specs)
+    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
+    assert found.failure is None
+    assert found.fidelity is not None
+    assert found.fidelity.max_abs == 0.0
+
+
+@pytest.mark.parametrize("delegate", ["xnnpack", "portable"])
+def test_executorch_runs_where_the_option_says(
+    delegate: str, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    case = CASES["executorch_lower"]
+    require(case.python)
+    bench = Bench(case.backend, tmp_path, case.python)
+    made, runtime = made_of(case, bench, programs["fixed"], (SPEC,), {"delegate": delegate})
+    assert made.failure is None
+    reference = reference_file(tmp_path / "reference.npz")
+    model = model_of(programs["fixed"], "pt2")
+    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
+    assert found.failure is None
+    assert found.fidelity is not None
+    assert found.fidelity.max_abs < 1e-4
+    words = {"xnnpack": "1 threads, XNNPACK, all ", "portable": "ExecuTorch's own kernels"}
+    assert words[delegate] in found.placement
+
+
+def test_executorch_int8_needs_xnnpack_and_calibration(
+    programs: dict[str, Path], tmp_path: Path
+) -> None:
+    case = CASES["executorch_quantize"]
+    require(case.python)
+    bench = Bench(case.backend, tmp_path, case.python)
+    source = programs["fixed"]
+    for options, calibration, kind in (
+        ({"delegate": "portable"}, "random", "bad_option"),
+        ({"delegate": "tpu"}, "random", "bad_option"),
+        ({}, "", "calibration_missing"),
+    ):
+        made, _ = made_of(case, bench, source, (SPEC,), options, calibration=calibration)
+        assert made.failure is not None
+        assert (made.status, made.failure.kind) == ("failed", kind)
+
+
+def test_litert_torch_takes_pictures_channels_last_where_asked(
+    programs: dict[str, Path], tmp_path: Path
+) -> None:
+    case = CASES["litert_torch"]
+    require(case.python)
+    bench = Bench(case.backend, tmp_path, case.python)
+    spec = TensorSpec("x", SPEC.dtype, SPEC.shape, "NCHW")
+    options = {"io_layout": "nhwc"}
+    made, _ = made_of(case, bench, programs["fixed"], (spec,), options)
+    assert made.failure is None
+    assert "inputs NHWC" in made.steps[0]
+    found = read(Path(made.artifact))
+    assert [found.tensors[n].shape for n in found.inputs] == [(1, 6, 6, 3)]
+    reference = reference_file(tmp_path / "reference.npz")
+    model = model_of(programs["fixed"], "pt2", (spec,))
+    trial = bench.trial(
+        model, RuntimeRef("tflite"), Path(made.artifact), reference, form=made.format
+    )
+    assert trial.failure is None
+    assert trial.fidelity is not None
+    assert trial.fidelity.max_abs < 1e-4
