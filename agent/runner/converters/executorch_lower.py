@@ -106,9 +106,11 @@ def _computing(graph_module: Any) -> Dict[str, int]:
     """Operators that stay outside of the delegates, with their numbers."""
     found: Dict[str, int] = {}
     for node in graph_module.graph.nodes:
-        name = str(node.target)
-        if node.op == "call_function" and "getitem" not in name and "call_delegate" not in name:
-            name = name.replace("aten.", "").split(".")[0]
+        if node.op != "call_function":
+            continue
+        name = str(getattr(node.target, "__name__", node.target))  # aten.mean.dim
+        if name not in ("getitem", "executorch_call_delegate"):
+            name = name.split(".")[1] if "." in name else name
             found[name] = found.get(name, 0) + 1
     return found
 
