@@ -145,8 +145,9 @@ def test_an_output_picture_keeps_its_axes(bench: Bench, tmp_path: Path) -> None:
 def test_several_inputs_and_outputs_keep_their_names(bench: Bench, tmp_path: Path) -> None:
     specs = tuple(TensorSpec(name, "float32", (1, 3)) for name in "ab")
     a, b = np.array([[1, 2, 3]], np.float32), np.array([[10, 20, 30]], np.float32)
-    arrays = {"input:b": b, "input:a": a, "output:sub": a - b, "output:add": a + b}
-    np.savez(bench.folder / "reference.npz", **{name: x[None] for name, x in arrays.items()})
+    values = {"input:b": b, "input:a": a, "output:sub": a - b, "output:add": a + b}
+    arrays: dict[str, Any] = {name: array[None] for name, array in values.items()}
+    np.savez(bench.folder / "reference.npz", **arrays)
     found = trial(bench, made(bench, write_two(tmp_path / "two.onnx"), specs), specs)
     assert found.failure is None
     assert found.fidelity is not None

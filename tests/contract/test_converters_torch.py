@@ -3,6 +3,7 @@ on to a trial of what was made."""
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from agent.jobs import Converted
 from agent.tflite_wire import read
 from support.need import need
 from support.runner_child import (
+    ROOT,
     SPEC,
     Bench,
     dataset_file,
     model_of,
+    python_of,
     reference_file,
     require,
     write_pt2,
@@ -120,7 +123,8 @@ def test_a_program_of_free_batch_is_made_runs_and_still_fits(
     source = programs["free"]
     before = sorted(p.name for p in source.parent.iterdir())
     dataset = dataset_file(tmp_path / "dataset.npz")
-    more = {"calibration": "dataset", "dataset": str(dataset)} if case.calibrated else {}
+    data = {"calibration": "dataset", "dataset": str(dataset)}
+    more: dict[str, Any] = data if case.calibrated else {}
     made, runtime = made_of(case, bench, source, (SPEC,), **more)
     assert made.failure is None
     assert (made.status, made.format) == ("ok", case.form)
@@ -193,7 +197,7 @@ def test_several_inputs_keep_their_order_and_integers_their_values(
     made, runtime = made_of(case, bench, programs["pick"], specs)
     assert made.failure is None
     # Outputs are paired in order: their names are the tool's own.
-    arrays = {"input:ids": ids, "input:more": more}
+    arrays: dict[str, Any] = {"input:ids": ids, "input:more": more}
     arrays |= {"output:0": rows + more, "output:1": rows - more}
     reference = bench.folder / "reference.npz"
     np.savez(reference, **{name: array[None] for name, array in arrays.items()})
@@ -202,6 +206,34 @@ def test_several_inputs_keep_their_order_and_integers_their_values(
     assert found.failure is None
     assert found.fidelity is not None
     assert found.fidelity.max_abs == 0.0
+
+
+EXTERNAL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import numpy as np, onnxruntime
+from agent.runner import converters
+from agent.runner.converters import torch_onnx
+from agent.runner.converters.base import Calibration
+
+torch_onnx.EXTERNAL_BYTES = 0
+folder = Path(sys.argv[3])
+made = converters.find("torch_onnx").convert(Path(sys.argv[2]), folder, Calibration([], ""))
+assert sorted(p.name for p in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
+session = onnxruntime.InferenceSession(str(made.artifact))
+(y,) = session.run(None, {"picture": np.ones((1, 3, 6, 6), np.float32)})
+assert y.shape == (1, 5)
+"""
+
+
+def test_weights_that_no_protobuf_may_hold_lie_beside_it(
+    programs: dict[str, Path], tmp_path: Path
+) -> None:
+    require("torch_onnx")
+    command = [python_of("torch_onnx"), "-c", EXTERNAL, str(ROOT), str(programs["fixed"])]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_executorch_runs_without_a_delegate_where_the_option_says(

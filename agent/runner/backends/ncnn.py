@@ -19,11 +19,10 @@ from agent.runner.backends.base import (
     require_precision,
     require_shapes,
 )
-from agent.runner.converters.ncnn_pnnx import NOTES
+from agent.runner.converters.ncnn_pnnx import NOTES, require_layers
 from agent.runner.errors import (
     BadModel,
     RuntimeMissing,
-    UnsupportedOperator,
     UnsupportedShape,
     UnsupportedTarget,
 )
@@ -126,17 +125,6 @@ def _about(artifact: Path) -> Dict[str, Any]:
     return about
 
 
-def require_layers(ncnn: Any, param: Path) -> None:
-    """Raises ``UnsupportedOperator``: a layer type that this ncnn does not have; ``BadModel``."""
-    lines = param.read_text("utf-8", "replace").splitlines()
-    if lines[:1] != ["7767517"]:
-        raise BadModel("%s is no ncnn network: it does not begin with 7767517" % param.name)
-    for line in lines[2:]:
-        kind = line.split()[0] if line.split() else ""
-        if kind and ncnn.layer_to_index(kind) < 0:
-            raise UnsupportedOperator("ncnn", kind)
-
-
 class NcnnSession:
     """``bind`` makes ncnn's own tensors; ``infer`` takes them all through an extractor.
 
@@ -165,9 +153,9 @@ class NcnnSession:
         self.outputs: Sequence[TensorSpec] = self._described()
 
     def _described(self) -> Tuple[TensorSpec, ...]:
-        """The outputs as a run on zeros gives them: the network itself does not say. One more for
-        every free dimension (there is none but the batch)."""
-        free = [spec.name for spec in self.inputs if -1 in spec.shape]
+        """The outputs as a run on zeros gives them: the network itself does not say. Where a batch
+        is free, so is theirs."""
+        free = any(-1 in spec.shape for spec in self.inputs)
         self.bind(
             {s.name: np.zeros([1 if d == -1 else d for d in s.shape], s.dtype) for s in self.inputs}
         )

@@ -80,7 +80,7 @@ class NcnnPnnx:
         os.rename(str(folder / "source.ncnn.bin"), str(folder / "model.bin"))
         for left in folder.glob("source*"):
             left.unlink()
-        _require_runnable(artifact)
+        require_layers(importlib.import_module("ncnn"), artifact)
         notes = {
             "inputs": [
                 _described(spec, dimensions[spec.name], axis)
@@ -201,11 +201,19 @@ def _batch_axes(script: Path, inputs: int, outputs: int) -> Tuple[List[int], Lis
     )
 
 
-def _require_runnable(artifact: Path) -> None:
-    """pnnx hands on what ncnn has no layer for. Raises ``UnsupportedOperator``."""
-    from agent.runner.backends.ncnn import require_layers
+def require_layers(ncnn: Any, param: Path) -> None:
+    """pnnx hands on what ncnn has no layer for, and ncnn itself only says that it failed.
 
-    require_layers(importlib.import_module("ncnn"), artifact)
+    Raises:
+        UnsupportedOperator: a layer type that this ncnn does not have. BadModel: no network.
+    """
+    lines = param.read_text("utf-8", "replace").splitlines()
+    if lines[:1] != ["7767517"]:
+        raise BadModel("%s is no ncnn network: it does not begin with 7767517" % param.name)
+    for line in lines[2:]:
+        kind = line.split()[0] if line.split() else ""
+        if kind and ncnn.layer_to_index(kind) < 0:
+            raise UnsupportedOperator("ncnn", kind)
 
 
 def _described(spec: TensorSpec, dimensions: Sequence[Any], axis: int) -> Mapping[str, Any]:
