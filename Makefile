@@ -9,6 +9,7 @@ TENSORFLOW_VENV := .venv-tensorflow
 TFLITE_VENVS := .venv-litert .venv-tflite
 TFLITE_.venv-litert := ai-edge-litert==2.3.0 numpy
 TFLITE_.venv-tflite := tflite-runtime==2.14.0 'numpy<2'
+NCNN_VENV := .venv-ncnn
 # On Linux, plain PyPI serves a CUDA build of torch; a CPU build is enough for the tests:
 #   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
@@ -21,9 +22,12 @@ export BENCHFARM_TVM_PYTHON ?= $(CURDIR)/$(TVM_VENV)/bin/python
 export BENCHFARM_TENSORFLOW_PYTHON ?= $(CURDIR)/$(TENSORFLOW_VENV)/bin/python
 export BENCHFARM_LITERT_PYTHON ?= $(CURDIR)/.venv-litert/bin/python
 export BENCHFARM_TFLITE_PYTHON ?= $(CURDIR)/.venv-tflite/bin/python
+export BENCHFARM_EXECUTORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
+export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
+export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pytorch tvm tensorflow tflite clean
+.PHONY: help demo test lint format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,7 +35,7 @@ help: ## What there is to make
 demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes report.html
 	$(BIN)/benchfarm --home .benchfarm/demo demo --html $(HTML)
 
-test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLITE_VENVS:=/.done) ## Set up, lint, then every test
+test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLITE_VENVS:=/.done) $(NCNN_VENV)/.done ## Set up, lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run
@@ -47,13 +51,15 @@ format: $(VENV)/.dev ## Put the code into shape
 bench: $(VENV)/.dev ## Every benchmark; exits 1 if a goal is missed
 	$(BIN)/python -m benchmarks
 
-pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch
+pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch, ExecuTorch and litert-torch
 
 tvm: $(TVM_VENV)/.done ## The runtime environment that has TVM
 
 tensorflow: $(TENSORFLOW_VENV)/.done ## The runtime environment that has TensorFlow and Keras
 
 tflite: $(TFLITE_VENVS:=/.done) ## The runtime environments that have LiteRT and tflite-runtime
+
+ncnn: $(NCNN_VENV)/.done ## The runtime environment that has ncnn
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "benchfarm needs Python 3.11 or newer: make PYTHON=...")'
@@ -67,11 +73,13 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e '.[controller,onnxruntime,openvino,dev]'
 	@touch $@ $(VENV)/.demo
 
-# torch first and alone: pip then takes the build that was asked for, and no other
+# torch first and alone: pip then takes the build that was asked for, and no other. The rest goes
+# beside one torch here, for it takes most of the room; elsewhere each has an environment of its own
 $(TORCH_VENV)/.done: pyproject.toml | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/python -m pip install -q $(PIP_TORCH_ARGS) $(TORCH)
-	$(TORCH_VENV)/bin/python -m pip install -q numpy onnx onnxscript scikit-learn
+	$(TORCH_VENV)/bin/python -m pip install -q numpy onnx onnxruntime onnxscript scikit-learn \
+		executorch==1.5.1 litert-torch==0.10.0
 	$(TORCH_VENV)/bin/python -m pip install -q --no-deps -e .
 	@touch $@
 
@@ -96,5 +104,12 @@ $(TFLITE_VENVS:=/.done): %/.done: pyproject.toml | $(VENV)/bin/python
 	$*/bin/python -m pip install -q $(TFLITE_$*)
 	@touch $@
 
+# pnnx says that it needs torch: its Python does, its program does not
+$(NCNN_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(NCNN_VENV)
+	$(NCNN_VENV)/bin/python -m pip install -q ncnn==1.0.20261020 numpy
+	$(NCNN_VENV)/bin/python -m pip install -q --no-deps pnnx==20261020
+	@touch $@
+
 clean: ## Remove environments and what the demo left
-	rm -rf $(VENV) $(TORCH_VENV) $(TVM_VENV) $(TENSORFLOW_VENV) $(TFLITE_VENVS) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TORCH_VENV) $(TVM_VENV) $(TENSORFLOW_VENV) $(TFLITE_VENVS) $(NCNN_VENV) .benchfarm report.html .mypy_cache .ruff_cache .pytest_cache

@@ -55,6 +55,8 @@ _ALL = (
     Format("optimised_pb", ".pb", "tensorflow", _GRAPPLER_OFF, "grappler off"),
     Format("edgetpu_tflite", ".tflite", precisions=("int8",)),
     Format("openvino_ir", ".xml", registered=False),
+    Format("executorch_pte", ".pte", registered=False),
+    Format("ncnn", ".param", registered=False),
 )
 FORMATS: Dict[str, Format] = {f.name: f for f in _ALL}
 SOURCES: Tuple[str, ...] = tuple(f.name for f in _ALL if f.registered)

@@ -1,20 +1,22 @@
-"""The inputs' dimensions of an ONNX file, read from its protobuf bytes without any library.
+"""An ONNX file's input dimensions and output names, read from its protobuf bytes without any
+library.
 
 ONNX Runtime wants free dimensions fixed by name *before* it loads a model, yet tells the names
-only after. Field numbers from onnx/onnx.proto (ModelProto.graph 7, GraphProto.input 11,
-ValueInfoProto.name 1 and .type 2, TypeProto.tensor_type 1, Tensor.shape 2, TensorShapeProto.dim 1,
-Dimension.dim_value 1 and .dim_param 2). Initializers are skipped unread.
+only after. Field numbers from onnx/onnx.proto (ModelProto.graph 7, GraphProto.input 11 and
+.output 12, ValueInfoProto.name 1 and .type 2, TypeProto.tensor_type 1, Tensor.shape 2,
+TensorShapeProto.dim 1, Dimension.dim_value 1 and .dim_param 2). Initializers are skipped unread.
 """
 
 from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Dict, Iterator, Tuple, Union
+from typing import Dict, Iterator, List, Tuple, Union
 
 Dimension = Union[int, str]
 
 _GRAPH, _INPUT, _NAME, _TYPE, _TENSOR, _SHAPE, _DIM, _VALUE, _PARAM = 7, 11, 1, 2, 1, 2, 1, 1, 2
+_OUTPUT = 12
 
 
 class NotProtobuf(ValueError):
@@ -28,26 +30,44 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
         NotProtobuf: the file is not protobuf, or is cut short.
         OSError: it cannot be read.
     """
+    return _read(_view(path))
+
+
+def output_names(path: Path) -> List[str]:
+    """The graph's outputs, in order. Raises as ``input_dimensions``."""
+    return [
+        _name(value)
+        for graph in messages(_view(path), _GRAPH)
+        for value in messages(graph, _OUTPUT)
+    ]
+
+
+def _view(path: Path) -> memoryview:
     if path.stat().st_size == 0:
         raise NotProtobuf("the file is empty")
     with open(str(path), "rb") as file:
         # Not closed by hand: slices may still point into it, and it goes with the last of them.
-        return _read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _read(view: memoryview) -> Dict[str, Tuple[Dimension, ...]]:
     found = {}
     for graph in messages(view, _GRAPH):
         for value in messages(graph, _INPUT):
-            name = b"".join(bytes(n) for n in messages(value, _NAME)).decode("utf-8", "replace")
             shapes = (
                 shape
                 for kind in messages(value, _TYPE)
                 for tensor in messages(kind, _TENSOR)
                 for shape in messages(tensor, _SHAPE)
             )
-            found[name] = tuple(_dimension(d) for shape in shapes for d in messages(shape, _DIM))
+            found[_name(value)] = tuple(
+                _dimension(d) for shape in shapes for d in messages(shape, _DIM)
+            )
     return found
+
+
+def _name(value: memoryview) -> str:
+    return b"".join(bytes(n) for n in messages(value, _NAME)).decode("utf-8", "replace")
 
 
 def _dimension(message: memoryview) -> Dimension:

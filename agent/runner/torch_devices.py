@@ -16,7 +16,10 @@ def facts() -> Tuple[TargetFacts, ...]:
     """The processor, and each CUDA device that answers (not yet run by us on hardware)."""
     import torch
 
-    found = [TargetFacts("CPU", _cpu_precisions(), torch.backends.cpu.get_cpu_capability())]
+    words = torch.backends.cpu.get_cpu_capability()
+    if torch.version.cuda and not torch.cuda.is_available():
+        words += ", a CUDA %s build without a GPU" % torch.version.cuda
+    found = [TargetFacts("CPU", _cpu_precisions(), words)]
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             precisions: Tuple[str, ...] = ("fp32", "fp16")

@@ -18,7 +18,7 @@ from typing import Any
 from agent.contract import RuntimeFacts
 from agent.jobs import Probed
 from agent.versions import fits
-from agent.worker import packages
+from agent.worker import cuda, packages
 from agent.worker.blobs import is_disk_full
 from agent.worker.errors import BadInput, DiskFull, RuntimeMissing
 from agent.worker.packages import Packages, interpreter
@@ -36,7 +36,8 @@ Note = Callable[[str], None]
 @dataclass(frozen=True)
 class Manifest:
     """What a built environment is. ``request`` is the hash of what it was asked for, ``pins`` every
-    distribution in it; ``build_s`` and ``size_mib`` are what it cost."""
+    distribution in it; ``build_s`` and ``size_mib`` are what it cost. ``cuda`` is the version that
+    its torch was built for, empty for a CPU build."""
 
     name: str
     backend: str
@@ -50,6 +51,7 @@ class Manifest:
     tool: str
     build_s: float
     size_mib: float
+    cuda: str = ""
 
     @property
     def cost(self) -> str:
@@ -70,8 +72,10 @@ class Builder:
         probe: Callable[[str], Probed],
         tools: Packages | None = None,
         clock: Callable[[], float] = time.monotonic,
+        gpu: Callable[[], bool] = cuda.nvidia_gpu,
     ) -> None:
         self._folder = folder.absolute()
+        self._gpu = gpu
         self.probe = probe
         self._tools = tools
         self._clock = clock
@@ -104,6 +108,7 @@ class Builder:
         kept = self._kept(request)
         if kept is not None:
             note(f"{order.label}: here already as {kept.name} (it cost {kept.cost})")
+            self._warn(kept, note)
             return kept
         with _disk_errors(), self._temporary() as folder:
             self._require_space(order)
@@ -127,10 +132,21 @@ class Builder:
                 tool=tools.name,
                 build_s=round(self._clock() - began, 2),
                 size_mib=round(tree_mib(made), 1),
+                cuda=tools.cuda(made) if order.has_torch else "",
             )
             self._settle(folder, manifest)
         note(f"{order.label}: built {manifest.name} in {manifest.cost}")
+        self._warn(manifest, note)
         return manifest
+
+    def warning(self, manifest: Manifest) -> str:
+        """What is not as it should be in an environment that works; empty: nothing."""
+        return cuda.unwanted(manifest.name, manifest.cuda, self._gpu())
+
+    def _warn(self, manifest: Manifest, note: Note) -> None:
+        warning = self.warning(manifest)
+        if warning:
+            note(f"warning: {warning}")
 
     def discard(self, name: str) -> bool:
         """Delete a built environment; false if there is none of that name here."""
@@ -150,10 +166,10 @@ class Builder:
         made: Path,
         wheelhouse: Path | None,
     ) -> None:
-        tools.make(python, made, seeded=order.recipe.alone)
+        tools.make(python, made, seeded=order.recipe.pip_first)
         for number, step in enumerate(order.steps):
-            by_pip = order.recipe.alone and number == 0
-            tools.install(made, step, wheelhouse, by_pip)
+            by_pip = order.recipe.pip_first and number == 0
+            tools.install(made, step, wheelhouse, by_pip, bare=step == order.bare)
 
     def _answering(self, order: Order, python: Path) -> RuntimeFacts:
         backend = order.recipe.backend

@@ -71,7 +71,11 @@ def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
 def listed_rows(listed: Iterable[Listed]) -> list[tuple[str, ...]]:
     """``runtime_rows`` with what building each cost."""
     return [
-        (*row[:3], each.built.cost if each.built else "-", row[3])
+        (
+            *row[:3],
+            each.built.cost if each.built else "-",
+            f"{row[3]}; warning: {each.warning}" if each.warning else row[3],
+        )
         for each in listed
         for row in runtime_rows([each.facts])
     ]

@@ -81,9 +81,15 @@ class Packages:
         self._do([python, "-I", "-m", "venv", str(folder)], folder.parent, "")
 
     def install(
-        self, environment: Path, requirements: Sequence[str], wheelhouse: Path | None, by_pip: bool
+        self,
+        environment: Path,
+        requirements: Sequence[str],
+        wheelhouse: Path | None,
+        by_pip: bool,
+        bare: bool = False,
     ) -> None:
-        """Install into a virtual environment, with a ``wheelhouse`` from there alone.
+        """Install into a virtual environment, with a ``wheelhouse`` from there alone. ``bare``:
+        without what the requirements need themselves.
 
         Raises:
             BadInput: a requirement that cannot be had. IndexUnreachable, DiskFull, BuildFailed.
@@ -96,6 +102,7 @@ class Packages:
             words = [python, "-I", "-m", "pip", "install", "--quiet", "--progress-bar", "off"]
             words += ["--no-index"] if wheelhouse else []
         words += ["--find-links", str(wheelhouse)] if wheelhouse else []
+        words += ["--no-deps"] if bare else []
         self._do([*words, *requirements], environment.parent, requirements[0])
 
     def frozen(self, environment: Path) -> tuple[str, ...]:
@@ -103,6 +110,11 @@ class Packages:
         words = [str(interpreter(environment)), "-I", "-c", _FREEZE]
         found = json.loads(self._do(words, environment.parent, "").out)
         return tuple(sorted(f"{name}=={version}" for name, version in found if name != "pip"))
+
+    def cuda(self, environment: Path) -> str:
+        """The CUDA version that the torch in it was built for; empty: a CPU build, or no torch."""
+        words = [str(interpreter(environment)), "-I", "-c", _CUDA]
+        return self._do(words, environment.parent, "").out.strip()
 
     def _do(self, words: Sequence[str], folder: Path, wanted: str) -> Said:
         said = self.command(words, folder)
@@ -117,6 +129,15 @@ from importlib import metadata
 found = {(re.sub("[-_.]+", "-", d.metadata["Name"]).lower(), d.version)
          for d in metadata.distributions()}
 print(json.dumps(sorted(found)))
+"""
+
+
+# torch's own note of its build, read without importing torch, which takes seconds.
+_CUDA = """
+import importlib.util, os, runpy
+found = importlib.util.find_spec("torch")
+path = os.path.join(os.path.dirname(found.origin), "version.py") if found else ""
+print((runpy.run_path(path).get("cuda") or "") if path else "")
 """
 
 

@@ -22,7 +22,8 @@ class Recipe:
     ``package`` is what its version is that of, ``tested`` the version taken where none is said.
     ``beside`` are further requirements at the versions tested with it: beside another version of
     the package they float. ``held`` hold beside every version. ``alone``: installed by pip, first
-    and by itself. ``on`` names the package on other machines. ``mib``: about what it takes.
+    and by itself; ``before``: so are these. ``bare``: installed last, without what they say that
+    they need. ``on`` names the package on other machines. ``mib``: about what it takes.
     """
 
     backend: str
@@ -33,12 +34,20 @@ class Recipe:
     held: tuple[str, ...] = ()
     variant: str = ""
     alone: bool = False
+    before: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
     newest_python: Minor | None = None
     on: Mapping[str, str] = field(default_factory=dict)
     mib: int = 200
 
+    @property
+    def pip_first(self) -> bool:
+        """Whether the first step is pip's, whatever tool takes the others."""
+        return self.alone or bool(self.before)
+
 
 NUMPY = "numpy==2.4.6"
+TORCH = "2.13.0"
 ONNX = "onnx==1.23.2"
 XGBOOST = "xgboost-cpu; platform_machine == 'x86_64'"
 TVM_BESIDE = (ONNX, NUMPY, "onnxruntime==1.31.1", "psutil", "cloudpickle", XGBOOST)
@@ -77,7 +86,22 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     # Alone and by pip: so it takes the build that pip is configured for, and no CUDA build that
     # another requirement or tool would bring along.
-    Recipe("pytorch", "torch", "2.13.0", (ONNX, NUMPY, "onnxscript"), alone=True, mib=900),
+    Recipe("pytorch", "torch", TORCH, (ONNX, NUMPY, "onnxscript"), alone=True, mib=900),
+    # The same with the converter to TFLite, which needs jax and much else.
+    Recipe(
+        *("pytorch", "torch", TORCH, ("litert-torch==0.10.0", ONNX, NUMPY, "onnxscript")),
+        variant="litert",
+        alone=True,
+        mib=1900,
+    ),
+    # Its wheels are linked to torch and do not say so.
+    Recipe(
+        *("executorch", "executorch", "1.5.1", (NUMPY,)),
+        before=(f"torch=={TORCH}",),
+        mib=1300,
+    ),
+    # pnnx says that it needs torch: its Python does, its program does not.
+    Recipe("ncnn", "ncnn", "1.0.20261020", (NUMPY,), bare=("pnnx==20261020",), mib=200),
     Recipe(
         *("tensorflow", "tensorflow-cpu", "2.21.0"),
         beside=("tf2onnx==1.17.0", ONNX, NUMPY),
@@ -129,7 +153,7 @@ class Order:
         recipe = self.recipe
         if self.version == recipe.tested:
             return (*recipe.beside, *recipe.held)
-        floating = (r.split("==")[0] if ";" not in r else r for r in recipe.beside)
+        floating = map(_floating, recipe.beside)
         own = version_key(self.version)
         older = (r for below, some in recipe.older if own < version_key(below) for r in some)
         return (*floating, *older, *recipe.held)
@@ -137,9 +161,23 @@ class Order:
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
         """Requirements, one tuple for each call of the package tool."""
-        if self.recipe.alone:
-            return ((self.main,), (self.main, *self.beside))
-        return ((self.main, *self.beside),)
+        first = self.recipe.before or ((self.main,) if self.recipe.alone else ())
+        steps = (first, (self.main, *self.beside), self.bare)
+        return tuple(step for step in steps if step)
+
+    @property
+    def bare(self) -> tuple[str, ...]:
+        """What is installed without its dependencies; floats as ``beside`` does."""
+        bare = self.recipe.bare
+        return bare if self.version == self.recipe.tested else tuple(map(_floating, bare))
+
+    @property
+    def has_torch(self) -> bool:
+        return any(r.split("==")[0] == "torch" for step in self.steps for r in step)
+
+
+def _floating(requirement: str) -> str:
+    return requirement if ";" in requirement else requirement.split("==")[0]
 
 
 def read(text: str, machine: str = "") -> Order:

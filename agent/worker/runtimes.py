@@ -23,10 +23,12 @@ converts or measures with must not be deleted under it."""
 
 @dataclass(frozen=True)
 class Listed:
-    """What answers in an environment; ``built`` if it was built here, and what it then cost."""
+    """What answers in an environment; ``built`` if it was built here, and what it then cost;
+    ``warning``: what is not as it should be there."""
 
     facts: RuntimeFacts
     built: Manifest | None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,11 @@ class Runtimes:
 
     def listing(self) -> list[Listed]:
         """Everything that answers here, or why not, with what was built."""
-        return [
-            Listed(facts, self.builder.manifest(facts.environment) if facts.environment else None)
-            for facts in self.environments.facts()
-        ]
+        return [self._listed(facts) for facts in self.environments.facts()]
+
+    def _listed(self, facts: RuntimeFacts) -> Listed:
+        built = self.builder.manifest(facts.environment) if facts.environment else None
+        return Listed(facts, built, self.builder.warning(built) if built else "")
 
     def build(self, text: str, wheelhouse: Path | None, note: Note) -> RuntimeEnvironment:
         """Build (or find) what ``NAME[@VARIANT][==VERSION]`` says, and list it.

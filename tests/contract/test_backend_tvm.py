@@ -82,7 +82,7 @@ def cross_linker() -> None:
     find = "import importlib.util; print(bool(importlib.util.find_spec('ziglang')))"
     asked = subprocess.run([python_of("tvm"), "-c", find], capture_output=True, text=True)
     found = asked.stdout.strip() == "True" or shutil.which("aarch64-linux-gnu-gcc") is not None
-    need("ziglang", found, "neither ziglang beside TVM nor aarch64-linux-gnu-gcc")
+    need("aarch64_linker", found, "neither ziglang beside TVM nor aarch64-linux-gnu-gcc")
 
 
 @pytest.mark.usefixtures("cross_linker")

@@ -82,9 +82,9 @@ CASES = {
 }
 
 
-ELSEWHERE = {"edgetpu", "tensorrt", "tvm"}
-"""Tested in files of their own: the first two as far as a machine without their hardware goes; TVM
-loads only what its converter makes."""
+ELSEWHERE = {"edgetpu", "executorch", "ncnn", "tensorrt", "tvm"}
+"""Tested in files of their own: those of vendors as far as a machine without their hardware goes;
+the others load only what their converters make."""
 
 
 @pytest.fixture(scope="session", params=CASES)

@@ -57,15 +57,24 @@ CASES = {
             "openvino_ir",
             frozenset({"model.xml", "model.bin"}),
         ),
+        Case(
+            "ncnn_pnnx",
+            "ncnn",
+            "fp16",
+            "ncnn",
+            frozenset({"model.param", "model.bin", "notes.json"}),
+            False,
+        ),
     )
 }
 
-ELSEWHERE = {"edgetpu_compile", "tensorrt_build", "trtexec_build", "tvm_compile"} | {
-    *("keras_onnx", "keras_save", "keras_savedmodel", "openvino_convert", "tensorflow_freeze"),
-    *("tensorflow_optimise", "tf2onnx", "tflite_convert", "tflite_fp16", "tflite_quantize"),
-    "tftrt_convert",
+ELSEWHERE = {
+    *("edgetpu_compile", "executorch_lower", "executorch_quantize", "keras_onnx", "keras_save"),
+    *("keras_savedmodel", "litert_torch", "openvino_convert", "tensorflow_freeze"),
+    *("tensorflow_optimise", "tensorrt_build", "tf2onnx", "tflite_convert", "tflite_fp16"),
+    *("tflite_quantize", "tftrt_convert", "torch_onnx", "trtexec_build", "tvm_compile"),
 }
-"""Tested with their backends, in files of their own (TensorFlow's family in test_tensorflow)."""
+"""Tested with their backends, in ``test_tensorflow``, or in ``test_converters_torch``."""
 
 
 @pytest.fixture(params=CASES)
@@ -209,7 +218,7 @@ def test_an_unknown_operator_ends_as_a_failure_of_this_model(
 @pytest.mark.parametrize(
     ("change", "kind", "word"),
     [
-        ({"precision": "fp8"}, "unsupported_precision", "int8"),
+        ({"precision": "fp8"}, "unsupported_precision", "fp32"),
         ({"options": {"speed": 3}}, "bad_option", "'speed'"),
     ],
 )

@@ -54,8 +54,16 @@ PYTHONS = {
     "tflite": os.environ.get(
         "BENCHFARM_TFLITE_PYTHON", str(ROOT / ".venv-tflite" / "bin" / "python")
     ),
+    "executorch": os.environ.get(
+        "BENCHFARM_EXECUTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
+    ),
+    "litert_torch": os.environ.get(
+        "BENCHFARM_LITERT_TORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
+    ),
+    "ncnn": os.environ.get("BENCHFARM_NCNN_PYTHON", str(ROOT / ".venv-ncnn" / "bin" / "python")),
 }
-VARIANTS = {"litert": "tflite"}
+PYTHONS["torch_onnx"] = PYTHONS["pytorch"]
+VARIANTS = {"litert": "tflite", "litert_torch": "tflite", "torch_onnx": "onnxruntime"}
 """Name of an interpreter → the backend it is another runtime of."""
 TFLITE = ROOT / "tests" / "fixtures" / "tflite"
 QUICK = Scenario(min_duration_s=0.0, max_duration_s=0.3, warm_up_s=0.0, min_samples=20)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
@@ -12,7 +9,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 import numpy as np
 
 from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
-from agent.runner import torch_devices, torch_layouts
+from agent.runner import torch_devices, torch_program
 from agent.runner.backends.base import (
     Feed,
     HostBuffers,
@@ -22,16 +19,7 @@ from agent.runner.backends.base import (
     require_precision,
     require_shapes,
 )
-from agent.runner.errors import (
-    BadModel,
-    RuntimeMissing,
-    Unsupported,
-    UnsupportedFormat,
-    UnsupportedOperator,
-)
-
-# Entries of an archive that run code when they are loaded: compiled libraries, pickled objects.
-_RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
+from agent.runner.errors import RuntimeMissing, Unsupported, UnsupportedFormat
 
 
 class PyTorch:
@@ -49,17 +37,7 @@ class PyTorch:
         self._cache = torch_devices.CompileCache()
 
     def import_runtime(self) -> str:
-        # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
-        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-        try:
-            import torch
-            import torch.export
-        except ImportError as error:
-            raise RuntimeMissing(
-                "torch cannot be imported (%s)" % error,
-                "install it with pip install torch (a CPU build where there is no GPU)",
-            ) from error
-        return str(torch.__version__)
+        return torch_program.import_torch()
 
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
@@ -87,10 +65,10 @@ class PyTorch:
         require_precision(self.name, runtime.precision, precisions)
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
-        program = _program(artifact)
-        own = _inputs(program)
+        program = torch_program.load(artifact)
+        own = torch_program.inputs_of(program)
         if inputs:
-            require_shapes(inputs, _renamed(own, inputs))
+            require_shapes(inputs, torch_program.renamed(own, inputs))
         last = options["memory_format"] == "channels_last"
         module = torch_devices.module_of(program, device, runtime.precision, last)
         session = PyTorchSession(program, module, tuple(inputs or own), device, last)
@@ -102,63 +80,6 @@ class PyTorch:
         elif runtime.precision != "fp32":
             session.try_once()
         return session
-
-
-def _program(artifact: Path) -> Any:
-    import torch
-
-    _refuse_code(artifact)
-    try:
-        return torch.export.load(str(artifact))
-    except Exception as error:  # it raises whatever its parsers raise
-        message = str(error)
-        if "torch.ops" in message or "_OpNamespace" in message:
-            raise UnsupportedOperator("pytorch", _operator(message)) from error
-        raise BadModel(
-            "torch.export cannot load %s: %s" % (artifact.name, message[:500])
-        ) from error
-
-
-def _operator(message: str) -> str:
-    return message.split("'")[-2] if message.count("'") >= 2 else message[:200]
-
-
-def _refuse_code(artifact: Path) -> None:
-    """Raises ``BadModel``: no archive, or one that would run code of its own when loaded."""
-    try:
-        with zipfile.ZipFile(str(artifact)) as archive:
-            names = archive.namelist()
-    except FileNotFoundError as error:
-        raise BadModel("%s does not exist" % artifact.name) from error
-    except zipfile.BadZipFile as error:
-        raise BadModel("%s is no exported program: %s" % (artifact.name, error)) from error
-    for name in names:
-        if any(part in name for part in _RUNS_CODE):
-            raise BadModel("%s holds %s, which runs code when loaded" % (artifact.name, name))
-
-
-def _inputs(program: Any) -> List[TensorSpec]:
-    wanted = program.graph_signature.user_inputs
-    nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
-    return [_spec(nodes[name], True) for name in wanted if isinstance(name, str)]
-
-
-def _renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[TensorSpec]:
-    """A program's names are those of its author's variables: where they differ from the ones that
-    the model is registered with, the inputs are taken in order."""
-    if len(own) != len(inputs) or {s.name for s in own} == {s.name for s in inputs}:
-        return list(own)
-    return [replace(spec, name=inputs[index].name) for index, spec in enumerate(own)]
-
-
-def _spec(node: Any, an_input: bool) -> TensorSpec:
-    value, name = node.meta["val"], node.name
-    dtype = str(value.dtype).replace("torch.", "")
-    if not hasattr(np, dtype):
-        raise UnsupportedFormat("%s has element type %s" % (name, dtype))
-    # A free dimension is a symbol (SymInt), not an int.
-    shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
-    return TensorSpec(name, dtype, shape, torch_layouts.layout(node, forward=an_input))
 
 
 class PyTorchSession:
@@ -177,10 +98,9 @@ class PyTorchSession:
         import torch
 
         self.inputs: Sequence[TensorSpec] = inputs
-        self._order = [spec.name for spec in _renamed(_inputs(program), inputs)]
-        names = program.graph_signature.user_outputs
-        nodes = {n.name: n for n in program.graph_module.graph.nodes}
-        self.outputs: Sequence[TensorSpec] = tuple(_spec(nodes[n], False) for n in names)
+        own = torch_program.inputs_of(program)
+        self._order = [spec.name for spec in torch_program.renamed(own, inputs)]
+        self.outputs: Sequence[TensorSpec] = tuple(torch_program.outputs_of(program))
         self._flatten = torch.utils._pytree.tree_leaves
         self._module = module
         self.placement = device

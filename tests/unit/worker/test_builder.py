@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from agent.contract import RuntimeFacts
 from agent.jobs import Probed
-from agent.worker import packages
+from agent.worker import cuda, inspect, packages
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.errors import (
@@ -40,6 +41,8 @@ class Tools:
         self.fails: dict[str, Said | BaseException] = {}
         self.pins = [["onnxruntime", "1.31.1"], ["pip", "23"]]
         self.facts: dict[str, RuntimeFacts | AgentError] = {}
+        self.cuda = ""
+        self.gpu = False
 
     def run(self, words: Sequence[str], folder: Path) -> Said:
         self.calls.append(list(words))
@@ -54,7 +57,9 @@ class Tools:
             (made / "bin" / "python").symlink_to(sys.executable)
             (made / "bin" / "tool").write_text(f"#!{made}/bin/python\n")
             (made / "pyvenv.cfg").write_text("home = /usr/bin\n")
-        return Said(0, json.dumps(self.pins) if "-c" in words else "")
+        if "-c" not in words:
+            return Said(0, "")
+        return Said(0, json.dumps(self.pins) if words[-1] == packages._FREEZE else self.cuda)
 
     def probe(self, python: str) -> Probed:
         assert os.access(python, os.X_OK)
@@ -89,6 +94,7 @@ def runtimes(tmp_path: Path, tools: Tools) -> Runtimes:
         tools.probe,
         Packages("/bin/uv", tools.run),
         clock=lambda: float(next(ticks)),
+        gpu=lambda: tools.gpu,
     )
     return Runtimes(tmp_path, Environments(tmp_path, tools.probe), builder)
 
@@ -305,12 +311,83 @@ def test_without_uv_venv_and_pip_do_it(tools: Tools, tmp_path: Path, wheelhouse:
 def test_torch_is_installed_by_pip_first_and_alone(runtimes: Runtimes, tools: Tools) -> None:
     tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0+cpu", "")
     runtimes.build("pytorch", None, print)
-    made, first, second, _ = tools.calls
+    made, first, second, *_ = tools.calls
     assert "uv" not in made[0]
     assert "pip" in first
     assert first[-1] == "torch==2.13.0"
     assert first[-2].startswith("o")  # --progress-bar off: nothing else is asked for
     assert second[0] == "/bin/uv"
+
+
+def test_what_is_installed_bare_is_so_alone(runtimes: Runtimes, tools: Tools) -> None:
+    tools.facts["*"] = RuntimeFacts("ncnn", "1.0.20261020", "")
+    runtimes.build("ncnn", None, print)
+    first, last = (call for call in tools.calls if "install" in call)
+    assert "--no-deps" not in first
+    assert last[-2:] == ["--no-deps", "pnnx==20261020"]
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+@pytest.mark.parametrize("version", ["13.0", ""])
+def test_a_cuda_build_is_told_where_there_is_no_gpu(
+    runtimes: Runtimes, tools: Tools, notes: list[str], version: str, gpu: bool
+) -> None:
+    tools.cuda, tools.gpu = f"{version}\n", gpu
+    tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0", "")
+    added = runtimes.build("pytorch", None, notes.append)
+    warned = [note for note in notes if note.startswith("warning: ")]
+    listed = next(each for each in runtimes.listing() if each.built)
+    assert bool(warned) is bool(listed.warning) is bool(version and not gpu)
+    if not warned:
+        return
+    assert warned == [f"warning: {listed.warning}"]
+    for word in ("CUDA 13.0", added.name, "PIP_EXTRA_INDEX_URL=", "no NVIDIA GPU"):
+        assert word in listed.warning
+    assert listed.warning in inspect.listed_rows([listed])[0][-1]
+    notes.clear()
+    assert runtimes.build("pytorch", None, notes.append) == added  # also of what is here already
+    assert notes[-1] == warned[0]
+
+
+def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: Runtimes) -> None:
+    added = runtimes.build("onnxruntime", None, print)
+    path = runtimes.state_dir / "runtimes" / added.name / "manifest.json"
+    older = json.loads(path.read_text())
+    del older["cuda"]
+    path.write_text(json.dumps(older))
+    manifest = runtimes.builder.manifest(added.name)
+    assert manifest is not None
+    assert runtimes.builder.warning(manifest) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "there"),
+    [
+        ("dev/nvidia0", True),
+        ("dev/nvhost-gpu", True),
+        ("dev/dxg", True),
+        ("proc/driver/nvidia/gpus/0000:01:00.0", True),
+        ("dev/nvidiactl", False),  # the driver without a card
+        ("dev/dri/card0", False),
+    ],
+)
+def test_a_gpu_is_known_by_its_device_file(tmp_path: Path, file: str, there: bool) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert cuda.nvidia_gpu(tmp_path) is there
+
+
+@pytest.mark.parametrize("version", ["13.0", None])
+def test_torchs_own_note_of_its_build_is_read(tmp_path: Path, version: str | None) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    tools = Packages("")
+    assert tools.cuda(tmp_path / "env") == ""  # no torch
+    (site,) = (tmp_path / "env").glob("lib/*/site-packages")
+    (site / "torch").mkdir()
+    (site / "torch" / "__init__.py").write_text("raise ImportError('takes seconds')\n")
+    (site / "torch" / "version.py").write_text(f"cuda: str | None = {version!r}\n")
+    assert tools.cuda(tmp_path / "env") == (version or "")
 
 
 def test_an_older_python_is_looked_for_where_the_package_needs_one(

@@ -35,6 +35,28 @@ def test_torch_comes_first_and_alone() -> None:
     assert second[0] == "torch==2.13.0"
 
 
+def test_what_is_linked_to_torch_has_that_torch_before_it() -> None:
+    for text in ("executorch", "executorch==1.4.1"):
+        first, second = read(text).steps
+        assert first == ("torch==2.13.0",)
+        assert second[0].startswith("executorch==")
+
+
+def test_pnnx_is_installed_last_and_bare() -> None:
+    order = read("ncnn")
+    assert order.steps == (("ncnn==1.0.20261020", "numpy==2.4.6"), ("pnnx==20261020",))
+    assert order.bare == order.steps[-1]
+    assert read("ncnn==1.0.20260526").steps[-1] == ("pnnx",)
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [("pytorch", True), ("pytorch@litert", True), ("executorch", True), ("ncnn", False)],
+)
+def test_it_is_known_what_brings_torch(text: str, has: bool) -> None:
+    assert read(text).has_torch is has
+
+
 def test_variants_are_versions_of_one_backend() -> None:
     assert read("tflite").main == "ai-edge-litert==2.3.0"
     assert read("tflite@tflite-runtime").main == "tflite-runtime==2.14.0"
