@@ -66,6 +66,12 @@ SUFFIXES: Dict[str, str] = {f.suffix: f.name for f in reversed(_ALL) if f.regist
 """Suffix → the format that it means where nothing more is said."""
 
 
+MIN_COSINE: Dict[str, float] = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}
+"""When a conversion's result still computes what its source does, by its precision: far below what
+a right conversion gives, far above what a wrong one does. A quantised network that is merely poor
+is a finding of the trial's, not a fault of the conversion."""
+
+
 def precisions(format: str) -> Tuple[str, ...]:
     """Those that a source of ``format`` may be in."""
     return FORMATS[format].precisions if format in FORMATS else ("fp32",)

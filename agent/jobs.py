@@ -45,7 +45,7 @@ class Converted:
     """Answer of ``convert``: ``artifact`` is what to load, ``steps`` what ran, with versions.
 
     ``inputs`` and ``outputs`` are the artifact's own, in the model's order, empty where they are as
-    the model's.
+    the model's. ``checked``: it was held against the reference in this interpreter.
     """
 
     artifact: str = ""
@@ -57,6 +57,7 @@ class Converted:
     failure: Optional[Failure] = None
     inputs: Tuple[TensorSpec, ...] = ()
     outputs: Tuple[TensorSpec, ...] = ()
+    checked: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from agent.tflite_wire import NotTflite
 from agent.worker import inspect as board
 from agent.worker.conversion import Sources, Workshop, on_the_way
 from agent.worker.engines import Engines, folder_bytes
-from agent.worker.isolate import Bounds, Cancel
+from agent.worker.isolate import Cancel
 from agent.worker.planning import Plan
-from agent.worker.runner import Outcome, Runner
+from agent.worker.runner import Runner
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.references import References
 from orchestrator.service import datasets, sources
@@ -87,6 +87,12 @@ class Workbench:
         if way is None:
             raise UserError(self._why_not(start, order))
         self._check_options(order, way)
+        needs = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
+        if needs and not order.calibration:
+            raise UserError(
+                f"{needs[0]} needs calibration data: give --dataset FILE.npz, or say "
+                "--calibration random"
+            )
         return way
 
     def explain(self, order: Order) -> list[str]:
@@ -113,11 +119,13 @@ class Workbench:
             folder = Path(name)
             request, files = self._request(order, folder)
             runner = Runner("convert")
-
-            def run(python: str, job: object, where: Path, bounds: Bounds) -> Outcome:
-                return runner.convert(python, job, where, bounds, cancel)  # type: ignore[arg-type]
-
-            shop = Workshop(self._environments, Engines(folder / "engines", 1 << 40), run, "")
+            shop = Workshop(
+                self._environments,
+                Engines(folder / "engines", 1 << 40),
+                lambda p, j, f, b: runner.convert(p, j, f, b, cancel),
+                lambda p, j, f, b: runner.reference(p, j, f, b, cancel),
+                "",
+            )
             done = shop.convert(request, Plan(self.start(order), way), files)
             if done.converted is None or done.converted.status != "ok":
                 failure = done.outcome.failure or (done.converted and done.converted.failure)

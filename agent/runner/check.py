@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Optional
 
 from agent.contract import ModelRef, RuntimeRef
+from agent.formats import MIN_COSINE
 from agent.graph import Node
 from agent.runner import backends, fidelity, inputs, reference
 from agent.runner.adapt import View
 from agent.runner.backends.base import Backend
 from agent.runner.errors import OffReference, RunnerError
-
-MIN_COSINE: Dict[str, float] = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}
-"""Far below what a right conversion gives, far above what a wrong one does: a quantised one that is
-merely poor is a finding of the trial's, not a fault of the conversion."""
 
 
 def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:

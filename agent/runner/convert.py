@@ -39,7 +39,7 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
     if not job.way:
         raise BadRequest("there is no step to take: way is empty")
     folder = Path(job.folder).resolve()
-    model, steps = job.model, []
+    model, steps, found = job.model, [], ""
     with _scratch(folder) as scratch:
         artifact, output = named(Path(job.source), model.format, Path(scratch)), folder
         for number, edge in enumerate(job.way):
@@ -62,7 +62,7 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
             )
             trial_follows = last and job.runtime.backend  # and verifies it, with its own tolerance
             found = "" if trial_follows else _checked(job, model, edge, artifact)
-            steps.append(made.step + (", " + found if found else ""))
+            steps.append(", ".join(word for word in (made.step, found) if word))
     return Converted(
         artifact=str(artifact),
         format=model.format,
@@ -71,20 +71,19 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
         seconds=time.perf_counter() - start,
         inputs=model.own_inputs,
         outputs=model.own_outputs,
+        checked=bool(found),
     )
 
 
 def _checked(job: ConvertJob, model: ModelRef, edge: Edge, artifact: Path) -> str:
-    """Raises ``OffReference``; else says what was found, or why nothing could be."""
-    if not job.reference:
-        return ""
+    """What was found; empty where nothing in this interpreter runs it. Raises ``OffReference``."""
     backend = checker(edge.target, job.runtime)
-    if backend is None:
-        return "not checked: nothing in this environment loads it"
+    if backend is None or job.reference is None:
+        return ""
     try:
         return check(backend, model, edge.target, artifact, Path(job.reference), edge.converter)
-    except Unsupported as error:
-        return "not checked: %s" % error
+    except Unsupported:
+        return ""
 
 
 def _own(model: ModelRef) -> ModelRef:

@@ -23,7 +23,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from agent.jobs import Converted, ConvertJob, TrialJob
+from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
 from agent.worker.conversion import Sources, Workshop, on_the_way, unknown_option
 from agent.worker.engines import Engines
@@ -189,7 +189,9 @@ class _Course:
             self._backend_options = {
                 key: value for key, value in request.runtime.options.items() if key in facts.options
             }
-            workshop = Workshop(tools.environments, tools.engines, self._child, tools.fingerprint)
+            workshop = Workshop(
+                tools.environments, tools.engines, self._child, self._checker, tools.fingerprint
+            )
             sources = Sources(files.model, files.reference, files.dataset)
             done = workshop.convert(request, planned, sources)
         self._phases = replace(self._phases, convert_s=done.seconds)
@@ -206,6 +208,10 @@ class _Course:
     def _child(self, python: str, job: ConvertJob, folder: Path, bounds: Bounds) -> Outcome:
         self._check_cancel()
         return self._tools.runner.convert(python, job, folder, bounds, self._cancel)
+
+    def _checker(self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds) -> Outcome:
+        self._check_cancel()
+        return self._tools.runner.reference(python, job, folder, bounds, self._cancel)
 
     def _measure(
         self, environment: RuntimeEnvironment, files: _Files, converted: Converted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,10 +17,12 @@ from agent.contract import (
     Options,
     RuntimeFacts,
     RuntimeRef,
+    Tolerance,
     TrialRequest,
 )
+from agent.formats import FORMATS, MIN_COSINE
 from agent.graph import Tool, Way, segments
-from agent.jobs import Converted, ConvertJob
+from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob
 from agent.worker.engines import Engines, engine_key
 from agent.worker.environments import Environments
 from agent.worker.isolate import Bounds
@@ -28,6 +31,8 @@ from agent.worker.runner import Outcome
 
 RunConvert = Callable[[str, ConvertJob, Path, Bounds], Outcome]
 """``run(python, job, folder, bounds)``: the child's verb ``convert``."""
+RunReference = Callable[[str, ReferenceJob, Path, Bounds], Outcome]
+"""The same for its verb ``reference``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Workshop:
     environments: Environments
     engines: Engines
     run: RunConvert
+    check: RunReference
     fingerprint: str
 
     def convert(self, request: TrialRequest, plan: Plan, sources: Sources) -> Conversion:
@@ -148,8 +154,51 @@ class Workshop:
         }
 
     def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> Outcome:
+        """Convert, and check what the converting child had no runtime for; what is off is no
+        success, so that nobody keeps it."""
         bounds = Bounds(limits.convert_s, limits.memory_mib)
-        return self.run(self.environments.python(environment), job, folder, bounds)
+        outcome = self.run(self.environments.python(environment), job, folder, bounds)
+        made: Converted | None = outcome.answer
+        if made is None or made.status != "ok" or made.checked or job.runtime.backend:
+            return outcome  # with a backend a trial follows, which verifies it
+        checked = self._check(job, made, folder, bounds)
+        return replace(outcome, answer=checked)
+
+    def _check(self, job: ConvertJob, made: Converted, folder: Path, bounds: Bounds) -> Converted:
+        """Held against the reference in another environment, where one runs it."""
+        backend = FORMATS[made.format].backend if made.format in FORMATS else ""
+        precision = job.way[-1].target[1]
+        able = [
+            facts.environment
+            for facts in self.environments.facts()
+            if facts.backend == backend and not facts.missing
+        ]
+        if not able or job.reference is None:
+            return _said(made, "not checked: nothing on this device loads it")
+        where = folder / "check"
+        where.mkdir()
+        reference = ReferenceJob(
+            model=replace(job.model, format=made.format, own_inputs=(), own_outputs=()),
+            source=made.artifact,
+            folder=str(where),
+            expected=job.reference,
+            tolerances={precision: Tolerance(MIN_COSINE[precision], 1.0)},
+        )
+        outcome = self.check(self.environments.python(able[0]), reference, where, bounds)
+        shutil.rmtree(where, ignore_errors=True)
+        found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
+        if found.fidelity is not None:
+            return _said(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
+        failure = found.failure or Failure("convert", "bad_answer", "the check gave no answer")
+        if failure.kind.startswith("unsupported"):
+            return _said(made, f"not checked: {failure.message}")
+        message = f"{job.way[-1].converter}: {failure.message}"
+        return replace(made, status="invalid", failure=Failure("convert", "off_reference", message))
+
+
+def _said(made: Converted, words: str) -> Converted:
+    """With a word on its last step."""
+    return replace(made, steps=(*made.steps[:-1], f"{made.steps[-1]}, {words}"))
 
 
 def on_the_way(way: Way, tools: Sequence[Tool]) -> list[Tool]:
@@ -177,7 +226,7 @@ def unknown_option(options: Options, facts: RuntimeFacts, tools: Sequence[Tool])
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             message = f"{facts.backend} has no option {key!r} here; it has {names}"
-            return Failure("environment", "bad_option", message)
+            return Failure("convert", "bad_option", message)
     return None
 
 

@@ -99,7 +99,7 @@ def _why_not(
         "failed",
         "runtime_missing",
         f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: {needs}; "
-        "add an environment that has it with `benchfarm-agent runtimes add`",
+        "install it, or add an environment that has it with `benchfarm-agent runtimes add`",
     )
 
 

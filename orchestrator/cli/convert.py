@@ -49,7 +49,7 @@ def convert(
             shapes=dict(shape_of(text) for text in shape),
             options=dict(_option(text) for text in option),
             calibration="dataset" if dataset else calibration,
-            dataset=dataset,
+            dataset=dataset.resolve() if dataset else None,
         )
         if explain:
             typer.echo("\n".join(bench.explain(order)))
@@ -72,13 +72,13 @@ def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Pa
     from orchestrator.domain.errors import UserError
     from orchestrator.service.files import checked, format_of
 
-    path = Path(source)
+    path = Path(source).resolve()
     if path.is_dir():
         with packed(path) as archive:
-            yield archive, "savedmodel", path.name
+            yield archive, "savedmodel", path.stem
     elif path.is_file():
         yield path, checked(path, source, format_of(path.name, form)), path.stem
-    elif path.suffix or "/" in source:
+    elif "." in source or "/" in source:
         raise UserError(f"{source}: there is no such file")
     else:
         with tempfile.TemporaryDirectory(prefix="benchfarm-") as folder, client(context) as farm:

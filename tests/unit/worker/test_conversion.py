@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
-from agent.contract import DatasetRef, RuntimeFacts, Scenario, TensorSpec, TrialRequest
+from agent.contract import (
+    DatasetRef,
+    Failure,
+    Fidelity,
+    RuntimeFacts,
+    Scenario,
+    TensorSpec,
+    TrialRequest,
+)
 from agent.graph import Edge, Tool
-from agent.jobs import Converted, ConvertJob, Probed
+from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob
 from agent.worker.conversion import Conversion, Sources, Workshop
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments, RuntimeEnvironment
@@ -63,8 +71,14 @@ class Board:
         for name, version in (("tensorflow", "2.21.0"), ("tflite", "2.3.0")):
             self.environments.enlist(RuntimeEnvironment(f"{name}-env", name, version, f"/{name}"))
         self.workshop = Workshop(
-            self.environments, Engines(folder / "engines", 1 << 30), self._run, "x86_64 cpu"
+            self.environments,
+            Engines(folder / "engines", 1 << 30),
+            self._run,
+            self._check,
+            "x86_64 cpu",
         )
+        self.checks: list[tuple[str, ReferenceJob]] = []
+        self.found = Referenced(fidelity=Fidelity(0.0, 0.0, 0.99995, None, 4, "y", True))
         self.jobs: list[tuple[str, ConvertJob]] = []
         self.fails: str = ""
         self.source = folder / "source"
@@ -80,6 +94,10 @@ class Board:
         return Outcome(
             None, answer=Converted(str(made), job.way[-1].target[0], 9, steps, 1.0, inputs=(NHWC,))
         )
+
+    def _check(self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds) -> Outcome:
+        self.checks.append((python, job))
+        return Outcome(None, answer=self.found)
 
     def convert(self, request: TrialRequest) -> Conversion:
         environment = self.environments.resolve(request.runtime.backend)
@@ -119,7 +137,11 @@ def test_a_way_leads_through_two_environments(board: Board, request_: TrialReque
     first, second = (job for _, job in board.jobs)
     assert [edge.converter for edge in first.way] == ["export", "lite"]
     assert done.converted is not None
-    assert done.converted.steps == ("export", "lite", "shrink")
+    assert done.converted.steps == (
+        "export",
+        "lite, checked by tflite, cosine 0.999950",
+        "shrink",
+    )
     assert Path(done.converted.artifact).read_text("utf-8") == "source /tensorflow /tflite"
     assert (second.model.format, second.model.own_inputs) == ("tflite", (NHWC,))
     assert second.model.inputs == request_.model.inputs
@@ -138,6 +160,28 @@ def test_each_child_is_told_what_concerns_it(board: Board, request_: TrialReques
     assert {job.reference for _, job in board.jobs} == {str(board.folder / "reference")}
 
 
+def test_what_the_converting_child_cannot_run_another_environment_checks(
+    board: Board, request_: TrialRequest
+) -> None:
+    board.convert(int8(request_))
+    [(python, job)] = board.checks
+    assert python == "/tflite"
+    assert (job.model.format, job.expected) == ("tflite", str(board.folder / "reference"))
+    assert job.tolerances["fp32"].min_cosine == 0.9999
+
+
+def test_a_part_that_is_off_ends_it_and_is_not_kept(board: Board, request_: TrialRequest) -> None:
+    off = Failure("verify", "other_network", "output y is off: cosine 0.1")
+    board.found = Referenced(failure=off)
+    for _ in range(2):
+        done = board.convert(int8(request_))
+        assert done.converted is not None
+        assert (done.converted.status, done.cached) == ("invalid", False)
+        assert done.converted.failure is not None
+        assert done.converted.failure.message == "lite: output y is off: cosine 0.1"
+    assert [job.way[-1].converter for _, job in board.jobs] == ["lite", "lite"]
+
+
 def test_what_was_made_is_kept_part_by_part(board: Board, request_: TrialRequest) -> None:
     assert not board.convert(request_).cached
     again = board.convert(request_)
@@ -148,10 +192,8 @@ def test_a_failing_part_ends_it_with_the_steps_so_far(board: Board, request_: Tr
     board.fails = "shrink"
     done = board.convert(int8(request_))
     assert done.converted is not None
-    assert (done.converted.status, done.converted.steps) == (
-        "unsupported",
-        ("export", "lite", "tried"),
-    )
+    assert done.converted.status == "unsupported"
+    assert [step.split(",")[0] for step in done.converted.steps] == ["export", "lite", "tried"]
 
 
 CHANGES: list[Callable[[TrialRequest], TrialRequest]] = [
@@ -220,7 +262,7 @@ def test_another_device_or_other_packages_convert_anew(
             lambda r: replace(r, model=replace(r.model, format="pt2")),
             "failed",
             "runtime_missing",
-            "absent needs torch; add an environment",
+            "absent needs torch; install it, or add",
         ),
         (
             lambda r: replace(r, model=replace(r.model, format="onnx")),
