@@ -31,10 +31,12 @@ def plan(context: typer.Context, file: Path, name: str = NAME, output: Form = FO
 
 
 def show_plan(found: PlanView, output: Form) -> None:
+    building = any(c.built for c in found.cells)
     rows = [
         {
             "device": c.device,
             "cell": c.label,
+            **({"built by": c.built or "-"} if building else {}),
             "loads": c.format or "-",
             "runtime": c.version or "-",
             "trials": c.trials or "-",
