@@ -1,4 +1,4 @@
-"""A board without quantisers gets its int8 models from the controller's machine, as a user sees it."""
+"""A board without quantisers gets its int8 models from the controller's machine."""
 
 from __future__ import annotations
 
