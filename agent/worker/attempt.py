@@ -208,7 +208,8 @@ class _Course:
                 planned = plan_build(files.model, model.format, node, via, known)
             no_backend = RuntimeFacts("what leads there", "", "")
             converted = self._walk(planned, no_backend, known, files)
-            built, blob = hand_in(converted, node[1], files.model, self._tools.samples_dir)
+            source = self._tools.blobs.path(model.sha256)
+            built, blob = hand_in(converted, node[1], source, self._tools.samples_dir)
         result = TrialResult(SCHEMA, "", "ok", "", built=built)
         return Finished(self._complete(result), blob)
 

@@ -26,16 +26,16 @@ class NotUnpacked(AgentError):
     """A model's blob is no archive that can be unpacked here safely."""
 
 
-def hand_in(converted: Converted, precision: str, source: Path, folder: Path) -> tuple[Built, Path]:
+def hand_in(converted: Converted, precision: str, blob: Path, folder: Path) -> tuple[Built, Path]:
     """Copy what was built into ``folder``, durably; named by its SHA-256.
 
-    ``source`` is what it was made of: an artifact that is the source itself has no companions.
+    ``blob`` is what it was made of: where that is the artifact, other blobs lie beside it.
 
     Raises:
         NotPacked: a link or a device file is in it.
     """
     artifact = Path(converted.artifact)
-    content, entry = (artifact, "") if artifact == source else archive.content_of(artifact)
+    content, entry = (artifact, "") if artifact == blob else archive.content_of(artifact)
     with _temporary(folder) as path:
         if entry:
             try:

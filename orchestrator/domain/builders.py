@@ -110,7 +110,7 @@ def _lack(
     lacks = lacking([*theirs, *here], starts, goals, via)
     needed = [tool for tool in lacks or () if BUILDER in tool.where]
     if needed:
-        return f"lacks {needs(needed)}"
+        return f"lacks a tool: {needs(needed)}"
     return "cannot help: what is missing can only be made on the device that runs it"
 
 

@@ -59,6 +59,20 @@ class Placement:
     options: Options = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A way: the file that it starts from, and the converters on it, here and on a builder."""
+
+    start: Node
+    tools: Sequence[Tool]
+    build: Build | None = None
+    builders_tools: Sequence[Tool] = ()
+
+
+Ways = dict[tuple[str, ...], _Found | str]
+"""Ways of one farm by all that they depend on: cells often differ in threads or options alone."""
+
+
 def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceView]:
     """The devices that ``choice`` means, by name."""
     return sorted(
@@ -76,8 +90,12 @@ def place(
     configuration: Configuration,
     model: ModelView,
     builders: Sequence[Builder] = (),
+    known: Ways | None = None,
 ) -> Placement:
-    """Decide one cell. The device's own way is taken where it has one, else that of a builder."""
+    """Decide one cell. The device's own way is taken where it has one, else that of a builder.
+
+    ``known`` keeps what is found for the next cell.
+    """
     if not device.enabled:
         return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
     facts, why = _runtime(device, configuration)
@@ -87,7 +105,14 @@ def place(
     if why:
         return _skip(device, configuration, why)
     elsewhere = [builder for builder in builders if builder.name != device.name]
-    found = _way(device, facts, configuration, model, elsewhere)
+    known = {} if known is None else known
+    key = (
+        *(device.name, facts.backend, facts.version, facts.environment, model.name),
+        *(configuration.precision, configuration.format, configuration.via),
+    )
+    if key not in known:
+        known[key] = _way(device, facts, configuration, model, elsewhere)
+    found = known[key]
     if isinstance(found, str):
         return _skip(device, configuration, found)
     tools = [*found.tools, *found.builders_tools]
@@ -106,16 +131,6 @@ def place(
         build_options={key: value for key, value in given.items() if key in there},
         options={key: value for key, value in given.items() if key in here},
     )
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A way: the file that it starts from, and the converters on it, here and on a builder."""
-
-    start: Node
-    tools: Sequence[Tool]
-    build: Build | None = None
-    builders_tools: Sequence[Tool] = ()
 
 
 def distinct(placements: Iterable[Placement]) -> list[Placement]:

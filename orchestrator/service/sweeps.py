@@ -13,7 +13,15 @@ from agent.formats import SOURCES, precisions
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, may_be_baseline
-from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, distinct, place
+from orchestrator.domain.placement import (
+    DeviceView,
+    ModelView,
+    Placement,
+    Ways,
+    chosen,
+    distinct,
+    place,
+)
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
 from orchestrator.service import cells, register
@@ -117,8 +125,9 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
         )
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
+    ways: Ways = {}
     placements = distinct(
-        place(device, configuration, views[configuration.model], builders)
+        place(device, configuration, views[configuration.model], builders, ways)
         for device in devices
         for configuration in configurations
     )

@@ -130,8 +130,8 @@ def test_where_nobody_can_the_tool_that_is_missing_is_named_on_each() -> None:
     assert place(CORAL, CELL, MODEL, unable).skip == (
         "model m is there as keras; edgetpu takes edgetpu_tflite in int8: coral lacks a tool: "
         "export needs tensorflow; quantise needs tensorflow; compile needs compiler "
-        "(`benchfarm-agent runtimes add` there); builder a lacks compile needs edgetpu_compiler; "
-        "builder b lacks export needs tensorflow"
+        "(`benchfarm-agent runtimes add` there); builder a lacks a tool: compile needs "
+        "edgetpu_compiler; builder b lacks a tool: export needs tensorflow"
     )
     assert "no other device is tagged as a builder" in place(CORAL, CELL, MODEL).skip
 
