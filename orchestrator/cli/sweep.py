@@ -75,6 +75,8 @@ def run(
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")
+        if view.builds:
+            typer.echo(f"{sum(view.builds.values())} artifacts are built on other devices first")
         if not detach:
             raise typer.Exit(watch_to_end(farm, view.name, html))
 

@@ -21,6 +21,7 @@ from orchestrator.store.models import Device
 
 JOIN_LIFETIME = timedelta(hours=24)
 TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+LONGEST_TAG = 200
 UNKNOWN_CLASS = "unknown"
 
 
@@ -81,6 +82,8 @@ def _check_tags(tags: dict[str, str]) -> None:
             raise UserError(
                 f"tag {key!r}: expected letters, digits, '.', '_', '-', and neither name nor class"
             )
+        if len(value) > LONGEST_TAG or not value.isprintable():
+            raise UserError(f"tag {key}: expected one line of at most {LONGEST_TAG} characters")
         if key == builders.TAG and value not in (builders.YES, builders.NO, ""):
             raise UserError(f"tag {key}={value}: expected {builders.YES} or {builders.NO}")
 

@@ -93,6 +93,7 @@ def test_a_board_without_quantisers_runs_what_a_builder_made(tmp_path: Path, pyt
                 "bench: onnx → onnx in int8",
             ]
             said = shell.fine("sweep", "run", _spec(tmp_path, "a"))
+            assert "2 artifacts are built on other devices first" in said
             assert "8 of 8 trials ended; done" in said
             assert _sweep(shell, "a")["builds"] == {"done": 2}
             _is_a_sound_report(json.loads(shell.fine("report", "a", "-o", "json")))

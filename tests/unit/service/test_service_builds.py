@@ -317,7 +317,18 @@ def test_many_builds_are_looked_up_in_few_statements(pair: Pair) -> None:
     assert pair.view.builds == {"pending": cells}
 
 
-@pytest.mark.parametrize("tag", [{"name": "x"}, {"class": "x"}, {"a b": "x"}, {"builder": "1"}])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        {"name": "x"},
+        {"class": "x"},
+        {"a b": "x"},
+        {"builder": "1"},
+        {"rack": "a\nb"},
+        {"rack": "\0"},
+        {"rack": "x" * 201},
+    ],
+)
 def test_a_tag_that_is_none_is_refused(pair: Pair, tag: dict[str, str]) -> None:
     with pytest.raises(UserError, match="tag"):
         register.tag(pair.kit.farm, "board", tag)
