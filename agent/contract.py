@@ -51,6 +51,10 @@ class ModelRef:
     ``inputs`` and ``outputs`` are the model's, as registered and as its reference and data set have
     them; ``own_inputs`` and ``own_outputs`` the artifact's, in the model's order, where its names
     or layouts differ (empty: they do not).
+
+    ``precision``: empty where the file tells. ``entry``: what to load of a blob that is an archive
+    (``agent.archive``), empty where the blob is the artifact. ``made``: the steps that made it on
+    another device.
     """
 
     name: str
@@ -61,6 +65,9 @@ class ModelRef:
     outputs: Tuple[TensorSpec, ...]
     own_inputs: Tuple[TensorSpec, ...] = ()
     own_outputs: Tuple[TensorSpec, ...] = ()
+    precision: str = ""
+    entry: str = ""
+    made: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What an agent needs to execute one attempt. ``calibration``: dataset, random or empty."""
+    """What an agent needs to execute one attempt. ``calibration``: dataset, random or empty.
+
+    ``build``: make this of the model, for another device, and hand it in; nothing is measured, and
+    of ``runtime`` only the options and ``via`` count.
+    """
 
     schema: int
     attempt_id: str
@@ -168,6 +179,7 @@ class TrialRequest:
     power_mode: str = ""
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
+    build: Optional[Node] = None
 
 
 @dataclass(frozen=True)
@@ -301,8 +313,26 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class Built:
+    """An artifact that was made for other devices, as a blob; ``entry`` as in ``ModelRef``.
+
+    ``inputs`` and ``outputs`` are its own, empty where they are as the model's; ``steps`` made it.
+    """
+
+    format: str
+    precision: str
+    sha256: str
+    size_bytes: int
+    entry: str = ""
+    inputs: Tuple[TensorSpec, ...] = ()
+    outputs: Tuple[TensorSpec, ...] = ()
+    steps: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialResult:
-    """What an attempt gave. ``failure`` is set exactly when ``status`` is not ``ok``.
+    """What an attempt gave. ``failure`` is set exactly when ``status`` is not ``ok``; if it is,
+    either ``samples`` is there or, where the request was to build, ``built``.
 
     ``runtime_version`` and ``environment`` say what really ran, ``placement`` where (provider or
     device as the runtime reports it), ``artifact_format`` and ``artifact_size_bytes`` what was
@@ -331,15 +361,21 @@ class TrialResult:
     telemetry: Dict[str, float] = field(default_factory=dict)
     fingerprint_before: Optional[Fingerprint] = None
     fingerprint_after: Optional[Fingerprint] = None
+    built: Optional[Built] = None
 
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """One place a runtime can run on this device (``CPU``, ``GPU.0``) and its precisions there."""
+    """One place a runtime can run on this device (``CPU``, ``GPU.0``) and its precisions there.
+
+    ``runs``: all that the runtime runs in; ``precisions``: those of them that this device has the
+    converters for. Empty ``runs``: the same.
+    """
 
     name: str
     precisions: Tuple[str, ...]
     description: str = ""
+    runs: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

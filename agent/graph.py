@@ -8,11 +8,14 @@ library, Python 3.8 syntax, like ``agent.contract``.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 Node = Tuple[str, str]
 """A (format, precision) that an artifact is in, e.g. ``("openvino_ir", "int8")``."""
+
+DEVICE, BUILDER = "device", "builder"
+"""Where a converter may run: on the board that will load the result, on another machine for it."""
 
 ELSEWHERE_COST = 0.01
 """Of leaving the environment that will load the result: a process more, so a tie is broken."""
@@ -46,7 +49,7 @@ class Tool:
     missing: Tuple[str, ...] = ()
     needs_calibration: bool = False
     keeps: Tuple[str, ...] = ()
-    where: Tuple[str, ...] = ("device", "builder")
+    where: Tuple[str, ...] = (DEVICE, BUILDER)
     options: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -95,7 +98,56 @@ def cheapest(
     return best[min(reached, key=lambda state: best[state][0])][1] if reached else None
 
 
-def usable(tools: Iterable[Tool], where: str = "device") -> List[Edge]:
+def split(
+    there: Iterable[Edge],
+    here: Iterable[Edge],
+    starts: Sequence[Node],
+    goals: Sequence[Node],
+    via: Sequence[str] = (),
+    home: str = "",
+) -> Tuple[Way, Way] | None:
+    """The cheapest way whose first part is walked on another machine, over ``there``, and the rest
+    on this one, over ``here``; ``None`` where there is none.
+
+    At the same cost the other machine does as little of it as it can. Where ``here`` alone leads to
+    no goal, the first part has an edge.
+    """
+    first = {_there(edge): edge for edge in there}
+    hand_over = {
+        Edge("", moved.target, edge.target, 0.0, home): edge for moved, edge in first.items()
+    }
+    edges = [*first, *hand_over, *here]
+    way = cheapest(edges, [_elsewhere(start) for start in starts], goals, via, home)
+    if way is None:
+        return None
+    cut = next(number for number, edge in enumerate(way) if edge in hand_over)
+    return tuple(first[edge] for edge in way[:cut]), way[cut + 1 :]
+
+
+def _there(edge: Edge) -> Edge:
+    """The edge among nodes, and in an environment, of the other machine's own."""
+    source, target = _elsewhere(edge.source), _elsewhere(edge.target)
+    return replace(edge, source=source, target=target, environment="there:" + edge.environment)
+
+
+def _elsewhere(node: Node) -> Node:
+    return "there:" + node[0], node[1]
+
+
+def cost(way: Way) -> float:
+    """What its edges cost in all."""
+    return sum(edge.cost for edge in way)
+
+
+def remaining(via: Sequence[str], way: Way) -> Tuple[str, ...]:
+    """What of ``via`` is still to be passed after ``way``."""
+    passed = 0
+    for edge in way:
+        passed += passed < len(via) and edge.converter == via[passed]
+    return tuple(via[passed:])
+
+
+def usable(tools: Iterable[Tool], where: str = DEVICE) -> List[Edge]:
     """The edges of the tools that lack nothing and may run there."""
     return [
         edge for tool in tools if not tool.missing and where in tool.where for edge in tool.edges

@@ -118,6 +118,11 @@ class Client:
             f"/devices/{_part('device', name)}/{'enable' if enabled else 'drain'}",
         )
 
+    def tag(self, name: str, tags: Mapping[str, str]) -> DeviceView:
+        """Set tags of a device; an empty value removes one."""
+        path = f"/devices/{_part('device', name)}/tags"
+        return self._read(DeviceView, "POST", path, json={"tags": dict(tags)})
+
     def models(self) -> list[ModelView]:
         return self._read(list[ModelView], "GET", "/models")
 

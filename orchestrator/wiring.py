@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agent.broker import make_app, no_answer, ring
 from orchestrator.client import CONFIG_NAME, noted
+from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
@@ -203,7 +204,9 @@ def _join(running: Controller, home: Path, name: str) -> None:
             )
         access.identify(running.farm, config.token)
     except (NotJoined, NotAllowed):  # never joined, or another database than this one
-        token = register.join_token(running.farm, name).join_token
+        # the controller's machine usually has every tool; `device tag NAME builder=no` says no
+        tags = {builders.TAG: builders.YES}
+        token = register.join_token(running.farm, name, tags=tags).join_token
         join(running.url, token, name, home)
         return
     save(replace(config, controller_url=running.url, broker_url=running.broker.url))

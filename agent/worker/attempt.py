@@ -1,4 +1,7 @@
-"""One attempt: fetch, convert, measure in a fresh child, pack the samples. Any failure is data."""
+"""One attempt: fetch, convert, measure in a fresh child, pack the samples. Any failure is data.
+
+One that is to build ends with the conversion, and packs that.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,18 +22,21 @@ from agent.contract import (
     Failure,
     Options,
     Phases,
+    RuntimeFacts,
     Samples,
     TrialRequest,
     TrialResult,
 )
+from agent.graph import Node, Tool
 from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
 from agent.worker.conversion import Sources, Workshop, on_the_way, unknown_option
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, RuntimeMissing
+from agent.worker.handing import NotPacked, NotUnpacked, hand_in, unpacked
 from agent.worker.isolate import Bounds, Cancel
-from agent.worker.planning import NoWay, plan
+from agent.worker.planning import NoWay, Plan, plan, plan_build
 from agent.worker.runner import Outcome, Runner, cancel_failure
 from agent.worker.settings import sync_folder
 
@@ -42,13 +48,16 @@ _KINDS: dict[type[AgentError], str] = {
     BlobMissing: "blob_missing",
     BlobCorrupt: "blob_corrupt",
     DiskFull: "disk_full",
+    NotPacked: "bad_artifact",
+    NotUnpacked: "bad_model",
     RuntimeMissing: "runtime_missing",
 }
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What an attempt works with. ``samples_dir`` keeps packed samples until they are delivered."""
+    """What an attempt works with. ``samples_dir`` keeps blobs until they are delivered: packed
+    samples, what was built."""
 
     blobs: Blobs
     engines: Engines
@@ -62,10 +71,10 @@ class Tools:
 
 @dataclass(frozen=True)
 class Finished:
-    """A result ready for the outbox, and its packed samples on disk."""
+    """A result ready for the outbox, and its blob on disk: packed samples, or what was built."""
 
     result: TrialResult
-    samples: Path | None = None
+    blob: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -128,8 +137,10 @@ class _Course:
         if self._request.schema != SCHEMA:
             message = f"the request has schema {self._request.schema}, this agent speaks {SCHEMA}"
             raise _Ended("failed", Failure("environment", "schema", message))
-        environment = self._resolve()
         with contextlib.ExitStack() as stack:
+            if self._request.build is not None:
+                return self._build(self._request.build, self._fetch(stack))
+            environment = self._resolve()
             files = self._fetch(stack)
             converted = self._convert(environment, files)
             return self._measure(environment, files, converted)
@@ -151,8 +162,11 @@ class _Course:
             return stack.enter_context(opened)
 
         with self._named("fetch"):
+            blob = held(request.model.sha256, request.model.size_bytes)
+            source, size = unpacked(request.model, blob, self._folder / "source")
+            self._request = replace(request, model=replace(request.model, size_bytes=size))
             files = _Files(
-                model=held(request.model.sha256, request.model.size_bytes),
+                model=source,
                 reference=held(request.reference.sha256, request.reference.size_bytes),
                 dataset=held(request.dataset.sha256, request.dataset.size_bytes)
                 if request.dataset
@@ -175,25 +189,42 @@ class _Course:
             yield start, watched()
 
     def _convert(self, environment: RuntimeEnvironment, files: _Files) -> Converted:
-        request, tools = self._request, self._tools
+        model, runtime = self._request.model, self._request.runtime
         with self._named("convert"):
-            facts = tools.environments.facts_in(environment)
-            known = tools.environments.tools()
-            try:
-                planned = plan(files.model, request.model.format, request.runtime, facts, known)
-            except NoWay as error:
-                raise _Ended(error.status, error.failure) from error
-            wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
-            if wrong:
-                raise _Ended("failed", wrong)
+            facts = self._tools.environments.facts_in(environment)
+            known = self._tools.environments.tools()
+            with _planning():
+                planned = plan(files.model, model.format, runtime, facts, known, model.precision)
             self._backend_options = {
-                key: value for key, value in request.runtime.options.items() if key in facts.options
+                key: value for key, value in runtime.options.items() if key in facts.options
             }
-            workshop = Workshop(
-                tools.environments, tools.engines, self._child, self._checker, tools.fingerprint
-            )
-            sources = Sources(files.model, files.reference, files.dataset)
-            done = workshop.convert(request, planned, sources)
+            return self._walk(planned, facts, known, files)
+
+    def _build(self, node: Node, files: _Files) -> Finished:
+        model, via = self._request.model, self._request.runtime.via
+        with self._named("convert"):
+            known = self._tools.environments.tools()
+            with _planning():
+                planned = plan_build(files.model, model.format, node, via, known)
+            no_backend = RuntimeFacts("what leads there", "", "")
+            converted = self._walk(planned, no_backend, known, files)
+            source = self._tools.blobs.path(model.sha256)
+            built, blob = hand_in(converted, node[1], source, self._tools.samples_dir)
+        result = TrialResult(SCHEMA, "", "ok", "", built=built)
+        return Finished(self._complete(result), blob)
+
+    def _walk(
+        self, planned: Plan, facts: RuntimeFacts, known: Sequence[Tool], files: _Files
+    ) -> Converted:
+        request, tools = self._request, self._tools
+        wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
+        if wrong:
+            raise _Ended("failed", wrong)
+        workshop = Workshop(
+            tools.environments, tools.engines, self._child, self._checker, tools.fingerprint
+        )
+        sources = Sources(files.model, files.reference, files.dataset)
+        done = workshop.convert(request, planned, sources)
         self._phases = replace(self._phases, convert_s=done.seconds)
         self._convert_cached = done.cached
         if done.converted is None:
@@ -277,7 +308,7 @@ class _Course:
             environment=environment.name if environment else "",
             runtime_version=result.runtime_version or (environment.version if environment else ""),
             convert_cached=self._convert_cached,
-            conversion=converted.steps if converted else (),
+            conversion=(*self._request.model.made, *(converted.steps if converted else ())),
             artifact_format=converted.format if converted else "",
             artifact_size_bytes=converted.size_bytes if converted else None,
         )
@@ -298,6 +329,14 @@ class _Course:
             failure = Failure(stage, kind, str(error), transient=error.transient)
             raise _Ended("failed", failure) from error
         self._check_cancel()
+
+
+@contextlib.contextmanager
+def _planning() -> Iterator[None]:
+    try:
+        yield
+    except NoWay as error:
+        raise _Ended(error.status, error.failure) from error
 
 
 def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:

@@ -77,7 +77,7 @@ def _deliver(parcel: Parcel, uplink: Uplink) -> str:
     text = parcel.result
     try:
         if parcel.samples_path is not None and not _upload(parcel.samples_path, uplink):
-            text = _without_samples(text)
+            text = _without_blob(text)
         uplink.result(parcel.attempt_id, text)
     except Superseded:
         log.info("result of %s was superseded", parcel.attempt_id)
@@ -94,24 +94,27 @@ def _deliver(parcel: Parcel, uplink: Uplink) -> str:
 def _upload(path: Path, uplink: Uplink) -> bool:
     """False: the file is gone, or no longer what its name says."""
     sha256 = path.stem
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():  # of two results with one blob the first took it along
+            return uplink.has_blob(sha256)
         if not uplink.has_blob(sha256):
             uplink.put_blob(sha256, path)
     except Refused as error:
-        log.error("samples %s were refused: %s", sha256, error)
+        log.error("blob %s was refused: %s", sha256, error)
         return False
     return True
 
 
-def _without_samples(text: str) -> str:
-    """A result whose raw samples were lost on this board counts for nothing; say so."""
-    message = "the raw samples were lost or damaged on this device before they were delivered"
+def _without_blob(text: str) -> str:
+    """A result whose blob was lost on this board counts for nothing; say so."""
+    result = codec.loads(TrialResult, text)
+    what, stage = ("what was built", "convert") if result.built else ("the raw samples", "measure")
+    message = f"{what} was lost or damaged on this device before it was delivered"
     result = replace(
-        codec.loads(TrialResult, text),
+        result,
         status="failed",
         samples=None,
-        failure=Failure("measure", "io", message, transient=True),
+        built=None,
+        failure=Failure(stage, "io", message, transient=True),
     )
     return codec.dumps(result)

@@ -29,7 +29,8 @@ LONGEST_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class Parcel:
-    """One undelivered result. ``samples_path`` is ``None`` where there are no samples."""
+    """One undelivered result. ``samples_path``: its blob (packed samples, or what was built), if it
+    has one."""
 
     attempt_id: str
     result: str

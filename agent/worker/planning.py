@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.contract import Failure, RuntimeFacts, RuntimeRef
 from agent.formats import SOURCES, precision, precisions
-from agent.graph import Node, Tool, Way, cheapest, lacking, usable
+from agent.graph import BUILDER, Node, Tool, Way, cheapest, lacking, usable
 from agent.tflite_wire import NotTflite
 
 
@@ -35,26 +35,48 @@ def plan(
     runtime: RuntimeRef,
     facts: RuntimeFacts,
     tools: Sequence[Tool],
+    held: str = "",
 ) -> Plan:
     """The cheapest way from the source to what the runtime is to load.
 
     Args:
         facts: of the environment that will load it.
         tools: of every environment of this device.
+        held: the precision that the source is in; empty: its file tells.
 
     Raises:
         NoWay: ``unsupported`` where no converter is known to lead there, ``failed`` where one does
             that is not installed.
     """
-    try:
-        start = (form, precision(form, source))
-    except NotTflite as error:
-        raise NoWay("failed", "bad_model", f"the source is not a TFLite model: {error}") from error
+    start = _start(source, form, held)
     goals = goals_of(runtime, facts)
     way = cheapest(usable(tools), (start,), goals, runtime.via, facts.environment)
     if way is not None:
         return Plan(start, way)
     raise _why_not(start, goals, runtime, tools)
+
+
+def plan_build(
+    source: Path, form: str, node: Node, via: Sequence[str], tools: Sequence[Tool]
+) -> Plan:
+    """The cheapest way from the source to ``node``, by tools whose results are good elsewhere.
+
+    Raises:
+        NoWay: as ``plan``.
+    """
+    start = _start(source, form)
+    elsewhere = [tool for tool in tools if BUILDER in tool.where]
+    way = cheapest(usable(elsewhere, BUILDER), (start,), (node,), via)
+    if way is not None:
+        return Plan(start, way)
+    raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), elsewhere)
+
+
+def _start(source: Path, form: str, held: str = "") -> Node:
+    try:
+        return form, held or precision(form, source)
+    except NotTflite as error:
+        raise NoWay("failed", "bad_model", f"the source is not a TFLite model: {error}") from error
 
 
 def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
@@ -118,7 +140,11 @@ def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
                     spent = sum(edge.cost for edge in way)
                     cost[form] = min(spent, cost.get(form, spent))
     targets = tuple(
-        replace(target, precisions=tuple(p for p in target.precisions if p in reached))
+        replace(
+            target,
+            precisions=tuple(p for p in target.precisions if p in reached),
+            runs=target.precisions,
+        )
         for target in facts.targets
     )
     return replace(facts, targets=targets, accepts=tuple(sorted(cost, key=lambda f: cost[f])))

@@ -87,7 +87,7 @@ class _Desk:
 
     def keep(self, finished: attempt.Finished) -> None:
         """Put a result into the outbox, and have it carried."""
-        self.outbox.put(finished.result.attempt_id, codec.dumps(finished.result), finished.samples)
+        self.outbox.put(finished.result.attempt_id, codec.dumps(finished.result), finished.blob)
         self.courier.kick()
 
     def close(self, timeout_s: float) -> bool:

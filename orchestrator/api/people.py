@@ -34,6 +34,12 @@ class JoinBody(Body):
     tags: dict[str, str] = {}
 
 
+class TagBody(Body):
+    """An empty value removes a tag."""
+
+    tags: dict[str, str]
+
+
 class ModelBody(Body):
     name: str
     file_name: str
@@ -75,6 +81,11 @@ def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
 @router.post("/devices/{name}/drain")
 def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
     return register.enable(farm, name, False)
+
+
+@router.post("/devices/{name}/tags")
+def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceView:
+    return register.tag(farm, name, body.tags)
 
 
 @router.get("/models")

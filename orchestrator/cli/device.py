@@ -25,6 +25,7 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
             "connection": d.connection,
             "enabled": "yes" if d.enabled else "no",
             "health": d.health,
+            "tags": _tags(d.tags),
             "runtimes": ", ".join(f"{r.backend} {r.version}" for r in d.runtimes if not r.missing),
         }
         for d in found
@@ -43,6 +44,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         for key, value in {
             "class": found.device_class,
             "connection": found.connection,
+            "tags": _tags(found.tags),
             **{k: v for k, v in facts.items() if k not in ("runtimes", "unread")},
         }.items()
     ]
@@ -52,6 +54,10 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         rows.append({"fact": f"runtime {runtime.backend}", "value": value})
     rows += [{"fact": f"unread {k}", "value": v} for k, v in facts.get("unread", {}).items()]
     show([found], rows, output, title=name)
+
+
+def _tags(tags: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
 
 def _plain(value: object) -> object:
@@ -78,6 +84,23 @@ def join_token(
     typer.echo(f"On the board, before {join.expires_at:%Y-%m-%d %H:%M} UTC, run:")
     typer.echo(f"  benchfarm-agent join {join.url} {join.join_token} --name {join.device}")
     typer.echo("  benchfarm-agent run")
+
+
+@app.command("tag")
+def tag(
+    context: typer.Context,
+    name: str,
+    tags: list[str] = typer.Argument(
+        metavar="KEY=VALUE...", help="builder=yes, rack=2; KEY= removes."
+    ),
+) -> None:
+    """Tag a device: for -l KEY=VALUE, for a sweep's devices.select; builder=yes: it converts for
+    others."""
+    from orchestrator.domain.selectors import parse
+
+    with client(context) as farm:
+        found = farm.tag(name, parse(tags))
+    typer.echo(f"{name}: {_tags(found.tags) or 'no tags'}")
 
 
 @app.command("enable")

@@ -31,10 +31,12 @@ def plan(context: typer.Context, file: Path, name: str = NAME, output: Form = FO
 
 
 def show_plan(found: PlanView, output: Form) -> None:
+    building = any(c.built for c in found.cells)
     rows = [
         {
             "device": c.device,
             "cell": c.label,
+            **({"built by": c.built or "-"} if building else {}),
             "loads": c.format or "-",
             "runtime": c.version or "-",
             "trials": c.trials or "-",
@@ -73,6 +75,8 @@ def run(
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")
+        if view.builds:
+            typer.echo(f"{sum(view.builds.values())} artifacts are built on other devices first")
         if not detach:
             raise typer.Exit(watch_to_end(farm, view.name, html))
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from orchestrator.client import Client
-    from orchestrator.service.views import SweepView
+    from orchestrator.service.views import SweepView, TrialProgress
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
@@ -59,10 +59,14 @@ def summary(view: SweepView) -> str:
     text += f" ({', '.join(bad)})" if bad else ""
     if view.state != "running":
         return f"{text}; {view.state}"
-    running = [f"{t.cell} on {t.device}, trial {t.number + 1}" for t in view.running]
+    running = [f"{_words(t)} on {t.device}" for t in view.running]
     text += f"; running: {'; '.join(running)}" if running else ""
     text += f"; waiting for offline {', '.join(view.offline)}" if view.offline else ""
     return text
+
+
+def _words(trial: TrialProgress) -> str:
+    return trial.cell if trial.build else f"{trial.cell}, trial {trial.number + 1}"
 
 
 def render(view: SweepView) -> RenderableType:
@@ -80,7 +84,7 @@ def render(view: SweepView) -> RenderableType:
         Text(view.state, style={"running": "cyan", "done": "green"}.get(view.state, "red")),
     )
     lines: list[RenderableType] = [head]
-    lines += [Text(f"  ▶ {t.device}: {t.cell}, trial {t.number + 1}") for t in view.running]
+    lines += [Text(f"  ▶ {t.device}: {_words(t)}") for t in view.running]
     lines += [Text(f"  ⏸ {name} is offline: its trials wait", "yellow") for name in view.offline]
     lines += [
         Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}", "red") for t in view.problems[:5]

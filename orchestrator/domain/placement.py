@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import versions
-from agent.contract import RuntimeFacts
+from agent.contract import Options, RuntimeFacts
 from agent.graph import Node, Tool, cheapest, lacking, usable
+from orchestrator.domain import builders as others
+from orchestrator.domain.builders import Build, Builder
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
 from orchestrator.domain.spec import DeviceChoice
@@ -41,13 +43,34 @@ class ModelView:
 @dataclass(frozen=True)
 class Placement:
     """A configuration on a device: the artifact's format and the runtime's version, or ``skip``,
-    the reason why it will not run there."""
+    the reason why it will not run there.
+
+    ``build``: what another device makes of the model for it first. ``build_options`` are those of
+    the configuration's options that are read there, ``options`` those that are read here.
+    """
 
     device: str
     configuration: Configuration
     format: str = ""
     version: str = ""
     skip: str = field(default="")
+    build: Build | None = None
+    build_options: Options = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A way: the file that it starts from, and the converters on it, here and on a builder."""
+
+    start: Node
+    tools: Sequence[Tool]
+    build: Build | None = None
+    builders_tools: Sequence[Tool] = ()
+
+
+Ways = dict[tuple[str, ...], _Found | str]
+"""Ways of one farm by all that they depend on: cells often differ in threads or options alone."""
 
 
 def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceView]:
@@ -62,37 +85,52 @@ def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceVi
     )
 
 
-def place(device: DeviceView, configuration: Configuration, model: ModelView) -> Placement:
-    """Decide one cell."""
+def place(
+    device: DeviceView,
+    configuration: Configuration,
+    model: ModelView,
+    builders: Sequence[Builder] = (),
+    known: Ways | None = None,
+) -> Placement:
+    """Decide one cell. The device's own way is taken where it has one, else that of a builder.
+
+    ``known`` keeps what is found for the next cell.
+    """
     if not device.enabled:
         return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
     facts, why = _runtime(device, configuration)
     if facts is None:
         return _skip(device, configuration, why)
-    target = next((t for t in facts.targets if t.name == configuration.target), None)
-    if target is None:
-        known = ", ".join(t.name for t in facts.targets) or "none"
-        return _skip(
-            device,
-            configuration,
-            f"{facts.backend} has no target {configuration.target} here (it has {known})",
-        )
-    if configuration.precision not in target.precisions:
-        known = ", ".join(target.precisions)
-        return _skip(
-            device,
-            configuration,
-            f"{facts.backend} on {target.name} has no {configuration.precision} here "
-            f"(it has {known})",
-        )
-    found = _way(device, facts, configuration, model)
+    why = _unfit_target(facts, configuration)
+    if why:
+        return _skip(device, configuration, why)
+    elsewhere = [builder for builder in builders if builder.name != device.name]
+    known = {} if known is None else known
+    key = (
+        *(device.name, facts.backend, facts.version, facts.environment, model.name),
+        *(configuration.precision, configuration.format, configuration.via),
+    )
+    if key not in known:
+        known[key] = _way(device, facts, configuration, model, elsewhere)
+    found = known[key]
     if isinstance(found, str):
         return _skip(device, configuration, found)
-    start, tools = found
+    tools = [*found.tools, *found.builders_tools]
     reason = _bad_option(facts, tools, configuration) or _unfit_model(tools, configuration, model)
     if reason:
         return _skip(device, configuration, reason)
-    return Placement(device.name, configuration, format=start[0], version=facts.version)
+    given = dict(configuration.options)
+    there = {key for tool in found.builders_tools for key in tool.options}
+    here = {*facts.options, *(key for tool in found.tools for key in tool.options)}
+    return Placement(
+        device.name,
+        configuration,
+        format=found.start[0],
+        version=facts.version,
+        build=found.build,
+        build_options={key: value for key, value in given.items() if key in there},
+        options={key: value for key, value in given.items() if key in here},
+    )
 
 
 def distinct(placements: Iterable[Placement]) -> list[Placement]:
@@ -131,11 +169,29 @@ def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeF
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 
+def _unfit_target(facts: RuntimeFacts, configuration: Configuration) -> str:
+    target = next((t for t in facts.targets if t.name == configuration.target), None)
+    if target is None:
+        known = ", ".join(t.name for t in facts.targets) or "none"
+        return f"{facts.backend} has no target {configuration.target} here (it has {known})"
+    runs = target.runs or target.precisions
+    if configuration.precision not in runs:
+        return (
+            f"{facts.backend} on {target.name} has no {configuration.precision} here "
+            f"(it has {', '.join(runs)})"
+        )
+    return ""
+
+
 def _way(
-    device: DeviceView, facts: RuntimeFacts, configuration: Configuration, model: ModelView
-) -> tuple[Node, list[Tool]] | str:
-    """The file to start from and the converters on the way to what the runtime loads, as the board
-    itself will plan it; or why there is none."""
+    device: DeviceView,
+    facts: RuntimeFacts,
+    configuration: Configuration,
+    model: ModelView,
+    builders: Sequence[Builder],
+) -> _Found | str:
+    """The way to what the runtime loads, as the devices on it will plan it; or why there is none:
+    which tool is missing where."""
     wants = facts.wants.get(configuration.precision, ())
     goals = [node for node in wants if configuration.format in ("", node[0])]
     if not goals:
@@ -148,19 +204,25 @@ def _way(
     way = cheapest(usable(device.tools), model.sources, goals, via, facts.environment)
     if way is not None:
         start = way[0].source if way else next(g for g in goals if g in model.sources)
-        used = {(edge.converter, edge.environment) for edge in way}
-        return start, [tool for tool in device.tools if (tool.name, tool.environment) in used]
-    have = ", ".join(
-        form if held == "fp32" else f"{form} in {held}" for form, held in model.sources
-    )
+        return _Found(start, others.used(way, device.tools))
+    build = others.build(builders, device.tools, model.sources, goals, via, facts.environment)
+    if build is not None:
+        tools = next(builder.tools for builder in builders if builder.name == build.builder)
+        here = others.used(build.rest, device.tools)
+        return _Found(build.source, here, build, others.used(build.way, tools))
+    have = ", ".join(map(others.words, model.sources))
     wanted = " or ".join(dict.fromkeys(form for form, _ in goals))
     words = f"model {model.name} is there as {have}; {facts.backend} takes {wanted} in "
     words += configuration.precision + (f", through {', '.join(via)}" if via else "")
+    known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
     lacks = lacking(device.tools, model.sources, goals, via)
-    if not lacks:
+    if not lacks and lacking(known_tools, model.sources, goals, via) is None:
         return f"{words}: no converter leads there"
-    needs = "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in lacks)
-    return f"{words}: {device.name} lacks a tool: {needs} (`benchfarm-agent runtimes add` there)"
+    here_not = f"lacks a tool: {others.needs(lacks)}" if lacks else "has no way there"
+    return (
+        f"{words}: {device.name} {here_not} (`benchfarm-agent runtimes add` there); "
+        f"{others.why_not(builders, device.tools, model.sources, goals, via)}"
+    )
 
 
 def _bad_option(facts: RuntimeFacts, tools: Sequence[Tool], configuration: Configuration) -> str:

@@ -38,9 +38,15 @@ RESUMABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED})
 """Final states that ``sweep resume`` turns back into pending; the others are results."""
 
 MOVES: dict[TrialState, frozenset[TrialState]] = {
-    # a pending trial of a cell that proved unsupported needs no run of its own
+    # a pending trial of a cell that proved unsupported needs no run of its own, one whose model
+    # could not be built for it has nothing to run
     TrialState.PENDING: frozenset(
-        {TrialState.DISPATCHED, TrialState.CANCELLED, TrialState.UNSUPPORTED}
+        {
+            TrialState.DISPATCHED,
+            TrialState.CANCELLED,
+            TrialState.UNSUPPORTED,
+            TrialState.FAILED,
+        }
     ),
     TrialState.DISPATCHED: frozenset(
         {TrialState.RUNNING, TrialState.PENDING, TrialState.CANCELLED}

@@ -48,6 +48,7 @@ def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
     row = session.scalar(
         mine.where(
             Trial.state == TrialState.PENDING.value,
+            Trial.waits_for.is_(None),
             or_(Trial.not_before.is_(None), Trial.not_before <= now),
         )
         .order_by(Trial.sweep_id, Trial.place)

@@ -20,6 +20,7 @@ from agent.contract import (
 )
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
+from orchestrator.service import builds
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -106,12 +107,16 @@ def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
         raise UserError(f"a result of schema {given.schema}; this controller speaks {SCHEMA}")
     if given.status not in STATUSES:
         raise UserError(f"unknown status {given.status!r}; accepted: {', '.join(STATUSES)}")
-    if given.status == "ok" and (given.samples is None or given.failure is not None):
-        raise UserError("a result of status ok has samples and no failure")
+    if given.status == "ok" and (
+        (given.samples is None) == (given.built is None) or given.failure is not None
+    ):
+        raise UserError("a result of status ok has samples, or what was built, and no failure")
     if given.status != "ok" and given.failure is None:
         raise UserError(f"a result of status {given.status} says why in its failure")
     if given.samples is not None and not farm.blobs.has(given.samples.sha256):
         raise UserError(f"samples {given.samples.sha256} are not here; upload the blob first")
+    if given.built is not None and not farm.blobs.has(given.built.sha256):
+        raise UserError(f"what was built, {given.built.sha256}, is not here; upload the blob first")
 
 
 def _accept(
@@ -121,6 +126,7 @@ def _accept(
     if attempt.result is not None and attempt.note != SUPERSEDED:
         return
     attempt, trial = _current(session, device_id, attempt_id)
+    builds.check(session.get_one(Cell, trial.cell_id), given)
     before = lifecycle_of(trial)
     if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
         before = before.to(TrialState.RUNNING)
@@ -133,6 +139,7 @@ def _accept(
         trial.not_before = farm.now() + RETRY_AFTER * after.spent
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
+    builds.settle(session, trial, given)
     farm.note(
         session,
         "trial_ended",

@@ -9,7 +9,7 @@ from agent import codec
 from agent.contract import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import register
+from orchestrator.service import builds, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
@@ -36,11 +36,10 @@ def find(session: Session, name: str) -> Sweep:
 
 def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
     session.flush()
-    rows = session.execute(
-        select(Trial.state, func.count()).where(Trial.sweep_id == found.id).group_by(Trial.state)
-    )
-    counts = dict(rows.all())
-    skips = session.scalars(select(Cell.skip).where(Cell.sweep_id == found.id)).all()
+    counts, builds_ = _counts(session, found)
+    skips = session.scalars(
+        select(Cell.skip).where(Cell.sweep_id == found.id, Cell.build_key == "")
+    ).all()
     waiting = select(Trial.device_id).where(
         Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
     )
@@ -54,9 +53,25 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
         skipped=sum(1 for s in skips if s),
         trials=sum(counts.values()),
         counts=counts,
+        builds=builds_,
         running=_progress(session, found, [s.value for s in OUTSTANDING]),
         problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
         offline=sorted(d.name for d in devices if not register.online(farm, d)),
+    )
+
+
+def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, int]]:
+    """By state, the trials that measure and those that build."""
+    builds_ = Cell.build_key != ""
+    rows = session.execute(
+        select(builds_, Trial.state, func.count())
+        .join(Cell, Trial.cell_id == Cell.id)
+        .where(Trial.sweep_id == found.id)
+        .group_by(builds_, Trial.state)
+    ).all()
+    return (
+        {state: number for building, state, number in rows if not building},
+        {state: number for building, state, number in rows if building},
     )
 
 
@@ -86,14 +101,18 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
             number=row.number,
             attempt=row.attempt,
             state=row.state,
-            message=_message(result),
+            message=_message(session, row, result),
+            build=bool(cell.build_key),
         )
         for row, cell, device, result in rows
     ]
 
 
-def _message(result: dict[str, object] | None) -> str:
-    failure = codec.from_plain(TrialResult, result).failure if result else None
+def _message(session: Session, row: Trial, result: dict[str, object] | None) -> str:
+    if row.waits_for is not None and result is None:
+        failure = builds.in_its_stead(session, row.waits_for).failure
+    else:
+        failure = codec.from_plain(TrialResult, result).failure if result else None
     return _one_line(failure) if failure else ""
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
+from orchestrator.service import builds
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -46,6 +47,7 @@ def _reclaim(farm: Farm, sweep_id: int) -> int:
             before = lifecycle_of(trial)
             after = before.to(after_loss(before, sweep.attempts))
             apply(trial, after)
+            builds.settle(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"
             farm.note(
@@ -67,7 +69,9 @@ def tick(farm: Farm) -> int:
     reclaim(farm)
     with farm.database.snapshot() as session:
         waiting = session.scalars(
-            select(Trial.device_id).where(Trial.state == TrialState.PENDING.value).distinct()
+            select(Trial.device_id)
+            .where(Trial.state == TrialState.PENDING.value, Trial.waits_for.is_(None))
+            .distinct()
         ).all()
     return sum(dispatch(farm, device_id) for device_id in waiting)
 

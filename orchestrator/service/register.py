@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import DEVICE_NAME, DeviceFacts, Enrolled, Enrolment
+from orchestrator.domain import builders
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
 from orchestrator.service import access
@@ -19,6 +20,8 @@ from orchestrator.store.classes import device_classes
 from orchestrator.store.models import Device
 
 JOIN_LIFETIME = timedelta(hours=24)
+TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+LONGEST_TAG = 200
 UNKNOWN_CLASS = "unknown"
 
 
@@ -28,13 +31,14 @@ def join_token(
     """A one-time secret with which a board may become the device ``name``.
 
     Raises:
-        UserError: a name that could not be a queue's, an unknown class.
+        UserError: a name that could not be a queue's, an unknown class, a tag that is none.
         Conflict: that device has joined already.
     """
     if not re.fullmatch(DEVICE_NAME, name):
         raise UserError(
             f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
         )
+    _check_tags(tags or {})
     known = [c.name for c in device_classes()]
     if device_class and device_class not in known:
         raise NotFound("device class", device_class, known)
@@ -56,6 +60,32 @@ def join_token(
             join_token=secret,
             expires_at=farm.now() + JOIN_LIFETIME,
         )
+
+
+def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
+    """Set tags; an empty value removes one.
+
+    Raises:
+        NotFound: no such device. UserError: a tag that is none.
+    """
+    _check_tags(tags)
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        found.tags = {k: v for k, v in {**found.tags, **tags}.items() if v}
+        farm.note(session, "device_tagged", name, tags=tags)
+        return view(farm, found)
+
+
+def _check_tags(tags: dict[str, str]) -> None:
+    for key, value in tags.items():
+        if not re.fullmatch(TAG_KEY, key) or key in ("name", "class"):
+            raise UserError(
+                f"tag {key!r}: expected letters, digits, '.', '_', '-', and neither name nor class"
+            )
+        if len(value) > LONGEST_TAG or not value.isprintable():
+            raise UserError(f"tag {key}: expected one line of at most {LONGEST_TAG} characters")
+        if key == builders.TAG and value not in (builders.YES, builders.NO, ""):
+            raise UserError(f"tag {key}={value}: expected {builders.YES} or {builders.NO}")
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:

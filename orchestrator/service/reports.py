@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from agent import __version__, codec
 from agent.contract import Samples, TrialRequest, TrialResult
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.spec import SweepSpec
+from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
-from orchestrator.service import progress, register
+from orchestrator.service import builds, progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Sweep, Trial
@@ -38,11 +40,12 @@ def collect(farm: Farm, name: str) -> SweepData:
         view = progress.sweep_view(farm, session, found)
         cells = session.scalars(
             select(Cell)
-            .where(Cell.sweep_id == found.id)
+            .where(Cell.sweep_id == found.id, Cell.build_key == "")
             .options(selectinload(Cell.trials), selectinload(Cell.device))
             .order_by(Cell.id)
         ).all()
         results = _results(session, found)
+        unbuilt = _unbuilt(session, cells)
         sizes = _source_sizes(session)
         devices = {c.device.name: register.facts_of(c.device) for c in cells}
         loaded = [(c, _cell(c, spec, sizes)) for c in cells]
@@ -52,7 +55,9 @@ def collect(farm: Farm, name: str) -> SweepData:
         state=view.state,
         spec_yaml=found.spec_text,
         baseline=spec.baseline,
-        cells=[CellData(**fields, trials=_trials(farm, c, results)) for c, fields in loaded],
+        cells=[
+            CellData(**fields, trials=_trials(farm, c, results, unbuilt)) for c, fields in loaded
+        ],
         devices={key: facts for key, facts in devices.items() if facts is not None},
         benchfarm_version=__version__,
     )
@@ -78,6 +83,7 @@ def decode(samples: Samples, data: bytes) -> NDArray[np.int64]:
 def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
     configuration = cell.configuration
     request = codec.from_plain(TrialRequest, cell.request) if cell.request else None
+    source = configuration.get("source_sha256") or (request.model.sha256 if request else "")
     return {
         "cell_id": str(cell.id),
         "device": cell.device.name,
@@ -97,19 +103,33 @@ def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
         "planned_trials": len(cell.trials),
         "state_counts": dict(Counter(t.state for t in cell.trials)),
         "skip_reason": cell.skip,
-        "source_size_bytes": sizes.get(request.model.sha256, 0) if request else 0,
+        "source_size_bytes": sizes.get(source, 0),
     }
 
 
 def _trials(
-    farm: Farm, cell: Cell, results: dict[int, tuple[Attempt, TrialResult]]
+    farm: Farm,
+    cell: Cell,
+    results: dict[int, tuple[Attempt, TrialResult]],
+    unbuilt: dict[int, TrialResult],
 ) -> list[TrialData]:
     return [
         TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
         for t in cell.trials
         if t.id in results
         for attempt, result in [results[t.id]]
+    ] + [
+        TrialData(t.number, 0, unbuilt[t.waits_for]) for t in cell.trials if t.waits_for in unbuilt
     ]
+
+
+def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
+    """By the build that was waited for in vain, what its failure means for whoever waited."""
+    ended = (TrialState.FAILED.value, TrialState.UNSUPPORTED.value)
+    waited = {
+        t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
+    }
+    return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
 
 
 def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:

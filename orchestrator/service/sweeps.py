@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import (
-    SCHEMA,
-    DatasetRef,
-    ReferenceRef,
-    RuntimeRef,
-    TrialRequest,
-)
 from agent.formats import SOURCES, precisions
+from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.domain.matrix import count, expand, interleave, may_be_baseline
-from orchestrator.domain.placement import DeviceView, ModelView, Placement, chosen, distinct, place
+from orchestrator.domain.matrix import count, expand, may_be_baseline
+from orchestrator.domain.placement import (
+    DeviceView,
+    ModelView,
+    Placement,
+    Ways,
+    chosen,
+    distinct,
+    place,
+)
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
-from orchestrator.service import models, register
+from orchestrator.service import cells, register
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
 from orchestrator.service.trials import apply, finish, lifecycle_of, lock
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
-from orchestrator.store.models import Cell, Device, Model, Sweep, Trial
+from orchestrator.store.models import Device, Model, Sweep, Trial
+
+ILL = ("bad", "maintenance")
+"""Healths of a device that is not to build for others where another can."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,14 @@ def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
     with farm.database.snapshot() as session:
         planned = _plan(farm, session, text, source, name)
         estimator = Estimator(session)
-        cells = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
+        found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
     busy: dict[str, float] = defaultdict(float)
-    for cell in cells:
+    for cell in found:
         busy[cell.device] += cell.estimate_s * cell.trials
     return PlanView(
         name=planned.spec.name,
-        cells=cells,
-        trials=sum(c.trials for c in cells),
+        cells=found,
+        trials=sum(c.trials for c in found),
         estimate_s=max(busy.values(), default=0.0),
     )
 
@@ -90,7 +94,7 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
             created_at=farm.now(),
         )
         session.add(sweep)
-        _add_cells(session, sweep, planned)
+        cells.add(farm, session, sweep, planned.spec, planned.placements)
         farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
@@ -102,7 +106,8 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
     for choice in spec.models:
         if choice.name not in by_name:
             raise NotFound("model", choice.name, list(by_name), f"{source}: models: ")
-    devices = _chosen(session, spec, source)
+    known = list(session.scalars(select(Device)))
+    devices = _chosen(known, spec, source)
     _refuse_unknown_backends(spec, devices, source)
     total = count(spec) * len(devices)
     if total > farm.settings.max_cells:
@@ -119,16 +124,18 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
             f"{source}: baseline: no cell of this sweep has {wanted}; name one that it runs"
         )
     views = {key: _model_view(m) for key, m in by_name.items()}
+    builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
+    ways: Ways = {}
     placements = distinct(
-        place(device, configuration, views[configuration.model])
+        place(device, configuration, views[configuration.model], builders, ways)
         for device in devices
         for configuration in configurations
     )
     return Planned(spec, tuple(placements))
 
 
-def _chosen(session: Session, spec: SweepSpec, source: str) -> list[DeviceView]:
-    known = [_device_view(d) for d in session.scalars(select(Device))]
+def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[DeviceView]:
+    known = [_device_view(d) for d in farms]
     for name in spec.devices.names:
         if name not in {d.name for d in known}:
             raise NotFound("device", name, [d.name for d in known], f"{source}: devices.names: ")
@@ -152,93 +159,18 @@ def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], sou
             )
 
 
-def _add_cells(session: Session, sweep: Sweep, planned: Planned) -> None:
-    """Written in bulk: ten thousand cells one by one would hold SQLite's write lock for longer
-    than a lease lasts."""
-    devices = {d.name: d.id for d in session.scalars(select(Device))}
-    known = {m.name: m for m in session.scalars(select(Model))}
-    session.flush()
-    rows = [
-        _cell_row(sweep, p, devices[p.device], known[p.configuration.model], planned.spec)
-        for p in planned.placements
-    ]
-    session.execute(insert(Cell), rows)
-    written = session.scalars(select(Cell.id).where(Cell.sweep_id == sweep.id).order_by(Cell.id))
-    per_device: dict[str, list[int]] = defaultdict(list)
-    for cell_id, placement in zip(written, planned.placements, strict=True):
-        if not placement.skip:
-            per_device[placement.device].append(cell_id)
-    trials: list[dict[str, int]] = []
-    for name, cells in per_device.items():
-        order = interleave(cells, planned.spec.trials, f"{planned.spec.seed}/{name}")
-        trials += [
-            {
-                "sweep_id": sweep.id,
-                "cell_id": cell_id,
-                "device_id": devices[name],
-                "number": number,
-                "place": turn,
-            }
-            for turn, (cell_id, number) in enumerate(order)
-        ]
-    session.execute(insert(Trial), trials)
-
-
-def _cell_row(
-    sweep: Sweep, placement: Placement, device_id: int, model: Model, spec: SweepSpec
-) -> dict[str, object]:
-    configuration = placement.configuration
-    return {
-        "sweep_id": sweep.id,
-        "device_id": device_id,
-        "model": configuration.model,
-        "configuration": {
-            **asdict(configuration),
-            "options": dict(configuration.options),
-            "version": placement.version or configuration.version,
-            "label": configuration.label,
-        },
-        "request": None if placement.skip else _request(model, spec, placement),
-        "skip": placement.skip,
-    }
-
-
-def _request(model: Model, spec: SweepSpec, placement: Placement) -> dict[str, object]:
-    configuration = placement.configuration
-    dataset = codec.from_plain(DatasetRef, model.dataset) if model.dataset else None
-    request = TrialRequest(
-        schema=SCHEMA,
-        attempt_id="",
-        trial_id="",
-        model=models.wire(model, placement.format),
-        runtime=RuntimeRef(
-            backend=configuration.backend,
-            version=placement.version,
-            target=configuration.target,
-            precision=configuration.precision,
-            threads=configuration.threads,
-            options=dict(configuration.options),
-            format=configuration.format,
-            via=configuration.passes,
-        ),
-        scenario=spec.scenario.at_batch(configuration.batch_size),
-        reference=codec.from_plain(ReferenceRef, model.reference),
-        tolerance=spec.tolerance_for(configuration.precision),
-        dataset=dataset,
-        calibration=configuration.calibration,
-        limits=spec.limits.wire(),
-        seed=spec.seed,
-    )
-    plain: dict[str, object] = codec.to_plain(request)
-    return plain
-
-
 def _device_view(device: Device) -> DeviceView:
     facts = register.facts_of(device)
     labels = {**device.tags, "name": device.name, "class": device.device_class}
     if facts is None:
         return DeviceView(device.name, labels, device.enabled)
     return DeviceView(device.name, labels, device.enabled, facts.runtimes, facts.tools)
+
+
+def _builder(farm: Farm, device: Device) -> Builder:
+    facts = register.facts_of(device)
+    ready = register.online(farm, device) and device.health not in ILL
+    return Builder(device.name, facts.tools if facts else (), ready)
 
 
 def _model_view(model: Model) -> ModelView:
@@ -262,6 +194,7 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
         label=placement.configuration.label,
         format=placement.format,
         version=placement.version,
+        built=placement.build.described if placement.build else "",
         skip=placement.skip,
         trials=0 if placement.skip else spec.trials,
         estimate_s=seconds,

@@ -63,11 +63,14 @@ class ModelView(View):
 
 
 class PlannedCell(View):
+    """``built``: the builder and its way, where another device converts for this one first."""
+
     device: str
     model: str
     label: str
     format: str
     version: str
+    built: str = ""
     skip: str
     trials: int
     estimate_s: float
@@ -90,11 +93,12 @@ class TrialProgress(View):
     attempt: int
     state: str
     message: str
+    build: bool = False
 
 
 class SweepView(View):
-    """``counts`` are trials by state; ``running`` the ones with their devices, ``problems`` the
-    latest that failed, were invalid or unsupported."""
+    """``counts`` are trials by state, ``builds`` conversions on builders; ``running`` the ones with
+    their devices, ``problems`` the latest that failed, were invalid or unsupported."""
 
     name: str
     state: str
@@ -104,6 +108,7 @@ class SweepView(View):
     skipped: int
     trials: int
     counts: dict[str, int]
+    builds: dict[str, int] = {}
     running: list[TrialProgress] = []
     problems: list[TrialProgress] = []
     offline: list[str] = []

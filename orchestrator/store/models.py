@@ -135,7 +135,11 @@ class Sweep(Base):
 
 class Cell(Base):
     """One configuration on one device. ``request`` is the TrialRequest less its ids; a cell that
-    placement skipped has none, and ``skip`` says why."""
+    placement skipped has none, and ``skip`` says why.
+
+    ``build_key`` is set where nothing is measured but an artifact made for other cells: a SHA-256
+    over all that it depends on.
+    """
 
     __tablename__ = "cells"
 
@@ -146,13 +150,17 @@ class Cell(Base):
     configuration: Mapped[dict[str, Any]]
     request: Mapped[dict[str, Any] | None]
     skip: Mapped[str] = mapped_column(default="")
+    build_key: Mapped[str] = mapped_column(default="", server_default="", index=True)
     sweep: Mapped[Sweep] = relationship(back_populates="cells")
     device: Mapped[Device] = relationship()
     trials: Mapped[list[Trial]] = relationship(back_populates="cell", order_by="Trial.number")
 
 
 class Trial(Base):
-    """One fresh-process measurement of a cell; ``place`` is its turn on its device."""
+    """One fresh-process measurement of a cell; ``place`` is its turn on its device.
+
+    ``waits_for``: the trial that builds what this one runs; cleared when it has been built.
+    """
 
     __tablename__ = "trials"
     __table_args__ = (Index("ix_trials_claim", "device_id", "state", "sweep_id", "place"),)
@@ -167,6 +175,7 @@ class Trial(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     spent: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
+    waits_for: Mapped[int | None] = mapped_column(ForeignKey("trials.id"), index=True)
     cell: Mapped[Cell] = relationship(back_populates="trials")
 
 

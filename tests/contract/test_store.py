@@ -17,7 +17,16 @@ from sqlalchemy import Engine, inspect, select, text
 
 from orchestrator.domain.errors import Conflict
 from orchestrator.store.database import MIGRATIONS, Database
-from orchestrator.store.models import Artifact, Base, Device, Event
+from orchestrator.store.models import (
+    Artifact,
+    Attempt,
+    Base,
+    Cell,
+    Device,
+    Event,
+    Trial,
+    now,
+)
 
 
 @pytest.fixture
@@ -32,7 +41,8 @@ def alembic(engine: Engine, to: str) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        downwards = to == "base" or to.startswith("-")
+        current = MigrationContext.configure(connection).get_current_revision() or ""
+        downwards = to == "base" or to.startswith("-") or to < current
         (command.downgrade if downwards else command.upgrade)(config, to)
 
 
@@ -209,3 +219,66 @@ def test_a_server_that_dropped_its_connections_fails_no_request(postgres_url: st
             assert session.scalar(text("SELECT pg_backend_pid()")) != mine
     finally:
         database.close()
+
+
+def insert(engine: Engine, table: str, **values: object) -> None:
+    """A row as an older controller wrote it."""
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    with engine.begin() as connection:
+        connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
+
+
+def a_sweep(engine: Engine) -> None:
+    at = "2025-01-01 00:00:00+00:00"
+    insert(
+        engine, "devices", id=1, name="d", device_class="c", tags="{}", enabled=True, health="x",
+        agent_version="", created_at=at,
+    )  # fmt: skip
+    insert(
+        engine, "sweeps", id=1, name="s", spec="{}", spec_text="", attempts=1, created_at=at
+    )  # fmt: skip
+    insert(
+        engine, "cells", id=1, sweep_id=1, device_id=1, model="m", configuration="{}", skip=""
+    )  # fmt: skip
+    insert(
+        engine, "trials", id=1, sweep_id=1, cell_id=1, device_id=1, number=0, place=0,
+        state="done", attempt=1, spent=1,
+    )  # fmt: skip
+    insert(
+        engine, "attempts", id="a", trial_id=1, device_id=1, number=1, dispatched_at=at,
+        lease_until=at, accepted=True, note="",
+    )  # fmt: skip
+
+
+def test_builders_are_added_to_a_farm_that_has_measured(database: Database) -> None:
+    alembic(database.engine, "0001")
+    a_sweep(database.engine)
+    database.migrate()
+    with database.transaction() as session:
+        cell, trial = session.get_one(Cell, 1), session.get_one(Trial, 1)
+        assert (cell.build_key, trial.waits_for) == ("", None)
+        assert session.get_one(Attempt, "a").trial_id == 1
+    with pytest.raises(Conflict), database.transaction() as session:
+        session.get_one(Trial, 1).waits_for = 77
+
+
+def test_going_back_drops_builds_and_nothing_that_was_measured(database: Database) -> None:
+    database.migrate()
+    a_sweep(database.engine)
+    with database.transaction() as session:
+        session.add(Cell(id=2, sweep_id=1, device_id=1, model="m", configuration={}, build_key="k"))
+        session.flush()
+        session.add(Trial(id=2, sweep_id=1, cell_id=2, device_id=1, number=0, place=-1))
+        session.flush()
+        session.add(Attempt(id="b", trial_id=2, device_id=1, number=1, lease_until=now()))
+        session.add(Trial(id=3, sweep_id=1, cell_id=1, device_id=1, number=1, place=1, waits_for=2))
+    alembic(database.engine, "0001")
+    with database.engine.connect() as connection:
+        trials = connection.execute(text("SELECT id, state FROM trials ORDER BY id")).all()
+        attempts = connection.execute(text("SELECT id FROM attempts")).scalars().all()
+        cells = connection.execute(text("SELECT id FROM cells")).scalars().all()
+    assert [tuple(row) for row in trials] == [(1, "done"), (3, "cancelled")]
+    assert (list(attempts), list(cells)) == (["a"], [1])
+    database.migrate()
+    assert tables(database.engine) == set(Base.metadata.tables)

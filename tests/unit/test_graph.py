@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.graph import Edge, Tool, cheapest, lacking, segments, usable
+from agent.graph import Edge, Tool, Way, cheapest, lacking, remaining, segments, split, usable
 
 A, B, C, D = ("a", "fp32"), ("b", "fp32"), ("c", "fp32"), ("d", "int8")
 
@@ -124,3 +124,44 @@ def test_a_way_is_cut_where_the_environment_changes() -> None:
     )
     assert segments(way) == (way[:2], way[2:])
     assert segments(()) == ()
+
+
+def both(ways: tuple[Way, Way] | None) -> list[list[str]] | None:
+    return None if ways is None else [[edge.converter for edge in way] for way in ways]
+
+
+def test_work_is_split_at_one_node() -> None:
+    there = [Edge("export", A, B, environment="x"), Edge("compile", C, D, environment="x")]
+    here = [Edge("shrink", B, C, environment="y"), Edge("load", C, D, 9.0, "y")]
+    ways = split(there, here, (A,), (D,), home="y")
+    assert both(ways) == [["export"], ["shrink", "load"]], "never there, here and there again"
+    assert ways is not None
+    assert ways[0] == (there[0],)
+    assert ways[1] == (here[0], here[1])
+    assert split(there, here[:1], (A,), (D,)) is None
+    assert split([], here, (B,), (D,)) is None, "alone it needs no split"
+
+
+def test_of_splits_the_cheapest_sum_is_taken_and_the_other_machine_spared_at_a_tie() -> None:
+    there = [Edge("first", A, B), Edge("second", B, C)]
+    assert both(split(there, [Edge("mine", B, C, 2.0)], (A,), (C,))) == [["first", "second"], []]
+    assert both(split(there, [Edge("mine", B, C, 0.5)], (A,), (C,))) == [["first"], ["mine"]]
+    same = [Edge("second", B, C, environment="home")]
+    assert both(split(there, same, (A,), (C,), home="home")) == [["first"], ["second"]]
+    named_alike = [Edge("first", A, B, environment="home"), Edge("second", B, C, 1.0, "home")]
+    assert both(split(named_alike, same, (A,), (C,), home="home")) == [["first"], ["second"]]
+
+
+def test_a_split_leads_through_what_is_asked_for_on_either_side() -> None:
+    there = [Edge("cheap", A, B), Edge("dear", A, B, 5.0)]
+    here = [Edge("plain", B, C), Edge("tuned", B, C, 5.0)]
+    assert both(split(there, here, (A,), (C,), ("dear", "tuned"))) == [["dear"], ["tuned"]]
+    assert split(there, here, (A,), (C,), ("tuned", "dear")) is None
+
+
+def test_what_remains_of_a_route_after_its_first_part() -> None:
+    way = (Edge("a", A, B), Edge("b", B, C))
+    assert remaining(("a", "x"), way) == ("x",)
+    assert remaining(("b",), way) == ()
+    assert remaining(("x", "a"), way) == ("x", "a")
+    assert remaining((), way) == ()

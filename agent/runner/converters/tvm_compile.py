@@ -70,7 +70,7 @@ class TvmCompile:
     modules = ("tvm", "onnx")
     commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
+    where = ("device",)  # it compiles for the processor that it runs on
     options = OPTIONS
 
     def __init__(self) -> None:

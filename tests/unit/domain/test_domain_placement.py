@@ -77,7 +77,8 @@ def test_without_a_converter_the_tool_that_is_missing_is_named() -> None:
     placed = place(BOARD, CELL, replace(MODEL, sources=(PT2,)))
     assert placed.skip == (
         "model m is there as pt2; onnxruntime takes onnx in fp32: board lacks a tool: "
-        "torch_onnx needs torch, onnxscript (`benchfarm-agent runtimes add` there)"
+        "torch_onnx needs torch, onnxscript (`benchfarm-agent runtimes add` there); no other "
+        "device is tagged as a builder (`benchfarm device tag NAME builder=yes`)"
     )
 
 

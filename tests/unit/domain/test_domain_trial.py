@@ -23,7 +23,7 @@ from orchestrator.domain.trial import (
 )
 
 LEGAL = {
-    "pending": {"dispatched", "cancelled", "unsupported"},
+    "pending": {"dispatched", "cancelled", "unsupported", "failed"},
     "dispatched": {"running", "pending", "cancelled"},
     "running": {"done", "unsupported", "invalid", "failed", "cancelled", "pending"},
     "failed": {"pending"},
@@ -124,6 +124,11 @@ class Life(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         self._move(TrialState.CANCELLED)
+
+    @precondition(lambda self: self.trial.state is TrialState.PENDING)
+    @rule(state=st.sampled_from([TrialState.FAILED, TrialState.UNSUPPORTED]))
+    def cannot_be_built(self, state: TrialState) -> None:
+        self._move(state)
 
     @precondition(lambda self: self.trial.state in RESUMABLE)
     @rule()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from agent.contract import Built
 from orchestrator.domain.errors import Conflict, Superseded
 from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
 from support import onnx_files
-from support.farms import FarmKit, spec_text
+from support.farms import TOOLS, FarmKit, device_facts, spec_text
 
 THREADS = 8
 
@@ -156,3 +158,42 @@ def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> 
     if what == "model":
         # the losers' files and references are gone: two models, each a file and a reference
         assert (rows["models"], len(farm.blobs())) == (2, 4)
+
+
+def test_builds_results_cancels_and_resumes_at_once_leave_nobody_waiting(farm: FarmKit) -> None:
+    """Whoever waits is released, or ends, in the same transaction as what it waits for."""
+    farm.add_model()
+    bare = tuple(replace(tool, missing=("nncf",)) for tool in TOOLS)
+    boards = [farm.device(f"b{i}", replace(device_facts(), tools=bare)) for i in range(3)]
+    builder = farm.device("builder", builder="yes")
+    farm.submit(
+        trials=2,
+        model="{name: dense, calibration: random}",
+        runtimes="[{backend: onnxruntime, precision: int8, options: {per_channel: ['on', 'off']}}]",
+        devices="{names: [b0, b1, b2]}",
+    )
+    built = Built("onnx", "int8", farm.farm.blobs.put(b"int8"), 4)
+    for turn in range(20):
+        for device in (builder, *boards):
+            farm.beat(device)
+        calls: list[Callable[[], object]] = []
+        for attempt in (a for a in farm.attempts() if a.result is None and not a.note):
+            given = farm.ok(attempt.id)
+            if attempt.device_id == builder:
+                given = replace(given, samples=None, built=built)
+            calls.append(partial(farm.give, attempt.device_id, given))
+        calls += [lambda: reconcile.tick(farm.farm)] * 2
+        if turn < 4:
+            calls += [lambda: sweeps.cancel(farm.farm, "first")] * 2
+            calls += [lambda: sweeps.resume(farm.farm, "first")] * 2
+        odd = [o for o in at_once(calls) if isinstance(o, Exception)]
+        assert [o for o in odd if not isinstance(o, Superseded)] == []
+        sweeps.resume(farm.farm, "first")
+        by_id = {t.id: t for t in farm.trials()}
+        for trial in by_id.values():
+            waited = by_id[trial.waits_for].state if trial.waits_for else ""
+            assert waited != "done", "released with it"
+            if waited:
+                assert trial.state == "pending"
+    view = progress.sweep(farm.farm, "first")
+    assert (view.state, view.counts, view.builds) == ("done", {"done": 12}, {"done": 2})

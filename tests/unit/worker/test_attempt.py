@@ -58,9 +58,9 @@ def test_a_good_attempt(request_: TrialRequest, board: Board, folder: Path) -> N
     assert (phases.convert_s, phases.process_s, phases.total_s) == (1.5, 2.0, 3.0)
     assert phases.fetch_s == 0.0
     assert result.samples is not None
-    assert finished.samples is not None
-    packed = finished.samples.read_bytes()
-    assert result.samples.sha256 == hashlib.sha256(packed).hexdigest() == finished.samples.stem
+    assert finished.blob is not None
+    packed = finished.blob.read_bytes()
+    assert result.samples.sha256 == hashlib.sha256(packed).hexdigest() == finished.blob.stem
     assert (result.samples.encoding, result.samples.size_bytes) == ("int64le+zstd", len(packed))
     assert zstandard.ZstdDecompressor().decompress(packed) == bytes(800)
 
@@ -130,7 +130,7 @@ def test_endings_of_the_child(
 ) -> None:
     ending(board, outcome)
     finished = run(request_, board, folder)
-    assert finished.samples is None
+    assert finished.blob is None
     assert finished.result.failure is not None
     assert (finished.result.status, finished.result.failure.kind) == (status, kind)
     assert finished.result.phases.convert_s == 1.5

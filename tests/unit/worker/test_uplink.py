@@ -13,6 +13,7 @@ import pytest
 from agent import codec
 from agent.contract import (
     SCHEMA,
+    Built,
     DeviceFacts,
     Enrolled,
     Enrolment,
@@ -304,6 +305,30 @@ def test_what_passes_with_time_is_tried_again(
     assert outbox.waiting() == 1
     assert path.exists()
     assert outbox.due() is None
+
+
+def test_two_results_with_one_blob_are_both_delivered(
+    controller: Controller, outbox: Outbox, tmp_path: Path
+) -> None:
+    """The same thing built twice has one name; the first result takes its file along."""
+    path = posted(outbox, tmp_path)
+    outbox.put("a2", result_with(path.stem).replace("a1", "a2"), path)
+    assert deliver_due(outbox, controller.net.uplink) == 2
+    assert {name: r.status for name, r in controller.results.items()} == {"a1": "ok", "a2": "ok"}
+
+
+def test_what_was_built_and_lost_turns_the_result_into_a_failure(
+    controller: Controller, outbox: Outbox, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{sha(b'built')}.zip"
+    built = Built("onnx", "int8", path.stem, 5)
+    result = TrialResult(SCHEMA, "a1", "ok", "0.1", built=built)
+    outbox.put("a1", codec.dumps(result), path)
+    deliver_due(outbox, controller.net.uplink)
+    given = controller.results["a1"]
+    assert (given.status, given.built) == ("failed", None)
+    assert given.failure is not None
+    assert (given.failure.stage, given.failure.transient) == ("convert", True)
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])
