@@ -48,7 +48,9 @@ def _show(farm: Farm) -> None:
     typer.echo(f"farm {farm.network.number}: {farm.network.subnet}, key {farm.key}")
     for board in farm.boards.values():
         state = "on" if board.is_on() else "off"
-        typer.echo(f"  {board.name:<12} bench@{board.address:<14} {board.plan.architecture} {state}")
+        typer.echo(
+            f"  {board.name:<12} bench@{board.address:<14} {board.plan.architecture} {state}"
+        )
 
 
 @app.command()

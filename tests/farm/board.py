@@ -174,9 +174,10 @@ class Board:
         """Until its sshd greets. Raises ``BoardDidNotAnswer``."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(
-                (self.address, 22), timeout=1.0
-            ) as connection:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((self.address, 22), timeout=1.0) as connection,
+            ):
                 connection.settimeout(5.0)
                 if connection.recv(4) == b"SSH-":
                     return
