@@ -161,10 +161,10 @@ class Host:
         if self._execute("command -v sudo", "", COMMAND_S).exit_code != 0:
             raise NoRoot(f"{self.name} is not root and the board has no sudo: log in as root")
         if not self._password:
-            said = self._execute("sudo -k -n true", "", COMMAND_S).tail
+            why = self._execute("sudo -k -n true", "", COMMAND_S).tail
             raise NoRoot(
-                f"{self.name} may not become root without a password: give it by --ask-password, or "
-                f"allow it in /etc/sudoers.d with NOPASSWD ({said})"
+                f"{self.name} may not become root without a password: give it by --ask-password, "
+                f"or allow it in /etc/sudoers.d with NOPASSWD ({why})"
             )
         sudo = "sudo -k -S -p '' "
         said = self._execute(f"{sudo}true", f"{self._password}\n", COMMAND_S)

@@ -1,4 +1,4 @@
-"""What a board is, as far as installing on it depends on that: found out with a POSIX shell alone."""
+"""What a board is, as far as installing on it depends on that; found out with a shell alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Python:
 
 @dataclass(frozen=True)
 class Machine:
-    """``glibc`` as (2, 36). ``pythons``: those that have ``venv``, newest last choice first; ``facts``
+    """``glibc`` as (2, 36); ``pythons`` those that have ``venv``, the system's own first; ``facts``
     what its class is recognised by."""
 
     machine: str
@@ -67,7 +67,7 @@ class Machine:
 
 def examine(host: Host) -> Machine:
     """Ask the board what it is. Raises ``Unfit`` where no agent could ever run."""
-    given, files = _parse(host.run(_ask).out)
+    given, files = _parse(host.run(_ASK).out)
     machine = given["machine"][0]
     if machine not in SUPPORTED:
         raise Unfit(f"{host.name} is {machine}; agents run on {' and '.join(SUPPORTED)}")

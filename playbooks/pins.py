@@ -75,11 +75,11 @@ class Pins:
         os.replace(temporary, self._path)
 
 
-class _FirstSight(MissingHostKeyPolicy):
+class _FirstSight(MissingHostKeyPolicy):  # type: ignore[misc]  # untyped there
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
 
-    def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
+    def missing_host_key(self, _client: SSHClient, hostname: str, key: PKey) -> None:
         self._pins.pin(hostname, key)
 
 

@@ -13,7 +13,7 @@ STOP_LIMIT_S = 60.0
 
 
 def retire_steps() -> list[Step]:
-    """In an order in which each can be done again; the mark that says whose board it is goes last."""
+    """In an order in which each can be done again; the mark of whose board it is goes last."""
     return [
         Step("board", _is_ours, _nothing),
         Step("unit", _unit_there, _remove_unit),

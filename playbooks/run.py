@@ -15,8 +15,8 @@ Status = Literal["ok", "would change", "changed"]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that shall be so. ``check`` says what is not yet right (empty: all of it), ``apply``
-    makes it right, and ``check`` then has to agree. Both may raise ``PlaybookError``.
+    """One thing that shall be so. ``check`` says what is not yet right (empty: all of it),
+    ``apply`` makes it right, and ``check`` then has to agree. Both may raise ``PlaybookError``.
 
     ``ahead``: a dry run cannot look further where this is not yet right.
     """

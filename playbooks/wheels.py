@@ -188,10 +188,10 @@ def _unmet(folder: Path, platform: Platform) -> list[str]:
         for text in _requirements_of(path):
             requirement = Requirement(text)
             marker = requirement.marker
-            if marker is None or marker.evaluate(platform.environment):
-                if canonicalize_name(requirement.name) not in here:
-                    requirement.marker = None
-                    unmet.add(str(requirement))
+            wanted = marker is None or marker.evaluate(platform.environment)
+            if wanted and canonicalize_name(requirement.name) not in here:
+                requirement.marker = None
+                unmet.add(str(requirement))
     return sorted(unmet)
 
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def _build(architecture: str, built: Path) -> None:
             limit_s=BUILD_LIMIT_S,
         )
         _configure(root)
+        _compile(root)
         os.rename(root, built)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,6 +89,17 @@ def _configure(root: Path) -> None:
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
     (wants / "ssh.service").symlink_to("/lib/systemd/system/ssh.service")
+
+
+def _compile(root: Path) -> None:
+    """The standard library's caches, as a normally installed system has them; they do not depend on
+    the architecture, only on the version of Python, which has to be this one's."""
+    library = root / f"usr/lib/python3.{sys.version_info.minor}"
+    if library.is_dir():
+        run(
+            *(sys.executable, "-I", "-m", "compileall", "-q", "-s", root, "-p", "/", library),
+            limit_s=BUILD_LIMIT_S,
+        )
 
 
 def _copy_system_accounts(root: Path) -> None:
