@@ -123,7 +123,7 @@ class Host:
         if check and said.exit_code != 0:
             if "No space left on device" in said.err + said.out:
                 raise DiskFull(f"the disk of {self.name} is full: {said.tail}")
-            raise StepFailed(f"{self.name}: {command.split()[0]} failed: {said.tail}")
+            raise StepFailed(f"{self.name}: {said.tail}")
         return said
 
     def _execute(self, words: str, stdin: str, limit_s: float) -> Said:

@@ -20,7 +20,6 @@ _ASK = r"""
 echo "machine=$(uname -m)"
 echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 echo "init=$(cat /proc/1/comm)"
-echo "free_mib=$(df -Pm /opt | awk 'NR==2 {print $4}')"
 echo "hostname=$(hostname)"
 for p in python3 python3.14 python3.13 python3.12 python3.11 /opt/benchfarm/python/bin/python3; do
   v=$("$p" -I -c 'import platform, venv; print(platform.python_version())' 2>/dev/null) &&
@@ -54,7 +53,6 @@ class Machine:
 
     machine: str
     glibc: tuple[int, int]
-    free_mib: int
     pythons: tuple[Python, ...]
     facts: DeviceFacts
 
@@ -81,7 +79,6 @@ def examine(host: Host) -> Machine:
     return Machine(
         machine=machine,
         glibc=(int(libc[1]), int(libc[2])),
-        free_mib=int(given["free_mib"][0] or 0),
         pythons=tuple(Python(path, version) for version, _, path in pythons),
         facts=_facts(machine, given["hostname"][0], files),
     )

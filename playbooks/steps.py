@@ -164,10 +164,12 @@ def agent_step() -> Step:
         site.script(
             f"rm -f {STARTED}; mkdir -p {OPT}/agents; rm -rf {new}\n"
             f"{shlex.quote(site.python.path)} -I -m venv --without-pip {new}\n"
-            f"{python} -I {folder}/pip-*.whl/pip install --quiet --no-index --no-cache-dir "
+            f"{python} -I {folder}/{house.pip}/pip install --quiet --no-index --no-cache-dir "
             f"--disable-pip-version-check --root-user-action=ignore --find-links {folder} "
             f"{folder}/{wheel.name}\n"
-            f"{python} -I -c 'import agent.cli, agent.worker.service'\n"
+            # what zstandard has for PyPy: 12 MiB that CPython never loads
+            f"rm -f {new}/lib/python*/site-packages/zstandard/_cffi.*.so\n"
+            f"{python} -I -c 'import agent.cli, agent.worker.service, kombu.transport.redis'\n"
             f"touch {new}/.whole; sync\n"
             f"old=$(readlink {OPT}/agent || true)\n"
             f"ln -sfn agents/{name} {OPT}/agent.new; mv -T {OPT}/agent.new {OPT}/agent\n"

@@ -89,6 +89,11 @@ class Wheelhouse:
         return sorted(self.folder.glob("*.whl"))
 
     @property
+    def pip(self) -> str:
+        """The file name of pip's own wheel, which Python can run as it is."""
+        return next(w.name for w in self.wheels if w.name.startswith("pip-"))
+
+    @property
     def key(self) -> str:
         named = "\n".join([*(w.name for w in self.wheels), *self.requirements])
         return hashlib.sha256(named.encode()).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ def add(
     home = state.settings().home
     with state.client() as farm:
         address = _address(home, name, ssh, identity)
-        work = _workshop(home, farm, controller_url)
+        remember = None if dry_run else lambda: boards.Addresses(home).put(name, address)
+        work = _workshop(home, farm, controller_url, remember)
         login = _login(address, ask_password)
         outcome = playbooks.add(
             work,
@@ -66,7 +68,6 @@ def add(
         )
         _say_outcome(name, outcome, dry_run)
         if not dry_run:
-            boards.Addresses(home).put(name, address)
             _say_abilities(farm, name)
 
 
@@ -89,8 +90,9 @@ def retire(
     state: State = context.obj
     home = state.settings().home
     with state.client() as farm:
-        farm.device(name)
         if not forget:
+            if not ssh and boards.Addresses(home).get(name) is None:
+                farm.device(name)
             login = _login(_address(home, name, ssh, identity), ask_password)
             work = _workshop(home, farm, "")
             outcome = playbooks.retire(work, name, login, host_key=host_key, dry_run=dry_run)
@@ -114,10 +116,18 @@ def _address(home: Path, name: str, ssh: str, identity: str) -> Address:
     return Address(kept.ssh, identity or kept.identity)
 
 
-def _workshop(home: Path, farm: Client, controller_url: str) -> Workshop:
+def _workshop(
+    home: Path, farm: Client, controller_url: str, claimed: Callable[[], None] | None = None
+) -> Workshop:
+    """``claimed`` is called once the host is known to be this board, and no other's."""
     from orchestrator.boards import workshop
 
-    return workshop(home, farm, controller_url, _tell, typer.echo)
+    def tell(event: Event) -> None:
+        if claimed is not None and event.step == "board" and event.status:
+            claimed()
+        _tell(event)
+
+    return workshop(home, farm, controller_url, tell, typer.echo)
 
 
 def _login(address: Address, ask_password: bool) -> Login:

@@ -84,6 +84,8 @@ def _configure(root: Path) -> None:
     for secret in (root / "etc/ssh").glob("ssh_host_*"):
         secret.unlink()
     _copy_system_accounts(root)
+    for name in ("opt", "mnt", "srv", "var/local", "var/mail"):
+        (root / name).mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text("")
     (root / "etc/resolv.conf").write_text("")
     wants = root / "etc/systemd/system/multi-user.target.wants"
