@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from agent.worker.recipes import Order, read
 from playbooks.run import Step
 from playbooks.site import AGENT, STARTED, STATE, Site
-from playbooks.transfer import deliver, need_space
+from playbooks.transfer import deliver, installer, need_space
 from playbooks.wheels import Wheelhouse, wheelhouse
 
 BUILD_LIMIT_S = 3600.0
@@ -32,7 +32,8 @@ def runtime_step(text: str) -> Step:
         folder = deliver(site, house.wheels, f"{wanted.recipe.backend}-{house.key}")
         site.script(f"rm -f {STARTED}")
         words = (AGENT, "runtimes", "add", wanted.label, "--wheelhouse", folder)
-        site.as_agent(*words, limit_s=BUILD_LIMIT_S)
+        uv = installer(site)
+        site.as_agent("env", f"PATH={uv}:/usr/bin:/bin", *words, limit_s=BUILD_LIMIT_S)
 
     return Step(f"runtime {text}", check, apply)
 

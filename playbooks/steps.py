@@ -22,7 +22,7 @@ from playbooks.site import (
     USER,
     Site,
 )
-from playbooks.transfer import clear, deliver, need_space
+from playbooks.transfer import UV_SETTINGS, clear, deliver, installer, need_space
 from playbooks.wheels import Wheelhouse, agent_wheelhouse
 
 INSTALL_LIMIT_S = 1800.0
@@ -41,7 +41,7 @@ StartLimitBurst=100
 [Service]
 User={USER}
 Environment=BENCHFARM_AGENT_HOME={STATE} HOME={STATE}
-ExecStart={AGENT} run
+ExecStart={AGENT_PYTHON} -I -m agent.worker
 Restart=always
 RestartSec=3
 TimeoutStopSec=40
@@ -158,15 +158,15 @@ def agent_step() -> Step:
         house, wheel = agent_wheelhouse(site.cache, site.platform)
         name = key(site)[2]
         need_space(site, INSTALLED_PER_WHEEL * house.mib)
+        uv = f"{installer(site)}/uv"
         folder = deliver(site, [*house.wheels, wheel], name)
         new = f"{OPT}/agents/{name}"
         python = f"{new}/bin/python"
         site.script(
             f"rm -f {STARTED}; mkdir -p {OPT}/agents; rm -rf {new}\n"
-            f"{shlex.quote(site.python.path)} -I -m venv --without-pip {new}\n"
-            f"{python} -I {folder}/{house.pip}/pip install --quiet --no-index --no-cache-dir "
-            f"--disable-pip-version-check --root-user-action=ignore --find-links {folder} "
-            f"{folder}/{wheel.name}\n"
+            f"{UV_SETTINGS} {uv} venv --quiet --python {shlex.quote(site.python.path)} {new}\n"
+            f"{UV_SETTINGS} {uv} pip install --quiet --python {python} --no-index "
+            f"--compile-bytecode --find-links {folder} {folder}/{wheel.name}\n"
             # what zstandard has for PyPy: 12 MiB that CPython never loads
             f"rm -f {new}/lib/python*/site-packages/zstandard/_cffi.*.so\n"
             f"{python} -I -c 'import agent.cli, agent.worker.service, kombu.transport.redis'\n"

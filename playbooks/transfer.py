@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from playbooks.errors import DiskFull, StepFailed
-from playbooks.site import OPT, Site
+from playbooks.site import OPT, STATE, Site
+from playbooks.wheels import wheelhouse
 
 INCOMING = ".benchfarm-incoming"
 """In the login user's home; what arrived there stays for a re-run, and goes when all is done."""
 SPARE_MIB = 64
+UV_SETTINGS = "UV_OFFLINE=1 UV_NO_CACHE=1 UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never"
 
 
 def deliver(site: Site, files: Sequence[Path], key: str) -> str:
@@ -40,6 +42,22 @@ def deliver(site: Site, files: Sequence[Path], key: str) -> str:
     return f"{OPT}/wheels/{key}"
 
 
+def installer(site: Site) -> str:
+    """The folder of a ``uv`` on the board, there until ``clear``. It installs several times faster
+    than pip there, and needs neither pip nor ensurepip."""
+    house = wheelhouse(site.cache, site.platform, ["uv"])
+    folder = f"{OPT}/wheels/uv-{house.key}"
+    if not site.host.is_true(f"test -x {folder}/bin/uv"):
+        python = shlex.quote(site.python.path)
+        (wheel,) = house.wheels
+        deliver(site, [wheel], f"uv-{house.key}")
+        site.script(
+            f"cd {folder}; {python} -I -m zipfile -e {wheel.name} .\n"
+            "mkdir bin; chmod 755 ./*.data/scripts/uv; mv ./*.data/scripts/uv bin"
+        )
+    return f"{folder}/bin"
+
+
 def _arrived(site: Site, quoted: str) -> dict[str, str]:
     """Name → SHA-256 of what lies in the folder."""
     said = site.host.ask(f"cd {quoted} && sha256sum -- * 2>/dev/null")
@@ -60,7 +78,7 @@ def need_space(site: Site, mib: int) -> None:
 def clear(site: Site) -> None:
     """Take away what only the installation needed."""
     site.host.run(f'rm -rf "$HOME/{INCOMING}"')
-    site.script(f"rm -rf {OPT}/wheels")
+    site.script(f"rm -rf {OPT}/wheels {STATE}/.cache")
 
 
 def _sha256(path: Path) -> str:

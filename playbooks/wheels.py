@@ -89,11 +89,6 @@ class Wheelhouse:
         return sorted(self.folder.glob("*.whl"))
 
     @property
-    def pip(self) -> str:
-        """The file name of pip's own wheel, which Python can run as it is."""
-        return next(w.name for w in self.wheels if w.name.startswith("pip-"))
-
-    @property
     def key(self) -> str:
         named = "\n".join([*(w.name for w in self.wheels), *self.requirements])
         return hashlib.sha256(named.encode()).hexdigest()[:12]
@@ -105,13 +100,13 @@ class Wheelhouse:
 
 
 def agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]:
-    """What the agent needs (pip, which installs it, among that), and its own wheel.
+    """What the agent needs, and its own wheel.
 
     Raises:
         WheelsMissing: the package index does not give it.
     """
     needed = agent_requirements(platform)
-    return wheelhouse(cache, platform, [*needed, "pip"]), agent_wheel(cache)
+    return wheelhouse(cache, platform, needed), agent_wheel(cache)
 
 
 def agent_requirements(platform: Platform) -> list[str]:
