@@ -148,12 +148,14 @@ class Board:
             enter=self.group.enter_script(), words=" ".join(words), rebooted=REBOOTED
         )
         with (self.folder / "console.log").open("ab") as console:
-            subprocess.Popen(
-                ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            # not a child of this process: the board may outlive it, and nobody waits for it
+            detached = ("setsid", "--fork", "unshare", "--mount", "--propagation", "private")
+            subprocess.run(
+                [*detached, "sh", "-c", script],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                start_new_session=True,
+                check=True,
             )
 
     def is_on(self) -> bool:
