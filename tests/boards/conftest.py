@@ -9,8 +9,8 @@ import pytest
 
 from farm import needs
 from farm.board import Board, Plan
+from farm.cache import cache
 from farm.farm import Farm, running
-from farm.tree import cache
 from support import cli
 from support.cli import Shell
 from support.need import need

@@ -23,7 +23,7 @@ EVERY_FILE = (
 SPEC = """
 name: on-board
 models: [digits_cnn]
-devices: {name: new}
+devices: {names: [new]}
 runtimes: [{backend: onnxruntime, precision: [fp32, int8], threads: 1}]
 trials: 2
 scenario: {min_duration_s: 0.2, max_duration_s: 1.0}

@@ -21,6 +21,9 @@ BOOT_LIMIT_S = 60.0
 OFF_LIMIT_S = 20.0
 USER = "bench"
 PASSWORD = "farm"
+_HASHED = (  # openssl passwd -6 -salt benchfarm farm
+    "$6$benchfarm$dtz02YGyVLpedNU4E41TzQD.MrxvGYjnXf0pIn4Za6jo9g8lF95l4gshdsTrzxZtoVbupjuxnxG26bjY8Gx8U/"
+)
 REBOOTED = 133
 
 _POWER = """\
@@ -100,8 +103,7 @@ class Board:
         run("mount", "-t", "overlay", "overlay", "-o", layers, root)
 
     def _add_user(self, public_key: str) -> None:
-        run("useradd", "-R", self.root, "-m", "-s", "/bin/bash", USER)
-        run("chpasswd", "-R", self.root, text=f"{USER}:{PASSWORD}\n")
+        run("useradd", "-R", self.root, "-m", "-s", "/bin/bash", "-p", _HASHED, USER)
         ssh = self.root / "home" / USER / ".ssh"
         ssh.mkdir(mode=0o700)
         (ssh / "authorized_keys").write_text(public_key)
@@ -159,7 +161,11 @@ class Board:
             )
 
     def is_on(self) -> bool:
-        return bool(run("ip", "netns", "pids", self.network.namespace(self.name)).strip())
+        return bool(self._processes())
+
+    def _processes(self) -> list[str]:
+        namespace = self.network.namespace(self.name)
+        return run("ip", "netns", "pids", namespace, check=False).split()
 
     def cut_power(self) -> None:
         """At once, as by pulling the plug."""
@@ -219,7 +225,7 @@ class Board:
 
     def _first_process(self) -> int:
         """The board's process 1, by its number on this machine."""
-        for pid in run("ip", "netns", "pids", self.network.namespace(self.name)).split():
+        for pid in self._processes():
             with contextlib.suppress(OSError):
                 for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                     if line.startswith("NSpid:") and line.split()[-1] == "1":
@@ -228,10 +234,9 @@ class Board:
 
     def unmake(self) -> None:
         """Everything that ``make`` and ``on`` made is gone afterwards."""
-        if (self.folder / "root").is_dir():
-            with contextlib.suppress(CommandFailed):
-                self.unhang()
-        with contextlib.suppress(CommandFailed, OSError):
+        with contextlib.suppress(OSError):  # it was never on
+            self.unhang()
+        with contextlib.suppress(CommandFailed):
             self.cut_power()
         self.network.unplug(self.name, self.place)
         for name in ("root", "disk"):

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from . import emulation
 from .board import Board, Plan
 from .commands import run
 from .network import Network, open_network
-from .tree import tree
+from .tree import NATIVE, tree
 
 STATE = Path("/var/tmp/benchfarm-farms")
 NOTE = "farm.json"
@@ -38,6 +39,8 @@ class Farm:
         board = self._board(plan, len(self.boards), tree(plan.architecture))
         self.boards[plan.name] = board
         self.note()
+        if plan.architecture != NATIVE:
+            emulation.start()
         board.make(self.key.with_suffix(".pub").read_text())
         return board
 
@@ -66,6 +69,8 @@ class Farm:
             board.unmake()
         self.network.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if not farms():
+            emulation.stop()
 
 
 def open_farm(keeper: int = 0) -> Farm:

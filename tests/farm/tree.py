@@ -14,9 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from . import emulation
+from .cache import cache
 from .commands import run
 
 SUITE = "bookworm"
+NATIVE = "amd64"
 MIRROR = "http://deb.debian.org/debian"
 BUILD_LIMIT_S = 900.0
 PACKAGES = (
@@ -33,16 +36,9 @@ FROM_HOST = (
 SYSTEM_IDS = range(1000)
 
 
-def cache() -> Path:
-    """Where trees and wheels are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "benchfarm" / "farm"
-
-
 def tree(architecture: str) -> Path:
     """The tree of ``amd64`` or ``arm64``: the one that is kept, else a new one."""
     folder = cache()
-    folder.mkdir(parents=True, exist_ok=True)
     built = folder / f"{architecture}-{_key(architecture)}"
     with (folder / f"{architecture}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,6 +64,8 @@ def _build(architecture: str, built: Path) -> None:
         )
         _configure(root)
         _compile(root)
+        if architecture != NATIVE:
+            emulation.configure(root)
         os.rename(root, built)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
