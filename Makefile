@@ -21,7 +21,7 @@ export BENCHFARM_LITERT_PYTHON ?= $(CURDIR)/.venv-litert/bin/python
 export BENCHFARM_TFLITE_PYTHON ?= $(CURDIR)/.venv-tflite/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pytorch tvm tflite clean
+.PHONY: help demo test test-farm farm-up farm-down lint format bench pytorch tvm tflite clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,15 @@ demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes rep
 
 test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TFLITE_VENVS:=/.done) ## Set up, lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-farm: $(VENV)/.dev ## Only the tests on boards under systemd-nspawn; needs root
+	BENCHFARM_REQUIRE=nspawn,redis $(BIN)/python -m pytest tests/boards
+
+farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
+	$(BIN)/python -m tests.farm up $(BOARDS)
+
+farm-down: $(VENV)/.dev ## Take them away
+	$(BIN)/python -m tests.farm down
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run
 	$(BIN)/ruff check .

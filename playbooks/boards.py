@@ -57,6 +57,7 @@ def add(
     with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
         site = _site(workshop, host, device, device_class)
         site.python_archive = python_archive
+        steps.require(site)
         if chosen is None:
             site.device_class = workshop.recognise(site.machine.facts)
             chosen = playbook(site.device_class)

@@ -30,6 +30,8 @@ BEAT_LIMIT_S = 120.0
 INSTALLED_PER_WHEEL = 6
 """A wheel is compressed, and is unpacked and compiled beside itself."""
 
+_OLDEST = ".".join(map(str, OLDEST_PYTHON))
+
 UNIT_TEXT = f"""\
 [Unit]
 Description=benchfarm agent
@@ -104,21 +106,23 @@ def user_step(groups: tuple[str, ...]) -> Step:
     return Step("user", check, apply)
 
 
+def require(site: Site) -> None:
+    """What no step can give is asked for before the first one. Raises ``NoRoot`` or ``Unfit``."""
+    site.script("true")
+    if site.machine.python is None and site.python_archive is None:
+        found = ", ".join(p.version for p in site.machine.pythons) or "none"
+        raise Unfit(
+            f"{site.host.name} has no Python {_OLDEST} or newer with venv (found: {found}): "
+            "install one there, or bring one along: --python-archive FILE, an `install_only` "
+            f"archive of python-build-standalone for {site.machine.machine}"
+        )
+
+
 def interpreter_step() -> Step:
     """A Python for the agent: the system's own, else a standalone one that was brought along."""
 
     def check(site: Site) -> str:
-        if site.machine.python is not None:
-            return ""
-        oldest = ".".join(map(str, OLDEST_PYTHON))
-        if site.python_archive is None:
-            found = ", ".join(p.version for p in site.machine.pythons) or "none"
-            raise Unfit(
-                f"{site.host.name} has no Python {oldest} or newer with venv (found: {found}): "
-                "install one there, or bring one along: --python-archive FILE, an `install_only` "
-                f"archive of python-build-standalone for {site.machine.machine}"
-            )
-        return f"no Python {oldest} or newer"
+        return "" if site.machine.python is not None else f"no Python {_OLDEST} or newer"
 
     def apply(site: Site) -> None:
         archive = site.python_archive

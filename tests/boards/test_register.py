@@ -129,6 +129,19 @@ def test_without_root_nothing_is_begun(
     assert host.inside("ls /opt") == ""
 
 
+def test_without_a_python_nothing_is_begun(shell: Shell, board: Find, ssh: Ssh) -> None:
+    two = board("two")
+    two.inside("mv /usr/bin/python3.11 /usr/bin/hidden")
+    try:
+        ended = shell("device", "add", "bare", *ssh(two))
+        assert ended.returncode == 1
+        assert "no Python 3.11 or newer with venv (found: none)" in ended.stderr
+        assert "--python-archive" in ended.stderr
+        assert two.inside("ls /opt") == ""
+    finally:
+        two.inside("mv /usr/bin/hidden /usr/bin/python3.11")
+
+
 def test_a_wrong_key_is_refused(shell: Shell, board: Find, tmp_path: Path) -> None:
     key = tmp_path / "wrong"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
