@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from orchestrator.settings import Settings
 from playbooks import boards
 from playbooks.boards import Workshop
 from playbooks.connection import Login, connected
-from playbooks.errors import BadOrder, ConnectionLost, DiskFull, NoRoot
+from playbooks.errors import BadOrder, ConnectionLost, DiskFull, NoRoot, StepFailed
 from playbooks.pins import Pins
 from playbooks.run import Event
 from support.cli import Shell
@@ -149,3 +150,35 @@ def test_through_a_jump_host_of_the_users_own_configuration(
     assert [n for n in notes if jump.fingerprint() in n]
     assert [n for n in notes if target.fingerprint() in n]
     assert len(notes) == 2
+
+
+def test_a_standalone_python_is_brought_along(
+    work: Workshop, told: Told, board: Find, login: Callable[..., Login], tmp_path: Path
+) -> None:
+    two = board("two")
+    archive = tmp_path / "python.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for source, name in (("bin/python3.11", "bin/python3"), ("lib/python3.11",) * 2):
+            tar.add(two.tree / "usr" / source, f"python/{name}")
+
+    def enough() -> None:
+        raise KeyboardInterrupt
+
+    two.inside("mv /usr/bin/python3.11 /usr/bin/hidden")
+    try:
+        told.faults["join"] = enough
+        with pytest.raises(KeyboardInterrupt):
+            boards.add(work, "old", login(two), python_archive=archive)
+        assert told.changed() == ["board", "user", "python", "agent"]
+        ask = "import sys; print(sys.base_prefix)"
+        said = two.inside(f"/opt/benchfarm/agent/bin/python -I -c '{ask}'")
+        assert said == "/opt/benchfarm/python\n"
+
+        (tmp_path / "no.tar.gz").write_bytes(b"no archive")
+        two.inside("rm -r /opt/benchfarm/python")
+        with pytest.raises(StepFailed, match="tar"):
+            boards.add(work, "old", login(two), python_archive=tmp_path / "no.tar.gz")
+        boards.retire(work, "old", login(two))
+        assert two.inside("ls /opt") == ""
+    finally:
+        two.inside("mv /usr/bin/hidden /usr/bin/python3.11")
