@@ -60,22 +60,22 @@ class Addresses:
 
 
 class RemoteController:
-    """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it.
-
-    Raises:
-        UserError: no board could reach this controller, or its message broker.
-    """
+    """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it;
+    empty: where it says itself."""
 
     def __init__(self, client: Client, url: str = "") -> None:
-        said = client.controller()
         self._client = client
-        self.url = (url or said.url).rstrip("/")
+        self._said = client.controller()
+        self.url = (url or self._said.url).rstrip("/")
+
+    def require_reachable(self) -> None:
+        """Raises ``UserError`` where no board could reach the controller, or its broker."""
         if reaches_one_machine(f"redis://{urlsplit(self.url).netloc}"):
             raise UserError(
                 f"boards cannot reach the controller at {self.url}: start it with --host 0.0.0.0, "
                 "or say where it is by --controller-url"
             )
-        if said.local_broker:
+        if self._said.local_broker:
             raise UserError(
                 "the controller's message broker answers on its own machine alone, so no board "
                 "would hear it: start the controller with BENCHFARM_BROKER_URL=redis://ADDRESS:6379"
@@ -102,15 +102,14 @@ class RemoteController:
 
 def workshop(
     home: Path,
-    client: Client,
-    controller_url: str,
+    controller: RemoteController,
     tell: Callable[[Event], None],
     note: Callable[[str], None],
 ) -> Workshop:
-    """What the playbooks work with, for the controller of ``client``."""
+    """What the playbooks work with."""
     return Workshop(
         home=home / FOLDER,
-        controller=RemoteController(client, controller_url),
+        controller=controller,
         recognise=lambda facts: recognise(device_classes(), facts),
         tell=tell,
         note=note,

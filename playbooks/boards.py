@@ -107,7 +107,6 @@ def _site(workshop: Workshop, host: Host, device: str, device_class: str) -> Sit
         device_class=device_class,
         controller=workshop.controller,
         cache=workshop.home / "wheels",
-        note=workshop.note,
         machine=examine(host),
     )
 

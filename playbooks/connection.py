@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fabric import Config, Connection
+from fabric import Connection
 from invoke.exceptions import CommandTimedOut
 from paramiko import (
     AuthenticationException,
@@ -81,11 +81,6 @@ class Host:
     def name(self) -> str:
         """``user@address``, for messages."""
         return f"{self._connection.user}@{self._connection.host}"
-
-    @property
-    def identity(self) -> str:
-        """``user@address:port``, the same whatever alias was typed."""
-        return f"{self.name}:{self._connection.port}"
 
     def ask(self, command: str, *, root: bool = False) -> str:
         """The command's output without blanks at its ends; it may fail."""
@@ -174,7 +169,7 @@ class Host:
 
     def send(self, source: Path, target: str) -> None:
         """Put a file of this machine into a folder of the login user's. Half a file never has its
-        name. Raises ``DiskFull`` or ``ConnectionLost``."""
+        name. Raises ``DiskFull``, ``StepFailed`` or ``ConnectionLost``."""
         try:
             sftp = self._connection.sftp()
             sftp.put(str(source), f"{target}.tmp")
@@ -184,10 +179,15 @@ class Host:
                 raise ConnectionLost(
                     f"{self.name} went away while {source.name} was sent"
                 ) from None
-            free = self.ask(f"df -Pm {shlex.quote(str(Path(target).parent))} | tail -1")
-            raise DiskFull(
-                f"{self.name}: {source.name} could not be stored ({error}); df says: {free}"
-            ) from None
+            why = f"{self.name}: {source.name} could not be stored: {error}"
+            free = self.free_mib(str(Path(target).parent))
+            if free <= source.stat().st_size >> 20:
+                raise DiskFull(f"{why}; {free} MiB are free there") from None
+            raise StepFailed(why) from None
+
+    def free_mib(self, folder: str) -> int:
+        """What is free on a folder's disk."""
+        return int(self.run(f"df -Pm {shlex.quote(folder)} | tail -1").out.split()[3])
 
 
 @contextlib.contextmanager
@@ -223,14 +223,7 @@ def _build(login: Login, pins: Pins) -> Connection:
     if login.password:
         options["password"] = login.password
     try:
-        # never asks: nobody may be there to answer
-        config = Config(overrides={"run": {"echo_stdin": False}})
-        connection = Connection(
-            target,
-            config=config,
-            connect_timeout=login.connect_s,
-            connect_kwargs=options,
-        )
+        connection = Connection(target, connect_timeout=login.connect_s, connect_kwargs=options)
     except ValueError as error:
         raise BadOrder(f"SSH target {target!r}: expected [USER@]HOST[:PORT]: {error}") from None
     hop: object = connection
@@ -284,5 +277,5 @@ def _watch(connection: Connection) -> None:
     """A link that goes dead without a word ends the connection after seconds, not hours."""
     transport = connection.transport
     transport.set_keepalive(5)
-    if isinstance(transport.sock, socket.socket):
+    if isinstance(transport.sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_LINK_S * 1000)

@@ -19,8 +19,8 @@ SUPPORTED = ("x86_64", "aarch64")
 _ASK = r"""
 echo "machine=$(uname -m)"
 echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
-echo "init=$(cat /proc/1/comm)"
-echo "hostname=$(hostname)"
+[ -d /run/systemd/system ] && echo init=systemd || echo "init=$(cat /proc/1/comm)"
+echo "hostname=$(uname -n)"
 for p in python3 python3.14 python3.13 python3.12 python3.11 /opt/benchfarm/python/bin/python3; do
   v=$("$p" -I -c 'import platform, venv; print(platform.python_version())' 2>/dev/null) &&
     echo "python=$v $(command -v "$p")"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from playbooks.errors import BadOrder
 from playbooks.run import Step
-from playbooks.site import MARK, OPT, STATE, UNIT, UNIT_PATH, USER, Site
+from playbooks.site import OPT, STATE, UNIT, UNIT_PATH, USER, Site
 from playbooks.transfer import INCOMING
 
 STOP_LIMIT_S = 60.0
@@ -25,7 +23,7 @@ def retire_steps() -> list[Step]:
 
 
 def _is_ours(site: Site) -> str:
-    owner = _mark(site).get("device", site.device)
+    owner = site.mark().get("device", site.device)
     if owner != site.device:
         raise BadOrder(f"{site.host.name} is the board {owner!r}, not {site.device!r}: left alone")
     return ""
@@ -35,14 +33,8 @@ def _nothing(site: Site) -> None:
     """Whose board it is is only asked."""
 
 
-def _mark(site: Site) -> dict[str, object]:
-    text = site.host.ask(f"cat {MARK} 2>/dev/null")
-    found: dict[str, object] = json.loads(text) if text else {}
-    return found
-
-
 def _unit_there(site: Site) -> str:
-    there = bool(_mark(site)) and site.host.is_true(f"test -e {UNIT_PATH}")
+    there = bool(site.mark()) and site.host.is_true(f"test -e {UNIT_PATH}")
     return f"{UNIT} is there" if there else ""
 
 
@@ -55,7 +47,7 @@ def _remove_unit(site: Site) -> None:
 
 
 def _state_there(site: Site) -> str:
-    there = bool(_mark(site)) and site.host.is_true(f"test -e {STATE}")
+    there = bool(site.mark()) and site.host.is_true(f"test -e {STATE}")
     return f"{STATE} is there" if there else ""
 
 
@@ -64,7 +56,7 @@ def _remove_state(site: Site) -> None:
 
 
 def _user_there(site: Site) -> str:
-    made = bool(_mark(site).get("user_made"))
+    made = bool(site.mark().get("user_made"))
     return f"user {USER} is there" if made and site.host.is_true(f"getent passwd {USER}") else ""
 
 
@@ -76,7 +68,7 @@ def _remove_user(site: Site) -> None:
 
 
 def _files_there(site: Site) -> str:
-    ours = bool(_mark(site)) or site.host.is_true(f'test -e "$HOME/{INCOMING}"')
+    ours = bool(site.mark()) or site.host.is_true(f'test -e "$HOME/{INCOMING}"')
     return f"{OPT} is there" if ours else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from playbooks.connection import Host, Said
-from playbooks.errors import Unfit
+from playbooks.errors import BadOrder, Unfit
 from playbooks.machine import Machine, Python, examine
 from playbooks.wheels import Platform
 
@@ -69,7 +70,6 @@ class Site:
     device_class: str
     controller: Controller
     cache: Path
-    note: Note
     machine: Machine
     python_archive: Path | None = None
     seen_before: datetime | None = field(default=None)
@@ -105,6 +105,18 @@ class Site:
             secret=secret,
             limit_s=limit_s,
         )
+
+    def mark(self) -> dict[str, object]:
+        """What ``MARK`` says; empty where there is none. Raises ``BadOrder``."""
+        text = self.host.ask(f"cat {MARK} 2>/dev/null")
+        try:
+            found: dict[str, object] = json.loads(text) if text else {}
+            return {"device": found["device"], **found} if found else {}
+        except (ValueError, KeyError, TypeError):
+            raise BadOrder(
+                f"{self.host.name}: {MARK} is not as benchfarm writes it: remove it, if this is "
+                "no board of another farm"
+            ) from None
 
     def write(self, path: str, text: str) -> None:
         """Put ``text`` into a root-owned file, at once or not at all."""

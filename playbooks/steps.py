@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from pathlib import Path
 
 from playbooks.errors import BadOrder, StepFailed, Unfit
 from playbooks.machine import OLDEST_PYTHON
@@ -58,10 +59,9 @@ def mark_step() -> Step:
     """Nobody else's board is touched, and two that begin at once do not both go on."""
 
     def check(site: Site) -> str:
-        text = site.host.ask(f"cat {MARK} 2>/dev/null")
-        if not text:
+        owner = site.mark().get("device")
+        if owner is None:
             return "not yet a board of this farm"
-        owner = json.loads(text)["device"]
         if owner != site.device:
             raise BadOrder(
                 f"{site.host.name} is the board {owner!r} already: retire that first "
@@ -72,8 +72,12 @@ def mark_step() -> Step:
     def apply(site: Site) -> None:
         made = not site.host.is_true(f"getent passwd {USER}")
         text = json.dumps({"device": site.device, "user_made": made})
-        # noclobber: of two at once, one finds the other's
-        site.script(f"mkdir -p {OPT}; set -C; cat > {MARK} || true", secret=text + "\n")
+        # a link is whole, and of two at once only one is made: the other finds it
+        site.script(
+            f"mkdir -p {OPT}; cat > {MARK}.$$; sync; [ -s {MARK} ] || rm -f {MARK}\n"
+            f"ln {MARK}.$$ {MARK} || true; rm {MARK}.$$",
+            secret=text + "\n",
+        )
 
     return Step("board", check, apply)
 
@@ -146,21 +150,19 @@ def interpreter_step() -> Step:
 def agent_step() -> Step:
     """The agent, in a folder of its version; a link says which one runs."""
 
-    def key(site: Site) -> tuple[Wheelhouse, list[str], str]:
+    def parts(site: Site) -> tuple[Wheelhouse, Path, str]:
         house, wheel = agent_wheelhouse(site.cache, site.platform)
-        name = f"{wheel.parent.name}-{house.key}-py{site.python.version}"
-        return house, [str(wheel)], name
+        return house, wheel, f"{wheel.parent.name}-{house.key}-py{site.python.version}"
 
     def check(site: Site) -> str:
-        name = key(site)[2]
+        *_, name = parts(site)
         link = site.host.ask(f"readlink {OPT}/agent")
         if link == f"agents/{name}" and site.host.is_true(f"test -e {OPT}/{link}/.whole"):
             return ""
         return "an older agent" if link else "no agent"
 
     def apply(site: Site) -> None:
-        house, wheel = agent_wheelhouse(site.cache, site.platform)
-        name = key(site)[2]
+        house, wheel, name = parts(site)
         need_space(site, INSTALLED_PER_WHEEL * house.mib)
         uv = f"{installer(site)}/uv"
         folder = deliver(site, [*house.wheels, wheel], name)

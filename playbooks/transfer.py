@@ -67,7 +67,7 @@ def _arrived(site: Site, quoted: str) -> dict[str, str]:
 
 def need_space(site: Site, mib: int) -> None:
     """Raises ``DiskFull`` unless the board has so much to spare."""
-    free = int(site.host.run(f"df -Pm {OPT} | tail -1").out.split()[3])
+    free = site.host.free_mib(OPT)
     if free < mib + SPARE_MIB:
         raise DiskFull(
             f"{site.host.name} has {free} MiB free on the disk of {OPT}; this step needs "

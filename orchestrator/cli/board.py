@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.context import State
 
 if TYPE_CHECKING:
-    from orchestrator.boards import Address
+    from orchestrator.boards import Address, RemoteController
     from orchestrator.client import Client
     from playbooks.boards import Workshop
     from playbooks.connection import Login
@@ -55,7 +55,9 @@ def add(
     with state.client() as farm:
         address = _address(home, name, ssh, identity)
         remember = None if dry_run else lambda: boards.Addresses(home).put(name, address)
-        work = _workshop(home, farm, controller_url, remember)
+        controller = boards.RemoteController(farm, controller_url)
+        controller.require_reachable()
+        work = _workshop(home, controller, remember)
         login = _login(address, ask_password)
         outcome = playbooks.add(
             work,
@@ -94,7 +96,7 @@ def retire(
             if not ssh and boards.Addresses(home).get(name) is None:
                 farm.device(name)
             login = _login(_address(home, name, ssh, identity), ask_password)
-            work = _workshop(home, farm, "")
+            work = _workshop(home, boards.RemoteController(farm))
             outcome = playbooks.retire(work, name, login, host_key=host_key, dry_run=dry_run)
             _say_outcome(name, outcome, dry_run)
         elif not dry_run:
@@ -117,7 +119,7 @@ def _address(home: Path, name: str, ssh: str, identity: str) -> Address:
 
 
 def _workshop(
-    home: Path, farm: Client, controller_url: str, claimed: Callable[[], None] | None = None
+    home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
 ) -> Workshop:
     """``claimed`` is called once the host is known to be this board, and no other's."""
     from orchestrator.boards import workshop
@@ -127,7 +129,7 @@ def _workshop(
             claimed()
         _tell(event)
 
-    return workshop(home, farm, controller_url, tell, typer.echo)
+    return workshop(home, controller, tell, typer.echo)
 
 
 def _login(address: Address, ask_password: bool) -> Login:

@@ -10,7 +10,7 @@ import pytest
 
 from farm.board import PASSWORD, Board
 from farm.farm import Farm
-from orchestrator.boards import workshop
+from orchestrator.boards import RemoteController, workshop
 from orchestrator.client import Client
 from orchestrator.settings import Settings
 from playbooks import boards
@@ -48,7 +48,7 @@ def told() -> Told:
 @pytest.fixture
 def work(shell: Shell, told: Told) -> Iterator[Workshop]:
     with Client.from_home(Settings(home=shell.home)) as client:
-        yield workshop(shell.home, client, "", told, lambda line: None)
+        yield workshop(shell.home, RemoteController(client), told, lambda line: None)
 
 
 @pytest.fixture

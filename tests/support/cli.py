@@ -24,19 +24,21 @@ class Shell:
     home: Path
     environment: dict[str, str]
 
-    def __call__(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str | Path, limit_s: float = 240.0
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BENCHFARM), *map(str, words)],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=limit_s,
         )
 
-    def fine(self, *words: str | Path) -> str:
+    def fine(self, *words: str | Path, limit_s: float = 240.0) -> str:
         """Run; it must exit 0. Returns what it printed."""
-        ended = self(*words)
+        ended = self(*words, limit_s=limit_s)
         assert ended.returncode == 0, f"{words}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 
