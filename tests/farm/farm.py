@@ -51,7 +51,9 @@ class Farm:
         """Remember what there is, before it is made."""
         boards = [{"plan": asdict(b.plan), "tree": str(b.tree)} for b in self.boards.values()]
         text = json.dumps({"keeper": self.keeper, "boards": boards}, indent=2)
-        (self.folder / NOTE).write_text(text)
+        written = self.folder / f"{NOTE}.new"
+        written.write_text(text)
+        written.replace(self.folder / NOTE)
 
     @classmethod
     def noted(cls, number: int) -> Farm:

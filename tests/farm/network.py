@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from .commands import CommandFailed, run
 
 NUMBERS = range(1, 250)
 FIRST_HOST = 10
+NAMESPACES = Path("/run/netns")
+DELETE_LIMIT_S = 5.0
 
 
 class NoNumber(RuntimeError):
@@ -63,8 +67,10 @@ class Network:
     def unplug(self, name: str, place: int) -> None:
         with contextlib.suppress(CommandFailed):
             run("ip", "link", "delete", self._cable(place))
-        with contextlib.suppress(CommandFailed):
-            run("ip", "netns", "delete", self.namespace(name))
+        deadline = time.monotonic() + DELETE_LIMIT_S
+        while (NAMESPACES / self.namespace(name)).exists() and time.monotonic() < deadline:
+            with contextlib.suppress(CommandFailed):  # busy while its last process ends
+                run("ip", "netns", "delete", self.namespace(name))
 
     def close(self) -> None:
         """Take the bridge away. The unreachable route stays: it keeps what is still said to these
@@ -87,8 +93,10 @@ def open_network() -> Network:
         run("ip", "route", "replace", "unreachable", network.subnet, "metric", "4096")
         try:
             run("ip", "link", "add", network.bridge, "type", "bridge")
-        except CommandFailed:  # another farm was quicker: a name is given once
-            continue
+        except CommandFailed as error:
+            if "File exists" not in str(error):
+                raise
+            continue  # another farm was quicker: a name is given once
         run("ip", "address", "add", f"{network.gateway}/24", "dev", network.bridge)
         run("ip", "link", "set", network.bridge, "up")
         return network
