@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+REAPED_LIMIT_S = 10.0
 HIERARCHIES = ("memory", "freezer", "cpu", "systemd", "unified")
 """Version 1, and the unified one beside it; on a machine with version 2 alone, the root itself."""
 
@@ -48,13 +50,17 @@ class Group:
                             os.kill(int(pid), signal.SIGKILL)
 
     def remove(self) -> None:
-        for folder in self._folders():
-            for below in sorted(folder.rglob("*"), key=lambda p: -len(p.parts)):
-                if below.is_dir():
+        """Wait for what was killed to be reaped: until then its group cannot go."""
+        deadline = time.monotonic() + REAPED_LIMIT_S
+        while left := [folder for folder in self._folders() if folder.is_dir()]:
+            for folder in left:
+                below = [path for path in folder.rglob("*") if path.is_dir()]
+                for path in (*sorted(below, key=lambda p: -len(p.parts)), folder):
                     with contextlib.suppress(OSError):
-                        below.rmdir()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+                        path.rmdir()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"something still runs in {left[0]}")
+            time.sleep(0.02)
 
     def _folders(self) -> list[Path]:
         return [parent / self.name for parent in _parents()]
