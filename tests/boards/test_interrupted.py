@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,15 @@ from playbooks.boards import Workshop
 from playbooks.connection import Login, connected
 from playbooks.errors import BadOrder, ConnectionLost, DiskFull, NoRoot, StepFailed
 from playbooks.pins import Pins
-from playbooks.run import Event
+from playbooks.run import Event, Outcome
 from support.cli import Shell
 
 Find = Callable[[str], Board]
+
+
+def add(work: Workshop, name: str, login: Login, **options: Any) -> Outcome:
+    """The same class on whatever processor this machine has."""
+    return boards.add(work, name, login, device_class="x86-64-generic", **options)
 
 
 class Told:
@@ -65,22 +71,22 @@ def test_power_cuts_and_a_full_disk_on_the_way(
     two = board("two")
     told.faults["agent"] = two.fill_disk
     with pytest.raises(DiskFull, match="MiB free"):
-        boards.add(work, "unlucky", login(two))
+        add(work, "unlucky", login(two))
     two.empty_disk()
 
     told.faults["runtime onnxruntime"] = two.cut_power
     with pytest.raises(ConnectionLost):
-        boards.add(work, "unlucky", login(two))
+        add(work, "unlucky", login(two))
     assert "join" in told.changed()
     two = board("two")
 
     told.faults["unit"] = two.cut_network
     with pytest.raises(ConnectionLost):
-        boards.add(work, "unlucky", login(two))
+        add(work, "unlucky", login(two))
     two = board("two")
 
     told.events.clear()
-    boards.add(work, "unlucky", login(two))
+    add(work, "unlucky", login(two))
     assert "join" not in told.changed()
     assert told.changed()[-2:] == ["heartbeat", "clean"]
     assert work.controller.known("unlucky").runtimes == {"onnxruntime 1.31.1"}
@@ -90,7 +96,7 @@ def test_power_cuts_and_a_full_disk_on_the_way(
     two = board("two")
     two.inside("until systemctl is-active benchfarm-agent; do sleep 0.2; done")
     told.events.clear()
-    assert boards.add(work, "unlucky", login(two)).changed in (0, 1)  # it may not beat yet
+    assert add(work, "unlucky", login(two)).changed in (0, 1)  # it may not beat yet
     assert set(told.changed()) <= {"heartbeat"}
     assert work.controller.known("unlucky").seen_at != seen
 
@@ -106,13 +112,13 @@ def test_two_at_once_on_one_name(
 
     def second() -> None:
         with pytest.raises(BadOrder) as caught:
-            boards.add(work, "twice", login(two), dry_run=True)
+            add(work, "twice", login(two), dry_run=True)
         refused.append(str(caught.value))
         raise KeyboardInterrupt  # enough of the first one, too
 
     told.faults["user"] = second
     with pytest.raises(KeyboardInterrupt):
-        boards.add(work, "twice", login(two))
+        add(work, "twice", login(two))
     assert "another `benchfarm device` works on 'twice'" in refused[0]
     boards.retire(work, "twice", login(two))
     assert two.inside("ls /opt") == ""
@@ -168,7 +174,7 @@ def test_a_standalone_python_is_brought_along(
     try:
         told.faults["join"] = enough
         with pytest.raises(KeyboardInterrupt):
-            boards.add(work, "old", login(two), python_archive=archive)
+            add(work, "old", login(two), python_archive=archive)
         assert told.changed() == ["board", "user", "python", "agent"]
         ask = "import sys; print(sys.base_prefix)"
         said = two.inside(f"/opt/benchfarm/agent/bin/python -I -c '{ask}'")
@@ -177,7 +183,7 @@ def test_a_standalone_python_is_brought_along(
         (tmp_path / "no.tar.gz").write_bytes(b"no archive")
         two.inside("rm -r /opt/benchfarm/python")
         with pytest.raises(StepFailed, match="tar"):
-            boards.add(work, "old", login(two), python_archive=tmp_path / "no.tar.gz")
+            add(work, "old", login(two), python_archive=tmp_path / "no.tar.gz")
         boards.retire(work, "old", login(two))
         assert two.inside("ls /opt") == ""
     finally:
