@@ -27,7 +27,7 @@ export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pytorch tvm tensorflow tflite ncnn clean
+.PHONY: help demo test test-farm farm-up farm-down lint format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,15 @@ demo: $(VENV)/.demo ## Set up, then run the main job on this machine; writes rep
 
 test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLITE_VENVS:=/.done) $(NCNN_VENV)/.done ## Set up, lint, then every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-farm: $(VENV)/.dev ## Only the tests on boards under systemd-nspawn; needs root
+	BENCHFARM_REQUIRE=nspawn,redis $(BIN)/python -m pytest tests/boards
+
+farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
+	$(BIN)/python -m tests.farm up $(BOARDS)
+
+farm-down: $(VENV)/.dev ## Take them away
+	$(BIN)/python -m tests.farm down
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run
 	$(BIN)/ruff check .

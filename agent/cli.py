@@ -41,7 +41,7 @@ Format = Annotated[Output, typer.Option("-o", "--output", help="table or json.")
 @app.command()
 def join(
     url: Annotated[str, typer.Argument(help="The controller, e.g. http://farm:8470")],
-    token: Annotated[str, typer.Argument(help="A one-time join token.")],
+    token: Annotated[str, typer.Argument(help="A one-time join token; - reads it from stdin.")],
     name: Annotated[str, typer.Option(help="This device's name.", show_default="host name")] = "",
     ca_file: Annotated[str, typer.Option(help="Trust this CA for the controller.")] = "",
     state_dir: StateDir = None,
@@ -49,6 +49,8 @@ def join(
     """Enrol this board: redeem a join token and remember who it is."""
     from agent.worker import join as joining
 
+    if token == "-":  # nobody sees it in the list of processes
+        token = sys.stdin.readline().strip()
     config = joining.join(url, token, name, _state(state_dir), ca_file)
     typer.echo(f"joined as {config.device}; start the agent with `benchfarm-agent run`")
 

@@ -18,6 +18,7 @@ from orchestrator.archive import packed
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
+    ControllerView,
     DeviceView,
     JoinView,
     ModelView,
@@ -97,6 +98,9 @@ class Client:
     ) -> None:
         self._http.close()
 
+    def controller(self) -> ControllerView:
+        return self._read(ControllerView, "GET", "/controller")
+
     def devices(self) -> list[DeviceView]:
         return self._read(list[DeviceView], "GET", "/devices")
 
@@ -104,12 +108,20 @@ class Client:
         return self._read(DeviceView, "GET", f"/devices/{_part('device', name)}")
 
     def join_token(
-        self, name: str, device_class: str = "", tags: Mapping[str, str] | None = None
+        self,
+        name: str,
+        device_class: str = "",
+        tags: Mapping[str, str] | None = None,
+        again: bool = False,
     ) -> JoinView:
-        body = {"device_class": device_class, "tags": dict(tags or {})}
+        body = {"device_class": device_class, "tags": dict(tags or {}), "again": again}
         return self._read(
             JoinView, "POST", f"/devices/{_part('device', name)}/join-token", json=body
         )
+
+    def retire(self, name: str) -> None:
+        """The device's tokens are refused from now on."""
+        self._send("DELETE", f"/devices/{_part('device', name)}")
 
     def enable(self, name: str, enabled: bool) -> DeviceView:
         return self._read(

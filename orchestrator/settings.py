@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, ValidationError
@@ -57,6 +58,15 @@ class Settings(BaseSettings):
     def offline_after_s(self) -> float:
         """A device is online while its last heartbeat is younger than this: three were missed."""
         return 3.0 * self.heartbeat_s
+
+
+def reaches_one_machine(broker_url: str) -> bool:
+    """Whether no other machine than this one could connect to the broker."""
+    parts = urlsplit(broker_url)
+    if parts.scheme not in ("redis", "rediss"):
+        return parts.scheme in ("memory", "redis+socket")
+    host = parts.hostname or "localhost"
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def read_settings(**given: object) -> Settings:

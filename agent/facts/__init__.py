@@ -1,5 +1,5 @@
 """What this device is. One file per kind of fact; ``collect`` puts them together."""
 
-from agent.facts.base import collect
+from agent.facts.base import collect, remote
 
-__all__ = ["collect"]
+__all__ = ["collect", "remote"]

@@ -63,6 +63,21 @@ def collect(
     )
 
 
+def remote(root: Path, *, machine: str, hostname: str) -> DeviceFacts:
+    """What another machine is, as far as copies of its files below ``root`` tell."""
+    reader = _Reader()
+    return DeviceFacts(
+        hostname=hostname,
+        machine=machine,
+        system=_system(root),
+        python="",
+        model=reader.read("model", lambda: board.model(root)),
+        cpu_model=reader.read("cpu_model", lambda: _cpu_model(root)),
+        isa=reader.read("isa", lambda: cpu.isa(root)) or (),
+        unread=reader.unread,
+    )
+
+
 def _cpu_model(root: Path) -> str:
     name = cpu.cpu_model(root)
     if not name:

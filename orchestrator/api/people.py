@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api.context import InFarm, Operator, Viewer
@@ -12,6 +12,7 @@ from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
 from orchestrator.service import events, models, networks, progress, register, reports, sweeps
 from orchestrator.service.views import (
+    ControllerView,
     DeviceView,
     EventView,
     JoinView,
@@ -19,6 +20,7 @@ from orchestrator.service.views import (
     PlanView,
     SweepView,
 )
+from orchestrator.settings import reaches_one_machine
 
 MAX_ID = 2**31 - 1
 
@@ -32,6 +34,7 @@ class Body(BaseModel):
 class JoinBody(Body):
     device_class: str = ""
     tags: dict[str, str] = {}
+    again: bool = False
 
 
 class TagBody(Body):
@@ -58,6 +61,12 @@ class SweepBody(Body):
     name: str = ""
 
 
+@router.get("/controller")
+def show_controller(request: Request, farm: InFarm, _: Viewer) -> ControllerView:
+    local = reaches_one_machine(request.app.state.broker_url)
+    return ControllerView(url=farm.settings.public_url, local_broker=local)
+
+
 @router.get("/devices")
 def list_devices(farm: InFarm, _: Viewer) -> list[DeviceView]:
     return register.devices(farm)
@@ -70,7 +79,14 @@ def show_device(name: str, farm: InFarm, _: Viewer) -> DeviceView:
 
 @router.post("/devices/{name}/join-token")
 def join_token(name: str, body: JoinBody, farm: InFarm, _: Operator) -> JoinView:
-    return register.join_token(farm, name, device_class=body.device_class, tags=body.tags)
+    return register.join_token(
+        farm, name, device_class=body.device_class, tags=body.tags, again=body.again
+    )
+
+
+@router.delete("/devices/{name}", status_code=204)
+def retire_device(name: str, farm: InFarm, _: Operator) -> None:
+    register.retire(farm, name)
 
 
 @router.post("/devices/{name}/enable")

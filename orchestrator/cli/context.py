@@ -45,8 +45,9 @@ def fail(error: Exception) -> int:
     from agent.worker.errors import AgentError
     from orchestrator.domain.errors import FarmError, NotAllowed, UserError
     from orchestrator.zoo.errors import UnknownArchitecture, ZooError
+    from playbooks.errors import PlaybookError
 
-    if isinstance(error, AgentError):
+    if isinstance(error, AgentError | PlaybookError):
         return _say(error, error.exit_code)
     if isinstance(error, UserError | UnknownArchitecture | NotAllowed):
         return _say(error, 2)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from orchestrator.cli import board
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
+app.command("add")(board.add)
+app.command("retire")(board.retire)
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -17,18 +17,28 @@ from orchestrator.service import access
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
-from orchestrator.store.models import Device
+from orchestrator.store.models import Cell, Device, Token
 
 JOIN_LIFETIME = timedelta(hours=24)
 TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 LONGEST_TAG = 200
 UNKNOWN_CLASS = "unknown"
+JOIN, REJOIN = "join", "rejoin"
+"""Roles of tokens that enrol a board, once: a new device; one that has joined already, too."""
 
 
 def join_token(
-    farm: Farm, name: str, *, device_class: str = "", tags: dict[str, str] | None = None
+    farm: Farm,
+    name: str,
+    *,
+    device_class: str = "",
+    tags: dict[str, str] | None = None,
+    again: bool = False,
 ) -> JoinView:
     """A one-time secret with which a board may become the device ``name``.
+
+    ``again``: also where it has joined already, for a board that lost its own token; the old one is
+    refused from the moment that the new one is given.
 
     Raises:
         UserError: a name that could not be a queue's, an unknown class, a tag that is none.
@@ -49,10 +59,14 @@ def join_token(
             session.add(device)
             session.flush()
             farm.note(session, "device_added", name)
-        elif device.facts is not None:
+        elif device.facts is not None and not again:
             raise Conflict(f"device {name!r} has joined already; choose another name")
+        elif device.facts is None:  # asked for before, or retired: what is said now counts
+            device.device_class = device_class or UNKNOWN_CLASS
+            device.tags = tags or {}
+        role = REJOIN if again else JOIN
         secret = access.issue(
-            farm, session, "join", device_id=device.id, note=name, lifetime=JOIN_LIFETIME
+            farm, session, role, device_id=device.id, note=name, lifetime=JOIN_LIFETIME
         )
         return JoinView(
             device=name,
@@ -97,17 +111,43 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
     """
     with farm.database.transaction() as session:
         token = access.valid(farm, session, enrolment.join_token, lock=True)
-        if token.role != "join" or token.note != enrolment.name:
+        if token.role not in (JOIN, REJOIN) or token.note != enrolment.name:
             raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
         token.revoked_at = farm.now()
         device = session.get_one(Device, token.device_id, with_for_update=True)
-        if device.facts is not None:
+        if device.facts is not None and token.role != REJOIN:
             raise Conflict(f"device {device.name!r} has joined already; choose another name")
+        _revoke(farm, session, device)
         device.agent_version = enrolment.agent_version
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.note(session, "device_joined", device.name, device_class=device.device_class)
     return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
+
+
+def retire(farm: Farm, name: str) -> None:
+    """The device's tokens are refused from now on, it is given no more work, and its name is free
+    for another board. One that was measured stays listed: its measurements are its own.
+
+    Raises:
+        NotFound: there is no such device.
+    """
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        _revoke(farm, session, found, (JOIN, REJOIN, "device"))
+        farm.note(session, "device_retired", name)
+        if session.scalar(select(Cell.id).where(Cell.device_id == found.id).limit(1)) is None:
+            session.execute(delete(Token).where(Token.device_id == found.id))
+            session.delete(found)
+            return
+        found.facts = found.seen_at = None
+
+
+def _revoke(
+    farm: Farm, session: Session, device: Device, roles: tuple[str, ...] = ("device",)
+) -> None:
+    wanted = (Token.device_id == device.id, Token.role.in_(roles), Token.revoked_at.is_(None))
+    session.execute(update(Token).where(*wanted).values(revoked_at=farm.now()))
 
 
 def take_facts(farm: Farm, device_id: int, facts: DeviceFacts) -> None:

@@ -12,6 +12,14 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ControllerView(View):
+    """``url``: where other machines reach it. ``local_broker``: its broker answers its own machine
+    alone, so no other board could hear it."""
+
+    url: str
+    local_broker: bool
+
+
 class RuntimeView(View):
     backend: str
     version: str

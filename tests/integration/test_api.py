@@ -186,6 +186,25 @@ def test_a_join_token_opens_enrolment_and_nothing_else(served: Served, operator:
     assert operator.device("board").labels()["rack"] == "2"
 
 
+def test_people_retire_devices_and_devices_do_not(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    assert kind(board.delete("/devices/board")) == (403, "not_allowed")
+    with served.http(served.token("viewer")) as http:
+        assert kind(http.delete("/devices/board")) == (403, "not_allowed")
+    operator.retire("board")
+    assert operator.devices() == []
+    assert kind(board.put("/devices/board/heartbeat", json=beat())) == (403, "not_allowed")
+    with pytest.raises(UserError, match="no device 'board'"):
+        operator.retire("board")
+
+
+def test_the_controller_says_where_boards_reach_it(served: Served, operator: Client) -> None:
+    said = operator.controller()
+    assert said.url == served.kit.farm.settings.public_url
+    assert not said.local_broker  # redis://broker.invalid
+
+
 def test_superseded_is_409(served: Served, operator: Client, board: httpx.Client) -> None:
     served.kit.add_model()
     served.kit.submit()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +24,21 @@ class Shell:
     home: Path
     environment: dict[str, str]
 
-    def __call__(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str | Path, limit_s: float = 240.0
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(BENCHFARM), *map(str, words)],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=limit_s,
         )
 
-    def fine(self, *words: str | Path) -> str:
+    def fine(self, *words: str | Path, limit_s: float = 240.0) -> str:
         """Run; it must exit 0. Returns what it printed."""
-        ended = self(*words)
+        ended = self(*words, limit_s=limit_s)
         assert ended.returncode == 0, f"{words}: {ended.returncode}\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 
@@ -49,15 +51,17 @@ class Shell:
 
 
 @contextmanager
-def running(home: Path, **settings: str) -> Iterator[Shell]:
-    """``benchfarm up --local-agent`` on a free port, until the block ends."""
+def running(
+    home: Path, words: Sequence[str] = ("--local-agent", "--name", "bench"), **settings: str
+) -> Iterator[Shell]:
+    """``benchfarm up`` with ``words`` on a free port, until the block ends."""
     home.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     environment |= {"BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings}
     log = home / "up.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [str(BENCHFARM), "up", "--local-agent", "--name", "bench", "--port", "0"],
+            [str(BENCHFARM), "up", *words, "--port", "0"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -29,25 +29,25 @@ def redis_program() -> str | None:
 
 
 @contextmanager
-def redis_server(program: str) -> Iterator[str]:
-    """A Redis that keeps nothing on disk; its URL."""
+def redis_server(program: str, host: str = "127.0.0.1") -> Iterator[str]:
+    """A Redis that keeps nothing on disk, at an address of this machine; its URL."""
     port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    command += ["--appendonly", "no"]
+    command = [program, "--port", str(port), "--bind", host, "--save", ""]
+    command += ["--appendonly", "no", "--protected-mode", "no"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_listening(process, port)
-        yield f"redis://127.0.0.1:{port}/0"
+        _wait_listening(process, host, port)
+        yield f"redis://{host}:{port}/0"
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
-def _wait_listening(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_listening(process: subprocess.Popen[bytes], host: str, port: int) -> None:
     deadline = time.monotonic() + START_LIMIT_S
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.02)
     raise RuntimeError(f"redis-server did not start on port {port}")

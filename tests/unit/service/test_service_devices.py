@@ -194,3 +194,47 @@ def test_a_device_that_is_not_there_is_named_with_the_known_ones(farm: FarmKit) 
     farm.enrol("board")
     with pytest.raises(NotFound, match="there is no device 'bord'; known: board"):
         register.enable(farm.farm, "bord", True)
+
+
+def test_a_board_that_lost_its_token_joins_again_and_the_old_one_is_dead(farm: FarmKit) -> None:
+    old = farm.enrol("board").token
+    token = register.join_token(farm.farm, "board", again=True).join_token
+    assert access.identify(farm.farm, old).role == "device"  # until the new one is given
+    new = register.enrol(farm.farm, enrolment(token), BROKER_URL).token
+    assert access.identify(farm.farm, new).role == "device"
+    with pytest.raises(NotAllowed, match="revoked"):
+        access.identify(farm.farm, old)
+    with pytest.raises(NotAllowed, match="revoked"):
+        register.enrol(farm.farm, enrolment(token), BROKER_URL)
+    assert [d.name for d in register.devices(farm.farm)] == ["board"]
+
+
+def test_a_retired_board_is_refused_and_its_name_is_free(farm: FarmKit) -> None:
+    waiting = register.join_token(farm.farm, "waiting").join_token
+    token = farm.enrol("board").token
+    for name in ("board", "waiting"):
+        register.retire(farm.farm, name)
+    assert register.devices(farm.farm) == []
+    for secret in (token, waiting):
+        with pytest.raises(NotAllowed, match="unknown"):
+            access.identify(farm.farm, secret)
+    assert farm.enrol("board").device == "board"
+    with pytest.raises(NotFound):
+        register.retire(farm.farm, "waiting")
+
+
+def test_a_retired_board_that_was_measured_stays_known_by_its_figures(farm: FarmKit) -> None:
+    token = farm.enrol("board").token
+    farm.add_model()
+    farm.submit()
+    cells = farm.rows()["cells"]
+    register.retire(farm.farm, "board")
+    with pytest.raises(NotAllowed, match="revoked"):
+        access.identify(farm.farm, token)
+    (view,) = register.devices(farm.farm)
+    assert (view.name, view.connection, view.facts, view.runtimes) == ("board", "offline", None, [])
+    assert farm.rows()["cells"] == cells > 0
+
+    other = register.join_token(farm.farm, "board", device_class="arm64-generic").join_token
+    register.enrol(farm.farm, enrolment(other), BROKER_URL)
+    assert register.device(farm.farm, "board").device_class == "arm64-generic"

@@ -1,0 +1,127 @@
+"""The whole of it: register a board, or retire one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.contract import DEVICE_NAME, DeviceFacts
+from playbooks import steps
+from playbooks.classes import ClassPlaybook, playbook
+from playbooks.connection import Host, Login, connected
+from playbooks.environments import runtime_name, runtime_step
+from playbooks.errors import BadOrder
+from playbooks.machine import examine
+from playbooks.pins import Pins
+from playbooks.retire import retire_steps
+from playbooks.run import Outcome, Step, Tell, play
+from playbooks.site import Controller, Note, Site
+
+KNOWN_HOSTS = "known_hosts"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where this machine keeps what boards need (``home``), who the controller is, how a class is
+    recognised, and who is told what happens."""
+
+    home: Path
+    controller: Controller
+    recognise: Callable[[DeviceFacts], str]
+    tell: Tell
+    note: Note
+
+
+def add(
+    workshop: Workshop,
+    device: str,
+    login: Login,
+    *,
+    device_class: str = "",
+    host_key: str = "",
+    python_archive: Path | None = None,
+    dry_run: bool = False,
+) -> Outcome:
+    """Make the host of ``login`` the board ``device``. What is right already is left alone.
+
+    Raises:
+        PlaybookError: a step could not be done; the same call carries on there.
+    """
+    if python_archive is not None and not python_archive.is_file():
+        raise BadOrder(f"{python_archive}: there is no such archive")
+    chosen = playbook(device_class) if device_class else None
+    with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
+        site = _site(workshop, host, device, device_class)
+        site.python_archive = python_archive
+        steps.require(site)
+        if chosen is None:
+            site.device_class = workshop.recognise(site.machine.facts)
+            chosen = playbook(site.device_class)
+            workshop.note(f"{device} is recognised as {site.device_class}")
+        return play(registration(chosen), site, workshop.tell, dry_run=dry_run)
+
+
+def registration(chosen: ClassPlaybook) -> list[Step]:
+    """The steps of a class."""
+    names = tuple(runtime_name(text) for text in chosen.runtimes)
+    return [
+        steps.mark_step(),
+        steps.user_step(chosen.groups),
+        steps.interpreter_step(),
+        steps.agent_step(),
+        steps.join_step(),
+        steps.broker_step(),
+        *(runtime_step(text) for text in chosen.runtimes),
+        steps.unit_step(),
+        steps.start_step(),
+        steps.beat_step(names),
+        steps.clean_step(),
+    ]
+
+
+def retire(
+    workshop: Workshop, device: str, login: Login, *, host_key: str = "", dry_run: bool = False
+) -> Outcome:
+    """Leave the host as it was found, and have the controller forget its tokens.
+
+    Raises:
+        PlaybookError: a step could not be done; the same call carries on there.
+    """
+    with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
+        site = _site(workshop, host, device, "")
+        return play(retire_steps(), site, workshop.tell, dry_run=dry_run)
+
+
+def _pins(workshop: Workshop, host_key: str) -> Pins:
+    return Pins(workshop.home / KNOWN_HOSTS, workshop.note, host_key)
+
+
+def _site(workshop: Workshop, host: Host, device: str, device_class: str) -> Site:
+    return Site(
+        host=host,
+        device=device,
+        device_class=device_class,
+        controller=workshop.controller,
+        cache=workshop.home / "wheels",
+        machine=examine(host),
+    )
+
+
+@contextlib.contextmanager
+def _at_work(workshop: Workshop, device: str) -> Iterator[None]:
+    """Two at once on one name would undo each other. Raises ``BadOrder``."""
+    if not re.fullmatch(DEVICE_NAME, device):
+        raise BadOrder(
+            f"device name {device!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
+        )
+    workshop.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (workshop.home / f"{device}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadOrder(f"another `benchfarm device` works on {device!r} just now") from None
+        yield

@@ -1,0 +1,82 @@
+"""The reverse of registering: the board is left as it was found."""
+
+from __future__ import annotations
+
+from playbooks.errors import BadOrder
+from playbooks.run import Step
+from playbooks.site import OPT, STATE, UNIT, UNIT_PATH, USER, Site
+from playbooks.transfer import INCOMING
+
+STOP_LIMIT_S = 60.0
+
+
+def retire_steps() -> list[Step]:
+    """In an order in which each can be done again; the mark of whose board it is goes last."""
+    return [
+        Step("board", _is_ours, _nothing),
+        Step("unit", _unit_there, _remove_unit),
+        Step("state", _state_there, _remove_state),
+        Step("user", _user_there, _remove_user),
+        Step("files", _files_there, _remove_files),
+        Step("controller", _known_there, lambda site: site.controller.retire(site.device)),
+    ]
+
+
+def _is_ours(site: Site) -> str:
+    owner = site.mark().get("device", site.device)
+    if owner != site.device:
+        raise BadOrder(f"{site.host.name} is the board {owner!r}, not {site.device!r}: left alone")
+    return ""
+
+
+def _nothing(site: Site) -> None:
+    """Whose board it is is only asked."""
+
+
+def _unit_there(site: Site) -> str:
+    there = bool(site.mark()) and site.host.is_true(f"test -e {UNIT_PATH}")
+    return f"{UNIT} is there" if there else ""
+
+
+def _remove_unit(site: Site) -> None:
+    site.script(
+        f"systemctl --quiet disable --now {UNIT}; rm -f {UNIT_PATH}; systemctl daemon-reload\n"
+        f"systemctl reset-failed {UNIT} 2>/dev/null || true",
+        limit_s=STOP_LIMIT_S,
+    )
+
+
+def _state_there(site: Site) -> str:
+    there = bool(site.mark()) and site.host.is_true(f"test -e {STATE}")
+    return f"{STATE} is there" if there else ""
+
+
+def _remove_state(site: Site) -> None:
+    site.script(f"rm -rf {STATE}", limit_s=STOP_LIMIT_S)
+
+
+def _user_there(site: Site) -> str:
+    made = bool(site.mark().get("user_made"))
+    return f"user {USER} is there" if made and site.host.is_true(f"getent passwd {USER}") else ""
+
+
+def _remove_user(site: Site) -> None:
+    site.script(
+        f"pkill -KILL -u {USER} || true\n"
+        f"userdel {USER}; getent group {USER} >/dev/null && groupdel {USER} || true"
+    )
+
+
+def _files_there(site: Site) -> str:
+    ours = bool(site.mark()) or site.host.is_true(f'test -e "$HOME/{INCOMING}"')
+    return f"{OPT} is there" if ours else ""
+
+
+def _remove_files(site: Site) -> None:
+    site.host.run(f'rm -rf "$HOME/{INCOMING}"')
+    site.script(f"rm -rf {OPT}", limit_s=STOP_LIMIT_S)
+
+
+def _known_there(site: Site) -> str:
+    known = site.controller.known(site.device)
+    return "the controller still trusts it" if known.joined else ""

@@ -1,0 +1,253 @@
+"""Wheelhouses: everything that a board installs is fetched here, for its processor and its Python.
+
+So a board needs no internet, no compiler and no pip of its own, and boards of a kind get the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+import agent
+from playbooks.errors import WheelsMissing
+
+DISTRIBUTION = "benchfarm"
+NOT_ON_BOARDS = frozenset({"numpy"})
+"""The measured child needs it, and runs in a runtime environment, which brings its own."""
+OLDEST_GLIBC_MINOR = 17
+LIMIT_S = 900.0
+_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What wheels have to fit: ``python`` is the whole version, for what its patch decides."""
+
+    machine: str
+    python: str
+    glibc: tuple[int, int]
+
+    @property
+    def minor(self) -> str:
+        return ".".join(self.python.split(".")[:2])
+
+    @property
+    def flags(self) -> list[str]:
+        """pip's options that stand for it."""
+        tag = "cp" + self.minor.replace(".", "")
+        names = [f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+        oldest = min(OLDEST_GLIBC_MINOR, self.glibc[1])
+        names += [f"manylinux_2_{n}_{self.machine}" for n in range(oldest, self.glibc[1] + 1)]
+        return [
+            *("--only-binary=:all:", "--implementation", "cp", "--python-version", self.minor),
+            *(word for abi in (tag, "abi3", "none") for word in ("--abi", abi)),
+            *(word for name in names for word in ("--platform", name)),
+        ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For requirements' markers, which pip reads for the interpreter that it runs on."""
+        return {
+            "python_version": self.minor,
+            "python_full_version": self.python,
+            "implementation_name": "cpython",
+            "implementation_version": self.python,
+            "platform_python_implementation": "CPython",
+            "platform_machine": self.machine,
+            "platform_system": "Linux",
+            "sys_platform": "linux",
+            "os_name": "posix",
+            "extra": "",
+        }
+
+
+@dataclass(frozen=True)
+class Wheelhouse:
+    """A folder of wheels that go together; ``key`` names its content."""
+
+    folder: Path
+    requirements: tuple[str, ...]
+
+    @property
+    def wheels(self) -> list[Path]:
+        return sorted(self.folder.glob("*.whl"))
+
+    @property
+    def key(self) -> str:
+        named = "\n".join([*(w.name for w in self.wheels), *self.requirements])
+        return hashlib.sha256(named.encode()).hexdigest()[:12]
+
+    @property
+    def mib(self) -> int:
+        """What the wheels take, as they are."""
+        return 1 + (sum(w.stat().st_size for w in self.wheels) >> 20)
+
+
+def agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]:
+    """What the agent needs, and its own wheel.
+
+    Raises:
+        WheelsMissing: the package index does not give it.
+    """
+    needed = agent_requirements(platform)
+    return wheelhouse(cache, platform, needed), agent_wheel(cache)
+
+
+def agent_requirements(platform: Platform) -> list[str]:
+    """What the agent itself imports on a board of that kind."""
+    declared = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
+    return sorted(
+        str(r)
+        for r in declared
+        if r.name not in NOT_ON_BOARDS
+        and (r.marker is None or r.marker.evaluate(platform.environment))
+    )
+
+
+def wheelhouse(cache: Path, platform: Platform, requirements: Sequence[str]) -> Wheelhouse:
+    """Wheels of ``requirements`` and all that they need: those kept in ``cache``, else fetched.
+
+    Raises:
+        WheelsMissing: the package index does not give them.
+    """
+    wanted = tuple(sorted(requirements))
+    text = "\n".join([platform.machine, platform.python, str(platform.glibc), *wanted])
+    name = (
+        f"{platform.machine}-py{platform.python}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    )
+    cache.mkdir(parents=True, exist_ok=True)
+    whole = cache / name
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache))
+            try:
+                _fetch(temporary, platform, wanted)
+                os.rename(temporary, whole)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return Wheelhouse(whole, wanted)
+
+
+def _fetch(folder: Path, platform: Platform, requirements: Iterable[str]) -> None:
+    """Fetch, then what only the target's own markers ask for, until nothing is missing."""
+    missing = list(requirements)
+    for _ in range(_ROUNDS):
+        _download(folder, platform, missing)
+        missing = _unmet(folder, platform)
+        if not missing:
+            return
+    raise WheelsMissing(f"these wheels ask for one another without end: {', '.join(missing)}")
+
+
+def _download(folder: Path, platform: Platform, requirements: Sequence[str]) -> None:
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+    command += [*platform.flags, "--find-links", str(folder), *requirements]
+    try:
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise WheelsMissing(f"the package index was not done within {LIMIT_S:.0f} s") from None
+    if ended.returncode == 0:
+        return
+    if "No module named pip" in ended.stderr:
+        raise WheelsMissing(
+            f"{sys.executable} has no pip, which fetches the packages for boards: "
+            "install it there, e.g. `uv pip install pip`"
+        )
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+    said = re.sub(r"://[^/\s@]+@", "://", "; ".join(errors[-3:]) or ended.stderr[-300:])
+    raise WheelsMissing(
+        f"no packages for Python {platform.minor} on {platform.machine} "
+        f"(glibc {platform.glibc[0]}.{platform.glibc[1]}): {said}"
+    )
+
+
+def _unmet(folder: Path, platform: Platform) -> list[str]:
+    """Requirements of the wheels in ``folder`` that no wheel in it meets, on that platform."""
+    here = {parse_wheel_filename(path.name)[0] for path in folder.glob("*.whl")}
+    unmet = set()
+    for path in folder.glob("*.whl"):
+        for text in _requirements_of(path):
+            requirement = Requirement(text)
+            marker = requirement.marker
+            wanted = marker is None or marker.evaluate(platform.environment)
+            if wanted and canonicalize_name(requirement.name) not in here:
+                requirement.marker = None
+                unmet.add(str(requirement))
+    return sorted(unmet)
+
+
+def _requirements_of(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        text = archive.read(name).decode("utf-8")
+    return HeaderParser().parsestr(text).get_all("Requires-Dist") or []
+
+
+def agent_wheel(cache: Path) -> Path:
+    """A wheel of the package ``agent`` as it runs here, named by its content; built if need be.
+
+    From the files themselves: it is the same from a checkout and from an installed package, and no
+    build tool is needed on a controller.
+    """
+    source = Path(agent.__file__).parent
+    files = {
+        f"agent/{path.relative_to(source)}": path.read_bytes()
+        for path in sorted(source.rglob("*.py"))
+    }
+    info = f"{DISTRIBUTION}-{agent.__version__}.dist-info"
+    files[f"{info}/METADATA"] = _metadata().encode()
+    files[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: benchfarm\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    files[f"{info}/entry_points.txt"] = b"[console_scripts]\nbenchfarm-agent = agent.cli:main\n"
+    digest = hashlib.sha256(b"".join(n.encode() + b for n, b in files.items())).hexdigest()[:12]
+    folder = cache / f"agent-{digest}"
+    wheel = folder / f"{DISTRIBUTION}-{agent.__version__}-py3-none-any.whl"
+    if not wheel.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_wheel(wheel, files, info)
+    return wheel
+
+
+def _metadata() -> str:
+    lines = ["Metadata-Version: 2.1", f"Name: {DISTRIBUTION}", f"Version: {agent.__version__}"]
+    for text in metadata.requires(DISTRIBUTION) or ():
+        requirement = Requirement(text)
+        if requirement.name not in NOT_ON_BOARDS and "extra" not in str(requirement.marker):
+            lines.append(f"Requires-Dist: {requirement}")
+    return "\n".join(lines) + "\n"
+
+
+def _write_wheel(path: Path, files: dict[str, bytes], info: str) -> None:
+    record = "".join(f"{name},{_hash(data)},{len(data)}\n" for name, data in files.items())
+    files = {**files, f"{info}/RECORD": f"{record}{info}/RECORD,,\n".encode()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    os.close(handle)
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    os.replace(temporary, path)
+
+
+def _hash(data: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest}"

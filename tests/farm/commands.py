@@ -1,0 +1,23 @@
+"""Running the system's own tools; a failure carries what they said."""
+
+from __future__ import annotations
+
+import subprocess
+
+LIMIT_S = 60.0
+
+
+class CommandFailed(RuntimeError):
+    """A tool ended with an error; the message is its own."""
+
+
+def run(*words: object, text: str = "", check: bool = True, limit_s: float = LIMIT_S) -> str:
+    """Run a tool with ``text`` on its stdin and return its stdout. Raises ``CommandFailed``."""
+    command = [str(word) for word in words]
+    ended = subprocess.run(
+        command, input=text, capture_output=True, text=True, errors="replace", timeout=limit_s
+    )
+    if check and ended.returncode:
+        said = (ended.stderr or ended.stdout).strip()
+        raise CommandFailed(f"{' '.join(command)}: exit {ended.returncode}: {said}")
+    return ended.stdout

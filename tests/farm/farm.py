@@ -1,0 +1,124 @@
+"""A farm: its boards, its login key, and the note of them that lets another process take over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from . import emulation
+from .board import Board, Plan
+from .commands import run
+from .network import Network, open_network
+from .tree import NATIVE, tree
+
+STATE = Path("/var/tmp/benchfarm-farms")
+NOTE = "farm.json"
+
+
+class Farm:
+    """Boards by name. ``keeper`` is the process that it ends with; 0: it stays until taken down."""
+
+    def __init__(self, network: Network, keeper: int = 0) -> None:
+        self.network = network
+        self.keeper = keeper
+        self.folder = STATE / str(network.number)
+        self.boards: dict[str, Board] = {}
+
+    @property
+    def key(self) -> Path:
+        """The private key that every board's user admits."""
+        return self.folder / "key"
+
+    def add(self, plan: Plan) -> Board:
+        """A new board, its power off."""
+        board = self._board(plan, len(self.boards), tree(plan.architecture))
+        self.boards[plan.name] = board
+        self.note()
+        if plan.architecture != NATIVE:
+            emulation.start()
+        board.make(self.key.with_suffix(".pub").read_text())
+        return board
+
+    def _board(self, plan: Plan, place: int, lower: Path) -> Board:
+        return Board(plan, place, self.network, self.folder / plan.name, lower)
+
+    def note(self) -> None:
+        """Remember what there is, before it is made."""
+        boards = [{"plan": asdict(b.plan), "tree": str(b.tree)} for b in self.boards.values()]
+        text = json.dumps({"keeper": self.keeper, "boards": boards}, indent=2)
+        written = self.folder / f"{NOTE}.new"
+        written.write_text(text)
+        written.replace(self.folder / NOTE)
+
+    @classmethod
+    def noted(cls, number: int) -> Farm:
+        """The farm of that number as it was noted. Raises ``OSError`` where there is none."""
+        found = json.loads((STATE / str(number) / NOTE).read_text())
+        farm = cls(Network(number), found["keeper"])
+        for place, item in enumerate(found["boards"]):
+            plan = Plan(**item["plan"])
+            farm.boards[plan.name] = farm._board(plan, place, Path(item["tree"]))
+        return farm
+
+    def close(self) -> None:
+        """Take everything of this farm away."""
+        for board in self.boards.values():
+            board.unmake()
+        self.network.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if not farms():
+            emulation.stop()
+
+
+def open_farm(keeper: int = 0) -> Farm:
+    """An empty farm on a network of its own, after clearing away those whose keeper is gone."""
+    for left in farms():
+        if left.keeper and not Path(f"/proc/{left.keeper}").exists():
+            left.close()
+    farm = Farm(open_network(), keeper)
+    shutil.rmtree(farm.folder, ignore_errors=True)
+    farm.folder.mkdir(parents=True, mode=0o700)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "farm", "-f", farm.key)
+    farm.note()
+    return farm
+
+
+def farms() -> list[Farm]:
+    """Every farm that this machine has, by number."""
+    numbers = sorted(int(p.parent.name) for p in STATE.glob(f"*/{NOTE}"))
+    return [Farm.noted(number) for number in numbers]
+
+
+@contextlib.contextmanager
+def running(*plans: Plan, start: bool = True) -> Iterator[Farm]:
+    """A farm for as long as the block lasts."""
+    farm = open_farm(os.getpid())
+    try:
+        switch_on(farm, plans, start=start)
+        yield farm
+    finally:
+        farm.close()
+
+
+def switch_on(farm: Farm, plans: Sequence[Plan], *, start: bool = True) -> None:
+    """Add boards, and boot them side by side."""
+    added = [farm.add(plan) for plan in plans]
+    if start:
+        for board in added:
+            board.on()
+        for board in added:
+            board.wait_ssh()
+
+
+def ssh_words(farm: Farm, board: Board, words: Sequence[str] = ()) -> list[str]:
+    """The command line that logs in, the host key checked against the board's own."""
+    known = farm.folder / f"{board.name}.known_hosts"
+    known.write_text(f"{board.address} {board.host_key()}\n")
+    options: Mapping[str, object] = {"UserKnownHostsFile": known, "IdentitiesOnly": "yes"}
+    flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    return ["ssh", "-i", str(farm.key), *flags, f"bench@{board.address}", *words]

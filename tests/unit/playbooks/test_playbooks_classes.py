@@ -1,0 +1,58 @@
+"""Class playbooks: each is found by its class's name, and orders what can be built."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.contract import DeviceFacts
+from agent.worker import recipes
+from orchestrator.domain.device_class import recognise
+from orchestrator.store.classes import device_classes
+from playbooks.boards import registration
+from playbooks.classes import known, playbook
+from playbooks.errors import BadOrder
+from playbooks.machine import _facts, _parse
+
+PI = """\
+machine=aarch64
+libc=glibc 2.36
+init=systemd
+hostname=pi
+python=3.11.2 /usr/bin/python3
+file=proc/cpuinfo
+ processor\t: 0
+ Features\t: fp asimd crc32
+ CPU implementer\t: 0x41
+ CPU part\t: 0xd0b
+file=proc/device-tree/model
+ Raspberry Pi 5 Model B Rev 1.0
+"""
+
+
+@pytest.mark.parametrize("name", known())
+def test_a_class_is_found_by_name_and_its_runtimes_can_be_ordered(name: str) -> None:
+    found = playbook(name)
+    assert found.device_class == name
+    for machine in ("x86_64", "aarch64"):
+        for text in found.runtimes:
+            assert recipes.read(text, machine).version
+    names = [step.name for step in registration(found)]
+    assert len(set(names)) == len(names)
+
+
+def test_every_shipped_class_has_one() -> None:
+    assert known() == [c.name for c in device_classes()]
+
+
+def test_an_unknown_class_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(BadOrder, match=r"'toaster'.*raspberry-pi"):
+        playbook("toaster")
+
+
+def test_a_board_is_recognised_by_what_a_shell_reads_there() -> None:
+    given, files = _parse(PI)
+    facts = _facts(given["machine"][0], given["hostname"][0], files)
+    assert (facts.model, facts.cpu_model) == ("Raspberry Pi 5 Model B Rev 1.0", "ARM Cortex-A76")
+    assert recognise(device_classes(), facts) == "raspberry-pi"
+    other = DeviceFacts(hostname="x", machine="aarch64", system="", python="", model="Other board")
+    assert recognise(device_classes(), other) == "arm64-generic"
