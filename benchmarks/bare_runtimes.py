@@ -1,0 +1,114 @@
+"""Each runtime through our runner, against itself called bare, and against its vendor's own tool.
+
+The three take turns within a round, each in a fresh process; which goes first alternates, so that
+the machine's own drift favours none.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import medians
+from benchmarks.artifacts import Artifact, Files
+from benchmarks.interpreters import Missing, needed
+from benchmarks.medians import THREADS, Median
+from benchmarks.outcome import Outcome, of_rounds
+
+MODELS = ("mobilenet_v2", "digits_cnn")
+SECONDS = 0.7
+BOUNDS = {"at_least": 0.97, "at_most": 1.03}
+
+Arm = Callable[[], Median]
+Tool = Callable[[str, Artifact, float, Median], Median]
+"""A vendor's tool, told what the bare call took just before."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """``name`` is also its interpreter's. ``load``: the format that it loads.
+
+    ``slow_s``: seconds of measurement on MobileNetV2, for 30 inferences at the least.
+    """
+
+    name: str
+    backend: str
+    load: Callable[[Files], Artifact]
+    rounds: int
+    slow_s: float = SECONDS
+    tool: Tool | None = None
+
+
+RUNTIMES = (
+    Runtime("onnxruntime", "onnxruntime", lambda files: files.onnx, 9),
+    Runtime("openvino", "openvino", lambda files: files.onnx, 9, tool=medians.benchmark_app),
+    Runtime("litert", "tflite", lambda files: files.tflite, 9, tool=medians.litert_benchmark),
+    Runtime("tflite", "tflite", lambda files: files.tflite, 9),
+    Runtime("tvm", "tvm", lambda files: files.tvm_library, 3, 8.0, tool=medians.time_evaluator),
+    Runtime("pytorch", "pytorch", lambda files: files.pt2, 5, 1.2),
+    Runtime("tensorflow", "tensorflow", lambda files: files.keras, 5),
+)
+
+
+def measure() -> list[Outcome]:
+    found: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="benchfarm-bare-") as name:
+        for model in MODELS:
+            files = Files(model, Path(name) / model)
+            for runtime in RUNTIMES:
+                try:
+                    found += _compare(runtime, files)
+                except Missing as missing:
+                    print(f"bare_{runtime.name}_{model} left out: {missing}", flush=True)
+    return found
+
+
+def _compare(runtime: Runtime, files: Files) -> list[Outcome]:
+    python, artifact = needed(runtime.name), runtime.load(files)
+    seconds = runtime.slow_s if files.name == MODELS[0] else SECONDS
+    tool = runtime.tool
+    arms: dict[str, Arm] = {
+        "ours": lambda: medians.ours(python, runtime.backend, files, artifact, seconds),
+        "bare": lambda: medians.bare(python, runtime.backend, artifact, seconds),
+    }
+    if tool is not None:
+        expected = arms["bare"]()
+        arms["tool"] = lambda: tool(python, artifact, seconds, expected)
+    turns = [
+        {name: arms[name]() for name in (reversed(arms) if turn % 2 else arms)}
+        for turn in range(runtime.rounds)
+    ]
+    return list(_outcomes(runtime, files.name, turns))
+
+
+def _outcomes(runtime: Runtime, model: str, turns: list[dict[str, Median]]) -> Iterator[Outcome]:
+    def outcome(kind: str, peer: str, of: Callable[[Median], float | None], words: str) -> Outcome:
+        ratios = [(of(turn["ours"]) or 0.0) / (of(turn[peer]) or 0.0) for turn in turns]
+        took = statistics.median(of(turn[peer]) or 0.0 for turn in turns) / 1e6
+        words += f" took {took:.4g} ms, medians on {model} FP32, same input, {THREADS} thread"
+        return of_rounds(f"{kind}_{runtime.name}_{model}", ratios, compared=words, **BOUNDS)
+
+    def caller(median: Median) -> float:
+        return median.caller_ns
+
+    def own(median: Median) -> float | None:
+        return median.runtime_ns
+
+    first = turns[0]
+    yield outcome("bare", "bare", caller, f"the caller's latency over {first['bare'].call}, which")
+    reports = first["bare"].runtime_ns is not None
+    if reports:
+        words = f"the runtime's own latency over that of {first['bare'].call}, which"
+        yield outcome("bare_own", "bare", own, words)
+    if "tool" not in first:
+        return
+    words = first["tool"].call
+    if not reports:
+        yield outcome("tool", "tool", caller, f"the caller's latency over {words}, which")
+        return
+    seen = statistics.median(turn["ours"].caller_ns / turn["tool"].caller_ns for turn in turns)
+    words = f"the runtime's own latency (the caller's: {seen:.3f}) over {words}, which"
+    yield outcome("tool", "tool", own, words)
