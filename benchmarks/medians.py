@@ -16,6 +16,7 @@ import numpy as np
 from agent.contract import (
     SCHEMA,
     Limits,
+    Options,
     RuntimeRef,
     Scenario,
     Tolerance,
@@ -27,14 +28,14 @@ from benchmarks.artifacts import Artifact, Files
 from benchmarks.child import ask
 
 HERE = Path(__file__).parent
-OPTIONS = {"openvino": {"performance_hint": "latency"}}
+OPTIONS: dict[str, Options] = {"openvino": {"performance_hint": "latency"}}
 THREADS = 1
 """Two threads collapse as soon as anything else runs: that would be what is compared."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """In nanoseconds; ``runtime_ns``: as the runtime itself reports it. ``call``: what was timed."""
+    """In ns; ``runtime_ns``: as the runtime itself reports it. ``call``: what was timed."""
 
     caller_ns: float
     runtime_ns: float | None = None
@@ -74,15 +75,8 @@ def ours(python: str, backend: str, files: Files, artifact: Artifact, seconds: f
 
 def bare(python: str, backend: str, artifact: Artifact, seconds: float) -> Median:
     """By ``bare/BACKEND.py``."""
-    lines = _output(
-        python,
-        HERE / "bare" / "__main__.py",
-        backend,
-        artifact.path,
-        artifact.feed,
-        THREADS,
-        seconds,
-    )
+    script = HERE / "bare" / "__main__.py"
+    lines = _output(python, script, backend, artifact.path, artifact.feed, THREADS, seconds)
     found = json.loads(lines[-1])
     return Median(found["caller"], found["runtime"], found["call"])
 

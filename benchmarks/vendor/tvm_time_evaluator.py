@@ -9,12 +9,10 @@ import sys
 import time
 
 import numpy as np
-
-library, array, threads, seconds = sys.argv[1:]
-os.environ["TVM_NUM_THREADS"] = threads
-
 import tvm
 
+library, array, threads, seconds = sys.argv[1:]
+os.environ["TVM_NUM_THREADS"] = threads  # read when its pool starts, at the first parallel loop
 machine = tvm.relax.VirtualMachine(tvm.runtime.load_module(library), tvm.cpu())
 machine.set_input("main", tvm.runtime.tensor(np.load(array)))
 machine.invoke_stateful("main")
