@@ -19,37 +19,35 @@ from benchmarks.medians import THREADS, Median
 from benchmarks.outcome import Outcome, of_rounds
 
 MODELS = ("mobilenet_v2", "digits_cnn")
-SECONDS = 0.7
+SECONDS = 0.5
+INFERENCES = 35
+"""At the least: untuned TVM takes a quarter of a second for one."""
 BOUNDS = {"at_least": 0.97, "at_most": 1.03}
 
 Arm = Callable[[], Median]
 Tool = Callable[[str, Artifact, float, Median], Median]
-"""A vendor's tool, told what the bare call took just before."""
+"""A vendor's tool, told how long to measure and about what one call takes."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """``name`` is also its interpreter's. ``load``: the format that it loads.
-
-    ``slow_s``: seconds of measurement on MobileNetV2, for 30 inferences at the least.
-    """
+    """``name`` is also its interpreter's. ``load``: the format that it loads."""
 
     name: str
     backend: str
     load: Callable[[Files], Artifact]
     rounds: int
-    slow_s: float = SECONDS
     tool: Tool | None = None
 
 
 RUNTIMES = (
-    Runtime("onnxruntime", "onnxruntime", lambda files: files.onnx, 9),
-    Runtime("openvino", "openvino", lambda files: files.onnx, 9, tool=medians.benchmark_app),
-    Runtime("litert", "tflite", lambda files: files.tflite, 9, tool=medians.litert_benchmark),
-    Runtime("tflite", "tflite", lambda files: files.tflite, 9),
-    Runtime("tvm", "tvm", lambda files: files.tvm_library, 3, 8.0, tool=medians.time_evaluator),
-    Runtime("pytorch", "pytorch", lambda files: files.pt2, 5, 1.2),
-    Runtime("tensorflow", "tensorflow", lambda files: files.keras, 5),
+    Runtime("onnxruntime", "onnxruntime", lambda files: files.onnx, 8),
+    Runtime("openvino", "openvino", lambda files: files.onnx, 8, tool=medians.benchmark_app),
+    Runtime("litert", "tflite", lambda files: files.tflite, 8, tool=medians.litert_benchmark),
+    Runtime("tflite", "tflite", lambda files: files.tflite, 8),
+    Runtime("tvm", "tvm", lambda files: files.tvm_library, 4, tool=medians.time_evaluator),
+    Runtime("pytorch", "pytorch", lambda files: files.pt2, 4),
+    Runtime("tensorflow", "tensorflow", lambda files: files.keras, 4),
 )
 
 
@@ -68,15 +66,15 @@ def measure() -> list[Outcome]:
 
 def _compare(runtime: Runtime, files: Files) -> list[Outcome]:
     python, artifact = needed(runtime.name), runtime.load(files)
-    seconds = runtime.slow_s if files.name == MODELS[0] else SECONDS
     tool = runtime.tool
+    pilot = medians.bare(python, runtime.backend, artifact, 0.0)
+    seconds = max(SECONDS, INFERENCES * pilot.caller_ns / 1e9)
     arms: dict[str, Arm] = {
         "ours": lambda: medians.ours(python, runtime.backend, files, artifact, seconds),
         "bare": lambda: medians.bare(python, runtime.backend, artifact, seconds),
     }
     if tool is not None:
-        expected = arms["bare"]()
-        arms["tool"] = lambda: tool(python, artifact, seconds, expected)
+        arms["tool"] = lambda: tool(python, artifact, seconds, pilot)
     turns = [
         {name: arms[name]() for name in (reversed(arms) if turn % 2 else arms)}
         for turn in range(runtime.rounds)

@@ -81,7 +81,7 @@ def bare(python: str, backend: str, artifact: Artifact, seconds: float) -> Media
     return Median(found["caller"], found["runtime"], found["call"])
 
 
-def benchmark_app(python: str, artifact: Artifact, seconds: float, _bare: Median) -> Median:
+def benchmark_app(python: str, artifact: Artifact, seconds: float, _pilot: Median) -> Median:
     """OpenVINO's; what it reports is the runtime's own latency."""
     name = "input"
     lines = _output(
@@ -102,20 +102,20 @@ def benchmark_app(python: str, artifact: Artifact, seconds: float, _bare: Median
     raise SystemExit("benchmark_app printed no median:\n" + "\n".join(lines[-40:]))
 
 
-def litert_benchmark(python: str, artifact: Artifact, seconds: float, bare: Median) -> Median:
+def litert_benchmark(python: str, artifact: Artifact, seconds: float, pilot: Median) -> Median:
     """LiteRT's; it counts runs, not seconds, and warms up with five unless told."""
     lines = _output(
         python,
         HERE / "vendor" / "litert_benchmark.py",
         f"--model={artifact.path}",
         f"--num_threads={THREADS}",
-        f"--warmup_runs={max(5, int(0.3e9 / bare.caller_ns))}",
-        f"--num_runs={max(30, int(1e9 * seconds / bare.caller_ns))}",
+        f"--warmup_runs={max(5, int(0.3e9 / pilot.caller_ns))}",
+        f"--num_runs={max(30, int(1e9 * seconds / pilot.caller_ns))}",
     )
     return Median(float(lines[-1]), call="litert-benchmark")
 
 
-def time_evaluator(python: str, artifact: Artifact, seconds: float, _bare: Median) -> Median:
+def time_evaluator(python: str, artifact: Artifact, seconds: float, _pilot: Median) -> Median:
     """TVM's."""
     script = HERE / "vendor" / "tvm_time_evaluator.py"
     lines = _output(python, script, artifact.path, artifact.feed, THREADS, seconds)

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+guard = torch.inference_mode()
+guard.__enter__()  # ends when the guard does: it is kept
+
 
 def load(model: str, array: Any, threads: int) -> tuple[Callable[[], object], None, str]:
     torch.set_num_threads(threads)
     module = torch.export.load(model).module()
-    torch.inference_mode().__enter__()
     tensor = torch.from_numpy(array)
     return lambda: module(tensor), None, "ExportedProgram.module()(tensor)"
