@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from agent.contract import ModelRef, ReferenceRef, RuntimeRef, TensorSpec
 from agent.graph import Edge
 from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob
-from benchmarks.child import ask
+from benchmarks.child import ask, output
 from benchmarks.interpreters import ROOT, needed
 from orchestrator.zoo import catalogue, emit_onnx
 
@@ -66,13 +65,13 @@ class Files:
     @cached_property
     def pt2(self) -> Artifact:
         path = self.folder / "model.pt2"
-        _run(needed("pytorch"), ZOO, "emit_torch", self.name, path)
+        output(needed("pytorch"), ZOO, "emit_torch", self.name, path)
         return Artifact(path, "pt2", self.folder / "nchw.npy")
 
     @cached_property
     def keras(self) -> Artifact:
         path = self.folder / "model.keras"
-        _run(needed("tensorflow"), ZOO, "emit_keras", self.name, path)
+        output(needed("tensorflow"), ZOO, "emit_keras", self.name, path)
         (given,) = self.model.inputs
         channels, *size = given.shape[1:]
         own = TensorSpec(given.name, "float32", (1, *size, channels), "NHWC")
@@ -82,7 +81,7 @@ class Files:
     @cached_property
     def tflite(self) -> Artifact:
         path = self.folder / "model.tflite"
-        _run(needed("tensorflow"), TFLITE_FILE, self.keras.path, path)
+        output(needed("tensorflow"), TFLITE_FILE, self.keras.path, path)
         return Artifact(path, "tflite", self.folder / "nhwc.npy")
 
     @cached_property
@@ -93,8 +92,3 @@ class Files:
         made = ask(needed("tvm"), "convert", job, Converted)
         assert made.failure is None, made.failure
         return Artifact(Path(made.artifact), made.format, self.folder / "nchw.npy")
-
-
-def _run(*command: object) -> None:
-    python, script, *rest = map(str, command)
-    subprocess.run([python, "-I", script, *rest], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The measured child, asked directly: no agent around it."""
+"""Processes under a runtime's interpreter: the measured child with no agent around it, scripts."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def ask(python: str, verb: str, job: object, answer: type[T]) -> T:
         check=True,
     )
     return codec.loads(answer, ended.stdout)
+
+
+def output(python: str, script: object, *arguments: object) -> list[str]:
+    """The lines that a script prints under ``python``. Raises ``SystemExit`` where it fails."""
+    command = [python, "-I", str(script), *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{ended.stderr[-2000:]}")
+    return ended.stdout.splitlines()

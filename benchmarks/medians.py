@@ -1,13 +1,13 @@
 """One runtime's median latency: through our runner, bare, and by its vendor's tool.
 
-Each in a process of its own, on the same file, input and number of threads, for the same time.
+Each in a process of its own, on the same file, input (``litert-benchmark`` draws its own) and number
+of threads, for the same time.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from agent.contract import (
 )
 from agent.jobs import TrialJob
 from benchmarks.artifacts import Artifact, Files
-from benchmarks.child import ask
+from benchmarks.child import ask, output
 
 HERE = Path(__file__).parent
 OPTIONS: dict[str, Options] = {"openvino": {"performance_hint": "latency"}}
@@ -76,7 +76,7 @@ def ours(python: str, backend: str, files: Files, artifact: Artifact, seconds: f
 def bare(python: str, backend: str, artifact: Artifact, seconds: float) -> Median:
     """By ``bare/BACKEND.py``."""
     script = HERE / "bare" / "__main__.py"
-    lines = _output(python, script, backend, artifact.path, artifact.feed, THREADS, seconds)
+    lines = output(python, script, backend, artifact.path, artifact.feed, THREADS, seconds)
     found = json.loads(lines[-1])
     return Median(found["caller"], found["runtime"], found["call"])
 
@@ -84,7 +84,7 @@ def bare(python: str, backend: str, artifact: Artifact, seconds: float) -> Media
 def benchmark_app(python: str, artifact: Artifact, seconds: float, _pilot: Median) -> Median:
     """OpenVINO's; what it reports is the runtime's own latency."""
     name = "input"
-    lines = _output(
+    lines = output(
         python,
         Path(python).parent / "benchmark_app",
         *("-m", artifact.path, "-i", f"{name}:{artifact.feed}"),
@@ -104,7 +104,7 @@ def benchmark_app(python: str, artifact: Artifact, seconds: float, _pilot: Media
 
 def litert_benchmark(python: str, artifact: Artifact, seconds: float, pilot: Median) -> Median:
     """LiteRT's; it counts runs, not seconds, and warms up with five unless told."""
-    lines = _output(
+    lines = output(
         python,
         HERE / "vendor" / "litert_benchmark.py",
         f"--model={artifact.path}",
@@ -112,20 +112,11 @@ def litert_benchmark(python: str, artifact: Artifact, seconds: float, pilot: Med
         f"--warmup_runs={max(5, int(0.3e9 / pilot.caller_ns))}",
         f"--num_runs={max(30, int(1e9 * seconds / pilot.caller_ns))}",
     )
-    return Median(float(lines[-1]), call="litert-benchmark")
+    return Median(float(lines[-1]), call="litert-benchmark (on random input)")
 
 
 def time_evaluator(python: str, artifact: Artifact, seconds: float, _pilot: Median) -> Median:
     """TVM's."""
     script = HERE / "vendor" / "tvm_time_evaluator.py"
-    lines = _output(python, script, artifact.path, artifact.feed, THREADS, seconds)
+    lines = output(python, script, artifact.path, artifact.feed, THREADS, seconds)
     return Median(float(lines[-1]), call="time_evaluator")
-
-
-def _output(python: str, *command: object) -> list[str]:
-    ended = subprocess.run(
-        [python, "-I", *map(str, command)], capture_output=True, text=True, check=False
-    )
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{ended.stderr[-2000:]}")
-    return ended.stdout.splitlines()
