@@ -11,26 +11,17 @@ OWN = ("onnxruntime", "openvino")
 """Runtimes of this very interpreter."""
 
 
-def interpreter(name: str) -> str | None:
-    """``BENCHFARM_NAME_PYTHON``, else ``.venv-name`` beside the sources; none where there is
-    neither."""
-    if name in OWN:
-        return sys.executable
-    named = os.environ.get(f"BENCHFARM_{name.upper()}_PYTHON")
-    path = Path(named) if named else ROOT / f".venv-{name}" / "bin" / "python"
-    return str(path) if path.exists() else None
+class Missing(Exception):
+    """What a benchmark needs is not here; it is left out."""
 
 
 def needed(name: str) -> str:
-    """Raises ``Missing``."""
-    found = interpreter(name)
-    if found is None:
-        raise Missing(
-            f"there is no .venv-{name} beside the sources (make builds it); "
-            f"BENCHFARM_{name.upper()}_PYTHON may name another interpreter"
-        )
-    return found
-
-
-class Missing(Exception):
-    """What a benchmark needs is not here; it is left out."""
+    """The interpreter of a runtime: ``BENCHFARM_NAME_PYTHON``, else ``.venv-name`` beside the
+    sources. Raises ``Missing``."""
+    if name in OWN:
+        return sys.executable
+    variable = f"BENCHFARM_{name.upper()}_PYTHON"
+    path = os.environ.get(variable) or str(ROOT / f".venv-{name}" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        raise Missing(f"there is no {path}; {variable} may name another interpreter")
+    return path

@@ -1,7 +1,7 @@
 """One runtime's median latency: through our runner, bare, and by its vendor's tool.
 
-Each in a process of its own, on the same file, input (``litert-benchmark`` draws its own) and number
-of threads, for the same time.
+Each in a process of its own, on the same file, input and number of threads, for the same time.
+``litert-benchmark`` alone draws its own input.
 """
 
 from __future__ import annotations
