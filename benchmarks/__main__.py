@@ -10,7 +10,8 @@ from benchmarks.outcome import Outcome, keep
 MODULES = (
     "cli_help",
     "timing_loop",
-    "openvino_benchmark_app",
+    "bare_runtimes",
+    "engine_cache",
     "trial_overhead",
     "environments",
 )

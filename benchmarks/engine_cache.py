@@ -1,0 +1,114 @@
+"""What a conversion costs that was made before, against the first time: real converters, in
+processes of their own."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from agent.contract import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
+from agent.jobs import ConvertJob
+from agent.worker.conversion import Conversion, Sources, Workshop
+from agent.worker.engines import Engines
+from agent.worker.environments import Environments
+from agent.worker.isolate import Bounds, Cancel
+from agent.worker.planning import plan
+from agent.worker.runner import Outcome as ChildOutcome
+from agent.worker.runner import Runner
+from benchmarks.artifacts import Files
+from benchmarks.interpreters import Missing, needed
+from benchmarks.outcome import Outcome, of_rounds
+
+ROUNDS = 3
+HITS = 5
+"""In a round, after one conversion."""
+ALLOWED_S = 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """``name`` is also the interpreter's."""
+
+    name: str
+    model: str
+    runtime: RuntimeRef
+
+
+CASES = (
+    Case("onnxruntime", "mobilenet_v2", RuntimeRef("onnxruntime", precision="int8")),
+    Case("tvm", "digits_cnn", RuntimeRef("tvm")),
+)
+
+
+def measure() -> list[Outcome]:
+    found = []
+    for case in CASES:
+        try:
+            python = needed(case.name)
+        except Missing as missing:
+            print(f"engine_cache_{case.name} left out: {missing}", flush=True)
+            continue
+        with tempfile.TemporaryDirectory(prefix="benchfarm-engines-") as name:
+            found.append(_of(case, python, Path(name)))
+    return found
+
+
+def _of(case: Case, python: str, folder: Path) -> Outcome:
+    files = Files(case.model, folder / "model")
+    request = TrialRequest(
+        schema=SCHEMA,
+        attempt_id="benchmark",
+        trial_id="benchmark",
+        model=files.model,
+        runtime=case.runtime,
+        scenario=Scenario(),
+        reference=files.reference,
+        tolerance=Tolerance(0.9, 1.0),
+        calibration="random",
+    )
+    sources = Sources(files.onnx.path, files.folder / "reference.npz")
+    runner = Runner(mark="benchmark")
+    environments = Environments(folder, runner.probe)
+    environments.enlist(environments.check(case.runtime.backend, python))
+    cold_s: list[float] = []
+    hit_s: list[float] = []
+    with Cancel() as cancel:
+        run = partial(_child, runner, cancel)
+        for turn in range(ROUNDS):
+            engines = Engines(folder / f"engines{turn}", 1 << 34)
+            workshop = Workshop(environments, engines, run, "benchmark")
+            cold_s.append(_seconds(request, workshop, sources, cached=False))
+            hit_s += [_seconds(request, workshop, sources, cached=True) for _ in range(HITS)]
+    return of_rounds(
+        f"engine_cache_{case.name}",
+        [s / ALLOWED_S for s in hit_s],
+        at_most=1.0,
+        compared=f"s to plan and convert {case.model} for {case.runtime.backend} "
+        f"{case.runtime.precision} once more, over {ALLOWED_S} s; the first time took "
+        f"{statistics.median(cold_s):.1f} s",
+    )
+
+
+def _child(
+    runner: Runner, cancel: Cancel, python: str, job: ConvertJob, folder: Path, bounds: Bounds
+) -> ChildOutcome:
+    return runner.convert(python, job, folder, bounds, cancel)
+
+
+def _seconds(request: TrialRequest, workshop: Workshop, sources: Sources, cached: bool) -> float:
+    """What the worker does for an attempt between having its files and having its artifact."""
+    start = time.perf_counter()
+    environments = workshop.environments
+    facts = environments.facts_in(environments.resolve(request.runtime.backend))
+    planned = plan(
+        sources.model, request.model.format, request.runtime, facts, environments.tools()
+    )
+    done: Conversion = workshop.convert(request, planned, sources)
+    spent = time.perf_counter() - start
+    if done.converted is None or done.converted.status != "ok" or done.cached != cached:
+        raise SystemExit(f"the conversion should have been {'kept' if cached else 'made'}: {done}")
+    return spent

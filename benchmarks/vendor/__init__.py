@@ -1,0 +1,1 @@
+"""Vendors' own tools where they answer in Python: run by path under their interpreters."""
