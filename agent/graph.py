@@ -40,7 +40,8 @@ class Tool:
     """A converter as an environment has it. ``missing``: what it lacks there to be used.
 
     ``keeps``: what of the source is still so in the target (``dynamic_shapes``, ``layout``,
-    ``names``). ``where``: ``device``, ``builder`` or both. ``options``: those that it reads.
+    ``names``). ``where``: ``device``, ``builder`` or both; ``builder:aarch64`` makes it on another
+    machine for boards of that architecture alone. ``options``: those that it reads.
     """
 
     name: str
@@ -147,11 +148,16 @@ def remaining(via: Sequence[str], way: Way) -> Tuple[str, ...]:
     return tuple(via[passed:])
 
 
-def usable(tools: Iterable[Tool], where: str = DEVICE) -> List[Edge]:
-    """The edges of the tools that lack nothing and may run there."""
-    return [
-        edge for tool in tools if not tool.missing and where in tool.where for edge in tool.edges
-    ]
+def usable(tools: Iterable[Tool], where: str = DEVICE, machine: str = "") -> List[Edge]:
+    """The edges of the tools that lack nothing and may run there, for a board of ``machine``."""
+    places = {where, "%s:%s" % (where, machine)}
+    there = (tool for tool in tools if not tool.missing and places.intersection(tool.where))
+    return [edge for tool in there for edge in tool.edges]
+
+
+def made_elsewhere(tool: Tool) -> bool:
+    """Whether its result may be made on another machine than the one that will run it."""
+    return any(place.split(":")[0] == BUILDER for place in tool.where)
 
 
 def lacking(

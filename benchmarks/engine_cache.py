@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.contract import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
-from agent.jobs import ConvertJob
+from agent.jobs import ConvertJob, ReferenceJob
 from agent.worker.conversion import Conversion, Sources, Workshop
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments
@@ -77,10 +77,10 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
     cold_s: list[float] = []
     hit_s: list[float] = []
     with Cancel() as cancel:
-        run = partial(_child, runner, cancel)
+        run, check = partial(_child, runner, cancel), partial(_reference, runner, cancel)
         for turn in range(ROUNDS):
             engines = Engines(folder / f"engines{turn}", 1 << 34)
-            workshop = Workshop(environments, engines, run, "benchmark")
+            workshop = Workshop(environments, engines, run, check, "benchmark")
             cold_s.append(_seconds(request, workshop, sources, cached=False))
             hit_s += [_seconds(request, workshop, sources, cached=True) for _ in range(HITS)]
     return of_rounds(
@@ -91,6 +91,12 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
         f"{case.runtime.precision} once more, over {ALLOWED_S} s; the first time took "
         f"{statistics.median(cold_s):.1f} s",
     )
+
+
+def _reference(
+    runner: Runner, cancel: Cancel, python: str, job: ReferenceJob, folder: Path, bounds: Bounds
+) -> ChildOutcome:
+    return runner.reference(python, job, folder, bounds, cancel)
 
 
 def _child(

@@ -198,7 +198,8 @@ class Workshop:
 
 def _said(made: Converted, words: str) -> Converted:
     """With a word on its last step."""
-    return replace(made, steps=(*made.steps[:-1], f"{made.steps[-1]}, {words}"))
+    last = ", ".join((*made.steps[-1:], words))
+    return replace(made, steps=(*made.steps[:-1], last))
 
 
 def on_the_way(way: Way, tools: Sequence[Tool]) -> list[Tool]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.contract import Failure, RuntimeFacts, RuntimeRef
 from agent.formats import SOURCES, precision, precisions
-from agent.graph import BUILDER, Node, Tool, Way, cheapest, lacking, usable
+from agent.graph import Node, Tool, Way, cheapest, lacking, made_elsewhere, usable
 from agent.tflite_wire import NotTflite
 
 
@@ -65,8 +65,9 @@ def plan_build(
         NoWay: as ``plan``.
     """
     start = _start(source, form)
-    elsewhere = [tool for tool in tools if BUILDER in tool.where]
-    way = cheapest(usable(elsewhere, BUILDER), (start,), (node,), via)
+    elsewhere = [tool for tool in tools if made_elsewhere(tool)]
+    edges = [edge for tool in elsewhere if not tool.missing for edge in tool.edges]
+    way = cheapest(edges, (start,), (node,), via)
     if way is not None:
         return Plan(start, way)
     raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), elsewhere)

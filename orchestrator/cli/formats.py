@@ -67,7 +67,8 @@ def _device(farm: Client, name: str) -> DeviceView:
     if found.facts is None:
         raise UserError(f"{name} has not said yet what it can run; start `benchfarm-agent run`")
     facts = codec.from_plain(DeviceFacts, found.facts)
-    return DeviceView(name, found.labels(), found.enabled, facts.runtimes, facts.tools)
+    labels = found.labels()
+    return DeviceView(name, labels, found.enabled, facts.runtimes, facts.tools, facts.machine)
 
 
 def _model(farm: Client, name: str) -> ModelView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.graph import BUILDER, Node, Tool, Way, cost, lacking, split, usable
+from agent.graph import BUILDER, Node, Tool, Way, cost, lacking, made_elsewhere, split, usable
 
 TAG, YES, NO = "builder", "yes", "no"
 """A device tagged ``builder=yes`` is one."""
@@ -68,15 +68,19 @@ def build(
     goals: Sequence[Node],
     via: Sequence[str] = (),
     home: str = "",
+    machine: str = "",
 ) -> Build | None:
-    """The cheapest split of the work between a builder and a device that has the tools ``here``.
+    """The cheapest split of the work between a builder and a device that has the tools ``here`` and
+    is a ``machine``.
 
     Of builders that cost the same the first by name; those that are not ready only where none of
     the others can.
     """
     found: list[tuple[bool, float, str, Build]] = []
     for builder in builders:
-        ways = split(usable(builder.tools, BUILDER), usable(here), starts, goals, via, home)
+        ways = split(
+            usable(builder.tools, BUILDER, machine), usable(here), starts, goals, via, home
+        )
         if ways is not None and ways[0]:
             way, rest = ways
             made = Build(builder.name, way[-1].target, way, rest)
@@ -106,9 +110,9 @@ def _lack(
     goals: Sequence[Node],
     via: Sequence[str],
 ) -> str:
-    theirs = [tool for tool in builder.tools if BUILDER in tool.where]
+    theirs = [tool for tool in builder.tools if made_elsewhere(tool)]
     lacks = lacking([*theirs, *here], starts, goals, via)
-    needed = [tool for tool in lacks or () if BUILDER in tool.where]
+    needed = [tool for tool in lacks or () if made_elsewhere(tool)]
     if needed:
         return f"lacks a tool: {needs(needed)}"
     return "cannot help: what is missing can only be made on the device that runs it"

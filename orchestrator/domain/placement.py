@@ -24,6 +24,7 @@ class DeviceView:
     enabled: bool
     runtimes: tuple[RuntimeFacts, ...] = ()
     tools: tuple[Tool, ...] = ()
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ def _way(
     if way is not None:
         start = way[0].source if way else next(g for g in goals if g in model.sources)
         return _Found(start, others.used(way, device.tools))
-    build = others.build(builders, device.tools, model.sources, goals, via, facts.environment)
+    home, machine = facts.environment, device.machine
+    build = others.build(builders, device.tools, model.sources, goals, via, home, machine)
     if build is not None:
         tools = next(builder.tools for builder in builders if builder.name == build.builder)
         here = others.used(build.rest, device.tools)

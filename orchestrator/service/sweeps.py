@@ -164,7 +164,9 @@ def _device_view(device: Device) -> DeviceView:
     labels = {**device.tags, "name": device.name, "class": device.device_class}
     if facts is None:
         return DeviceView(device.name, labels, device.enabled)
-    return DeviceView(device.name, labels, device.enabled, facts.runtimes, facts.tools)
+    return DeviceView(
+        device.name, labels, device.enabled, facts.runtimes, facts.tools, facts.machine
+    )
 
 
 def _builder(farm: Farm, device: Device) -> Builder:

@@ -15,6 +15,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from agent.contract import RuntimeRef, TensorSpec
+from agent.graph import Edge
+from agent.jobs import Converted, ConvertJob
 from agent.runner.converters.tvm_compile import trials_of
 from agent.runner.errors import BadOption
 from agent.runner.tvm_link import machine_of, require_own_machine
@@ -23,6 +25,7 @@ from support.need import need
 from support.runner_child import (
     QUICK,
     Bench,
+    child,
     dataset_file,
     model_of,
     python_of,
@@ -108,6 +111,25 @@ def test_a_library_for_another_architecture_is_made_and_not_loaded_here(
     assert found.failure is not None
     assert (found.status, found.failure.kind) == ("unsupported", "unsupported")
     assert f"compiled for aarch64 and this machine is {platform.machine()}" in found.failure.message
+
+
+@pytest.mark.usefixtures("cross_linker")
+@pytest.mark.timeout(600)
+def test_a_builder_makes_a_library_for_a_board_of_another_architecture(tmp_path: Path) -> None:
+    """What a builder is told names no target: the converter itself says what it is for."""
+    source = write_onnx(tmp_path / "m.onnx")
+    way = (Edge("tvm_cross", ("onnx", "fp32"), ("tvm_library", "fp32")),)
+    runtime = RuntimeRef("", options={"mcpu": "cortex-a72"})
+    reference = reference_file(tmp_path / "reference.npz")
+    job = ConvertJob(
+        *(model_of(source, "onnx"), runtime, str(source), str(tmp_path / "job"), way),
+        reference=str(reference),
+    )
+    made = child("tvm", "convert", job, Converted)
+    assert made.failure is None
+    assert "tvm_cross" in made.steps[0]
+    assert "aarch64-linux-gnu cortex-a72" in made.steps[0]
+    assert machine_of(Path(made.artifact)) == "aarch64"
 
 
 def test_the_architecture_is_read_from_the_file(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ ELSEWHERE = {
     *("keras_savedmodel", "litert_torch", "openvino_convert", "tensorflow_freeze"),
     *("tensorflow_optimise", "tensorrt_build", "tf2onnx", "tflite_convert", "tflite_fp16"),
     *("tflite_quantize", "tftrt_convert", "torch_onnx", "trtexec_build", "tvm_compile"),
+    "tvm_cross",
 }
 """Tested with their backends, in ``test_tensorflow``, or in ``test_converters_torch``."""
 

@@ -101,7 +101,7 @@ def test_artifacts_of_the_first_revision_say_that_nobody_checked_them(database: 
     assert rows["onnx"].checked == "gave the reference"
     assert rows["tflite"].checked == "not checked: it was added before files were"
     assert [(a.own_inputs, a.own_outputs) for a in rows.values()] == [(None, None)] * 2
-    alembic(database.engine, "-1")
+    alembic(database.engine, "0001")
     columns = {c["name"] for c in inspect(database.engine).get_columns("artifacts")}
     assert columns == {"id", "model_id", "format", "sha256", "size_bytes"}
     (unique,) = inspect(database.engine).get_unique_constraints("artifacts")

@@ -17,12 +17,12 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
-from agent.runner.backends.base import chosen, require_shapes
+from agent.runner.backends.base import Options, chosen, require_shapes
 from agent.runner.converters.base import Calibration, Made, missing_modules, own_options
 from agent.runner.errors import (
     BadModel,
@@ -70,8 +70,8 @@ class TvmCompile:
     modules = ("tvm", "onnx")
     commands = ()
     keeps = ("layout", "names")
-    where = ("device",)  # it compiles for the processor that it runs on
-    options = OPTIONS
+    where: ClassVar[Tuple[str, ...]] = ("device",)  # it compiles for the processor that it runs on
+    options: ClassVar[Options] = OPTIONS
 
     def __init__(self) -> None:
         self._options = chosen("tvm", OPTIONS, {})

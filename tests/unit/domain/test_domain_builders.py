@@ -165,3 +165,11 @@ def test_only_an_enabled_device_that_is_tagged_is_a_builder() -> None:
     assert not is_builder({"builder": "yes"}, enabled=False)
     assert not is_builder({"builder": "no"}, enabled=True)
     assert not is_builder({}, enabled=True)
+
+
+def test_what_is_made_for_one_architecture_is_offered_to_boards_of_it_alone() -> None:
+    cross = Tool("cross", (Edge("cross", KERAS, TPU),), where=("builder:aarch64",))
+    for machine, helped in (("aarch64", True), ("x86_64", False)):
+        placed = place(replace(CORAL, machine=machine), CELL, MODEL, [Builder("x86-02", (cross,))])
+        assert (placed.build is not None) is helped
+        assert ("builder x86-02" in placed.skip) is not helped
