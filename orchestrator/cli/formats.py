@@ -29,7 +29,7 @@ def formats(
 ) -> None:
     """Size, time and accuracy of a model in each format, and the best at equal accuracy."""
     from orchestrator.cli.watch import follow
-    from orchestrator.domain import formats as domain
+    from orchestrator.domain import forms as domain
     from orchestrator.domain.errors import UserError
 
     with client(context) as farm:
