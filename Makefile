@@ -57,7 +57,7 @@ format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Every benchmark; exits 1 if a goal is missed
+bench: $(VENV)/.dev $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLITE_VENVS:=/.done) ## Every benchmark; exits 1 if a goal is missed
 	$(BIN)/python -m benchmarks
 
 pytorch: $(TORCH_VENV)/.done ## The runtime environment that has torch, ExecuTorch and litert-torch

@@ -10,7 +10,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import medians
@@ -71,8 +70,6 @@ def measure() -> list[Outcome]:
 
 
 def _compare(runtime: Runtime, files: Files) -> list[Outcome]:
-    if find_spec(f"agent.runner.backends.{runtime.backend}") is None:
-        raise Missing(f"the runner has no backend {runtime.backend}")
     python, artifact = needed(runtime.name), runtime.load(files)
     tool = runtime.tool
     pilot = medians.bare(python, runtime.backend, artifact, 0.0)

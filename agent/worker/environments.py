@@ -221,7 +221,9 @@ class Environments:
     def _ask(self, python: str) -> Iterable[RuntimeFacts]:
         answer = self._answer(python)
         if isinstance(answer, str):
-            log.error("%s cannot be asked for its runtimes: %s", python, answer)
+            # beside environments of its own the agent's interpreter need not run anything
+            level = logging.INFO if self.listed() else logging.ERROR
+            log.log(level, "%s cannot be asked for its runtimes: %s", python, answer)
             return ()
         return answer.runtimes
 

@@ -32,6 +32,8 @@ RUNTIMES = st.fixed_dictionaries(
         "target": many(st.sampled_from(["CPU", "GPU.0"])),
         "precision": many(st.sampled_from(["fp32", "fp16", "int8"])),
         "threads": many(st.integers(0, 2)),
+        "format": many(st.sampled_from(["", "onnx"])),
+        "via": many(st.sampled_from(["", "tf2onnx", "freeze+tf2onnx"])),
         "options": st.dictionaries(WORDS, many(OPTION_VALUES), max_size=2),
     }
 )
@@ -55,6 +57,8 @@ def brute_force(spec: SweepSpec) -> list[tuple[Any, ...]]:
         (
             *(model.name, runtime.backend, version, target, precision, threads, batch),
             model.calibration if precision == "int8" else "",
+            form,
+            via,
             options,
         )
         for model in spec.models
@@ -64,6 +68,8 @@ def brute_force(spec: SweepSpec) -> list[tuple[Any, ...]]:
         for precision in runtime.precision
         for threads in runtime.threads
         for batch in spec.batch_size
+        for form in runtime.format
+        for via in runtime.via
         for options in combinations(runtime.options)
     ]
 
@@ -80,6 +86,8 @@ def as_tuples(spec: SweepSpec) -> list[tuple[Any, ...]]:
         (
             *(c.model, c.backend, c.version, c.target, c.precision, c.threads, c.batch_size),
             c.calibration,
+            c.format,
+            c.via,
             "".join(f" {key}={value!r}" for key, value in c.options),
         )
         for c in expand(spec)
