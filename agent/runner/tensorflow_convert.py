@@ -6,13 +6,13 @@ import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from agent.contract import TensorSpec
 from agent.jobs import ConvertJob
-from agent.runner.backends.base import fits
+from agent.runner.backends.base import Options, fits
 from agent.runner.errors import (
     BadData,
     ConversionFailed,
@@ -52,6 +52,22 @@ class Ports:
             replace(spec, shape=wanted.shape) if fits(wanted.shape, spec.shape) else spec
             for spec, wanted in zip(own, matched(own, self.inputs))  # noqa: B905 - newer than 3.8
         ]
+
+
+class Ported:
+    """What the converters of TensorFlow's family share: nothing but modules is needed, any machine
+    will do, and what is made is for the job's ports."""
+
+    needs_calibration = False
+    commands: ClassVar[Tuple[str, ...]] = ()
+    where: ClassVar[Tuple[str, ...]] = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def __init__(self) -> None:
+        self._ports = Ports()
+
+    def configure(self, job: ConvertJob) -> None:
+        self._ports = Ports(job)
 
 
 def matched(own: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> List[TensorSpec]:

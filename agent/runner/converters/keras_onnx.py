@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import ClassVar
 
 from agent.graph import Edge
-from agent.jobs import ConvertJob
 from agent.runner import onnx_made
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.tensorflow_convert import Ports, failure
+from agent.runner.tensorflow_convert import Ported, failure
 from agent.runner.tensorflow_models import converting, free_as_none, identifiers, open_model
 
 
-class KerasOnnx:
+class KerasOnnx(Ported):
     name = "keras_onnx"
     # Dearer than through a SavedModel (2): its rules are the same, but it says less of a failure.
     edges = tuple(
         Edge("keras_onnx", (source, "fp32"), ("onnx", "fp32"), 2.5) for source in ("keras", "h5")
     )
-    needs_calibration = False
     modules = ("keras", "tensorflow", "tf2onnx", "onnx")
-    commands = ()
     keeps = ("layout",)
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         tf = converting()

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
-from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import ConversionFailed
-from agent.runner.tensorflow_convert import Ports, failure, ordered, signature_specs
+from agent.runner.tensorflow_convert import Ported, failure, ordered, signature_specs
 from agent.runner.tensorflow_keras import KerasModel
 from agent.runner.tensorflow_models import converting, free_as_none, identifiers
 
 
-class KerasSavedModel:
+class KerasSavedModel(Ported):
     name = "keras_savedmodel"
     edges = tuple(
         Edge("keras_savedmodel", (source, "fp32"), ("savedmodel", "fp32"))
         for source in ("keras", "h5")
     )
-    needs_calibration = False
     modules = ("keras", "tensorflow")
-    commands = ()
     keeps = ("layout",)
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         tf = converting()

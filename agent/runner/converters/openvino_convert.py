@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
-from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import BadModel, ConversionFailed, UnsupportedOperator
-from agent.runner.tensorflow_convert import Ports, matched, ordered
+from agent.runner.tensorflow_convert import Ported, matched, ordered
 from agent.runner.tensorflow_models import plain
 from agent.runner.tflite_converter import specs_of
 from agent.tflite_wire import NotTflite, TfliteFile, read
@@ -24,7 +22,7 @@ _REASON = re.compile(r"While validating [^\n]*\n(.+)")
 _SOURCES = ("savedmodel", "frozen_pb", "optimised_pb", "tflite", "onnx")
 
 
-class OpenVinoConvert:
+class OpenVinoConvert(Ported):
     name = "openvino_convert"
     edges = (
         *(
@@ -36,18 +34,8 @@ class OpenVinoConvert:
             for source in ("tflite", "onnx")
         ),
     )
-    needs_calibration = False
     modules = ("openvino",)
-    commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         import openvino

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
-from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.tensorflow_convert import Ports, failure, ordered
+from agent.runner.tensorflow_convert import Ported, failure, ordered
 from agent.runner.tensorflow_models import converting, open_model, plain
 
 
-class TensorFlowFreeze:
+class TensorFlowFreeze(Ported):
     name = "tensorflow_freeze"
     edges = (Edge("tensorflow_freeze", ("savedmodel", "fp32"), ("frozen_pb", "fp32")),)
-    needs_calibration = False
     modules = ("tensorflow",)
-    commands = ()
     keeps = ("layout",)
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         tf = converting()

@@ -7,13 +7,11 @@ processor at hand are left to TensorFlow, which does that itself when it loads a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Sequence
+from typing import Any, Sequence
 
 from agent.graph import Edge
-from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.tensorflow_convert import Ports, failure, ordered
+from agent.runner.tensorflow_convert import Ported, failure, ordered
 from agent.runner.tensorflow_graph import Layouts
 from agent.runner.tensorflow_models import converting, endpoints, plain, read_graph, spec_of
 
@@ -22,21 +20,11 @@ PASSES = ("pruning", "function", "constfold", "shape", "arithmetic", "constfold"
 _NOTES = ("_input_shapes", "_output_shapes")
 
 
-class TensorFlowOptimise:
+class TensorFlowOptimise(Ported):
     name = "tensorflow_optimise"
     edges = (Edge("tensorflow_optimise", ("frozen_pb", "fp32"), ("optimised_pb", "fp32")),)
-    needs_calibration = False
     modules = ("tensorflow",)
-    commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         tf = converting()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
-from agent.jobs import ConvertJob
 from agent.runner import onnx_made
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import BadModel
-from agent.runner.tensorflow_convert import Ports, failure, ordered
+from agent.runner.tensorflow_convert import Ported, failure, ordered
 from agent.runner.tensorflow_graph import Layouts
 from agent.runner.tensorflow_models import (
     converting,
@@ -33,7 +31,7 @@ Found = Tuple[Any, Sequence[TensorSpec], Sequence[TensorSpec]]
 """The ONNX model, and the source's inputs and outputs in the order in which the model has them."""
 
 
-class Tf2Onnx:
+class Tf2Onnx(Ported):
     name = "tf2onnx"
     edges = (
         *(
@@ -42,18 +40,8 @@ class Tf2Onnx:
         ),
         Edge("tf2onnx", ("tflite", "int8"), ("onnx", "int8")),
     )
-    needs_calibration = False
     modules = ("tf2onnx", "tensorflow", "onnx")
-    commands = ()
     keeps = ("layout",)
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # it would log them and go on

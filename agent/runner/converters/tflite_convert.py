@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from agent.graph import Edge
-from agent.jobs import ConvertJob
 from agent.runner import tflite_converter
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.tensorflow_convert import Ports
+from agent.runner.tensorflow_convert import Ported
 from agent.runner.tensorflow_models import import_tensorflow
 
 
-class TfliteConvert:
+class TfliteConvert(Ported):
     name = "tflite_convert"
     edges = (Edge("tflite_convert", ("savedmodel", "fp32"), ("tflite", "fp32")),)
-    needs_calibration = False
     modules = ("tensorflow",)
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         version = import_tensorflow().__version__

@@ -7,32 +7,20 @@ GPUs and some accelerators they are computed with.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from agent.graph import Edge
-from agent.jobs import ConvertJob
 from agent.runner import tflite_converter
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.tensorflow_convert import Ports
+from agent.runner.tensorflow_convert import Ported
 from agent.runner.tensorflow_models import import_tensorflow
 
 
-class TfliteFp16:
+class TfliteFp16(Ported):
     name = "tflite_fp16"
     edges = (Edge("tflite_fp16", ("savedmodel", "fp32"), ("tflite", "fp16")),)
-    needs_calibration = False
     modules = ("tensorflow",)
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
-
-    def __init__(self) -> None:
-        self._ports = Ports()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
         tf = import_tensorflow()

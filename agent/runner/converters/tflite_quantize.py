@@ -15,7 +15,7 @@ from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import tflite_converter
 from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.tensorflow_convert import Ports, feeds_for
+from agent.runner.tensorflow_convert import Ported, feeds_for
 from agent.runner.tensorflow_graph import has_loops
 from agent.runner.tensorflow_models import import_tensorflow, read_savedmodel
 
@@ -26,22 +26,20 @@ OPTIONS: Mapping[str, Tuple[str, ...]] = {
 }
 
 
-class TfliteQuantize:
+class TfliteQuantize(Ported):
     name = "tflite_quantize"
     edges = (Edge("tflite_quantize", ("savedmodel", "fp32"), ("tflite", "int8")),)
     needs_calibration = True
     modules = ("tensorflow",)
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
     options = OPTIONS
 
     def __init__(self) -> None:
-        self._ports = Ports()
+        super().__init__()
         self._options = {key: values[0] for key, values in OPTIONS.items()}
 
     def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
+        super().configure(job)
         self._options = own_options(self.name, OPTIONS, job)
         self.needs_calibration = self._options["quantisation"] == "full"
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Iterator
+from typing import Any, Dict, Iterator
 
 from agent.graph import Edge
 from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import RuntimeMissing
 from agent.runner.tensorflow_convert import (
-    Ports,
+    Ported,
     failure,
     feeds_for,
     fixed_savedmodel,
@@ -40,25 +39,22 @@ def missing() -> str:
     return ""
 
 
-class TfTrtConvert:
+class TfTrtConvert(Ported):
     name = "tftrt_convert"
     edges = tuple(
         Edge("tftrt_convert", ("savedmodel", "fp32"), ("savedmodel", precision))
         for precision in ("fp32", "fp16", "int8")
     )
-    needs_calibration = False
     modules = ("tensorflow", "tensorrt")
-    commands = ()
     keeps = ("layout", "names")
     where = ("device",)
-    options: ClassVar[Options] = {}
 
     def __init__(self) -> None:
-        self._ports = Ports()
+        super().__init__()
         self._precision = "fp32"
 
     def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
+        super().configure(job)
         self._precision = job.runtime.precision
         self.needs_calibration = self._precision == "int8"
 
