@@ -47,7 +47,7 @@ def _work(farm: Farm, model: ModelView) -> dict[str, Any]:
 
 
 def _graph(farm: Farm, model: ModelView, form: str) -> NetworkGraph:
-    there = {artifact.format: artifact.sha256 for artifact in model.artifacts}
+    there = {artifact.format: artifact for artifact in model.artifacts}
     if form and form not in there:
         raise UserError(f"model {model.name!r} has no {form}; it has {', '.join(there)}")
     chosen = form or next((f for f in DRAWN if f in there), "")
@@ -56,5 +56,6 @@ def _graph(farm: Farm, model: ModelView, form: str) -> NetworkGraph:
             f"no graph is read from {chosen or ', '.join(there)}, only from {', '.join(DRAWN)}; "
             f"add {model.name!r} in one of these too (`benchfarm model add`)"
         )
-    shapes = {i["name"]: tuple(i["shape"]) for i in model.inputs}
-    return read(farm.blobs.path(there[chosen]), chosen, shapes)
+    # the file's own: it may have other names and axes than the model it joined
+    shapes = {i["name"]: tuple(i["shape"]) for i in there[chosen].inputs}
+    return read(farm.blobs.path(there[chosen].sha256), chosen, shapes)

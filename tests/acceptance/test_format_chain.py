@@ -120,6 +120,21 @@ def test_the_way_is_explained_before_it_is_gone(shell: Shell, keras_file: Path) 
     assert not (shell.home / "digits_cnn.onnx").exists()
 
 
+def test_a_model_from_keras_is_counted_by_the_onnx_file_that_joined_it(
+    shell: Shell, keras_file: Path
+) -> None:
+    """Their axes differ: the file's own count, not the model's."""
+    for file in (keras_file, keras_file.with_suffix(".onnx")):
+        shell.fine("model", "add", file, "--name", "from_keras")
+    works = [
+        json.loads(shell.fine("model", "show", name, "-o", "json"))[0]["details"]["work"]
+        for name in ("from_keras", "digits_cnn")
+    ]
+    assert works[0] == works[1]
+    assert works[0]["macs"] == 4_873_040
+    assert not works[0]["unknown"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
