@@ -288,4 +288,29 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes
+    return notes + _unread(sweep)
+
+
+READINGS = {
+    "temperature_c": "temperature",
+    "cpu_mhz": "processor clock",
+    "pressure_cpu_some_us": "processor pressure",
+}
+"""Of a board's condition, what the verdict on trust would lean on: field → in words."""
+
+
+def _unread(sweep: SweepData) -> list[str]:
+    """What a board did not tell: a steady verdict there rests on the samples alone."""
+    missing: dict[str, set[str]] = {}
+    for cell in sweep.cells:
+        for trial in cell.trials:
+            seen = trial.result.fingerprint_after
+            if seen is not None:
+                absent = {name for name in READINGS if getattr(seen, name) is None}
+                missing[cell.device] = missing.get(cell.device, set(READINGS)) & absent
+    return [
+        f"{device}: {', '.join(words for name, words in READINGS.items() if name in absent)} "
+        "could not be read, so throttling or interference shows in the samples only."
+        for device, absent in sorted(missing.items())
+        if absent
+    ]

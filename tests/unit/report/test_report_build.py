@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import Accuracy, Clock, Failure, Phases, Scenario
+from agent.contract import Accuracy, Clock, Failure, Fingerprint, Phases, Scenario
 from orchestrator.report.build import build_report
 from orchestrator.report.inputs import CellData, TrialData
 from orchestrator.report.model import CellRow, SweepReport
@@ -306,3 +306,15 @@ def test_every_cell_is_in_exactly_one_group(report: SweepReport) -> None:
 def test_front() -> None:
     assert front([(1, 5), (2, 2), (5, 1), (3, 3), (2, 2)]) == [True, True, True, False, True]
     assert front([]) == []
+
+
+def test_a_board_that_does_not_tell_its_condition_is_named_with_what_is_missing() -> None:
+    silent = Fingerprint(0, 0.5)
+    told = Fingerprint(0, 0.5, 2400.0, "performance", 45.0, 0, 4000.0)
+    cells = [
+        cell("quiet", steady_trials(3.0, fingerprint_after=silent), device="vm"),
+        cell("once", steady_trials(3.0, fingerprint_after=told), device="board"),
+        cell("again", steady_trials(3.0, fingerprint_after=silent), device="board"),
+    ]
+    [note] = [n for n in build_report(sweep(cells)).notes if "could not be read" in n]
+    assert note.startswith("vm: temperature, processor clock, processor pressure could not be read")
