@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,8 @@ class OpenVinoConvert(Ported):
 
 def _read(openvino: Any, source: Path) -> Any:
     """Raises ``UnsupportedOperator``, ``BadModel``."""
+    root = logging.getLogger()
+    level = root.level
     try:
         return openvino.convert_model(str(source))
     except MemoryError:
@@ -75,6 +78,8 @@ def _read(openvino: Any, source: Path) -> Any:
             detail = reason.group(1)[:300] if reason else ""
             raise UnsupportedOperator("openvino", found.group(1).strip(), detail) from error
         raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
+    finally:
+        root.setLevel(level)  # where it fails it leaves everyone's at ERROR
 
 
 def _names(source: Path, model: Any, outputs: bool, known: Sequence[TensorSpec]) -> List[str]:
