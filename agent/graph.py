@@ -160,6 +160,17 @@ def made_elsewhere(tool: Tool) -> bool:
     return any(place.split(":")[0] == BUILDER for place in tool.where)
 
 
+def on_the_way(way: Way, tools: Iterable[Tool]) -> List[Tool]:
+    """The tools that a way uses, as they are where it uses them."""
+    used = {(edge.converter, edge.environment) for edge in way}
+    return [tool for tool in tools if (tool.name, tool.environment) in used]
+
+
+def needs(tools: Iterable[Tool]) -> str:
+    """``edgetpu_compile needs edgetpu_compiler; nncf_quantize needs nncf``."""
+    return "; ".join("%s needs %s" % (tool.name, ", ".join(tool.missing)) for tool in tools)
+
+
 def lacking(
     tools: Sequence[Tool],
     starts: Sequence[Node],

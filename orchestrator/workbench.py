@@ -22,10 +22,10 @@ from agent.contract import (
     TrialRequest,
 )
 from agent.formats import precision
-from agent.graph import Node, Tool, Way, cheapest, described, lacking, usable
+from agent.graph import Node, Way, cheapest, described, lacking, needs, on_the_way, usable
 from agent.tflite_wire import NotTflite
 from agent.worker import inspect as board
-from agent.worker.conversion import Sources, Workshop, on_the_way
+from agent.worker.conversion import Sources, Workshop
 from agent.worker.engines import Engines, folder_bytes
 from agent.worker.isolate import Cancel
 from agent.worker.planning import Plan
@@ -87,10 +87,10 @@ class Workbench:
         if way is None:
             raise UserError(self._why_not(start, order))
         self._check_options(order, way)
-        needs = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
-        if needs and not order.calibration:
+        calibrated = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
+        if calibrated and not order.calibration:
             raise UserError(
-                f"{needs[0]} needs calibration data: give --dataset FILE.npz, or say "
+                f"{calibrated[0]} needs calibration data: give --dataset FILE.npz, or say "
                 "--calibration random"
             )
         return way
@@ -183,7 +183,7 @@ class Workbench:
         if absent:
             return (
                 words
-                + f" this machine lacks a tool: {_needs(absent)}; add an environment "
+                + f" this machine lacks a tool: {needs(absent)}; add an environment "
                 + ("that has it with `benchfarm-agent runtimes add`")
             )
         made = sorted({f"{f} ({p})" for f, p in self._targets(start)})
@@ -194,10 +194,6 @@ class Workbench:
         edges = usable(self._tools)
         nodes = {edge.target for edge in edges} - {start}
         return [node for node in nodes if cheapest(edges, (start,), (node,)) is not None]
-
-
-def _needs(absent: Sequence[Tool]) -> str:
-    return "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in absent)
 
 
 def _moved(artifact: Path, output: Path) -> Path:

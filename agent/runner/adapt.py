@@ -16,12 +16,13 @@ from agent.runner.errors import UnsupportedShape, listed
 
 Axes = Optional[Tuple[int, ...]]
 
-_ORDER = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
+ORDER = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
+"""(layout, wanted layout) → the axes to transpose by."""
 
 
 def axes(of: TensorSpec, to: TensorSpec) -> Axes:
     """The transposition that makes ``of``'s layout ``to``'s: by what both say, never by shapes."""
-    return _ORDER.get((of.layout, to.layout)) if len(of.shape) == 4 else None
+    return ORDER.get((of.layout, to.layout)) if len(of.shape) == 4 else None
 
 
 class View:

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from agent.contract import TensorSpec
+from agent.runner.adapt import ORDER
 from agent.runner.backends.base import fits, require_shapes, shown
 from agent.runner.errors import UnsupportedFormat, UnsupportedShape
 from agent.tflite_graph import input_layout, output_layout
@@ -18,8 +19,7 @@ from agent.tflite_wire import Tensor, TfliteFile
 Array = Any
 Axes = Optional[Tuple[int, ...]]
 
-_ORDER = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
-_WORDS: Dict[Tuple[int, ...], str] = {axes: "%s to %s" % way for way, axes in _ORDER.items()}
+_WORDS: Dict[Tuple[int, ...], str] = {axes: "%s to %s" % way for way, axes in ORDER.items()}
 
 
 class Port(NamedTuple):
@@ -113,12 +113,12 @@ def output_ports(
 ) -> Tuple[Port, ...]:
     """A port for each output. Where inputs are transposed from NCHW, the caller's network is NCHW:
     an output whose layout is known to be NHWC is given back as NCHW."""
-    channels_first = any(port.axes == _ORDER["NCHW", "NHWC"] for port in inputs)
+    channels_first = any(port.axes == ORDER["NCHW", "NHWC"] for port in inputs)
     found = []
     for detail, tensor, name in zip(details, graph.outputs, _names(graph, True)):  # noqa: B905
         layout = output_layout(graph, tensor) or layouts.get(tensor, "")
         stored = _spec(graph.tensors[tensor], name, layout)
-        axes = _ORDER["NHWC", "NCHW"] if channels_first and stored.layout == "NHWC" else None
+        axes = ORDER["NHWC", "NCHW"] if channels_first and stored.layout == "NHWC" else None
         seen = stored
         if axes:
             seen = replace(stored, shape=tuple(stored.shape[a] for a in axes), layout="NCHW")
@@ -167,14 +167,14 @@ def _axes(wanted: TensorSpec, stored: TensorSpec) -> Axes:
     Raises:
         UnsupportedShape: the shapes do not go together so.
     """
-    axes = _ORDER.get((wanted.layout, stored.layout))
+    axes = ORDER.get((wanted.layout, stored.layout))
     shape = (
         tuple(wanted.shape[a] for a in axes) if axes and len(wanted.shape) == 4 else wanted.shape
     )
     if fits(shape, stored.shape):
         return axes
     if len(wanted.shape) == 4 and not axes:
-        for order in _ORDER.values():
+        for order in ORDER.values():
             if fits([wanted.shape[a] for a in order], stored.shape):
                 raise UnsupportedShape(_unknown(wanted, stored))
     raise UnsupportedShape(

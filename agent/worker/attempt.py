@@ -27,10 +27,10 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from agent.graph import Node, Tool
+from agent.graph import Node, Tool, on_the_way
 from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
-from agent.worker.conversion import Sources, Workshop, on_the_way, unknown_option
+from agent.worker.conversion import Sources, Workshop, unknown_option
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, RuntimeMissing

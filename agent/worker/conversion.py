@@ -21,7 +21,7 @@ from agent.contract import (
     TrialRequest,
 )
 from agent.formats import FORMATS, MIN_COSINE
-from agent.graph import Tool, Way, segments
+from agent.graph import Tool, Way, on_the_way, segments
 from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob
 from agent.worker.engines import Engines, engine_key
 from agent.worker.environments import Environments
@@ -200,12 +200,6 @@ def _said(made: Converted, words: str) -> Converted:
     """With a word on its last step."""
     last = ", ".join((*made.steps[-1:], words))
     return replace(made, steps=(*made.steps[:-1], last))
-
-
-def on_the_way(way: Way, tools: Sequence[Tool]) -> list[Tool]:
-    """The tools that a way uses, as they are where it uses them."""
-    used = {(edge.converter, edge.environment) for edge in way}
-    return [tool for tool in tools if (tool.name, tool.environment) in used]
 
 
 def as_it_is(model: ModelRef, source: Path) -> Conversion:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.contract import Failure, RuntimeFacts, RuntimeRef
 from agent.formats import SOURCES, precision, precisions
-from agent.graph import Node, Tool, Way, cheapest, lacking, made_elsewhere, usable
+from agent.graph import Node, Tool, Way, cheapest, lacking, made_elsewhere, needs, usable
 from agent.tflite_wire import NotTflite
 
 
@@ -117,12 +117,12 @@ def _why_not(
             "unsupported_format",
             f"no converter leads from {start[0]} in {start[1]} to {wanted}{through}",
         )
-    needs = "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in absent)
     return NoWay(
         "failed",
         "runtime_missing",
-        f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: {needs}; "
-        "install it, or add an environment that has it with `benchfarm-agent runtimes add`",
+        f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: "
+        f"{needs(absent)}; install it, or add an environment that has it with "
+        "`benchfarm-agent runtimes add`",
     )
 
 

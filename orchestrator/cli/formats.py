@@ -72,15 +72,10 @@ def _device(farm: Client, name: str) -> DeviceView:
 
 
 def _model(farm: Client, name: str) -> ModelView:
-    from agent.formats import SOURCES, precisions
-    from orchestrator.domain.placement import ModelView
+    from orchestrator.domain.placement import ModelView, sources_of
 
     found = farm.model(name)
-    sources = tuple(
-        (a.format, held)
-        for a in sorted(found.artifacts, key=lambda a: SOURCES.index(a.format))
-        for held in ([a.precision] if a.precision else precisions(a.format))
-    )
+    sources = sources_of((a.format, a.precision) for a in found.artifacts)
     return ModelView(name, sources, found.free_batch, bool(found.dataset))
 
 

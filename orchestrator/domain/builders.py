@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.graph import BUILDER, Node, Tool, Way, cost, lacking, made_elsewhere, split, usable
+from agent.graph import (
+    BUILDER,
+    Node,
+    Tool,
+    Way,
+    cost,
+    lacking,
+    made_elsewhere,
+    needs,
+    split,
+    usable,
+)
 
 TAG, YES, NO = "builder", "yes", "no"
 """A device tagged ``builder=yes`` is one."""
@@ -53,12 +64,6 @@ def words(node: Node) -> str:
 
 def is_builder(labels: Mapping[str, str], enabled: bool) -> bool:
     return enabled and labels.get(TAG) == YES
-
-
-def used(way: Way, tools: Iterable[Tool]) -> list[Tool]:
-    """The tools that a way uses, as they are where it uses them."""
-    on_it = {(edge.converter, edge.environment) for edge in way}
-    return [tool for tool in tools if (tool.name, tool.environment) in on_it]
 
 
 def build(
@@ -116,8 +121,3 @@ def _lack(
     if needed:
         return f"lacks a tool: {needs(needed)}"
     return "cannot help: what is missing can only be made on the device that runs it"
-
-
-def needs(tools: Iterable[Tool]) -> str:
-    """``edgetpu_compile needs edgetpu_compiler; nncf_quantize needs nncf``."""
-    return "; ".join(f"{tool.name} needs {', '.join(tool.missing)}" for tool in tools)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from agent import versions
 from agent.contract import Options, RuntimeFacts
-from agent.graph import Node, Tool, cheapest, lacking, usable
+from agent.formats import SOURCES, precisions
+from agent.graph import Node, Tool, cheapest, lacking, needs, on_the_way, usable
 from orchestrator.domain import builders as others
 from orchestrator.domain.builders import Build, Builder
 from orchestrator.domain.matrix import Configuration
@@ -25,6 +26,15 @@ class DeviceView:
     runtimes: tuple[RuntimeFacts, ...] = ()
     tools: tuple[Tool, ...] = ()
     machine: str = ""
+
+
+def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
+    """What a model's files may start from, in the formats' order. Where nobody asked a file for its
+    precision (it is empty), those that one of its format may be in."""
+    ordered = sorted(files, key=lambda file: SOURCES.index(file[0]))
+    return tuple(
+        (f, held) for f, known in ordered for held in ([known] if known else precisions(f))
+    )
 
 
 @dataclass(frozen=True)
@@ -205,13 +215,13 @@ def _way(
     way = cheapest(usable(device.tools), model.sources, goals, via, facts.environment)
     if way is not None:
         start = way[0].source if way else next(g for g in goals if g in model.sources)
-        return _Found(start, others.used(way, device.tools))
+        return _Found(start, on_the_way(way, device.tools))
     home, machine = facts.environment, device.machine
     build = others.build(builders, device.tools, model.sources, goals, via, home, machine)
     if build is not None:
         tools = next(builder.tools for builder in builders if builder.name == build.builder)
-        here = others.used(build.rest, device.tools)
-        return _Found(build.source, here, build, others.used(build.way, tools))
+        here = on_the_way(build.rest, device.tools)
+        return _Found(build.source, here, build, on_the_way(build.way, tools))
     have = ", ".join(map(others.words, model.sources))
     wanted = " or ".join(dict.fromkeys(form for form, _ in goals))
     words = f"model {model.name} is there as {have}; {facts.backend} takes {wanted} in "
@@ -220,7 +230,7 @@ def _way(
     lacks = lacking(device.tools, model.sources, goals, via)
     if not lacks and lacking(known_tools, model.sources, goals, via) is None:
         return f"{words}: no converter leads there"
-    here_not = f"lacks a tool: {others.needs(lacks)}" if lacks else "has no way there"
+    here_not = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (
         f"{words}: {device.name} {here_not} (`benchfarm-agent runtimes add` there); "
         f"{others.why_not(builders, device.tools, model.sources, goals, via)}"

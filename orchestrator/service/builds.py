@@ -25,7 +25,8 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from orchestrator.domain.builders import Build, used, words
+from agent.graph import on_the_way
+from orchestrator.domain.builders import Build, words
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.trial import FINAL, TrialState
@@ -56,7 +57,7 @@ def new(placement: Placement, request: TrialRequest, devices: Mapping[str, Devic
     builder = devices[build.builder]
     facts = register.facts_of(builder)
     assert facts is not None
-    calibrates = any(tool.needs_calibration for tool in used(build.way, facts.tools))
+    calibrates = any(tool.needs_calibration for tool in on_the_way(build.way, facts.tools))
     own = replace(
         request,
         runtime=RuntimeRef(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent.formats import SOURCES, precisions
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.matrix import count, expand, may_be_baseline
@@ -21,6 +20,7 @@ from orchestrator.domain.placement import (
     chosen,
     distinct,
     place,
+    sources_of,
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
@@ -178,11 +178,7 @@ def _builder(farm: Farm, device: Device) -> Builder:
 def _model_view(model: Model) -> ModelView:
     return ModelView(
         name=model.name,
-        sources=tuple(
-            (a.format, held)
-            for a in sorted(model.artifacts, key=lambda a: SOURCES.index(a.format))
-            for held in ([a.precision] if a.precision else precisions(a.format))
-        ),
+        sources=sources_of((a.format, a.precision) for a in model.artifacts),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
     )

@@ -29,9 +29,10 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
+from agent.graph import on_the_way
 from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
 from agent.runner import backends
-from agent.worker.conversion import as_it_is, on_the_way, unknown_option
+from agent.worker.conversion import as_it_is, unknown_option
 from agent.worker.planning import NoWay, offered, plan
 from support.need import need
 

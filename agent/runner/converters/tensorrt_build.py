@@ -11,7 +11,7 @@ import glob
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, ClassVar, Dict, List, Sequence
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
@@ -32,20 +32,12 @@ from agent.runner.trtexec_session import describe
 TIMING_CACHE = "timing.cache"
 
 
-class TensorRtBuild:
-    name = "tensorrt_build"
-    edges = tuple(
-        Edge("tensorrt_build", ("onnx", source), ("tensorrt_engine", target))
-        for source, target in (
-            ("fp32", "fp32"),
-            ("fp32", "fp16"),
-            ("fp16", "fp16"),
-            ("int8", "int8"),
-        )
-    )
+class EngineBuild:
+    """What building by the bindings and by ``trtexec`` share: the job that it is for."""
+
+    name: ClassVar[str]
+
     needs_calibration = False
-    modules = ("tensorrt",)
-    commands = ()
     keeps = ("layout", "names")
     where = ("device",)
     options = backend.OPTIONS
@@ -61,6 +53,21 @@ class TensorRtBuild:
         self._precision, self._target = job.runtime.precision, job.runtime.target
         self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
+
+
+class TensorRtBuild(EngineBuild):
+    name = "tensorrt_build"
+    edges = tuple(
+        Edge("tensorrt_build", ("onnx", source), ("tensorrt_engine", target))
+        for source, target in (
+            ("fp32", "fp32"),
+            ("fp32", "fp16"),
+            ("fp16", "fp16"),
+            ("int8", "int8"),
+        )
+    )
+    modules = ("tensorrt",)
+    commands = ()
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         core = backend.dla_core(self._target, self._precision)

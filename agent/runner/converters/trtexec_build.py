@@ -6,49 +6,31 @@ carried on from the folders next to the job's.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Sequence
 
 from agent.contract import TensorSpec
 from agent.graph import Edge
-from agent.jobs import ConvertJob
 from agent.runner import trtexec
 from agent.runner.backends import tensorrt as backend
-from agent.runner.backends.base import chosen, require_shapes
+from agent.runner.backends.base import require_shapes
 from agent.runner.converters import tensorrt_build
-from agent.runner.converters.base import Calibration, Made, own_options
+from agent.runner.converters.base import Calibration, Made
 from agent.runner.errors import BadModel, ConversionFailed, RuntimeMissing
 from agent.runner.onnx_wire import NotProtobuf, input_dimensions
 from agent.runner.trtexec_session import describe
 
 
-class TrtexecBuild:
+class TrtexecBuild(tensorrt_build.EngineBuild):
     name = "trtexec_build"
     # Dearer than by the bindings, which say what they refuse.
     edges = tuple(
         Edge("trtexec_build", edge.source, edge.target, 1.5)
         for edge in tensorrt_build.TensorRtBuild.edges
     )
-    needs_calibration = False
     modules = ()
     commands = (trtexec.PROGRAM,)
-    keeps = ("layout", "names")
-    where = ("device",)
-    options = backend.OPTIONS
-
-    def __init__(self) -> None:
-        self._options = chosen("tensorrt", backend.OPTIONS, {})
-        self._precision, self._target = "fp32", "GPU"
-        self._inputs: Sequence[TensorSpec] = ()
-        self._neighbours = ""
-
-    def configure(self, job: ConvertJob) -> None:
-        self._options = own_options(self.name, backend.OPTIONS, job)
-        self._precision, self._target = job.runtime.precision, job.runtime.target
-        self._inputs = job.model.inputs
-        self._neighbours = os.path.dirname(os.path.abspath(job.folder))
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
         core = backend.dla_core(self._target, self._precision)
