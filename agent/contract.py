@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple, Union
 
-from agent.graph import Node, Tool
+from agent.graph import Node
 
 SCHEMA = 1
 """Number of this contract; a request of another number is refused by name, never guessed at."""
@@ -362,105 +362,3 @@ class TrialResult:
     fingerprint_before: Optional[Fingerprint] = None
     fingerprint_after: Optional[Fingerprint] = None
     built: Optional[Built] = None
-
-
-@dataclass(frozen=True)
-class TargetFacts:
-    """One place a runtime can run on this device (``CPU``, ``GPU.0``) and its precisions there.
-
-    ``runs``: all that the runtime runs in; ``precisions``: those of them that this device has the
-    converters for. Empty ``runs``: the same.
-    """
-
-    name: str
-    precisions: Tuple[str, ...]
-    description: str = ""
-    runs: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RuntimeFacts:
-    """A runtime that answers on this device, or why it does not (``missing``).
-
-    ``wants``: for each precision, what it loads for it, best first. ``accepts``: source formats
-    that it can be given, directly or through the converters that this device has. ``options``:
-    name → accepted values, as text (empty: any).
-    """
-
-    backend: str
-    version: str
-    environment: str
-    targets: Tuple[TargetFacts, ...] = ()
-    accepts: Tuple[str, ...] = ()
-    missing: str = ""
-    options: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
-    wants: Dict[str, Tuple[Node, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DeviceFacts:
-    """What a device is. Facts that could not be read stay ``None`` and are named in ``unread``."""
-
-    hostname: str
-    machine: str
-    system: str
-    python: str
-    model: Optional[str] = None
-    cpu_model: Optional[str] = None
-    cpu_count: Optional[int] = None
-    isa: Tuple[str, ...] = ()
-    memory_mib: Optional[float] = None
-    storage_free_mib: Optional[float] = None
-    runtimes: Tuple[RuntimeFacts, ...] = ()
-    tools: Tuple[Tool, ...] = ()
-    unread: Dict[str, str] = field(default_factory=dict)
-
-
-# --- between the agent and the controller, over HTTP (`/api/v1`) ---
-
-
-@dataclass(frozen=True)
-class Enrolment:
-    """``POST /enroll``: a board redeems a one-time join token for its own device token."""
-
-    join_token: str
-    name: str
-    agent_version: str
-    facts: DeviceFacts
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """Answer: the device's secret token (shown once), its broker, and how often to beat."""
-
-    device: str
-    token: str
-    broker_url: str
-    heartbeat_s: float
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """``PUT /devices/{name}/heartbeat``: the agent lives, executing ``attempt_id`` or nothing."""
-
-    agent_version: str
-    attempt_id: str = ""
-
-
-@dataclass(frozen=True)
-class HeartbeatAnswer:
-    """``renewed``: the lease of the heartbeat's attempt was renewed. ``cancel``: stop it now."""
-
-    renewed: bool
-    cancel: bool
-    heartbeat_s: float
-    lease_s: float
-
-
-@dataclass(frozen=True)
-class Started:
-    """Answer of ``POST /attempts/{id}/start``: the attempt is leased for ``lease_s`` seconds, to be
-    renewed by heartbeats; an agent that cannot renew within it kills the child."""
-
-    lease_s: float
-    request: TrialRequest

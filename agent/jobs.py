@@ -12,12 +12,12 @@ from agent.contract import (
     Failure,
     Fidelity,
     ModelRef,
-    RuntimeFacts,
     RuntimeRef,
     TensorSpec,
     Tolerance,
     TrialRequest,
 )
+from agent.device_facts import RuntimeFacts
 from agent.graph import Edge, Tool
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.contract import DEVICE_NAME, DeviceFacts
+from agent.contract import DEVICE_NAME
+from agent.device_facts import DeviceFacts
 from playbooks import steps
 from playbooks.classes import ClassPlaybook, playbook
 from playbooks.connection import Host, Login, connected

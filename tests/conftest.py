@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -15,6 +16,12 @@ from support.servers import postgres_programs, postgres_server, redis_program, r
 from support.wheels import onnxruntime_wheels
 
 DATABASES = ("sqlite", "postgresql")
+
+# no test asserts on wall-clock speed, and the machine may be busy
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from agent.contract import DeviceFacts, RuntimeFacts
+from agent.device_facts import DeviceFacts, RuntimeFacts
 from agent.facts import board, cpu, memory
 from agent.facts.errors import Unreadable
 from agent.graph import Tool

@@ -10,7 +10,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from agent.contract import TargetFacts
+from agent.device_facts import TargetFacts
 from agent.runner.errors import Unsupported, listed
 
 CPU = "CPUExecutionProvider"

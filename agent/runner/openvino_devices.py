@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from agent.contract import RuntimeRef, TargetFacts
+from agent.contract import RuntimeRef
+from agent.device_facts import TargetFacts
 from agent.runner.errors import BadOption, Unsupported, UnsupportedTarget
 
 BACKEND = "openvino"

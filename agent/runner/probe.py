@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.graph import Tool
 from agent.jobs import Probed
 from agent.runner import backends, converters

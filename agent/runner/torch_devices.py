@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import Any, Dict, Tuple
 
-from agent.contract import TargetFacts
+from agent.device_facts import TargetFacts
 from agent.runner.errors import UnsupportedTarget
 
 KINDS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -17,16 +17,8 @@ from pathlib import Path
 import zstandard
 
 import agent
-from agent.contract import (
-    SCHEMA,
-    Failure,
-    Options,
-    Phases,
-    RuntimeFacts,
-    Samples,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import SCHEMA, Failure, Options, Phases, Samples, TrialRequest, TrialResult
+from agent.device_facts import RuntimeFacts
 from agent.graph import Node, Tool, on_the_way
 from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
 from agent.versions import fits
 from agent.worker import cuda, packages

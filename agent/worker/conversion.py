@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import agent
-from agent.contract import (
-    Failure,
-    Limits,
-    ModelRef,
-    Options,
-    RuntimeFacts,
-    RuntimeRef,
-    Tolerance,
-    TrialRequest,
-)
+from agent.contract import Failure, Limits, ModelRef, Options, RuntimeRef, Tolerance, TrialRequest
+from agent.device_facts import RuntimeFacts
 from agent.formats import FORMATS, MIN_COSINE
 from agent.graph import Tool, Way, on_the_way, segments
 from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob

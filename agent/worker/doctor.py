@@ -8,7 +8,7 @@ from pathlib import Path
 
 import agent
 from agent import broker, facts
-from agent.contract import Heartbeat
+from agent.uplink_messages import Heartbeat
 from agent.worker import inspect, settings
 from agent.worker.errors import AgentError
 from agent.worker.settings import AgentConfig

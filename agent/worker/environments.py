@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.graph import Tool
 from agent.jobs import Probed
 from agent.versions import fits, version_key

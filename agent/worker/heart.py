@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import agent
-from agent.contract import Heartbeat
+from agent.uplink_messages import Heartbeat
 from agent.worker.errors import AgentError, Unauthorised
 from agent.worker.leases import Leases
 from agent.worker.uplink import Uplink

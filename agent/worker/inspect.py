@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent import facts
-from agent.contract import DeviceFacts, RuntimeFacts
+from agent.device_facts import DeviceFacts, RuntimeFacts
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.runner import Runner

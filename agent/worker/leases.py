@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from agent.contract import HeartbeatAnswer
+from agent.uplink_messages import HeartbeatAnswer
 from agent.worker.isolate import Cancel
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.contract import Failure, RuntimeFacts, RuntimeRef
+from agent.contract import Failure, RuntimeRef
+from agent.device_facts import RuntimeFacts
 from agent.formats import SOURCES, precision, precisions
 from agent.graph import Node, Tool, Way, cheapest, lacking, made_elsewhere, needs, usable
 from agent.tflite_wire import NotTflite

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.worker import recipes
 from agent.worker.builder import Builder, Manifest, Note
 from agent.worker.environments import Environments, RuntimeEnvironment

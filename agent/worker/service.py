@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import codec, facts
-from agent.contract import DeviceFacts, Failure, Started
+from agent.contract import Failure
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Started
 from agent.worker import attempt, processes
 from agent.worker.blobs import Blobs
 from agent.worker.courier import Courier
@@ -286,7 +288,8 @@ class Agent:
             return now
         finally:
             self._quiet.release()
-        known = facts.collect(self._folders.state, runtimes=runtimes)
+        tools = self.environments.tools()
+        known = facts.collect(self._folders.state, runtimes=runtimes, tools=tools)
         return now if not self._stopping.is_set() and self._told(known) else seen
 
     def _environments_stamp(self) -> tuple[int, int]:

@@ -15,14 +15,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from agent import codec
-from agent.contract import (
-    DeviceFacts,
-    Enrolled,
-    Enrolment,
-    Heartbeat,
-    HeartbeatAnswer,
-    Started,
-)
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
 from agent.worker.errors import (
     AgentError,
     BadInput,

@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from agent import codec
-from agent.contract import DeviceFacts, Enrolment, Heartbeat, TrialResult
+from agent.contract import TrialResult
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Enrolment, Heartbeat
 from orchestrator.api.context import DeviceId, InFarm
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import ingest, register

@@ -54,7 +54,7 @@ def formats(
 
 def _device(farm: Client, name: str) -> DeviceView:
     from agent import codec
-    from agent.contract import DeviceFacts
+    from agent.device_facts import DeviceFacts
     from orchestrator.domain.errors import UserError
     from orchestrator.domain.placement import DeviceView
 

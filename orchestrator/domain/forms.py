@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.graph import Edge, Node, cheapest, usable
 from orchestrator.domain.placement import DeviceView, ModelView
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import versions
-from agent.contract import Options, RuntimeFacts
+from agent.contract import Options
+from agent.device_facts import RuntimeFacts
 from agent.formats import SOURCES, precisions
 from agent.graph import Node, Tool, cheapest, lacking, needs, on_the_way, usable
 from orchestrator.domain import builders as others

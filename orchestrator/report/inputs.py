@@ -9,7 +9,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.contract import DeviceFacts, Option, Scenario, TrialResult
+from agent.contract import Option, Scenario, TrialResult
+from agent.device_facts import DeviceFacts
 
 
 @dataclass(frozen=True)

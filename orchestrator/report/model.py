@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.contract import DeviceFacts, Option
+from agent.contract import Option
+from agent.device_facts import DeviceFacts
 
 REPORT_SCHEMA = 1
 """Number of this document; raised when a field changes its meaning."""

@@ -15,16 +15,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import (
-    SCHEMA,
-    Built,
-    DeviceFacts,
-    Failure,
-    RuntimeRef,
-    Scenario,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import SCHEMA, Built, Failure, RuntimeRef, Scenario, TrialRequest, TrialResult
+from agent.device_facts import DeviceFacts
 from agent.graph import on_the_way
 from orchestrator.domain.builders import Build, words
 from orchestrator.domain.errors import UserError

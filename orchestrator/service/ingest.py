@@ -9,15 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import (
-    SCHEMA,
-    STATUSES,
-    Heartbeat,
-    HeartbeatAnswer,
-    Started,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
+from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
 from orchestrator.service import builds

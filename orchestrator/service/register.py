@@ -9,7 +9,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import DEVICE_NAME, DeviceFacts, Enrolled, Enrolment
+from agent.contract import DEVICE_NAME
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Enrolled, Enrolment
 from orchestrator.domain import builders
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError

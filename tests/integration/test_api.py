@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from agent import codec
-from agent.contract import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
+from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
 from orchestrator.client import Client, NoController
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from support import onnx_files

@@ -13,16 +13,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from agent import codec
-from agent.contract import (
-    DeviceFacts,
-    Enrolled,
-    Enrolment,
-    Heartbeat,
-    HeartbeatAnswer,
-    Started,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import TrialRequest, TrialResult
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
 from support.servers import free_port
 
 JOIN_TOKEN = "join-me"

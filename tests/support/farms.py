@@ -11,21 +11,10 @@ import numpy as np
 import zstandard
 from sqlalchemy import func, select
 
-from agent.contract import (
-    SCHEMA,
-    DeviceFacts,
-    Enrolled,
-    Enrolment,
-    Failure,
-    Heartbeat,
-    HeartbeatAnswer,
-    Phases,
-    RuntimeFacts,
-    Samples,
-    TargetFacts,
-    TrialResult,
-)
+from agent.contract import SCHEMA, Failure, Phases, Samples, TrialResult
+from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
 from agent.graph import Edge, Tool
+from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
 from orchestrator.service import ingest, models, register, sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel

@@ -13,7 +13,6 @@ from agent.contract import (
     Limits,
     ModelRef,
     ReferenceRef,
-    RuntimeFacts,
     RuntimeRef,
     Samples,
     Scenario,
@@ -22,6 +21,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
+from agent.device_facts import RuntimeFacts
 from agent.graph import Edge, Node, Tool
 from agent.jobs import Converted, ConvertJob, Probed, TrialJob
 from agent.worker.attempt import Tools

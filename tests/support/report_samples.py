@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 from agent.contract import (
     Accuracy,
     Clock,
-    DeviceFacts,
     Failure,
     Fidelity,
     Fingerprint,
     Memory,
     Phases,
-    RuntimeFacts,
     Samples,
     Scenario,
-    TargetFacts,
     TrialResult,
     Usage,
 )
+from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 
 GOOD = Fidelity(1e-5, 1e-4, 0.999999, 110.0, 4, "logits", True)

@@ -21,7 +21,6 @@ from agent.contract import (
     SCHEMA,
     ModelRef,
     ReferenceRef,
-    RuntimeFacts,
     RuntimeRef,
     Scenario,
     TensorSpec,
@@ -29,6 +28,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
+from agent.device_facts import RuntimeFacts
 from agent.graph import on_the_way
 from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
 from agent.runner import backends

@@ -11,15 +11,8 @@ from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runt
 
 import numpy as np
 
-from agent.contract import (
-    Clock,
-    Memory,
-    Option,
-    RuntimeFacts,
-    RuntimeRef,
-    Scenario,
-    TensorSpec,
-)
+from agent.contract import Clock, Memory, Option, RuntimeRef, Scenario, TensorSpec
+from agent.device_facts import RuntimeFacts
 from agent.graph import Node
 from agent.runner.errors import BadOption, UnsupportedPrecision, UnsupportedShape, listed
 from agent.runner.measure import Laps

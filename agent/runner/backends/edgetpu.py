@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Sequence, Tuple
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.runner.backends.base import Options, Wants, chosen, require_precision
 from agent.runner.edgetpu_devices import LAYOUTS, EdgeTpu, devices, installed_build, require_build
 from agent.runner.errors import (

@@ -9,7 +9,8 @@ from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts
 from agent.runner import onnx_providers
 from agent.runner.backends.base import (
     Feed,

@@ -11,7 +11,8 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts
 from agent.runner import openvino_devices
 from agent.runner.backends.base import (
     Feed,

@@ -8,7 +8,8 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts
 from agent.runner import torch_devices, torch_program
 from agent.runner.backends.base import (
     Feed,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Sequence
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.runner import tensorflow_sessions
 from agent.runner.backends.base import Options, Session, Wants, chosen, require_precision
 from agent.runner.converters import tftrt_convert

@@ -14,7 +14,8 @@ from typing import Any, Callable, ClassVar, Dict, Optional, Sequence
 
 import numpy as np
 
-from agent.contract import RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.runner import trtexec
 from agent.runner.backends.base import (
     Feed,

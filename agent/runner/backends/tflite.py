@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
-from agent.contract import Option, RuntimeFacts, RuntimeRef, TargetFacts, TensorSpec
+from agent.contract import Option, RuntimeRef, TensorSpec
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.runner.backends.base import Options, Wants, chosen, require_precision
 from agent.runner.errors import BadOption, RuntimeMissing, UnsupportedPrecision, UnsupportedTarget
 from agent.runner.tflite_session import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.contract import RuntimeFacts, TargetFacts
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.graph import Edge, Node, Tool
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.matrix import Configuration

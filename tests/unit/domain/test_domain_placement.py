@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.contract import DeviceFacts, RuntimeFacts, TargetFacts
+from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
 from orchestrator.domain import selectors
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
@@ -202,9 +202,11 @@ def test_the_shipped_classes_recognise(machine: str, cpu_model: str | None, expe
 
 def test_the_most_particular_class_wins_and_one_that_asks_nothing_never_does() -> None:
     facts: DeviceFacts = device_facts()
-    plain = DeviceClass("plain", "", 0, {"machine": "x86"})
-    special = DeviceClass("special", "", 5, {"machine": "x86", "cpu_model": "i7"})
-    empty = DeviceClass("empty", "", 9, {})
+    plain = DeviceClass(name="plain", title="", priority=0, recognise={"machine": "x86"})
+    special = DeviceClass(
+        name="special", title="", priority=5, recognise={"machine": "x86", "cpu_model": "i7"}
+    )
+    empty = DeviceClass(name="empty", title="", priority=9, recognise={})
     assert recognise([empty, special, plain], facts) == "special"
     assert recognise([plain, empty], facts) == "plain"
     assert recognise([empty], facts) == "unknown"

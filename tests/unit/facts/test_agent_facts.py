@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import codec, facts
-from agent.contract import DeviceFacts
+from agent.device_facts import DeviceFacts
 from agent.facts import board, cpu
 from agent.facts.errors import Unreadable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.contract import DeviceFacts
+from agent.device_facts import DeviceFacts
 from agent.worker import recipes
 from orchestrator.domain.device_class import recognise
 from orchestrator.store.classes import device_classes

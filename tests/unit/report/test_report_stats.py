@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as sps
 
@@ -15,7 +15,6 @@ from orchestrator.report import stats
 latency = st.floats(min_value=1e-3, max_value=1e4, allow_nan=False)
 series = st.lists(latency, min_size=2, max_size=40)
 scale = st.floats(min_value=1e-3, max_value=1e3)
-unhurried = settings(deadline=None)  # the machine may be busy
 
 
 @pytest.mark.parametrize(("q", "n"), [(50, 11), (90, 64), (95, 130), (99, 662)])
@@ -30,7 +29,6 @@ def test_only_inner_percentiles_have_a_size(q: float) -> None:
         stats.samples_needed(q)
 
 
-@unhurried
 @given(series, st.floats(min_value=0, max_value=100))
 def test_percentile_is_numpys(values: list[float], q: float) -> None:
     assert stats.percentile(values, q) == pytest.approx(np.percentile(values, q))
@@ -42,7 +40,6 @@ def test_broken_clocks_are_refused(bad: list[float]) -> None:
         stats.percentile(bad, 50)
 
 
-@unhurried
 @given(series, scale)
 def test_scaling_the_samples_scales_every_estimate(values: list[float], factor: float) -> None:
     scaled = [v * factor for v in values]
@@ -60,7 +57,6 @@ def test_scaling_the_samples_scales_every_estimate(values: list[float], factor: 
     )
 
 
-@unhurried
 @given(series)
 def test_intervals_hold_their_point(values: list[float]) -> None:
     for found in (stats.geometric(values), stats.rate(values, values[::-1])):
@@ -72,7 +68,6 @@ def test_intervals_hold_their_point(values: list[float]) -> None:
         assert within.low <= within.value <= within.high
 
 
-@unhurried
 @given(series, st.randoms())
 def test_the_order_of_trials_does_not_matter(values: list[float], random: object) -> None:
     shuffled = list(values)
@@ -126,7 +121,6 @@ def test_identical_arms_show_no_difference() -> None:
     assert (same.value, same.p_value, same.shown) == (1.0, 1.0, False)
 
 
-@unhurried
 @given(series, series)
 def test_the_inverse_comparison_is_the_inverse_ratio(a: list[float], b: list[float]) -> None:
     forth, back = stats.ratio(a, b), stats.ratio(b, a)
@@ -179,7 +173,6 @@ def test_effective_sample_size_of_independent_and_correlated_series() -> None:
     assert stats.effective_sample_size(correlated + 100) == pytest.approx(expected, rel=0.2)
 
 
-@unhurried
 @given(st.lists(latency, min_size=1, max_size=200))
 def test_effective_sample_size_is_within_the_sample(values: list[float]) -> None:
     assert 0 < stats.effective_sample_size(values) <= len(values)

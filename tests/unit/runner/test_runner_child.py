@@ -92,7 +92,7 @@ def test_the_package_is_found_from_the_files_own_place(tmp_path: Path) -> None:
     shutil.copytree(
         source / "runner", copy / "runner", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for name in ("contract.py", "jobs.py", "codec.py"):
+    for name in ("contract.py", "device_facts.py", "jobs.py", "codec.py"):
         shutil.copy(source / name, copy)
     (copy / "__init__.py").write_text('__version__ = "of the copy"\n')
     done = child("trial", main=copy / "runner" / "__main__.py")

@@ -15,14 +15,7 @@ import numpy as np
 import pytest
 
 from agent import codec
-from agent.contract import (
-    SCHEMA,
-    ReferenceRef,
-    RuntimeRef,
-    Scenario,
-    TrialRequest,
-    TrialResult,
-)
+from agent.contract import SCHEMA, ReferenceRef, RuntimeRef, Scenario, TrialRequest, TrialResult
 from agent.graph import Edge
 from agent.jobs import Converted, ConvertJob, TrialJob
 from agent.runner import trtexec, trtexec_files

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from agent.contract import Enrolment
+from agent.uplink_messages import Enrolment
 from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
 from orchestrator.service import access, events, register
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
 from agent.worker import cuda, inspect, packages
 from agent.worker.builder import Builder

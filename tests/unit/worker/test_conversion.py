@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.contract import (
-    DatasetRef,
-    Failure,
-    Fidelity,
-    RuntimeFacts,
-    Scenario,
-    TensorSpec,
-    TrialRequest,
-)
+from agent.contract import DatasetRef, Failure, Fidelity, Scenario, TensorSpec, TrialRequest
+from agent.device_facts import RuntimeFacts
 from agent.graph import Edge, Tool
 from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob
 from agent.worker.conversion import Conversion, Sources, Workshop

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import RuntimeFacts
+from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
 from agent.versions import fits, version_key
 from agent.worker.environments import Environments, RuntimeEnvironment

@@ -11,17 +11,9 @@ import httpx
 import pytest
 
 from agent import codec
-from agent.contract import (
-    SCHEMA,
-    Built,
-    DeviceFacts,
-    Enrolled,
-    Enrolment,
-    Heartbeat,
-    HeartbeatAnswer,
-    Samples,
-    TrialResult,
-)
+from agent.contract import SCHEMA, Built, Samples, TrialResult
+from agent.device_facts import DeviceFacts
+from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
 from agent.worker.courier import deliver_due
 from agent.worker.errors import (
     AgentError,
