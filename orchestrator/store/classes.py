@@ -2,17 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import yaml
+from pydantic import ValidationError
 
 from orchestrator.domain.device_class import DeviceClass
 
 
+class BadClassFile(ValueError):
+    """A class's file is not right: the message has its name, the line, the key and what is wrong
+    there."""
+
+
 @cache
 def device_classes() -> tuple[DeviceClass, ...]:
+    """All of them, by name. Raises ``BadClassFile``."""
     folder = files("inventory") / "classes"
-    documents = (p for p in folder.iterdir() if p.name.endswith(".yaml"))
-    loaded = (DeviceClass(**yaml.safe_load(p.read_text(encoding="utf-8"))) for p in documents)
-    return tuple(sorted(loaded, key=lambda c: c.name))
+    return read_classes(p for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def device_class(name: str) -> DeviceClass | None:
+    return next((c for c in device_classes() if c.name == name), None)
+
+
+def read_classes(paths: Iterable[Traversable]) -> tuple[DeviceClass, ...]:
+    """The classes of these files, by name. Raises ``BadClassFile``."""
+    return tuple(sorted((_read(p) for p in paths), key=lambda c: c.name))
+
+
+def _read(path: Traversable) -> DeviceClass:
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = DeviceClass.model_validate(yaml.safe_load(text))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadClassFile(f"{path.name}, line {line}: {error.problem}") from None
+    except ValidationError as error:
+        raise BadClassFile("\n".join(_said(path.name, text, error))) from None
+    if found.name != path.name.removesuffix(".yaml"):
+        raise BadClassFile(
+            f"{path.name}, line {_line(text, ('name',))}, name: {found.name!r}: expected the "
+            "file's own name"
+        )
+    return found
+
+
+def _said(name: str, text: str, error: ValidationError) -> list[str]:
+    """A line for each mistake."""
+    lines = []
+    for one in error.errors():
+        where = [str(part) for part in one["loc"]]
+        key = f", {'.'.join(where)}" if where else ""
+        message = one["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}, line {_line(text, one['loc'])}{key}: {message}")
+    return lines
+
+
+def _line(text: str, where: tuple[int | str, ...]) -> int:
+    """The line of a key, or of the nearest thing around it: pydantic also names its own types."""
+    node = yaml.compose(text)
+    line = 1
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            pairs = {key.value: (key, value) for key, value in node.value}
+            if part in pairs:
+                key, node = pairs[part]
+                line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part < len(node.value):
+                node = node.value[part]
+                line = node.start_mark.line + 1
+    return line
