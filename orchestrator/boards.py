@@ -128,3 +128,12 @@ def board_class(given: DeviceClass) -> BoardClass:
         groups=given.groups,
         power=given.power.commands() if given.power else None,
     )
+
+
+def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
+    """Backend → target → precisions that answer on a device, in whatever version."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for runtime in view.runtimes:
+        for target, precisions in ({} if runtime.missing else runtime.targets).items():
+            found.setdefault(runtime.backend, {}).setdefault(target, set()).update(precisions)
+    return found

@@ -73,7 +73,6 @@ def _line(text: str, where: tuple[int | str, ...]) -> int:
                 key, node = pairs[part]
                 line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            if part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line + 1
+            node = node.value[part]
+            line = node.start_mark.line + 1
     return line
