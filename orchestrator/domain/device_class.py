@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from agent.device_facts import DeviceFacts
 from agent.power_modes import PowerCommands
@@ -59,6 +68,14 @@ class VendorRuntime(Strict):
             if not re.fullmatch(r"/[A-Za-z0-9._/+-]+|[a-z0-9_]{1,40}", text):
                 raise ValueError(f"{text!r}: expected an absolute path or a backend's name")
         return given
+
+
+Runtime = Annotated[
+    Annotated[str, Tag("text")] | Annotated[VendorRuntime, Tag("vendor")],
+    Discriminator(lambda given: "text" if isinstance(given, str) else "vendor"),
+]
+"""As ``benchfarm-agent runtimes add`` takes it, or a vendor's. Told apart before they are checked,
+so that a mistake is said once."""
 
 
 class Power(Strict):
@@ -121,7 +138,7 @@ class DeviceClass(Strict):
     title: str
     priority: int = 0
     recognise: Annotated[tuple[dict[Fact, str], ...], BeforeValidator(_one_or_more)] = ()
-    runtimes: tuple[str | VendorRuntime, ...] = ()
+    runtimes: tuple[Runtime, ...] = ()
     groups: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
     targets: dict[str, dict[str, tuple[Precision, ...]]] = {}
     telemetry: tuple[Telemetry, ...] = ()

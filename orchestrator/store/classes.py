@@ -45,7 +45,7 @@ def _read(path: Traversable) -> DeviceClass:
         raise BadClassFile("\n".join(_said(path.name, text, error))) from None
     if found.name != path.name.removesuffix(".yaml"):
         raise BadClassFile(
-            f"{path.name}, line {_line(text, ('name',))}, name: {found.name!r}: expected the "
+            f"{path.name}, line {_place(text, ('name',))[0]}, name: {found.name!r}: expected the "
             "file's own name"
         )
     return found
@@ -55,24 +55,26 @@ def _said(name: str, text: str, error: ValidationError) -> list[str]:
     """A line for each mistake."""
     lines = []
     for one in error.errors():
-        where = [str(part) for part in one["loc"]]
-        key = f", {'.'.join(where)}" if where else ""
+        line, key = _place(text, one["loc"])
         message = one["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}, line {_line(text, one['loc'])}{key}: {message}")
+        lines.append(f"{name}, line {line}{f', {key}' if key else ''}: {message}")
     return lines
 
 
-def _line(text: str, where: tuple[int | str, ...]) -> int:
-    """The line of a key, or of the nearest thing around it: pydantic also names its own types."""
-    node = yaml.compose(text)
-    line = 1
+def _place(text: str, where: tuple[int | str, ...]) -> tuple[int, str]:
+    """The line of a key, or of the nearest thing around it, and its path. pydantic names its own
+    types on the way, which are no keys."""
+    node, line, keys = yaml.compose(text), 1, list[str]()
     for part in where:
         if isinstance(node, yaml.MappingNode):
             pairs = {key.value: (key, value) for key, value in node.value}
             if part in pairs:
                 key, node = pairs[part]
                 line = key.start_mark.line + 1
+            elif part is not where[-1]:
+                continue
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             node = node.value[part]
             line = node.start_mark.line + 1
-    return line
+        keys.append(str(part))
+    return line, ".".join(keys)

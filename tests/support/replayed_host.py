@@ -117,9 +117,7 @@ class ReplayedHost(Host):
         text: str = self.transcript["examine"]
         if STANDALONE in self.paths:
             version = self.transcript["standalone"]
-            text = text.replace(
-                "file=", f"python={version} {STANDALONE}/bin/python3\nfile=", 1
-            )
+            text = text.replace("file=", f"python={version} {STANDALONE}/bin/python3\nfile=", 1)
         return text
 
     def changed(self, what: str) -> Said:
@@ -323,7 +321,7 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     ),
     (rf"systemctl reset-failed {UNIT} \|\| true; systemctl restart {UNIT}", _restart),
     (rf"touch ({STARTED})", _touch),
-    (rf't=(?P<path>{SUDOERS})\.new; cat > \$t; .*visudo -cqf \$t.*mv \$t {SUDOERS}', _write),
+    (rf"t=(?P<path>{SUDOERS})\.new; cat > \$t; .*visudo -cqf \$t.*mv \$t {SUDOERS}", _write),
     (_E(f'test -e {OPT}/wheels || test -e "$HOME/.benchfarm-incoming"'), _left),
     (_E('rm -rf "$HOME/.benchfarm-incoming"'), _clear_incoming),
     (rf"rm -rf {OPT}/wheels {STATE}/\.cache", _clear),

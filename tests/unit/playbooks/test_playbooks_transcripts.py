@@ -290,7 +290,7 @@ def test_bindings_that_nothing_on_the_board_has_are_named_with_what_gives_them(
     made = bench("jetson-orin-nano-jetpack-6", tmp_path, monkeypatch)
     answer(made, "sys.version_info", exit=1, err="ModuleNotFoundError: tensorrt")
     orin = made.work.classes["jetson-orin-nano"]
-    system_only = [r for r in orin.runtimes if not isinstance(r, str)][0]
+    system_only = next(r for r in orin.runtimes if not isinstance(r, str))
     object.__setattr__(system_only, "python", (SYSTEM,))
     with pytest.raises(Unfit, match=r"/usr/bin/python3 runs tensorrt.*python3-libnvinfer"):
         made.add(python_archive=made.archive)
