@@ -4,7 +4,8 @@ have and to be given. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from agent.contract import Limits
 from agent.device_facts import DeviceFacts
 from agent.power_modes import PowerCommands
 
@@ -125,6 +127,16 @@ class ClassLimits(Strict):
     convert_s: float | None = Field(default=None, gt=0)
     trial_s: float | None = Field(default=None, gt=0)
     memory_share: float | None = Field(default=None, gt=0, le=1)
+
+    def bound(self, asked: Limits, said: Collection[str], memory_mib: float | None) -> Limits:
+        """``asked`` as it shall be on a board with so much memory: the class's times where the
+        sweep did not say any (``said``: the fields that it did), and never more than the share."""
+        times = {"convert_s": self.convert_s, "trial_s": self.trial_s}
+        ours = {k: v for k, v in times.items() if v is not None and k not in said}
+        memory = asked.memory_mib
+        if self.memory_share is not None and memory_mib:
+            memory = min(memory, int(self.memory_share * memory_mib))
+        return replace(asked, memory_mib=memory, **ours)
 
 
 class DeviceClass(Strict):

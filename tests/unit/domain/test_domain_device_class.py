@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agent.contract import Limits
 from agent.device_facts import Accelerator, DeviceFacts
 from agent.worker import recipes
 from orchestrator.domain.device_class import DeviceClass, VendorRuntime, recognise
@@ -122,6 +123,15 @@ def test_a_board_that_answers_with_less_than_expected_is_told_line_by_line() -> 
         "tensorrt on GPU lacks fp16, int8",
         "tensorrt has no DLA1",
     ]
+
+
+def test_a_class_bounds_a_trial_where_the_sweep_says_nothing_and_memory_always() -> None:
+    nano, plain = CLASSES["jetson-nano"].limits, CLASSES["x86-64-generic"].limits
+    assert nano.bound(Limits(), (), 3964.0) == Limits(1800.0, 600.0, int(0.6 * 3964))
+    said = Limits(60.0, 30.0, 512)
+    assert nano.bound(said, ("convert_s", "trial_s", "memory_mib"), 3964.0) == said
+    assert nano.bound(said, ("convert_s",), None) == Limits(60.0, 600.0, 512)
+    assert plain.bound(Limits(), (), 1000.0) == Limits()
 
 
 def test_the_interpreter_of_an_environment_is_named_after_it_is_built() -> None:
