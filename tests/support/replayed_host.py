@@ -190,7 +190,7 @@ def _link(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
 
 
 def _there(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
-    return _whether(found[1] in host.paths)
+    return _whether(any(f"{p}/".startswith(f"{found[1]}/") for p in (*host.paths, *host.files)))
 
 
 def _left(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
@@ -263,6 +263,25 @@ def _clear(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
     return host.changed("clean")
 
 
+def _disable(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    host.enabled = False
+    del host.files[found[1]]
+    return host.changed("disable")
+
+
+def _remove(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    """Files and folders that are named by their whole path."""
+    for gone in re.findall(r"/[A-Za-z0-9._/-]+", found[1]):
+        host.files = {p: t for p, t in host.files.items() if not f"{p}/".startswith(f"{gone}/")}
+        host.paths = {p for p in host.paths if not f"{p}/".startswith(f"{gone}/")}
+    return host.changed("remove")
+
+
+def _remove_user(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    host.member_of = None
+    return host.changed("no user")
+
+
 def _says(exit_code: int, out: str = "") -> _Answer:
     return lambda host, found, secret: Said(exit_code, out, "")
 
@@ -325,6 +344,14 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     (_E(f'test -e {OPT}/wheels || test -e "$HOME/.benchfarm-incoming"'), _left),
     (_E('rm -rf "$HOME/.benchfarm-incoming"'), _clear_incoming),
     (rf"rm -rf {OPT}/wheels {STATE}/\.cache", _clear),
+    (
+        rf"systemctl --quiet disable --now {UNIT}; rm -f (\S+); systemctl daemon-reload\n.*",
+        _disable,
+    ),
+    (rf"rm -rf ({STATE})", _remove),
+    (r"pkill -KILL -u benchfarm \|\| true\nuserdel benchfarm; .*", _remove_user),
+    (_E('test -e "$HOME/.benchfarm-incoming"'), _left),
+    (rf"(rm -f {SUDOERS} {SUDOERS}\.new; .*\nrm -rf {OPT})", _remove),
 ]
 
 

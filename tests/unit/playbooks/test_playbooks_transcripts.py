@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from playbooks.power import SUDOERS
 from playbooks.run import Event, Outcome
 from playbooks.site import STANDALONE, STATE, UNIT_PATH
 from playbooks.wheels import Platform
+from support.need import need
 from support.replayed_host import TOKEN, TRANSCRIPTS, ReplayedController, ReplayedHost
 
 COMMON = ["user", "python", "agent", "join", "broker"]
@@ -62,6 +65,24 @@ BOARDS = {
     ),
     "jetson-orin-nano-jetpack-6": Expected(
         "jetson-orin-nano",
+        ["board", *JETSON, *COMMON, "runtime onnxruntime", "runtime tensorrt", *ENDING],
+        [("onnxruntime", "1.31.1", ORT), ("tensorrt", "10.3.0", SYSTEM)],
+        *(STANDALONE_PYTHON, (2, 35), ["video", "render"]),
+    ),
+    "jetson-tx2-jetpack-4.6": Expected(
+        "jetson-tx2",
+        ["board", *JETSON, *COMMON, "runtime tflite", "runtime tensorrt", *ENDING],
+        [("tflite", "2.3.0", TFLITE), ("tensorrt", "8.2.1", TFLITE)],
+        *(STANDALONE_PYTHON, (2, 27), ["video"]),
+    ),
+    "jetson-agx-xavier-jetpack-5": Expected(
+        "jetson-agx-xavier",
+        ["board", *JETSON, *COMMON, "runtime tflite", "runtime tensorrt", *ENDING],
+        [("tflite", "2.3.0", TFLITE), ("tensorrt", "8.5.2.2", SYSTEM)],
+        *(STANDALONE_PYTHON, (2, 31), ["video", "render"]),
+    ),
+    "jetson-agx-orin-jetpack-6": Expected(
+        "jetson-agx-orin",
         ["board", *JETSON, *COMMON, "runtime onnxruntime", "runtime tensorrt", *ENDING],
         [("onnxruntime", "1.31.1", ORT), ("tensorrt", "10.3.0", SYSTEM)],
         *(STANDALONE_PYTHON, (2, 35), ["video", "render"]),
@@ -217,6 +238,9 @@ SUDO = "benchfarm ALL=(root) NOPASSWD: "
         ("jetson-nano-jetpack-4.6", [0, 1]),
         ("jetson-xavier-nx-jetpack-5", list(range(9))),
         ("jetson-orin-nano-jetpack-6", [3, 0, 1, 2]),
+        ("jetson-tx2-jetpack-4.6", [0, 1, 2, 3, 4]),
+        ("jetson-agx-xavier-jetpack-5", list(range(8))),
+        ("jetson-agx-orin-jetpack-6", [0, 1, 2, 3]),
         ("jetson-thor-jetpack-7", [0, 1, 2, 3]),
     ],
 )
@@ -235,6 +259,30 @@ def test_the_agent_may_set_this_boards_modes_and_do_nothing_else_as_root(
         f'{SUDO}/usr/bin/jetson_clocks ""',
         f"{SUDO}/usr/bin/jetson_clocks --restore {kept}",
     ]
+
+
+def test_sudo_reads_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own checker, as on the board."""
+    visudo = shutil.which("visudo", path="/usr/sbin:/usr/bin:/sbin")
+    need("visudo", visudo is not None, "it is not installed")
+    assert visudo is not None
+    made = bench("jetson-xavier-nx-jetpack-5", tmp_path, monkeypatch)
+    made.add(python_archive=made.archive)
+    path = tmp_path / "benchfarm"
+    path.write_text(made.host.files[SUDOERS])
+    checked = subprocess.run([visudo, "-cf", str(path)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    path.write_text(made.host.files[SUDOERS].replace("NOPASSWD:", "NOPASSWD"))
+    assert subprocess.run([visudo, "-cqf", str(path)], capture_output=True).returncode != 0
+
+
+def test_a_retired_board_is_as_it_was_found(board: tuple[Bench, Expected]) -> None:
+    made, _ = board
+    made.add(python_archive=made.archive)
+    boards.retire(made.work, "one", Login("user@board"))
+    assert made.host.files == made.host.transcript.get("files", {})
+    assert (made.host.member_of, made.host.enabled, made.host.joined) == (None, False, "")
+    assert made.host.paths == set()
 
 
 def answer(made: Bench, part: str, **instead: Any) -> None:
