@@ -1,7 +1,8 @@
 """Power modes: the commands that ask for them, set them and put them back, as argument vectors.
 
 A mode is one of its class's names. Where a tool wants a number, the board's own list gives it: the
-same name has other numbers on other modules and releases (Orin Nano: 0 is 7W or 15W).
+same name has other numbers on other modules (MAXN_SUPER is 2 on an Orin Nano 8GB, 0 on an Orin NX
+16GB).
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-NVPMODEL_LIST = "/etc/nvpmodel.conf"
 
 _MODE = re.compile(r"^<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=(\S{1,60})\s*>", re.MULTILINE)
 _NAME = re.compile(r"NV Power Mode:[ \t]*([^\s:]+)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -61,11 +60,6 @@ def known() -> list[str]:
     """Device classes that have a playbook."""
     stems = (p.name.removesuffix(".yaml") for p in (files("inventory") / "classes").iterdir())
     return sorted(s for s in stems if importlib.util.find_spec(_module(s)) is not None)
-
-
-def backend_of(runtime: Runtime) -> str:
-    """The backend that a runtime's text or entry is for."""
-    return runtime.name if isinstance(runtime, VendorRuntime) else re.split("[@=]", runtime)[0]
 
 
 def _module(device_class: str) -> str:

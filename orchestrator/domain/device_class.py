@@ -60,7 +60,7 @@ class VendorRuntime(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
     python: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(min_length=1)
-    imports: tuple[str, ...] = ()
+    imports: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")], ...] = ()
     packages: str = ""
 
     @field_validator("python")

@@ -20,6 +20,7 @@ import yaml
 
 from playbooks import machine
 from playbooks.connection import COMMAND_S, Host, Said
+from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed
 from playbooks.power import SUDOERS
 from playbooks.site import AGENT, AGENT_PYTHON, MARK, OPT, STANDALONE, STARTED, STATE, UNIT, Known
@@ -282,6 +283,26 @@ def _remove_user(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
     return host.changed("no user")
 
 
+def _group(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    return _whether(found[1] in host.transcript["groups"])
+
+
+def _add_group(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    if found[1] not in host.transcript["groups"]:
+        host.transcript["groups"].append(found[1])
+    return _YES
+
+
+def _udev_names(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    rules = (text for path, text in host.files.items() if "/udev/rules.d/" in path)
+    return _whether(any(re.search(found[1], text) for text in rules))
+
+
+def _apex_node(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+    ruled = 'SUBSYSTEM=="apex"' in host.files.get(UDEV_RULES, "")
+    return Said(0, "apex 660" if ruled else "root 600", "")
+
+
 def _says(exit_code: int, out: str = "") -> _Answer:
     return lambda host, found, secret: Said(exit_code, out, "")
 
@@ -341,6 +362,15 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     (rf"systemctl reset-failed {UNIT} \|\| true; systemctl restart {UNIT}", _restart),
     (rf"touch ({STARTED})", _touch),
     (rf"t=(?P<path>{SUDOERS})\.new; cat > \$t; .*visudo -cqf \$t.*mv \$t {SUDOERS}", _write),
+    (r"getent group (\S+) >/dev/null \|\| groupadd --system \1", _add_group),
+    (r"getent group (\S+)", _group),
+    (r"grep -lsq '(\S+)' /lib/udev/rules.d/\*.rules /etc/udev/rules.d/\*.rules", _udev_names),
+    (r"stat -c '%G %a' /dev/apex_0", _apex_node),
+    (
+        r"udevadm control --reload-rules; udevadm trigger --subsystem-match=\w+\n"
+        r"udevadm settle --timeout=10",
+        lambda h, f, s: h.changed("udev"),
+    ),
     (_E(f'test -e {OPT}/wheels || test -e "$HOME/.benchfarm-incoming"'), _left),
     (_E('rm -rf "$HOME/.benchfarm-incoming"'), _clear_incoming),
     (rf"rm -rf {OPT}/wheels {STATE}/\.cache", _clear),

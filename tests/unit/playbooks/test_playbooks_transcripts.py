@@ -21,13 +21,20 @@ from orchestrator.store.classes import device_classes
 from playbooks import boards, wheels
 from playbooks.boards import Workshop
 from playbooks.connection import Login
+from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed, Unfit
 from playbooks.power import SUDOERS
 from playbooks.run import Event, Outcome
 from playbooks.site import STANDALONE, STATE, UNIT_PATH
 from playbooks.wheels import Platform
 from support.need import need
-from support.replayed_host import TOKEN, TRANSCRIPTS, ReplayedController, ReplayedHost
+from support.replayed_host import (
+    TOKEN,
+    TRANSCRIPTS,
+    NotInTranscript,
+    ReplayedController,
+    ReplayedHost,
+)
 
 COMMON = ["user", "python", "agent", "join", "broker"]
 ENDING = ["unit", "start", "heartbeat", "clean"]
@@ -318,6 +325,57 @@ def test_what_a_vendor_has_to_install_is_named_before_the_agent_is_installed(
     with pytest.raises(Unfit, match=said):
         made.add(python_archive=made.archive)
     assert made.host.changes == ["mark"]
+
+
+@pytest.mark.parametrize(
+    ("device_class", "group", "rule"),
+    [("coral-usb", "plugdev", 'ATTRS{idVendor}=="18d1"'), ("coral-pcie", "apex", '"apex", MODE')],
+)
+def test_a_host_whose_coral_is_for_root_alone_gets_a_udev_rule_and_its_group(
+    device_class: str, group: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same board as another class: its Python is too old for the bindings there as well."""
+    made = bench("coral-dev-board-mendel-5", tmp_path, monkeypatch)
+    made.host.transcript["groups"] = ["root", "users"]
+    made.host.transcript["answers"] = [
+        *(a for a in made.host.transcript["answers"] if "stat" not in a["command"]),
+        {"command": imports_of("numpy", "tflite_runtime"), "exit": 1},
+    ]
+    made.add(device_class=device_class, python_archive=made.archive)
+    assert rule in made.host.files[UDEV_RULES]
+    assert made.host.member_of == ["benchfarm", group]
+    assert made.environments()[-1] == ("edgetpu", "2.3.0", TFLITE)
+    again = made.add(device_class=device_class, python_archive=made.archive)
+    assert again.changed == 0
+
+
+def imports_of(*names: str) -> str:
+    code = "import sys; assert sys.version_info >= (3, 8)"
+    return f"cd / && {SYSTEM} -I -c '{'; import '.join([code, *names])}'"
+
+
+def test_a_gpu_host_needs_a_driver_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench("jetson-thor-jetpack-7", tmp_path, monkeypatch)
+    ask = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
+    smi = {"command": ask, "exit": 9, "err": "couldn't communicate with the NVIDIA driver"}
+    made.host.transcript["answers"].append(smi)
+    with pytest.raises(Unfit, match=r"communicate with the NVIDIA driver.*install NVIDIA's"):
+        made.add(device_class="grace-gpu")
+    smi.update({"exit": 0, "out": "NVIDIA GH200 480GB, 570.86.15"})
+    made.add(device_class="grace-gpu")
+    assert [e[0] for e in made.environments()] == ["onnxruntime", "pytorch"]
+    assert SUDOERS not in made.host.files
+
+
+def test_a_command_that_no_such_board_is_known_to_answer_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench("jetson-nano-jetpack-4.6", tmp_path, monkeypatch)
+    made.host.transcript["answers"].clear()
+    with pytest.raises(NotInTranscript, match="trtexec"):
+        made.add(python_archive=made.archive)
 
 
 def test_a_libedgetpu_that_does_not_go_with_the_interpreter_ends_the_run_and_says_why(
