@@ -118,8 +118,9 @@ def test_a_board_that_answers_with_less_than_expected_is_told_line_by_line() -> 
         "tensorrt": dict.fromkeys(("GPU", "DLA0", "DLA1"), ("fp32", "fp16", "int8")),
     }
     assert xavier.lacking(whole) == []
-    assert xavier.lacking({"tensorrt": {"GPU": ("fp32",), "DLA0": ("fp16", "int8")}}) == [
-        "tflite does not answer",
+    orin = CLASSES["jetson-agx-orin"]
+    assert orin.lacking({"tensorrt": {"GPU": ("fp32",), "DLA0": ("fp16", "int8")}}) == [
+        "onnxruntime does not answer",
         "tensorrt on GPU lacks fp16, int8",
         "tensorrt has no DLA1",
     ]
