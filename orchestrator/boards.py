@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.client import Client
-from orchestrator.domain.device_class import recognise
+from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
 from orchestrator.service.views import DeviceView
 from orchestrator.settings import reaches_one_machine
 from orchestrator.store.classes import device_classes
 from playbooks.boards import Workshop
+from playbooks.classes import BoardClass, VendorRuntime
 from playbooks.run import Event
 from playbooks.site import Known
 
@@ -110,7 +111,29 @@ def workshop(
     return Workshop(
         home=home / FOLDER,
         controller=controller,
+        classes={c.name: board_class(c) for c in device_classes()},
         recognise=lambda facts: recognise(device_classes(), facts),
         tell=tell,
         note=note,
     )
+
+
+def board_class(given: DeviceClass) -> BoardClass:
+    """A device class as the playbooks see it."""
+    return BoardClass(
+        name=given.name,
+        runtimes=tuple(
+            r if isinstance(r, str) else VendorRuntime(**r.model_dump()) for r in given.runtimes
+        ),
+        groups=given.groups,
+        power=given.power.commands() if given.power else None,
+    )
+
+
+def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
+    """Backend → target → precisions that answer on a device, in whatever version."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for runtime in view.runtimes:
+        for target, precisions in ({} if runtime.missing else runtime.targets).items():
+            found.setdefault(runtime.backend, {}).setdefault(target, set()).update(precisions)
+    return found

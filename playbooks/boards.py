@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contract import DEVICE_NAME
 from agent.device_facts import DeviceFacts
 from playbooks import steps
-from playbooks.classes import ClassPlaybook, playbook
+from playbooks.classes import BoardClass, chosen, class_steps
 from playbooks.connection import Host, Login, connected
 from playbooks.environments import runtime_name, runtime_step
 from playbooks.errors import BadOrder
@@ -27,11 +27,12 @@ KNOWN_HOSTS = "known_hosts"
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where this machine keeps what boards need (``home``), who the controller is, how a class is
-    recognised, and who is told what happens."""
+    """Where this machine keeps what boards need (``home``), who the controller is, which classes
+    there are and how one is recognised, and who is told what happens."""
 
     home: Path
     controller: Controller
+    classes: Mapping[str, BoardClass]
     recognise: Callable[[DeviceFacts], str]
     tell: Tell
     note: Note
@@ -54,29 +55,30 @@ def add(
     """
     if python_archive is not None and not python_archive.is_file():
         raise BadOrder(f"{python_archive}: there is no such archive")
-    chosen = playbook(device_class) if device_class else None
+    board_class = chosen(workshop.classes, device_class) if device_class else None
     with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
         site = _site(workshop, host, device, device_class)
         site.python_archive = python_archive
         steps.require(site)
-        if chosen is None:
+        if board_class is None:
             site.device_class = workshop.recognise(site.machine.facts)
-            chosen = playbook(site.device_class)
+            board_class = chosen(workshop.classes, site.device_class)
             workshop.note(f"{device} is recognised as {site.device_class}")
-        return play(registration(chosen), site, workshop.tell, dry_run=dry_run)
+        return play(registration(board_class), site, workshop.tell, dry_run=dry_run)
 
 
-def registration(chosen: ClassPlaybook) -> list[Step]:
+def registration(board_class: BoardClass) -> list[Step]:
     """The steps of a class."""
-    names = tuple(runtime_name(text) for text in chosen.runtimes)
+    names = tuple(runtime_name(runtime) for runtime in board_class.runtimes)
     return [
         steps.mark_step(),
-        steps.user_step(chosen.groups),
+        *class_steps(board_class),
+        steps.user_step(board_class.groups),
         steps.interpreter_step(),
         steps.agent_step(),
         steps.join_step(),
         steps.broker_step(),
-        *(runtime_step(text) for text in chosen.runtimes),
+        *(runtime_step(runtime) for runtime in board_class.runtimes),
         steps.unit_step(),
         steps.start_step(),
         steps.beat_step(names),

@@ -1,29 +1,45 @@
-"""The step that gives a board a runtime environment, from a wheelhouse."""
+"""The steps that give a board a runtime environment: built from a wheelhouse, or an interpreter
+there that has a vendor's bindings."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 
-from agent.worker.recipes import Order, read
+from agent.worker.recipes import OLDEST_PYTHON, Order, read
+from playbooks.classes import Runtime, VendorRuntime
+from playbooks.errors import Unfit
 from playbooks.run import Step
-from playbooks.site import AGENT, STARTED, STATE, Site
+from playbooks.site import AGENT, STARTED, STATE, USER, Site
 from playbooks.transfer import deliver, installer, need_space
 from playbooks.wheels import Wheelhouse, wheelhouse
 
 BUILD_LIMIT_S = 3600.0
 
 
-def runtime_step(text: str) -> Step:
-    """``text`` as for ``benchfarm-agent runtimes add``. The board builds it without a network."""
+def runtime_step(runtime: Runtime) -> Step:
+    """Text as for ``benchfarm-agent runtimes add``: the board builds it without a network. A
+    vendor's: an interpreter of the board is named."""
+    return _named_step(runtime) if isinstance(runtime, VendorRuntime) else _built_step(runtime)
 
+
+def runtime_name(runtime: Runtime) -> str:
+    """``backend version``, as the controller lists what answers; of a vendor's the backend alone,
+    whose version is whatever the board has."""
+    if isinstance(runtime, VendorRuntime):
+        return runtime.name
+    order = read(runtime)
+    return f"{order.recipe.backend} {order.version}"
+
+
+def _built_step(text: str) -> Step:
     def order(site: Site) -> Order:
         return read(text, site.machine.machine)
 
     def check(site: Site) -> str:
         wanted = order(site)
-        listed = json.loads(site.host.ask(f"cat {STATE}/environments.json", root=True) or "[]")
-        return "" if any(_is(entry, wanted) for entry in listed) else f"no {wanted.label}"
+        return "" if any(_is(e, wanted) for e in _listed(site)) else f"no {wanted.label}"
 
     def apply(site: Site) -> None:
         wanted = order(site)
@@ -38,10 +54,57 @@ def runtime_step(text: str) -> Step:
     return Step(f"runtime {text}", check, apply)
 
 
-def runtime_name(text: str) -> str:
-    """``backend version``, as the controller lists what answers."""
-    order = read(text)
-    return f"{order.recipe.backend} {order.version}"
+def _named_step(runtime: VendorRuntime) -> Step:
+    def check(site: Site) -> str:
+        listed = _listed(site)
+        ways = _interpreters(runtime, listed)
+        there = [e["python"] for e in listed if e["backend"] == runtime.name]
+        return "" if set(there) & set(ways) else f"no {runtime.name}"
+
+    def apply(site: Site) -> None:
+        ways = _interpreters(runtime, _listed(site))
+        fitting = next((w for w in ways if _answers(site, runtime, w)), None)
+        if fitting is None:
+            tried = " nor ".join(ways) or "no interpreter"
+            raise Unfit(
+                f"{site.host.name}: {tried} runs {runtime.name}; expected Python {_OLDEST} or "
+                f"newer that imports {', '.join(runtime.imports)}: install {runtime.packages}"
+            )
+        site.script(f"rm -f {STARTED}")
+        site.as_agent(AGENT, "runtimes", "add", runtime.name, "--python", fitting)
+
+    return Step(f"runtime {runtime.name}", check, apply)
+
+
+_OLDEST = ".".join(map(str, OLDEST_PYTHON))
+
+
+def _listed(site: Site) -> list[dict[str, str]]:
+    listed: list[dict[str, str]] = json.loads(
+        site.host.ask(f"cat {STATE}/environments.json", root=True) or "[]"
+    )
+    return listed
+
+
+def _interpreters(runtime: VendorRuntime, listed: list[dict[str, str]]) -> list[str]:
+    """The paths that its ``python`` stands for on this board."""
+    ways = []
+    for text in runtime.python:
+        if text.startswith("/"):
+            ways.append(text)
+        else:
+            ways += [e["python"] for e in listed if e["backend"] == text]
+    return ways
+
+
+def _answers(site: Site, runtime: VendorRuntime, python: str) -> bool:
+    """Whether it is worth trying. What was built here is; of the board's own, imports decide."""
+    if python not in runtime.python:
+        return True
+    code = f"import sys; assert sys.version_info >= {OLDEST_PYTHON}"
+    code += "".join(f"; import {name}" for name in runtime.imports)
+    command = f"cd / && {shlex.quote(python)} -I -c {shlex.quote(code)}"
+    return site.host.run(command, user=USER, check=False).exit_code == 0
 
 
 def _is(entry: Mapping[str, object], order: Order) -> bool:

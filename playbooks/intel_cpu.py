@@ -1,7 +1,10 @@
-"""A computer with an Intel processor; its integrated GPU answers to members of ``render``."""
+"""A computer with an Intel processor: nothing besides."""
 
-from playbooks.classes import ClassPlaybook
+from __future__ import annotations
 
-PLAYBOOK = ClassPlaybook(
-    "intel-cpu", runtimes=("onnxruntime", "openvino"), groups=("render", "video")
-)
+from playbooks.classes import BoardClass
+from playbooks.run import Step
+
+
+def steps(_: BoardClass) -> list[Step]:
+    return []

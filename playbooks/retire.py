@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from playbooks.coral import UDEV_RULES
 from playbooks.errors import BadOrder
+from playbooks.power import SUDOERS
 from playbooks.run import Step
 from playbooks.site import OPT, STATE, UNIT, UNIT_PATH, USER, Site
 from playbooks.transfer import INCOMING
@@ -74,7 +76,11 @@ def _files_there(site: Site) -> str:
 
 def _remove_files(site: Site) -> None:
     site.host.run(f'rm -rf "$HOME/{INCOMING}"')
-    site.script(f"rm -rf {OPT}", limit_s=STOP_LIMIT_S)
+    site.script(
+        f"rm -f {SUDOERS} {SUDOERS}.new; [ ! -e {UDEV_RULES} ] || {{ rm {UDEV_RULES}\n"
+        f"udevadm control --reload-rules; }}\nrm -rf {OPT}",
+        limit_s=STOP_LIMIT_S,
+    )
 
 
 def _known_there(site: Site) -> str:

@@ -269,13 +269,15 @@ def start_step() -> Step:
 
 
 def beat_step(runtimes: tuple[str, ...]) -> Step:
-    """The controller hears it, and knows that the class's ``runtimes`` answer there."""
+    """The controller hears it, and knows that the class's ``runtimes`` (``backend version``, or a
+    backend in any version) answer there."""
 
     def check(site: Site) -> str:
         known = site.controller.known(site.device)
         if not known.online or known.seen_at == site.seen_before:
             return "no heartbeat yet"
-        missing = [name for name in runtimes if name not in known.runtimes]
+        answering = known.runtimes | {name.split()[0] for name in known.runtimes}
+        missing = [name for name in runtimes if name not in answering]
         return f"{', '.join(missing)} did not answer yet" if missing else ""
 
     def apply(site: Site) -> None:

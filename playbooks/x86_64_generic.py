@@ -1,5 +1,10 @@
-"""Any x86-64 computer."""
+"""Any x86-64 computer: nothing besides."""
 
-from playbooks.classes import ClassPlaybook
+from __future__ import annotations
 
-PLAYBOOK = ClassPlaybook("x86-64-generic", runtimes=("onnxruntime",))
+from playbooks.classes import BoardClass
+from playbooks.run import Step
+
+
+def steps(_: BoardClass) -> list[Step]:
+    return []

@@ -153,9 +153,15 @@ def _say_outcome(name: str, outcome: Outcome, dry_run: bool) -> None:
 
 
 def _say_abilities(farm: Client, name: str) -> None:
+    from orchestrator.boards import answering
+    from orchestrator.store.classes import device_class
+
     found = farm.device(name)
     typer.echo(f"{name} ({found.device_class}) is {found.connection} and can now run:")
     for runtime in found.runtimes:
         if not runtime.missing:
             targets = "; ".join(f"{t}: {', '.join(p)}" for t, p in runtime.targets.items())
             typer.echo(f"  {runtime.backend} {runtime.version} on {targets}")
+    known = device_class(found.device_class)
+    for line in known.lacking(answering(found)) if known else ():
+        typer.echo(f"  expected of a {found.device_class}, and not so: {line}")

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import SCHEMA, DatasetRef, ReferenceRef, RuntimeRef, TrialRequest
+from agent.contract import SCHEMA, DatasetRef, Limits, ReferenceRef, RuntimeRef, TrialRequest
 from agent.graph import remaining
 from orchestrator.domain.matrix import interleave
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.service import builds, models
+from orchestrator.service import builds, models, register
 from orchestrator.service.builds import NewBuild
 from orchestrator.service.farm import Farm
+from orchestrator.store.classes import device_class
 from orchestrator.store.models import Cell, Device, Model, Sweep, Trial
 
 
@@ -45,6 +46,12 @@ def add(
         number: builds.new(placement, requests[number], devices)
         for number, placement in enumerate(placements)
         if placement.build is not None
+    }
+    # what is built elsewhere is bound by that machine, not by the board that it is for
+    bounds = {name: _limits(spec, devices[name]) for name in {p.device for p in placements}}
+    requests = {
+        number: replace(request, limits=bounds[placements[number].device])
+        for number, request in requests.items()
     }
     made = builds.made_before(farm, session, {build.key for build in wanted.values()})
     for number, build in wanted.items():
@@ -116,6 +123,15 @@ def _row(
         "request": codec.to_plain(request) if request else None,
         "skip": placement.skip,
     }
+
+
+def _limits(spec: SweepSpec, device: Device) -> Limits:
+    """The sweep's, as they make sense on a device of that class and memory."""
+    asked = spec.limits.wire()
+    known, facts = device_class(device.device_class), register.facts_of(device)
+    if known is None or facts is None:
+        return asked
+    return known.limits.bound(asked, spec.limits.model_fields_set, facts.memory_mib)
 
 
 def _request(model: Model, spec: SweepSpec, placement: Placement) -> TrialRequest:

@@ -202,11 +202,13 @@ def test_the_shipped_classes_recognise(machine: str, cpu_model: str | None, expe
 
 def test_the_most_particular_class_wins_and_one_that_asks_nothing_never_does() -> None:
     facts: DeviceFacts = device_facts()
-    plain = DeviceClass(name="plain", title="", priority=0, recognise={"machine": "x86"})
-    special = DeviceClass(
-        name="special", title="", priority=5, recognise={"machine": "x86", "cpu_model": "i7"}
-    )
-    empty = DeviceClass(name="empty", title="", priority=9, recognise={})
+
+    def of(name: str, priority: int, **recognise: str) -> DeviceClass:
+        fields = {"name": name, "title": "", "priority": priority, "recognise": recognise}
+        return DeviceClass.model_validate(fields)
+
+    plain, empty = of("plain", 0, machine="x86"), of("empty", 9)
+    special = of("special", 5, machine="x86", cpu_model="i7")
     assert recognise([empty, special, plain], facts) == "special"
     assert recognise([plain, empty], facts) == "plain"
     assert recognise([empty], facts) == "unknown"

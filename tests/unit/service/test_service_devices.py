@@ -96,7 +96,7 @@ def test_a_name_that_could_not_be_a_queues_is_refused(sqlite_farm: FarmKit, name
 
 
 def test_a_class_that_is_not_there_is_refused_with_the_known_ones(sqlite_farm: FarmKit) -> None:
-    with pytest.raises(NotFound, match="arm64-generic, intel-cpu"):
+    with pytest.raises(NotFound, match="arm64-generic, cloud-gpu"):
         register.join_token(sqlite_farm.farm, "board", device_class="toaster")
     assert sqlite_farm.rows()["devices"] == 0
 

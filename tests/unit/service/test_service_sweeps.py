@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
 from orchestrator.service import ingest, progress, reconcile, register, sweeps
 from orchestrator.service.estimate import START_UP_S
 from orchestrator.service.farm import Farm
-from support.farms import FarmKit, failed, spec_text
+from orchestrator.store.models import Cell, Device
+from support.farms import FarmKit, device_facts, failed, spec_text
 
 TWO = "[{backend: onnxruntime, precision: [fp32, fp16]}, {backend: openvino, threads: [1, 2]}]"
 
@@ -195,6 +199,25 @@ def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
     assert "disabled" in skips["other"]
+
+
+def test_a_small_board_gets_its_class_limits_and_others_the_sweeps(
+    farm: FarmKit, board: int
+) -> None:
+    nano = replace(
+        device_facts("nano"), machine="aarch64", model="NVIDIA Jetson Nano Developer Kit"
+    )
+    farm.device("nano", replace(nano, memory_mib=3964.0))
+    farm.submit(more="limits: {trial_s: 20}")
+    with farm.farm.database.transaction() as session:
+        cells = session.scalars(select(Cell)).all()
+        bounds = {
+            session.get_one(Device, c.device_id).name: (c.request or {})["limits"] for c in cells
+        }
+    assert bounds == {
+        "board": {"convert_s": 600.0, "trial_s": 20.0, "memory_mib": 8192},
+        "nano": {"convert_s": 1800.0, "trial_s": 20.0, "memory_mib": 2378},
+    }
 
 
 def test_a_big_sweep_takes_few_statements(farm: FarmKit, board: int) -> None:

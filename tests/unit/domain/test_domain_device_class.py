@@ -1,0 +1,192 @@
+"""Device classes: each recognises its own boards and no other's, and says only what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from agent.contract import Limits
+from agent.device_facts import Accelerator, DeviceFacts
+from agent.worker import recipes
+from orchestrator.domain.device_class import DeviceClass, VendorRuntime, recognise
+from orchestrator.store.classes import BadClassFile, device_classes, read_classes
+
+CLASSES = {c.name: c for c in device_classes()}
+JETSONS = ["nano", "tx2", "xavier-nx", "agx-xavier", "orin-nano", "agx-orin", "thor"]
+NAMES = [
+    *(f"jetson-{name}" for name in JETSONS),
+    *("intel-cpu", "intel-laptop", "coral-usb", "coral-dev-board", "coral-pcie", "raspberry-pi"),
+    *("arm64-generic", "cloud-gpu", "grace-gpu", "x86-64-generic"),
+]
+H100 = Accelerator("nvidia_gpu", "NVIDIA H100 PCIe", "pci")
+IRIS = Accelerator("intel_gpu", "Intel Arc Graphics", "pci")
+NPU = Accelerator("intel_npu", "Intel AI Boost", "pci")
+STICK = Accelerator("edgetpu", "Coral USB Accelerator", "usb")
+M2 = Accelerator("edgetpu", "Coral M.2 Accelerator", "pci")
+DLA = Accelerator("dla", "DLA0", "soc")
+XEON = "Intel(R) Xeon(R) Platinum 8481C"
+ULTRA = "Intel(R) Core(TM) Ultra 7 155H"
+
+
+def facts(
+    machine: str, model: str = "", cpu: str = "", soc: str = "", *has: Accelerator
+) -> DeviceFacts:
+    plain = DeviceFacts(hostname="x", machine=machine, system="Linux", python="3.12")
+    return replace(plain, model=model, cpu_model=cpu, soc=soc, accelerators=has)
+
+
+def tegra(model: str, soc: str) -> DeviceFacts:
+    gpu = Accelerator("nvidia_gpu", f"{soc} GPU", "soc")
+    return facts("aarch64", model, "ARM Cortex-A78AE", soc, gpu, DLA)
+
+
+BOARDS: list[tuple[str, DeviceFacts]] = [
+    ("jetson-nano", tegra("NVIDIA Jetson Nano Developer Kit", "tegra210")),
+    ("jetson-nano", tegra("NVIDIA Jetson Nano 2GB Developer Kit", "tegra210")),
+    ("jetson-tx2", tegra("quill", "tegra186")),
+    ("jetson-tx2", tegra("lanai-3636", "tegra186")),
+    ("jetson-tx2", tegra("NVIDIA Jetson TX2 Developer Kit", "")),
+    ("jetson-xavier-nx", tegra("NVIDIA Jetson Xavier NX Developer Kit", "tegra194")),
+    ("jetson-agx-xavier", tegra("Jetson-AGX", "tegra194")),
+    ("jetson-agx-xavier", tegra("NVIDIA Jetson AGX Xavier Developer Kit", "tegra194")),
+    ("jetson-orin-nano", tegra("NVIDIA Jetson Orin Nano Developer Kit", "tegra234")),
+    (
+        "jetson-orin-nano",
+        tegra("NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "tegra234"),
+    ),
+    ("jetson-agx-orin", tegra("NVIDIA Jetson AGX Orin Developer Kit", "tegra234")),
+    ("jetson-thor", tegra("NVIDIA Jetson AGX Thor Developer Kit", "tegra264")),
+    ("jetson-thor", tegra("a carrier board of another maker", "tegra264")),
+    ("intel-cpu", facts("x86_64", "", XEON)),
+    ("intel-cpu", facts("x86_64", "LENOVO 20XW", "11th Gen Intel(R) Core(TM) i7", "", IRIS)),
+    ("intel-laptop", facts("x86_64", "LENOVO 21KC", ULTRA, "", IRIS, NPU)),
+    ("coral-usb", facts("x86_64", "", XEON, "", STICK)),
+    ("coral-usb", facts("aarch64", "Raspberry Pi 4 Model B", "ARM Cortex-A72", "", STICK)),
+    ("coral-usb", facts("x86_64", "", ULTRA, "", IRIS, NPU, STICK)),
+    ("coral-pcie", facts("x86_64", "", XEON, "", M2)),
+    ("coral-pcie", facts("x86_64", "", XEON, "", STICK, M2)),
+    ("coral-dev-board", facts("aarch64", "Freescale i.MX8MQ Phanbell", "", "imx8mq", M2)),
+    ("raspberry-pi", facts("aarch64", "Raspberry Pi 5 Model B Rev 1.0", "ARM Cortex-A76")),
+    ("arm64-generic", facts("aarch64", "Radxa ROCK 5B", "ARM Cortex-A76")),
+    ("cloud-gpu", facts("x86_64", "Google Compute Engine", XEON, "", H100)),
+    ("cloud-gpu", facts("x86_64", "", "AMD EPYC 7B13", "", H100)),
+    ("grace-gpu", facts("aarch64", "", "ARM Neoverse-V2", "", replace(H100, name="GH200"))),
+    ("x86-64-generic", facts("x86_64", "", "AMD EPYC 7B13")),
+    ("unknown", facts("riscv64", "SiFive", "Intel?")),
+]
+
+
+@pytest.mark.parametrize(("expected", "board"), BOARDS, ids=lambda v: getattr(v, "model", v))
+def test_a_board_is_of_one_class_and_priorities_leave_no_choice(
+    expected: str, board: DeviceFacts
+) -> None:
+    assert recognise(CLASSES.values(), board) == expected
+    fitting = [c for c in CLASSES.values() if c.fits(board)]
+    first = sorted((c.priority for c in fitting), reverse=True)[:2]
+    assert len(set(first)) == len(first), [c.name for c in fitting]
+
+
+def test_every_class_that_was_asked_for_ships_and_has_a_board_above() -> None:
+    assert sorted(CLASSES) == sorted(NAMES)
+    assert {name for name, _ in BOARDS} == {*NAMES, "unknown"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_class_names_exists(name: str) -> None:
+    found = CLASSES[name]
+    stems = {p.name.removesuffix(".py") for p in (files("agent.runner") / "backends").iterdir()}
+    given = {r.name for r in found.runtimes if isinstance(r, VendorRuntime)}
+    for text in (r for r in found.runtimes if isinstance(r, str)):
+        for machine in ("x86_64", "aarch64"):
+            given.add(recipes.read(text, machine).recipe.backend)
+    assert given
+    assert given | set(found.targets) | {found.health.backend or "onnxruntime"} <= stems
+    assert set(found.targets) <= given
+    assert found.health.backend in {"", *given}
+    assert found.telemetry
+
+
+def test_a_board_that_answers_with_less_than_expected_is_told_line_by_line() -> None:
+    xavier = CLASSES["jetson-xavier-nx"]
+    whole: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+        "tflite": {"CPU": ("fp32", "int8")},
+        "tensorrt": dict.fromkeys(("GPU", "DLA0", "DLA1"), ("fp32", "fp16", "int8")),
+    }
+    assert xavier.lacking(whole) == []
+    orin = CLASSES["jetson-agx-orin"]
+    assert orin.lacking({"tensorrt": {"GPU": ("fp32",), "DLA0": ("fp16", "int8")}}) == [
+        "onnxruntime does not answer",
+        "tensorrt on GPU lacks fp16, int8",
+        "tensorrt has no DLA1",
+    ]
+
+
+def test_a_class_bounds_a_trial_where_the_sweep_says_nothing_and_memory_always() -> None:
+    nano, plain = CLASSES["jetson-nano"].limits, CLASSES["x86-64-generic"].limits
+    assert nano.bound(Limits(), (), 3964.0) == Limits(1800.0, 600.0, int(0.6 * 3964))
+    said = Limits(60.0, 30.0, 512)
+    assert nano.bound(said, ("convert_s", "trial_s", "memory_mib"), 3964.0) == said
+    assert nano.bound(said, ("convert_s",), None) == Limits(60.0, 600.0, 512)
+    assert plain.bound(Limits(), (), 1000.0) == Limits()
+
+
+def test_the_interpreter_of_an_environment_is_named_after_it_is_built() -> None:
+    vendor = {"name": "tensorrt", "python": "tflite"}
+    fields = {"name": "x", "title": "", "runtimes": ["tflite@litert==2.3.0", vendor]}
+    assert DeviceClass.model_validate(fields).runtimes[1] == VendorRuntime(
+        name="tensorrt", python=("tflite",)
+    )
+    with pytest.raises(ValidationError, match="'tflite', which is not built before it"):
+        DeviceClass.model_validate({**fields, "runtimes": [vendor, "tflite"]})
+
+
+GOOD = """\
+name: toaster
+title: A toaster
+recognise: {model: "toaster"}
+runtimes:
+  - onnxruntime
+telemetry: [thermal]
+power:
+  modes: [LOW, HIGH]
+  query: [/usr/bin/toast, -q]
+  select: [/usr/bin/toast, "{name}"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "said"),
+    [
+        ("[thermal]", "[thermometer]", r"toaster.yaml, line 6, telemetry\.0: .*'tegrastats'"),
+        ("title: A toaster\n", "", r"toaster.yaml, line 1, title: Field required"),
+        ("telemetry:", "telemetri:", r"line 6, telemetri: Extra inputs"),
+        ('"toaster"', '"("', r"line 3, recognise: '\(' is no regular expression"),
+        ("recognise: {model", "recognise: {colour", r"line 3, recognise.*colour.*'machine'"),
+        ("/usr/bin/toast, -q", "toast, -q", r"line 9, power.query: 'toast': .*whole path"),
+        ("-q]", '"-q; reboot"]', r"line 9, power.query: '-q; reboot': expected letters"),
+        ('"{name}"', "LOW", r"line 7, power: select: expected \{id\} or \{name\}"),
+        ('"{name}"', '"{id}"', r"line 7, power: \{id\} in select goes with a listing"),
+        ("[LOW, HIGH]", '["LOW HIGH"]', r"line 8, power\.modes\.0: .*pattern"),
+        ("name: toaster", "name: kettle", r"line 1, name: 'kettle': expected the file's own name"),
+        (
+            "  - onnx",
+            "  - name: onnx\n    pyton: /x #",
+            r"line 6, runtimes\.0\.pyton: Extra inputs",
+        ),
+        ("[thermal]", "[thermal", r"toaster.yaml, line 7: .*expected ',' or '\]'"),
+    ],
+)
+def test_a_mistake_in_a_class_file_is_named_by_file_line_and_key(
+    was: str, becomes: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "toaster.yaml"
+    path.write_text(GOOD)
+    assert [c.name for c in read_classes([path])] == ["toaster"]
+    path.write_text(GOOD.replace(was, becomes))
+    with pytest.raises(BadClassFile, match=said):
+        read_classes([path])
