@@ -1,0 +1,27 @@
+"""Power rails of a Jetson, by name, in mW; and which of them is the whole board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.device_facts import Sensor
+
+UNUSED = "NC"
+"""A channel that is not connected."""
+_WHOLE = ("VIN", "VDD_IN", "POM_5V_IN")
+"""Thor, then Orin Nano/NX, Xavier NX and TX2, then Nano."""
+
+
+def total_mw(rails: Mapping[str, float]) -> float | None:
+    """The input rail; on the AGX boards, which have none, the sum of all."""
+    for name in _WHOLE:
+        if name in rails:
+            return rails[name]
+    return sum(rails.values()) if rails else None
+
+
+def sensors(source: str, rails: Mapping[str, float]) -> list[Sensor]:
+    """Each rail, and ``total``."""
+    found = [Sensor(source, rail, "mW", value) for rail, value in rails.items()]
+    total = total_mw(rails)
+    return found if total is None else [*found, Sensor(source, "total", "mW", total)]
