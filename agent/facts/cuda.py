@@ -22,8 +22,11 @@ def cuda(root: Path) -> str | None:
     text = files.text(folder / "version.txt")  # up to CUDA 10
     if text:
         return parse_version_txt(text)
+    text = files.text(folder / "include/cuda.h")  # of installations from other packages
+    if text:
+        return parse_header(text)
     if folder.exists():
-        raise Unreadable("/usr/local/cuda has neither version.json nor version.txt")
+        raise Unreadable("/usr/local/cuda has neither version.json, version.txt nor cuda.h")
     return None
 
 
@@ -44,6 +47,14 @@ def parse_version_txt(text: str) -> str:
     if found is None:
         raise Unreadable(f"/usr/local/cuda/version.txt says {text.strip()[:60]!r}")
     return found[1]
+
+
+def parse_header(text: str) -> str:
+    """``#define CUDA_VERSION 12060`` is 12.6. Raises ``Unreadable``."""
+    found = re.search(r"^#define CUDA_VERSION ([0-9]{4,6})\b", text, re.MULTILINE)
+    if found is None:
+        raise Unreadable("/usr/local/cuda/include/cuda.h defines no CUDA_VERSION")
+    return f"{int(found[1]) // 1000}.{int(found[1]) % 1000 // 10}"
 
 
 def tensorrt(root: Path) -> str | None:

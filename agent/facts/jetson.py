@@ -27,13 +27,13 @@ _JETPACK = {
     "35.5.0": "5.1.3", "35.6.0": "5.1.4", "35.6.1": "5.1.5", "36.3.0": "6.0", "36.4.0": "6.1",
     "36.4.3": "6.2", "36.4.4": "6.2.1", "38.2.0": "7.0", "38.4.0": "7.1",
 }  # fmt: skip
-# Architecture and chip, from the Jetson modules' data sheets and NVIDIA's nvgpu driver.
+# Architecture, and chip where NVIDIA's nvgpu driver names it; from the modules' data sheets.
 _GPUS = {
     "tegra210": "Maxwell GM20B",
     "tegra186": "Pascal GP10B",
     "tegra194": "Volta GV11B",
     "tegra234": "Ampere GA10B",
-    "tegra264": "Blackwell GB10B",
+    "tegra264": "Blackwell",
 }
 
 
@@ -59,7 +59,7 @@ def parse_release(text: str) -> str:
 
 
 def jetpack(root: Path) -> str | None:
-    """By the package ``nvidia-jetpack``, else by NVIDIA's list of releases. Raises ``Unreadable``."""
+    """By the package ``nvidia-jetpack``, else by NVIDIA's list. Raises ``Unreadable``."""
     release = l4t(root)
     if release is None:
         return None

@@ -18,7 +18,7 @@ _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
 
 
 def gpus(root: Path) -> list[Accelerator]:
-    """Cards, with a driver or without; a Jetson's own GPU is none of them. Raises ``Unreadable``."""
+    """Cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``."""
     if is_jetson(root):
         return []
     cards = []

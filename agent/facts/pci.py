@@ -1,4 +1,4 @@
-"""Devices on the PCI bus, by their ``uevent``; names from the system's ``pci.ids`` if it has one."""
+"""Devices on the PCI bus, by their ``uevent``; names from ``pci.ids`` where there is one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def devices(root: Path) -> list[Device]:
 
 
 def parse_uevent(slot: str, text: str) -> Device | None:
-    """``PCI_ID=8086:9A49``, ``PCI_CLASS=30000``, ``DRIVER=i915``; none where it is no PCI device."""
+    """``PCI_ID=8086:9A49``, ``PCI_CLASS=30000``, ``DRIVER=i915``; none for other text."""
     entries = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     ids = re.fullmatch(r"([0-9A-Fa-f]{1,4}):([0-9A-Fa-f]{1,4})", entries.get("PCI_ID", ""))
     kind = entries.get("PCI_CLASS", "")

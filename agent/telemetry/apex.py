@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.device_facts import Sensor
 from agent.telemetry import files
+from agent.telemetry.errors import Unreadable
 from agent.telemetry.thermal import plausible
 
 name = "apex"
@@ -21,6 +22,6 @@ def read(root: Path) -> list[Sensor]:
         millidegrees = files.number(device / "temp")
         value_c = (millidegrees or 0.0) / 1000
         if not plausible(device.name, value_c):
-            raise files.Unreadable(f"{device}/temp says no temperature ({millidegrees})")
+            raise Unreadable(f"{device}/temp says no temperature ({millidegrees})")
         found.append(Sensor(name, device.name, "C", value_c))
     return found

@@ -16,9 +16,9 @@ def compatible(root: Path) -> list[str]:
     Its strings end in NUL; in a copy brought from a board they end in a newline.
     """
     for folder in _FOLDERS:
-        found = [name for name in re.split(r"[\0\n]", files.text(root / folder / "compatible"))]
-        if any(found):
-            return [name.strip() for name in found if name.strip()]
+        names = re.split(r"[\0\n]", files.text(root / folder / "compatible"))
+        if any(names):
+            return [name.strip() for name in names if name.strip()]
     return []
 
 

@@ -31,8 +31,7 @@ _TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z][A-Za-z0-9_.-]*)@(-?[0-9]{1,4}(?:\.[
 # `VDD_IN 4100/4100` (JetPack 4: mW, now/average), `12400mW/12400mW`, and from JetPack 7 on
 # `37939mW/8660mW/37939mW`: the first is now.
 _RAIL = re.compile(
-    r"(?<!\S)([A-Z][A-Za-z0-9_]*) (-?[0-9]{1,9})(?:mW)?/-?[0-9]{1,9}(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?)?"
-    r"(?=\s|$)"
+    r"(?<!\S)([A-Z][A-Za-z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|$)"
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.device_facts import Sensor
 from agent.telemetry import files
+from agent.telemetry.errors import Unreadable
 
 name = "thermal"
 
@@ -53,5 +54,5 @@ def _add(found: list[Sensor], zone: str, millidegrees: float | None) -> None:
 def _kind(path: Path) -> str:
     try:
         return files.text(path)
-    except files.Unreadable:
+    except Unreadable:
         return ""
