@@ -34,10 +34,11 @@ give() {
 }
 {
   give etc/os-release proc/sys/kernel/ostype proc/sys/kernel/osrelease proc/cpuinfo \
-    proc/device-tree/model proc/device-tree/compatible sys/class/dmi/id/sys_vendor \
-    sys/class/dmi/id/product_name etc/nv_tegra_release usr/local/cuda/version.json \
+    sys/firmware/devicetree/base/model sys/firmware/devicetree/base/compatible \
+    sys/class/dmi/id/sys_vendor sys/class/dmi/id/product_name etc/nv_tegra_release usr/local/cuda/version.json \
     usr/local/cuda/version.txt proc/driver/nvidia/version proc/driver/nvidia/gpus/*/information
-  for d in proc/device-tree/host1x*/nvdla* proc/device-tree/bus@0/host1x*/nvdla*; do
+  dt=sys/firmware/devicetree/base  # what /proc/device-tree is a link to
+  for d in $dt/host1x*/nvdla* $dt/bus@0/host1x*/nvdla*; do
     give "$d/status" "$d/compatible"
   done
   for d in sys/bus/pci/devices/*; do

@@ -12,7 +12,7 @@ from agent.device_facts import Accelerator
 from agent.facts import packages
 from agent.facts.errors import Unreadable
 from agent.facts.soc import soc
-from agent.telemetry import files
+from agent.telemetry import devicetree, files
 from agent.telemetry.devicetree import is_jetson
 
 RELEASE = "etc/nv_tegra_release"
@@ -86,8 +86,8 @@ def gpu(root: Path) -> list[Accelerator]:
 def dla(root: Path) -> list[Accelerator]:
     """DLA cores that the device tree does not switch off."""
     found = []
-    for above in ("", "bus@0/"):
-        for node in files.entries(root, f"proc/device-tree/{above}host1x*/nvdla*"):
+    for above in ("", "bus@0/"):  # up to JetPack 5, and later
+        for node in devicetree.nodes(root, f"{above}host1x*/nvdla*"):
             if files.text(node / "status") in ("", "ok", "okay"):
                 found.append(Accelerator("dla", node.name.partition("@")[0], "soc"))
     return found

@@ -22,6 +22,12 @@ def compatible(root: Path) -> list[str]:
     return []
 
 
+def nodes(root: Path, pattern: str) -> list[Path]:
+    """Nodes of the device tree, e.g. ``host1x*/nvdla*``."""
+    found = (files.entries(root, f"{folder}/{pattern}") for folder in _FOLDERS)
+    return next(filter(None, found), [])
+
+
 def is_jetson(root: Path) -> bool:
     """By NVIDIA's release file, or a Tegra chip in the device tree."""
     return (root / "etc/nv_tegra_release").exists() or any(

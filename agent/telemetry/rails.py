@@ -8,6 +8,7 @@ from agent.device_facts import Sensor
 
 UNUSED = "NC"
 """A channel that is not connected."""
+TOTAL = "total power"
 _WHOLE = ("VIN", "VDD_IN", "POM_5V_IN")
 """Thor, then Orin Nano/NX, Xavier NX and TX2, then Nano."""
 
@@ -21,7 +22,7 @@ def total_mw(rails: Mapping[str, float]) -> float | None:
 
 
 def sensors(source: str, rails: Mapping[str, float]) -> list[Sensor]:
-    """Each rail, and ``total``."""
-    found = [Sensor(source, rail, "mW", value) for rail, value in rails.items()]
+    """``NAME power`` for each rail (a zone of temperature may have its name), and ``TOTAL``."""
+    found = [Sensor(source, f"{rail} power", "mW", value) for rail, value in rails.items()]
     total = total_mw(rails)
-    return found if total is None else [*found, Sensor(source, "total", "mW", total)]
+    return found if total is None else [*found, Sensor(source, TOTAL, "mW", total)]

@@ -38,7 +38,8 @@ _RAIL = re.compile(
 def parse(line: str) -> list[Sensor]:
     """What one line says, without cores that are off and placeholders.
 
-    ``NAME load`` in per cent, ``NAME clock`` in MHz, ``total`` is the power of the board or module.
+    ``NAME load`` in per cent, ``NAME clock`` in MHz, ``NAME power`` in mW; ``total power`` is the
+    board's or module's.
     Raises ``Unreadable``: this is no line of tegrastats.
     """
     memory = _MEMORY.findall(line)
