@@ -35,8 +35,9 @@ give() {
 {
   give etc/os-release proc/sys/kernel/ostype proc/sys/kernel/osrelease proc/cpuinfo \
     sys/firmware/devicetree/base/model sys/firmware/devicetree/base/compatible \
-    sys/class/dmi/id/sys_vendor sys/class/dmi/id/product_name etc/nv_tegra_release usr/local/cuda/version.json \
-    usr/local/cuda/version.txt proc/driver/nvidia/version proc/driver/nvidia/gpus/*/information
+    sys/class/dmi/id/sys_vendor sys/class/dmi/id/product_name etc/nv_tegra_release \
+    usr/local/cuda/version.json usr/local/cuda/version.txt proc/driver/nvidia/version \
+    proc/driver/nvidia/gpus/*/information
   dt=sys/firmware/devicetree/base  # what /proc/device-tree is a link to
   for d in $dt/host1x*/nvdla* $dt/bus@0/host1x*/nvdla*; do
     give "$d/status" "$d/compatible"

@@ -25,7 +25,7 @@ class Device(NamedTuple):
 def devices(root: Path) -> list[Device]:
     """All that say what they are."""
     found = []
-    for folder in files.entries(root, "sys/bus/pci/devices/*"):
+    for folder in sorted(root.glob("sys/bus/pci/devices/*")):
         parsed = parse_uevent(folder.name, files.text(folder / "uevent"))
         if parsed is not None:
             found.append(parsed)

@@ -1,7 +1,8 @@
 """Lines of tegrastats, one per format that was found, and what each says.
 
-``notes``: the first is a whole line of the project's notes on the tool, the others were put together
-from the fragments there. The rest were printed by real boards and published: where, is said.
+``notes``: the first is a whole line of the project's notes on the tool, the others were put
+together from the fragments there. The rest were printed by real boards and published: where, is
+said.
 """
 
 from __future__ import annotations
