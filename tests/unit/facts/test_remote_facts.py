@@ -58,12 +58,15 @@ BOARDS = {
 
 
 @pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
-@pytest.mark.parametrize("files", BOARDS.values(), ids=BOARDS)
+@pytest.mark.parametrize(
+    ("board", "accelerators"),
+    [("jetson with a Coral", 3), ("laptop", 3), ("nothing to read", 0)],
+)
 def test_a_board_tells_through_its_shell_what_its_files_say(
-    tmp_path: Path, files: dict[str, str], shell: list[str]
+    tmp_path: Path, board: str, accelerators: int, shell: list[str]
 ) -> None:
     need(shell[0], shutil.which(shell[0]) is not None, "it is not installed")
-    script = _ASK.replace("cd /\n", f"cd '{tree(tmp_path, files)}'\n")
+    script = _ASK.replace("cd /\n", f"cd '{tree(tmp_path, BOARDS[board])}'\n")
     ended = subprocess.run([*shell, "-c", script], capture_output=True, text=True, check=True)
     given, brought = _parse(ended.stdout)
     known = _facts(given["machine"][0], "board", brought)
@@ -72,7 +75,7 @@ def test_a_board_tells_through_its_shell_what_its_files_say(
     assert (known.isa, known.system, known.versions) == (there.isa, there.system, there.versions)
     assert known.accelerators == there.accelerators
     assert set(known.unread) == set(there.unread)
-    assert len(known.accelerators) == {0: 0, 16: 3, 15: 3}[len(files)]
+    assert len(known.accelerators) == accelerators
 
 
 def test_classes_are_recognised_by_chip_and_accelerator(tmp_path: Path) -> None:
