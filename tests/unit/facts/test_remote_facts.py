@@ -78,6 +78,16 @@ def test_a_board_tells_through_its_shell_what_its_files_say(
     assert len(known.accelerators) == accelerators
 
 
+def test_what_is_brought_over_is_bounded(tmp_path: Path) -> None:
+    big = {"etc/os-release": "x" * 1_000_000}
+    big.update({f"proc/driver/nvidia/gpus/{n:03}/information": "y" * 30_000 for n in range(100)})
+    script = _ASK.replace("cd /\n", f"cd '{tree(tmp_path, big)}'\n")
+    ended = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    _, brought = _parse(ended.stdout)
+    assert len(brought["etc/os-release"]) < 20_010
+    assert len(ended.stdout) < 410_000
+
+
 def test_classes_are_recognised_by_chip_and_accelerator(tmp_path: Path) -> None:
     known = facts.remote(
         tree(tmp_path, BOARDS["jetson with a Coral"]), machine="aarch64", hostname="x"
