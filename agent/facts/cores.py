@@ -18,6 +18,7 @@ from agent.telemetry import files
 _SYSTEM = "sys/devices/system/cpu"
 _HYBRID = {"cpu_core": "performance", "cpu_atom": "efficient", "cpu_lowpower": "low-power"}
 OFFLINE = "offline"
+_PLAIN = "core"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _names(root: Path) -> dict[int, str]:
 
 def _name(entries: dict[str, str]) -> str:
     part = entries.get("CPU part", "")
-    return arm_parts.core(entries.get("CPU implementer", ""), part) if part else "core"
+    return arm_parts.core(entries.get("CPU implementer", ""), part) if part else _PLAIN
 
 
 def _max_mhz(folder: Path) -> float | None:
@@ -80,8 +81,9 @@ def _max_mhz(folder: Path) -> float | None:
 def _capacity(folder: Path, name: str) -> int | None:
     """The kernel's measure of a core, 1024 for the board's strongest; of ARM only: on x86 it
     differs from core to core of a kind."""
-    value = None if name == "core" or name in _HYBRID.values() else "cpu_capacity"
-    found = files.optional(folder / value) if value else None
+    if name == _PLAIN or name in _HYBRID.values():
+        return None
+    found = files.optional(folder / "cpu_capacity")
     return None if found is None else int(found)
 
 

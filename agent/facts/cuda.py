@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.facts import packages
 from agent.facts.errors import Unreadable
 from agent.telemetry import files
+from agent.versions import version_key
 
 _CUDA = "usr/local/cuda"
 
@@ -61,7 +62,7 @@ def tensorrt(root: Path) -> str | None:
     """By the package ``libnvinferN``, else by the library's full name."""
     versions = packages.installed(root, r"libnvinfer[0-9]+")
     if versions:
-        return max(versions.values()).partition("-")[0]
+        return max(versions.values(), key=version_key).partition("-")[0]
     pattern = re.compile(r"libnvinfer\.so\.([0-9]+\.[0-9]+\.[0-9]+)")
     for library in files.entries(root, "usr/lib/*/libnvinfer.so.*"):
         named = pattern.fullmatch(library.name)

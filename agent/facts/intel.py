@@ -12,8 +12,8 @@ from agent.device_facts import Accelerator
 from agent.facts import packages, pci
 
 # Names of Intel's packages, older and newer (github.com/intel/compute-runtime, linux-npu-driver).
-_GPU_PACKAGES = r"libze-intel-gpu1|intel-level-zero-gpu|intel-opencl-icd"
-_NPU_PACKAGES = r"intel-level-zero-npu"
+_GPU_PACKAGES = ("libze-intel-gpu1", "intel-level-zero-gpu", "intel-opencl-icd")
+_NPU_PACKAGE = "intel-level-zero-npu"
 
 
 def accelerators(root: Path) -> list[Accelerator]:
@@ -35,9 +35,10 @@ def accelerators(root: Path) -> list[Accelerator]:
 
 def gpu_version(root: Path) -> str | None:
     """Of Intel's compute runtime, where a package says it."""
-    return max(packages.installed(root, _GPU_PACKAGES).values(), default=None)
+    found = packages.installed(root, "|".join(_GPU_PACKAGES))
+    return next((found[name] for name in _GPU_PACKAGES if name in found), None)
 
 
 def npu_version(root: Path) -> str | None:
     """Of Intel's user-mode NPU driver, where a package says it."""
-    return max(packages.installed(root, _NPU_PACKAGES).values(), default=None)
+    return packages.installed(root, _NPU_PACKAGE).get(_NPU_PACKAGE)

@@ -98,7 +98,8 @@ def _line(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
             return None
         part = os.read(process.stdout.fileno(), 65536)
         if not part:
-            process.wait(END_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_S)
             break
         said += part
     return said.partition(b"\n")[0].strip()

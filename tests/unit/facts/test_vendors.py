@@ -77,6 +77,25 @@ def test_packages_say_more_than_lists_and_libraries(tmp_path: Path) -> None:
     assert edgetpu.version(root) == "16.0 (max)"
 
 
+def test_of_several_packages_the_newest_or_the_nearest_to_the_runtime_counts(
+    tmp_path: Path,
+) -> None:
+    versions = {
+        **{"libnvinfer8": "8.6.2-1+cuda11.4", "libnvinfer10": "10.3.0.30-1+cuda12.5"},
+        **{"intel-opencl-icd": "24.35.30872.22-1", "libze-intel-gpu1": "24.39.31294.20-1"},
+        "intel-level-zero-npu": "1.13.0.20250131",
+    }
+    text = "\n\n".join(
+        f"Package: {name}\nStatus: hold ok installed\nVersion: {version}"
+        for name, version in versions.items()
+    )
+    root = tree(tmp_path, {packages.STATUS: text})
+    assert cuda.tensorrt(root) == "10.3.0.30"
+    assert intel.gpu_version(root) == "24.39.31294.20-1"
+    assert intel.npu_version(root) == "1.13.0.20250131"
+    assert (cuda.tensorrt(tmp_path / "no"), intel.gpu_version(tmp_path / "no")) == (None, None)
+
+
 def test_a_release_in_no_list_is_said(tmp_path: Path) -> None:
     text = "# R36 (release), REVISION: 4.7, GCID: 42132812, BOARD: generic\n"
     with pytest.raises(Unreadable, match=r"L4T 36\.4\.7 is in no list"):
