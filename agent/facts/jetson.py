@@ -60,13 +60,13 @@ def parse_release(text: str) -> str:
 
 def jetpack(root: Path) -> str | None:
     """By the package ``nvidia-jetpack``, else by NVIDIA's list. Raises ``Unreadable``."""
-    release = l4t(root)
-    if release is None:
+    if not is_jetson(root):
         return None
     installed = packages.installed(root, "nvidia-jetpack").get("nvidia-jetpack", "")
     version = re.match(r"[0-9]+(\.[0-9]+)*", installed)
     if version:
         return version[0]
+    release = l4t(root) or ""
     found = _JETPACK.get(release if release.count(".") > 1 else f"{release}.0")
     if found is None:
         raise Unreadable(

@@ -11,10 +11,10 @@ from agent.facts import pci
 from agent.facts.errors import Unreadable
 from agent.telemetry import commands, files
 from agent.telemetry.devicetree import is_jetson
-from agent.telemetry.nvidia import query
+from agent.telemetry.nvidia import UNKNOWN_FIELD, query
 
 _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
-"""Drivers before 510 know no ``compute_cap``."""
+"""Older drivers know no ``compute_cap``."""
 
 
 def gpus(root: Path) -> list[Accelerator]:
@@ -61,16 +61,21 @@ def _with_smi(root: Path, cards: list[Accelerator]) -> list[Accelerator]:
     tool = commands.find(root, "nvidia-smi")
     if tool is None:
         return cards
-    try:
-        details = parse_smi(query(tool, ",".join(_FIELDS)))
-    except Unreadable:
-        try:
-            details = parse_smi(query(tool, ",".join(_FIELDS[:2])))
-        except Unreadable:
-            return cards  # its sensors say why
+    details = _details(tool)
     return [
         replace(c, detail={**c.detail, **details.get(_slot(c.detail["slot"]), {})}) for c in cards
     ]
+
+
+def _details(tool: str) -> dict[str, dict[str, str]]:
+    """Nothing where the tool fails: the cards' sensors say why."""
+    for fields in (_FIELDS, _FIELDS[:2]):
+        try:
+            return parse_smi(query(tool, ",".join(fields)))
+        except Unreadable as error:
+            if UNKNOWN_FIELD not in str(error):
+                break
+    return {}
 
 
 def _slot(text: str) -> str:

@@ -24,7 +24,9 @@ FIELDS = {
     "memory.used": ("memory used", "MiB", 1),
 }
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
-"""The same mask, as drivers from 535 on and older ones call it."""
+"""The same mask, as newer and older drivers call it."""
+UNKNOWN_FIELD = "is not a valid field"
+"""What nvidia-smi says of a name that its driver does not know."""
 # NVML: nvmlClocksEventReasons; what is left out slows nothing down (idle, a setting, a display).
 _THROTTLED = {
     0x04: "software power cap",
@@ -84,6 +86,7 @@ def _reasons(tool: str) -> list[Sensor]:
     for field in REASONS:
         try:
             return parse_reasons(query(tool, field))
-        except Unreadable:
-            continue
-    return []  # a card that does not tell
+        except Unreadable as error:
+            if UNKNOWN_FIELD not in str(error):
+                break  # a card that does not tell
+    return []

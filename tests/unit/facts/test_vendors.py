@@ -311,7 +311,7 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("old", "more"), [("", {"compute_capability": "9.0"}), ("1", {})], ids=["new", "before 510"]
+    ("old", "more"), [("", {"compute_capability": "9.0"}), ("1", {})], ids=["newer", "older"]
 )
 def test_nvidias_cards(
     tmp_path: Path, old: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -328,6 +328,9 @@ def test_nvidias_cards(
     tool(root, "nvidia-smi", SMI)
     (found,) = nvidia.gpus(root)
     assert found.detail == {**detail, "memory_mib": "81559", **more}
+    tool(root, "nvidia-smi", "echo asked >> $0.log; echo No devices were found; exit 6")
+    assert nvidia.gpus(root) == [named]
+    assert (root / "usr/bin/nvidia-smi.log").read_text() == "asked\n"  # once: it may take long
 
 
 PARSERS: dict[str, Callable[[str], Any]] = {
