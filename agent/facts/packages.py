@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from agent.telemetry import files
@@ -15,16 +16,30 @@ def installed(root: Path, pattern: str) -> dict[str, str]:
 
     Raises ``Unreadable``: it is there and may not be read.
     """
-    return parse(files.text(root / STATUS), pattern)
+    path = root / STATUS
+    try:
+        written_ns = path.stat().st_mtime_ns
+    except OSError:
+        return {}
+    known = _read(path, written_ns)
+    return {name: version for name, version in known.items() if re.fullmatch(pattern, name)}
 
 
-def parse(text: str, pattern: str) -> dict[str, str]:
-    """As ``installed``, of the file's text."""
-    names = re.compile(rf"(?:^|\n)Package: ({pattern})\n")
+@lru_cache(maxsize=1)
+def _read(path: Path, written_ns: int) -> dict[str, str]:  # noqa: ARG001 - part of the key
+    # Several facts ask for their packages, and the file has megabytes.
+    return parse(files.text(path))
+
+
+def parse(text: str) -> dict[str, str]:
+    """Version by name of what is installed, of the file's paragraphs."""
     found = {}
-    for paragraph in text.split("\n\n") if "Package: " in text else ():
-        named = names.match(f"{paragraph}\n")
-        version = re.search(r"^Version: (\S+)$", paragraph, re.MULTILINE) if named else None
-        if named and version and re.search(r"^Status: .* installed$", paragraph, re.MULTILINE):
-            found[named[1]] = version[1]
+    for paragraph in text.split("\n\n"):
+        entries = dict(
+            line.split(": ", 1)
+            for line in paragraph.splitlines()
+            if line.startswith(("Package: ", "Status: ", "Version: "))
+        )
+        if entries.get("Status", "").endswith(" installed") and len(entries) == 3:
+            found[entries["Package"]] = entries["Version"]
     return found

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from agent.facts import cuda, edgetpu, intel, jetson, nvidia, packages, pci, pow
 from agent.facts.errors import Unreadable
 from agent.facts.soc import soc
 from support.board_files import JETSON, tool, tree
+from support.need import need
 
 # As boards printed them in public issue reports (jetson_stats, MIPI_Camera) and READMEs.
 RELEASES = {
@@ -94,6 +98,18 @@ def test_of_several_packages_the_newest_or_the_nearest_to_the_runtime_counts(
     assert intel.gpu_version(root) == "24.39.31294.20-1"
     assert intel.npu_version(root) == "1.13.0.20250131"
     assert (cuda.tensorrt(tmp_path / "no"), intel.gpu_version(tmp_path / "no")) == (None, None)
+
+
+def test_packages_of_this_machine_are_those_of_dpkg() -> None:
+    need("dpkg-query", shutil.which("dpkg-query") is not None, "this is no Debian")
+    form = "${Package} ${Version} ${db:Status-Status}\\n"
+    told = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True)
+    rows = [line.split() for line in told.stdout.splitlines()]
+    expected = {name: version for name, version, status in rows if status == "installed"}
+    assert packages.installed(Path("/"), "lib[a-z0-9]+").keys() == {
+        name for name in expected if re.fullmatch("lib[a-z0-9]+", name)
+    }
+    assert packages.installed(Path("/"), "dpkg|bash").items() <= expected.items()
 
 
 def test_a_release_in_no_list_is_said(tmp_path: Path) -> None:
@@ -345,7 +361,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "nvidia-smi": nvidia.parse_smi,
     "uevent": lambda text: pci.parse_uevent("0000:00:00.0", text),
     "pci.ids": lambda text: pci.parse_ids(text, "8086", "9a49"),
-    "dpkg": lambda text: packages.parse(text, r"lib[a-z]+"),
+    "dpkg": packages.parse,
 }
 SEEDS = (*RELEASES, STATUS, CONFIG, GPU, CARD, '{"cuda": {"version": 3}}', "[[[[", '{"cuda": []}')
 
