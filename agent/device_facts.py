@@ -46,11 +46,18 @@ class RuntimeFacts:
 
 @dataclass(frozen=True)
 class CoreGroup:
-    """Cores of one kind (``Cortex-A78AE``, ``performance``), and the fastest that they may go."""
+    """Cores of one kind (``Cortex-A78AE``, ``performance``, ``offline``), and the fastest that they
+    may go.
+
+    ``threads``: all their hardware threads (0: not known). ``capacity``: the kernel's measure of an
+    ARM core, 1024 for the board's strongest.
+    """
 
     kind: str
     count: int
     max_mhz: Optional[float] = None
+    threads: int = 0
+    capacity: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Storage:
-    """The disk under the agent's state: ``kind`` is nvme, emmc, sd, ssd, hdd, virtual or empty."""
+    """The disk under the agent's state: ``kind`` is nvme, emmc, sd, ssd, hdd, virtual or empty;
+    ``total_mib`` 0 where no disk is below (memory, network)."""
 
     device: str
     kind: str
@@ -87,7 +95,7 @@ class Accelerator:
 @dataclass(frozen=True)
 class Sensor:
     """One reading that this board gives: ``source`` is the telemetry source, ``unit`` C, mW, MHz,
-    percent, MiB, rpm, J or count."""
+    percent, MiB, rpm, J, s or count."""
 
     source: str
     name: str

@@ -25,10 +25,48 @@ for p in python3 python3.14 python3.13 python3.12 python3.11 /opt/benchfarm/pyth
   v=$("$p" -I -c 'import platform, venv; print(platform.python_version())' 2>/dev/null) &&
     echo "python=$v $(command -v "$p")"
 done
-for f in etc/os-release proc/cpuinfo proc/device-tree/model sys/class/dmi/id/sys_vendor \
-    sys/class/dmi/id/product_name; do
-  [ -r "/$f" ] && echo "file=$f" && tr -d '\0' < "/$f" | head -c 20000 | sed 's/^/ /'
-done
+cd /
+give() {
+  for f; do
+    [ -f "$f" ] && [ -r "$f" ] && echo "file=$f" &&
+      { tr '\0' '\n' < "$f" | head -c 20000; echo; } | sed 's/^/ /'
+  done
+}
+{
+  give etc/os-release proc/sys/kernel/ostype proc/sys/kernel/osrelease proc/cpuinfo \
+    sys/firmware/devicetree/base/model sys/firmware/devicetree/base/compatible \
+    sys/class/dmi/id/sys_vendor sys/class/dmi/id/product_name etc/nv_tegra_release \
+    usr/local/cuda/version.json usr/local/cuda/version.txt proc/driver/nvidia/version \
+    proc/driver/nvidia/gpus/*/information
+  dt=sys/firmware/devicetree/base  # what /proc/device-tree is a link to
+  for d in $dt/host1x*/nvdla* $dt/bus@0/host1x*/nvdla*; do
+    give "$d/status" "$d/compatible"
+  done
+  for d in sys/bus/pci/devices/*; do
+    c= v=
+    read -r c 2>/dev/null < "$d/class"
+    read -r v 2>/dev/null < "$d/vendor"
+    case "$c$v" in 0x03*|0x12*|*0x8086|*0x10de|*0x1ac1) give "$d/uevent" ;; esac
+  done
+  for d in sys/bus/usb/devices/*; do
+    v=
+    read -r v 2>/dev/null < "$d/idVendor"
+    case "$v" in 1a6e|18d1) give "$d/idVendor" "$d/idProduct" "$d/speed" ;; esac
+  done
+  f=usr/local/cuda/include/cuda.h
+  [ -r "$f" ] && echo "file=$f" && grep '^#define CUDA_VERSION ' "$f" | sed 's/^/ /'
+  for f in usr/lib/*/libnvinfer.so.*.*.*; do
+    [ -e "$f" ] && echo "file=$f"
+  done
+  if [ -r var/lib/dpkg/status ]; then
+    echo file=var/lib/dpkg/status
+    names='nvidia-jetpack|nvidia-l4t-core|libnvinfer[0-9]+|libedgetpu1-(std|max)'
+    names="$names|libze-intel-gpu1|intel-(level-zero-gpu|level-zero-npu|opencl-icd)"
+    awk -v named="^Package: ($names)\n" 'BEGIN { RS = ""; ORS = "\n\n" } $0 ~ named' \
+      var/lib/dpkg/status | grep -E '^(Package:|Status:|Version:|$)' | head -c 20000 |
+      sed 's/^/ /'
+  fi
+} 2>/dev/null | head -c 400000
 true
 """
 
@@ -92,7 +130,7 @@ def _parse(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if line.startswith(" "):
-            files[name] += line[1:] + "\n"
+            files[name] = files.get(name, "") + line[1:] + "\n"
         elif key == "file":
             name = value
             files[name] = ""
@@ -104,9 +142,11 @@ def _parse(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
 def _facts(machine: str, hostname: str, files: dict[str, str]) -> DeviceFacts:
     """As the agent itself would read them there, from copies of the same files."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+        root = Path(folder).resolve()
         for name, text in files.items():
-            path = root / name
+            path = (root / name).resolve()
+            if path == root or not path.is_relative_to(root):
+                raise Unfit(f"{hostname} gave a file the name {name[:80]!r}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
         return facts.remote(root, machine=machine, hostname=hostname)

@@ -5,34 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from agent.facts import arm_parts
 from agent.facts.errors import Unreadable
 
 _FLAGS = frozenset(
     (
-        "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni",
-        "amx_tile", "amx_int8", "amx_bf16",
-        "neon", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
+        "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
+        "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
+        "neon", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme",
     )
 )  # fmt: skip
 """As ``/proc/cpuinfo`` names them: ``flags`` on x86, ``Features`` on ARM."""
 
-# ``CPU part`` of ARM Ltd. (implementer 0x41), from the Main ID Register's list in the Arm manuals.
-_ARM_PARTS = {
-    "0xd03": "Cortex-A53",
-    "0xd04": "Cortex-A35",
-    "0xd05": "Cortex-A55",
-    "0xd07": "Cortex-A57",
-    "0xd08": "Cortex-A72",
-    "0xd09": "Cortex-A73",
-    "0xd0a": "Cortex-A75",
-    "0xd0b": "Cortex-A76",
-    "0xd0c": "Neoverse-N1",
-    "0xd40": "Neoverse-V1",
-    "0xd41": "Cortex-A78",
-    "0xd42": "Cortex-A78AE",
-    "0xd49": "Neoverse-N2",
-    "0xd4f": "Neoverse-V2",
-}
+COMMON_NAMES = {"asimd": "NEON", "asimddp": "dotprod", "asimdhp": "fp16"}
+"""What people call what 64-bit ARM kernels name otherwise."""
 
 
 def count() -> int:
@@ -46,10 +32,8 @@ def cpu_model(root: Path = Path("/")) -> str:
     for key in ("model name", "cpu model", "Model Name"):
         if entries.get(key):
             return entries[key]
-    part, implementer = entries.get("CPU part", ""), entries.get("CPU implementer", "?")
-    if implementer == "0x41" and part in _ARM_PARTS:
-        return f"ARM {_ARM_PARTS[part]}"
-    return f"implementer {implementer} part {part}" if part else ""
+    part = entries.get("CPU part", "")
+    return arm_parts.full_name(entries.get("CPU implementer", ""), part) if part else ""
 
 
 def isa(root: Path) -> tuple[str, ...]:
@@ -64,8 +48,19 @@ def isa(root: Path) -> tuple[str, ...]:
 def _entries(root: Path) -> dict[str, str]:
     """First value of each key in ``/proc/cpuinfo``."""
     entries: dict[str, str] = {}
-    for line in (root / "proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            entries.setdefault(key.strip(), value.strip())
+    for processor in reversed(processors(root)):
+        entries.update(processor)
     return entries
+
+
+def processors(root: Path) -> list[dict[str, str]]:
+    """``/proc/cpuinfo`` paragraph by paragraph: one per logical processor that is online, and on
+    some boards a last one about the board."""
+    text = (root / "proc/cpuinfo").read_text("utf-8", "replace")
+    found = []
+    for paragraph in text.split("\n\n"):
+        pairs = [line.partition(":") for line in paragraph.splitlines()]
+        entries = {key.strip(): value.strip() for key, colon, value in pairs if colon}
+        if entries:
+            found.append(entries)
+    return found

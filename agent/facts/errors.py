@@ -1,5 +1,5 @@
 """The one error of reading facts."""
 
+from agent.telemetry.errors import Unreadable
 
-class Unreadable(Exception):
-    """A fact cannot be read here; the message says why, in a few words."""
+__all__ = ["Unreadable"]

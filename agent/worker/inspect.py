@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent import facts
 from agent.device_facts import DeviceFacts, RuntimeFacts
+from agent.facts.rows import rows
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.runner import Runner
@@ -40,17 +41,8 @@ def device_facts(state_dir: Path) -> DeviceFacts:
 
 def facts_rows(known: DeviceFacts) -> list[tuple[str, ...]]:
     """A device's facts as rows of (name, value)."""
-    rows: list[tuple[str, ...]] = [
-        ("host", known.hostname),
-        ("board", known.model or "unknown"),
-        ("system", f"{known.system}, {known.machine}, Python {known.python}"),
-        ("processor", f"{known.cpu_model or 'unknown'}, {known.cpu_count or '?'} cores"),
-        ("instructions", " ".join(known.isa) or "none of interest"),
-        ("memory", _mib(known.memory_mib)),
-        ("free storage", _mib(known.storage_free_mib)),
-    ]
-    rows += [(f"unread: {name}", why) for name, why in known.unread.items()]
-    return rows + [("runtime", " ".join(row)) for row in runtime_rows(known.runtimes)]
+    found: list[tuple[str, ...]] = [*rows(known)]
+    return found + [("runtime", " ".join(row)) for row in runtime_rows(known.runtimes)]
 
 
 def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
@@ -79,7 +71,3 @@ def listed_rows(listed: Iterable[Listed]) -> list[tuple[str, ...]]:
         for each in listed
         for row in runtime_rows([each.facts])
     ]
-
-
-def _mib(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0f} MiB"

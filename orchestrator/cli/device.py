@@ -39,37 +39,28 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
 @app.command("show")
 def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
     """One device: its facts, and each runtime with its targets and precisions."""
+    from agent import codec
+    from agent.device_facts import DeviceFacts
+    from agent.facts.rows import rows
+
     with client(context) as farm:
         found = farm.device(name)
-    facts = found.facts or {}
-    rows: list[dict[str, object]] = [
-        {"fact": key, "value": _plain(value)}
-        for key, value in {
-            "class": found.device_class,
-            "connection": found.connection,
-            "tags": _tags(found.tags),
-            **{k: v for k, v in facts.items() if k not in ("runtimes", "unread")},
-        }.items()
+    told: list[tuple[str, str]] = [
+        ("class", found.device_class),
+        ("connection", found.connection),
+        ("tags", _tags(found.tags)),
     ]
+    if found.facts is not None:
+        told += rows(codec.from_plain(DeviceFacts, found.facts))
     for runtime in found.runtimes:
         targets = "; ".join(f"{t}: {', '.join(p)}" for t, p in runtime.targets.items())
         value = runtime.missing or f"{runtime.version} ({targets})"
-        rows.append({"fact": f"runtime {runtime.backend}", "value": value})
-    rows += [{"fact": f"unread {k}", "value": v} for k, v in facts.get("unread", {}).items()]
-    show([found], rows, output, title=name)
+        told.append((f"runtime {runtime.backend}", value))
+    show([found], [{"fact": key, "value": value} for key, value in told], output, title=name)
 
 
 def _tags(tags: dict[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
-
-
-def _plain(value: object) -> object:
-    """A fact for people: no list's brackets, no fifth decimal of a mebibyte."""
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:.0f}"
-    return "-" if value is None else value
 
 
 @app.command("join-token")

@@ -1,0 +1,83 @@
+"""NVIDIA graphics cards: the driver's own files, and what ``nvidia-smi`` adds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from agent.device_facts import Accelerator
+from agent.facts import pci
+from agent.facts.errors import Unreadable
+from agent.telemetry import commands, files
+from agent.telemetry.devicetree import is_jetson
+from agent.telemetry.nvidia import UNKNOWN_FIELD, query
+
+_FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
+"""Older drivers know no ``compute_cap``."""
+
+
+def gpus(root: Path) -> list[Accelerator]:
+    """Cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``."""
+    if is_jetson(root):
+        return []
+    cards = []
+    for folder in files.entries(root, "proc/driver/nvidia/gpus/*"):
+        card = parse_information(files.text(folder / "information"))
+        cards.append(replace(card, detail={"slot": folder.name, **card.detail}))
+    if cards:
+        return _with_smi(root, cards)
+    return [
+        Accelerator(
+            "nvidia_gpu",
+            pci.name(root, device, "NVIDIA"),
+            "pci",
+            {"slot": device.slot, "driver": device.driver or "none"},
+        )
+        for device in pci.devices(root)
+        if device.vendor == "10de" and device.kind in ("0300", "0302")
+    ]
+
+
+def parse_information(text: str) -> Accelerator:
+    """``/proc/driver/nvidia/gpus/*/information``. Raises ``Unreadable``."""
+    model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
+    if model is None:
+        raise Unreadable("/proc/driver/nvidia/gpus names no model")
+    return Accelerator("nvidia_gpu", model[1].strip(), "pci", {"driver": "nvidia"})
+
+
+def parse_smi(text: str) -> dict[str, dict[str, str]]:
+    """Details by slot from lines of ``_FIELDS``; what says ``[N/A]`` is left out."""
+    found = {}
+    for line in text.strip().splitlines():
+        slot, *values = [value.strip() for value in line.split(",")]
+        named = zip(("memory_mib", "compute_capability"), values, strict=False)
+        found[_slot(slot)] = {k: v for k, v in named if re.fullmatch(r"[0-9.]{1,12}", v)}
+    return found
+
+
+def _with_smi(root: Path, cards: list[Accelerator]) -> list[Accelerator]:
+    tool = commands.find(root, "nvidia-smi")
+    if tool is None:
+        return cards
+    details = _details(tool)
+    return [
+        replace(c, detail={**c.detail, **details.get(_slot(c.detail["slot"]), {})}) for c in cards
+    ]
+
+
+def _details(tool: str) -> dict[str, dict[str, str]]:
+    """Nothing where the tool fails: the cards' sensors say why."""
+    for fields in (_FIELDS, _FIELDS[:2]):
+        try:
+            return parse_smi(query(tool, ",".join(fields)))
+        except Unreadable as error:
+            if UNKNOWN_FIELD not in str(error):
+                break
+    return {}
+
+
+def _slot(text: str) -> str:
+    """``00000000:01:00.0`` and ``0000:01:00.0`` are one."""
+    return text.lower()[-len("0000:01:00.0") :]

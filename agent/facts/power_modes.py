@@ -1,0 +1,63 @@
+"""The power mode: a Jetson's ``nvpmodel``, a laptop's platform profile, else the clock governor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.facts.errors import Unreadable
+from agent.telemetry import commands, files
+from agent.telemetry.devicetree import is_jetson
+
+_PROFILE = "sys/firmware/acpi/platform_profile"
+_GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+_GOVERNORS = "sys/devices/system/cpu/cpu0/cpufreq/scaling_available_governors"
+
+
+def current(root: Path) -> str | None:
+    """``15W``, ``balanced`` or ``schedutil``; none where there is nothing to choose.
+
+    Raises ``Unreadable``: nvpmodel is missing or fails.
+    """
+    if is_jetson(root):
+        tool = commands.find(root, "nvpmodel")
+        if tool is None:
+            raise Unreadable("nvpmodel is not installed")
+        return parse_query(commands.output([tool, "-q"]))
+    return files.text(root / _PROFILE) or files.text(root / _GOVERNOR) or None
+
+
+def available(root: Path) -> tuple[str, ...]:
+    """In the order of their numbers. Raises ``Unreadable``."""
+    if is_jetson(root):
+        return parse_config(_config(root))
+    profiles = files.text(root / f"{_PROFILE}_choices")
+    return tuple((profiles or files.text(root / _GOVERNORS)).split())
+
+
+def parse_query(text: str) -> str:
+    """``NV Power Mode: MAXN``, among warnings and the fan's mode. Raises ``Unreadable``."""
+    found = re.search(r"NV Power Mode: *(\S+)", text)
+    if found is None:
+        raise Unreadable(f"nvpmodel -q says {text.strip()[:60]!r}")
+    return found[1]
+
+
+def parse_config(text: str) -> tuple[str, ...]:
+    """``< POWER_MODEL ID=0 NAME=MAXN >`` of nvpmodel.conf. Raises ``Unreadable``."""
+    found = re.findall(r"^<\s*POWER_MODEL\s+ID=([0-9]{1,4})\s+NAME=(\S+)\s*>", text, re.MULTILINE)
+    if not found:
+        raise Unreadable("nvpmodel.conf names no POWER_MODEL")
+    return tuple(mode for _, mode in sorted(found, key=lambda item: int(item[0])))
+
+
+def _config(root: Path) -> str:
+    text = files.text(root / "etc/nvpmodel.conf")
+    if text:
+        return text
+    boards = files.entries(root, "etc/nvpmodel/*.conf")
+    if len(boards) != 1:
+        raise Unreadable(
+            f"there is no /etc/nvpmodel.conf, and /etc/nvpmodel has {len(boards)} files"
+        )
+    return files.text(boards[0])

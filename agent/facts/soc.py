@@ -1,0 +1,13 @@
+"""The system on a chip, from the device tree: absent on a PC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.telemetry import devicetree
+
+
+def soc(root: Path) -> str | None:
+    """``tegra234``, ``bcm2712``: the last, most general name of the board's ``compatible``."""
+    names = devicetree.compatible(root)
+    return names[-1].rpartition(",")[2] if names else None

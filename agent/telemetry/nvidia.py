@@ -1,0 +1,92 @@
+"""NVIDIA graphics cards, asked through ``nvidia-smi``.
+
+Its power is an average over a second, and some chips sample a quarter of the time: integrate over
+seconds. It gives no energy counter (NVML does: ``nvmlDeviceGetTotalEnergyConsumption``).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.device_facts import Sensor
+from agent.telemetry import commands, devicetree
+from agent.telemetry.errors import Unreadable
+
+name = "nvidia"
+
+FIELDS = {
+    "temperature.gpu": ("temperature", "C", 1),
+    "power.draw": ("power", "mW", 1000),
+    "clocks.sm": ("SM clock", "MHz", 1),
+    "clocks.mem": ("memory clock", "MHz", 1),
+    "utilization.gpu": ("load", "percent", 1),
+    "memory.used": ("memory used", "MiB", 1),
+}
+REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+"""The same mask, as newer and older drivers call it."""
+UNKNOWN_FIELD = "is not a valid field"
+"""What nvidia-smi says of a name that its driver does not know."""
+# NVML: nvmlClocksEventReasons; what is left out slows nothing down (idle, a setting, a display).
+_THROTTLED = {
+    0x04: "software power cap",
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "power brake",
+}
+
+
+def query(tool: str, fields: str) -> str:
+    """One line per GPU of the given fields. Raises ``Unreadable``."""
+    return commands.output([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+
+
+def parse(text: str) -> list[Sensor]:
+    """Lines of ``FIELDS``, without what says ``[N/A]`` or ``[Not Supported]``.
+
+    Raises ``Unreadable``: another number of columns.
+    """
+    found = []
+    for index, line in enumerate(text.strip().splitlines()):
+        values = [value.strip() for value in line.split(",")]
+        if len(values) != len(FIELDS):
+            raise Unreadable(f"nvidia-smi said {line[:60]!r}, {len(FIELDS)} values were expected")
+        for (what, unit, factor), value in zip(FIELDS.values(), values, strict=True):
+            if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value):
+                found.append(Sensor(name, f"gpu{index} {what}", unit, float(value) * factor))
+    return found
+
+
+def parse_reasons(text: str) -> list[Sensor]:
+    """A mask per GPU (``0x0000000000000004``) as sensors of 0 or 1. Raises ``Unreadable``."""
+    found = []
+    for index, line in enumerate(text.strip().splitlines()):
+        if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", line.strip()):
+            raise Unreadable(f"nvidia-smi said {line.strip()[:60]!r}, where a mask was expected")
+        mask = int(line.strip(), 16)
+        found += [
+            Sensor(name, f"gpu{index} throttled: {why}", "count", float(bool(mask & bit)))
+            for bit, why in _THROTTLED.items()
+        ]
+    return found
+
+
+def read(root: Path) -> list[Sensor]:
+    """Raises ``Unreadable``: there is a GPU, and it does not answer."""
+    if devicetree.is_jetson(root) or not (root / "proc/driver/nvidia/version").exists():
+        return []  # a Jetson's GPU is seen by tegrastats; without a driver there is nothing to ask
+    tool = commands.find(root, "nvidia-smi")
+    if tool is None:
+        raise Unreadable("nvidia-smi is not installed")
+    return parse(query(tool, ",".join(FIELDS))) + _reasons(tool)
+
+
+def _reasons(tool: str) -> list[Sensor]:
+    for field in REASONS:
+        try:
+            return parse_reasons(query(tool, field))
+        except Unreadable as error:
+            if UNKNOWN_FIELD not in str(error):
+                break  # a card that does not tell
+    return []

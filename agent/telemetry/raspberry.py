@@ -1,0 +1,40 @@
+"""Raspberry Pi: under-voltage and throttling, as ``vcgencmd get_throttled`` tells them.
+
+Bits 0 to 3: now; 16 to 19: since boot (Raspberry Pi documentation, vcgencmd).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.device_facts import Sensor
+from agent.telemetry import commands, devicetree
+from agent.telemetry.errors import Unreadable
+
+name = "raspberry"
+
+_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+
+
+def parse(text: str) -> list[Sensor]:
+    """``throttled=0x50005`` as eight sensors of 0 or 1. Raises ``Unreadable``."""
+    found = re.search(r"throttled=0x([0-9a-fA-F]{1,8})\b", text)
+    if found is None:
+        raise Unreadable(f"vcgencmd get_throttled says {text.strip()[:60]!r}")
+    mask = int(found[1], 16)
+    return [
+        Sensor(name, f"{what} {when}", "count", float(mask >> (first + bit) & 1))
+        for first, when in ((0, "now"), (16, "since boot"))
+        for bit, what in enumerate(_BITS)
+    ]
+
+
+def read(root: Path) -> list[Sensor]:
+    """Raises ``Unreadable``, e.g. where the user may not open ``/dev/vcio``."""
+    if not any(entry.startswith("raspberrypi,") for entry in devicetree.compatible(root)):
+        return []
+    tool = commands.find(root, "vcgencmd")
+    if tool is None:
+        raise Unreadable("vcgencmd is not installed")
+    return parse(commands.output([tool, "get_throttled"]))

@@ -1,0 +1,101 @@
+"""Jetson's ``tegrastats``: one line for each interval, whose format differs by board and JetPack.
+
+NVIDIA Jetson Linux Developer Guide, "tegrastats Utility"; the variants are in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent.device_facts import Sensor
+from agent.telemetry import commands, devicetree, rails
+from agent.telemetry.errors import Unreadable
+from agent.telemetry.thermal import plausible
+
+name = "tegrastats"
+
+INTERVAL_MS = 200
+
+_N = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)"
+_MEMORY = re.compile(rf"\b(RAM|SWAP) {_N}/{_N}MB")
+_CORES = re.compile(r"\bCPU \[([^\]]*)\](?:@" + _N + ")?")
+_CORE = re.compile(rf"{_N}%(?:@{_N})?")
+# An engine: `EMC_FREQ 0%@1600`, `EMC_FREQ @4266`, `GR3D_FREQ 60%@[620]`, `@[1574,1574]`, `APE 25`,
+# `NVENC 79%@166`; `VIC off` and `NVDLA0 off` are left out.
+_ENGINE = re.compile(
+    rf"\b([A-Z][A-Z0-9]*)(?:_FREQ|_LOAD)? (?:{_N}%)?@?(?:{_N}|\[([0-9, ]*)\])?(?=\s|$)"
+)
+_MTS = re.compile(rf"\bMTS fg {_N}% bg {_N}%")
+_TEMPERATURE = re.compile(r"(?<!\S)([A-Za-z][A-Za-z0-9_.-]*)@(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)C")
+# `VDD_IN 4100/4100` (JetPack 4: mW, now/average), `12400mW/12400mW`, and from JetPack 7 on
+# `37939mW/8660mW/37939mW`: the first is now.
+_RAIL = re.compile(
+    r"(?<!\S)([A-Z][A-Za-z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|$)"
+)
+
+
+def parse(line: str) -> list[Sensor]:
+    """What one line says, without cores that are off and placeholders.
+
+    ``NAME load`` in per cent, ``NAME clock`` in MHz, ``NAME power`` in mW; ``total power`` is the
+    board's or module's.
+    Raises ``Unreadable``: this is no line of tegrastats.
+    """
+    memory = _MEMORY.findall(line)
+    if not any(kind == "RAM" for kind, _, _ in memory):
+        raise Unreadable(f"tegrastats said {line.strip()[:60]!r}, where RAM was expected")
+    found = [Sensor(name, f"{kind} used", "MiB", float(used)) for kind, used, _ in memory]
+    found += _cores(line)
+    found += _engines(_MTS.sub("", _CORES.sub("", line)))
+    for fore, back in _MTS.findall(line)[:1]:
+        found += [_load("MTS foreground", fore), _load("MTS background", back)]
+    for zone, value in _TEMPERATURE.findall(line):
+        if plausible(zone, float(value)):
+            found.append(Sensor(name, zone, "C", float(value)))
+    powers = {rail: float(now) for rail, now in _RAIL.findall(line) if rail != rails.UNUSED}
+    return found + rails.sensors(name, powers)
+
+
+def _cores(line: str) -> list[Sensor]:
+    """``[12%@921,off]``; from JetPack 7 on also ``[0%,off]@2601``, one clock for all."""
+    found: list[Sensor] = []
+    cores = _CORES.search(line)
+    for index, core in enumerate(cores[1].split(",") if cores else ()):
+        matched = _CORE.fullmatch(core.strip())
+        if matched:
+            found.append(_load(f"cpu{index}", matched[1]))
+            found += _clock(f"cpu{index}", matched[2] or (cores[2] if cores else None))
+    return found
+
+
+def _engines(line: str) -> list[Sensor]:
+    found: list[Sensor] = []
+    for engine, load, clock, clocks in _ENGINE.findall(line):
+        if load:
+            found.append(_load(engine, load))
+        found += _clock(engine, clock)
+        for index, part in enumerate(clocks.split(",") if clocks else ()):
+            if part.strip().isdigit():
+                found += _clock(f"{engine} {index}", part.strip()[:9])
+    return found
+
+
+def _load(what: str, percent: str) -> Sensor:
+    return Sensor(name, f"{what} load", "percent", float(percent))
+
+
+def _clock(what: str, mhz: str | None) -> list[Sensor]:
+    """Nothing for 0: that is a unit without power, not one that runs at 0 MHz."""
+    value = float(mhz or 0)
+    return [Sensor(name, f"{what} clock", "MHz", value)] if value else []
+
+
+def read(root: Path) -> list[Sensor]:
+    """One line of the tool, started once and ended. Raises ``Unreadable``."""
+    if not devicetree.is_jetson(root):
+        return []
+    tool = commands.find(root, "tegrastats")
+    if tool is None:
+        raise Unreadable("tegrastats is not installed")
+    return parse(commands.first_line([tool, "--interval", str(INTERVAL_MS)]))

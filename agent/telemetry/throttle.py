@@ -1,0 +1,30 @@
+"""Counters of throttling: what counts is their growth over a trial.
+
+Jetson: ``hwmon*/oc*_event_cnt`` (over-current, under-voltage). x86:
+``cpu*/thermal_throttle/{core,package}_throttle_count``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.device_facts import Sensor
+from agent.telemetry import files
+
+name = "throttle"
+
+
+def read(root: Path) -> list[Sensor]:
+    """Counts since boot; of the x86 cores' the sum, of the packages' the greatest."""
+    found = [
+        Sensor(name, path.name, "count", value)
+        for path in files.entries(root, "sys/class/hwmon/hwmon*/oc*_event_cnt")
+        if (value := files.optional(path)) is not None
+    ]
+    for kind, total in (("core", sum), ("package", max)):
+        pattern = f"sys/devices/system/cpu/cpu*/thermal_throttle/{kind}_throttle_count"
+        counts = [files.optional(path) for path in files.entries(root, pattern)]
+        known = [count for count in counts if count is not None]
+        if known:
+            found.append(Sensor(name, f"{kind}_throttle_count", "count", float(total(known))))
+    return found
