@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from agent.facts.errors import Unreadable
+from agent.power_modes import current_mode, modes_of
 from agent.telemetry import commands, files
 from agent.telemetry.devicetree import is_jetson
 
@@ -37,18 +37,18 @@ def available(root: Path) -> tuple[str, ...]:
 
 def parse_query(text: str) -> str:
     """``NV Power Mode: MAXN``, among warnings and the fan's mode. Raises ``Unreadable``."""
-    found = re.search(r"NV Power Mode: *(\S+)", text)
-    if found is None:
+    mode = current_mode(text)
+    if not mode:
         raise Unreadable(f"nvpmodel -q says {text.strip()[:60]!r}")
-    return found[1]
+    return mode
 
 
 def parse_config(text: str) -> tuple[str, ...]:
     """``< POWER_MODEL ID=0 NAME=MAXN >`` of nvpmodel.conf. Raises ``Unreadable``."""
-    found = re.findall(r"^<\s*POWER_MODEL\s+ID=([0-9]{1,4})\s+NAME=(\S+)\s*>", text, re.MULTILINE)
-    if not found:
+    numbers = modes_of(text)
+    if not numbers:
         raise Unreadable("nvpmodel.conf names no POWER_MODEL")
-    return tuple(mode for _, mode in sorted(found, key=lambda item: int(item[0])))
+    return tuple(sorted(numbers, key=lambda mode: numbers[mode]))
 
 
 def _config(root: Path) -> str:

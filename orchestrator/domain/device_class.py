@@ -26,8 +26,8 @@ from agent.power_modes import PowerCommands
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Telemetry = Literal[
-    "tegrastats", "ina3221", "rapl", "nvidia", "apex", "thermal", "cpufreq", "intel_npu",
-    "raspberry", "pressure",
+    "tegrastats", "ina3221", "rapl", "nvidia", "apex", "thermal", "cpufreq", "throttle", "pressure",
+    "fan", "intel", "raspberry",
 ]  # fmt: skip
 """The telemetry sources, files of ``agent/telemetry``."""
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from agent.contract import Limits
 from agent.device_facts import Accelerator, DeviceFacts
+from agent.telemetry.sources import SOURCES
 from agent.worker import recipes
-from orchestrator.domain.device_class import DeviceClass, VendorRuntime, recognise
+from orchestrator.domain.device_class import DeviceClass, Telemetry, VendorRuntime, recognise
 from orchestrator.store.classes import BadClassFile, device_classes, read_classes
 
 CLASSES = {c.name: c for c in device_classes()}
@@ -109,6 +111,10 @@ def test_what_a_class_names_exists(name: str) -> None:
     assert set(found.targets) <= given
     assert found.health.backend in {"", *given}
     assert found.telemetry
+
+
+def test_the_telemetry_a_class_may_name_is_what_the_agent_has() -> None:
+    assert sorted(get_args(Telemetry)) == sorted(source.name for source in SOURCES)
 
 
 def test_a_board_that_answers_with_less_than_expected_is_told_line_by_line() -> None:

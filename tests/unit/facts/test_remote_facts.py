@@ -94,7 +94,9 @@ def test_classes_are_recognised_by_chip_and_accelerator(tmp_path: Path) -> None:
     )
 
     def fits(**recognise: str) -> bool:
-        return DeviceClass(name="c", title="c", recognise=recognise).fits(known)
+        return DeviceClass.model_validate({"name": "c", "title": "c", "recognise": recognise}).fits(
+            known
+        )
 
     assert fits(soc="^tegra234$", accelerators="^edgetpu usb ")
     assert fits(accelerators="^nvidia_gpu soc ")

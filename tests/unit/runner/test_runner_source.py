@@ -12,7 +12,7 @@ import pytest
 from agent import runner
 
 AGENT = Path(runner.__file__).parents[1]
-SHARED = ("archive", "formats", "graph", "tflite_graph", "tflite_wire")
+SHARED = ("archive", "device_facts", "formats", "graph", "tflite_graph", "tflite_wire")
 """Modules beside the runner that the controller uses too: the same rules hold for them."""
 FILES = sorted((AGENT / "runner").rglob("*.py")) + [AGENT / f"{name}.py" for name in SHARED]
 ALLOWED = {*sys.stdlib_module_names, "numpy", "agent"}

@@ -72,14 +72,21 @@ def plain(value: object) -> object:
 def test_what_is_asked_where() -> None:
     answer = HeartbeatAnswer(True, False, 5.0, 20.0)
     net = answering(200, plain(answer))
-    assert net.uplink.heartbeat("orin/1", Heartbeat("0.1", "a1")) == answer
+    beat = Heartbeat("0.1", "a1", at_unix_ns=5, storage_free_mib=1.5)
+    assert net.uplink.heartbeat("orin/1", beat) == answer
     [request] = net.requests
     assert (request.method, request.url.raw_path) == (
         "PUT",
         b"/api/v1/devices/orin%2F1/heartbeat",
     )
     assert request.headers["authorization"] == "Bearer secret"
-    assert json.loads(request.content) == {"agent_version": "0.1", "attempt_id": "a1"}
+    assert json.loads(request.content) == {
+        "agent_version": "0.1",
+        "attempt_id": "a1",
+        "at_unix_ns": 5,
+        "storage_free_mib": 1.5,
+        "temperature_c": None,
+    }
 
 
 def test_enrolling_and_facts() -> None:
