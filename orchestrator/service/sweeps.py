@@ -213,10 +213,16 @@ def cancel(farm: Farm, name: str) -> SweepView:
 
 
 def resume(farm: Farm, name: str) -> SweepView:
-    """Run what is missing: failed and cancelled trials become pending; results stay."""
+    """Run what is missing: failed and cancelled trials become pending; results stay, and so do the
+    trials of a device that is retired."""
     with farm.database.transaction() as session:
         sweep = lock(session, find(session, name).id)
-        again = [t for t in _trials(session, sweep) if TrialState(t.state) in RESUMABLE]
+        gone = {d.id for d in session.scalars(select(Device)) if register.retired(d)}
+        again = [
+            t
+            for t in _trials(session, sweep)
+            if TrialState(t.state) in RESUMABLE and t.device_id not in gone
+        ]
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
         if again:
