@@ -21,6 +21,8 @@ from playbooks.run import Event
 from playbooks.site import Known
 
 FOLDER = "boards"
+LOCAL_AGENT = "agent"
+"""Below the controller's home: the state of the agent beside it."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +127,14 @@ def workshop(
         tell=tell,
         note=note,
     )
+
+
+def is_local(home: Path, device: str) -> bool:
+    """Whether ``device`` is the agent beside the controller of ``home``."""
+    from agent.worker.errors import AgentError
+    from agent.worker.settings import load
+
+    try:
+        return load(home / LOCAL_AGENT).device == device
+    except AgentError:
+        return False

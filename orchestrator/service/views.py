@@ -64,6 +64,16 @@ class DeviceView(View):
         return {**self.tags, "name": self.name, "class": self.device_class}
 
 
+class CheckView(View):
+    """One check of a device; ``side``: made by the controller, or by the board itself."""
+
+    side: str
+    check: str
+    ok: bool
+    text: str
+    remedy: str
+
+
 class RetiredView(View):
     """``cancelled`` trials; ``kept``: it stays listed, for what was measured on it."""
 
