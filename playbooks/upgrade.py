@@ -51,7 +51,7 @@ def upgrade(
         before = _agent(site)
         if dry_run:
             return Upgraded(play(todo, site, workshop.tell, dry_run=True), before, before)
-        seen = play(todo, site, lambda event: None, dry_run=True)
+        seen = play(todo, site, lambda _: None, dry_run=True)
         if not seen.changed:
             return Upgraded(seen, before, before)
         with idle():

@@ -47,8 +47,8 @@ def doctor(
         found += examine(name, login, pins)
     else:
         typer.echo(
-            f"{name} joined by a token, no way in is known here: this is what the controller knows; "
-            "`benchfarm-agent doctor` on the board says the rest",
+            f"{name} joined by a token, no way in is known here: this is what the controller "
+            "knows; `benchfarm-agent doctor` on the board says the rest",
             err=True,
         )
     rows = [
