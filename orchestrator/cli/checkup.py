@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,9 @@ from orchestrator.cli.ssh import ASK_PASSWORD, IDENTITY, SSH, address_of, login_
 if TYPE_CHECKING:
     from orchestrator.service.views import DeviceView
     from playbooks.checks import Found
+
+_BY_UP = frozenset({"joined", "token", "controller"})
+"""What ``benchfarm up`` sets right for the agent beside it."""
 
 
 def doctor(
@@ -110,4 +113,6 @@ def _here(state_dir: Path, name: str) -> list[Found]:
     from agent.worker import doctor as checks
     from playbooks.checks import of_agent
 
-    return [of_agent(asdict(finding), name) for finding in checks.examine(state_dir)]
+    found = [of_agent(asdict(finding), name) for finding in checks.examine(state_dir)]
+    anew = "start `benchfarm up --local-agent` anew: it joins its own agent again"
+    return [replace(f, remedy=anew) if f.check in _BY_UP and not f.ok else f for f in found]

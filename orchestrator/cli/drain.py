@@ -25,8 +25,8 @@ def enable(context: typer.Context, name: str) -> None:
         found = farm.enable(name, True)
     typer.echo(f"{name} is enabled; it is {found.connection}, its health {found.health}")
     if found.waiting:
-        when = "run now" if found.connection == "online" else "run once it is online"
-        typer.echo(f"{found.waiting} trials wait for it, and {when}")
+        when = "can run now" if found.connection == "online" else "can run once it is online"
+        typer.echo(f"{_trials(found.waiting)} for it, and {when}")
 
 
 def drain(
@@ -45,7 +45,11 @@ def drain(
             wait_idle(farm, found)
             typer.echo(f"{name} is drained")
         if found.waiting:
-            typer.echo(f"{found.waiting} trials wait until it is enabled")
+            typer.echo(f"{_trials(found.waiting)} until it is enabled")
+
+
+def _trials(count: int) -> str:
+    return "1 trial waits" if count == 1 else f"{count} trials wait"
 
 
 def wait_idle(farm: Client, found: DeviceView) -> None:
