@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.cli import drain
 from orchestrator.client import Client
+from orchestrator.service.views import DeviceView
 from support.farms import FarmKit
 from support.serving import Served, serving
 
@@ -52,9 +53,11 @@ def test_the_running_trial_is_waited_for_and_nothing_follows(
 
     ask = client.device
 
-    def asked(name: str) -> object:
-        polled.set()
-        return ask(name)
+    def asked(name: str) -> DeviceView:
+        found = ask(name)
+        if not found.enabled:
+            polled.set()
+        return found
 
     with drain.drained(client, "board", now=True):
         assert client.device("board").running is not None, "it was not to be waited for"
