@@ -34,21 +34,30 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]
         ).all()
     )
     rows = session.execute(
-        select(Trial, Cell, Sweep.name, Attempt)
+        select(
+            Trial.device_id,
+            Trial.number,
+            Sweep.name,
+            Cell.configuration,
+            Cell.build_key,
+            Attempt.started_at,
+            Attempt.dispatched_at,
+        )
+        .select_from(Trial)
         .join(Cell, Trial.cell_id == Cell.id)
         .join(Sweep, Trial.sweep_id == Sweep.id)
         .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
         .where(Trial.state.in_([s.value for s in OUTSTANDING]), *mine)
     )
     running = {
-        trial.device_id: RunningView(
+        device: RunningView(
             sweep=sweep,
-            cell=str(cell.configuration["label"]),
-            number=trial.number,
-            build=bool(cell.build_key),
-            since=attempt.started_at or attempt.dispatched_at,
+            cell=str(configuration["label"]),
+            number=number,
+            build=bool(build_key),
+            since=started_at or dispatched_at,
         )
-        for trial, cell, sweep, attempt in rows
+        for device, number, sweep, configuration, build_key, started_at, dispatched_at in rows
     }
     return {
         key: Work(running.get(key), waiting.get(key, 0)) for key in running.keys() | waiting.keys()
