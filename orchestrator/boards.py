@@ -22,6 +22,8 @@ from playbooks.run import Event
 from playbooks.site import Known
 
 FOLDER = "boards"
+LOCAL_AGENT = "agent"
+"""Below the controller's home: the state of the agent beside it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class RemoteController:
         self._client = client
         self._said = client.controller()
         self.url = (url or self._said.url).rstrip("/")
+        self.cancelled = 0
+        """Trials that retiring a device took back."""
 
     def require_reachable(self) -> None:
         """Raises ``UserError`` where no board could reach the controller, or its broker."""
@@ -88,14 +92,23 @@ class RemoteController:
         if view is None or view.facts is None:
             return Known(joined=False)
         answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
-        return Known(True, view.connection == "online", view.seen_at, frozenset(answering))
+        return Known(
+            joined=True,
+            online=view.connection == "online",
+            seen_at=view.seen_at,
+            runtimes=frozenset(answering),
+            device_class=view.device_class,
+        )
 
     def join_token(self, device: str, device_class: str) -> str:
         return self._client.join_token(device, device_class, again=True).join_token
 
+    def classify(self, device: str, device_class: str) -> None:
+        self._client.classify(device, device_class)
+
     def retire(self, device: str) -> None:
         if self._find(device) is not None:
-            self._client.retire(device)
+            self.cancelled += self._client.retire(device).cancelled
 
     def _find(self, device: str) -> DeviceView | None:
         return next((d for d in self._client.devices() if d.name == device), None)
@@ -137,3 +150,14 @@ def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
         for target, precisions in ({} if runtime.missing else runtime.targets).items():
             found.setdefault(runtime.backend, {}).setdefault(target, set()).update(precisions)
     return found
+
+
+def is_local(home: Path, device: str) -> bool:
+    """Whether ``device`` is the agent beside the controller of ``home``."""
+    from agent.worker.errors import AgentError
+    from agent.worker.settings import load
+
+    try:
+        return load(home / LOCAL_AGENT).device == device
+    except AgentError:
+        return False

@@ -23,6 +23,7 @@ from orchestrator.service.views import (
     JoinView,
     ModelView,
     PlanView,
+    RetiredView,
     SweepView,
 )
 from orchestrator.settings import Settings
@@ -119,9 +120,13 @@ class Client:
             JoinView, "POST", f"/devices/{_part('device', name)}/join-token", json=body
         )
 
-    def retire(self, name: str) -> None:
-        """The device's tokens are refused from now on."""
-        self._send("DELETE", f"/devices/{_part('device', name)}")
+    def retire(self, name: str) -> RetiredView:
+        """The device's tokens are refused from now on, and its open trials cancelled."""
+        return self._read(RetiredView, "DELETE", f"/devices/{_part('device', name)}")
+
+    def classify(self, name: str, device_class: str) -> DeviceView:
+        path = f"/devices/{_part('device', name)}/class"
+        return self._read(DeviceView, "POST", path, json={"device_class": device_class})
 
     def enable(self, name: str, enabled: bool) -> DeviceView:
         return self._read(

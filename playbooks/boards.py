@@ -18,6 +18,7 @@ from playbooks.environments import runtime_name, runtime_step
 from playbooks.errors import BadOrder
 from playbooks.machine import examine
 from playbooks.pins import Pins
+from playbooks.reach import require_controller
 from playbooks.retire import retire_steps
 from playbooks.run import Outcome, Step, Tell, play
 from playbooks.site import Controller, Note, Site
@@ -56,15 +57,25 @@ def add(
     if python_archive is not None and not python_archive.is_file():
         raise BadOrder(f"{python_archive}: there is no such archive")
     board_class = chosen(workshop.classes, device_class) if device_class else None
-    with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
-        site = _site(workshop, host, device, device_class)
+    with at_work(workshop, device), connected(login, pins(workshop, host_key)) as host:
+        site = site_of(workshop, host, device, device_class)
         site.python_archive = python_archive
         steps.require(site)
+        require_controller(site)
         if board_class is None:
-            site.device_class = workshop.recognise(site.machine.facts)
-            board_class = chosen(workshop.classes, site.device_class)
-            workshop.note(f"{device} is recognised as {site.device_class}")
+            board_class = _class_of(site, workshop)
         return play(registration(board_class), site, workshop.tell, dry_run=dry_run)
+
+
+def _class_of(site: Site, workshop: Workshop) -> BoardClass:
+    """What the controller calls the device already, else what the board looks like."""
+    there = site.controller.known(site.device)
+    if there.joined and there.device_class in workshop.classes:
+        site.device_class = there.device_class
+    else:
+        site.device_class = workshop.recognise(site.machine.facts)
+        workshop.note(f"{site.device} is recognised as {site.device_class}")
+    return chosen(workshop.classes, site.device_class)
 
 
 def registration(board_class: BoardClass) -> list[Step]:
@@ -77,6 +88,7 @@ def registration(board_class: BoardClass) -> list[Step]:
         steps.interpreter_step(),
         steps.agent_step(),
         steps.join_step(),
+        steps.class_step(),
         steps.broker_step(),
         *(runtime_step(runtime) for runtime in board_class.runtimes),
         steps.unit_step(),
@@ -94,16 +106,18 @@ def retire(
     Raises:
         PlaybookError: a step could not be done; the same call carries on there.
     """
-    with _at_work(workshop, device), connected(login, _pins(workshop, host_key)) as host:
-        site = _site(workshop, host, device, "")
+    with at_work(workshop, device), connected(login, pins(workshop, host_key)) as host:
+        site = site_of(workshop, host, device, "")
         return play(retire_steps(), site, workshop.tell, dry_run=dry_run)
 
 
-def _pins(workshop: Workshop, host_key: str) -> Pins:
+def pins(workshop: Workshop, host_key: str = "") -> Pins:
+    """The host keys that this controller knows."""
     return Pins(workshop.home / KNOWN_HOSTS, workshop.note, host_key)
 
 
-def _site(workshop: Workshop, host: Host, device: str, device_class: str) -> Site:
+def site_of(workshop: Workshop, host: Host, device: str, device_class: str) -> Site:
+    """What the steps work on. Raises ``Unfit``."""
     return Site(
         host=host,
         device=device,
@@ -115,7 +129,7 @@ def _site(workshop: Workshop, host: Host, device: str, device_class: str) -> Sit
 
 
 @contextlib.contextmanager
-def _at_work(workshop: Workshop, device: str) -> Iterator[None]:
+def at_work(workshop: Workshop, device: str) -> Iterator[None]:
     """Two at once on one name would undo each other. Raises ``BadOrder``."""
     if not re.fullmatch(DEVICE_NAME, device):
         raise BadOrder(

@@ -10,7 +10,7 @@ import contextlib
 import io
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from playbooks.pins import Pins
 
 CONNECT_S = 10
 COMMAND_S = 60.0
+END_LIMIT_S = 5.0
 DEAD_LINK_S = 20
 _LOST = -1
 """paramiko's exit status of a channel that closed without one."""
@@ -120,6 +121,42 @@ class Host:
                 raise DiskFull(f"the disk of {self.name} is full: {said.tail}")
             raise StepFailed(f"{self.name}: {said.tail}")
         return said
+
+    def stream(self, command: str, write: Callable[[bytes], object]) -> None:
+        """Run a command as root and hand on its output as it comes, until it ends. If the block
+        is left otherwise (``KeyboardInterrupt``), the command ends on the host first.
+
+        Raises:
+            StepFailed: it exits otherwise than 0. ConnectionLost, NoRoot.
+        """
+        sudo = self._become_root()
+        # without a terminal nothing there hears of a Ctrl-C here: the end of stdin says it
+        script = (
+            f"exec 3<&0; {command} </dev/null & job=$!\n"
+            "{ cat <&3; kill $job; } >/dev/null 2>&1 & wait $job"
+        )
+        try:
+            channel = self._connection.transport.open_session()
+            with contextlib.closing(channel):
+                channel.exec_command(f"{sudo}sh -c {shlex.quote(script)}")
+                if "-S" in sudo:
+                    channel.sendall(f"{self._password}\n".encode())
+                try:
+                    while chunk := channel.recv(1 << 16):
+                        write(chunk)
+                finally:
+                    channel.shutdown_write()
+                    channel.status_event.wait(END_LIMIT_S)
+                code = channel.recv_exit_status()
+                said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+        except (SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(
+                f"{self.name} went away: {error or type(error).__name__}"
+            ) from None
+        if code == _LOST:
+            raise ConnectionLost(f"{self.name} went away in the middle of a command")
+        if code != 0:
+            raise StepFailed(f"{self.name}: {said or f'exit {code}'}")
 
     def _execute(self, words: str, stdin: str, limit_s: float) -> Said:
         try:

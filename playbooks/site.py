@@ -40,6 +40,7 @@ class Known:
     seen_at: datetime | None = None
     runtimes: frozenset[str] = frozenset()
     """``backend version`` of those that answer there."""
+    device_class: str = ""
 
 
 class Controller(Protocol):
@@ -54,6 +55,10 @@ class Controller(Protocol):
 
     def join_token(self, device: str, device_class: str) -> str:
         """A one-time token; for a device that has joined already it replaces what it had."""
+        ...
+
+    def classify(self, device: str, device_class: str) -> None:
+        """Say what class a device that has joined is of."""
         ...
 
     def retire(self, device: str) -> None:

@@ -59,7 +59,8 @@ def mark_step() -> Step:
     """Nobody else's board is touched, and two that begin at once do not both go on."""
 
     def check(site: Site) -> str:
-        owner = site.mark().get("device")
+        mark = site.mark()
+        owner, theirs = mark.get("device"), mark.get("controller", site.controller.url)
         if owner is None:
             return "not yet a board of this farm"
         if owner != site.device:
@@ -67,11 +68,17 @@ def mark_step() -> Step:
                 f"{site.host.name} is the board {owner!r} already: retire that first "
                 f"(`benchfarm device retire {owner}`)"
             )
+        if theirs != site.controller.url and not site.controller.known(site.device).joined:
+            raise BadOrder(
+                f"{site.host.name} is the board {owner!r} of another controller, {theirs}: retire "
+                f"it there first (`benchfarm device retire {owner}`)"
+            )
         return ""
 
     def apply(site: Site) -> None:
         made = not site.host.is_true(f"getent passwd {USER}")
-        text = json.dumps({"device": site.device, "user_made": made})
+        whose = {"device": site.device, "controller": site.controller.url}
+        text = json.dumps({**whose, "user_made": made})
         # a link is whole, and of two at once only one is made: the other finds it
         site.script(
             f"mkdir -p {OPT}; cat > {MARK}.$$; sync; [ -s {MARK} ] || rm -f {MARK}\n"
@@ -211,6 +218,19 @@ def join_step() -> Step:
         site.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ahead=True)
+
+
+def class_step() -> Step:
+    """The controller knows the class that the board is set up as."""
+
+    def check(site: Site) -> str:
+        known = site.controller.known(site.device).device_class
+        return "" if known == site.device_class else f"known as {known or 'nothing'}"
+
+    def apply(site: Site) -> None:
+        site.controller.classify(site.device, site.device_class)
+
+    return Step("class", check, apply)
 
 
 def broker_step() -> Step:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import agent
 from agent import broker, facts
-from agent.uplink_messages import Heartbeat
 from agent.worker import inspect, settings
 from agent.worker.errors import AgentError
 from agent.worker.settings import AgentConfig
@@ -74,7 +72,7 @@ def _clock(uplink: Uplink) -> tuple[bool, str]:
 
 
 def _token(uplink: Uplink, config: AgentConfig) -> tuple[bool, str]:
-    uplink.heartbeat(config.device, Heartbeat(agent.__version__))
+    uplink.check_token(config.device)
     return True, "accepted"
 
 

@@ -95,6 +95,10 @@ class Uplink:
         answer = self._call("PUT", url, codec.dumps(beat), patience_s=0, timeout_s=timeout_s)
         return _read(HeartbeatAnswer, answer)
 
+    def check_token(self, device: str) -> None:
+        """Whether the token is that device's; no heartbeat. Raises ``Unauthorised``."""
+        self._call("GET", f"/devices/{quote(device, safe='')}/token", patience_s=0, timeout_s=5.0)
+
     def facts(self, device: str, facts: DeviceFacts, *, patience_s: float = 0.0) -> None:
         """Tell what this device is."""
         url = f"/devices/{quote(device, safe='')}/facts"

@@ -40,6 +40,13 @@ async def heartbeat(name: str, request: Request, farm: InFarm, device: DeviceId)
     return _json(await run_in_threadpool(ingest.heartbeat, farm, device, beat))
 
 
+@router.get("/devices/{name}/token", status_code=204)
+async def token(name: str, farm: InFarm, device: DeviceId) -> None:
+    """Whether the token that this was asked with is that device's own. Changes nothing, and is no
+    sign of life."""
+    await run_in_threadpool(_own_name, farm, name, device)
+
+
 @router.put("/devices/{name}/facts", status_code=204)
 async def facts(name: str, request: Request, farm: InFarm, device: DeviceId) -> None:
     """What the device is and can run, as probed there."""

@@ -10,7 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
-from orchestrator.service import events, models, networks, progress, register, reports, sweeps
+from orchestrator.service import (
+    events,
+    models,
+    networks,
+    progress,
+    register,
+    reports,
+    retiring,
+    sweeps,
+)
 from orchestrator.service.views import (
     ControllerView,
     DeviceView,
@@ -18,6 +27,7 @@ from orchestrator.service.views import (
     JoinView,
     ModelView,
     PlanView,
+    RetiredView,
     SweepView,
 )
 from orchestrator.settings import reaches_one_machine
@@ -35,6 +45,10 @@ class JoinBody(Body):
     device_class: str = ""
     tags: dict[str, str] = {}
     again: bool = False
+
+
+class ClassBody(Body):
+    device_class: str
 
 
 class TagBody(Body):
@@ -84,9 +98,9 @@ def join_token(name: str, body: JoinBody, farm: InFarm, _: Operator) -> JoinView
     )
 
 
-@router.delete("/devices/{name}", status_code=204)
-def retire_device(name: str, farm: InFarm, _: Operator) -> None:
-    register.retire(farm, name)
+@router.delete("/devices/{name}")
+def retire_device(name: str, farm: InFarm, _: Operator) -> RetiredView:
+    return retiring.retire(farm, name)
 
 
 @router.post("/devices/{name}/enable")
@@ -97,6 +111,11 @@ def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
 @router.post("/devices/{name}/drain")
 def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
     return register.enable(farm, name, False)
+
+
+@router.post("/devices/{name}/class")
+def classify_device(name: str, body: ClassBody, farm: InFarm, _: Operator) -> DeviceView:
+    return register.set_class(farm, name, body.device_class)
 
 
 @router.post("/devices/{name}/tags")

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli.context import State
+from orchestrator.cli.ssh import (
+    ASK_PASSWORD,
+    DRY_RUN,
+    HOST_KEY,
+    IDENTITY,
+    SSH,
+    address_of,
+    login_to,
+    say_outcome,
+    workshop_of,
+)
 
 if TYPE_CHECKING:
-    from orchestrator.boards import Address, RemoteController
     from orchestrator.client import Client
-    from playbooks.boards import Workshop
-    from playbooks.connection import Login
-    from playbooks.run import Event, Outcome
-
-SSH = typer.Option("", "--ssh", help="[USER@]HOST[:PORT], or an alias of ~/.ssh/config.")
-IDENTITY = typer.Option(
-    "", "--identity", help="Private key file; empty: ssh-agent and the usual ones."
-)
-ASK_PASSWORD = typer.Option(
-    False, "--ask-password", help="Ask for the password of the login, which sudo is given too."
-)
-HOST_KEY = typer.Option(
-    "", "--host-key", help="SHA256:… fingerprint to pin; also instead of another one pinned before."
-)
-DRY_RUN = typer.Option(False, "--dry-run", help="Say what would change, and change nothing.")
 
 
 def add(
@@ -53,12 +48,12 @@ def add(
     state: State = context.obj
     home = state.settings().home
     with state.client() as farm:
-        address = _address(home, name, ssh, identity)
+        address = address_of(home, name, ssh, identity)
         remember = None if dry_run else lambda: boards.Addresses(home).put(name, address)
         controller = boards.RemoteController(farm, controller_url)
         controller.require_reachable()
-        work = _workshop(home, controller, remember)
-        login = _login(address, ask_password)
+        work = workshop_of(home, controller, remember)
+        login = login_to(address, ask_password)
         outcome = playbooks.add(
             work,
             name,
@@ -68,7 +63,7 @@ def add(
             python_archive=python_archive,
             dry_run=dry_run,
         )
-        _say_outcome(name, outcome, dry_run)
+        say_outcome(name, outcome, dry_run)
         if not dry_run:
             _say_abilities(farm, name)
 
@@ -83,73 +78,53 @@ def retire(
     forget: bool = typer.Option(
         False, "--forget", help="Leave the board as it is (it is gone); only refuse its tokens."
     ),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask about trials that would not run."),
     dry_run: bool = DRY_RUN,
 ) -> None:
-    """Leave the board as it was found, and refuse its tokens from now on."""
+    """Leave the board as it was found, refuse its tokens from now on, and cancel its trials."""
     from orchestrator import boards
     from playbooks import boards as playbooks
 
     state: State = context.obj
     home = state.settings().home
     with state.client() as farm:
+        if forget or (not ssh and boards.Addresses(home).get(name) is None):
+            farm.device(name)  # a name that nobody knows is said to be one
+        if not dry_run and not yes:
+            _ask_about_trials(farm, name)
+        controller = boards.RemoteController(farm)
         if not forget:
-            if not ssh and boards.Addresses(home).get(name) is None:
-                farm.device(name)
-            login = _login(_address(home, name, ssh, identity), ask_password)
-            work = _workshop(home, boards.RemoteController(farm))
+            login = login_to(address_of(home, name, ssh, identity), ask_password)
+            work = workshop_of(home, controller)
             outcome = playbooks.retire(work, name, login, host_key=host_key, dry_run=dry_run)
-            _say_outcome(name, outcome, dry_run)
+            say_outcome(name, outcome, dry_run)
         elif not dry_run:
-            farm.retire(name)
-        if not dry_run:
-            boards.Addresses(home).forget(name)
-            typer.echo(f"{name} is retired")
+            controller.retire(name)
+        if dry_run:
+            return
+        boards.Addresses(home).forget(name)
+        typer.echo(f"{name} is retired")
+        if controller.cancelled:
+            typer.echo(f"{_trials(controller.cancelled)} of its sweeps cancelled")
 
 
-def _address(home: Path, name: str, ssh: str, identity: str) -> Address:
-    from orchestrator.boards import Address, Addresses
+def _ask_about_trials(farm: Client, name: str) -> None:
+    """Raises ``UserError`` where the answer is no, or there is nobody to ask."""
     from orchestrator.domain.errors import UserError
 
-    kept = Addresses(home).get(name)
-    if ssh:
-        return Address(ssh, str(Path(identity).expanduser().resolve()) if identity else "")
-    if kept is None:
-        raise UserError(f"how is {name} reached? give --ssh USER@HOST")
-    return Address(kept.ssh, identity or kept.identity)
-
-
-def _workshop(
-    home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
-) -> Workshop:
-    """``claimed`` is called once the host is known to be this board, and no other's."""
-    from orchestrator.boards import workshop
-
-    def tell(event: Event) -> None:
-        if claimed is not None and event.step == "board" and event.status:
-            claimed()
-        _tell(event)
-
-    return workshop(home, controller, tell, typer.echo)
-
-
-def _login(address: Address, ask_password: bool) -> Login:
-    from playbooks.connection import Login
-
-    password = typer.prompt(f"password of {address.ssh}", hide_input=True) if ask_password else ""
-    return Login(address.ssh, address.identity, password)
-
-
-def _tell(event: Event) -> None:
-    if not event.status:
-        typer.echo(f"  {event.step:<22} … {event.text}")
+    found = next((d for d in farm.devices() if d.name == name), None)
+    left = found.waiting + (found.running is not None) if found else 0
+    if not left:
         return
-    why = f" ({event.text})" if event.status == "would change" else ""
-    typer.echo(f"  {event.step:<22} {event.status}{why} {event.seconds:.1f} s")
+    question = f"{name} has {_trials(left)} left to run, which would be cancelled"
+    if not sys.stdin.isatty():
+        raise UserError(f"{question}: say --yes, or wait for `benchfarm device drain`")
+    if not typer.confirm(f"{question}. Retire it?"):
+        raise UserError(f"{name} is left as it is")
 
 
-def _say_outcome(name: str, outcome: Outcome, dry_run: bool) -> None:
-    would = "would change" if dry_run else "changed"
-    typer.echo(f"{name}: {outcome.steps} steps, {would}={outcome.changed}")
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' if count != 1 else ''}"
 
 
 def _say_abilities(farm: Client, name: str) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import board
+from orchestrator.cli import board, checkup, device_watch, drain, logs, upgrade
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(board.add)
 app.command("retire")(board.retire)
+app.command("upgrade")(upgrade.upgrade)
+app.command("drain")(drain.drain)
+app.command("enable")(drain.enable)
+app.command("watch")(device_watch.watch)
+app.command("logs")(logs.logs)
+app.command("doctor")(checkup.doctor)
 
 
 @app.command("list")
@@ -95,19 +101,3 @@ def tag(
     with client(context) as farm:
         found = farm.tag(name, parse(tags))
     typer.echo(f"{name}: {_tags(found.tags) or 'no tags'}")
-
-
-@app.command("enable")
-def enable(context: typer.Context, name: str) -> None:
-    """Give the device work again."""
-    with client(context) as farm:
-        farm.enable(name, True)
-    typer.echo(f"{name} is enabled")
-
-
-@app.command("drain")
-def drain(context: typer.Context, name: str) -> None:
-    """Let the running trial finish, then give the device no more work."""
-    with client(context) as farm:
-        farm.enable(name, False)
-    typer.echo(f"{name} is draining: its running trial finishes, it is given no other")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -15,11 +15,11 @@ from agent.uplink_messages import Enrolled, Enrolment
 from orchestrator.domain import builders
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
-from orchestrator.service import access
+from orchestrator.service import access, work
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
-from orchestrator.store.models import Cell, Device, Token
+from orchestrator.store.models import Device, Token
 
 JOIN_LIFETIME = timedelta(hours=24)
 TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -51,9 +51,8 @@ def join_token(
             f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
         )
     _check_tags(tags or {})
-    known = [c.name for c in device_classes()]
-    if device_class and device_class not in known:
-        raise NotFound("device class", device_class, known)
+    if device_class:
+        _check_class(device_class)
     with farm.database.transaction() as session:
         device = session.scalar(select(Device).where(Device.name == name))
         if device is None:
@@ -66,6 +65,7 @@ def join_token(
         elif device.facts is None:  # asked for before, or retired: what is said now counts
             device.device_class = device_class or UNKNOWN_CLASS
             device.tags = tags or {}
+            device.agent_version = ""
         role = REJOIN if again else JOIN
         secret = access.issue(
             farm, session, role, device_id=device.id, note=name, lifetime=JOIN_LIFETIME
@@ -89,7 +89,34 @@ def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
         found = find(session, name)
         found.tags = {k: v for k, v in {**found.tags, **tags}.items() if v}
         farm.note(session, "device_tagged", name, tags=tags)
-        return view(farm, found)
+        return _view(farm, session, found)
+
+
+def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
+    """Say what kind of board a device is; what it reports of itself does not change that.
+
+    Raises:
+        NotFound: no such device, no such class.
+    """
+    _check_class(device_class)
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        if found.device_class != device_class:
+            farm.note(
+                session,
+                "device_classified",
+                name,
+                device_class=device_class,
+                before=found.device_class,
+            )
+            found.device_class = device_class
+        return _view(farm, session, found)
+
+
+def _check_class(device_class: str) -> None:
+    known = [c.name for c in device_classes()]
+    if device_class not in known:
+        raise NotFound("device class", device_class, known)
 
 
 def _check_tags(tags: dict[str, str]) -> None:
@@ -119,7 +146,7 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
         device = session.get_one(Device, token.device_id, with_for_update=True)
         if device.facts is not None and token.role != REJOIN:
             raise Conflict(f"device {device.name!r} has joined already; choose another name")
-        _revoke(farm, session, device)
+        revoke(farm, session, device, ("device",))
         device.agent_version = enrolment.agent_version
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
@@ -127,27 +154,13 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
     return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
 
 
-def retire(farm: Farm, name: str) -> None:
-    """The device's tokens are refused from now on, it is given no more work, and its name is free
-    for another board. One that was measured stays listed: its measurements are its own.
-
-    Raises:
-        NotFound: there is no such device.
-    """
-    with farm.database.transaction() as session:
-        found = find(session, name)
-        _revoke(farm, session, found, (JOIN, REJOIN, "device"))
-        farm.note(session, "device_retired", name)
-        if session.scalar(select(Cell.id).where(Cell.device_id == found.id).limit(1)) is None:
-            session.execute(delete(Token).where(Token.device_id == found.id))
-            session.delete(found)
-            return
-        found.facts = found.seen_at = None
-
-
-def _revoke(
-    farm: Farm, session: Session, device: Device, roles: tuple[str, ...] = ("device",)
+def revoke(
+    farm: Farm,
+    session: Session,
+    device: Device,
+    roles: tuple[str, ...] = (JOIN, REJOIN, "device"),
 ) -> None:
+    """Refuse the device's tokens of those roles from now on."""
     wanted = (Token.device_id == device.id, Token.role.in_(roles), Token.revoked_at.is_(None))
     session.execute(update(Token).where(*wanted).values(revoked_at=farm.now()))
 
@@ -165,12 +178,14 @@ def _take_facts(device: Device, facts: DeviceFacts) -> None:
 
 def devices(farm: Farm) -> list[DeviceView]:
     with farm.database.snapshot() as session:
-        return [view(farm, d) for d in session.scalars(select(Device).order_by(Device.name))]
+        todo = work.by_device(session)
+        listed = session.scalars(select(Device).order_by(Device.name))
+        return [view(farm, d, todo.get(d.id, work.NONE)) for d in listed]
 
 
 def device(farm: Farm, name: str) -> DeviceView:
     with farm.database.snapshot() as session:
-        return view(farm, find(session, name))
+        return _view(farm, session, find(session, name))
 
 
 def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
@@ -179,7 +194,7 @@ def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
         found = find(session, name)
         found.enabled = enabled
         farm.note(session, "device_enabled" if enabled else "device_drained", name)
-        return view(farm, found)
+        return _view(farm, session, found)
 
 
 def find(session: Session, name: str) -> Device:
@@ -195,18 +210,28 @@ def online(farm: Farm, found: Device) -> bool:
     return found.seen_at is not None and farm.now() - found.seen_at < limit
 
 
+def retired(found: Device) -> bool:
+    """It was a board of the farm, and no more than its measurements is left."""
+    return found.facts is None and bool(found.agent_version)
+
+
 def facts_of(found: Device) -> DeviceFacts | None:
     return None if found.facts is None else codec.from_plain(DeviceFacts, found.facts)
 
 
-def view(farm: Farm, found: Device) -> DeviceView:
+def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
+    return view(farm, found, work.by_device(session, found.id).get(found.id, work.NONE))
+
+
+def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
     facts = facts_of(found)
+    connection = "online" if online(farm, found) else "offline"
     return DeviceView(
         name=found.name,
         device_class=found.device_class,
         tags=found.tags,
         enabled=found.enabled,
-        connection="online" if online(farm, found) else "offline",
+        connection="retired" if retired(found) else connection,
         health=found.health,
         agent_version=found.agent_version,
         seen_at=found.seen_at,
@@ -221,6 +246,8 @@ def view(farm: Farm, found: Device) -> DeviceView:
             )
             for r in (facts.runtimes if facts else ())
         ],
+        running=todo.running,
+        waiting=todo.waiting,
     )
 
 

@@ -213,10 +213,18 @@ def cancel(farm: Farm, name: str) -> SweepView:
 
 
 def resume(farm: Farm, name: str) -> SweepView:
-    """Run what is missing: failed and cancelled trials become pending; results stay."""
+    """Run what is missing: failed and cancelled trials become pending; results stay, and so does
+    what a retired device was to measure or to build."""
     with farm.database.transaction() as session:
         sweep = lock(session, find(session, name).id)
-        again = [t for t in _trials(session, sweep) if TrialState(t.state) in RESUMABLE]
+        gone = {d.id for d in session.scalars(select(Device)) if register.retired(d)}
+        trials = _trials(session, sweep)
+        dead = {t.id for t in trials if t.device_id in gone}
+        again = [
+            t
+            for t in trials
+            if TrialState(t.state) in RESUMABLE and t.id not in dead and t.waits_for not in dead
+        ]
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
         if again:

@@ -28,7 +28,25 @@ class RuntimeView(View):
     missing: str
 
 
+class RunningView(View):
+    """The trial that is with a device; ``number`` counts a cell's trials from 0."""
+
+    sweep: str
+    cell: str
+    number: int
+    build: bool
+    since: datetime
+
+    def words(self) -> str:
+        """``sweep demo: digits_cnn …, trial 2``."""
+        trial = "" if self.build else f", trial {self.number + 1}"
+        return f"sweep {self.sweep}: {self.cell}{trial}"
+
+
 class DeviceView(View):
+    """``connection``: online, offline, or retired: measured once, and no board of the farm now.
+    ``waiting`` are its pending trials."""
+
     name: str
     device_class: str
     tags: dict[str, str]
@@ -39,9 +57,28 @@ class DeviceView(View):
     seen_at: datetime | None
     facts: dict[str, Any] | None
     runtimes: list[RuntimeView]
+    running: RunningView | None = None
+    waiting: int = 0
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
+
+
+class CheckView(View):
+    """One check of a device; ``side``: made by the controller, or by the board itself."""
+
+    side: str
+    check: str
+    ok: bool
+    text: str
+    remedy: str
+
+
+class RetiredView(View):
+    """``cancelled`` trials; ``kept``: it stays listed, for what was measured on it."""
+
+    cancelled: int
+    kept: bool
 
 
 class ArtifactView(View):

@@ -130,6 +130,11 @@ def test_sudo_with_a_password(board: Find, login: Callable[..., Login], tmp_path
     with connected(login(host, PASSWORD), pins) as there:
         assert there.run("id -un; cat", root=True, secret="a secret\n").out == "root\na secret\n"
         assert there.run("id -un; cat", secret="a secret\n").out == "bench\na secret\n"
+        heard: list[bytes] = []
+        there.stream("id -un", heard.append)
+        assert b"".join(heard) == b"root\n"
+        with pytest.raises(StepFailed, match="no such"):
+            there.stream("sh -c 'echo no such thing >&2; exit 3'", heard.append)
     with (
         connected(login(host, "wrong"), pins) as there,
         pytest.raises(NoRoot, match="with that password"),

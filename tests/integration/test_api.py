@@ -399,3 +399,43 @@ def test_a_failure_of_the_farm_is_not_the_users(
         operator.report("first")
     assert not isinstance(caught.value, UserError)
     assert result.samples.sha256 in str(caught.value)
+
+
+def test_a_token_is_asked_about_without_a_sign_of_life(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    before = operator.device("board").seen_at
+    served.kit.clock.advance(60)
+    assert operator.device("board").connection == "offline"
+    assert board.get("/devices/board/token").status_code == 204
+    view = operator.device("board")
+    assert (view.seen_at, view.connection) == (before, "offline")
+    served.kit.enrol("other")
+    assert kind(board.get("/devices/other/token")) == (403, "not_allowed")
+    for secret in (served.token("admin"), "unknown"):
+        with served.http(secret) as http:
+            assert kind(http.get("/devices/board/token")) == (403, "not_allowed")
+
+
+def test_operators_change_a_class_and_nobody_less(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    assert operator.classify("board", "arm64-generic").device_class == "arm64-generic"
+    body = {"device_class": "intel-cpu"}
+    assert kind(board.post("/devices/board/class", json=body)) == (403, "not_allowed")
+    with served.http(served.token("viewer")) as http:
+        assert kind(http.post("/devices/board/class", json=body)) == (403, "not_allowed")
+    with pytest.raises(UserError, match="device class 'toaster'"):
+        operator.classify("board", "toaster")
+    assert operator.device("board").device_class == "arm64-generic"
+
+
+def test_retiring_says_how_many_trials_it_took_back(served: Served, operator: Client) -> None:
+    served.kit.device("board")
+    served.kit.add_model()
+    served.kit.submit(trials=2)
+    assert operator.device("board").waiting == 2
+    retired = operator.retire("board")
+    assert (retired.cancelled, retired.kept) == (2, True)
+    assert operator.device("board").connection == "retired"
+    assert operator.sweep("first").state == "cancelled"

@@ -95,6 +95,10 @@ def _add_device_routes(app: FastAPI, controller: Controller) -> None:
         cancel = given.attempt_id in controller.cancelled
         return _json(HeartbeatAnswer(renewed, cancel, controller.heartbeat_s, controller.lease_s))
 
+    @app.get("/api/v1/devices/{name}/token", status_code=204)
+    async def token(name: str) -> None:
+        """Whoever gets here has it."""
+
     @app.put("/api/v1/devices/{name}/facts", status_code=204)
     async def facts(name: str, request: Request) -> None:
         controller.facts = codec.loads(DeviceFacts, await request.body())

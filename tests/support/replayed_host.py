@@ -310,6 +310,7 @@ def _says(exit_code: int, out: str = "") -> _Answer:
 _E = re.escape
 _QUOTED = r"(?:'[^']*'|\S)+"
 _ANSWERS: list[tuple[str, _Answer]] = [
+    (r"(\S+) -I -c 'import socket, sys; .*' 10\.0\.0\.2 8080", _says(0)),
     ("true", _says(0)),
     ("cd && pwd", _says(0, HOME)),
     (r"df -Pm \S+ \| tail -1", _says(0, "/dev/mmcblk0p1 29000 9000 20000 31% /")),
@@ -392,15 +393,20 @@ class ReplayedController:
     host: ReplayedHost
     url: str = "http://10.0.0.2:8080"
     asked: list[str] = field(default_factory=list)
+    device_class: str = ""
 
     def known(self, device: str) -> Known:
         names = frozenset(f"{e['backend']} {e['version']}" for e in self.host.environments)
         at = self.host.started_at
-        return Known(bool(self.host.joined), at is not None, at, names)
+        return Known(bool(self.host.joined), at is not None, at, names, self.device_class)
 
     def join_token(self, device: str, device_class: str) -> str:
         self.asked.append(device_class)
+        self.device_class = device_class
         return TOKEN
+
+    def classify(self, device: str, device_class: str) -> None:
+        self.device_class = device_class
 
     def retire(self, device: str) -> None:
         self.host.joined = ""

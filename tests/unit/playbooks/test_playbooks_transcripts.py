@@ -36,7 +36,7 @@ from support.replayed_host import (
     ReplayedHost,
 )
 
-COMMON = ["user", "python", "agent", "join", "broker"]
+COMMON = ["user", "python", "agent", "join", "class", "broker"]
 ENDING = ["unit", "start", "heartbeat", "clean"]
 JETSON = ["tensorrt", "power rights"]
 TFLITE = f"{STATE}/runtimes/tflite-2.3.0-0/env/bin/python"

@@ -9,7 +9,16 @@ import pytest
 from agent.contract import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
 from agent.graph import Tool
 from orchestrator.domain.errors import UserError
-from orchestrator.service import dispatch, ingest, progress, reconcile, register, reports, sweeps
+from orchestrator.service import (
+    dispatch,
+    ingest,
+    progress,
+    reconcile,
+    register,
+    reports,
+    retiring,
+    sweeps,
+)
 from orchestrator.service.builds import KEYS_A_QUERY
 from orchestrator.service.views import SweepView
 from support.farms import TOOLS, FarmKit, device_facts, failed, runtime_facts, spec_text
@@ -341,3 +350,12 @@ def test_an_empty_value_removes_a_tag(pair: Pair) -> None:
     view = register.tag(pair.kit.farm, "x86-01", {"builder": ""})
     assert view.tags == {"rack": "2"}
     assert not dispatch.dispatch(pair.kit.farm, pair.builder)
+
+
+def test_a_retired_builder_takes_what_waits_for_it_along(pair: Pair) -> None:
+    pair.submit(trials=2)
+    assert pair.rung(pair.builder)
+    assert retiring.retire(pair.kit.farm, "x86-01").cancelled == 3
+    assert (pair.view.state, pair.view.counts) == ("cancelled", {"cancelled": 2})
+    assert pair.view.builds == {"cancelled": 1}
+    assert sweeps.resume(pair.kit.farm, "first").state == "cancelled", "nobody is there to build"

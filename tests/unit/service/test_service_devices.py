@@ -8,7 +8,7 @@ import pytest
 
 from agent.uplink_messages import Enrolment
 from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
-from orchestrator.service import access, events, register
+from orchestrator.service import access, events, progress, register, retiring, sweeps
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts
 
 
@@ -213,14 +213,14 @@ def test_a_retired_board_is_refused_and_its_name_is_free(farm: FarmKit) -> None:
     waiting = register.join_token(farm.farm, "waiting").join_token
     token = farm.enrol("board").token
     for name in ("board", "waiting"):
-        register.retire(farm.farm, name)
+        retiring.retire(farm.farm, name)
     assert register.devices(farm.farm) == []
     for secret in (token, waiting):
         with pytest.raises(NotAllowed, match="unknown"):
             access.identify(farm.farm, secret)
     assert farm.enrol("board").device == "board"
     with pytest.raises(NotFound):
-        register.retire(farm.farm, "waiting")
+        retiring.retire(farm.farm, "waiting")
 
 
 def test_a_retired_board_that_was_measured_stays_known_by_its_figures(farm: FarmKit) -> None:
@@ -228,13 +228,95 @@ def test_a_retired_board_that_was_measured_stays_known_by_its_figures(farm: Farm
     farm.add_model()
     farm.submit()
     cells = farm.rows()["cells"]
-    register.retire(farm.farm, "board")
+    retiring.retire(farm.farm, "board")
     with pytest.raises(NotAllowed, match="revoked"):
         access.identify(farm.farm, token)
     (view,) = register.devices(farm.farm)
-    assert (view.name, view.connection, view.facts, view.runtimes) == ("board", "offline", None, [])
+    assert (view.name, view.connection, view.facts, view.runtimes) == ("board", "retired", None, [])
     assert farm.rows()["cells"] == cells > 0
 
     other = register.join_token(farm.farm, "board", device_class="arm64-generic").join_token
+    assert register.device(farm.farm, "board").connection == "offline", "it is expected again"
     register.enrol(farm.farm, enrolment(other), BROKER_URL)
     assert register.device(farm.farm, "board").device_class == "arm64-generic"
+
+
+def test_what_a_retired_device_had_to_do_is_cancelled_and_its_sweep_ends(farm: FarmKit) -> None:
+    first, second = farm.device("first"), farm.device("second")
+    farm.add_model()
+    farm.submit(trials=2)
+    assert farm.beat(first).renewed is False  # rings for its first trial
+    assert farm.beat(second).renewed is False
+    retired = retiring.retire(farm.farm, "first")
+    assert (retired.cancelled, retired.kept) == (2, True)
+    by_device = {(t.device_id, t.state) for t in farm.trials()}
+    assert by_device == {(first, "cancelled"), (second, "dispatched"), (second, "pending")}
+    assert progress.sweep(farm.farm, "first").state == "running"
+
+    retiring.retire(farm.farm, "second")
+    assert progress.sweep(farm.farm, "first").state == "cancelled"
+    assert sweeps.resume(farm.farm, "first").state == "cancelled", "nobody is there to run it"
+    assert set(farm.states()) == {"cancelled"}
+
+    again = register.join_token(farm.farm, "first").join_token
+    register.enrol(farm.farm, enrolment(again, "first"), BROKER_URL)
+    assert sweeps.resume(farm.farm, "first").state == "running"
+    assert sorted(farm.states()) == ["cancelled", "cancelled", "pending", "pending"]
+
+
+def test_a_device_says_what_runs_on_it_and_how_much_waits(farm: FarmKit) -> None:
+    device_id = farm.device("board")
+    farm.device("idle", device_facts("idle", ()))
+    farm.add_model()
+    farm.submit(trials=3)
+    farm.beat(device_id)
+    views = {v.name: v for v in register.devices(farm.farm)}
+    assert (views["idle"].running, views["idle"].waiting) == (None, 0)
+    running = views["board"].running
+    assert running is not None
+    assert (running.sweep, running.number, running.build) == ("first", 0, False)
+    assert running.since == farm.clock.at
+    assert running.words().endswith(", trial 1")
+    assert views["board"].waiting == 2
+    assert register.device(farm.farm, "board") == views["board"]
+
+    farm.give(device_id, farm.ok(farm.last_rung()))
+    after = register.enable(farm.farm, "board", False)
+    assert after.running is not None, "the next one was rung for at once"
+    assert after.waiting == 1
+
+
+def test_the_devices_list_asks_no_more_for_many_than_for_one(sqlite_farm: FarmKit) -> None:
+    from sqlalchemy import event
+
+    def queries() -> int:
+        seen: list[str] = []
+        engine = sqlite_farm.farm.database.engine
+        count = lambda *args: seen.append(args[2])  # noqa: E731
+        event.listen(engine, "before_cursor_execute", count)
+        try:
+            register.devices(sqlite_farm.farm)
+        finally:
+            event.remove(engine, "before_cursor_execute", count)
+        return len(seen)
+
+    sqlite_farm.device("board-0")
+    one = queries()
+    for number in range(1, 5):
+        sqlite_farm.device(f"board-{number}")
+    assert queries() == one > 0
+
+
+def test_the_class_of_a_joined_device_can_be_changed(farm: FarmKit) -> None:
+    farm.enrol("board")
+    view = register.set_class(farm.farm, "board", "x86-64-generic")
+    assert view.device_class == "x86-64-generic"
+    register.take_facts(farm.farm, farm.device_id("board"), device_facts("board"))
+    assert register.device(farm.farm, "board").device_class == "x86-64-generic"
+    register.set_class(farm.farm, "board", "x86-64-generic")
+    told = [e for e in events.after(farm.farm, 0, 10) if e.kind == "device_classified"]
+    assert [e.data for e in told] == [{"device_class": "x86-64-generic", "before": "intel-cpu"}]
+    with pytest.raises(NotFound, match="arm64-generic"):
+        register.set_class(farm.farm, "board", "toaster")
+    with pytest.raises(NotFound, match="known: board"):
+        register.set_class(farm.farm, "bord", "x86-64-generic")
