@@ -1,0 +1,1 @@
+"""What a board's sensors say while it works."""
