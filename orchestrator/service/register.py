@@ -15,11 +15,13 @@ from agent.uplink_messages import Enrolled, Enrolment
 from orchestrator.domain import builders
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
-from orchestrator.service import access
+from orchestrator.domain.health import Health
+from orchestrator.domain.trial import TrialState
+from orchestrator.service import access, checks
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
-from orchestrator.store.models import Cell, Device, Token
+from orchestrator.store.models import Cell, Device, Token, Trial
 
 JOIN_LIFETIME = timedelta(hours=24)
 TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -121,6 +123,7 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
             raise Conflict(f"device {device.name!r} has joined already; choose another name")
         _revoke(farm, session, device)
         device.agent_version = enrolment.agent_version
+        _unknown_health(device)
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.note(session, "device_joined", device.name, device_class=device.device_class)
@@ -135,14 +138,25 @@ def retire(farm: Farm, name: str) -> None:
         NotFound: there is no such device.
     """
     with farm.database.transaction() as session:
-        found = find(session, name)
+        found = session.get_one(Device, find(session, name).id, with_for_update=True)
         _revoke(farm, session, found, (JOIN, REJOIN, "device"))
         farm.note(session, "device_retired", name)
+        unused = checks.forget(session, found)
         if session.scalar(select(Cell.id).where(Cell.device_id == found.id).limit(1)) is None:
             session.execute(delete(Token).where(Token.device_id == found.id))
             session.delete(found)
-            return
-        found.facts = found.seen_at = None
+        else:
+            found.facts = found.seen_at = None
+            _unknown_health(found)
+    farm.blobs.discard(unused)
+
+
+def _unknown_health(device: Device) -> None:
+    """Of a board that is, or may become, another one: its first check is due. Maintenance stays."""
+    if device.health != Health.MAINTENANCE:
+        device.health = Health.UNKNOWN.value
+    device.health_reasons, device.checks_failed, device.checked_at = [], 0, None
+    device.storage_free_mib = device.temperature_c = device.clock_skew_s = None
 
 
 def _revoke(
@@ -154,7 +168,11 @@ def _revoke(
 
 def take_facts(farm: Farm, device_id: int, facts: DeviceFacts) -> None:
     with farm.database.transaction() as session:
-        _take_facts(session.get_one(Device, device_id), facts)
+        device = session.get_one(Device, device_id, with_for_update=True)
+        _take_facts(device, facts)
+        checks.refresh(session, device, facts)
+        if device.health == Health.UNKNOWN:  # perhaps for want of a runtime that is there now
+            device.checked_at = None
 
 
 def _take_facts(device: Device, facts: DeviceFacts) -> None:
@@ -165,12 +183,25 @@ def _take_facts(device: Device, facts: DeviceFacts) -> None:
 
 def devices(farm: Farm) -> list[DeviceView]:
     with farm.database.snapshot() as session:
-        return [view(farm, d) for d in session.scalars(select(Device).order_by(Device.name))]
+        busy = running(session)
+        rows = session.scalars(select(Device).order_by(Device.name))
+        return [view(farm, d, busy.get(d.id, "")) for d in rows]
 
 
 def device(farm: Farm, name: str) -> DeviceView:
     with farm.database.snapshot() as session:
-        return view(farm, find(session, name))
+        found = find(session, name)
+        return view(farm, found, running(session).get(found.id, ""))
+
+
+def running(session: Session) -> dict[int, str]:
+    """By device, what it executes just now, as people read it."""
+    rows = session.execute(
+        select(Trial.device_id, Cell.configuration)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .where(Trial.state == TrialState.RUNNING.value)
+    )
+    return {device_id: str(configuration["label"]) for device_id, configuration in rows}
 
 
 def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
@@ -199,7 +230,7 @@ def facts_of(found: Device) -> DeviceFacts | None:
     return None if found.facts is None else codec.from_plain(DeviceFacts, found.facts)
 
 
-def view(farm: Farm, found: Device) -> DeviceView:
+def view(farm: Farm, found: Device, busy: str = "") -> DeviceView:
     facts = facts_of(found)
     return DeviceView(
         name=found.name,
@@ -221,6 +252,13 @@ def view(farm: Farm, found: Device) -> DeviceView:
             )
             for r in (facts.runtimes if facts else ())
         ],
+        health_reasons=list(found.health_reasons),
+        checks_failed=found.checks_failed,
+        checked_at=found.checked_at,
+        storage_free_mib=found.storage_free_mib,
+        temperature_c=found.temperature_c,
+        clock_skew_s=found.clock_skew_s,
+        running=busy,
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.health import ILL
 from orchestrator.domain.matrix import count, expand, may_be_baseline
 from orchestrator.domain.placement import (
     DeviceView,
@@ -24,16 +25,13 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
-from orchestrator.service import cells, register
+from orchestrator.service import cells, health, register
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
 from orchestrator.service.trials import apply, finish, lifecycle_of, lock
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
 from orchestrator.store.models import Device, Model, Sweep, Trial
-
-ILL = ("bad", "maintenance")
-"""Healths of a device that is not to build for others where another can."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
         )
         session.add(sweep)
         cells.add(farm, session, sweep, planned.spec, planned.placements)
+        mine = select(Trial.device_id).where(Trial.sweep_id == sweep.id).distinct()
+        health.before_sweep(farm, session, sweep.name, session.scalars(mine).all())
         farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
@@ -215,7 +215,11 @@ def cancel(farm: Farm, name: str) -> SweepView:
 def resume(farm: Farm, name: str) -> SweepView:
     """Run what is missing: failed and cancelled trials become pending; results stay."""
     with farm.database.transaction() as session:
-        sweep = lock(session, find(session, name).id)
+        sweep = find(session, name)
+        missing = (Trial.sweep_id == sweep.id, Trial.state.in_([s.value for s in RESUMABLE]))
+        mine = select(Trial.device_id).where(*missing).distinct()
+        health.before_sweep(farm, session, name, session.scalars(mine).all())
+        sweep = lock(session, sweep.id)
         again = [t for t in _trials(session, sweep) if TrialState(t.state) in RESUMABLE]
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))

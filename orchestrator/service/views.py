@@ -29,6 +29,9 @@ class RuntimeView(View):
 
 
 class DeviceView(View):
+    """``health_reasons``: what its last check, at ``checked_at``, found wrong; ``checks_failed`` in
+    a row. ``running``: what it executes. ``clock_skew_s``: its clock minus the controller's."""
+
     name: str
     device_class: str
     tags: dict[str, str]
@@ -39,9 +42,36 @@ class DeviceView(View):
     seen_at: datetime | None
     facts: dict[str, Any] | None
     runtimes: list[RuntimeView]
+    health_reasons: list[str] = []
+    checks_failed: int = 0
+    checked_at: datetime | None = None
+    storage_free_mib: float | None = None
+    temperature_c: float | None = None
+    clock_skew_s: float | None = None
+    running: str = ""
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
+
+
+class HealthCheckView(View):
+    """``state``: ended, or that of its trial. ``ok`` is ``None`` until it has ended, and where it
+    says nothing about the board. ``clock_skew_s``: the board's clock minus the controller's."""
+
+    id: int
+    device: str
+    why: str
+    state: str
+    runtime: str
+    asked_at: datetime
+    ended_at: datetime | None
+    ok: bool | None
+    reasons: list[str]
+    latency_ms: float | None
+    temperature_c: float | None
+    storage_free_mib: float | None
+    clock_skew_s: float | None
+    attempt: str
 
 
 class ArtifactView(View):
@@ -106,7 +136,8 @@ class TrialProgress(View):
 
 class SweepView(View):
     """``counts`` are trials by state, ``builds`` conversions on builders; ``running`` the ones with
-    their devices, ``problems`` the latest that failed, were invalid or unsupported."""
+    their devices, ``problems`` the latest that failed, were invalid or unsupported. Its trials wait
+    for devices that are ``offline``, and for those that are ``held``, by what holds them."""
 
     name: str
     state: str
@@ -120,6 +151,7 @@ class SweepView(View):
     running: list[TrialProgress] = []
     problems: list[TrialProgress] = []
     offline: list[str] = []
+    held: dict[str, str] = {}
 
 
 class JoinView(View):

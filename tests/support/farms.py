@@ -248,9 +248,15 @@ def spec_text(
     )
 
 
-def build(home: Path, database_url: str = "") -> FarmKit:
-    """A farm below ``home``; the caller closes its database."""
-    settings = Settings(home=home, database_url=database_url, max_upload_bytes=1 << 20)
+def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
+    """A farm below ``home``; the caller closes its database. ``more``: settings; without them
+    nobody's health is checked unasked."""
+    settings = Settings(
+        home=home,
+        database_url=database_url,
+        max_upload_bytes=1 << 20,
+        **{"health_every_s": 0.0, **more},
+    )
     database = Database(settings.sqlalchemy_url)
     database.migrate()
     clock, bell = Clock(), Bell()
