@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from orchestrator.settings import reaches_one_machine
 from orchestrator.store.classes import device_classes
 from playbooks.boards import Workshop
 from playbooks.run import Event
-from playbooks.site import Known
+from playbooks.site import Checked, Known
 
 FOLDER = "boards"
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ class Addresses:
         return self._folder / f"{device}.json"
 
 
+def uncheckable(view: DeviceView) -> str:
+    """Why no health check could say anything of a device."""
+    ended = view.health == "unknown" and view.checked_at is not None and not view.checks_failed
+    return "; ".join(view.health_reasons) if ended else ""
+
+
 class RemoteController:
     """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it;
     empty: where it says itself."""
@@ -87,7 +95,24 @@ class RemoteController:
         if view is None or view.facts is None:
             return Known(joined=False)
         answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
-        return Known(True, view.connection == "online", view.seen_at, frozenset(answering))
+        return Known(
+            joined=True,
+            online=view.connection == "online",
+            seen_at=view.seen_at,
+            runtimes=frozenset(answering),
+            health=view.health,
+            uncheckable=uncheckable(view),
+        )
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        deadline = time.monotonic() + limit_s
+        found = self._client.ask_check(device)
+        while found.ended_at is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(POLL_S)
+            found = self._client.check(device, found.id)
+        return Checked(found.ok, tuple(found.reasons))
 
     def join_token(self, device: str, device_class: str) -> str:
         return self._client.join_token(device, device_class, again=True).join_token

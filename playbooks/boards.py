@@ -16,6 +16,7 @@ from playbooks.classes import ClassPlaybook, playbook
 from playbooks.connection import Host, Login, connected
 from playbooks.environments import runtime_name, runtime_step
 from playbooks.errors import BadOrder
+from playbooks.health import health_step
 from playbooks.machine import examine
 from playbooks.pins import Pins
 from playbooks.retire import retire_steps
@@ -81,6 +82,7 @@ def registration(chosen: ClassPlaybook) -> list[Step]:
         steps.start_step(),
         steps.beat_step(names),
         steps.clean_step(),
+        health_step(),
     ]
 
 

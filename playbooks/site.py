@@ -40,6 +40,17 @@ class Known:
     seen_at: datetime | None = None
     runtimes: frozenset[str] = frozenset()
     """``backend version`` of those that answer there."""
+    health: str = "unknown"
+    uncheckable: str = ""
+    """Why no health check could say anything of it; empty where one could, or none has ended."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A health check that ran on the board. ``ok`` is ``None`` where it says nothing about it."""
+
+    ok: bool | None
+    reasons: tuple[str, ...] = ()
 
 
 class Controller(Protocol):
@@ -54,6 +65,10 @@ class Controller(Protocol):
 
     def join_token(self, device: str, device_class: str) -> str:
         """A one-time token; for a device that has joined already it replaces what it had."""
+        ...
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        """Run a health check there and wait for its end; ``None``: not within ``limit_s``."""
         ...
 
     def retire(self, device: str) -> None:

@@ -153,7 +153,10 @@ def _say_outcome(name: str, outcome: Outcome, dry_run: bool) -> None:
 
 
 def _say_abilities(farm: Client, name: str) -> None:
+    from orchestrator.cli.health import health
+
     found = farm.device(name)
+    typer.echo(f"{name}'s health: {health(found)}")
     typer.echo(f"{name} ({found.device_class}) is {found.connection} and can now run:")
     for runtime in found.runtimes:
         if not runtime.missing:

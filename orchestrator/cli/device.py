@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import board
+from orchestrator.cli import board, health
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(board.add)
 app.command("retire")(board.retire)
+app.command("selftest")(health.selftest)
+app.command("maintenance")(health.maintenance)
 
 
 @app.command("list")
 def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LABELS) -> None:
-    """All devices: whether they are online, wanted, healthy, and what they can run."""
+    """All devices: whether they are online, wanted, healthy (and why not), how they are, what they
+    run just now, and what they can run."""
     from orchestrator.domain.selectors import matches, parse
 
     wanted = parse(selector)
@@ -27,7 +30,11 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
             "class": d.device_class,
             "connection": d.connection,
             "enabled": "yes" if d.enabled else "no",
-            "health": d.health,
+            "health": health.health(d),
+            "temperature": health.temperature(d.temperature_c),
+            "disk free": health.free(d.storage_free_mib),
+            "clock": health.skew(d.clock_skew_s),
+            "runs": d.running or "-",
             "tags": _tags(d.tags),
             "runtimes": ", ".join(f"{r.backend} {r.version}" for r in d.runtimes if not r.missing),
         }
@@ -41,6 +48,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
     """One device: its facts, and each runtime with its targets and precisions."""
     with client(context) as farm:
         found = farm.device(name)
+        checks = farm.checks(name, 5) if output is Form.TABLE else []
     facts = found.facts or {}
     rows: list[dict[str, object]] = [
         {"fact": key, "value": _plain(value)}
@@ -57,6 +65,8 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         rows.append({"fact": f"runtime {runtime.backend}", "value": value})
     rows += [{"fact": f"unread {k}", "value": v} for k, v in facts.get("unread", {}).items()]
     show([found], rows, output, title=name)
+    if output is Form.TABLE:
+        health.show_checks(checks)
 
 
 def _tags(tags: dict[str, str]) -> str:

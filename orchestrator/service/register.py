@@ -138,9 +138,10 @@ def retire(farm: Farm, name: str) -> None:
         NotFound: there is no such device.
     """
     with farm.database.transaction() as session:
-        found = session.get_one(Device, find(session, name).id, with_for_update=True)
+        found = find(session, name)
         _revoke(farm, session, found, (JOIN, REJOIN, "device"))
         farm.note(session, "device_retired", name)
+        session.refresh(found, with_for_update=True)
         unused = checks.forget(session, found)
         if session.scalar(select(Cell.id).where(Cell.device_id == found.id).limit(1)) is None:
             session.execute(delete(Token).where(Token.device_id == found.id))

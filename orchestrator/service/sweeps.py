@@ -91,13 +91,20 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
             attempts=planned.spec.attempts,
             created_at=farm.now(),
         )
+        # first: a device's row is locked before anything refers to it
+        health.before_sweep(farm, session, planned.spec.name, _at_work(session, planned))
         session.add(sweep)
         cells.add(farm, session, sweep, planned.spec, planned.placements)
-        mine = select(Trial.device_id).where(Trial.sweep_id == sweep.id).distinct()
-        health.before_sweep(farm, session, sweep.name, session.scalars(mine).all())
         farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
+
+
+def _at_work(session: Session, planned: Planned) -> Sequence[int]:
+    """The devices that measure or build."""
+    names = {p.device for p in planned.running}
+    names |= {p.build.builder for p in planned.running if p.build is not None}
+    return session.scalars(select(Device.id).where(Device.name.in_(names))).all()
 
 
 def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Planned:

@@ -49,9 +49,9 @@ class Base(DeclarativeBase):
 class Device(Base):
     """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``.
 
-    ``health_reasons``: what the last check found wrong, none where it was good; ``checks_failed`` in
-    a row. ``checked_at``: when it ended, none where a first check is due. The rest is as the last
-    heartbeat had it; ``clock_skew_s`` is the board's clock minus the controller's.
+    ``health_reasons``: what the last check found wrong, none where it was good;
+    ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
+    ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
     """
 
     __tablename__ = "devices"

@@ -251,12 +251,10 @@ def spec_text(
 def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
     """A farm below ``home``; the caller closes its database. ``more``: settings; without them
     nobody's health is checked unasked."""
-    settings = Settings(
-        home=home,
-        database_url=database_url,
-        max_upload_bytes=1 << 20,
-        **{"health_every_s": 0.0, **more},
+    quiet = Settings(
+        home=home, database_url=database_url, max_upload_bytes=1 << 20, health_every_s=0
     )
+    settings = quiet.model_copy(update=more)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
     clock, bell = Clock(), Bell()
