@@ -137,8 +137,9 @@ def _request(chosen: Chosen) -> TrialRequest:
     )
 
 
-def history(session: Session, check: HealthCheck) -> list[float]:
-    """Milliseconds of the canary in the last good checks of its device with its runtime."""
+def history(session: Session, device: Device, check: HealthCheck) -> list[float]:
+    """Milliseconds of the canary in the last good checks of its device with its runtime, since the
+    device is what it is."""
     query = (
         select(HealthCheck.latency_ms)
         .where(HealthCheck.device_id == check.device_id, HealthCheck.ok.is_(True))
@@ -146,6 +147,8 @@ def history(session: Session, check: HealthCheck) -> list[float]:
         .order_by(HealthCheck.id.desc())
         .limit(health.HISTORY)
     )
+    if device.baseline_at is not None:
+        query = query.where(HealthCheck.asked_at >= device.baseline_at)
     return [value for value in session.scalars(query) if value is not None]
 
 

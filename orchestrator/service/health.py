@@ -190,7 +190,9 @@ def settle(farm: Farm, device_id: int) -> None:
         if TrialState(trial.state) not in FINAL:
             return
         reading = _reading(farm, session, device, check, trial)
-        verdict = health.judge(checks.policy_of(device), reading, checks.history(session, check))
+        verdict = health.judge(
+            checks.policy_of(device), reading, checks.history(session, device, check)
+        )
         if verdict.again:
             apply(trial, lifecycle_of(trial).to(TrialState.PENDING))
             trial.not_before = farm.now() + AGAIN_AFTER
@@ -260,7 +262,8 @@ def _median_ms(farm: Farm, samples: Samples) -> float:
 
 
 def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
-    """Take a device into maintenance, or out of it: then its health is unknown until a check."""
+    """Take a device into maintenance, or out of it: then its health is unknown until a check, and
+    its canary is not compared with what it was before: it may be in another power mode now."""
     with farm.database.transaction() as session:
         device = _held(session, register.find(session, name).id)
         before = _condition(device)
@@ -269,7 +272,7 @@ def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
             device.health, device.checks_failed = after.health.value, after.failed
             farm.note(session, "device_maintenance", name, on=on)
             if not on:
-                device.health_reasons = []
+                device.health_reasons, device.baseline_at = [], farm.now()
                 _ask_unasked(farm, session, device, Why.AFTER_MAINTENANCE)
         return register.view(farm, device)
 

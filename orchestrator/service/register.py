@@ -124,6 +124,7 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
         _revoke(farm, session, device)
         device.agent_version = enrolment.agent_version
         _unknown_health(device)
+        device.baseline_at = farm.now()
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.note(session, "device_joined", device.name, device_class=device.device_class)

@@ -51,6 +51,7 @@ class Device(Base):
 
     ``health_reasons``: what the last check found wrong, none where it was good;
     ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
+    ``baseline_at``: older checks are another condition's, or another board's, and not compared with.
     ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
     """
 
@@ -65,6 +66,7 @@ class Device(Base):
     health_reasons: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     checks_failed: Mapped[int] = mapped_column(default=0, server_default="0")
     checked_at: Mapped[datetime | None]
+    baseline_at: Mapped[datetime | None]
     storage_free_mib: Mapped[float | None]
     temperature_c: Mapped[float | None]
     clock_skew_s: Mapped[float | None]

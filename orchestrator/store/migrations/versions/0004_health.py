@@ -10,6 +10,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+TIMES = ("checked_at", "baseline_at")
 VITALS = ("storage_free_mib", "temperature_c", "clock_skew_s")
 
 
@@ -22,7 +23,8 @@ def upgrade() -> None:
     op.add_column(
         "devices", sa.Column("checks_failed", sa.Integer(), nullable=False, server_default="0")
     )
-    op.add_column("devices", sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True))
+    for name in TIMES:
+        op.add_column("devices", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
     for name in VITALS:
         op.add_column("devices", sa.Column(name, sa.Double(), nullable=True))
     op.create_table(
@@ -62,5 +64,5 @@ def downgrade() -> None:
     op.execute("DELETE FROM sweeps WHERE kind = 'health'")
     op.execute("UPDATE devices SET health = 'unknown'")
     op.drop_column("sweeps", "kind")
-    for name in (*VITALS, "checked_at", "checks_failed", "health_reasons"):
+    for name in (*VITALS, *TIMES, "checks_failed", "health_reasons"):
         op.drop_column("devices", name)
