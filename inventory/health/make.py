@@ -88,7 +88,9 @@ def tflite_bytes() -> bytes:
     import tensorflow as tf
 
     class Canary(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([1, SIDE, SIDE, CHANNELS], tf.float32, "x")])
+        @tf.function(  # type: ignore[untyped-decorator]
+            input_signature=[tf.TensorSpec([1, SIDE, SIDE, CHANNELS], tf.float32, "x")]
+        )
         def __call__(self, x: Any) -> dict[str, Any]:
             for kernel, bias in ((FIRST, FIRST_BIAS), (SECOND, SECOND_BIAS)):
                 x = tf.nn.conv2d(x, kernel.transpose(2, 3, 1, 0), 1, "VALID")

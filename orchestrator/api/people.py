@@ -134,7 +134,7 @@ def list_checks(
     name: str, farm: InFarm, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> list[HealthCheckView]:
     """A device's health checks, the latest first."""
-    return health.history(farm, name, limit)
+    return health.latest(farm, name, limit)
 
 
 @router.get("/devices/{name}/checks/{number}")

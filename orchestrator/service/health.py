@@ -117,7 +117,7 @@ def after_failure(farm: Farm, attempt_id: str, failure: Failure | None, lost: bo
 
 def _asked_since(session: Session, attempt: Attempt) -> bool:
     later = select(HealthCheck.id).where(
-        HealthCheck.device_id == attempt.device_id, HealthCheck.asked_at > attempt.ended_at
+        HealthCheck.device_id == attempt.device_id, HealthCheck.asked_at >= attempt.ended_at
     )
     return session.scalar(later.limit(1)) is not None
 
@@ -132,7 +132,7 @@ def _cleared(session: Session, trial: Trial) -> bool:
         select(Attempt.id)
         .join(Trial, Attempt.trial_id == Trial.id)
         .where(Trial.cell_id == trial.cell_id, Trial.id != trial.id)
-        .where(Trial.state == TrialState.FAILED.value, Attempt.ended_at < good.asked_at)
+        .where(Trial.state == TrialState.FAILED.value, Attempt.ended_at <= good.asked_at)
     )
     return session.scalar(before.limit(1)) is not None
 
@@ -190,9 +190,8 @@ def settle(farm: Farm, device_id: int) -> None:
         if TrialState(trial.state) not in FINAL:
             return
         reading = _reading(farm, session, device, check, trial)
-        verdict = health.judge(
-            checks.policy_of(device), reading, checks.history(session, device, check)
-        )
+        history = checks.history(session, device, check)
+        verdict = health.judge(checks.policy_of(device), reading, history)
         if verdict.again:
             apply(trial, lifecycle_of(trial).to(TrialState.PENDING))
             trial.not_before = farm.now() + AGAIN_AFTER
@@ -277,7 +276,7 @@ def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
         return register.view(farm, device)
 
 
-def history(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
+def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
     """A device's checks, the latest first. Raises ``NotFound``."""
     with farm.database.snapshot() as session:
         device = register.find(session, name)

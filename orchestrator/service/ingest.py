@@ -22,7 +22,7 @@ from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Tria
 SUPERSEDED = "superseded"
 """Note on an attempt whose result came too late to count."""
 
-FAR_OFF_S = 1e9
+FAR_OFF_NS = 10**18
 """A clock that is further off is not told from this: its number could be any."""
 
 RETRY_AFTER = timedelta(seconds=2)
@@ -75,8 +75,8 @@ def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
     """The board's clock minus the controller's, the way of the beat included."""
     if not beat.at_unix_ns:
         return None
-    skew_s = (beat.at_unix_ns - int(farm.now().timestamp() * 1e9)) / 10**9
-    return max(-FAR_OFF_S, min(FAR_OFF_S, skew_s))
+    skew_ns = beat.at_unix_ns - int(farm.now().timestamp() * 1e9)
+    return max(-FAR_OFF_NS, min(FAR_OFF_NS, skew_ns)) / 1e9
 
 
 def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> None:

@@ -51,7 +51,7 @@ class Device(Base):
 
     ``health_reasons``: what the last check found wrong, none where it was good;
     ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
-    ``baseline_at``: older checks are another condition's, or another board's, and not compared with.
+    ``baseline_at``: older checks are of another condition, or another board, and no measure.
     ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
     """
 

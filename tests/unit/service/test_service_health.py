@@ -1,4 +1,4 @@
-"""Health checks through the services, on both databases: asked for, run, judged, and what follows."""
+"""Health checks through the services, on both databases: asked for, run, judged, followed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from orchestrator.service import (
     sweeps,
 )
 from orchestrator.service.views import HealthCheckView
-from orchestrator.store.canary import canary
+from orchestrator.store.canary import canary, digest
 from orchestrator.store.models import Device, Sweep, Trial
 from support.at_once import at_once
 from support.farms import (
@@ -60,7 +60,7 @@ def board(farm: FarmKit) -> int:
 
 
 def latest(farm: FarmKit) -> HealthCheckView:
-    return health.history(farm.farm, "board", 1)[0]
+    return health.latest(farm.farm, "board", 1)[0]
 
 
 def condition(farm: FarmKit) -> tuple[str, int]:
@@ -111,7 +111,7 @@ def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int)
     request = ingest.start(farm.farm, board, attempt).request
     assert (request.model.name, request.runtime.backend) == ("health-check", "onnxruntime")
     for data in canary().blobs:
-        assert checks.digest(data) in farm.blobs()
+        assert digest(data) in farm.blobs()
     assert register.device(farm.farm, "board").running == "health check"
     farm.give(board, judged(farm.ok(attempt, [2_000_000, 3_000_000, 4_000_000])))
     found = latest(farm)
@@ -284,7 +284,7 @@ def test_a_board_that_nothing_can_be_run_on_stays_unknown(farm: FarmKit) -> None
     assert (found.state, found.ok, condition(farm)) == ("ended", None, ("unknown", 0))
     assert "no runtime" in found.reasons[0]
     reconcile.tick(farm.farm)
-    assert len(health.history(farm.farm, "board", 9)) == 1, "once, not each half second"
+    assert len(health.latest(farm.farm, "board", 9)) == 1, "once, not each half second"
     assert health.ask(farm.farm, "board").ok is None
     register.take_facts(farm.farm, board, device_facts("board"))
     run(farm, board, rung(farm))
@@ -333,7 +333,7 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     found = latest(farm)
     assert (found.why, found.ended_at) == ("after failure", None)
     farm.give(board, failed(attempt))
-    assert len(health.history(farm.farm, "board", 9)) == 2, "the same result asks for no other"
+    assert len(health.latest(farm.farm, "board", 9)) == 2, "the same result asks for no other"
     later(farm, board, 1)
     run(farm, board, farm.last_rung())
     assert latest(farm).ok
@@ -341,7 +341,7 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     attempt = farm.last_rung()
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert len(health.history(farm.farm, "board", 9)) == 2
+    assert len(health.latest(farm.farm, "board", 9)) == 2
 
 
 def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, board: int) -> None:
@@ -349,7 +349,7 @@ def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, boa
     later(farm, board, 1)
     bad = Failure("load", "bad_model", "cut short")
     run(farm, board, attempt, replace(failed(attempt), failure=bad))
-    assert latest(farm).why == "registration"
+    assert latest(farm).why == "before sweep first"
 
 
 def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
@@ -407,7 +407,7 @@ def test_with_checks_turned_off_only_a_wish_starts_one(
     attempt = rung(farm)
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert health.history(farm.farm, "board", 9) == []
+    assert health.latest(farm.farm, "board", 9) == []
     assert check(farm, board).ok
 
 
@@ -437,7 +437,7 @@ def test_old_checks_go_with_all_they_ran(farm: FarmKit, board: int) -> None:
     assert unused == set(samples[:2])
     rows = farm.rows()
     assert [rows[t] for t in ("health_checks", "trials", "attempts", "cells")] == [2] * 4
-    assert [c.latency_ms for c in health.history(farm.farm, "board", 9)] == [4e-6, 3e-6]
+    assert [c.latency_ms for c in health.latest(farm.farm, "board", 9)] == [4e-6, 3e-6]
 
 
 def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> None:
@@ -466,7 +466,6 @@ def _samples(farm: FarmKit) -> list[Any]:
 
 
 def test_a_retired_board_leaves_no_checks(farm: FarmKit, board: int) -> None:
-    check(farm, board)
     attempt = ready(farm, board)
     run(farm, board, attempt, farm.ok(attempt))
     health.ask(farm.farm, "board")
@@ -504,10 +503,9 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
     farm.submit(trials=3)
     for _ in range(3):
         later(farm, board, EVERY_S)
-        at_once(
-            [partial(reconcile.tick, farm.farm)] * 6 + [partial(health.ask, farm.farm, "board")]
-        )
-        open_ = [c for c in health.history(farm.farm, "board", 99) if c.ended_at is None]
+        tick, ask = partial(reconcile.tick, farm.farm), partial(health.ask, farm.farm, "board")
+        at_once([*[tick] * 6, ask])
+        open_ = [c for c in health.latest(farm.farm, "board", 99) if c.ended_at is None]
         assert len(open_) == 1
         assert [t.state for t in farm.trials()].count("dispatched") == 1
         run(farm, board, farm.last_rung())
