@@ -6,6 +6,7 @@ one that took its result; until then its device is given nothing else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +27,8 @@ from orchestrator.service.reports import decode
 from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.service.views import DeviceView, HealthCheckView
 from orchestrator.store.models import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
+
+log = logging.getLogger(__name__)
 
 AGAIN_AFTER = timedelta(seconds=2)
 """Pause before a check that was stopped half-way is run once more."""
@@ -107,7 +110,9 @@ def after_failure(farm: Farm, attempt_id: str, failure: Failure | None, lost: bo
     if farm.settings.health_every_s <= 0 or not (lost or health.may_be_the_board(failure)):
         return
     with farm.database.transaction() as session:
-        attempt = session.get_one(Attempt, attempt_id)
+        attempt = session.get(Attempt, attempt_id)
+        if attempt is None:  # its board was retired meanwhile
+            return
         trial = session.get_one(Trial, attempt.trial_id)
         device = _held(session, attempt.device_id)
         hidden = session.get_one(Sweep, trial.sweep_id).kind == HEALTH
@@ -142,14 +147,20 @@ def _cleared(session: Session, trial: Trial) -> bool:
 
 def round_(farm: Farm) -> None:
     """Judge what has ended and nobody judged, and ask for the checks that are due."""
-    for device_id in checks.over(farm):
-        settle(farm, device_id)
-    for device_id in _due(farm):
-        with farm.database.transaction() as session:
-            device = _held(session, device_id)
-            if _is_due(farm, device):
-                why = Why.SCHEDULE if device.checked_at else Why.REGISTRATION
-                _ask_unasked(farm, session, device, why)
+    work = [*((settle, d) for d in checks.over(farm)), *((_ask_if_due, d) for d in _due(farm))]
+    for act, device_id in work:
+        try:
+            act(farm, device_id)
+        except Exception:  # one board's trouble must not keep the others from their work
+            log.exception("health of device %d: trying again", device_id)
+
+
+def _ask_if_due(farm: Farm, device_id: int) -> None:
+    with farm.database.transaction() as session:
+        device = _held(session, device_id)
+        if _is_due(farm, device):
+            why = Why.SCHEDULE if device.checked_at else Why.REGISTRATION
+            _ask_unasked(farm, session, device, why)
 
 
 def _due(farm: Farm) -> list[int]:
@@ -181,6 +192,8 @@ def _is_due(farm: Farm, device: Device) -> bool:
 
 def settle(farm: Farm, device_id: int) -> None:
     """Judge the device's check if its trial has ended; once, whoever asks."""
+    if device_id not in checks.over(farm):
+        return
     with farm.database.transaction() as session:
         device = _held(session, device_id)
         check = checks.current(session, device_id)

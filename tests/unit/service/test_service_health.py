@@ -547,3 +547,14 @@ def test_sweeps_submitted_at_once_ask_for_one(farm: FarmKit, board: int) -> None
         assert [
             session.scalar(select(func.count()).where(Trial.sweep_id == i)) for i in hidden
         ] == [1, 1]
+
+
+def test_one_boards_trouble_keeps_no_other_from_its_work(
+    farm: FarmKit, board: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    farm.device("other")
+    with farm.farm.database.transaction() as session:
+        session.get_one(Device, board).facts = {"hostname": "damaged"}
+    assert reconcile.tick(farm.farm) == 1
+    assert [name for name, _ in farm.bell.rung] == ["other"]
+    assert "health of device" in caplog.text
