@@ -79,7 +79,7 @@ def test_what_is_asked_where() -> None:
         b"/api/v1/devices/orin%2F1/heartbeat",
     )
     assert request.headers["authorization"] == "Bearer secret"
-    assert json.loads(request.content) == {"agent_version": "0.1", "attempt_id": "a1"}
+    assert json.loads(request.content) == plain(Heartbeat("0.1", "a1"))
 
 
 def test_enrolling_and_facts() -> None:
