@@ -35,9 +35,13 @@ def selftest(
     if bool(name) == bool(wanted):
         raise UserError("which devices? give a NAME, or -l KEY=VALUE")
     with client(context) as farm:
-        names = [name] if name else [d.name for d in farm.devices() if matches(wanted, d.labels())]
+        found = [d for d in farm.devices() if wanted and matches(wanted, d.labels())]
+        for device in found:
+            if not device.runtimes:
+                typer.echo(f"{device.name} is left out: it has not said what it can run", err=True)
+        names = [name] if name else [d.name for d in found if d.runtimes]
         if not names:
-            raise UserError(f"no device matches {', '.join(selector)}; `benchfarm device list`")
+            raise UserError(f"no device to check matches {', '.join(selector)}")
         asked = [farm.ask_check(n) for n in names]
         ended = _wait(farm, asked, wait)
     show(ended, [_row(c) for c in ended], output)
@@ -108,7 +112,9 @@ def health(device: DeviceView) -> str:
     """``good, 12 min ago``; ``bad, 2 min ago: 40 MiB are free …``."""
     text = device.health
     if device.checked_at is not None:
-        text += f", {duration((datetime.now(UTC) - device.checked_at).total_seconds())} ago"
+        # this machine's clock is not the controller's
+        age_s = max(0.0, (datetime.now(UTC) - device.checked_at).total_seconds())
+        text += f", {duration(age_s)} ago"
     if not device.health_reasons:
         return text
     failed = "its last check failed: " if device.health == "good" else ""

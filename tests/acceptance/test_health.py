@@ -47,9 +47,13 @@ def test_a_board_is_checked_as_it_joins_and_when_asked(tmp_path: Path) -> None:
         assert "iB" in table
         assert shell.fine("device", "show", "bench").count("asked for") == 2
         assert json.loads(shell.fine("sweep", "list", "-o", "json")) == []
+        shell.fine("device", "join-token", "promised", "--tag", "rack=2")
+        assert "promised is left out" in shell.refused("device", "selftest", "-l", "rack=2")
         assert "there is no device 'nobody'" in shell.refused("device", "selftest", "nobody")
         assert "-l KEY=VALUE" in shell.refused("device", "selftest")
-        assert "no device matches" in shell.refused("device", "selftest", "-l", "class=none")
+        assert "no device to check matches" in shell.refused(
+            "device", "selftest", "-l", "class=none"
+        )
 
         assert "in maintenance" in shell.fine("device", "maintenance", "bench", "--on")
         assert listed(shell)["health"] == "maintenance"
