@@ -161,6 +161,9 @@ def _ask_if_due(farm: Farm, device_id: int) -> None:
         if _is_due(farm, device):
             why = Why.SCHEDULE if device.checked_at else Why.REGISTRATION
             _ask_unasked(farm, session, device, why)
+        session.flush()
+        unused = checks.trim(session, device_id)  # where nothing can run, nothing is judged either
+    farm.blobs.discard(unused)
 
 
 def _due(farm: Farm) -> list[int]:

@@ -262,6 +262,17 @@ def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> N
         assert checks.trim(session, board, kept=1) == set()
 
 
+def test_checks_that_could_not_run_are_not_heaped_up(
+    farm: FarmKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks.trim, "__defaults__", (2,))
+    board = farm.device(facts=device_facts("board", (RuntimeFacts("x", "", "", missing="no"),)))
+    for _ in range(4):
+        reconcile.tick(farm.farm)
+        later(farm, board, EVERY_S)
+    assert farm.rows()["health_checks"] == 2
+
+
 def test_more_than_are_kept(farm: FarmKit, board: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks.trim, "__defaults__", (2,))
     for ns in range(1, 5):
