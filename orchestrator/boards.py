@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from orchestrator.store.classes import device_classes
 from playbooks.boards import Workshop
 from playbooks.classes import BoardClass, VendorRuntime
 from playbooks.run import Event
-from playbooks.site import Known
+from playbooks.site import Checked, Known
 
 FOLDER = "boards"
 LOCAL_AGENT = "agent"
 """Below the controller's home: the state of the agent beside it."""
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class Addresses:
         return self._folder / f"{device}.json"
 
 
+def uncheckable(view: DeviceView) -> str:
+    """Why no health check could say anything of a device."""
+    ended = view.health == "unknown" and view.checked_at is not None and not view.checks_failed
+    return "; ".join(view.health_reasons) if ended else ""
+
+
 class RemoteController:
     """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it;
     empty: where it says itself."""
@@ -98,7 +106,19 @@ class RemoteController:
             seen_at=view.seen_at,
             runtimes=frozenset(answering),
             device_class=view.device_class,
+            health=view.health,
+            uncheckable=uncheckable(view),
         )
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        deadline = time.monotonic() + limit_s
+        found = self._client.ask_check(device)
+        while found.ended_at is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(POLL_S)
+            found = self._client.check(device, found.id)
+        return Checked(found.ok, tuple(found.reasons))
 
     def join_token(self, device: str, device_class: str) -> str:
         return self._client.join_token(device, device_class, again=True).join_token

@@ -20,6 +20,7 @@ from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
     ControllerView,
     DeviceView,
+    HealthCheckView,
     JoinView,
     ModelView,
     PlanView,
@@ -134,6 +135,24 @@ class Client:
             "POST",
             f"/devices/{_part('device', name)}/{'enable' if enabled else 'drain'}",
         )
+
+    def maintain(self, name: str, on: bool) -> DeviceView:
+        """Take a device into maintenance, or out of it."""
+        path = f"/devices/{_part('device', name)}/maintenance"
+        return self._read(DeviceView, "POST", path, json={"on": on})
+
+    def ask_check(self, name: str) -> HealthCheckView:
+        """Have a device's health checked now; the check has yet to run."""
+        return self._read(HealthCheckView, "POST", f"/devices/{_part('device', name)}/checks")
+
+    def checks(self, name: str, limit: int = 20) -> list[HealthCheckView]:
+        """A device's health checks, the latest first."""
+        path = f"/devices/{_part('device', name)}/checks"
+        return self._read(list[HealthCheckView], "GET", path, params={"limit": limit})
+
+    def check(self, name: str, number: int) -> HealthCheckView:
+        path = f"/devices/{_part('device', name)}/checks/{number}"
+        return self._read(HealthCheckView, "GET", path)
 
     def tag(self, name: str, tags: Mapping[str, str]) -> DeviceView:
         """Set tags of a device; an empty value removes one."""

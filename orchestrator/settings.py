@@ -21,6 +21,10 @@ class Settings(BaseSettings):
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
     heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered.
+
+    Health checks: every ``health_every_s`` (0: only those that somebody asks for), every
+    ``health_retry_s`` after one that failed, and before a sweep where the last good one is older
+    than ``health_fresh_s``.
     """
 
     model_config = SettingsConfigDict(env_prefix="BENCHFARM_", extra="ignore")
@@ -34,6 +38,9 @@ class Settings(BaseSettings):
     lease_s: float = 30.0
     dispatch_s: float = 30.0
     tick_s: float = 0.5
+    health_every_s: float = Field(default=3600.0, ge=0)
+    health_retry_s: float = Field(default=300.0, ge=0)
+    health_fresh_s: float = Field(default=600.0, ge=0)
     max_cells: int = 10_000
     max_upload_bytes: int = 4 << 30
 

@@ -16,6 +16,7 @@ from playbooks.classes import BoardClass, chosen, class_steps
 from playbooks.connection import Host, Login, connected
 from playbooks.environments import runtime_name, runtime_step
 from playbooks.errors import BadOrder
+from playbooks.health import health_step
 from playbooks.machine import examine
 from playbooks.pins import Pins
 from playbooks.reach import require_controller
@@ -95,6 +96,7 @@ def registration(board_class: BoardClass) -> list[Step]:
         steps.start_step(),
         steps.beat_step(names),
         steps.clean_step(),
+        health_step(),
     ]
 
 

@@ -41,6 +41,17 @@ class Known:
     runtimes: frozenset[str] = frozenset()
     """``backend version`` of those that answer there."""
     device_class: str = ""
+    health: str = "unknown"
+    uncheckable: str = ""
+    """Why no health check could say anything of it; empty where one could, or none has ended."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A health check that ran on the board. ``ok`` is ``None`` where it says nothing about it."""
+
+    ok: bool | None
+    reasons: tuple[str, ...] = ()
 
 
 class Controller(Protocol):
@@ -59,6 +70,10 @@ class Controller(Protocol):
 
     def classify(self, device: str, device_class: str) -> None:
         """Say what class a device that has joined is of."""
+        ...
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        """Run a health check there and wait for its end; ``None``: not within ``limit_s``."""
         ...
 
     def retire(self, device: str) -> None:

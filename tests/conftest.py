@@ -87,16 +87,17 @@ def sqlite_farm(farm_on: Callable[[str], FarmKit]) -> FarmKit:
 
 
 @pytest.fixture
-def farm_on(tmp_path: Path) -> Iterator[Callable[[str], FarmKit]]:
-    """Build farms by database URL (empty: SQLite below the test's folder); closed at the end."""
+def farm_on(tmp_path: Path) -> Iterator[Callable[..., FarmKit]]:
+    """Build farms by database URL (empty: SQLite below the test's folder) and settings; closed at
+    the end."""
     has_runtime = importlib.util.find_spec("onnxruntime") is not None
     need("onnxruntime", has_runtime, "it computes the references of this farm's models")
     made: list[FarmKit] = []
 
-    def make(url: str) -> FarmKit:
+    def make(url: str, **more: float) -> FarmKit:
         home = tmp_path / f"home{len(made)}"
         home.mkdir()
-        made.append(build(home, url))
+        made.append(build(home, url, **more))
         return made[-1]
 
     yield make

@@ -6,8 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import agent
+from agent.facts import memory
+from agent.telemetry.thermal import hottest_c
 from agent.uplink_messages import Heartbeat
 from agent.worker.errors import AgentError, Unauthorised
 from agent.worker.leases import Leases
@@ -19,6 +23,23 @@ UNAUTHORISED_WAIT_S = 30.0
 BEAT_TIMEOUT_S = 5.0
 
 
+@dataclass(frozen=True)
+class Vitals:
+    """What a beat says of the board besides that it lives; ``None``: it could not be read."""
+
+    storage_free_mib: float | None = None
+    temperature_c: float | None = None
+
+
+def vitals_of(state_dir: Path) -> Vitals:
+    """Two or three small reads: it is asked at each beat, beside whatever is measured."""
+    try:
+        free_mib: float | None = memory.free_mib(state_dir)
+    except OSError:
+        free_mib = None
+    return Vitals(free_mib, hottest_c())
+
+
 class Heart(threading.Thread):
     """Beats until stopped. ``on_first`` is called after the first beat that was answered."""
 
@@ -28,6 +49,7 @@ class Heart(threading.Thread):
         device: str,
         heartbeat_s: float,
         *,
+        vitals: Callable[[], Vitals] = Vitals,
         on_first: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -36,6 +58,7 @@ class Heart(threading.Thread):
         self._uplink = uplink
         self._device = device
         self._heartbeat_s = heartbeat_s
+        self._vitals = vitals
         self._on_first = on_first
         self._clock = clock
         self._wake = threading.Event()
@@ -64,7 +87,14 @@ class Heart(threading.Thread):
 
     def _beat(self) -> float:
         attempt_id, sent_at = self.leases.attempt_id, self._clock()
-        beat = Heartbeat(agent.__version__, attempt_id)
+        vitals = self._vitals()
+        beat = Heartbeat(
+            agent.__version__,
+            attempt_id,
+            at_unix_ns=time.time_ns(),
+            storage_free_mib=vitals.storage_free_mib,
+            temperature_c=vitals.temperature_c,
+        )
         try:
             answer = self._uplink.heartbeat(self._device, beat, timeout_s=BEAT_TIMEOUT_S)
         except Unauthorised as error:

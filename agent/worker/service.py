@@ -24,7 +24,7 @@ from agent.worker.doorbell import make_listener
 from agent.worker.engines import Engines
 from agent.worker.environments import FILE_NAME, Environments
 from agent.worker.errors import AgentError, AlreadyRunning, BadInput, NotOurs, Superseded
-from agent.worker.heart import Heart
+from agent.worker.heart import Heart, vitals_of
 from agent.worker.isolate import MARK, read_stage
 from agent.worker.outbox import Outbox
 from agent.worker.runner import RUNNER, Runner
@@ -126,7 +126,12 @@ class Agent:
         self._runner = Runner(mark_of(config.state_dir), runner)
         self.environments = Environments(config.state_dir, self._runner.probe)
         self._app, self._doorbell = make_listener(config.broker_url, config.device, self.ring)
-        self._heart = Heart(self._uplink, config.device, config.heartbeat_s)
+        self._heart = Heart(
+            self._uplink,
+            config.device,
+            config.heartbeat_s,
+            vitals=lambda: vitals_of(config.state_dir),
+        )
         self._boot = threading.Thread(target=self._booted, name="boot", daemon=True)
         self._watchdog = Watchdog(self._app, config.device, self._doorbell, self._is_idle)
         self._busy = threading.Lock()

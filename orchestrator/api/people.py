@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api.context import InFarm, Operator, Viewer
@@ -12,6 +12,7 @@ from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
 from orchestrator.service import (
     events,
+    health,
     models,
     networks,
     progress,
@@ -24,6 +25,7 @@ from orchestrator.service.views import (
     ControllerView,
     DeviceView,
     EventView,
+    HealthCheckView,
     JoinView,
     ModelView,
     PlanView,
@@ -55,6 +57,10 @@ class TagBody(Body):
     """An empty value removes a tag."""
 
     tags: dict[str, str]
+
+
+class MaintenanceBody(Body):
+    on: bool
 
 
 class ModelBody(Body):
@@ -121,6 +127,32 @@ def classify_device(name: str, body: ClassBody, farm: InFarm, _: Operator) -> De
 @router.post("/devices/{name}/tags")
 def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceView:
     return register.tag(farm, name, body.tags)
+
+
+@router.post("/devices/{name}/maintenance")
+def maintain_device(name: str, body: MaintenanceBody, farm: InFarm, _: Operator) -> DeviceView:
+    return health.maintain(farm, name, body.on)
+
+
+@router.post("/devices/{name}/checks", status_code=201)
+def check_device(name: str, farm: InFarm, _: Operator) -> HealthCheckView:
+    """Ask for a health check now; the answer is the check, which has yet to run."""
+    return health.ask(farm, name)
+
+
+@router.get("/devices/{name}/checks")
+def list_checks(
+    name: str, farm: InFarm, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> list[HealthCheckView]:
+    """A device's health checks, the latest first."""
+    return health.latest(farm, name, limit)
+
+
+@router.get("/devices/{name}/checks/{number}")
+def show_check(
+    name: str, number: Annotated[int, Path(ge=1, le=MAX_ID)], farm: InFarm, _: Viewer
+) -> HealthCheckView:
+    return health.one(farm, name, number)
 
 
 @router.get("/models")

@@ -129,9 +129,11 @@ def _trials(count: int) -> str:
 
 def _say_abilities(farm: Client, name: str) -> None:
     from orchestrator.boards import answering
+    from orchestrator.cli.health import health
     from orchestrator.store.classes import device_class
 
     found = farm.device(name)
+    typer.echo(f"{name}'s health: {health(found)}")
     typer.echo(f"{name} ({found.device_class}) is {found.connection} and can now run:")
     for runtime in found.runtimes:
         if not runtime.missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import board, checkup, device_watch, drain, logs, upgrade
+from orchestrator.cli import board, checkup, device_watch, drain, health, logs, upgrade
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
@@ -17,11 +17,14 @@ app.command("enable")(drain.enable)
 app.command("watch")(device_watch.watch)
 app.command("logs")(logs.logs)
 app.command("doctor")(checkup.doctor)
+app.command("selftest")(health.selftest)
+app.command("maintenance")(health.maintenance)
 
 
 @app.command("list")
 def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LABELS) -> None:
-    """All devices: whether they are online, wanted, healthy, and what they can run."""
+    """All devices: whether they are online, wanted, healthy (and why not), how they are, what they
+    run just now, and what they can run."""
     from orchestrator.domain.selectors import matches, parse
 
     wanted = parse(selector)
@@ -33,7 +36,11 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
             "class": d.device_class,
             "connection": d.connection,
             "enabled": "yes" if d.enabled else "no",
-            "health": d.health,
+            "health": health.health(d),
+            "temperature": health.temperature(d.temperature_c),
+            "disk free": health.free(d.storage_free_mib),
+            "clock": health.skew(d.clock_skew_s),
+            "runs": d.running.words() if d.running else "-",
             "tags": _tags(d.tags),
             "runtimes": ", ".join(f"{r.backend} {r.version}" for r in d.runtimes if not r.missing),
         }
@@ -51,6 +58,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
 
     with client(context) as farm:
         found = farm.device(name)
+        checks = farm.checks(name, 5) if output is Form.TABLE else []
     told: list[tuple[str, str]] = [
         ("class", found.device_class),
         ("connection", found.connection),
@@ -63,6 +71,8 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         value = runtime.missing or f"{runtime.version} ({targets})"
         told.append((f"runtime {runtime.backend}", value))
     show([found], [{"fact": key, "value": value} for key, value in told], output, title=name)
+    if output is Form.TABLE:
+        health.show_checks(checks)
 
 
 def _tags(tags: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
+from orchestrator.cli.health import free, health, temperature
 from orchestrator.cli.output import FORM, LABELS, Form, console, duration, show
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def rows(found: Sequence[DeviceView], now: datetime) -> list[dict[str, object]]:
         {
             "name": d.name,
             "connection": d.connection,
-            "health": d.health,
+            "health": health(d),
+            "temperature": temperature(d.temperature_c),
+            "disk free": free(d.storage_free_mib),
             "enabled": "yes" if d.enabled else "no",
             "running": d.running.words() if d.running else "-",
             "running since": _age(d.running.since if d.running else None, now),

@@ -105,6 +105,8 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
 @app.command("list")
 def list_(context: typer.Context, output: Form = FORM) -> None:
     """All sweeps."""
+    from orchestrator.cli.watch import waiting
+
     with client(context) as farm:
         found = farm.sweeps()
     rows = [
@@ -115,6 +117,7 @@ def list_(context: typer.Context, output: Form = FORM) -> None:
             "skipped": s.skipped,
             "trials": s.trials,
             "progress": ", ".join(f"{n} {state}" for state, n in sorted(s.counts.items())),
+            "waits for": waiting(s) if s.state == "running" else "",
             "created": f"{s.created_at:%Y-%m-%d %H:%M}",
         }
         for s in found

@@ -61,8 +61,14 @@ def summary(view: SweepView) -> str:
         return f"{text}; {view.state}"
     running = [f"{_words(t)} on {t.device}" for t in view.running]
     text += f"; running: {'; '.join(running)}" if running else ""
-    text += f"; waiting for offline {', '.join(view.offline)}" if view.offline else ""
-    return text
+    waits = waiting(view)
+    return text + (f"; waiting for {waits}" if waits else "")
+
+
+def waiting(view: SweepView) -> str:
+    """The devices that pending trials wait for, and why: ``offline a, b; c (in maintenance)``."""
+    offline = [f"offline {', '.join(view.offline)}"] if view.offline else []
+    return "; ".join(offline + [f"{name} ({why})" for name, why in view.held.items()])
 
 
 def _words(trial: TrialProgress) -> str:
@@ -86,6 +92,9 @@ def render(view: SweepView) -> RenderableType:
     lines: list[RenderableType] = [head]
     lines += [Text(f"  ▶ {t.device}: {_words(t)}") for t in view.running]
     lines += [Text(f"  ⏸ {name} is offline: its trials wait", "yellow") for name in view.offline]
+    lines += [
+        Text(f"  ⏸ {name} is {why}: its trials wait", "yellow") for name, why in view.held.items()
+    ]
     lines += [
         Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}", "red") for t in view.problems[:5]
     ]

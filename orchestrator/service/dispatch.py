@@ -9,8 +9,9 @@ from datetime import timedelta
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from orchestrator.domain.health import ILL, Why
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import register
+from orchestrator.service import checks, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.store.models import Attempt, Device, Trial
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def dispatch(farm: Farm, device_id: int) -> bool:
-    """Ring ``device_id`` for its next trial, if it is free, enabled, online, and has one.
+    """Ring ``device_id`` for its next trial, if it is free, online, and has one it may be given.
 
     The claim is committed before the message goes out. A message that is lost costs the dispatch
     lease; a trial it can never cost.
@@ -38,12 +39,22 @@ def dispatch(farm: Farm, device_id: int) -> bool:
 
 
 def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
-    if not device.enabled or not register.online(farm, device):
+    """A health check comes before anything else, and nothing else until it is judged; a device that
+    is ill or drained gets no other trial."""
+    if not register.online(farm, device):
+        return None
+    check = checks.current(session, device.id)
+    if check is None and (not device.enabled or device.health in ILL):
+        return None
+    if check is not None and not device.enabled and check.why != Why.ASKED:
         return None
     outstanding = [s.value for s in OUTSTANDING]
     mine = select(Trial).where(Trial.device_id == device.id)
     if session.scalar(mine.where(Trial.state.in_(outstanding)).limit(1)) is not None:
         return None
+    if check is not None:
+        mine = mine.where(Trial.id == check.trial_id)
+        checks.supply(farm)
     now = farm.now()
     row = session.scalar(
         mine.where(

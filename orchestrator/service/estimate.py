@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.store.models import Attempt, Cell, Device, Trial
+from orchestrator.store.models import SWEEP, Attempt, Cell, Device, Sweep, Trial
 
 HISTORY = 400
 """Latest accepted attempts that are looked at."""
@@ -27,7 +27,8 @@ class Estimator:
             .join(Trial, Attempt.trial_id == Trial.id)
             .join(Cell, Trial.cell_id == Cell.id)
             .join(Device, Trial.device_id == Device.id)
-            .where(Attempt.accepted)
+            .join(Sweep, Trial.sweep_id == Sweep.id)
+            .where(Attempt.accepted, Sweep.kind == SWEEP)
             .order_by(Attempt.ended_at.desc())
             .limit(HISTORY)
         )

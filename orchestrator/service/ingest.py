@@ -13,14 +13,17 @@ from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
 from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
-from orchestrator.service import builds
+from orchestrator.service import builds, health
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
-from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
+from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
 
 SUPERSEDED = "superseded"
 """Note on an attempt whose result came too late to count."""
+
+FAR_OFF_NS = 10**18
+"""A clock that is further off is not told from this: its number could be any."""
 
 RETRY_AFTER = timedelta(seconds=2)
 """Pause before a transient failure is tried again, times the attempts spent."""
@@ -52,6 +55,9 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
         device = session.get_one(Device, device_id)
         device.seen_at = farm.now()
         device.agent_version = beat.agent_version
+        device.storage_free_mib = beat.storage_free_mib
+        device.temperature_c = beat.temperature_c
+        device.clock_skew_s = _skew_s(farm, beat)
         if beat.attempt_id:
             try:
                 attempt, _trial = _current(session, device_id, beat.attempt_id)
@@ -63,6 +69,14 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     if not beat.attempt_id:
         dispatch(farm, device_id)
     return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
+
+
+def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
+    """The board's clock minus the controller's, the way of the beat included."""
+    if not beat.at_unix_ns:
+        return None
+    skew_ns = beat.at_unix_ns - int(farm.now().timestamp() * 1e9)
+    return max(-FAR_OFF_NS, min(FAR_OFF_NS, skew_ns)) / 1e9
 
 
 def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> None:
@@ -82,6 +96,8 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
             attempt = session.get_one(Attempt, attempt_id)
             attempt.result, attempt.note = codec.to_plain(given), SUPERSEDED
         raise
+    health.settle(farm, device_id)
+    health.after_failure(farm, attempt_id, given.failure)
     dispatch(farm, device_id)
 
 
@@ -133,6 +149,8 @@ def _accept(
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
     builds.settle(session, trial, given)
+    if sweep.kind == HEALTH:
+        return
     farm.note(
         session,
         "trial_ended",

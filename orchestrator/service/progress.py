@@ -8,16 +8,17 @@ from sqlalchemy.orm import Session
 from agent import codec
 from agent.contract import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
+from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
 from orchestrator.service import builds, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import SweepView, TrialProgress
-from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
+from orchestrator.store.models import SWEEP, Attempt, Cell, Device, Sweep, Trial
 
 
 def sweeps(farm: Farm) -> list[SweepView]:
     with farm.database.snapshot() as session:
-        found = session.scalars(select(Sweep).order_by(Sweep.id))
+        found = session.scalars(select(Sweep).where(Sweep.kind == SWEEP).order_by(Sweep.id))
         return [sweep_view(farm, session, s) for s in found]
 
 
@@ -28,9 +29,10 @@ def sweep(farm: Farm, name: str) -> SweepView:
 
 def find(session: Session, name: str) -> Sweep:
     """Raises ``NotFound``."""
-    found = session.scalar(select(Sweep).where(Sweep.name == name))
+    shown = Sweep.kind == SWEEP
+    found = session.scalar(select(Sweep).where(shown, Sweep.name == name))
     if found is None:
-        raise NotFound("sweep", name, list(session.scalars(select(Sweep.name))))
+        raise NotFound("sweep", name, list(session.scalars(select(Sweep.name).where(shown))))
     return found
 
 
@@ -43,7 +45,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
     waiting = select(Trial.device_id).where(
         Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
     )
-    devices = session.scalars(select(Device).where(Device.id.in_(waiting)))
+    devices = session.scalars(select(Device).where(Device.id.in_(waiting))).all()
     return SweepView(
         name=found.name,
         state=state_of(found, counts),
@@ -57,7 +59,18 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
         running=_progress(session, found, [s.value for s in OUTSTANDING]),
         problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
         offline=sorted(d.name for d in devices if not register.online(farm, d)),
+        held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
+
+
+def _name(device: Device) -> str:
+    return device.name
+
+
+def _held_by(device: Device) -> str:
+    if device.health == Health.MAINTENANCE:
+        return "in maintenance"
+    return f"quarantined: {'; '.join(device.health_reasons)}"
 
 
 def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, int]]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
-from orchestrator.service import builds
+from orchestrator.service import builds, health
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
-from orchestrator.store.models import Attempt, Trial
+from orchestrator.store.models import HEALTH, Attempt, Trial
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,19 @@ def reclaim(farm: Farm) -> int:
     with farm.database.snapshot() as session:
         query = select(Trial.sweep_id).where(*_expired(farm)).distinct()
         affected = session.scalars(query).all()
-    return sum(_reclaim(farm, sweep_id) for sweep_id in affected)
+    lost = [found for sweep_id in affected for found in _reclaim(farm, sweep_id)]
+    for found in lost:
+        if found.started:
+            health.settle(farm, found.device_id)
+            health.after_failure(farm, found.attempt_id, None, lost=True)
+    return len(lost)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    device_id: int
+    attempt_id: str
+    started: bool
 
 
 def _expired(farm: Farm) -> tuple[ColumnElement[bool], ...]:
@@ -36,16 +49,18 @@ def _expired(farm: Farm) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _reclaim(farm: Farm, sweep_id: int) -> int:
+def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
     now = farm.now()
     with farm.database.transaction() as session:
         sweep = lock(session, sweep_id)
+        # a board that falls silent during its health check has not passed it
+        budget = 1 if sweep.kind == HEALTH else sweep.attempts
         query = select(Trial).where(Trial.sweep_id == sweep_id, *_expired(farm))
         trials = session.scalars(query.with_for_update(of=Trial, skip_locked=True)).all()
         expired = [(a, t) for t in trials if (a := _attempt(session, t)).lease_until < now]
         for attempt, trial in expired:
             before = lifecycle_of(trial)
-            after = before.to(after_loss(before, sweep.attempts))
+            after = before.to(after_loss(before, budget))
             apply(trial, after)
             builds.settle(session, trial, None)
             attempt.ended_at = now
@@ -55,7 +70,7 @@ def _reclaim(farm: Farm, sweep_id: int) -> int:
             )
         if expired:
             finish_if_done(farm, session, sweep_id)
-        return len(expired)
+        return [_Lost(a.device_id, a.id, a.started_at is not None) for a, _ in expired]
 
 
 def _attempt(session: Session, trial: Trial) -> Attempt:
@@ -65,8 +80,10 @@ def _attempt(session: Session, trial: Trial) -> Attempt:
 
 
 def tick(farm: Farm) -> int:
-    """One round: reclaim, then ring every device that has work waiting. Returns doorbells rung."""
+    """One round: reclaim, see to the health checks, then ring every device that has work waiting.
+    Returns doorbells rung."""
     reclaim(farm)
+    health.round_(farm)
     with farm.database.snapshot() as session:
         waiting = session.scalars(
             select(Trial.device_id)

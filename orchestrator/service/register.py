@@ -15,7 +15,8 @@ from agent.uplink_messages import Enrolled, Enrolment
 from orchestrator.domain import builders
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
-from orchestrator.service import access, work
+from orchestrator.domain.health import Health
+from orchestrator.service import access, checks, work
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
@@ -148,10 +149,20 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
             raise Conflict(f"device {device.name!r} has joined already; choose another name")
         revoke(farm, session, device, ("device",))
         device.agent_version = enrolment.agent_version
+        unknown_health(device)
+        device.baseline_at = farm.now()
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.note(session, "device_joined", device.name, device_class=device.device_class)
     return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
+
+
+def unknown_health(device: Device) -> None:
+    """Of a board that is, or may become, another one: its first check is due. Maintenance stays."""
+    if device.health != Health.MAINTENANCE:
+        device.health = Health.UNKNOWN.value
+    device.health_reasons, device.checks_failed, device.checked_at = [], 0, None
+    device.storage_free_mib = device.temperature_c = device.clock_skew_s = None
 
 
 def revoke(
@@ -167,7 +178,11 @@ def revoke(
 
 def take_facts(farm: Farm, device_id: int, facts: DeviceFacts) -> None:
     with farm.database.transaction() as session:
-        _take_facts(session.get_one(Device, device_id), facts)
+        device = session.get_one(Device, device_id, with_for_update=True)
+        _take_facts(device, facts)
+        checks.refresh(session, device, facts)
+        if device.health == Health.UNKNOWN:  # perhaps for want of a runtime that is there now
+            device.checked_at = None
 
 
 def _take_facts(device: Device, facts: DeviceFacts) -> None:
@@ -246,6 +261,12 @@ def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
             )
             for r in (facts.runtimes if facts else ())
         ],
+        health_reasons=list(found.health_reasons),
+        checks_failed=found.checks_failed,
+        checked_at=found.checked_at,
+        storage_free_mib=found.storage_free_mib,
+        temperature_c=found.temperature_c,
+        clock_skew_s=found.clock_skew_s,
         running=todo.running,
         waiting=todo.waiting,
     )

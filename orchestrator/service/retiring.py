@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import builds, register
+from orchestrator.service import builds, checks, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.service.views import RetiredView
@@ -26,6 +26,7 @@ def retire(farm: Farm, name: str) -> RetiredView:
             Device, register.find(session, name).id, with_for_update=True, populate_existing=True
         )
         register.revoke(farm, session, found)
+        unused = checks.forget(session, found)
         cancelled = _cancel(farm, session, found)
         farm.note(session, "device_retired", name, cancelled=cancelled)
         kept = session.scalar(select(Cell.id).where(Cell.device_id == found.id).limit(1))
@@ -34,7 +35,9 @@ def retire(farm: Farm, name: str) -> RetiredView:
             session.delete(found)
         else:
             found.facts = found.seen_at = None
-        return RetiredView(cancelled=cancelled, kept=kept is not None)
+            register.unknown_health(found)
+    farm.blobs.discard(unused)
+    return RetiredView(cancelled=cancelled, kept=kept is not None)
 
 
 def _cancel(farm: Farm, session: Session, device: Device) -> int:

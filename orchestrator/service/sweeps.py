@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.health import ILL
 from orchestrator.domain.matrix import count, expand, may_be_baseline
 from orchestrator.domain.placement import (
     DeviceView,
@@ -24,16 +25,13 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
-from orchestrator.service import cells, register
+from orchestrator.service import cells, health, register
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
 from orchestrator.service.trials import apply, finish, lifecycle_of, lock
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
 from orchestrator.store.models import Device, Model, Sweep, Trial
-
-ILL = ("bad", "maintenance")
-"""Healths of a device that is not to build for others where another can."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,20 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
             attempts=planned.spec.attempts,
             created_at=farm.now(),
         )
+        # first: a device's row is locked before anything refers to it
+        health.before_sweep(farm, session, planned.spec.name, _at_work(session, planned))
         session.add(sweep)
         cells.add(farm, session, sweep, planned.spec, planned.placements)
         farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
+
+
+def _at_work(session: Session, planned: Planned) -> Sequence[int]:
+    """The devices that measure or build."""
+    names = {p.device for p in planned.running}
+    names |= {p.build.builder for p in planned.running if p.build is not None}
+    return session.scalars(select(Device.id).where(Device.name.in_(names))).all()
 
 
 def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Planned:
@@ -216,8 +223,13 @@ def resume(farm: Farm, name: str) -> SweepView:
     """Run what is missing: failed and cancelled trials become pending; results stay, and so does
     what a retired device was to measure or to build."""
     with farm.database.transaction() as session:
-        sweep = lock(session, find(session, name).id)
-        gone = {d.id for d in session.scalars(select(Device)) if register.retired(d)}
+        sweep = find(session, name)
+        missing = (Trial.sweep_id == sweep.id, Trial.state.in_([s.value for s in RESUMABLE]))
+        mine = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
+        devices = session.scalars(select(Device)).all()
+        gone = {d.id for d in devices if register.retired(d)}
+        health.before_sweep(farm, session, name, [i for i in mine if i not in gone])
+        sweep = lock(session, sweep.id)
         trials = _trials(session, sweep)
         dead = {t.id for t in trials if t.device_id in gone}
         again = [

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from orchestrator.domain import trial as lifecycle
 from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.farm import Farm
-from orchestrator.store.models import Sweep, Trial
+from orchestrator.store.models import SWEEP, Sweep, Trial
 
 
 def lock(session: Session, sweep_id: int) -> Sweep:
@@ -33,7 +33,8 @@ def finish_if_done(farm: Farm, session: Session, sweep_id: int) -> None:
 
 
 def finish(farm: Farm, session: Session, found: Sweep) -> None:
-    if found.finished_at is None:
+    """Close it. Those that hold health checks stay open: there will be more."""
+    if found.finished_at is None and found.kind == SWEEP:
         found.finished_at = farm.now()
         farm.note(session, "sweep_finished", found.name)
 

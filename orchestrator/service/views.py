@@ -29,7 +29,8 @@ class RuntimeView(View):
 
 
 class RunningView(View):
-    """The trial that is with a device; ``number`` counts a cell's trials from 0."""
+    """The trial that is with a device; ``number`` counts a cell's trials from 0. A health check is
+    of no ``sweep`` that people have."""
 
     sweep: str
     cell: str
@@ -39,13 +40,16 @@ class RunningView(View):
 
     def words(self) -> str:
         """``sweep demo: digits_cnn …, trial 2``."""
+        if not self.sweep:
+            return self.cell
         trial = "" if self.build else f", trial {self.number + 1}"
         return f"sweep {self.sweep}: {self.cell}{trial}"
 
 
 class DeviceView(View):
     """``connection``: online, offline, or retired: measured once, and no board of the farm now.
-    ``waiting`` are its pending trials."""
+    ``waiting`` are its pending trials. ``health_reasons``: what its last check, at ``checked_at``,
+    found wrong; ``checks_failed`` in a row. ``clock_skew_s``: its clock minus the controller's."""
 
     name: str
     device_class: str
@@ -59,6 +63,12 @@ class DeviceView(View):
     runtimes: list[RuntimeView]
     running: RunningView | None = None
     waiting: int = 0
+    health_reasons: list[str] = []
+    checks_failed: int = 0
+    checked_at: datetime | None = None
+    storage_free_mib: float | None = None
+    temperature_c: float | None = None
+    clock_skew_s: float | None = None
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
@@ -79,6 +89,26 @@ class RetiredView(View):
 
     cancelled: int
     kept: bool
+
+
+class HealthCheckView(View):
+    """``state``: ended, or that of its trial. ``ok`` is ``None`` until it has ended, and where it
+    says nothing about the board. ``clock_skew_s``: the board's clock minus the controller's."""
+
+    id: int
+    device: str
+    why: str
+    state: str
+    runtime: str
+    asked_at: datetime
+    ended_at: datetime | None
+    ok: bool | None
+    reasons: list[str]
+    latency_ms: float | None
+    temperature_c: float | None
+    storage_free_mib: float | None
+    clock_skew_s: float | None
+    attempt: str
 
 
 class ArtifactView(View):
@@ -143,7 +173,8 @@ class TrialProgress(View):
 
 class SweepView(View):
     """``counts`` are trials by state, ``builds`` conversions on builders; ``running`` the ones with
-    their devices, ``problems`` the latest that failed, were invalid or unsupported."""
+    their devices, ``problems`` the latest that failed, were invalid or unsupported. Its trials wait
+    for devices that are ``offline``, and for those that are ``held``, by what holds them."""
 
     name: str
     state: str
@@ -157,6 +188,7 @@ class SweepView(View):
     running: list[TrialProgress] = []
     problems: list[TrialProgress] = []
     offline: list[str] = []
+    held: dict[str, str] = {}
 
 
 class JoinView(View):

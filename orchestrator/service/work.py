@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import OUTSTANDING, TrialState
 from orchestrator.service.views import RunningView
-from orchestrator.store.models import Attempt, Cell, Sweep, Trial
+from orchestrator.store.models import HEALTH, Attempt, Cell, Sweep, Trial
 
 
 @dataclass(frozen=True)
 class Work:
-    """``waiting``: pending trials, those that wait for a build among them."""
+    """``waiting``: pending trials of sweeps, those that wait for a build among them."""
 
     running: RunningView | None = None
     waiting: int = 0
@@ -29,7 +29,8 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]
     waiting: dict[int, int] = dict(
         session.execute(
             select(Trial.device_id, func.count())
-            .where(Trial.state == TrialState.PENDING.value, *mine)
+            .join(Sweep, Trial.sweep_id == Sweep.id)
+            .where(Trial.state == TrialState.PENDING.value, Sweep.kind != HEALTH, *mine)
             .group_by(Trial.device_id)
         ).all()
     )
@@ -38,6 +39,7 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]
             Trial.device_id,
             Trial.number,
             Sweep.name,
+            Sweep.kind,
             Cell.configuration,
             Cell.build_key,
             Attempt.started_at,
@@ -51,13 +53,22 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]
     )
     running = {
         device: RunningView(
-            sweep=sweep,
+            sweep="" if kind == HEALTH else sweep,
             cell=str(configuration["label"]),
             number=number,
             build=bool(build_key),
             since=started_at or dispatched_at,
         )
-        for device, number, sweep, configuration, build_key, started_at, dispatched_at in rows
+        for (
+            device,
+            number,
+            sweep,
+            kind,
+            configuration,
+            build_key,
+            started_at,
+            dispatched_at,
+        ) in rows
     }
     return {
         key: Work(running.get(key), waiting.get(key, 0)) for key in running.keys() | waiting.keys()

@@ -47,7 +47,13 @@ class Base(DeclarativeBase):
 
 
 class Device(Base):
-    """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``."""
+    """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``.
+
+    ``health_reasons``: what the last check found wrong, none where it was good;
+    ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
+    ``baseline_at``: older checks are of another condition, or another board, and no measure.
+    ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
+    """
 
     __tablename__ = "devices"
 
@@ -57,6 +63,13 @@ class Device(Base):
     tags: Mapped[dict[str, Any]] = mapped_column(default=dict)
     enabled: Mapped[bool] = mapped_column(default=True)
     health: Mapped[str] = mapped_column(default="unknown")
+    health_reasons: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    checks_failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    checked_at: Mapped[datetime | None]
+    baseline_at: Mapped[datetime | None]
+    storage_free_mib: Mapped[float | None]
+    temperature_c: Mapped[float | None]
+    clock_skew_s: Mapped[float | None]
     facts: Mapped[dict[str, Any] | None]
     agent_version: Mapped[str] = mapped_column(default="")
     seen_at: Mapped[datetime | None]
@@ -120,7 +133,13 @@ class Artifact(Base):
     model: Mapped[Model] = relationship(back_populates="artifacts")
 
 
+SWEEP, HEALTH = "sweep", "health"
+"""Kinds of sweeps: a person's, and the hidden one of a device, which holds its health checks."""
+
+
 class Sweep(Base):
+    """``kind``: only those of kind ``sweep`` are shown to anybody."""
+
     __tablename__ = "sweeps"
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -128,6 +147,7 @@ class Sweep(Base):
     spec: Mapped[dict[str, Any]]
     spec_text: Mapped[str]
     attempts: Mapped[int]
+    kind: Mapped[str] = mapped_column(default=SWEEP, server_default=SWEEP)
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]
     cells: Mapped[list[Cell]] = relationship(back_populates="sweep", order_by="Cell.id")
@@ -200,6 +220,33 @@ class Attempt(Base):
     result: Mapped[dict[str, Any] | None]
     note: Mapped[str] = mapped_column(default="")
     trial: Mapped[Trial] = relationship()
+
+
+class HealthCheck(Base):
+    """One health check of a device: open until ``ended_at``, and then judged.
+
+    ``ok`` stays empty where it says nothing about the board, ``reasons`` why. ``runtime`` is what
+    it ran with; ``trial_id`` and ``attempt_id`` are empty where nothing could run. The readings are
+    those of its end.
+    """
+
+    __tablename__ = "health_checks"
+    __table_args__ = (Index("ix_health_checks_device", "device_id", "ended_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"))
+    trial_id: Mapped[int | None] = mapped_column(ForeignKey("trials.id"))
+    attempt_id: Mapped[str] = mapped_column(default="")
+    why: Mapped[str]
+    runtime: Mapped[str] = mapped_column(default="")
+    asked_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    ok: Mapped[bool | None]
+    reasons: Mapped[list[Any]] = mapped_column(default=list)
+    latency_ms: Mapped[float | None]
+    temperature_c: Mapped[float | None]
+    storage_free_mib: Mapped[float | None]
+    clock_skew_s: Mapped[float | None]
 
 
 class Event(Base):

@@ -88,7 +88,9 @@ def test_power_cuts_and_a_full_disk_on_the_way(
     told.events.clear()
     add(work, "unlucky", login(two))
     assert "join" not in told.changed()
-    assert told.changed()[-2:] == ["heartbeat", "clean"]
+    # the scheduler may have checked it before its last step comes to that
+    assert [n for n in told.changed() if n != "health"][-2:] == ["heartbeat", "clean"]
+    assert work.controller.known("unlucky").health == "good"
     assert work.controller.known("unlucky").runtimes == {"onnxruntime 1.31.1"}
 
     two.cut_power()  # the agent starts with its board

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agent.contract import RuntimeRef, TensorSpec, TrialResult
+from orchestrator.store.canary import FEEDS, canary
 from support.runner_child import (
     BIAS,
     KERNEL,
@@ -283,3 +284,15 @@ def test_a_session_keeps_the_protocol(python: str) -> None:
     command = [python_of(python), "-c", SESSION, str(ROOT), str(TFLITE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_health_checks_model_gives_its_known_outputs(bench: Bench, tmp_path: Path) -> None:
+    artifact, expected = tmp_path / "canary.tflite", tmp_path / "canary.npz"
+    artifact.write_bytes(canary().files["tflite"])
+    expected.write_bytes(canary().outputs)
+    runtime = RuntimeRef("tflite", threads=1)
+    found = bench.trial(canary().model("tflite"), runtime, artifact, expected)
+    assert found.failure is None
+    assert found.fidelity is not None
+    assert found.fidelity.feeds == FEEDS
+    assert found.fidelity.max_abs < 1e-4

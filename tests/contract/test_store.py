@@ -24,6 +24,8 @@ from orchestrator.store.models import (
     Cell,
     Device,
     Event,
+    HealthCheck,
+    Sweep,
     Trial,
     now,
 )
@@ -261,6 +263,44 @@ def test_builders_are_added_to_a_farm_that_has_measured(database: Database) -> N
         assert session.get_one(Attempt, "a").trial_id == 1
     with pytest.raises(Conflict), database.transaction() as session:
         session.get_one(Trial, 1).waits_for = 77
+
+
+def test_health_is_added_to_a_farm_that_has_measured(database: Database) -> None:
+    alembic(database.engine, "0003")
+    a_sweep(database.engine)
+    database.migrate()
+    with database.transaction() as session:
+        device, sweep = session.get_one(Device, 1), session.get_one(Sweep, 1)
+        assert (device.health_reasons, device.checks_failed, sweep.kind) == ([], 0, "sweep")
+        assert (device.checked_at, device.temperature_c) == (None, None)
+        assert session.get_one(Attempt, "a").trial_id == 1
+
+
+def test_going_back_drops_checks_and_nothing_that_was_measured(database: Database) -> None:
+    database.migrate()
+    a_sweep(database.engine)
+    with database.transaction() as session:
+        session.get_one(Device, 1).health = "maintenance"
+        session.add(Sweep(id=2, name="health/d", spec={}, spec_text="", attempts=2, kind="health"))
+        session.flush()
+        session.add(Cell(id=2, sweep_id=2, device_id=1, model="m", configuration={}))
+        session.flush()
+        session.add(Trial(id=2, sweep_id=2, cell_id=2, device_id=1, number=0, place=0))
+        session.flush()
+        session.add(Attempt(id="b", trial_id=2, device_id=1, number=1, lease_until=now()))
+        session.add(HealthCheck(device_id=1, trial_id=2, why="schedule", asked_at=now()))
+    alembic(database.engine, "0003")
+    with database.engine.connect() as connection:
+        left = {
+            table: connection.execute(text(f"SELECT id FROM {table}")).scalars().all()
+            for table in ("devices", "sweeps", "cells", "trials", "attempts")
+        }
+        health = connection.execute(text("SELECT health FROM devices")).scalar()
+    assert left == {"devices": [1], "sweeps": [1], "cells": [1], "trials": [1], "attempts": ["a"]}
+    assert health == "unknown"
+    assert "health_checks" not in tables(database.engine)
+    database.migrate()
+    assert tables(database.engine) == set(Base.metadata.tables)
 
 
 def test_going_back_drops_builds_and_nothing_that_was_measured(database: Database) -> None:

@@ -16,8 +16,9 @@ from agent import codec
 from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
 from orchestrator.client import Client, NoController
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
+from orchestrator.service import dispatch
 from support import onnx_files
-from support.farms import AGENT_VERSION, FarmKit, device_facts, spec_text
+from support.farms import AGENT_VERSION, FarmKit, device_facts, judged, spec_text
 from support.serving import Served, serving
 
 BYTES = bytes(range(256)) * 40
@@ -85,7 +86,14 @@ def test_a_person_does_the_main_job(
     assert [d.name for d in operator.devices()] == ["board"]
 
 
-PEOPLE_READ = ["/devices", "/devices/board", "/models", "/sweeps", "/events"]
+PEOPLE_READ = [
+    "/devices",
+    "/devices/board",
+    "/devices/board/checks",
+    "/models",
+    "/sweeps",
+    "/events",
+]
 PEOPLE_WRITE = [
     ("/sweeps", {"text": spec_text()}),
     ("/sweeps/first/cancel", {}),
@@ -94,6 +102,8 @@ PEOPLE_WRITE = [
     ("/devices/new/join-token", {}),
     ("/devices/board/drain", {}),
     ("/devices/board/enable", {}),
+    ("/devices/board/maintenance", {"on": True}),
+    ("/devices/board/checks", {}),
 ]
 
 
@@ -114,6 +124,27 @@ def test_only_an_operator_changes_the_farm(
         assert kind(http.post(path, json=body, headers=headers)) == (403, "not_allowed")
     after = served.kit.rows()
     assert {**after, "tokens": 0} == {**before, "tokens": 0}
+
+
+def test_a_check_is_asked_for_run_and_read(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    with pytest.raises(UserError, match="there is no device 'nobody'"):
+        operator.ask_check("nobody")
+    asked = operator.ask_check("board")
+    assert (asked.why, asked.state, asked.ok) == ("asked for", "pending", None)
+    with pytest.raises(UserError, match="health check 'board 999'"):
+        operator.check("board", 999)
+    kit = served.kit
+    dispatch.dispatch(kit.farm, kit.device_id("board"))
+    attempt = kit.last_rung()
+    assert board.post(f"/attempts/{attempt}/start").status_code == 200
+    given = codec.dumps(judged(kit.ok(attempt)))
+    assert board.put(f"/attempts/{attempt}/result", content=given).status_code == 200
+    assert operator.check("board", asked.id).ok
+    assert [c.id for c in operator.checks("board")] == [asked.id]
+    assert operator.device("board").health == "good"
+    assert operator.maintain("board", True).health == "maintenance"
 
 
 @pytest.mark.parametrize("path", PEOPLE_READ)

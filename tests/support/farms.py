@@ -11,7 +11,7 @@ import numpy as np
 import zstandard
 from sqlalchemy import func, select
 
-from agent.contract import SCHEMA, Failure, Phases, Samples, TrialResult
+from agent.contract import SCHEMA, Failure, Fidelity, Phases, Samples, TrialResult
 from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
 from agent.graph import Edge, Tool
 from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
@@ -222,6 +222,11 @@ class FarmKit:
         return {p.name for p in self.farm.blobs.root.rglob("*") if p.is_file()}
 
 
+def judged(result: TrialResult, *, right: bool = True) -> TrialResult:
+    """The result with its outputs held against the reference."""
+    return replace(result, fidelity=Fidelity(0.0, 0.0, 1.0 if right else 0.1, None, 4, "y", right))
+
+
 def failed(attempt_id: str, *, transient: bool = False, status: str = "failed") -> TrialResult:
     failure = Failure("measure", "crash", "SIGSEGV in the vendor's library", transient, "tail")
     return TrialResult(SCHEMA, attempt_id, status, AGENT_VERSION, failure=failure)
@@ -248,9 +253,13 @@ def spec_text(
     )
 
 
-def build(home: Path, database_url: str = "") -> FarmKit:
-    """A farm below ``home``; the caller closes its database."""
-    settings = Settings(home=home, database_url=database_url, max_upload_bytes=1 << 20)
+def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
+    """A farm below ``home``; the caller closes its database. ``more``: settings; without them
+    nobody's health is checked unasked."""
+    quiet = Settings(
+        home=home, database_url=database_url, max_upload_bytes=1 << 20, health_every_s=0
+    )
+    settings = quiet.model_copy(update=more)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
     clock, bell = Clock(), Bell()

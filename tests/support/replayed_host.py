@@ -23,7 +23,18 @@ from playbooks.connection import COMMAND_S, Host, Said
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed
 from playbooks.power import SUDOERS
-from playbooks.site import AGENT, AGENT_PYTHON, MARK, OPT, STANDALONE, STARTED, STATE, UNIT, Known
+from playbooks.site import (
+    AGENT,
+    AGENT_PYTHON,
+    MARK,
+    OPT,
+    STANDALONE,
+    STARTED,
+    STATE,
+    UNIT,
+    Checked,
+    Known,
+)
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
 PRELUDE = "set -e; umask 022; export PYTHONDONTWRITEBYTECODE=1; cd /\n"
@@ -394,16 +405,23 @@ class ReplayedController:
     url: str = "http://10.0.0.2:8080"
     asked: list[str] = field(default_factory=list)
     device_class: str = ""
+    health: str = "unknown"
 
     def known(self, device: str) -> Known:
         names = frozenset(f"{e['backend']} {e['version']}" for e in self.host.environments)
         at = self.host.started_at
-        return Known(bool(self.host.joined), at is not None, at, names, self.device_class)
+        return Known(
+            bool(self.host.joined), at is not None, at, names, self.device_class, self.health
+        )
 
     def join_token(self, device: str, device_class: str) -> str:
         self.asked.append(device_class)
         self.device_class = device_class
         return TOKEN
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        self.health = "good"
+        return Checked(True)
 
     def classify(self, device: str, device_class: str) -> None:
         self.device_class = device_class

@@ -37,7 +37,7 @@ from support.replayed_host import (
 )
 
 COMMON = ["user", "python", "agent", "join", "class", "broker"]
-ENDING = ["unit", "start", "heartbeat", "clean"]
+ENDING = ["unit", "start", "heartbeat", "clean", "health"]
 JETSON = ["tensorrt", "power rights"]
 TFLITE = f"{STATE}/runtimes/tflite-2.3.0-0/env/bin/python"
 ORT = f"{STATE}/runtimes/onnxruntime-1.31.1-0/env/bin/python"

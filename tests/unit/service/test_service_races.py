@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -15,29 +14,10 @@ from orchestrator.domain.errors import Conflict, Superseded
 from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
 from support import onnx_files
+from support.at_once import at_once
 from support.farms import TOOLS, FarmKit, device_facts, spec_text
 
 THREADS = 8
-
-
-def at_once(calls: Sequence[Callable[[], object]]) -> list[object]:
-    """Run every call in a thread of its own, all released together; what each gave or raised."""
-    together = threading.Barrier(len(calls))
-    outcomes: list[object] = [None] * len(calls)
-
-    def run(index: int) -> None:
-        together.wait()
-        try:
-            outcomes[index] = calls[index]()
-        except Exception as error:  # noqa: BLE001  whatever it is, the test names it
-            outcomes[index] = error
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
 
 
 def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:

@@ -1,0 +1,232 @@
+"""Whether a board is fit to measure on: what a check runs there, what it means, where that leads.
+
+Pure. A check is a trial of a tiny model with known outputs; its result and the board's vitals make
+a reading, a reading and the board's history a verdict, a verdict and the state the next state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from statistics import median
+
+from agent.contract import Failure
+from agent.device_facts import DeviceFacts, RuntimeFacts
+from agent.graph import Node
+from orchestrator.domain.device_class import HealthPolicy
+from orchestrator.domain.matrix import Configuration
+from orchestrator.domain.placement import DeviceView, ModelView, place
+
+MODEL = "health-check"
+SOURCES: tuple[Node, ...] = (("onnx", "fp32"), ("tflite", "fp32"))
+PRECISION = "fp32"
+MIN_COSINE = 0.9999
+"""Of the canary's outputs: tf32 and bfloat16 in a matrix product pass, a broken kernel does not."""
+
+BAD_AFTER = 2
+"""Failed checks in a row that quarantine a board."""
+HISTORY = 20
+"""Last good checks that a canary's latency is held against."""
+ENOUGH = 3
+"""Checks without which there is no history to speak of."""
+SLOWEST = 2.0
+"""Times the median of the history that a canary may take, however steady the history is."""
+DEVIATIONS = 8.0
+"""Median absolute deviations above the median that it may take where the history scatters more."""
+SKEW_LIMIT_S = 30.0
+"""As ``benchfarm-agent doctor`` has it."""
+
+DEVICE_FAULTS = frozenset(
+    {"crash", "timeout", "out_of_memory", "agent_died", "io", "internal", "disk_full", "lease_lost"}
+)
+"""Kinds of a trial's failure that may be the board's own."""
+
+
+class Health(StrEnum):
+    """``bad`` is quarantined: it gets health checks only. ``maintenance`` is a person's wish."""
+
+    UNKNOWN = "unknown"
+    GOOD = "good"
+    BAD = "bad"
+    MAINTENANCE = "maintenance"
+
+
+ILL = frozenset({Health.BAD, Health.MAINTENANCE})
+"""In these a device is given health checks only."""
+
+
+class Why(StrEnum):
+    """What a check was made for. One before a sweep is followed by the sweep's name."""
+
+    REGISTRATION = "registration"
+    SCHEDULE = "schedule"
+    BEFORE_SWEEP = "before sweep"
+    AFTER_FAILURE = "after failure"
+    AFTER_MAINTENANCE = "after maintenance"
+    ASKED = "asked for"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a check runs: a runtime in its version, on its first target, loading ``format``."""
+
+    backend: str
+    version: str
+    target: str
+    format: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.version} on {self.target}"
+
+
+def choose(policy: HealthPolicy, facts: DeviceFacts) -> Chosen | None:
+    """The policy's runtime if it can take the model, else the first that loads one of its files as
+    it is, else the first that a converter of the board leads to; ``None``: there is none."""
+    answering = [r for r in facts.runtimes if not r.missing]
+    order = sorted(
+        answering,
+        key=lambda r: (r.backend != policy.backend, not set(SOURCES) & set(_wants(r))),
+    )
+    return next((found for r in order if (found := _chosen(facts, r)) is not None), None)
+
+
+def _wants(runtime: RuntimeFacts) -> tuple[Node, ...]:
+    return runtime.wants.get(PRECISION, ())
+
+
+def _chosen(facts: DeviceFacts, runtime: RuntimeFacts) -> Chosen | None:
+    targets = (t.name for t in runtime.targets if PRECISION in (t.runs or t.precisions))
+    target = next(targets, "")
+    device = DeviceView("", {}, True, (runtime,), facts.tools, facts.machine)
+    wanted = Configuration(MODEL, runtime.backend, runtime.version, target, PRECISION, 0, 1)
+    placed = place(device, wanted, ModelView(MODEL, SOURCES, False, False))
+    if placed.skip:
+        return None
+    return Chosen(runtime.backend, runtime.version, target, placed.format)
+
+
+NO_RUNTIME = "no runtime of this board takes the check's model (ONNX or TFLite, fp32)"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one check gave; ``None``: not measured, or nobody said.
+
+    ``status`` and ``failure`` are the trial's; ``lost``: its lease ran out. ``clock_skew_s``: the
+    board's clock minus the controller's.
+    """
+
+    status: str = "ok"
+    failure: Failure | None = None
+    lost: bool = False
+    outputs_right: bool | None = None
+    latency_ms: float | None = None
+    temperature_c: float | None = None
+    storage_free_mib: float | None = None
+    clock_skew_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``ok`` is ``None`` where the check says nothing about the board; then, ``again``: it is to be
+    run once more. ``reasons`` in words, for people; none where it is good."""
+
+    ok: bool | None
+    reasons: tuple[str, ...] = ()
+    again: bool = False
+
+
+def judge(policy: HealthPolicy, reading: Reading, history: Sequence[float]) -> Verdict:
+    """What a check says of its board.
+
+    Args:
+        history: milliseconds of the canary in the board's last good checks with this runtime.
+    """
+    if reading.status == "cancelled" and not reading.lost:
+        return Verdict(None, again=True)
+    if reading.status == "unsupported":
+        return Verdict(None, (f"{NO_RUNTIME}: {_said(reading.failure)}",))
+    reasons = [*_ran(reading), *_in_time(policy, reading.latency_ms, history)]
+    reasons += _vitals(policy, reading)
+    return Verdict(not reasons, tuple(reasons))
+
+
+def _ran(reading: Reading) -> list[str]:
+    if reading.lost:
+        return ["the board fell silent during the check: its lease ran out"]
+    if reading.status != "ok":
+        return [f"the check did not run to its end: {_said(reading.failure)}"]
+    return [] if reading.outputs_right else ["its outputs are wrong: not what the model computes"]
+
+
+def _said(failure: Failure | None) -> str:
+    return f"{failure.stage}: {failure.kind}: {failure.message}" if failure else "it says no more"
+
+
+def _in_time(policy: HealthPolicy, latency_ms: float | None, history: Sequence[float]) -> list[str]:
+    if latency_ms is None:
+        return []
+    limit = policy.max_latency_ms
+    if limit is not None and latency_ms > limit:
+        return [f"its canary took {latency_ms:.3g} ms, over the class's limit of {limit:g} ms"]
+    longest = band_ms(history)
+    if longest is None or latency_ms <= longest:
+        return []
+    usual = median(history)
+    return [f"its canary took {latency_ms:.3g} ms, against {usual:.3g} ms in its good checks"]
+
+
+def band_ms(history: Sequence[float]) -> float | None:
+    """What a canary may take at most: twice the median of the history, or, where that scatters
+    more, the median and eight median absolute deviations. ``None``: there are too few."""
+    latest = history[:HISTORY]
+    if len(latest) < ENOUGH:
+        return None
+    middle = median(latest)
+    scatter = median(abs(value - middle) for value in latest)
+    return max(SLOWEST * middle, middle + DEVIATIONS * scatter)
+
+
+def _vitals(policy: HealthPolicy, reading: Reading) -> list[str]:
+    reasons = []
+    hot, free, skew = reading.temperature_c, reading.storage_free_mib, reading.clock_skew_s
+    if hot is not None and hot > policy.max_temperature_c:
+        reasons.append(f"it is at {hot:.0f} °C, over {policy.max_temperature_c:g} °C")
+    if free is not None and free < policy.min_free_mib:
+        reasons.append(f"{free:.0f} MiB are free on its disk, under {policy.min_free_mib:g} MiB")
+    if skew is not None and abs(skew) > SKEW_LIMIT_S:
+        side = "ahead of" if skew > 0 else "behind"
+        reasons.append(f"its clock is {abs(skew):.0f} s {side} the controller's")
+    return reasons
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A device's health, and how many checks in a row have failed."""
+
+    health: Health = Health.UNKNOWN
+    failed: int = 0
+
+    def after(self, verdict: Verdict) -> Condition:
+        """Where a verdict leads. In maintenance, checks are counted and change nothing else."""
+        if verdict.ok is None:
+            nothing_known = self.health is Health.GOOD and not verdict.again
+            return replace(self, health=Health.UNKNOWN) if nothing_known else self
+        failed = 0 if verdict.ok else self.failed + 1
+        if self.health is Health.MAINTENANCE:
+            return Condition(self.health, failed)
+        if verdict.ok:
+            return Condition(Health.GOOD)
+        return Condition(Health.BAD if failed >= BAD_AFTER else self.health, failed)
+
+    def maintained(self, on: bool) -> Condition:
+        """In maintenance by a person's wish, or out of it: then nothing is known."""
+        if on:
+            return replace(self, health=Health.MAINTENANCE)
+        return Condition() if self.health is Health.MAINTENANCE else self
+
+
+def may_be_the_board(failure: Failure | None) -> bool:
+    """Whether a trial's failure may be the board's own fault, not the model's or the runtime's."""
+    return failure is not None and failure.kind in DEVICE_FAULTS

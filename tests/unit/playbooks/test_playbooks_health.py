@@ -1,0 +1,72 @@
+"""The health step: what passes, what stops it, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from playbooks.errors import StepFailed
+from playbooks.health import health_step
+from playbooks.run import Outcome, play
+from playbooks.site import Checked, Known, Site
+
+
+@dataclass
+class Controller:
+    """Answers with ``gives`` when it is asked for a check, and knows ``after`` from then on."""
+
+    now: Known
+    gives: Checked | None = None
+    after: Known = field(default_factory=lambda: Known(True, health="good"))
+    asked: int = 0
+
+    def known(self, _device: str) -> Known:
+        return self.now
+
+    def check_health(self, _device: str, _limit_s: float) -> Checked | None:
+        self.asked += 1
+        self.now = self.after
+        return self.gives
+
+
+def site(controller: Controller) -> Site:
+    return cast(Site, SimpleNamespace(controller=controller, device="pi"))
+
+
+def run(controller: Controller) -> Outcome:
+    return play([health_step()], site(controller), lambda _: None)
+
+
+def test_a_board_that_passes_is_checked_once() -> None:
+    controller = Controller(Known(True), Checked(True))
+    assert run(controller) == Outcome(1, 1)
+    assert run(controller) == Outcome(1, 0)
+    assert controller.asked == 1
+
+
+def test_the_reasons_are_the_message() -> None:
+    gives = Checked(False, ("it is at 99 °C", "40 MiB are free"))
+    controller = Controller(Known(True, health="bad"), gives, Known(True, health="bad"))
+    with pytest.raises(StepFailed, match="it is at 99 °C; 40 MiB are free"):
+        run(controller)
+
+
+def test_a_board_that_does_not_answer() -> None:
+    with pytest.raises(StepFailed, match="device selftest pi"):
+        run(Controller(Known(True)))
+
+
+def test_one_that_no_check_can_say_anything_of_is_left_unknown() -> None:
+    nothing = Known(True, uncheckable="no runtime takes it")
+    controller = Controller(Known(True), Checked(None, ("no runtime takes it",)), nothing)
+    assert run(controller) == Outcome(1, 1)
+    assert run(controller) == Outcome(1, 0)
+
+
+def test_maintenance_is_a_persons_wish() -> None:
+    controller = Controller(Known(True, health="maintenance"))
+    assert run(controller) == Outcome(1, 0)
+    assert controller.asked == 0

@@ -1,0 +1,70 @@
+"""What a heartbeat says of its board."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from agent.telemetry.thermal import hottest_c
+from agent.uplink_messages import Heartbeat, HeartbeatAnswer
+from agent.worker.heart import Heart, Vitals, vitals_of
+from agent.worker.uplink import Uplink
+
+
+class Ear:
+    """An uplink that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Heartbeat] = []
+        self.twice = threading.Event()
+
+    def heartbeat(self, _device: str, beat: Heartbeat, *, timeout_s: float) -> HeartbeatAnswer:
+        self.heard.append(beat)
+        if len(self.heard) == 2:
+            self.twice.set()
+        return HeartbeatAnswer(False, False, 0.1, 30.0)
+
+
+def test_each_beat_carries_the_clock_and_the_vitals_of_its_moment() -> None:
+    ear, readings = Ear(), iter([Vitals(100.0, 40.0), *[Vitals(None, 41.0)] * 1000])
+    before = time.time_ns()
+    heart = Heart(cast(Uplink, ear), "pi", 0.1, vitals=lambda: next(readings))
+    heart.start()
+    try:
+        assert ear.twice.wait(60)
+    finally:
+        heart.stop()
+        heart.join(60)
+    first, second = ear.heard[:2]
+    assert (first.storage_free_mib, first.temperature_c) == (100.0, 40.0)
+    assert (second.storage_free_mib, second.temperature_c) == (None, 41.0)
+    assert before <= first.at_unix_ns < second.at_unix_ns <= time.time_ns()
+
+
+def test_free_space_is_that_of_the_state_folder(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free / (1 << 20)
+    assert vitals_of(tmp_path).storage_free_mib == pytest.approx(free, rel=0.2)
+
+
+def test_a_disk_that_does_not_answer_does_not_stop_the_heart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: object) -> None:
+        raise OSError("I/O error")
+
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    assert vitals_of(tmp_path).storage_free_mib is None
+
+
+def test_the_hottest_zone_counts(tmp_path: Path) -> None:
+    for name, text in (("0", "41000\n"), ("1", "63500\n"), ("2", "broken"), ("3", "-5000\n")):
+        zone = tmp_path / "sys/class/thermal" / f"thermal_zone{name}"
+        zone.mkdir(parents=True)
+        (zone / "temp").write_text(text)
+    assert hottest_c(tmp_path) == 63.5
+    assert hottest_c(tmp_path / "none") is None
