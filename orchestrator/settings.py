@@ -20,7 +20,8 @@ class Settings(BaseSettings):
     """``database_url`` and ``broker_url`` empty: the embedded ones below ``home``.
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
-    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered.
+    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. ``keep_…``: what
+    ``benchfarm db prune`` lets go of when it is older (90d); empty: nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix="BENCHFARM_", extra="ignore")
@@ -36,6 +37,9 @@ class Settings(BaseSettings):
     tick_s: float = 0.5
     max_cells: int = 10_000
     max_upload_bytes: int = 4 << 30
+    keep_samples: str = ""
+    keep_events: str = ""
+    keep_sweeps: str = ""
 
     @property
     def sqlalchemy_url(self) -> str:

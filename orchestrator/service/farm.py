@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from agent.jobs import Referenced, ReferenceJob
+from orchestrator.service import actors
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
@@ -30,5 +31,6 @@ class Farm:
     now: Callable[[], datetime]
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
-        """Append to the event log, in the transaction of what happened."""
-        session.add(Event(at=self.now(), kind=kind, subject=subject, data=data))
+        """Append to the event log, in the transaction of what happened, and on whose behalf."""
+        said = {**data, "by": actors.present()}
+        session.add(Event(at=self.now(), kind=kind, subject=subject, data=said))

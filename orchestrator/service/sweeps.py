@@ -24,7 +24,7 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
-from orchestrator.service import cells, register
+from orchestrator.service import cells, register, reports
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
@@ -213,10 +213,18 @@ def cancel(farm: Farm, name: str) -> SweepView:
 
 
 def resume(farm: Farm, name: str) -> SweepView:
-    """Run what is missing: failed and cancelled trials become pending; results stay."""
+    """Run what is missing: failed and cancelled trials become pending; results stay.
+
+    Raises:
+        Conflict: its raw samples were pruned, so no report could show both.
+    """
     with farm.database.transaction() as session:
         sweep = lock(session, find(session, name).id)
         again = [t for t in _trials(session, sweep) if TrialState(t.state) in RESUMABLE]
+        if again and reports.frozen_event(session, sweep) is not None:
+            raise Conflict(
+                f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
+            )
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
         if again:

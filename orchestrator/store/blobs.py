@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.domain.errors import NotFound, UserError
@@ -68,6 +68,19 @@ class FolderBlobs:
         """Delete blobs that nothing refers to any more; missing ones are fine."""
         for sha256 in digests:
             self._place(sha256).unlink(missing_ok=True)
+
+    def stored(self) -> Iterator[Path]:
+        """The files that are blobs by their names and folders, in no order."""
+        for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            if SHA256.fullmatch(path.name) and path.parent.name == path.name[:2] and path.is_file():
+                yield path
+
+    def strays(self) -> Iterator[Path]:
+        """What lies here and is no blob: half of an upload or of a backup that was broken off."""
+        blobs = set(self.stored())
+        for path in self.root.rglob("*"):
+            if path not in blobs and not path.is_dir():
+                yield path
 
     def _place(self, sha256: str) -> Path:
         if not SHA256.fullmatch(sha256):
