@@ -11,6 +11,7 @@ from orchestrator.cli.context import client
 from orchestrator.cli.output import (
     FORM,
     Form,
+    confirm,
     console,
     duration,
     require_writable,
@@ -163,9 +164,7 @@ def delete(
     with client(context) as farm:
         found = farm.sweep(name)
         if not yes:
-            typer.confirm(
-                f"delete {name}, with {found.trials} trials and their samples?", abort=True
-            )
+            confirm(f"delete {name}, with {found.trials} trials and their samples?")
         gone = farm.delete_sweep(name)
     typer.echo(
         f"{name}: {gone.trials} trials deleted, {gone.freed_blobs} blobs freed "

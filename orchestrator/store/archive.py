@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
 
@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.errors import UserError
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 LONGEST_MANIFEST = 512 << 20
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
+COMPRESSED_CHUNK = 1 << 10
+"""A zstd block of four bytes may hold 128 KiB: this many never unfold to more than 32 MiB."""
 MEMBER = re.compile(r"tables/[a-z_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
 BLOB = "blobs/"
 
@@ -43,12 +45,12 @@ class Member(BaseModel):
 
 
 class Manifest(BaseModel):
-    """``revision``: the schema's. ``rows``: by table. ``missing``: blobs that rows refer to and that
-    were gone or damaged when the backup was made."""
+    """``revision``: the schema's. ``rows``: by table. ``missing``: blobs that rows refer to and
+    that were gone or damaged when the backup was made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1]
+    format: Literal[1] = FORMAT
     benchfarm: str
     revision: str
     database: str
@@ -65,9 +67,6 @@ class Manifest(BaseModel):
     @property
     def blobs(self) -> int:
         return sum(m.name.startswith(BLOB) for m in self.members)
-
-
-Copy = Callable[[bytes], object]
 
 
 class Writer:
@@ -111,39 +110,41 @@ class Reader:
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._name = name
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        self._in = decompressor.stream_reader(file, read_across_frames=False, closefd=False)
-        self._rest = file
+        self._in = file
+        self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        self._ready = memoryview(b"")
         text = self._small(MANIFEST, LONGEST_MANIFEST)
         if self._small(CHECKSUM, 1000) != checksum(text):
             raise self._bad("its manifest was changed")
         self.manifest = self._manifest(text)
 
-    def members(self, take: Callable[[Member], Copy]) -> None:
-        """Hash every member; ``take`` gives each what is to become of its bytes."""
+    def unpack(self, folder: Path) -> None:
+        """Write every member below ``folder``, by its name, and hold it against its hash."""
         for member in self.manifest.members:
             self._header(member.name, member.size_bytes)
             digest = hashlib.sha256()
-            with_chunk = take(member)
-            for chunk in self._chunks(member.size_bytes):
-                digest.update(chunk)
-                with_chunk(chunk)
+            path = folder / member.name
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with path.open("xb") as file:
+                for chunk in self._chunks(member.size_bytes):
+                    digest.update(chunk)
+                    file.write(chunk)
             self._padding(member.size_bytes)
             if digest.hexdigest() != member.sha256:
                 raise self._bad(f"{member.name} is damaged")
-        if self._exactly(2 * BLOCK).strip(b"\0") or self._read(1) or self._rest.read(1):
+        if self._exactly(2 * BLOCK).strip(b"\0") or self._read(1):
             raise self._bad("it goes on after its last member")
 
     def _manifest(self, text: bytes) -> Manifest:
         try:
             found = json.loads(text)
-            if isinstance(found, dict) and isinstance(found.get("format"), int):
-                if found["format"] > FORMAT:
-                    raise self._bad(
-                        f"its format is {found['format']}, made by benchfarm "
-                        f"{str(found.get('benchfarm'))[:40]}; this one reads {FORMAT}: "
-                        "upgrade benchfarm first"
-                    )
+            number = found.get("format") if isinstance(found, dict) else None
+            if isinstance(number, int) and number > FORMAT:
+                made_by = str(found.get("benchfarm"))[:40]
+                raise UserError(
+                    f"{self._name} is of format {number}, made by benchfarm {made_by}; this one "
+                    f"reads {FORMAT}: upgrade benchfarm first"
+                )
             manifest = Manifest.model_validate(found)
         except (ValidationError, ValueError, RecursionError) as error:
             raise self._bad(f"its manifest is none: {str(error)[:200]}") from None
@@ -197,10 +198,21 @@ class Reader:
         return b"".join(parts)
 
     def _read(self, size: int) -> bytes:
-        try:
-            return self._in.read(size)
-        except zstandard.ZstdError as error:
-            raise self._bad(f"it cannot be decompressed: {error}") from None
+        """Some bytes, at most ``size``; none at the end of the compressed frame."""
+        while not self._ready:
+            if self._frame.eof:
+                if self._frame.unused_data or self._in.read(1):
+                    raise self._bad("something follows its end")
+                return b""
+            given = self._in.read(COMPRESSED_CHUNK)
+            if not given:
+                raise self._bad("it is cut short")
+            try:
+                self._ready = memoryview(self._frame.decompress(given))
+            except zstandard.ZstdError as error:
+                raise self._bad(f"it cannot be decompressed: {error}") from None
+        found, self._ready = bytes(self._ready[:size]), self._ready[size:]
+        return found
 
     def _bad(self, why: str) -> BadArchive:
         return BadArchive(

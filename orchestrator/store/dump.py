@@ -85,7 +85,7 @@ def read(connection: Connection, table: Table, file: IO[bytes]) -> int:
         count += len(batch)
     if later:  # a row may refer to a later one of its own table
         mine = [c == bindparam(f"key_{c.name}") for c in table.primary_key.columns]
-        points = {name: bindparam(f"to_{name}") for name in own}
+        points: dict[str, Any] = {name: bindparam(f"to_{name}") for name in own}
         connection.execute(update(table).where(*mine).values(points), later)
     _count_on(connection, table)
     return count
