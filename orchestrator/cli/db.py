@@ -1,4 +1,4 @@
-"""``benchfarm db``: backup, restore, check, prune. On the controller's own machine, on its files."""
+"""``benchfarm db``: backup, restore, check, prune; on the controller's own machine."""
 
 from __future__ import annotations
 

@@ -40,34 +40,34 @@ def events(
         raise UserError("--follow prints lines, or with -o json one object a line")
     start = datetime.now(UTC) - duration(since, "--since") if since else None
     with client(context) as farm:
+        # before the first look, so that nothing falls between the two
+        window = farm.events(limit=OVERLAP, latest=True) if follow else []
         found = farm.events(limit=count, subject=subject, kind=kind, since=start, latest=True)
         if not follow:
             show(found, [_row(e) for e in found], output)
             return
         for event in found:
             _print(event, output)
-        _follow(farm, found, subject, kind, output)
+        seen = {e.id for e in (*window, *found)}
+        newest = max((e.id for e in window), default=0)
+        try:
+            _follow(farm, seen, newest, subject, kind, output)
+        except KeyboardInterrupt:
+            return
 
 
-def _follow(farm: Client, found: list[EventView], subject: str, kind: str, output: Form) -> None:
-    seen = {e.id for e in found}
-    newest = max(seen, default=0)
-    # whatever was there and was not asked for is not shown later either
-    seen |= {e.id for e in farm.events(after=max(0, newest - OVERLAP), limit=OVERLAP)}
-    try:
-        while True:
-            time.sleep(EVERY_S)
-            new = farm.events(
-                after=max(0, newest - OVERLAP), limit=1000, subject=subject, kind=kind
-            )
-            for event in new:
-                if event.id not in seen:
-                    _print(event, output)
-            seen |= {e.id for e in new}
-            newest = max(seen, default=0)
-            seen = {number for number in seen if number > newest - 2 * OVERLAP}
-    except KeyboardInterrupt:
-        return
+def _follow(
+    farm: Client, seen: set[int], newest: int, subject: str, kind: str, output: Form
+) -> None:
+    while True:
+        time.sleep(EVERY_S)
+        asked_from = max(0, newest - OVERLAP)
+        for event in farm.events(after=asked_from, limit=1000, subject=subject, kind=kind):
+            if event.id not in seen:
+                _print(event, output)
+                seen.add(event.id)
+            newest = max(newest, event.id)
+        seen -= {number for number in seen if number <= newest - OVERLAP}
 
 
 def _print(event: EventView, output: Form) -> None:
