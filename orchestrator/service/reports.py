@@ -24,6 +24,7 @@ from orchestrator.service import builds, progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Event, Sweep, Trial
+from orchestrator.store.references import SWEEP_IS_THERE
 
 ENCODING = "int64le+zstd"
 
@@ -62,7 +63,7 @@ def frozen_event(session: Session, sweep: Sweep) -> Event | None:
     """What says where the last report of a sweep is, if its raw samples were pruned."""
     return session.scalar(
         select(Event)
-        .where(Event.kind == FROZEN, Event.subject == sweep.name, Event.at >= sweep.created_at)
+        .where(Event.kind == FROZEN, Event.subject == sweep.name, SWEEP_IS_THERE)
         .order_by(Event.id.desc())
         .limit(1)
     )

@@ -65,7 +65,7 @@ def delete_sweep(farm: Farm, name: str) -> DeletedView:
         if frozen is not None:
             digests.add(frozen.data["report"]["sha256"])
         trials = _delete_rows(session, sweep)
-        farm.note(session, "sweep_deleted", name, trials=trials)
+        farm.note(session, references.SWEEP_DELETED, name, trials=trials)
     count, size = _free(farm, digests)
     return DeletedView(name=name, trials=trials, freed_blobs=count, freed_bytes=size)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, cast, exists, func, select, true
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.domain.errors import FarmError
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.models import Artifact, Attempt, Base, Cell, Event, Model, Sweep, Trial
+from orchestrator.store.models import Artifact, Attempt, Base, Cell, Event, Model, Trial
 
 BLOBS_LOCK = 0x626C6F6273  # "blobs": any number that only benchfarm takes
 
@@ -47,8 +47,12 @@ class Place:
         return cast(self.column[(*self.path, "size_bytes")].as_string(), BigInteger)
 
 
-SWEEP_IS_THERE = exists(
-    select(Sweep.id).where(Sweep.name == Event.subject, Sweep.created_at <= Event.at)
+SWEEP_DELETED = "sweep_deleted"
+_later = aliased(Event)
+SWEEP_IS_THERE = ~exists(
+    select(_later.id).where(
+        _later.kind == SWEEP_DELETED, _later.subject == Event.subject, _later.id > Event.id
+    )
 )
 """Of events on a sweep: it was not deleted since. Its name may be another's by now."""
 
@@ -131,7 +135,8 @@ def free(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> set[st
 
 
 def _lock(session: Session, *, exclusive: bool) -> None:
-    """On SQLite nothing: there a transaction that writes has held all others off since it began."""
+    """On SQLite it is enough to begin: a transaction that writes holds all others off."""
+    session.connection()
     if session.get_bind().dialect.name == "postgresql":
         take = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
         session.execute(select(take(BLOBS_LOCK)))
