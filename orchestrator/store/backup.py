@@ -67,6 +67,8 @@ def backup(
             f"the database is at revision {revision or 'none'}, which this benchfarm does not "
             "know; take the backup with the benchfarm that made it"
         )
+    if target.is_dir() or not target.parent.is_dir():
+        raise UserError(f"{target} cannot be written: name a file in a folder that is there")
     if target.exists() and not overwrite:
         raise UserError(f"{target} is there already; choose another name, or say --force")
     try:
@@ -79,6 +81,8 @@ def backup(
             if target.exists() and not overwrite:
                 raise UserError(f"{target} is there already; choose another name, or say --force")
             os.replace(made, target)
+    except PermissionError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}") from None
     except OSError as error:
         raise FarmError(
             f"{target} could not be written: {error.strerror or error}; nothing is left of it"

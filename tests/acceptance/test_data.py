@@ -61,7 +61,6 @@ def test_a_farm_is_saved_while_it_runs_and_goes_on_elsewhere(
         assert "is there already" in shell.refused("db", "backup", archive)
         assert "nothing is wrong" in shell.fine("db", "check", "--deep")
         report = shell.fine("report", "first", "-o", "json")
-        assert "2 of 2" not in said
         shell.fine("sweep", "cancel", "long")
 
     copy = elsewhere(tmp_path / "copy")
@@ -78,12 +77,6 @@ def test_a_farm_is_saved_while_it_runs_and_goes_on_elsewhere(
     moved = elsewhere(tmp_path / "moved", BENCHFARM_DATABASE_URL=postgres_farm)
     moved.fine("db", "restore", archive)
     with running(tmp_path / "moved", NO_AGENT, BENCHFARM_DATABASE_URL=postgres_farm) as there:
-        assert there.fine("report", "first", "-o", "json") == report
-        back = tmp_path / "back.backup"
-        there.fine("db", "backup", back)
-    again = elsewhere(tmp_path / "again")
-    again.fine("db", "restore", back)
-    with running(tmp_path / "again", NO_AGENT) as there:
         assert there.fine("report", "first", "-o", "json") == report
 
 

@@ -175,6 +175,9 @@ def test_without_blobs_the_tables_alone_are_saved_and_join_blobs_that_are_there(
 def test_a_file_that_is_there_is_not_overwritten_unless_told(full: FarmKit, tmp_path: Path) -> None:
     target = tmp_path / "mine"
     target.write_text("precious")
+    for nowhere in (tmp_path, tmp_path / "no" / "folder"):
+        with pytest.raises(UserError, match="name a file in a folder that is there"):
+            save(full, nowhere, overwrite=True)
     with pytest.raises(UserError, match="is there already"):
         save(full, target)
     assert target.read_text() == "precious"
