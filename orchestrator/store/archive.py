@@ -26,7 +26,7 @@ BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 COMPRESSED_CHUNK = 1 << 10
 """A zstd block of four bytes may hold 128 KiB: this many never unfold to more than 32 MiB."""
-MEMBER = re.compile(r"tables/[a-z_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
+MEMBER = re.compile(r"tables/[a-z0-9_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
 BLOB = "blobs/"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, func, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
@@ -30,6 +31,17 @@ class Freed:
 
 
 def findings(
+    database: Database, blobs: FolderBlobs, *, deep: bool = False, grace_s: float = 86_400.0
+) -> Iterator[str]:
+    """What is wrong, in words; a database that can be read in part says so last. Arguments as for
+    ``_findings``."""
+    try:
+        yield from _findings(database, blobs, deep=deep, grace_s=grace_s)
+    except DatabaseError as error:
+        yield f"the database cannot be read any further: {error.orig}; restore a backup"
+
+
+def _findings(
     database: Database, blobs: FolderBlobs, *, deep: bool = False, grace_s: float = 86_400.0
 ) -> Iterator[str]:
     """What is wrong, in words.

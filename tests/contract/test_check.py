@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from orchestrator.service import retention, sweeps
 from orchestrator.store.check import findings, repair
-from orchestrator.store.models import Attempt, Sweep, Trial
+from orchestrator.store.models import Attempt, Event, Sweep, Trial
 from support.farms import FarmKit, failed
 
 HOUR = 3600.0
@@ -145,3 +145,15 @@ def test_many_findings_of_a_kind_are_counted(sqlite_farm: FarmKit) -> None:
         os.utime(path, (0, 0))
     lines = found(sqlite_farm, grace_s=timedelta(days=1).total_seconds())
     assert (len(lines), lines[-1]) == (21, "… and 10 more of that kind")
+
+
+def test_a_damaged_file_of_sqlite_is_a_finding(sqlite_farm: FarmKit) -> None:
+    with sqlite_farm.farm.database.transaction() as session:
+        session.add_all(Event(kind="k" * 20, subject="s" * 40) for _ in range(3000))
+    sqlite_farm.farm.database.close()
+    path = Path(sqlite_farm.farm.database.engine.url.database or "")
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(bytes([7]) * 8 * 4096)
+    lines = found(sqlite_farm)
+    assert any("SQLite: " in line or "cannot be read any further" in line for line in lines), lines
