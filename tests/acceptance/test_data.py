@@ -134,16 +134,18 @@ def test_pruned_and_deleted_sweeps_and_who_did_it(shell: Shell, tmp_path: Path) 
 def test_events_are_followed(shell: Shell) -> None:
     shell.fine("device", "tag", "bench", "turn=before")
     command = [str(BENCHFARM), "events", "-f", "-n", "1", "--kind", "device_tagged", "-o", "json"]
-    follower = subprocess.Popen(
-        command, env=shell.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert follower.stdout is not None
-        assert json.loads(follower.stdout.readline())["data"]["tags"] == {"turn": "before"}
-        shell.fine("device", "tag", "bench", "turn=after")
-        event = json.loads(follower.stdout.readline())
-        assert (event["kind"], event["subject"]) == ("device_tagged", "bench")
-        assert event["data"]["tags"] == {"turn": "after"}
-    finally:
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(timeout=30) == 0, follower.stderr and follower.stderr.read()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=shell.environment, stdout=pipe, stderr=pipe, text=True
+    ) as follower:
+        try:
+            assert follower.stdout is not None
+            first = json.loads(follower.stdout.readline())
+            assert first["data"]["tags"] == {"turn": "before"}
+            shell.fine("device", "tag", "bench", "turn=after")
+            event = json.loads(follower.stdout.readline())
+            assert (event["kind"], event["subject"]) == ("device_tagged", "bench")
+            assert event["data"]["tags"] == {"turn": "after"}
+        finally:
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(timeout=30) == 0
