@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,7 +20,9 @@ from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
     ControllerView,
+    DeletedView,
     DeviceView,
+    EventView,
     HealthCheckView,
     JoinView,
     ModelView,
@@ -245,6 +248,24 @@ class Client:
 
     def resume(self, name: str) -> SweepView:
         return self._read(SweepView, "POST", f"/sweeps/{_part('sweep', name)}/resume")
+
+    def delete_sweep(self, name: str) -> DeletedView:
+        return self._read(DeletedView, "DELETE", f"/sweeps/{_part('sweep', name)}", timeout=600.0)
+
+    def events(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 200,
+        subject: str = "",
+        kind: str = "",
+        since: datetime | None = None,
+        latest: bool = False,
+    ) -> list[EventView]:
+        """Events after a number, oldest first; ``latest``: the last ones instead of the first."""
+        asked: dict[str, Any] = {"after": after, "limit": limit, "subject": subject, "kind": kind}
+        asked |= {"latest": latest} | ({"since": since.isoformat()} if since else {})
+        return self._read(list[EventView], "GET", "/events", params=asked)
 
     def report(self, name: str) -> SweepReport:
         return self._read(

@@ -20,7 +20,8 @@ class Settings(BaseSettings):
     """``database_url`` and ``broker_url`` empty: the embedded ones below ``home``.
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
-    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered.
+    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. ``keep_…``: what
+    ``benchfarm db prune`` lets go of when it is older (90d); empty: nothing.
 
     Health checks: every ``health_every_s`` (0: only those that somebody asks for), every
     ``health_retry_s`` after one that failed, and before a sweep where the last good one is older
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     health_fresh_s: float = Field(default=600.0, ge=0)
     max_cells: int = 10_000
     max_upload_bytes: int = 4 << 30
+    keep_samples: str = ""
+    keep_events: str = ""
+    keep_sweeps: str = ""
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -67,6 +67,37 @@ def build_farm(settings: Settings, broker_url: str) -> Farm:
     )
 
 
+@contextlib.contextmanager
+def store(settings: Settings, *, make: bool = False) -> Iterator[tuple[Database, FolderBlobs]]:
+    """A farm's database as it is, at whatever revision, and its blobs; without a controller.
+
+    Raises:
+        UserError: there is none, unless it is to be made.
+        FarmError: the database does not answer.
+    """
+    url = make_url(settings.sqlalchemy_url)
+    file = Path(url.database or "") if url.drivername.startswith("sqlite") else None
+    if not make and file is not None and not file.is_file():
+        raise UserError(f"there is no farm here: {file} is missing; choose another --home")
+    _make_home(settings.home)
+    try:
+        database = Database(settings.sqlalchemy_url)
+        try:
+            yield database, FolderBlobs(settings.home / "blobs", settings.max_upload_bytes)
+        finally:
+            database.close()
+    except SQLAlchemyError as error:
+        raise _unusable(settings, error) from None
+
+
+def _unusable(settings: Settings, error: Exception) -> FarmError:
+    shown = make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
+    first = str(error).strip().splitlines()[0]
+    return FarmError(
+        f"the database {shown} cannot be used: {first}; is BENCHFARM_DATABASE_URL right?"
+    )
+
+
 def _make_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,11 +112,7 @@ def _database(settings: Settings) -> Database:
         database = Database(settings.sqlalchemy_url)
         database.migrate()
     except (SQLAlchemyError, CommandError) as error:
-        shown = make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
-        first = str(error).strip().splitlines()[0]
-        raise FarmError(
-            f"the database {shown} cannot be used: {first}; is BENCHFARM_DATABASE_URL right?"
-        ) from None
+        raise _unusable(settings, error) from None
     return database
 
 
@@ -99,7 +126,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
     """
     _make_home(settings.home)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_lock(settings.home))
+        stack.enter_context(alone(settings.home))
         listener = stack.enter_context(_listen(settings.host, settings.port))
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         if settings.broker_url:
@@ -213,7 +240,8 @@ def _join(running: Controller, home: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
+def alone(home: Path) -> Iterator[None]:
+    """No controller runs on ``home`` while the block lasts. Raises ``UserError``."""
     with (home / "controller.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

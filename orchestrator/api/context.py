@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from orchestrator.domain.errors import NotAllowed
-from orchestrator.service import access
+from orchestrator.service import access, actors
 from orchestrator.service.access import Identity
 from orchestrator.service.farm import Farm
 
@@ -18,11 +19,14 @@ def _farm(request: Request) -> Farm:
     return farm
 
 
-def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
+async def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
+    """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    return access.identify(farm, secret)
+    identity = await run_in_threadpool(access.identify, farm, secret)
+    actors.become(identity.name)
+    return identity
 
 
 def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:

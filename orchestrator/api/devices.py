@@ -14,7 +14,7 @@ from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolment, Heartbeat
 from orchestrator.api.context import DeviceId, InFarm
 from orchestrator.domain.errors import NotAllowed, UserError
-from orchestrator.service import ingest, register
+from orchestrator.service import actors, ingest, register
 from orchestrator.service.farm import Farm
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ router = APIRouter(tags=["devices"])
 async def enrol(request: Request, farm: InFarm) -> Response:
     """Redeem a one-time join token for a device token."""
     enrolment = await _body(request, Enrolment)
+    actors.become(f"device {enrolment.name}")
     broker_url = request.app.state.broker_url
     return _json(await run_in_threadpool(register.enrol, farm, enrolment, broker_url))
 

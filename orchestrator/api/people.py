@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
@@ -18,11 +18,14 @@ from orchestrator.service import (
     progress,
     register,
     reports,
+    retention,
     retiring,
     sweeps,
 )
+from orchestrator.service.farm import Farm
 from orchestrator.service.views import (
     ControllerView,
+    DeletedView,
     DeviceView,
     EventView,
     HealthCheckView,
@@ -208,6 +211,11 @@ def resume_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
     return sweeps.resume(farm, name)
 
 
+@router.delete("/sweeps/{name}")
+def delete_sweep(name: str, farm: InFarm, _: Operator) -> DeletedView:
+    return retention.delete_sweep(farm, name)
+
+
 @router.get("/sweeps/{name}/report")
 def report(
     name: str,
@@ -216,10 +224,9 @@ def report(
     form: Annotated[Literal["json", "html", "markdown", "csv"], Query(alias="format")] = "json",
 ) -> Response:
     """The report, computed from the raw samples as it is asked for."""
-    data = reports.collect(farm, name)
     if form == "html":
-        return Response(html.html_report(data), media_type="text/html; charset=utf-8")
-    made = build_report(data)
+        return Response(_page(farm, name), media_type="text/html; charset=utf-8")
+    made = reports.frozen(farm, name) or build_report(reports.collect(farm, name))
     match form:
         case "json":
             return Response(made.model_dump_json(), media_type="application/json")
@@ -229,12 +236,21 @@ def report(
             return Response(export.to_csv(made), media_type="text/csv; charset=utf-8")
 
 
+def _page(farm: Farm, name: str) -> str:
+    kept = reports.frozen(farm, name)
+    return html.render_html(kept, {}) if kept else html.html_report(reports.collect(farm, name))
+
+
 @router.get("/events")
 def list_events(
     farm: InFarm,
     _: Viewer,
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    subject: str = "",
+    kind: str = "",
+    since: AwareDatetime | None = None,
+    latest: bool = False,
 ) -> list[EventView]:
-    """The event log after an event's number, oldest first."""
-    return events.after(farm, after, limit)
+    """The event log after an event's number, oldest first; ``latest``: its last ``limit``."""
+    return events.find(farm, events.Wanted(after, limit, subject, kind, since, latest))

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import demo, device, doctor, model, report, sweep, up, zoo
+from orchestrator.cli import db, demo, device, doctor, events, model, report, sweep, up, zoo
 from orchestrator.cli.context import State, fail
 
 app = typer.Typer(
@@ -19,11 +19,13 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("report")(report.report)
+app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)
 app.add_typer(device.app, name="device")
 app.add_typer(model.app, name="model")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(db.app, name="db")
 
 
 @app.callback()

@@ -80,6 +80,16 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=max(found.width, PIPE_WIDTH))
 
 
+def confirm(question: str) -> None:
+    """Raises ``UserError`` unless somebody says yes."""
+    from orchestrator.domain.errors import UserError
+
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} nobody is there to say so: give --yes")
+    if not typer.confirm(question):
+        raise UserError("nothing was changed")
+
+
 def require_writable(path: Path | None) -> None:
     """Before long work, not after it. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, console, duration, require_writable, show, write
+from orchestrator.cli.output import (
+    FORM,
+    Form,
+    confirm,
+    console,
+    duration,
+    require_writable,
+    show,
+    size,
+    write,
+)
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -144,6 +154,24 @@ def cancel(context: typer.Context, name: str) -> None:
         view = farm.cancel(name)
     typer.echo(
         f"{name}: {view.counts.get('done', 0)} of {view.trials} trials were done; {view.state}"
+    )
+
+
+@app.command("delete")
+def delete(
+    context: typer.Context,
+    name: str,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """Forget a sweep and everything that was measured in it, for good."""
+    with client(context) as farm:
+        found = farm.sweep(name)
+        if not yes:
+            confirm(f"delete {name}, with {found.trials} trials and their samples?")
+        gone = farm.delete_sweep(name)
+    typer.echo(
+        f"{name}: {gone.trials} trials deleted, {gone.freed_blobs} blobs freed "
+        f"({size(gone.freed_bytes)})"
     )
 
 

@@ -20,10 +20,12 @@ ROLES = ("viewer", "operator", "admin")
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose token this is; ``device_id`` is set exactly for a device's own token."""
+    """Whose token this is; ``device_id`` is set exactly for a device's own token. ``name`` is how
+    the event log calls its holder."""
 
     role: str
     device_id: int | None = None
+    name: str = ""
 
 
 def issue(
@@ -53,7 +55,13 @@ def identify(farm: Farm, secret: str) -> Identity:
     """Whose secret this is. Raises ``NotAllowed``."""
     with farm.database.snapshot() as session:
         token = valid(farm, session, secret)
-        return Identity(token.role, token.device_id)
+        return Identity(token.role, token.device_id, _name(token))
+
+
+def _name(token: Token) -> str:
+    if token.role == "device":
+        return f"device {token.note}"
+    return " ".join(filter(None, [token.role, token.note, f"(token {token.id})"]))
 
 
 def valid(farm: Farm, session: Session, secret: str, *, lock: bool = False) -> Token:

@@ -25,6 +25,7 @@ from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service import register
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of
+from orchestrator.store import references
 from orchestrator.store.models import Attempt, Cell, Device, Sweep, Trial
 
 KEYS_A_QUERY = 500
@@ -102,8 +103,9 @@ def _key(request: TrialRequest, build: Build, builder: Device, facts: DeviceFact
 
 
 def made_before(farm: Farm, session: Session, keys: Collection[str]) -> dict[str, Built]:
-    """By key, what was built under it before and is still there."""
+    """By key, what was built under it before; it is there until the transaction ends."""
     found: dict[str, Built] = {}
+    references.hold(session, farm.blobs, [])
     listed = sorted(keys)
     for at in range(0, len(listed), KEYS_A_QUERY):
         rows = session.execute(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import select
 
 from orchestrator.service.farm import Farm
@@ -9,12 +12,42 @@ from orchestrator.service.views import EventView
 from orchestrator.store.models import Event
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Events with a greater ``id`` than ``after``, of a subject, a kind, no older than ``since``;
+    what is empty does not narrow. ``latest``: the last ones instead of the first."""
+
+    after: int = 0
+    limit: int = 200
+    subject: str = ""
+    kind: str = ""
+    since: datetime | None = None
+    latest: bool = False
+
+
+def find(farm: Farm, wanted: Wanted) -> list[EventView]:
+    """At most ``wanted.limit`` events, oldest first."""
+    query = select(Event).where(Event.id > wanted.after)
+    if wanted.subject:
+        query = query.where(Event.subject == wanted.subject)
+    if wanted.kind:
+        query = query.where(Event.kind == wanted.kind)
+    if wanted.since is not None:
+        query = query.where(Event.at >= wanted.since)
+    query = query.order_by(Event.id.desc() if wanted.latest else Event.id).limit(wanted.limit)
+    with farm.database.snapshot() as session:
+        found = [_view(e) for e in session.scalars(query)]
+    return found[::-1] if wanted.latest else found
+
+
 def after(farm: Farm, number: int, limit: int) -> list[EventView]:
     """Events with a greater ``id`` than ``number``, oldest first."""
-    with farm.database.snapshot() as session:
-        rows = session.scalars(
-            select(Event).where(Event.id > number).order_by(Event.id).limit(limit)
-        )
-        return [
-            EventView(id=e.id, at=e.at, kind=e.kind, subject=e.subject, data=e.data) for e in rows
-        ]
+    return find(farm, Wanted(number, limit))
+
+
+def _view(event: Event) -> EventView:
+    data = {key: value for key, value in event.data.items() if key != "by"}
+    by = str(event.data.get("by", ""))
+    return EventView(
+        id=event.id, at=event.at, kind=event.kind, subject=event.subject, by=by, data=data
+    )

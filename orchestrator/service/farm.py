@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from agent.jobs import Referenced, ReferenceJob
+from orchestrator.service import actors
 from orchestrator.settings import Settings
+from orchestrator.store import references
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.models import Event
@@ -30,5 +32,12 @@ class Farm:
     now: Callable[[], datetime]
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
-        """Append to the event log, in the transaction of what happened."""
-        session.add(Event(at=self.now(), kind=kind, subject=subject, data=data))
+        """Append to the event log, in the transaction of what happened, and on whose behalf."""
+        said = {**data, "by": actors.present()}
+        session.add(Event(at=self.now(), kind=kind, subject=subject, data=said))
+
+    def free(self, digests: Iterable[str]) -> set[str]:
+        """Delete those blobs that no row refers to; returns them. After the rows that did are gone
+        for good: a transaction that failed would otherwise have lost its blobs."""
+        with self.database.transaction() as session:
+            return references.free(session, self.blobs, digests)

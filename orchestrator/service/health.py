@@ -163,7 +163,7 @@ def _ask_if_due(farm: Farm, device_id: int) -> None:
             _ask_unasked(farm, session, device, why)
         session.flush()
         unused = checks.trim(session, device_id)  # where nothing can run, nothing is judged either
-    farm.blobs.discard(unused)
+    farm.free(unused)
 
 
 def _due(farm: Farm) -> list[int]:
@@ -218,7 +218,7 @@ def settle(farm: Farm, device_id: int) -> None:
         _follow(farm, session, device, check, verdict)
         session.flush()
         unused = checks.trim(session, device_id)
-    farm.blobs.discard(unused)
+    farm.free(unused)
 
 
 def _follow(

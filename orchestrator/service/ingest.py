@@ -17,6 +17,7 @@ from orchestrator.service import builds, health
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.store import references
 from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
 
 SUPERSEDED = "superseded"
@@ -85,14 +86,17 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
     Raises:
         UnknownAttempt: no such attempt, or another device's.
         Superseded: it counts nowhere; it is kept with its attempt for inspection.
-        UserError: it names another attempt, or samples that were not uploaded.
+        UserError: it names another attempt, or contradicts itself.
+        BlobGone: its samples, or what it built, were not uploaded; the agent sends both again.
     """
-    _check(farm, attempt_id, given)
+    _check(attempt_id, given)
     try:
         with farm.database.transaction() as session:
+            references.hold(session, farm.blobs, _blobs_of(given))
             _accept(farm, session, device_id, attempt_id, given)
     except Superseded:
         with farm.database.transaction() as session:
+            references.hold(session, farm.blobs, _blobs_of(given))
             attempt = session.get_one(Attempt, attempt_id)
             attempt.result, attempt.note = codec.to_plain(given), SUPERSEDED
         raise
@@ -109,7 +113,7 @@ def _locked(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt,
     return attempt, sweep
 
 
-def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
+def _check(attempt_id: str, given: TrialResult) -> None:
     if given.attempt_id != attempt_id:
         raise UserError(f"the result names attempt {given.attempt_id}, not {attempt_id}")
     if given.schema != SCHEMA:
@@ -122,10 +126,10 @@ def _check(farm: Farm, attempt_id: str, given: TrialResult) -> None:
         raise UserError("a result of status ok has samples, or what was built, and no failure")
     if given.status != "ok" and given.failure is None:
         raise UserError(f"a result of status {given.status} says why in its failure")
-    if given.samples is not None and not farm.blobs.has(given.samples.sha256):
-        raise UserError(f"samples {given.samples.sha256} are not here; upload the blob first")
-    if given.built is not None and not farm.blobs.has(given.built.sha256):
-        raise UserError(f"what was built, {given.built.sha256}, is not here; upload the blob first")
+
+
+def _blobs_of(given: TrialResult) -> list[str]:
+    return [blob.sha256 for blob in (given.samples, given.built) if blob is not None]
 
 
 def _accept(

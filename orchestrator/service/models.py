@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import String, cast, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -19,8 +19,9 @@ from orchestrator.service import files, joining, sources
 from orchestrator.service.farm import Farm
 from orchestrator.service.sources import tensors
 from orchestrator.service.views import ArtifactView, ModelView
+from orchestrator.store import references
 from orchestrator.store.blobs import SHA256
-from orchestrator.store.models import Artifact, Attempt, Model
+from orchestrator.store.models import Artifact, Model
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _create(farm: Farm, new: NewModel, file: sources.File) -> ModelView:
         )
     try:
         with farm.database.transaction() as session:
+            references.hold(session, farm.blobs, _needed(file, ref, dataset))
             model = Model(
                 name=new.name,
                 inputs=[codec.to_plain(i) for i in source.inputs],
@@ -129,9 +131,14 @@ def _create(farm: Farm, new: NewModel, file: sources.File) -> ModelView:
         raise
 
 
+def _needed(file: sources.File, ref: ReferenceRef, dataset: sources.Dataset | None) -> list[str]:
+    return [file.sha256, ref.sha256, *([dataset.ref.sha256] if dataset else [])]
+
+
 def _attach(farm: Farm, present: Model, file: sources.File) -> ModelView:
     joined = joining.join(farm, present, file)
     with farm.database.transaction() as session:
+        references.hold(session, farm.blobs, [file.sha256])
         model = find(session, present.name)
         model.artifacts.append(_artifact(file, joined))
         farm.note(
@@ -170,19 +177,8 @@ def _artifact(file: sources.File, joined: joining.Joined) -> Artifact:
 
 
 def _forget(farm: Farm, digests: Sequence[str]) -> None:
-    """Drop the blobs of a refused model unless a registered one or a result uses them."""
-    given = {d for d in digests if SHA256.fullmatch(d)}
-    results = cast(Attempt.result, String)
-    with farm.database.transaction() as session:
-        used = set(session.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(given))))
-        used |= {
-            d
-            for d in given
-            if session.scalar(select(Attempt.id).where(results.contains(d)).limit(1))
-        }
-        for model in session.scalars(select(Model)):
-            used |= {blob["sha256"] for blob in (model.reference, model.dataset) if blob}
-        farm.blobs.discard(given - used)
+    """Drop the blobs of a refused model unless something uses them."""
+    farm.free([d for d in digests if SHA256.fullmatch(d)])
 
 
 def models(farm: Farm) -> list[ModelView]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
-from orchestrator.service import builds, health
+from orchestrator.service import actors, builds, health
 from orchestrator.service.dispatch import dispatch
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -110,6 +110,7 @@ class Scheduler:
         self._thread.join(timeout=10)
 
     def _loop(self) -> None:
+        actors.become(actors.SCHEDULER)
         while not self._stop.wait(self._farm.settings.tick_s):
             try:
                 tick(self._farm)

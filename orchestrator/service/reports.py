@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
@@ -18,18 +19,54 @@ from orchestrator.domain.errors import FarmError
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
+from orchestrator.report.model import SweepReport
 from orchestrator.service import builds, progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.models import Artifact, Attempt, Cell, Sweep, Trial
+from orchestrator.store.models import Artifact, Attempt, Cell, Event, Sweep, Trial
+from orchestrator.store.references import SWEEP_IS_THERE
 
 ENCODING = "int64le+zstd"
+
+
+FROZEN = "samples_pruned"
+"""Kind of the events that name a sweep's report as it was before its raw samples were pruned."""
 
 
 class DamagedSamples(FarmError):
     """A samples blob does not decode to what its result says it holds."""
 
     kind = "damaged_samples"
+
+
+def frozen(farm: Farm, name: str) -> SweepReport | None:
+    """The report of a sweep whose raw samples were pruned, as it was then, with a note that says
+    so; ``None`` where it can be computed. Raises ``NotFound``, ``FarmError``."""
+    with farm.database.snapshot() as session:
+        event = frozen_event(session, progress.find(session, name))
+    if event is None:
+        return None
+    try:
+        kept = SweepReport.model_validate_json(farm.blobs.read(event.data["report"]["sha256"]))
+    except ValidationError:
+        raise FarmError(
+            f"{name}: its samples were pruned by a benchfarm of other reports"
+        ) from None
+    note = (
+        f"The raw samples were pruned on {event.at:%Y-%m-%d}: the figures are what was computed "
+        "from them before, cannot be computed again, and have no charts over single samples."
+    )
+    return kept.model_copy(update={"notes": (*kept.notes, note)})
+
+
+def frozen_event(session: Session, sweep: Sweep) -> Event | None:
+    """What says where the last report of a sweep is, if its raw samples were pruned."""
+    return session.scalar(
+        select(Event)
+        .where(Event.kind == FROZEN, Event.subject == sweep.name, SWEEP_IS_THERE)
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
 
 
 def collect(farm: Farm, name: str) -> SweepData:
@@ -133,7 +170,9 @@ def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
 
 
 def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:
-    return None if samples is None else decode(samples, blobs.read(samples.sha256))
+    if samples is None or not samples.sha256:  # none were taken, or they were pruned
+        return None
+    return decode(samples, blobs.read(samples.sha256))
 
 
 def _results(session: Session, found: Sweep) -> dict[int, tuple[Attempt, TrialResult]]:

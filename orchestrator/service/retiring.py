@@ -36,7 +36,7 @@ def retire(farm: Farm, name: str) -> RetiredView:
         else:
             found.facts = found.seen_at = None
             register.unknown_health(found)
-    farm.blobs.discard(unused)
+    farm.free(unused)
     return RetiredView(cancelled=cancelled, kept=kept is not None)
 
 

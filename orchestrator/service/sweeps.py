@@ -25,7 +25,7 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
-from orchestrator.service import cells, health, register
+from orchestrator.service import cells, health, register, reports
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
@@ -221,7 +221,11 @@ def cancel(farm: Farm, name: str) -> SweepView:
 
 def resume(farm: Farm, name: str) -> SweepView:
     """Run what is missing: failed and cancelled trials become pending; results stay, and so does
-    what a retired device was to measure or to build."""
+    what a retired device was to measure or to build.
+
+    Raises:
+        Conflict: its raw samples were pruned, so no report could show both.
+    """
     with farm.database.transaction() as session:
         sweep = find(session, name)
         missing = (Trial.sweep_id == sweep.id, Trial.state.in_([s.value for s in RESUMABLE]))
@@ -237,6 +241,10 @@ def resume(farm: Farm, name: str) -> SweepView:
             for t in trials
             if TrialState(t.state) in RESUMABLE and t.id not in dead and t.waits_for not in dead
         ]
+        if again and reports.frozen_event(session, sweep) is not None:
+            raise Conflict(
+                f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
+            )
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
         if again:

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain import trial as lifecycle
+from orchestrator.domain.errors import Conflict
 from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.farm import Farm
 from orchestrator.store.models import SWEEP, Sweep, Trial
@@ -16,9 +17,12 @@ def lock(session: Session, sweep_id: int) -> Sweep:
 
     Whoever counts a sweep's trials, or changes several, takes it first: two last results at once
     would each see the other's trial open, and nobody would close the sweep. Always before the
-    lock of any trial, so that no two transactions wait for each other.
+    lock of any trial, so that no two transactions wait for each other. Raises ``Conflict``.
     """
-    return session.get_one(Sweep, sweep_id, with_for_update=True, populate_existing=True)
+    found = session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
+    if found is None:
+        raise Conflict("the sweep was deleted a moment ago")
+    return found
 
 
 def finish_if_done(farm: Farm, session: Session, sweep_id: int) -> None:

@@ -191,6 +191,15 @@ class SweepView(View):
     held: dict[str, str] = {}
 
 
+class DeletedView(View):
+    """A sweep that is gone, and what that freed."""
+
+    name: str
+    trials: int
+    freed_blobs: int
+    freed_bytes: int
+
+
 class JoinView(View):
     device: str
     url: str
@@ -199,10 +208,13 @@ class JoinView(View):
 
 
 class EventView(View):
+    """``by``: on whose behalf; empty of events that were written before it was noted."""
+
     id: int
     at: datetime
     kind: str
     subject: str
+    by: str = ""
     data: dict[str, Any]
 
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.domain.errors import NotFound, UserError
@@ -25,13 +25,13 @@ class FolderBlobs:
 
     def path(self, sha256: str) -> Path:
         """Where a blob lies. Raises ``NotFound``."""
-        path = self._place(sha256)
+        path = self.place(sha256)
         if not path.is_file():
             raise NotFound("blob", sha256, [])
         return path
 
     def has(self, sha256: str) -> bool:
-        return self._place(sha256).is_file()
+        return self.place(sha256).is_file()
 
     def read(self, sha256: str) -> bytes:
         return self.path(sha256).read_bytes()
@@ -67,9 +67,25 @@ class FolderBlobs:
     def discard(self, digests: Iterable[str]) -> None:
         """Delete blobs that nothing refers to any more; missing ones are fine."""
         for sha256 in digests:
-            self._place(sha256).unlink(missing_ok=True)
+            self.place(sha256).unlink(missing_ok=True)
 
-    def _place(self, sha256: str) -> Path:
+    def stored(self) -> Iterator[Path]:
+        """The files that are blobs by their names and folders, in no order."""
+        for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
+            if SHA256.fullmatch(path.name) and path.parent.name == path.name[:2] and path.is_file():
+                yield path
+
+    def strays(self) -> Iterator[Path]:
+        """Files and folders that are no blobs: what an upload or a backup that was broken off left
+        here, or one that is under way has."""
+        for path in self.root.iterdir():
+            if not re.fullmatch("[0-9a-f]{2}", path.name) or not path.is_dir():
+                yield path
+                continue
+            yield from (p for p in path.iterdir() if not SHA256.fullmatch(p.name))
+
+    def place(self, sha256: str) -> Path:
+        """Where a blob lies or would lie. Raises ``UserError``."""
         if not SHA256.fullmatch(sha256):
             raise UserError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
         return self.root / sha256[:2] / sha256
@@ -79,7 +95,7 @@ class _Upload:
     """Bytes on their way in: a temporary file, renamed at the end if the hash is right."""
 
     def __init__(self, blobs: FolderBlobs, sha256: str) -> None:
-        self._final = blobs._place(sha256)
+        self._final = blobs.place(sha256)
         self._sha256, self._limit = sha256, blobs.max_bytes
         self._hash, self._size = hashlib.sha256(), 0
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, func, select
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -35,13 +37,21 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision."""
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
         with self.engine.begin() as connection:
             if connection.dialect.name == "postgresql":  # controllers side by side take turns
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            upgrade(connection, "head")
+
+    def revision(self) -> str:
+        """The revision that the tables are at; empty where there are none."""
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+
+    @staticmethod
+    def known_revisions() -> list[str]:
+        """Those that this benchfarm can read, oldest first."""
+        found = ScriptDirectory.from_config(_config()).walk_revisions()
+        return [script.revision for script in found][::-1]
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -65,8 +75,31 @@ class Database:
             session.connection(execution_options={BEGIN: "DEFERRED"})
             yield session
 
+    @contextmanager
+    def frozen(self) -> Iterator[Session]:
+        """A ``snapshot`` in which every query sees the same moment."""
+        options = {BEGIN: "DEFERRED"}
+        if self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        with self._sessions() as session:
+            session.connection(execution_options=options)
+            yield session
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def upgrade(connection: Connection, to: str) -> None:
+    """Bring the tables up to a revision, within the connection's transaction."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
 
 
 def _server(url: str) -> Engine:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.contract import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
 from agent.graph import Tool
-from orchestrator.domain.errors import UserError
+from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.service import (
     dispatch,
     ingest,
@@ -281,7 +281,7 @@ def test_a_result_that_is_no_build_changes_nothing(
         wrong = replace(good, built=replace(good.built, **spoil))  # type: ignore[arg-type]
     else:
         wrong = replace(good, **spoil)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(FarmError, match=says):
         pair.kit.give(pair.builder, wrong)
     assert pair.view.builds == {"dispatched": 1}
     pair.kit.give(pair.builder, good)

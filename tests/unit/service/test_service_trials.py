@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.service import dispatch, events, ingest, progress, reconcile, register
+from orchestrator.store.references import BlobGone
 from support.farms import FarmKit, failed, unsupported
 
 
@@ -288,7 +289,7 @@ def test_a_result_whose_samples_were_not_uploaded_is_refused(farm: FarmKit, boar
     result = farm.ok(farm.last_rung())
     assert result.samples is not None
     farm.farm.blobs.discard([result.samples.sha256])
-    with pytest.raises(UserError, match="upload the blob first"):
+    with pytest.raises(BlobGone, match="upload the blob first"):
         farm.give(board, result)
     assert farm.states() == ["dispatched"]
 
