@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from orchestrator.client import Client
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import UserError
-from orchestrator.service.views import DeviceView
 from orchestrator.settings import reaches_one_machine
 from orchestrator.store.classes import device_classes
 from playbooks.boards import Workshop
@@ -83,7 +82,7 @@ class RemoteController:
             )
 
     def known(self, device: str) -> Known:
-        view = self._find(device)
+        view = self._client.find_device(device)
         if view is None or view.facts is None:
             return Known(joined=False)
         answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
@@ -93,11 +92,8 @@ class RemoteController:
         return self._client.join_token(device, device_class, again=True).join_token
 
     def retire(self, device: str) -> None:
-        if self._find(device) is not None:
+        if self._client.find_device(device) is not None:
             self._client.retire(device)
-
-    def _find(self, device: str) -> DeviceView | None:
-        return next((d for d in self._client.devices() if d.name == device), None)
 
 
 def workshop(

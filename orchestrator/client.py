@@ -107,6 +107,11 @@ class Client:
     def device(self, name: str) -> DeviceView:
         return self._read(DeviceView, "GET", f"/devices/{_part('device', name)}")
 
+    def find_device(self, name: str) -> DeviceView | None:
+        """The device, or ``None`` where there is none of that name."""
+        answer = self._send("GET", f"/devices/{_part('device', name)}", accept=(404,))
+        return None if answer.status_code == 404 else DeviceView.model_validate_json(answer.content)
+
     def join_token(
         self,
         name: str,
@@ -134,6 +139,10 @@ class Client:
         """Set tags of a device; an empty value removes one."""
         path = f"/devices/{_part('device', name)}/tags"
         return self._read(DeviceView, "POST", path, json={"tags": dict(tags)})
+
+    def set_class(self, name: str, device_class: str) -> DeviceView:
+        path = f"/devices/{_part('device', name)}/class"
+        return self._read(DeviceView, "POST", path, json={"device_class": device_class})
 
     def models(self) -> list[ModelView]:
         return self._read(list[ModelView], "GET", "/models")

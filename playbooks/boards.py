@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +43,13 @@ def add(
     login: Login,
     *,
     device_class: str = "",
+    runtimes: Sequence[str] = (),
     host_key: str = "",
     python_archive: Path | None = None,
     dry_run: bool = False,
 ) -> Outcome:
     """Make the host of ``login`` the board ``device``. What is right already is left alone.
+    ``runtimes``: beside those of its class.
 
     Raises:
         PlaybookError: a step could not be done; the same call carries on there.
@@ -63,12 +65,13 @@ def add(
             site.device_class = workshop.recognise(site.machine.facts)
             chosen = playbook(site.device_class)
             workshop.note(f"{device} is recognised as {site.device_class}")
-        return play(registration(chosen), site, workshop.tell, dry_run=dry_run)
+        return play(registration(chosen, runtimes), site, workshop.tell, dry_run=dry_run)
 
 
-def registration(chosen: ClassPlaybook) -> list[Step]:
-    """The steps of a class."""
-    names = tuple(runtime_name(text) for text in chosen.runtimes)
+def registration(chosen: ClassPlaybook, beside: Sequence[str] = ()) -> list[Step]:
+    """The steps of a class, with the runtimes ``beside`` its own."""
+    runtimes = {runtime_name(text): text for text in (*beside, *chosen.runtimes)}
+    names = tuple(runtimes)
     return [
         steps.mark_step(),
         steps.user_step(chosen.groups),
@@ -76,7 +79,7 @@ def registration(chosen: ClassPlaybook) -> list[Step]:
         steps.agent_step(),
         steps.join_step(),
         steps.broker_step(),
-        *(runtime_step(text) for text in chosen.runtimes),
+        *(runtime_step(text) for text in runtimes.values()),
         steps.unit_step(),
         steps.start_step(),
         steps.beat_step(names),
@@ -124,5 +127,5 @@ def _at_work(workshop: Workshop, device: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadOrder(f"another `benchfarm device` works on {device!r} just now") from None
+            raise BadOrder(f"another `benchfarm` works on {device!r} just now") from None
         yield

@@ -43,6 +43,10 @@ class TagBody(Body):
     tags: dict[str, str]
 
 
+class ClassBody(Body):
+    device_class: str
+
+
 class ModelBody(Body):
     name: str
     file_name: str
@@ -102,6 +106,11 @@ def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
 @router.post("/devices/{name}/tags")
 def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceView:
     return register.tag(farm, name, body.tags)
+
+
+@router.post("/devices/{name}/class")
+def class_device(name: str, body: ClassBody, farm: InFarm, _: Operator) -> DeviceView:
+    return register.set_class(farm, name, body.device_class)
 
 
 @router.get("/models")

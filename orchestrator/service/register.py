@@ -12,7 +12,7 @@ from agent import codec
 from agent.contract import DEVICE_NAME
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolled, Enrolment
-from orchestrator.domain import builders
+from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
 from orchestrator.service import access
@@ -22,8 +22,6 @@ from orchestrator.store.classes import device_classes
 from orchestrator.store.models import Cell, Device, Token
 
 JOIN_LIFETIME = timedelta(hours=24)
-TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-LONGEST_TAG = 200
 UNKNOWN_CLASS = "unknown"
 JOIN, REJOIN = "join", "rejoin"
 """Roles of tokens that enrol a board, once: a new device; one that has joined already, too."""
@@ -92,16 +90,11 @@ def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
         return view(farm, found)
 
 
-def _check_tags(tags: dict[str, str]) -> None:
-    for key, value in tags.items():
-        if not re.fullmatch(TAG_KEY, key) or key in ("name", "class"):
-            raise UserError(
-                f"tag {key!r}: expected letters, digits, '.', '_', '-', and neither name nor class"
-            )
-        if len(value) > LONGEST_TAG or not value.isprintable():
-            raise UserError(f"tag {key}: expected one line of at most {LONGEST_TAG} characters")
-        if key == builders.TAG and value not in (builders.YES, builders.NO, ""):
-            raise UserError(f"tag {key}={value}: expected {builders.YES} or {builders.NO}")
+def _check_tags(given: dict[str, str]) -> None:
+    for key, value in given.items():
+        why = tag_rules.mistake(key, value)
+        if why:
+            raise UserError(why)
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
@@ -171,6 +164,22 @@ def devices(farm: Farm) -> list[DeviceView]:
 def device(farm: Farm, name: str) -> DeviceView:
     with farm.database.snapshot() as session:
         return view(farm, find(session, name))
+
+
+def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
+    """Say what class a device is of, whatever it was recognised as.
+
+    Raises:
+        NotFound: no such device, no such class.
+    """
+    known = [c.name for c in device_classes()]
+    if device_class not in known:
+        raise NotFound("device class", device_class, known)
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        found.device_class = device_class
+        farm.note(session, "device_classed", name, device_class=device_class)
+        return view(farm, found)
 
 
 def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
