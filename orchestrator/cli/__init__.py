@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import demo, device, doctor, model, report, sweep, up, zoo
+from orchestrator.cli import demo, device, doctor, inventory, model, report, sweep, up, zoo
 from orchestrator.cli.context import State, fail
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("demo")(demo.demo)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(device.app, name="device")
+app.add_typer(inventory.app, name="inventory")
 app.add_typer(model.app, name="model")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(sweep.app, name="sweep")

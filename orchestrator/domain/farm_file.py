@@ -37,8 +37,8 @@ class Known:
     runtime: Callable[[str], str]
 
 
-def _device_class(value: str, info: ValidationInfo) -> str:
-    known: Known = info.context
+def _device_class(value: str, info: ValidationInfo[Known]) -> str:
+    known = info.context
     if value and value not in known.classes:
         raise ValueError(
             f"there is no device class {value!r}{_near(value, known.classes)}; there are: "
@@ -47,8 +47,8 @@ def _device_class(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _runtime(value: str, info: ValidationInfo) -> str:
-    known: Known = info.context
+def _runtime(value: str, info: ValidationInfo[Known]) -> str:
+    known = info.context
     if why := known.runtime(value):
         raise ValueError(why)
     return value

@@ -46,7 +46,7 @@ class Marked:
         return self.lines.get(path, 1)
 
 
-def load(text: str, as_written: Callable[[Path], bool] = lambda path: False) -> Marked:
+def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
     """Read YAML less its traps: aliases and keys given twice are mistakes, and every key is text.
 
     ``as_written``: the scalar at that path is its text, whatever YAML would make of it (``yes``,
