@@ -112,9 +112,8 @@ class Progress:
         good = sum(1 for e in ended.values() if e.error is None)
         failed = sum(1 for e in ended.values() if e.error and not e.stopped)
         changed = sum(e.value.changed for e in ended.values() if e.value)
-        typer.echo(
-            f"{len(ended)} boards: {good} as the file says, {failed} failed, {would}={changed}"
-        )
+        well = "could be looked at" if self._dry_run else "as the file says"
+        typer.echo(f"{len(ended)} boards: {good} {well}, {failed} failed, {would}={changed}")
 
     def _changed(self, name: str) -> int:
         return self._lines[name].changed if name in self._lines else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
 
 MAX_BYTES = 1 << 20
@@ -58,7 +59,7 @@ def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
     if len(text.encode()) > MAX_BYTES:
         raise Mistakes(Mistake(1, f"larger than {MAX_BYTES >> 20} MiB"))
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -77,21 +78,24 @@ def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
     return Marked(data, reader.lines)
 
 
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # a kilobyte of them can stand for gigabytes
+            mark = self.peek_event().start_mark
+            problem = "aliases (*name) are not accepted; write it out"
+            raise ComposerError(None, None, problem, mark)
+        return super().compose_node(parent, index)
+
+
 class _Reader:
     def __init__(self, as_written: Callable[[Path], bool]) -> None:
         self.lines: dict[Path, int] = {}
         self.mistakes: list[Mistake] = []
         self._as_written = as_written
         self._scalars = SafeConstructor()
-        self._seen: set[int] = set()
 
     def value(self, node: yaml.Node, path: Path) -> Any:
-        line = _line(node)
-        self.lines.setdefault(path, line)
-        if id(node) in self._seen:  # a kilobyte of aliases can stand for gigabytes
-            self.mistakes.append(Mistake(line, "aliases (*name) are not accepted; write it out"))
-            return None
-        self._seen.add(id(node))
+        self.lines.setdefault(path, _line(node))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -96,11 +96,9 @@ def look(farm: Farm, wanted: Wanted, say: Say) -> list[Difference]:
             Difference(device=wanted.name, what="reached", found=f"no: {error}", wanted="yes")
         ]
     view = farm.client.find_device(wanted.name)
-    return [
-        *unseen,
-        *at_controller(wanted, board.device_class, view),
-        *on_board(wanted.name, events),
-    ]
+    kept = list(at_controller(wanted, board.device_class, view))
+    new = any(d.what == "registered" for d in kept)  # every step would only say so again
+    return [*unseen, *kept, *([] if new else on_board(wanted.name, events))]
 
 
 def retire(farm: Farm, device: str, say: Say) -> Made:
