@@ -64,7 +64,11 @@ ONE = "devices:\n  one:\n    ssh: host\n"
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        (ONE + "    clas: intel-cpu\n", 4, "unknown key 'devices.one.clas' (did you mean 'class'?)"),
+        (
+            ONE + "    clas: intel-cpu\n",
+            4,
+            "unknown key 'devices.one.clas' (did you mean 'class'?)",
+        ),
         (ONE + "    clas: x\n", 4, "accepted here: class, identity, python_archive, tags, runti"),
         ("device: {}\n" + ONE, 1, "unknown key 'device' (did you mean 'devices'?)"),
         ("defaults: {ssh: h}\n" + ONE, 1, "unknown key 'defaults.ssh'; accepted here: class, id"),
@@ -136,7 +140,9 @@ def test_all_mistakes_are_listed_in_the_order_of_the_file() -> None:
 
 @given(st.text(alphabet="ab:{}[]-&*!? '\"\n\t#<|>%@,", max_size=60))
 def test_whatever_is_written_there_is_one_clear_refusal_or_a_file(text: str) -> None:
+    lines: list[str] = []
     try:
         assert isinstance(parse(text, "f", KNOWN).file, FarmFile)
     except UserError as error:
-        assert all(line.startswith("f:") for line in str(error).splitlines())
+        lines = str(error).splitlines()
+    assert all(line.startswith("f:") for line in lines)
