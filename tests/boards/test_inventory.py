@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import keep_wheels
 from farm.board import Board, Plan
+from farm.cache import keep_wheels
 from farm.farm import Farm
 from support import cli
 from support.cli import BENCHFARM, Shell, make_onnx
