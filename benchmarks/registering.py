@@ -73,9 +73,7 @@ def _alone(shell: Shell, farm: Farm, board: Board) -> list[Outcome]:
         again_s.append(_add(shell, farm, board))
         time.sleep(IDLE_AFTER_S)
         idle_mb.append(_idle_mb(board))
-        installed_mb.append(
-            int(board.inside("du -s --block-size=1 /opt/benchfarm").split()[0]) / 1e6
-        )
+        installed_mb.append(_installed_mb(board))
         _retire(shell, board)
     what = f"`device add` of a warm {CLASS} board"
     return [
@@ -132,6 +130,11 @@ def _seconds(shell: Shell, *words: str) -> float:
     began = time.perf_counter()
     shell.fine(*words, limit_s=LIMIT_S)
     return time.perf_counter() - began
+
+
+def _installed_mb(board: Board) -> float:
+    """What /opt/benchfarm takes on the board's disk."""
+    return int(board.inside("du -s --block-size=1 /opt/benchfarm").split()[0]) / 1e6
 
 
 def _idle_mb(board: Board) -> float:

@@ -81,7 +81,7 @@ def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
 class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):  # a kilobyte of them can stand for gigabytes
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             problem = "aliases (*name) are not accepted; write it out"
             raise ComposerError(None, None, problem, mark)
         return super().compose_node(parent, index)
