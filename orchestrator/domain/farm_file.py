@@ -27,6 +27,9 @@ URL = r"^https?://[^/\s@?#]+/?$"
 FINGERPRINT = r"^SHA256:[A-Za-z0-9+/]{43}$"
 SSH_FORM = "[USER@]HOST[:PORT], or an alias of ~/.ssh/config"
 SSH_PORT = 22
+SHELL = frozenset(" '`\"$;&<>|(){}")
+"""As in OpenSSH's own check: a ``Match exec`` or ``ProxyCommand`` of ~/.ssh/config may hand user
+and host to a shell. A user may be ``DOMAIN\\USER``."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
 
 def _ssh(value: str) -> str:
     host, port = _host_and_port(value)
-    if value.startswith("-") or not value.isprintable() or " " in value or not host:
+    user, at, _ = value.rpartition("@")
+    bare = (at and not user) or not host or value.startswith("-") or host.startswith("-")
+    if bare or not value.isprintable() or SHELL & {*value} or "\\" in host:
         raise ValueError(f"expected {SSH_FORM}")
     if port is None:
         raise ValueError(f"expected {SSH_FORM}, with a port of 1 to 65535")

@@ -94,6 +94,7 @@ PEOPLE_WRITE = [
     ("/devices/new/join-token", {}),
     ("/devices/board/drain", {}),
     ("/devices/board/enable", {}),
+    ("/devices/board/class", {"device_class": "raspberry-pi"}),
 ]
 
 

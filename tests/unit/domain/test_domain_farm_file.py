@@ -111,14 +111,20 @@ def test_a_mistake_is_named_by_its_line(text: str, line: int, said: str) -> None
 
 
 @pytest.mark.parametrize(
-    "ssh", ["''", "'a b'", "-oProxyCommand=x", "u@", "h:0", "h:65536", "h:ssh", '"h\\n"', "u@:22"]
+    "ssh",
+    [
+        *("'$(id)'", "u@`id`", "'u;id@h'", "'u@h|id'", "'u@h\\i'", "'@h'", "u@-h", "''", "'a b'"),
+        *("-oProxyCommand=x", "u@", "h:0", "h:65536", "h:ssh", '"h\\n"', "u@:22"),
+    ],
 )
 def test_what_is_no_ssh_target_is_refused(ssh: str) -> None:
     (message,) = refused(f"devices:\n  one:\n    ssh: {ssh}\n")
     assert message.startswith("farm.yaml:3: devices.one.ssh: expected ")
 
 
-@pytest.mark.parametrize("ssh", ["h", "u@h", "h:2222", "u@10.0.0.1:22", "fe80::1", "u@2001:db8::7"])
+@pytest.mark.parametrize(
+    "ssh", ["h", "u@h", "h:2222", "u@10.0.0.1:22", "fe80::1", "u@2001:db8::7", "D\\u@h"]
+)
 def test_what_ssh_takes_is_accepted(ssh: str) -> None:
     assert merged(f"devices: {{one: {{ssh: '{ssh}'}}}}")["one"].ssh == ssh
 

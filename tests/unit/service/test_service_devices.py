@@ -181,6 +181,18 @@ def test_facts_replace_what_was_known_and_keep_a_chosen_class(farm: FarmKit) -> 
     assert (view.device_class, view.runtimes) == ("x86-64-generic", [])
 
 
+def test_a_class_can_be_said_afterwards(farm: FarmKit) -> None:
+    farm.enrol("board")
+    assert register.set_class(farm.farm, "board", "raspberry-pi").device_class == "raspberry-pi"
+    register.take_facts(farm.farm, farm.device_id("board"), device_facts("board"))
+    with pytest.raises(NotFound, match=r"no device class 'toaster'.*raspberry-pi"):
+        register.set_class(farm.farm, "board", "toaster")
+    with pytest.raises(NotFound, match="no device 'bord'"):
+        register.set_class(farm.farm, "bord", "raspberry-pi")
+    assert register.device(farm.farm, "board").device_class == "raspberry-pi"
+    assert events.after(farm.farm, 0, 10)[-1].data == {"device_class": "raspberry-pi"}
+
+
 def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
     farm.enrol("board")
     register.enable(farm.farm, "board", False)
