@@ -40,6 +40,10 @@ class _Line:
         return time.monotonic() - self.began if self.state == WORKING else self.seconds
 
 
+def _why(end: Ended[Any]) -> str:
+    return str(end.error) if end.stopped else f"failed: {end.error}"
+
+
 class Progress:
     """``quiet``: on a terminal alone, and on stderr, for a command whose output is its result."""
 
@@ -106,7 +110,7 @@ class Progress:
                     else ("", "", str(self._changed(name)))
                 ),
                 f"{end.seconds:.1f}",
-                escape(made.state if made else str(end.error)),
+                escape(made.state if made else _why(end)),
             )
         self._screen.print(table)
         good = sum(1 for e in ended.values() if e.error is None)

@@ -170,6 +170,7 @@ def test_one_board_that_fails_stops_no_other_and_ctrl_c_leaves_none_in_the_middl
     ended = shell("inventory", "apply", file)
     assert ended.returncode == 1
     assert f"error: two: bench@{two.address}:22" in ended.stderr
+    assert re.search(r"^two .*failed: bench@", ended.stdout, re.MULTILINE), ended.stdout
     assert "2 boards: 1 as the file says, 1 failed" in ended.stdout
     ((device, what, found, _), (other, *_)) = differences(shell, file)
     assert (device, what, other) == ("two", "reached", "two")
