@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +83,11 @@ def _boards(found: farm_file.Read, folder: Path) -> list[Wanted]:
     boards, missing = [], []
     for name, device in found.file.merged().items():
         identity, archive = (
-            str(folder.absolute() / Path(text).expanduser()) if text else ""
+            str(folder.absolute() / os.path.expanduser(text)) if text else ""
             for text in (device.identity, device.python_archive)
         )
         for key, value in (("identity", identity), ("python_archive", archive)):
-            if value and not Path(value).is_file():
+            if value and not os.path.isfile(value):
                 path = ("devices", name) if key in _own_keys(found, name) else ("defaults",)
                 missing.append(f"{found.where(*path, key)}: {key}: there is no file {value}")
         boards.append(

@@ -49,6 +49,7 @@ def side_by_side(
     said: queue.SimpleQueue[tuple[str, Said | Ended[T]]] = queue.SimpleQueue()
     stop = threading.Event()
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ended: dict[str, Ended[T]] = {}
     for name in jobs:
         waiting.put(name)
 
@@ -58,7 +59,8 @@ def side_by_side(
                 name = waiting.get_nowait()
             except queue.Empty:
                 return
-            said.put((name, _end(name)))
+            ended[name] = _end(name)
+            said.put((name, ended[name]))
 
     def _end(name: str) -> Ended[T]:
         if stop.is_set():
@@ -78,12 +80,15 @@ def side_by_side(
             return Ended(error=why, seconds=time.monotonic() - began)
 
     # not an executor's: a second Ctrl-C shall not wait for them
-    for _ in range(min(parallel, len(jobs))):
-        threading.Thread(target=work, daemon=True).start()
-    ended: dict[str, Ended[T]] = {}
-    while len(ended) < len(jobs):
-        try:
-            _listen(said, ended, hear, tick)
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(parallel, len(jobs)))]
+    for thread in threads:
+        thread.start()
+    working = True
+    while working:
+        try:  # a key pressed anywhere in here may lose a line, and never a job's end
+            working = any(thread.is_alive() for thread in threads) or not said.empty()
+            if working:
+                _listen(said, hear, tick)
         except KeyboardInterrupt:
             if stop.is_set():
                 raise
@@ -94,7 +99,6 @@ def side_by_side(
 
 def _listen(
     said: queue.SimpleQueue[tuple[str, Said | Ended[T]]],
-    ended: dict[str, Ended[T]],
     hear: Callable[[str, Said | Ended[T]], None],
     tick: Callable[[], None],
 ) -> None:
@@ -103,7 +107,5 @@ def _listen(
     except queue.Empty:
         tick()
         return
-    if isinstance(what, Ended):
-        ended[name] = what
     hear(name, what)
     tick()

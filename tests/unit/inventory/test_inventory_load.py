@@ -48,12 +48,15 @@ def test_files_that_are_not_there_are_named_by_their_lines(tmp_path: Path) -> No
     file.write_text(
         "defaults:\n  identity: no-key\ndevices:\n  a: {ssh: h}\n"
         "  b:\n    ssh: i\n    python_archive: no.tar\n"
+        f"  c: {{ssh: j, identity: ~no-such-user/k}}\n  d: {{ssh: k, identity: {'x' * 300}}}\n"
     )
     with pytest.raises(UserError) as caught:
         load(file)
     assert str(caught.value).splitlines() == [
         f"{file}:2: identity: there is no file {tmp_path}/no-key",
         f"{file}:7: python_archive: there is no file {tmp_path}/no.tar",
+        f"{file}:8: identity: there is no file {tmp_path}/~no-such-user/k",
+        f"{file}:9: identity: there is no file {tmp_path}/{'x' * 300}",
     ]
 
 
