@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 from benchmarks.outcome import Outcome, keep
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # its farm of boards serves here too
 
 MODULES = (
     "cli_help",
@@ -14,6 +17,7 @@ MODULES = (
     "engine_cache",
     "trial_overhead",
     "environments",
+    "registering",
 )
 
 

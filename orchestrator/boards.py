@@ -96,7 +96,7 @@ class RemoteController:
             )
 
     def known(self, device: str) -> Known:
-        view = self._find(device)
+        view = self._client.find_device(device)
         if view is None or view.facts is None:
             return Known(joined=False)
         answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
@@ -127,11 +127,8 @@ class RemoteController:
         self._client.classify(device, device_class)
 
     def retire(self, device: str) -> None:
-        if self._find(device) is not None:
+        if self._client.find_device(device) is not None:
             self.cancelled += self._client.retire(device).cancelled
-
-    def _find(self, device: str) -> DeviceView | None:
-        return next((d for d in self._client.devices() if d.name == device), None)
 
 
 def workshop(

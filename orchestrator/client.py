@@ -112,6 +112,11 @@ class Client:
     def device(self, name: str) -> DeviceView:
         return self._read(DeviceView, "GET", f"/devices/{_part('device', name)}")
 
+    def find_device(self, name: str) -> DeviceView | None:
+        """The device, or ``None`` where there is none of that name."""
+        answer = self._send("GET", f"/devices/{_part('device', name)}", accept=(404,))
+        return None if answer.status_code == 404 else DeviceView.model_validate_json(answer.content)
+
     def join_token(
         self,
         name: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,13 @@ def add(
     login: Login,
     *,
     device_class: str = "",
+    runtimes: Sequence[str] = (),
     host_key: str = "",
     python_archive: Path | None = None,
     dry_run: bool = False,
 ) -> Outcome:
     """Make the host of ``login`` the board ``device``. What is right already is left alone.
+    ``runtimes``: beside those of its class.
 
     Raises:
         PlaybookError: a step could not be done; the same call carries on there.
@@ -65,7 +67,7 @@ def add(
         require_controller(site)
         if board_class is None:
             board_class = _class_of(site, workshop)
-        return play(registration(board_class), site, workshop.tell, dry_run=dry_run)
+        return play(registration(board_class, runtimes), site, workshop.tell, dry_run=dry_run)
 
 
 def _class_of(site: Site, workshop: Workshop) -> BoardClass:
@@ -79,9 +81,10 @@ def _class_of(site: Site, workshop: Workshop) -> BoardClass:
     return chosen(workshop.classes, site.device_class)
 
 
-def registration(board_class: BoardClass) -> list[Step]:
-    """The steps of a class."""
-    names = tuple(runtime_name(runtime) for runtime in board_class.runtimes)
+def registration(board_class: BoardClass, beside: Sequence[str] = ()) -> list[Step]:
+    """The steps of a class, with the runtimes ``beside`` its own."""
+    runtimes = {runtime_name(text): text for text in (*beside, *board_class.runtimes)}
+    names = tuple(runtimes)
     return [
         steps.mark_step(),
         *class_steps(board_class),
@@ -91,7 +94,7 @@ def registration(board_class: BoardClass) -> list[Step]:
         steps.join_step(),
         steps.class_step(),
         steps.broker_step(),
-        *(runtime_step(runtime) for runtime in board_class.runtimes),
+        *(runtime_step(text) for text in runtimes.values()),
         steps.unit_step(),
         steps.start_step(),
         steps.beat_step(names),
@@ -142,5 +145,5 @@ def at_work(workshop: Workshop, device: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadOrder(f"another `benchfarm device` works on {device!r} just now") from None
+            raise BadOrder(f"another `benchfarm` works on {device!r} just now") from None
         yield

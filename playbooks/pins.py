@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHClient
@@ -40,17 +42,20 @@ class Pins:
             raise HostKeyChanged(
                 f"{name} shows the host key {shown(key)}, and --host-key says {self._expected}"
             )
-        known = self._own()
-        known.add(name, key.get_name(), key)
-        self._save(known)
+        with self._alone():
+            known = self._own()
+            known.add(name, key.get_name(), key)
+            self._save(known)
         self._note(f"pinned the host key of {name} at first sight: {shown(key)}")
 
     def changed(self, name: str, now: PKey, before: PKey) -> HostKeyChanged | None:
         """The refusal of another key than the pinned one; ``None`` if the user vouches for it."""
         own = self._own()
         if self._expected == now.fingerprint and name in own:
-            del own[name]
-            self._save(own)
+            with self._alone():
+                own = self._own()
+                own.pop(name, None)
+                self._save(own)
             self.pin(name, now)
             return None
         where = self._path if name in own else "your ~/.ssh/known_hosts"
@@ -61,6 +66,14 @@ class Pins:
             + ("" if name in own else f", after `ssh-keygen -R '{name}'`")
         )
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Boards are registered side by side, and each pin rewrites the whole file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _own(self) -> HostKeys:
         keys = HostKeys()
         if self._path.exists():
@@ -68,7 +81,6 @@ class Pins:
         return keys
 
     def _save(self, keys: HostKeys) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".known_hosts.")
         os.close(handle)
         keys.save(temporary)

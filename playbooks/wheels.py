@@ -222,9 +222,12 @@ def agent_wheel(cache: Path) -> Path:
     digest = hashlib.sha256(b"".join(n.encode() + b for n, b in files.items())).hexdigest()[:12]
     folder = cache / f"agent-{digest}"
     wheel = folder / f"{DISTRIBUTION}-{agent.__version__}-py3-none-any.whl"
-    if not wheel.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_wheel(wheel, files, info)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{folder.name}.lock").open("w") as lock:  # one board may be sending it already
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not wheel.exists():
+            folder.mkdir(exist_ok=True)
+            _write_wheel(wheel, files, info)
     return wheel
 
 

@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from orchestrator.cli import db, demo, device, doctor, events, model, report, sweep, up, zoo
+from orchestrator.cli import (
+    db,
+    demo,
+    device,
+    doctor,
+    events,
+    inventory,
+    model,
+    report,
+    sweep,
+    up,
+    zoo,
+)
 from orchestrator.cli.context import State, fail
 
 app = typer.Typer(
@@ -22,6 +34,7 @@ app.command("report")(report.report)
 app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)
 app.add_typer(device.app, name="device")
+app.add_typer(inventory.app, name="inventory")
 app.add_typer(model.app, name="model")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(sweep.app, name="sweep")

@@ -12,7 +12,7 @@ from agent import codec
 from agent.contract import DEVICE_NAME
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolled, Enrolment
-from orchestrator.domain import builders
+from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
 from orchestrator.domain.health import Health
@@ -23,8 +23,6 @@ from orchestrator.store.classes import device_classes
 from orchestrator.store.models import Device, Token
 
 JOIN_LIFETIME = timedelta(hours=24)
-TAG_KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-LONGEST_TAG = 200
 UNKNOWN_CLASS = "unknown"
 JOIN, REJOIN = "join", "rejoin"
 """Roles of tokens that enrol a board, once: a new device; one that has joined already, too."""
@@ -120,16 +118,11 @@ def _check_class(device_class: str) -> None:
         raise NotFound("device class", device_class, known)
 
 
-def _check_tags(tags: dict[str, str]) -> None:
-    for key, value in tags.items():
-        if not re.fullmatch(TAG_KEY, key) or key in ("name", "class"):
-            raise UserError(
-                f"tag {key!r}: expected letters, digits, '.', '_', '-', and neither name nor class"
-            )
-        if len(value) > LONGEST_TAG or not value.isprintable():
-            raise UserError(f"tag {key}: expected one line of at most {LONGEST_TAG} characters")
-        if key == builders.TAG and value not in (builders.YES, builders.NO, ""):
-            raise UserError(f"tag {key}={value}: expected {builders.YES} or {builders.NO}")
+def _check_tags(given: dict[str, str]) -> None:
+    for key, value in given.items():
+        why = tag_rules.mistake(key, value)
+        if why:
+            raise UserError(why)
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:

@@ -9,7 +9,7 @@ import pytest
 
 from farm import needs
 from farm.board import Board, Plan
-from farm.cache import cache
+from farm.cache import keep_wheels
 from farm.farm import Farm, running
 from support import cli
 from support.cli import Shell
@@ -66,14 +66,6 @@ def shell(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shel
         cli.running(home, ("--host", host), BENCHFARM_BROKER_URL=broker) as found,
     ):
         yield found
-
-
-def keep_wheels(home: Path) -> None:
-    """What was fetched for boards once is there for the next run of the tests."""
-    wheels = cache() / "wheels"
-    wheels.mkdir(parents=True, exist_ok=True)
-    (home / "boards").mkdir(parents=True)
-    (home / "boards" / "wheels").symlink_to(wheels)
 
 
 @pytest.fixture

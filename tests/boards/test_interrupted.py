@@ -121,7 +121,7 @@ def test_two_at_once_on_one_name(
     told.faults["user"] = second
     with pytest.raises(KeyboardInterrupt):
         add(work, "twice", login(two))
-    assert "another `benchfarm device` works on 'twice'" in refused[0]
+    assert "another `benchfarm` works on 'twice'" in refused[0]
     boards.retire(work, "twice", login(two))
     assert two.inside("ls /opt") == ""
 

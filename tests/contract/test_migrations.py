@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     Connection,
     DateTime,
+    Float,
     Integer,
     String,
     Table,
@@ -93,6 +94,8 @@ def value(table: Table, column: Any, number: int) -> Any:
         return True
     if isinstance(column.type, Integer):
         return number
+    if isinstance(column.type, Float):  # Double is one
+        return number + 0.5
     assert isinstance(column.type, String), column.type
     return f"{column.name}-{number}"
 

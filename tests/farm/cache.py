@@ -12,3 +12,11 @@ def cache() -> Path:
     folder = Path(base) / "benchfarm" / "farm"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def keep_wheels(home: Path) -> None:
+    """Have a controller's ``home`` find what was fetched for boards before, and keep it here."""
+    wheels = cache() / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    (home / "boards").mkdir(parents=True)
+    (home / "boards" / "wheels").symlink_to(wheels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,13 @@ def test_the_users_own_known_hosts_count_and_are_not_written(home: Path) -> None
     assert refusal is not None
     assert f"ssh-keygen -R '{HOST}'" in str(refusal)
     assert theirs.read_text() == text
+
+
+def test_boards_that_are_pinned_side_by_side_are_all_kept(home: Path) -> None:
+    key, path = make_key(home, "key"), home / "known_hosts"
+    names = [f"board-{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: Pins(path, lambda _: None).pin(name, key), names))
+    client = SSHClient()
+    Pins(path, lambda _: None).guard(client)
+    assert [n for n in names if client.get_host_keys().check(n, key)] == names

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,3 +104,34 @@ def test_a_wheelhouses_key_is_its_content(tmp_path: Path) -> None:
     make_wheel(tmp_path, "two")
     assert house.key != before
     assert wheels.Wheelhouse(tmp_path, ("other",)).key != house.key
+
+
+def test_boards_of_a_kind_have_their_wheels_fetched_and_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they ask at the same time: one replaced while it is sent would arrive broken."""
+    together = threading.Barrier(8, timeout=60)
+    fetched: list[Path] = []
+    written: list[Path] = []
+    write = wheels._write_wheel
+
+    def fetch(folder: Path, platform: Platform, requirements: object) -> None:
+        fetched.append(folder)
+        time.sleep(0.2)  # long enough for every other board to have asked
+        make_wheel(folder, "needed")
+
+    def counted(path: Path, files: dict[str, bytes], info: str) -> None:
+        written.append(path)
+        time.sleep(0.2)
+        write(path, files, info)
+
+    monkeypatch.setattr(wheels, "_fetch", fetch)
+    monkeypatch.setattr(wheels, "_write_wheel", counted)
+
+    def ask(_: int) -> tuple[str, bytes]:
+        together.wait()
+        return wheelhouse(tmp_path, PI, ["needed"]).key, agent_wheel(tmp_path).read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert (len(fetched), len(written)) == (1, 1)
