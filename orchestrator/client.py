@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,14 +42,16 @@ class NoController(FarmError):
 
 
 def noted(path: Path) -> dict[str, str]:
-    """What ``benchfarm up`` wrote for the command line: ``url`` and ``token``; empty if nothing.
+    """What ``benchfarm up`` wrote for the command line: ``url``, ``token`` and ``ca_file``; empty
+    if nothing.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {"url": str(found["url"]), "token": str(found["token"])}
+        ca_file = str(found.get("ca_file", ""))
+        return {"url": str(found["url"]), "token": str(found["token"]), "ca_file": ca_file}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -64,7 +67,7 @@ class Client:
     does not reach, ``NoController`` where nothing answers, ``FarmError`` for the rest.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, ca_file: str = "") -> None:
         self.url = _checked(url)
         if not token.isascii():
             raise NotAllowed("the token is unknown: a token has no such letters (BENCHFARM_TOKEN)")
@@ -72,6 +75,7 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
+            verify=_trusting(ca_file),
         )
 
     @classmethod
@@ -79,13 +83,14 @@ class Client:
         """The controller of ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
         path = settings.home / CONFIG_NAME
         found = {} if url and token else noted(path)
+        ca_file = settings.ca_path or found.get("ca_file", "")
         url, token = url or found.get("url", ""), token or found.get("token", "")
         if not url or not token:
             raise NoController(
                 f"no controller is known ({path} is not there); start one with "
                 "`benchfarm up --local-agent`, or name one: BENCHFARM_URL and BENCHFARM_TOKEN"
             )
-        return cls(url, token)
+        return cls(url, token, ca_file)
 
     def __enter__(self) -> Client:
         return self
@@ -247,10 +252,24 @@ class Client:
         raise _error(response)
 
     def _unreachable(self, error: Exception) -> NoController:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return NoController(
+                f"the controller at {self.url} shows a certificate that is not trusted here: "
+                f"{error}; name its certificate authority: BENCHFARM_CA_FILE"
+            )
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"
         )
+
+
+def _trusting(ca_file: str) -> bool | ssl.SSLContext:
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
 
 
 def _checked(url: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.domain.errors import UserError
@@ -21,6 +22,12 @@ class Settings(BaseSettings):
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
     heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered.
+
+    ``broker_acl``: whether each device gets a user of its own on Redis; ``auto``: where the
+    controller may make them. ``tls_certificate`` and ``tls_key``: PEM files with which the API
+    speaks HTTPS; ``ca_file``: a certificate authority to trust, for API and broker. A sweep of more
+    than ``confirm_cells`` wants ``--yes-really``, one of more than ``max_cells`` is refused.
+    ``enrolments_per_minute`` and ``failures_per_minute`` (of authentication) bound one address.
     """
 
     model_config = SettingsConfigDict(env_prefix="BENCHFARM_", extra="ignore")
@@ -28,18 +35,36 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: user_data_path("benchfarm"))
     database_url: str = ""
     broker_url: str = ""
+    broker_acl: Literal["auto", "on", "off"] = "auto"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    ca_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8470
     heartbeat_s: float = 5.0
     lease_s: float = 30.0
     dispatch_s: float = 30.0
     tick_s: float = 0.5
+    confirm_cells: int = 1_000
     max_cells: int = 10_000
+    enrolments_per_minute: int = Field(default=60, ge=1)
+    failures_per_minute: int = Field(default=60, ge=1)
     max_upload_bytes: int = 4 << 30
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Settings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("BENCHFARM_TLS_CERTIFICATE and BENCHFARM_TLS_KEY go together")
+        return self
 
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'benchfarm.sqlite3'}"
+
+    @property
+    def ca_path(self) -> str:
+        """``ca_file`` as other libraries take it; empty: none of our own."""
+        return str(self.ca_file.absolute()) if self.ca_file else ""
 
     @property
     def url(self) -> str:
@@ -52,7 +77,10 @@ class Settings(BaseSettings):
         return self._url_of(socket.gethostname() if self.host in LOOPBACK else self.host)
 
     def _url_of(self, host: str) -> str:
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls_certificate else "http"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
 
     @property
     def offline_after_s(self) -> float:
@@ -75,5 +103,7 @@ def read_settings(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise UserError(first["msg"].removeprefix("Value error, ")) from None
         name = "_".join(["BENCHFARM", *map(str, first["loc"])]).upper()
         raise UserError(f"{name}: {first['msg']} (found {first['input']!r})") from None

@@ -47,7 +47,10 @@ class Base(DeclarativeBase):
 
 
 class Device(Base):
-    """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``."""
+    """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``.
+
+    ``broker_digest``: the SHA-256 of its password on the broker; empty: it has none.
+    """
 
     __tablename__ = "devices"
 
@@ -59,12 +62,14 @@ class Device(Base):
     health: Mapped[str] = mapped_column(default="unknown")
     facts: Mapped[dict[str, Any] | None]
     agent_version: Mapped[str] = mapped_column(default="")
+    broker_digest: Mapped[str] = mapped_column(default="", server_default="")
     seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Token(Base):
-    """A person's or a device's secret, stored as its SHA-256 only."""
+    """A person's or a device's secret, stored as its SHA-256 only. ``last_used_at`` is right to a
+    minute."""
 
     __tablename__ = "tokens"
 
@@ -75,6 +80,7 @@ class Token(Base):
     note: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
