@@ -19,12 +19,15 @@ from orchestrator.archive import packed
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
+    BrokerUsersView,
     ControllerView,
     DeviceView,
     JoinView,
     ModelView,
+    NewTokenView,
     PlanView,
     SweepView,
+    TokenView,
 )
 from orchestrator.settings import Settings
 
@@ -50,8 +53,8 @@ def noted(path: Path) -> dict[str, str]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        ca_file = str(found.get("ca_file", ""))
-        return {"url": str(found["url"]), "token": str(found["token"]), "ca_file": ca_file}
+        needed = {"url": str(found["url"]), "token": str(found["token"])}
+        return {**needed, "ca_file": str(found.get("ca_file", ""))}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -127,6 +130,25 @@ class Client:
     def retire(self, name: str) -> None:
         """The device's tokens are refused from now on."""
         self._send("DELETE", f"/devices/{_part('device', name)}")
+
+    def rotate(self, name: str) -> JoinView:
+        """The device's token and broker password are refused from now on; the answer lets it join
+        again."""
+        return self._read(JoinView, "POST", f"/devices/{_part('device', name)}/rotate")
+
+    def tokens(self) -> list[TokenView]:
+        return self._read(list[TokenView], "GET", "/tokens")
+
+    def create_token(self, role: str, name: str, lifetime_s: int | None) -> NewTokenView:
+        """A person's token; ``lifetime_s``: none: it does not expire."""
+        body = {"role": role, "name": name, "lifetime_s": lifetime_s}
+        return self._read(NewTokenView, "POST", "/tokens", json=body)
+
+    def revoke_token(self, token_id: int) -> TokenView:
+        return self._read(TokenView, "DELETE", f"/tokens/{token_id}")
+
+    def broker_users(self) -> BrokerUsersView:
+        return self._read(BrokerUsersView, "GET", "/broker/users")
 
     def enable(self, name: str, enabled: bool) -> DeviceView:
         return self._read(
@@ -211,8 +233,8 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "") -> SweepView:
-        body = {"text": text, "source": source, "name": name}
+    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+        body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:

@@ -118,6 +118,10 @@ class RedisUsers:
             return ""
         return controller_line(unquote(parts.username), unquote(parts.password))
 
+    def place(self) -> str:
+        parts = urlsplit(self._url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
     def _apply(self, users: Sequence[tuple[str, str]], deleted: Sequence[str]) -> None:
         """One transaction. A user that is changed is deleted first: that ends its connections,
         which would go on with what they were once allowed."""

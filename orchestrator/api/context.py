@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import NotAllowed
 from orchestrator.service import access
 from orchestrator.service.access import Identity
@@ -19,10 +20,20 @@ def _farm(request: Request) -> Farm:
 
 
 def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
+    """The only place where a request is authenticated."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    return access.identify(farm, secret)
+    throttle: Throttle = request.app.state.throttle
+    digest = access.digest(secret)
+    throttle.require_trusted(request, digest)
+    try:
+        found = access.identify(farm, secret)
+    except NotAllowed:
+        throttle.failed(request, digest)
+        raise
+    throttle.succeeded(digest)
+    return found
 
 
 def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
@@ -44,3 +55,4 @@ Anyone = Annotated[Identity, Depends(_identity)]
 DeviceId = Annotated[int, Depends(_device)]
 Viewer = Annotated[Identity, Depends(_at_least("viewer"))]
 Operator = Annotated[Identity, Depends(_at_least("operator"))]
+Admin = Annotated[Identity, Depends(_at_least("admin"))]

@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 from sqlalchemy import select
 
+from orchestrator.domain.errors import UserError
 from orchestrator.service import access
 from orchestrator.service.doors import ASSERT_S, Doors, DoorsFailed
 from orchestrator.service.farm import Farm
+from orchestrator.service.views import BrokerUsersView
 from orchestrator.store.models import Device
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,24 @@ def digests(farm: Farm) -> dict[str, str]:
     with farm.database.snapshot() as session:
         query = select(Device.name, Device.broker_digest).where(Device.broker_digest != "")
         return dict(session.execute(query).tuples().all())
+
+
+def users(farm: Farm) -> BrokerUsersView:
+    """What an ACL file of this farm's Redis holds.
+
+    Raises:
+        UserError: its broker has no users.
+    """
+    if farm.doors is None:
+        raise UserError(
+            "this controller's broker has no users: they are Redis' own (BENCHFARM_BROKER_URL="
+            "redis://…), and BENCHFARM_BROKER_ACL is not off"
+        )
+    return BrokerUsersView(
+        controller=farm.doors.controller_line(),
+        devices=farm.doors.lines(digests(farm)),
+        url=farm.doors.place(),
+    )
 
 
 def admit(farm: Farm, device: str, digest: str) -> None:

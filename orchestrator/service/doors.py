@@ -33,3 +33,6 @@ class Doors(Protocol):
 
     def controller_line(self) -> str:
         """The line of the controller's own user; empty where its address names none."""
+
+    def place(self) -> str:
+        """The broker's address without credentials."""

@@ -73,6 +73,8 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         Superseded: it counts nowhere; it is kept with its attempt for inspection.
         UserError: it names another attempt, or samples that were not uploaded.
     """
+    with farm.database.snapshot() as session:  # first: a stranger is not told which blobs are here
+        _own(session, device_id, attempt_id)
     _check(farm, attempt_id, given)
     try:
         with farm.database.transaction() as session:

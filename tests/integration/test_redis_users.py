@@ -85,7 +85,7 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisUs
         doorbell.stop(10)
     with contextlib.closing(client_of(url)) as admin:
         refused = [entry["object"] for entry in admin.acl_log()]
-    assert {str(o, "ascii") for o in refused} == {broker.queue_name(B)}, "an agent needs more than it is given"
+    assert set(refused) == {broker.queue_name(B)}, "an agent needs more than it is given"
 
 
 def wait_for(holds: Callable[[], bool], within_s: float = 20.0) -> None:
@@ -104,7 +104,6 @@ def test_a_changed_password_ends_the_connections_of_the_old(url: str, users: Red
         assert kept.read_response() in (b"PONG", "PONG")
         users.admit(A, sha256("another"))
         with pytest.raises(redis.ConnectionError):
-            kept.send_command("PING", check_health=False)
             kept.read_response()
     assert not lets_in(users.url_for(A, PASSWORD))
     assert lets_in(users.url_for(A, "another"))
@@ -188,6 +187,6 @@ def test_an_open_default_user_and_a_controller_without_rights_are_said(url: str)
 def test_a_broker_that_is_away_is_named(tmp_path: Path) -> None:
     assert find_server() is not None
     with contextlib.closing(RedisUsers(f"redis://127.0.0.1:{free_port()}/0")) as users:
-        with pytest.raises(DoorsFailed, match="127.0.0.1"):
+        with pytest.raises(DoorsFailed, match=r"127\.0\.0\.1"):
             users.admit(A, sha256(PASSWORD))
         assert users.url_for(A, PASSWORD).startswith("redis://device-board-a:")
