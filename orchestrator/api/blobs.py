@@ -15,7 +15,8 @@ from orchestrator.service import access, reach
 router = APIRouter(tags=["blobs"])
 
 
-@router.api_route("/blobs/{sha256}", methods=["GET", "HEAD"])
+@router.get("/blobs/{sha256}", response_class=FileResponse)
+@router.head("/blobs/{sha256}", operation_id="ask_blob", response_class=FileResponse)
 def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> FileResponse:
     """The bytes; ``Range`` is honoured, so an interrupted download goes on where it stopped.
 

@@ -34,7 +34,8 @@ HEADERS: Mapping[str, str] = {
     # a report has its own styles and scripts and loads nothing from anywhere; it runs in no origin
     "Content-Security-Policy": (
         "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox allow-scripts"
+        "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+        "sandbox allow-scripts"
     ),
 }
 HSTS = "max-age=31536000"

@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from orchestrator.cli import demo, device, doctor, model, report, sweep, up, zoo
+from orchestrator.cli import (
+    broker,
+    ca,
+    demo,
+    device,
+    doctor,
+    model,
+    report,
+    sweep,
+    token,
+    up,
+    zoo,
+)
 from orchestrator.cli.context import State, fail
 
 app = typer.Typer(
@@ -24,6 +36,9 @@ app.add_typer(device.app, name="device")
 app.add_typer(model.app, name="model")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(token.app, name="token")
+app.add_typer(broker.app, name="broker")
+app.add_typer(ca.app, name="ca")
 
 
 @app.callback()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import board
+from orchestrator.cli import board, token
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(board.add)
 app.command("retire")(board.retire)
+app.command("rotate")(token.rotate_device)
 
 
 @app.command("list")

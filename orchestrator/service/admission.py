@@ -33,7 +33,7 @@ def digests(farm: Farm) -> dict[str, str]:
     """By device, the SHA-256 of its broker password; those without one have no business there."""
     with farm.database.snapshot() as session:
         query = select(Device.name, Device.broker_digest).where(Device.broker_digest != "")
-        return dict(session.execute(query).tuples().all())
+        return dict(session.execute(query).all())
 
 
 def users(farm: Farm) -> BrokerUsersView:
