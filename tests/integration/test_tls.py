@@ -110,11 +110,11 @@ def test_another_authority_is_refused_in_words(
 ) -> None:
     for ca_file in (str(stranger), ""):
         token = register.join_token(running.farm, "other").join_token
-        with pytest.raises(ControllerUnreachable, match="not trusted here: .*--ca-file"):
+        with pytest.raises(ControllerUnreachable, match=r"not trusted here: .*--ca-file"):
             join(running.url, token, "other", tmp_path / "other", ca_file)
         with (
             Client(running.url, running.token, ca_file) as client,
-            pytest.raises(NoController, match="not trusted here: .*BENCHFARM_CA_FILE"),
+            pytest.raises(NoController, match=r"not trusted here: .*BENCHFARM_CA_FILE"),
         ):
             client.devices()
         why = broker.no_answer(broker.make_app(broker_url, "other", ca_file))
