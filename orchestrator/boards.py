@@ -68,6 +68,11 @@ class RemoteController:
         self._said = client.controller()
         self.url = (url or self._said.url).rstrip("/")
 
+    @property
+    def authority(self) -> str:
+        """What this machine trusts the controller by, boards are to trust it by, too."""
+        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
+
     def require_reachable(self) -> None:
         """Raises ``UserError`` where no board could reach the controller, or its broker."""
         if reaches_one_machine(f"redis://{urlsplit(self.url).netloc}"):

@@ -71,7 +71,7 @@ class Client:
     """
 
     def __init__(self, url: str, token: str, ca_file: str = "") -> None:
-        self.url = _checked(url)
+        self.url, self.ca_file = _checked(url), ca_file
         if not token.isascii():
             raise NotAllowed("the token is unknown: a token has no such letters (BENCHFARM_TOKEN)")
         self._http = httpx.Client(

@@ -225,18 +225,19 @@ def _join(running: Controller, home: Path, name: str) -> None:
     from agent.worker.join import join
     from agent.worker.settings import load, save
 
-    settings = running.farm.settings
+    settings, again = running.farm.settings, False
     try:
         config = load(home)
         if config.device != name:
             raise UserError(
                 f"{home} is registered as {config.device!r}; keep that name, or use another --home"
             )
+        again = access.was_of(running.farm, config.token, name)  # rotated: it is still ours
         access.identify(running.farm, config.token)
     except (NotJoined, NotAllowed):  # never joined, or another database than this one
         # the controller's machine usually has every tool; `device tag NAME builder=no` says no
         tags = {builders.TAG: builders.YES}
-        token = register.join_token(running.farm, name, tags=tags).join_token
+        token = register.join_token(running.farm, name, tags=tags, again=again).join_token
         join(running.url, token, name, home, settings.ca_path)
         return
     save(

@@ -15,7 +15,7 @@ def give_up_privileges() -> None:
     try:
         # variadic: without these types the fifth argument would be what lay in its register
         prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl.argtypes = [ctypes.c_int] + 4 * [ctypes.c_ulong]
+        prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
         refused = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     except (OSError, AttributeError) as error:
         sys.stderr.write("no_new_privs could not be set: %s\n" % error)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import NewTokenView, TokenView
-from orchestrator.store.models import Token
+from orchestrator.store.models import Device, Token
 
 ROLES = ("viewer", "operator", "admin")
 """People's roles, each including the ones before it. A device's token has the role ``device``."""
@@ -86,6 +86,14 @@ def valid(farm: Farm, session: Session, secret: str, *, lock: bool = False) -> T
     if token.expires_at is not None and token.expires_at <= farm.now():
         raise NotAllowed("the token has expired; ask for a new one")
     return token
+
+
+def was_of(farm: Farm, secret: str, device: str) -> bool:
+    """Whether this was a device's own token once, whatever became of it."""
+    with farm.database.snapshot() as session:
+        query = select(Token.role).join(Device, Device.id == Token.device_id)
+        mine = query.where(Token.digest == digest(secret), Device.name == device)
+        return session.scalar(mine) == "device"
 
 
 def demand(identity: Identity, role: str) -> None:

@@ -15,6 +15,7 @@ from orchestrator.api.guard import HEADERS, MAX_BODY_BYTES, MAX_DEPTH, depth
 from orchestrator.client import Client
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError
 from orchestrator.service import access
+from orchestrator.service.views import TokenView
 from support.farms import AGENT_VERSION, FarmKit, build, device_facts, spec_text
 from support.serving import Served, serving
 
@@ -100,7 +101,7 @@ def header(served: Served, role: str) -> dict[str, str]:
     if role == "wrong":
         return {"Authorization": "Bearer " + "x" * 43}
     if role == "device":
-        return {"Authorization": f"Bearer {served.kit.enrol('board', again=True).token}"}
+        return {"Authorization": f"Bearer {served.kit.enrol('board').token}"}
     with farm.database.transaction() as session:
         if role == "expired":
             secret = access.issue(farm, session, "admin", lifetime=timedelta(seconds=-1))
@@ -191,7 +192,7 @@ def test_a_token_from_its_making_to_its_end(served: Served) -> None:
             admin.revoke_token(999)
 
 
-def _find(admin: Client, number: int) -> access.TokenView:
+def _find(admin: Client, number: int) -> TokenView:
     return next(t for t in admin.tokens() if t.id == number)
 
 

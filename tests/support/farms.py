@@ -135,10 +135,8 @@ class FarmKit:
 
     # --- devices
 
-    def enrol(
-        self, name: str, facts: DeviceFacts | None = None, *, again: bool = False, **tags: str
-    ) -> Enrolled:
-        joined = register.join_token(self.farm, name, tags=tags, again=again)
+    def enrol(self, name: str, facts: DeviceFacts | None = None, **tags: str) -> Enrolled:
+        joined = register.join_token(self.farm, name, tags=tags)
         enrolment = Enrolment(joined.join_token, name, AGENT_VERSION, facts or device_facts(name))
         return register.enrol(self.farm, enrolment, BROKER_URL)
 
