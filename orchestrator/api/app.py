@@ -54,7 +54,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.broker_url = broker_url
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
     for router in (devices.router, people.router, blobs.router, administration.router):
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:

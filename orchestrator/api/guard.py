@@ -44,8 +44,9 @@ HSTS = "max-age=31536000"
 class Guard:
     """ASGI middleware: refuses what is too large or too deep before anything reads it."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, streamed: str) -> None:
+        """``streamed``: how paths begin whose bodies are read piece by piece."""
+        self._app, self._streamed = app, streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +62,7 @@ class Guard:
                     headers["Strict-Transport-Security"] = HSTS
             await send(message)
 
-        if "/blobs/" in scope["path"]:  # streamed to a file, and bounded there
+        if scope["path"].startswith(self._streamed):  # to a file, and bounded there
             await self._app(scope, receive, guarded)
             return
         body, why = await _whole(Headers(scope=scope), receive)

@@ -254,7 +254,7 @@ def test_bodies_are_bounded_in_size_and_depth(served: Served) -> None:
 
         assert http.post("/sweeps", content=chunks()).status_code == 413
         for deep in ("[" * 100_000, '{"a":' * 2000, "[" * 65 + "]" * 65):
-            for path in ("/sweeps", "/enroll", "/models"):
+            for path in ("/sweeps", "/enroll", "/models", "/devices/blobs/tags"):
                 answer = http.post(path, content=deep)
                 assert answer.status_code == 422, answer.text
                 assert f"nested deeper than {MAX_DEPTH} levels" in answer.text

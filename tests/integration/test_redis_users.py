@@ -86,6 +86,8 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisUs
         doorbell.stop(10)
     with contextlib.closing(client_of(url)) as admin:
         refused = [entry["object"] for entry in admin.acl_log()]
+    # redis-py tells its own name (CLIENT SETINFO) and does without where it may not
+    refused = [found for found in refused if found.partition("|")[0] != "client"]
     assert set(refused) == {broker.queue_name(B)}, "an agent needs more than it is given"
 
 
