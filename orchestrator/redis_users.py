@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from agent.broker import queue_name, tls_options
 from orchestrator.service.doors import DoorsFailed
@@ -35,10 +36,10 @@ TIMEOUT_S = 5.0
 
 
 class RedisUsers:
-    """``Doors`` over one Redis. ``url`` holds the controller's own credentials, never told away.
+    """``Doors`` over one Redis. ``url`` holds the controller's own credentials.
 
-    Where the server has no users, or does not let the controller keep them, ``managed`` is false:
-    devices are told ``url`` as it is, and the controller warns of it at its start.
+    ``url`` is told away after all where the server has no users, or does not let the controller
+    keep them: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
     """
 
     def __init__(self, url: str, ca_file: str = "") -> None:
@@ -144,7 +145,10 @@ class RedisUsers:
         with self._spoken():
             try:
                 found = self._client.execute_command("ACL LIST")
-            except redis.ResponseError as error:  # before Redis 6, or not allowed
+            except redis.ResponseError as error:
+                older = "unknown command" in str(error).lower()  # than Redis 6
+                if not (older or isinstance(error, NoPermissionError)):
+                    raise  # it may pass, and must not make us tell the controller's password
                 self._known, self._refused = True, str(error)
                 return []
             self._known, self._refused = True, ""
