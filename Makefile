@@ -27,7 +27,7 @@ export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-farm farm-up farm-down lint format bench pytorch tvm tensorflow tflite ncnn clean
+.PHONY: help demo test test-farm farm-up farm-down lint audit format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -52,6 +52,10 @@ lint: $(VENV)/.dev ## Style, types, and which way imports run
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.dev ## Known holes of every installed package; asks pypi.org, and fails where it cannot
+	$(BIN)/python -m pip install -q 'pip-audit>=2.10.1'
+	$(BIN)/pip-audit --strict --skip-editable
 
 format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff check --fix .

@@ -16,6 +16,9 @@ from typing import List, Tuple
 MAX_BYTES = 16 << 30
 """What an archive may unpack to."""
 
+MAX_FILES = 100_000
+"""How many files an archive may hold: each costs a place on the disk, even if it is empty."""
+
 WHOLE = "."
 """The entry of an archive that is itself the artifact, a folder."""
 
@@ -90,6 +93,8 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
     try:
         with zipfile.ZipFile(str(archive)) as source:
             members = source.infolist()
+            if len(members) > MAX_FILES:
+                raise BadArchive("it holds %d files, at most %d wanted" % (len(members), MAX_FILES))
             for member in members:
                 _require_plain(member)
             total = sum(member.file_size for member in members)

@@ -6,6 +6,7 @@ database is the truth). Every setting that is not Celery's default is here, with
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 from celery import Celery
@@ -54,15 +55,23 @@ class BrokerDown(Exception):
     transient = True
 
 
-def make_app(broker_url: str, name: str) -> Celery:
+def make_app(broker_url: str, name: str, ca_file: str = "") -> Celery:
     """A Celery application with benchfarm's settings; it never becomes the process's default one.
 
     ``broker_url``: ``redis://``, ``rediss://``, ``redis+socket:///path?virtual_host=0``, or
-    ``memory://`` (one process only).
+    ``memory://`` (one process only). ``ca_file``: also trust this certificate authority.
     """
     app = Celery(name, broker=broker_url, set_as_current=False, fixups=[])
     app.conf.update(_SETTINGS, broker_transport_options=transport_options(broker_url))
+    if broker_url.startswith("rediss:"):
+        app.conf.broker_use_ssl = tls_options(ca_file)
     return app
+
+
+def tls_options(ca_file: str = "") -> dict[str, Any]:
+    """redis-py's options for ``rediss://``. Left to itself kombu would check no certificate."""
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    return {**options, "ssl_ca_certs": ca_file} if ca_file else options
 
 
 def transport_options(broker_url: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def join(
     url: Annotated[str, typer.Argument(help="The controller, e.g. http://farm:8470")],
     token: Annotated[str, typer.Argument(help="A one-time join token; - reads it from stdin.")],
     name: Annotated[str, typer.Option(help="This device's name.", show_default="host name")] = "",
-    ca_file: Annotated[str, typer.Option(help="Trust this CA for the controller.")] = "",
+    ca_file: Annotated[str, typer.Option(help="Trust this CA, for controller and broker.")] = "",
     state_dir: StateDir = None,
 ) -> None:
     """Enrol this board: redeem a join token and remember who it is."""

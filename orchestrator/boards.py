@@ -81,6 +81,11 @@ class RemoteController:
         self.cancelled = 0
         """Trials that retiring a device took back."""
 
+    @property
+    def authority(self) -> str:
+        """What this machine trusts the controller by, boards are to trust it by, too."""
+        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
+
     def require_reachable(self) -> None:
         """Raises ``UserError`` where no board could reach the controller, or its broker."""
         if reaches_one_machine(f"redis://{urlsplit(self.url).netloc}"):

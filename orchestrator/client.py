@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from orchestrator.archive import packed
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.model import SweepReport
 from orchestrator.service.views import (
+    BrokerUsersView,
     ControllerView,
     DeletedView,
     DeviceView,
@@ -26,9 +28,11 @@ from orchestrator.service.views import (
     HealthCheckView,
     JoinView,
     ModelView,
+    NewTokenView,
     PlanView,
     RetiredView,
     SweepView,
+    TokenView,
 )
 from orchestrator.settings import Settings
 
@@ -46,14 +50,16 @@ class NoController(FarmError):
 
 
 def noted(path: Path) -> dict[str, str]:
-    """What ``benchfarm up`` wrote for the command line: ``url`` and ``token``; empty if nothing.
+    """What ``benchfarm up`` wrote for the command line: ``url``, ``token`` and ``ca_file``; empty
+    if nothing.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {"url": str(found["url"]), "token": str(found["token"])}
+        needed = {"url": str(found["url"]), "token": str(found["token"])}
+        return {**needed, "ca_file": str(found.get("ca_file", ""))}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
@@ -69,14 +75,15 @@ class Client:
     does not reach, ``NoController`` where nothing answers, ``FarmError`` for the rest.
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url = _checked(url)
+    def __init__(self, url: str, token: str, ca_file: str = "") -> None:
+        self.url, self.ca_file = _checked(url), ca_file
         if not token.isascii():
             raise NotAllowed("the token is unknown: a token has no such letters (BENCHFARM_TOKEN)")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
+            verify=_trusting(ca_file),
         )
 
     @classmethod
@@ -84,13 +91,14 @@ class Client:
         """The controller of ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
         path = settings.home / CONFIG_NAME
         found = {} if url and token else noted(path)
+        ca_file = settings.ca_path or found.get("ca_file", "")
         url, token = url or found.get("url", ""), token or found.get("token", "")
         if not url or not token:
             raise NoController(
                 f"no controller is known ({path} is not there); start one with "
                 "`benchfarm up --local-agent`, or name one: BENCHFARM_URL and BENCHFARM_TOKEN"
             )
-        return cls(url, token)
+        return cls(url, token, ca_file)
 
     def __enter__(self) -> Client:
         return self
@@ -136,6 +144,25 @@ class Client:
     def classify(self, name: str, device_class: str) -> DeviceView:
         path = f"/devices/{_part('device', name)}/class"
         return self._read(DeviceView, "POST", path, json={"device_class": device_class})
+
+    def rotate(self, name: str) -> JoinView:
+        """The device's token and broker password are refused from now on; the answer lets it join
+        again."""
+        return self._read(JoinView, "POST", f"/devices/{_part('device', name)}/rotate")
+
+    def tokens(self) -> list[TokenView]:
+        return self._read(list[TokenView], "GET", "/tokens")
+
+    def create_token(self, role: str, name: str, lifetime_s: int | None) -> NewTokenView:
+        """A person's token; ``lifetime_s``: none: it does not expire."""
+        body = {"role": role, "name": name, "lifetime_s": lifetime_s}
+        return self._read(NewTokenView, "POST", "/tokens", json=body)
+
+    def revoke_token(self, token_id: int) -> TokenView:
+        return self._read(TokenView, "DELETE", f"/tokens/{token_id}")
+
+    def broker_users(self) -> BrokerUsersView:
+        return self._read(BrokerUsersView, "GET", "/broker/users")
 
     def enable(self, name: str, enabled: bool) -> DeviceView:
         return self._read(
@@ -238,8 +265,8 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "") -> SweepView:
-        body = {"text": text, "source": source, "name": name}
+    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+        body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:
@@ -297,10 +324,24 @@ class Client:
         raise _error(response)
 
     def _unreachable(self, error: Exception) -> NoController:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return NoController(
+                f"the controller at {self.url} shows a certificate that is not trusted here: "
+                f"{error}; name its certificate authority: BENCHFARM_CA_FILE"
+            )
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"
         )
+
+
+def _trusting(ca_file: str) -> bool | ssl.SSLContext:
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
 
 
 def _checked(url: str) -> str:

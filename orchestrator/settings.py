@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.domain.errors import UserError
@@ -26,6 +27,12 @@ class Settings(BaseSettings):
     Health checks: every ``health_every_s`` (0: only those that somebody asks for), every
     ``health_retry_s`` after one that failed, and before a sweep where the last good one is older
     than ``health_fresh_s``.
+
+    ``broker_acl``: whether each device gets a user of its own on Redis; ``auto``: where the
+    controller may make them. ``tls_certificate`` and ``tls_key``: PEM files with which the API
+    speaks HTTPS; ``ca_file``: a certificate authority to trust, for API and broker. A sweep of more
+    than ``confirm_cells`` wants ``--yes-really``, one of more than ``max_cells`` is refused.
+    ``enrolments_per_minute`` and ``failures_per_minute`` (of authentication) bound one address.
     """
 
     model_config = SettingsConfigDict(env_prefix="BENCHFARM_", extra="ignore")
@@ -33,6 +40,10 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: user_data_path("benchfarm"))
     database_url: str = ""
     broker_url: str = ""
+    broker_acl: Literal["auto", "on", "off"] = "auto"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    ca_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8470
     heartbeat_s: float = 5.0
@@ -42,15 +53,29 @@ class Settings(BaseSettings):
     health_every_s: float = Field(default=3600.0, ge=0)
     health_retry_s: float = Field(default=300.0, ge=0)
     health_fresh_s: float = Field(default=600.0, ge=0)
+    confirm_cells: int = 1_000
     max_cells: int = 10_000
+    enrolments_per_minute: int = Field(default=60, ge=1)
+    failures_per_minute: int = Field(default=60, ge=1)
     max_upload_bytes: int = 4 << 30
     keep_samples: str = ""
     keep_events: str = ""
     keep_sweeps: str = ""
 
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Settings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("BENCHFARM_TLS_CERTIFICATE and BENCHFARM_TLS_KEY go together")
+        return self
+
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'benchfarm.sqlite3'}"
+
+    @property
+    def ca_path(self) -> str:
+        """``ca_file`` as other libraries take it; empty: none of our own."""
+        return str(self.ca_file.absolute()) if self.ca_file else ""
 
     @property
     def url(self) -> str:
@@ -63,7 +88,10 @@ class Settings(BaseSettings):
         return self._url_of(socket.gethostname() if self.host in LOOPBACK else self.host)
 
     def _url_of(self, host: str) -> str:
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls_certificate else "http"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
 
     @property
     def offline_after_s(self) -> float:
@@ -86,5 +114,7 @@ def read_settings(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise UserError(first["msg"].removeprefix("Value error, ")) from None
         name = "_".join(["BENCHFARM", *map(str, first["loc"])]).upper()
         raise UserError(f"{name}: {first['msg']} (found {first['input']!r})") from None

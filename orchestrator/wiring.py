@@ -26,8 +26,11 @@ from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
+from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
 from orchestrator.references import References
-from orchestrator.service import access, register
+from orchestrator.service import access, admission, register
+from orchestrator.service.admission import Guard
+from orchestrator.service.doors import Doors, DoorsFailed
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
 from orchestrator.settings import Settings
@@ -36,6 +39,8 @@ from orchestrator.store.database import Database
 
 if TYPE_CHECKING:
     from uvicorn import Server
+
+    from agent.worker.settings import AgentConfig
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +57,11 @@ class Controller:
     broker: Broker
 
 
-def build_farm(settings: Settings, broker_url: str) -> Farm:
+def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) -> Farm:
     """The farm's ports over real adapters; the database is brought to the newest revision."""
     _make_home(settings.home)
     database = _database(settings)
-    app = make_app(broker_url, "benchfarm-controller")
+    app = make_app(broker_url, "benchfarm-controller", settings.ca_path)
     return Farm(
         settings=settings,
         database=database,
@@ -64,6 +69,7 @@ def build_farm(settings: Settings, broker_url: str) -> Farm:
         ring=lambda device, attempt_id: ring(app, device, attempt_id),
         reference=References(settings.home / "agent"),
         now=lambda: datetime.now(UTC),
+        doors=doors,
     )
 
 
@@ -132,22 +138,45 @@ def controller(settings: Settings) -> Iterator[Controller]:
         if settings.broker_url:
             one_process = settings.broker_url.startswith("memory:")
             chosen = Broker(settings.broker_url, "that of BENCHFARM_BROKER_URL", one_process)
-            _warn_if_silent(chosen.url)
-        else:
+            doors = stack.enter_context(_doors(settings))
+        else:  # its socket opens to this user alone, who could read every password anyway
             chosen = stack.enter_context(broker(settings.home))
-        farm = build_farm(settings, chosen.url)
+            doors = None
+        farm = build_farm(settings, chosen.url, doors)
         stack.callback(farm.database.close)
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
+        stack.enter_context(Guard(farm))
         stack.enter_context(Scheduler(farm))
         yield Controller(farm, settings.url, token, chosen)
 
 
-def _warn_if_silent(broker_url: str) -> None:
-    """A warning, no error: doorbells are rung again once the broker is there."""
-    why = no_answer(make_app(broker_url, "benchfarm-controller"))
+@contextlib.contextmanager
+def _doors(settings: Settings) -> Iterator[RedisUsers | None]:
+    """The users of the broker that BENCHFARM_BROKER_URL names; none where it can have none.
+
+    That it does not answer is a warning: doorbells are rung again once it is there.
+
+    Raises:
+        FarmError: BENCHFARM_BROKER_ACL demands users, and the broker lets us make none.
+    """
+    why = no_answer(make_app(settings.broker_url, "benchfarm-controller", settings.ca_path))
     if why:
         log.warning("the broker of BENCHFARM_BROKER_URL does not answer, nothing runs: %s", why)
+    if settings.broker_acl == "off" or not settings.broker_url.startswith(("redis:", "rediss:")):
+        yield None
+        return
+    users = RedisUsers(settings.broker_url, settings.ca_path)
+    try:
+        with contextlib.suppress(DoorsFailed):
+            warning = users.warning()
+            if warning and settings.broker_acl == "on":
+                raise FarmError(f"{warning}; BENCHFARM_BROKER_ACL=on demands better")
+            if warning:
+                log.warning("%s", warning)
+        yield users
+    finally:
+        users.close()
 
 
 @contextlib.contextmanager
@@ -223,20 +252,40 @@ def _join(running: Controller, home: Path, name: str) -> None:
     from agent.worker.join import join
     from agent.worker.settings import load, save
 
+    settings, again = running.farm.settings, False
     try:
         config = load(home)
         if config.device != name:
             raise UserError(
                 f"{home} is registered as {config.device!r}; keep that name, or use another --home"
             )
+        again = access.was_of(running.farm, config.token, name)  # rotated: it is still ours
         access.identify(running.farm, config.token)
     except (NotJoined, NotAllowed):  # never joined, or another database than this one
         # the controller's machine usually has every tool; `device tag NAME builder=no` says no
         tags = {builders.TAG: builders.YES}
-        token = register.join_token(running.farm, name, tags=tags).join_token
-        join(running.url, token, name, home)
+        token = register.join_token(running.farm, name, tags=tags, again=again).join_token
+        join(running.url, token, name, home, settings.ca_path)
         return
-    save(replace(config, controller_url=running.url, broker_url=running.broker.url))
+    save(
+        replace(
+            config,
+            controller_url=running.url,
+            broker_url=_followed(running, config),
+            ca_file=settings.ca_path,
+        )
+    )
+
+
+def _followed(running: Controller, config: AgentConfig) -> str:
+    """The broker's address as it is now, with the credentials that the local agent has for it."""
+    farm, url = running.farm, running.broker.url
+    user, password = credentials_of(config.broker_url)
+    if farm.doors is None:
+        return url
+    if admission.digests(farm).get(config.device) == access.digest(password):
+        return with_credentials(url, user, password)
+    return register.broker_url_of(farm, config.device)
 
 
 @contextlib.contextmanager
@@ -276,8 +325,18 @@ def _serving(farm: Farm, broker_url: str, listener: socket.socket) -> Iterator[N
         create_app(farm, broker_url),
         log_level="warning",
         access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=5,
+        ssl_certfile=farm.settings.tls_certificate,
+        ssl_keyfile=farm.settings.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError too
+        raise UserError(
+            f"BENCHFARM_TLS_CERTIFICATE {farm.settings.tls_certificate} with BENCHFARM_TLS_KEY "
+            f"{farm.settings.tls_key} cannot be used: {error.strerror or error}"
+        ) from None
     server = uvicorn.Server(config)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True
@@ -315,5 +374,6 @@ def _note_for_clients(farm: Farm) -> str:
     if not token:
         with farm.database.transaction() as session:
             token = access.issue(farm, session, "admin", note="benchfarm up")
-    write_atomically(path, json.dumps({"url": farm.settings.url, "token": token}), mode=0o600)
+    found = {"url": farm.settings.url, "token": token, "ca_file": farm.settings.ca_path}
+    write_atomically(path, json.dumps(found), mode=0o600)
     return token

@@ -62,6 +62,11 @@ class Controller(Protocol):
         """Where boards reach it."""
         ...
 
+    @property
+    def authority(self) -> str:
+        """The certificate authority (PEM) by which boards trust it; empty: their own do."""
+        ...
+
     def known(self, device: str) -> Known: ...
 
     def join_token(self, device: str, device_class: str) -> str:

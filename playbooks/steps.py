@@ -214,7 +214,10 @@ def join_step() -> Step:
     def apply(site: Site) -> None:
         token = site.controller.join_token(site.device, site.device_class)
         site.script(f"rm -f {STARTED}")
-        words = (AGENT, "join", site.controller.url, "-", "--name", site.device)
+        words = [AGENT, "join", site.controller.url, "-", "--name", site.device]
+        if site.controller.authority:
+            site.write(f"{STATE}/ca.pem", site.controller.authority)
+            words += ["--ca-file", f"{STATE}/ca.pem"]
         site.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ahead=True)

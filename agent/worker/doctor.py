@@ -79,7 +79,7 @@ def _token(uplink: Uplink, config: AgentConfig) -> tuple[bool, str]:
 def _broker(config: AgentConfig) -> tuple[bool, str]:
     if config.broker_url.startswith("memory:"):
         return False, "memory:// works within the controller's own process only"
-    app = broker.make_app(config.broker_url, "doctor")
+    app = broker.make_app(config.broker_url, "doctor", config.ca_file)
     why = broker.no_answer(app)
     return not why, f"no answer: {why}" if why else f"{app.connection_for_write().as_uri()} answers"
 

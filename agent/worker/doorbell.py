@@ -158,12 +158,12 @@ class Doorbell:
 
 
 def make_listener(
-    broker_url: str, device: str, handle: Callable[[str], None]
+    broker_url: str, device: str, handle: Callable[[str], None], ca_file: str = ""
 ) -> tuple[Celery, Doorbell]:
     """An application with the task registered, and the doorbell that listens with it."""
     from agent.worker import tasks
 
-    app = broker.make_app(broker_url, f"benchfarm-agent-{device}")
+    app = broker.make_app(broker_url, f"benchfarm-agent-{device}", ca_file)
     app.conf.task_queues = [broker.queue(device)]
     tasks.register(app, handle)
     app.finalize()

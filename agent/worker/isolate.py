@@ -40,6 +40,12 @@ LOG_TAIL_BYTES = 4096
 DATA_HEADROOM_MIB = 1024
 """RLIMIT_DATA lies that far above the limit on resident memory: it counts thread stacks and
 allocator arenas that are reserved and never touched. It stops what allocates between two checks."""
+OPEN_FILES = 4096
+FILE_MAX_BYTES = 16 << 30
+"""One file that a child writes: as much as an archive may unpack to."""
+PROCESSES_HEADROOM = 4096
+"""Processes and threads above those that the agent's user has already, which the system counts
+together. Not for root, who has no such limit."""
 
 _PASSED_EXACT = frozenset(
     (
@@ -147,7 +153,7 @@ def run_child(
         stdin.seek(0)
         started = clock()
         child = stack.enter_context(_spawned(command, stdin.fileno(), folder, mark))
-        _limit_data(child.pid, bounds.memory_mib)
+        _limit(child.pid, bounds.memory_mib)
         watch = _Watch(child, bounds, cancel, started + bounds.wall_s, clock)
         try:
             watch.until_end()
@@ -182,12 +188,22 @@ def _spawned(
         child.stderr.close()
 
 
-def _limit_data(pid: int, memory_mib: int) -> None:
-    limit = (memory_mib + DATA_HEADROOM_MIB) << 20
-    with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
-    with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+def _limit(pid: int, memory_mib: int) -> None:
+    """Limits that a child keeps for all its life: by the hard ones no code in it lifts them, unless
+    it runs as root. Its own first act is to give up new privileges (``agent.runner.confine``)."""
+    data = (memory_mib + DATA_HEADROOM_MIB) << 20
+    tasks = processes.tasks_of(os.getuid()) + PROCESSES_HEADROOM
+    for kind, limit in (
+        (resource.RLIMIT_DATA, data),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, FILE_MAX_BYTES),
+        (resource.RLIMIT_NPROC, tasks),
+    ):
+        with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
+            highest = resource.prlimit(pid, kind)[1]
+            wanted = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+            resource.prlimit(pid, kind, (wanted, wanted))
 
 
 class _Tail:

@@ -22,6 +22,7 @@ def join(url: str, token: str, name: str, state_dir: Path, ca_file: str = "") ->
         BadInput: the URL, the name or the token is wrong. ControllerUnreachable, ControllerFailed.
     """
     url = check_controller_url(url)
+    ca_file = str(Path(ca_file).absolute()) if ca_file else ""  # the service starts elsewhere
     name = settings.check_device_name(name or name_from_host(socket.gethostname()))
     enrolment = Enrolment(token, name, agent.__version__, facts.collect(state_dir))
     with Uplink(url, ca_file=ca_file) as uplink:

@@ -125,7 +125,9 @@ class Agent:
         )
         self._runner = Runner(mark_of(config.state_dir), runner)
         self.environments = Environments(config.state_dir, self._runner.probe)
-        self._app, self._doorbell = make_listener(config.broker_url, config.device, self.ring)
+        self._app, self._doorbell = make_listener(
+            config.broker_url, config.device, self.ring, config.ca_file
+        )
         self._heart = Heart(
             self._uplink,
             config.device,

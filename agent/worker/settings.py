@@ -20,7 +20,8 @@ CONFIG_NAME = "agent.json"
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """What ``join`` learned. ``ca_file``: trust this certificate authority for the controller.
+    """What ``join`` learned. ``ca_file``: trust this certificate authority, for controller
+    and broker.
 
     ``state_dir`` is not part of the file: it is where the file lies.
     """

@@ -241,6 +241,11 @@ def _unreachable(error: httpx.TransportError) -> ControllerUnreachable:
     where = ""
     with contextlib.suppress(RuntimeError):  # httpx raises it where no request is attached
         where = f" at {error.request.url.copy_with(path='/', query=None)}"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ControllerUnreachable(
+            f"the controller{where} shows a certificate that is not trusted here: {error}; name "
+            "its certificate authority with `benchfarm-agent join --ca-file`"
+        )
     return ControllerUnreachable(f"no answer from the controller{where}: {_words(error)}")
 
 

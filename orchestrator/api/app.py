@@ -9,13 +9,16 @@ from starlette.exceptions import HTTPException
 
 from agent import __version__
 from agent.codec import ContractError
-from orchestrator.api import blobs, devices, people
+from orchestrator.api import administration, blobs, devices, people
+from orchestrator.api.guard import Guard
+from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
     Conflict,
     FarmError,
     NotAllowed,
     NotFound,
     Superseded,
+    TooOften,
     UnknownAttempt,
     UserError,
 )
@@ -29,6 +32,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Conflict, 409),
     (Superseded, 409),
     (NotAllowed, 403),
+    (TooOften, 429),
     (UserError, 422),
     (ContractError, 422),
     (FarmError, 500),
@@ -38,10 +42,20 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 def create_app(farm: Farm, broker_url: str) -> FastAPI:
     """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
-    app = FastAPI(title="benchfarm", version=__version__, docs_url=f"{PREFIX}/docs")
+    # no pages of documentation: they would run another site's scripts beside somebody's token
+    app = FastAPI(
+        title="benchfarm",
+        version=__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.farm = farm
     app.state.broker_url = broker_url
-    for router in (devices.router, people.router, blobs.router):
+    settings = farm.settings
+    app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
+    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
+    for router in (devices.router, people.router, blobs.router, administration.router):
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
@@ -53,7 +67,8 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
 async def _answer(_request: Request, error: Exception) -> JSONResponse:
     status = next(code for kind, code in STATUS if isinstance(error, kind))
     kind = getattr(error, "kind", "bad_contract")
-    return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status)
+    headers = {"Retry-After": "60"} if isinstance(error, TooOften) else None
+    return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status, headers)
 
 
 async def _answer_http(_request: Request, error: Exception) -> JSONResponse:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from orchestrator.api.context import Anyone, InFarm
-from orchestrator.domain.errors import NotAllowed
-from orchestrator.service import access
+from orchestrator.domain.errors import NotFound
+from orchestrator.service import access, reach
 
 router = APIRouter(tags=["blobs"])
 
 
-@router.api_route("/blobs/{sha256}", methods=["GET", "HEAD"])
-def get_blob(sha256: str, farm: InFarm, identity: Anyone) -> FileResponse:
-    """The bytes; ``Range`` is honoured, so an interrupted download goes on where it stopped."""
-    if identity.role == "join":
-        raise NotAllowed("a join token opens `POST /enroll` only")
-    path = farm.blobs.path(sha256)
+@router.get("/blobs/{sha256}", response_class=FileResponse)
+@router.head("/blobs/{sha256}", operation_id="ask_blob", response_class=FileResponse)
+def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> FileResponse:
+    """The bytes; ``Range`` is honoured, so an interrupted download goes on where it stopped.
+
+    A device is told of what its own attempts are about, and that there is nothing else; whether
+    what it handed in itself is still here it may ask, too."""
+    if identity.device_id is None or identity.role != "device":
+        access.demand(identity, "viewer")
+        return _file(farm.blobs.path(sha256), sha256)
+    path, device = farm.blobs.path(sha256), identity.device_id
+    asked = request.method == "HEAD" and reach.has_given(farm, device, sha256)
+    if not (asked or reach.may_read(farm, device, sha256)):
+        raise NotFound("blob", sha256, [])
+    return _file(path, sha256)
+
+
+def _file(path: Path, sha256: str) -> FileResponse:
     return FileResponse(
         path, media_type="application/octet-stream", headers={"ETag": f'"{sha256}"'}
     )
@@ -26,10 +40,12 @@ def get_blob(sha256: str, farm: InFarm, identity: Anyone) -> FileResponse:
 
 @router.put("/blobs/{sha256}", status_code=201)
 async def put_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> Response:
-    """Store the body if it hashes to ``sha256``; 200 where it was there already."""
+    """Store the body if it hashes to ``sha256``; 200 where it was there already.
+
+    A device has to send the bytes all the same: that something is there is no business of its."""
     if identity.role != "device":
         access.demand(identity, "operator")
-    if await run_in_threadpool(farm.blobs.has, sha256):
-        return Response(status_code=200)
+        if await run_in_threadpool(farm.blobs.has, sha256):
+            return Response(status_code=200)
     await farm.blobs.receive(sha256, request.stream())
     return Response(status_code=201)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import NotAllowed
 from orchestrator.service import access, actors
 from orchestrator.service.access import Identity
@@ -20,13 +21,22 @@ def _farm(request: Request) -> Farm:
 
 
 async def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
-    """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
+    """The only place where a request is authenticated. Asynchronous, for what a dependency notes in
+    a thread of its own is not seen by its route."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    identity = await run_in_threadpool(access.identify, farm, secret)
-    actors.become(identity.name)
-    return identity
+    throttle: Throttle = request.app.state.throttle
+    digest = access.digest(secret)
+    throttle.require_trusted(request, digest)
+    try:
+        found = await run_in_threadpool(access.identify, farm, secret)
+    except NotAllowed:
+        throttle.failed(request, digest)
+        raise
+    throttle.succeeded(digest)
+    actors.become(found.name)
+    return found
 
 
 def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
@@ -48,3 +58,4 @@ Anyone = Annotated[Identity, Depends(_identity)]
 DeviceId = Annotated[int, Depends(_device)]
 Viewer = Annotated[Identity, Depends(_at_least("viewer"))]
 Operator = Annotated[Identity, Depends(_at_least("operator"))]
+Admin = Annotated[Identity, Depends(_at_least("admin"))]

@@ -27,6 +27,7 @@ router = APIRouter(tags=["devices"])
 @router.post("/enroll")
 async def enrol(request: Request, farm: InFarm) -> Response:
     """Redeem a one-time join token for a device token."""
+    request.app.state.throttle.enrolment(request)
     enrolment = await _body(request, Enrolment)
     actors.become(f"device {enrolment.name}")
     broker_url = request.app.state.broker_url

@@ -77,11 +77,13 @@ class ModelBody(Body):
 
 
 class SweepBody(Body):
-    """``text`` is the YAML as written; ``source`` the file's name, for messages."""
+    """``text`` is the YAML as written; ``source`` the file's name, for messages. ``yes_really``:
+    also where it has more cells than usual."""
 
     text: Annotated[str, Field(max_length=1 << 20)]
     source: str = "spec"
     name: str = ""
+    yes_really: bool = False
 
 
 @router.get("/controller")
@@ -110,6 +112,11 @@ def join_token(name: str, body: JoinBody, farm: InFarm, _: Operator) -> JoinView
 @router.delete("/devices/{name}")
 def retire_device(name: str, farm: InFarm, _: Operator) -> RetiredView:
     return retiring.retire(farm, name)
+
+
+@router.post("/devices/{name}/rotate")
+def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
+    return register.rotate(farm, name)
 
 
 @router.post("/devices/{name}/enable")
@@ -188,7 +195,7 @@ def plan_sweep(body: SweepBody, farm: InFarm, _: Viewer) -> PlanView:
 
 @router.post("/sweeps", status_code=201)
 def submit_sweep(body: SweepBody, farm: InFarm, _: Operator) -> SweepView:
-    return sweeps.submit(farm, body.text, body.source, body.name)
+    return sweeps.submit(farm, body.text, body.source, body.name, yes_really=body.yes_really)
 
 
 @router.get("/sweeps")

@@ -7,6 +7,8 @@ import sys
 import typer
 
 from orchestrator.cli import (
+    broker,
+    ca,
     db,
     demo,
     device,
@@ -16,6 +18,7 @@ from orchestrator.cli import (
     model,
     report,
     sweep,
+    token,
     up,
     zoo,
 )
@@ -39,6 +42,9 @@ app.add_typer(model.app, name="model")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(sweep.app, name="sweep")
 app.add_typer(db.app, name="db")
+app.add_typer(token.app, name="token")
+app.add_typer(broker.app, name="broker")
+app.add_typer(ca.app, name="ca")
 
 
 @app.callback()

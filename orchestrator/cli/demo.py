@@ -39,7 +39,10 @@ def demo(
         typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
         # each in an environment of its own, kept for the next demo
         wiring.build_runtimes(home, RUNTIMES, typer.echo)
-        with wiring.local_agent(running, device), Client(running.url, running.token) as farm:
+        with (
+            wiring.local_agent(running, device),
+            Client(running.url, running.token, running.farm.settings.ca_path) as farm,
+        ):
             wiring.wait_online(running, device)
             found = farm.device(device)
             names = [f"{r.backend} {r.version}" for r in found.runtimes if not r.missing]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import board, checkup, device_watch, drain, health, logs, upgrade
+from orchestrator.cli import board, checkup, device_watch, drain, health, logs, token, upgrade
 from orchestrator.cli.context import client
 from orchestrator.cli.output import FORM, LABELS, Form, show
 
@@ -19,6 +19,7 @@ app.command("logs")(logs.logs)
 app.command("doctor")(checkup.doctor)
 app.command("selftest")(health.selftest)
 app.command("maintenance")(health.maintenance)
+app.command("rotate")(token.rotate_device)
 
 
 @app.command("list")

@@ -74,6 +74,9 @@ def run(
     name: str = NAME,
     detach: bool = typer.Option(False, "--detach", help="Submit and return at once."),
     html: Path | None = typer.Option(None, "--html", help="Write the HTML report there."),
+    yes_really: bool = typer.Option(
+        False, "--yes-really", help="Also where it has more cells than usual."
+    ),
 ) -> None:
     """Submit a sweep and show its progress, then its report. Ctrl-C leaves it running."""
     from orchestrator.domain.spec import read
@@ -81,7 +84,7 @@ def run(
     require_writable(html)
     _, text = read(file)
     with client(context) as farm:
-        view = farm.submit(text, str(file), name)
+        view = farm.submit(text, str(file), name, yes_really)
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")

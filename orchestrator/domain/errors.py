@@ -39,6 +39,13 @@ class NotAllowed(FarmError):
     kind = "not_allowed"
 
 
+class TooOften(FarmError):
+    """This address has asked too often; it may again within a minute."""
+
+    transient = True
+    kind = "too_often"
+
+
 class Superseded(FarmError):
     """A later attempt of this trial exists, or it was cancelled: this result counts nowhere."""
 

@@ -151,6 +151,10 @@ class _Board:
     def url(self) -> str:
         return self.farm.controller.url
 
+    @property
+    def authority(self) -> str:
+        return self.farm.controller.authority
+
     def known(self, device: str) -> Known:
         found = self.farm.controller.known(device)
         self.device_class = self.device_class or found.device_class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,12 +11,19 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from orchestrator.domain.errors import NotAllowed
+from orchestrator.domain.errors import NotAllowed, NotFound, UserError
 from orchestrator.service.farm import Farm
-from orchestrator.store.models import Token
+from orchestrator.service.views import NewTokenView, TokenView
+from orchestrator.store.models import Device, Token
 
 ROLES = ("viewer", "operator", "admin")
 """People's roles, each including the ones before it. A device's token has the role ``device``."""
+
+
+USED_EVERY = timedelta(minutes=1)
+"""How exactly it is known when a token was last used: not every request is to write."""
+LONGEST_NOTE = 100
+LONGEST_LIFETIME = timedelta(days=3650)
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Identity:
     role: str
     device_id: int | None = None
     name: str = ""
+    token_id: int = 0
 
 
 def issue(
@@ -55,7 +64,12 @@ def identify(farm: Farm, secret: str) -> Identity:
     """Whose secret this is. Raises ``NotAllowed``."""
     with farm.database.snapshot() as session:
         token = valid(farm, session, secret)
-        return Identity(token.role, token.device_id, _name(token))
+        last = token.last_used_at
+        found = Identity(token.role, token.device_id, _name(token), token.id)
+    if last is None or farm.now() - last >= USED_EVERY:
+        with farm.database.transaction() as session:
+            session.get_one(Token, found.token_id).last_used_at = farm.now()
+    return found
 
 
 def _name(token: Token) -> str:
@@ -69,13 +83,23 @@ def valid(farm: Farm, session: Session, secret: str, *, lock: bool = False) -> T
 
     ``lock``: until the transaction ends, so that nobody else can spend it meanwhile.
     """
-    query = select(Token).where(Token.digest == digest(secret))
+    wanted = digest(secret)
+    query = select(Token).where(Token.digest == wanted)
     token = session.scalar(query.with_for_update() if lock else query)
-    if token is None or token.revoked_at is not None:
+    # the index has compared digests, of which a guesser chooses no part; this takes constant time
+    if token is None or not hmac.compare_digest(token.digest, wanted) or token.revoked_at:
         raise NotAllowed("the token is unknown or was revoked")
     if token.expires_at is not None and token.expires_at <= farm.now():
         raise NotAllowed("the token has expired; ask for a new one")
     return token
+
+
+def was_of(farm: Farm, secret: str, device: str) -> bool:
+    """Whether this was a device's own token once, whatever became of it."""
+    with farm.database.snapshot() as session:
+        query = select(Token.role).join(Device, Device.id == Token.device_id)
+        mine = query.where(Token.digest == digest(secret), Device.name == device)
+        return session.scalar(mine) == "device"
 
 
 def demand(identity: Identity, role: str) -> None:
@@ -86,3 +110,60 @@ def demand(identity: Identity, role: str) -> None:
 
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def create(farm: Farm, role: str, name: str, lifetime: timedelta | None) -> NewTokenView:
+    """A person's token, named after who uses it; its secret is seen here and never again.
+
+    Raises:
+        UserError: no such role, no name, or a lifetime that is none.
+    """
+    if role not in ROLES:
+        raise UserError(f"role {role!r}: expected {', '.join(ROLES)}")
+    if not name.strip() or len(name) > LONGEST_NOTE or not name.isprintable():
+        raise UserError(f"name {name[:40]!r}: expected one line of 1 to {LONGEST_NOTE} characters")
+    if lifetime is not None and not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+        raise UserError(f"a token lives for at most {LONGEST_LIFETIME.days} days, or for ever")
+    with farm.database.transaction() as session:
+        secret = issue(farm, session, role, note=name, lifetime=lifetime)
+        session.flush()
+        token = session.scalars(select(Token).where(Token.digest == digest(secret))).one()
+        farm.note(session, "token_created", name, role=role, token=token.id)
+        return NewTokenView(secret=secret, token=_view(farm, token))
+
+
+def tokens(farm: Farm) -> list[TokenView]:
+    """People's tokens, without their secrets, which nobody knows any more."""
+    with farm.database.snapshot() as session:
+        query = select(Token).where(Token.role.in_(ROLES)).order_by(Token.id)
+        return [_view(farm, token) for token in session.scalars(query)]
+
+
+def revoke(farm: Farm, token_id: int) -> TokenView:
+    """Refuse a person's token from now on; again is fine. Raises ``NotFound``."""
+    with farm.database.transaction() as session:
+        token = session.get(Token, token_id, with_for_update=True)
+        if token is None or token.role not in ROLES:
+            known = [str(t) for t in session.scalars(select(Token.id).where(Token.role.in_(ROLES)))]
+            raise NotFound("token", str(token_id), known)
+        if token.revoked_at is None:
+            token.revoked_at = farm.now()
+            farm.note(session, "token_revoked", token.note, role=token.role, token=token.id)
+        return _view(farm, token)
+
+
+def _view(farm: Farm, token: Token) -> TokenView:
+    state = "valid"
+    if token.revoked_at is not None:
+        state = "revoked"
+    elif token.expires_at is not None and token.expires_at <= farm.now():
+        state = "expired"
+    return TokenView(
+        id=token.id,
+        name=token.note,
+        role=token.role,
+        state=state,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from orchestrator.domain.errors import UserError
 
 Shapes = dict[str, tuple[int, ...]]
 
+MAX_BYTES = 4 << 30
+"""What a data set may unpack to: compressed zeros are a thousandth of that."""
+
 
 def shapes_of(path: Path, name: str) -> Shapes:
     """The arrays of a data set. Raises ``UserError``: not one, or its arrays do not go together."""
+    _require_bounded(path, name)
     try:
         # numpy leaves a file open that it opened and found damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -29,6 +34,17 @@ def shapes_of(path: Path, name: str) -> Shapes:
     if shapes["labels"] != shapes["inputs"][:1]:
         raise UserError(f"{name}: {shapes['inputs'][0]} inputs but labels {shapes['labels']}")
     return shapes
+
+
+def _require_bounded(path: Path, name: str) -> None:
+    """Before anything is unpacked; ``zipfile`` reads no more of a member than it says here."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except Exception:  # noqa: BLE001  what is wrong with it is said by who reads it next
+        return
+    if size > MAX_BYTES:
+        raise UserError(f"{name}: it unpacks to {size} bytes, at most {MAX_BYTES} are accepted")
 
 
 def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from agent.jobs import Referenced, ReferenceJob
 from orchestrator.service import actors
+from orchestrator.service.doors import Doors
 from orchestrator.settings import Settings
 from orchestrator.store import references
 from orchestrator.store.blobs import FolderBlobs
@@ -21,7 +22,8 @@ from orchestrator.store.models import Event
 class Farm:
     """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
 
-    ``reference`` computes a model's FP32 reference outputs in a child process.
+    ``reference`` computes a model's FP32 reference outputs in a child process. ``doors``: who may
+    hear doorbells, ``None`` where the broker has no users.
     """
 
     settings: Settings
@@ -30,6 +32,7 @@ class Farm:
     ring: Callable[[str, str], None]
     reference: Callable[[ReferenceJob], Referenced]
     now: Callable[[], datetime]
+    doors: Doors | None = None
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""

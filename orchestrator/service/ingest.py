@@ -89,6 +89,8 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         UserError: it names another attempt, or contradicts itself.
         BlobGone: its samples, or what it built, were not uploaded; the agent sends both again.
     """
+    with farm.database.snapshot() as session:  # first: a stranger is not told which blobs are here
+        _own(session, device_id, attempt_id)
     _check(attempt_id, given)
     try:
         with farm.database.transaction() as session:

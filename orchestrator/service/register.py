@@ -16,7 +16,7 @@ from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
 from orchestrator.domain.health import Health
-from orchestrator.service import access, checks, work
+from orchestrator.service import access, admission, checks, work
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
@@ -126,12 +126,14 @@ def _check_tags(given: dict[str, str]) -> None:
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
-    """Redeem a join token.
+    """Redeem a join token. ``broker_url`` is told to the device, with credentials of its own where
+    the broker has users.
 
     Raises:
         NotAllowed: it is spent, expired, or another's.
         Conflict: the device has joined meanwhile, with another join token.
     """
+    password, digest = admission.new_password()
     with farm.database.transaction() as session:
         token = access.valid(farm, session, enrolment.join_token, lock=True)
         if token.role not in (JOIN, REJOIN) or token.note != enrolment.name:
@@ -144,9 +146,13 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
         device.agent_version = enrolment.agent_version
         unknown_health(device)
         device.baseline_at = farm.now()
+        device.broker_digest = digest if farm.doors else ""
         _take_facts(device, enrolment.facts)
         secret = access.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.note(session, "device_joined", device.name, device_class=device.device_class)
+    if farm.doors is not None:
+        admission.admit(farm, enrolment.name, digest)
+        broker_url = farm.doors.url_for(enrolment.name, password)
     return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
 
 
@@ -156,6 +162,38 @@ def unknown_health(device: Device) -> None:
         device.health = Health.UNKNOWN.value
     device.health_reasons, device.checks_failed, device.checked_at = [], 0, None
     device.storage_free_mib = device.temperature_c = device.clock_skew_s = None
+
+
+def rotate(farm: Farm, name: str) -> JoinView:
+    """Refuse what the device holds now, its token and its broker password, and make a join token
+    with which it gets new ones. Its measurements, tags and wishes stay.
+
+    Raises:
+        NotFound: there is no such device.
+    """
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        revoke(farm, session, found)
+        found.broker_digest = ""
+        farm.note(session, "device_rotated", name)
+    admission.dismiss(farm, name)
+    return join_token(farm, name, again=True)
+
+
+def broker_url_of(farm: Farm, name: str) -> str:
+    """A new broker password for a device on this machine: the address that holds it, empty where
+    the broker has no users.
+
+    Raises:
+        NotFound: there is no such device.
+    """
+    if farm.doors is None:
+        return ""
+    password, digest = admission.new_password()
+    with farm.database.transaction() as session:
+        find(session, name).broker_digest = digest
+    admission.admit(farm, name, digest)
+    return farm.doors.url_for(name, password)
 
 
 def revoke(

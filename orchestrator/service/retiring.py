@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import builds, checks, register
+from orchestrator.service import admission, builds, checks, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.service.views import RetiredView
@@ -35,7 +35,9 @@ def retire(farm: Farm, name: str) -> RetiredView:
             session.delete(found)
         else:
             found.facts = found.seen_at = None
+            found.broker_digest = ""
             register.unknown_health(found)
+    admission.dismiss(farm, name)
     farm.free(unused)
     return RetiredView(cancelled=cancelled, kept=kept is not None)
 

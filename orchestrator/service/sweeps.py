@@ -67,11 +67,14 @@ def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
     )
 
 
-def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
+def submit(
+    farm: Farm, text: str, source: str, name: str = "", *, yes_really: bool = False
+) -> SweepView:
     """Turn a spec into cells and pending trials, all in one transaction.
 
     Raises:
-        UserError: a bad spec, an unknown model or backend, no device that matches, nothing to run.
+        UserError: a bad spec, an unknown model or backend, no device that matches, nothing to run,
+            or more cells than usual without ``yes_really``.
         Conflict: a sweep of that name exists.
     """
     with farm.database.transaction() as session:
@@ -79,6 +82,12 @@ def submit(farm: Farm, text: str, source: str, name: str = "") -> SweepView:
         if not planned.running:
             reasons = "; ".join(sorted({p.skip for p in planned.placements}))
             raise UserError(f"{source}: no cell of this sweep can run: {reasons}")
+        if len(planned.running) > farm.settings.confirm_cells and not yes_really:
+            raise UserError(
+                f"{source}: {len(planned.running)} cells to run, more than "
+                f"{farm.settings.confirm_cells}: look at `benchfarm sweep plan`, then run it with "
+                "--yes-really"
+            )
         if session.scalar(select(Sweep.id).where(Sweep.name == planned.spec.name)):
             raise Conflict(
                 f"a sweep {planned.spec.name!r} exists; give this one another --name, "

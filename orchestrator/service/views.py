@@ -20,6 +20,34 @@ class ControllerView(View):
     local_broker: bool
 
 
+class TokenView(View):
+    """A person's token. ``state``: valid, expired or revoked."""
+
+    id: int
+    name: str
+    role: str
+    state: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewTokenView(View):
+    """``secret``: shown this once."""
+
+    secret: str
+    token: TokenView
+
+
+class BrokerUsersView(View):
+    """Lines of an ACL file for Redis. ``controller``: empty where the controller's own address of
+    the broker names no user and password. ``url``: that address without them."""
+
+    controller: str
+    devices: list[str]
+    url: str
+
+
 class RuntimeView(View):
     backend: str
     version: str

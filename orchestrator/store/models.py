@@ -53,6 +53,7 @@ class Device(Base):
     ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
     ``baseline_at``: older checks are of another condition, or another board, and no measure.
     ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
+    ``broker_digest``: the SHA-256 of its password on the broker; empty: it has none.
     """
 
     __tablename__ = "devices"
@@ -72,12 +73,14 @@ class Device(Base):
     clock_skew_s: Mapped[float | None]
     facts: Mapped[dict[str, Any] | None]
     agent_version: Mapped[str] = mapped_column(default="")
+    broker_digest: Mapped[str] = mapped_column(default="", server_default="")
     seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Token(Base):
-    """A person's or a device's secret, stored as its SHA-256 only."""
+    """A person's or a device's secret, stored as its SHA-256 only. ``last_used_at`` is right to a
+    minute."""
 
     __tablename__ = "tokens"
 
@@ -88,6 +91,7 @@ class Token(Base):
     note: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 

@@ -32,8 +32,9 @@ AT = datetime(2025, 3, 30, 1, 30, tzinfo=UTC)
 
 Rows = dict[str, list[dict[str, Any]]]
 
-AS_MEASURED = {("cells", "build_key"): ""}
-"""Going back below 0003 drops what was built, which ``test_store`` has a test of."""
+AS_MEASURED = {("cells", "build_key"): "", ("devices", "health"): "unknown"}
+"""Going back below 0003 drops what was built, which ``test_store`` has a test of; below 0004 no
+health was known."""
 
 
 @pytest.fixture

@@ -328,21 +328,22 @@ def test_the_client_raises_the_errors_by_name(served: Served, operator: Client) 
         lost.devices()
 
 
-def test_blobs_go_in_and_come_out_whole_and_by_range(board: httpx.Client) -> None:
+def test_blobs_go_in_and_come_out_whole_and_by_range(served: Served) -> None:
     path = f"/blobs/{SHA256}"
-    assert board.head(path).status_code == 404
-    assert kind(board.get(path)) == (404, "not_found")
-    assert board.put(path, content=BYTES).status_code == 201
-    assert board.put(path, content=BYTES).status_code == 200
-    head = board.head(path)
-    assert (head.status_code, head.headers["content-length"]) == (200, str(len(BYTES)))
-    assert head.headers["etag"] == f'"{SHA256}"'
-    assert board.get(path).content == BYTES
-    rest = board.get(path, headers={"Range": "bytes=10000-"})
-    assert (rest.status_code, rest.content) == (206, BYTES[10000:])
-    assert rest.headers["content-range"] == f"bytes 10000-{len(BYTES) - 1}/{len(BYTES)}"
-    beyond = board.get(path, headers={"Range": f"bytes={len(BYTES)}-"})
-    assert beyond.status_code == 416
+    with served.http(served.token("operator")) as person:
+        assert person.head(path).status_code == 404
+        assert kind(person.get(path)) == (404, "not_found")
+        assert person.put(path, content=BYTES).status_code == 201
+        assert person.put(path, content=BYTES).status_code == 200
+        head = person.head(path)
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(BYTES)))
+        assert head.headers["etag"] == f'"{SHA256}"'
+        assert person.get(path).content == BYTES
+        rest = person.get(path, headers={"Range": "bytes=10000-"})
+        assert (rest.status_code, rest.content) == (206, BYTES[10000:])
+        assert rest.headers["content-range"] == f"bytes 10000-{len(BYTES) - 1}/{len(BYTES)}"
+        beyond = person.get(path, headers={"Range": f"bytes={len(BYTES)}-"})
+        assert beyond.status_code == 416
 
 
 def test_a_folder_is_sent_as_one_archive(served: Served, operator: Client, tmp_path: Path) -> None:

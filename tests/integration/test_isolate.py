@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from agent.jobs import Converted
-from agent.worker import processes
+from agent.worker import isolate, processes
 from agent.worker.isolate import (
+    FILE_MAX_BYTES,
     LOG_TAIL_BYTES,
     MARK,
+    OPEN_FILES,
     Bounds,
     Cancel,
     ChildEnd,
@@ -336,3 +339,93 @@ def test_a_dead_parents_children_are_found_by_their_mark(tmp_path: Path) -> None
     assert processes.kill_marked(MARK, f"{tmp_path}/other:") == []
     assert processes.kill_marked(MARK, f"{tmp_path}:") == [orphan]
     assert gone(orphan)
+
+
+def test_files_have_a_largest_size_and_a_largest_number(tmp_path: Path) -> None:
+    source = f"""
+import errno, json, os, resource
+kept, count = [], 0
+try:
+    while count < {2 * OPEN_FILES}:
+        kept.append(os.open("/dev/null", os.O_RDONLY))
+        count += 1
+except OSError as error:
+    assert error.errno == errno.EMFILE, error
+for fd in kept:
+    os.close(fd)
+with open("big", "wb") as file:
+    os.ftruncate(file.fileno(), {FILE_MAX_BYTES})
+    try:
+        os.ftruncate(file.fileno(), {FILE_MAX_BYTES} + 1)
+        larger = True
+    except OSError as error:
+        assert error.errno == errno.EFBIG, error
+        larger = False
+os.unlink("big")
+print(json.dumps([count, larger, resource.getrlimit(resource.RLIMIT_CORE)]))
+"""
+    end = child(tmp_path, source)
+    count, larger, core = json.loads(end.answer or "null")
+    assert OPEN_FILES - 20 < count < OPEN_FILES, end.log_tail
+    assert larger is False
+    assert core == [0, 0]
+
+
+def test_processes_have_a_largest_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for root: there the child becomes somebody else first, as the agent on a board is."""
+    monkeypatch.setattr(isolate, "PROCESSES_HEADROOM", 30)
+    source = """
+import errno, os, time
+if os.getuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+count = 0
+try:
+    while count < 5000:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        count += 1
+except OSError as error:
+    assert error.errno == errno.EAGAIN, error
+print(count, flush=True)
+"""
+    end = child(tmp_path, source, wall_s=60)
+    assert end.answer is not None, end.log_tail
+    # as whose number the limit was counted, the parent's user may have tasks of its own
+    assert 0 < int(end.answer) <= processes.tasks_of(os.getuid()) + 100
+
+
+def test_limits_cannot_be_lifted_by_who_is_not_root(tmp_path: Path) -> None:
+    source = """
+import os, resource
+if os.getuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+lifted = []
+for name in ("DATA", "CORE", "NOFILE", "FSIZE", "NPROC"):
+    kind = getattr(resource, "RLIMIT_" + name)
+    soft, hard = resource.getrlimit(kind)
+    assert hard != resource.RLIM_INFINITY, name
+    try:
+        resource.setrlimit(kind, (hard + 1, hard + 1))
+        lifted.append(name)
+    except (ValueError, PermissionError):
+        pass
+print(lifted)
+"""
+    assert (child(tmp_path, source).answer or "").strip() == "[]"
+
+
+def test_the_runner_gives_up_new_privileges(tmp_path: Path) -> None:
+    """A child of the runner, as `sudo` would be, is refused them too: the flag is inherited."""
+    root = Path(__file__).parents[2]
+    source = f"""
+import subprocess, sys
+sys.path.insert(0, {str(root)!r})
+from agent.runner.confine import give_up_privileges
+give_up_privileges()
+text = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+print([line for line in text.splitlines() if line.startswith("NoNewPrivs")][0].split()[1])
+"""
+    assert (child(tmp_path, source).answer or "").strip() == "1"
+    started = (root / "agent" / "runner" / "__main__.py").read_text()
+    assert started.index("give_up_privileges()") < started.index("answer_on_stdout(sys")

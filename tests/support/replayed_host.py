@@ -403,6 +403,7 @@ class ReplayedController:
 
     host: ReplayedHost
     url: str = "http://10.0.0.2:8080"
+    authority: str = ""
     asked: list[str] = field(default_factory=list)
     device_class: str = ""
     health: str = "unknown"

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,11 +29,13 @@ def redis_program() -> str | None:
 
 
 @contextmanager
-def redis_server(program: str, host: str = "127.0.0.1") -> Iterator[str]:
+def redis_server(
+    program: str, host: str = "127.0.0.1", port: int = 0, more: Sequence[str] = ()
+) -> Iterator[str]:
     """A Redis that keeps nothing on disk, at an address of this machine; its URL."""
-    port = free_port()
+    port = port or free_port()
     command = [program, "--port", str(port), "--bind", host, "--save", ""]
-    command += ["--appendonly", "no", "--protected-mode", "no"]
+    command += ["--appendonly", "no", "--protected-mode", "no", *more]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_listening(process, host, port)
