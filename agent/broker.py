@@ -6,6 +6,7 @@ database is the truth). Every setting that is not Celery's default is here, with
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -16,6 +17,8 @@ from kombu.exceptions import OperationalError
 TASK = "benchfarm.run_attempt"
 
 CONNECT_TIMEOUT_S = 5.0
+LONGEST_QUEUE = 8
+"""Doorbells that the controller leaves waiting for one device, which has one attempt at most."""
 SOCKET_TIMEOUT_S = 10.0
 HEALTH_CHECK_S = 5
 
@@ -113,8 +116,11 @@ def queue(device: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name, no_declare=True)
 
 
-def ring(app: Celery, device: str, attempt_id: str) -> None:
-    """Tell ``device`` to ask for ``attempt_id``. Raises ``BrokerDown``, after seconds at most."""
+def ring(app: Celery, device: str, attempt_id: str, *, longest: int = 0) -> None:
+    """Tell ``device`` to ask for ``attempt_id``. Raises ``BrokerDown``, after seconds at most.
+
+    ``longest``: no more than so many doorbells, the newest, stay in its queue; 0: all do.
+    """
     try:
         app.send_task(
             TASK,
@@ -128,3 +134,14 @@ def ring(app: Celery, device: str, attempt_id: str) -> None:
         )
     except (OperationalError, OSError) as error:
         raise BrokerDown(f"the broker did not take the doorbell of {device}: {error}") from error
+    if longest:
+        _bound(app, device, longest)
+
+
+def _bound(app: Celery, device: str, longest: int) -> None:
+    """A device that hears nothing for days is rung again and again: only the last ones matter."""
+    with contextlib.suppress(Exception), app.producer_or_acquire() as producer:
+        channel = producer.channel
+        if hasattr(channel, "conn_or_acquire"):  # Redis, which pushes at the head
+            with channel.conn_or_acquire() as client:
+                client.ltrim(queue_name(device), 0, longest - 1)

@@ -21,7 +21,8 @@ class Settings(BaseSettings):
     """``database_url`` and ``broker_url`` empty: the embedded ones below ``home``.
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
-    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. ``keep_…``: what
+    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. ``blobs_dir``: a folder
+    that controllers side by side share; none: below ``home``. ``keep_…``: what
     ``benchfarm db prune`` lets go of when it is older (90d); empty: nothing.
 
     Health checks: every ``health_every_s`` (0: only those that somebody asks for), every
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: user_data_path("benchfarm"))
     database_url: str = ""
     broker_url: str = ""
+    blobs_dir: Path | None = None
     broker_acl: Literal["auto", "on", "off"] = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -76,6 +78,10 @@ class Settings(BaseSettings):
     def ca_path(self) -> str:
         """``ca_file`` as other libraries take it; empty: none of our own."""
         return str(self.ca_file.absolute()) if self.ca_file else ""
+
+    @property
+    def blobs_folder(self) -> Path:
+        return self.blobs_dir or self.home / "blobs"
 
     @property
     def url(self) -> str:

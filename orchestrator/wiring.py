@@ -20,7 +20,7 @@ from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.broker import make_app, no_answer, ring
+from agent.broker import LONGEST_QUEUE, make_app, no_answer, ring
 from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
@@ -65,8 +65,8 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
     return Farm(
         settings=settings,
         database=database,
-        blobs=FolderBlobs(settings.home / "blobs", settings.max_upload_bytes),
-        ring=lambda device, attempt_id: ring(app, device, attempt_id),
+        blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
+        ring=lambda device, attempt_id: ring(app, device, attempt_id, longest=LONGEST_QUEUE),
         reference=References(settings.home / "agent"),
         now=lambda: datetime.now(UTC),
         doors=doors,
@@ -89,7 +89,7 @@ def store(settings: Settings, *, make: bool = False) -> Iterator[tuple[Database,
     try:
         database = Database(settings.sqlalchemy_url)
         try:
-            yield database, FolderBlobs(settings.home / "blobs", settings.max_upload_bytes)
+            yield database, FolderBlobs(settings.blobs_folder, settings.max_upload_bytes)
         finally:
             database.close()
     except SQLAlchemyError as error:

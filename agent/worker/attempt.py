@@ -360,6 +360,7 @@ def _ended(outcome: Outcome) -> _Ended:
 
 def _internal(stage: str, error: Exception) -> Failure:
     if isinstance(error, OSError) and is_disk_full(error):
-        return Failure(stage, "disk_full", f"no space left on this device: {error}")
+        message = f"no space left on this device: {error}"
+        return Failure(stage, "disk_full", message, transient=True)
     kind = "io" if isinstance(error, OSError) else "internal"
     return Failure(stage, kind, f"{type(error).__name__}: {error}", transient=kind == "io")

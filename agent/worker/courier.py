@@ -16,6 +16,7 @@ from agent.worker.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
+SMALL_BYTES = 1 << 18
 STUMBLE_S = 10.0
 """Pause after an error of the board's own, such as a disk that is full."""
 
@@ -38,6 +39,17 @@ class Courier(threading.Thread):
         """Ask the thread to end."""
         self._stopping.set()
         self._wake.set()
+
+    def hand_in(self, parcel: Parcel) -> bool:
+        """Deliver what the outbox has no room for; whether it was answered for good."""
+        try:
+            _deliver(parcel, self._uplink)
+        except (AgentError, OSError) as error:
+            log.warning("result of %s not delivered: %s", parcel.attempt_id, error)
+            return False
+        if parcel.samples_path is not None:
+            parcel.samples_path.unlink(missing_ok=True)
+        return True
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -97,7 +109,8 @@ def _upload(path: Path, uplink: Uplink) -> bool:
     try:
         if not path.is_file():  # of two results with one blob the first took it along
             return uplink.has_blob(sha256)
-        if not uplink.has_blob(sha256):
+        # asking costs as much as sending little; of much, what is there is not sent again
+        if path.stat().st_size <= SMALL_BYTES or not uplink.has_blob(sha256):
             uplink.put_blob(sha256, path)
     except Refused as error:
         log.error("blob %s was refused: %s", sha256, error)

@@ -21,6 +21,8 @@ from celery.worker import WorkController
 from celery.worker.consumer import Consumer
 
 from agent import broker
+from agent.worker import tasks
+from agent.worker.tasks import parse_doorbell
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
         def guarded(message: Any) -> None:
             try:
+                if self.controller.arrived(message):
+                    message.ack_log_error(log, self.connection_errors)
+                    return
                 handle(message)
             except self.connection_errors:
                 raise
@@ -70,6 +75,12 @@ class _Worker(WorkController):  # type: ignore[misc]
 
     def on_before_init(self, **_: Any) -> None:
         self._stop_asked = threading.Event()
+
+    def arrived(self, message: Any) -> bool:
+        """Whether a doorbell is answered already, as it arrives: the pool may be busy for hours."""
+        args, kwargs, _ = message.payload
+        attempt_id = parse_doorbell(args, kwargs)
+        return attempt_id is not None and bool(self.app.benchfarm_arrived(attempt_id))
 
     def check_stop(self) -> None:
         if self._stop_asked.is_set():
@@ -158,13 +169,20 @@ class Doorbell:
 
 
 def make_listener(
-    broker_url: str, device: str, handle: Callable[[str], None], ca_file: str = ""
+    broker_url: str,
+    device: str,
+    handle: Callable[[str], None],
+    arrived: Callable[[str], bool] = lambda _: False,
+    ca_file: str = "",
 ) -> tuple[Celery, Doorbell]:
-    """An application with the task registered, and the doorbell that listens with it."""
-    from agent.worker import tasks
+    """An application with the task registered, and the doorbell that listens with it.
 
+    ``arrived`` is asked of each doorbell before ``handle``, beside a task that runs: true: it has
+    been dealt with.
+    """
     app = broker.make_app(broker_url, f"benchfarm-agent-{device}", ca_file)
     app.conf.task_queues = [broker.queue(device)]
+    app.benchfarm_arrived = arrived
     tasks.register(app, handle)
     app.finalize()
     return app, Doorbell(app, device)

@@ -141,7 +141,8 @@ class Outbox:
             database.execute(
                 "DELETE FROM results WHERE delivered_s IS NOT NULL AND attempt_id NOT IN"
                 " (SELECT attempt_id FROM results WHERE delivered_s IS NOT NULL"
-                "  ORDER BY delivered_s DESC, rowid DESC LIMIT ?)",
+                # by their turn: the clock may have been put back meanwhile
+                "  ORDER BY rowid DESC LIMIT ?)",
                 (self._keep,),
             )
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from pathlib import Path
 
 from agent.worker.errors import AgentError
+from agent.worker.runner import RUNNER
 from agent.worker.service import Agent
 from agent.worker.settings import AgentConfig
 
 log = logging.getLogger(__name__)
 
 
-def run(config: AgentConfig, *, verbose: bool = False) -> None:
-    """Run until SIGTERM or SIGINT: the running child is ended, reported, and the process exits."""
+def run(config: AgentConfig, *, verbose: bool = False, runner: Path = RUNNER) -> None:
+    """Run until SIGTERM or SIGINT: the running child is ended, reported, and the process exits.
+
+    ``runner`` is the child's ``__main__.py``.
+    """
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -24,7 +29,7 @@ def run(config: AgentConfig, *, verbose: bool = False) -> None:
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    agent = Agent(config)
+    agent = Agent(config, runner=runner)
     agent.start()
     asked.wait()
     log.info("stopping")

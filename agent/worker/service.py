@@ -7,9 +7,11 @@ import fcntl
 import logging
 import re
 import shutil
+import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from agent.worker.environments import FILE_NAME, Environments
 from agent.worker.errors import AgentError, AlreadyRunning, BadInput, NotOurs, Superseded
 from agent.worker.heart import Heart, vitals_of
 from agent.worker.isolate import MARK, read_stage
-from agent.worker.outbox import Outbox
+from agent.worker.outbox import Outbox, Parcel
 from agent.worker.runner import RUNNER, Runner
 from agent.worker.runtimes import ATTEMPT_LOCK_NAME
 from agent.worker.settings import AgentConfig
@@ -41,6 +43,10 @@ LOOK_S = 5.0
 """Between two looks at whether the runtime environments have changed."""
 REMOVAL_S = 120.0
 """How long an attempt waits for an environment that is just being removed."""
+LEAST_FREE_BYTES = 16 << 20
+"""With less in its state folder a board begins nothing: it could not keep the result."""
+KEEP_AGAIN_S = 2.0
+"""Between two tries to keep a result on a disk that is full."""
 FAREWELL_S = 5.0
 """How long ``stop`` tries to deliver what the end of an attempt left in the outbox."""
 
@@ -87,10 +93,32 @@ class _Desk:
     courier: Courier
     tools: attempt.Tools
 
-    def keep(self, finished: attempt.Finished) -> None:
-        """Put a result into the outbox, and have it carried."""
-        self.outbox.put(finished.result.attempt_id, codec.dumps(finished.result), finished.blob)
-        self.courier.kick()
+    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> None:
+        """Put a result into the outbox, and have it carried.
+
+        On a disk that is full it gives up what can be fetched or made again, and hands the result
+        in from memory, until one of the two succeeds. ``wait`` sleeps, and says whether the agent
+        stops: then the attempt is reported as lost by the next one.
+        """
+        attempt_id, text = finished.result.attempt_id, codec.dumps(finished.result)
+        while True:
+            try:
+                self.outbox.put(attempt_id, text, finished.blob)
+            except (sqlite3.Error, OSError) as error:
+                log.error("the result of %s cannot be kept: %s", attempt_id, error)
+            else:
+                self.courier.kick()
+                return
+            self.make_room()
+            if self.courier.hand_in(Parcel(attempt_id, text, finished.blob, 0)):
+                return
+            if wait(KEEP_AGAIN_S):
+                return
+
+    def make_room(self) -> None:
+        """Give up what can be fetched or made again."""
+        with contextlib.suppress(OSError):
+            self.tools.blobs.evict(incoming_bytes=sys.maxsize)
 
     def close(self, timeout_s: float) -> bool:
         """Try to deliver what is left, then end; false if a delivery hangs."""
@@ -126,7 +154,7 @@ class Agent:
         self._runner = Runner(mark_of(config.state_dir), runner)
         self.environments = Environments(config.state_dir, self._runner.probe)
         self._app, self._doorbell = make_listener(
-            config.broker_url, config.device, self.ring, config.ca_file
+            config.broker_url, config.device, self.ring, self.arrived, config.ca_file
         )
         self._heart = Heart(
             self._uplink,
@@ -176,6 +204,13 @@ class Agent:
         self._resources.close()
         return ended
 
+    def arrived(self, attempt_id: str) -> bool:
+        """A doorbell of the attempt under way: something has changed, and a heartbeat says what."""
+        if not attempt_id or attempt_id != self._heart.leases.attempt_id:
+            return False
+        self._heart.beat_soon()
+        return True
+
     def ring(self, attempt_id: str) -> None:
         """Answer a doorbell: execute the attempt if it is ours to execute; never raises.
 
@@ -198,6 +233,9 @@ class Agent:
 
     def _answer(self, attempt_id: str, desk: _Desk) -> None:
         asked_at = time.monotonic()
+        if not self._has_room(desk):
+            log.error("less than %d MiB free: %s must wait", LEAST_FREE_BYTES >> 20, attempt_id)
+            return
         try:
             started = self._uplink.start(attempt_id)
         except (NotOurs, Superseded) as error:
@@ -205,12 +243,19 @@ class Agent:
             return
         except codec.ContractError as error:
             failure = Failure("environment", "contract", f"this agent cannot read it: {error}")
-            desk.keep(attempt.Finished(attempt.failed(attempt_id, failure)))
+            desk.keep(attempt.Finished(attempt.failed(attempt_id, failure)), self._stopping.wait)
             return
         except AgentError as error:
             log.warning("could not start %s, the controller will ring again: %s", attempt_id, error)
             return
         self._execute(attempt_id, started, asked_at, desk)
+
+    def _has_room(self, desk: _Desk) -> bool:
+        """Whether there is space to work; a doorbell that is not answered costs no try."""
+        if shutil.disk_usage(self._folders.state).free >= LEAST_FREE_BYTES:
+            return True
+        desk.make_room()
+        return shutil.disk_usage(self._folders.state).free >= LEAST_FREE_BYTES
 
     def _execute(self, attempt_id: str, started: Started, asked_at: float, desk: _Desk) -> None:
         log.info("attempt %s begins", attempt_id)
@@ -223,7 +268,7 @@ class Agent:
             self._environments_kept(),
         ):
             finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
-        desk.keep(finished)
+            desk.keep(finished, self._stopping.wait)
         shutil.rmtree(folder, ignore_errors=True)
         failure = finished.result.failure
         log.info(

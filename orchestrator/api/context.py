@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -15,7 +15,8 @@ from orchestrator.service.access import Identity
 from orchestrator.service.farm import Farm
 
 
-def _farm(request: Request) -> Farm:
+# those that do not block are coroutines: each plain function would cost a change of threads
+async def _farm(request: Request) -> Farm:
     farm: Farm = request.app.state.farm
     return farm
 
@@ -39,14 +40,14 @@ async def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> 
     return found
 
 
-def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
+async def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
     if identity.device_id is None or identity.role != "device":
         raise NotAllowed("only a device's own token may do this")
     return identity.device_id
 
 
-def _at_least(role: str) -> Callable[[Identity], Identity]:
-    def check(identity: Annotated[Identity, Depends(_identity)]) -> Identity:
+def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
+    async def check(identity: Annotated[Identity, Depends(_identity)]) -> Identity:
         access.demand(identity, role)
         return identity
 

@@ -6,7 +6,7 @@ import logging
 import uuid
 from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.health import ILL, Why
@@ -38,6 +38,28 @@ def dispatch(farm: Farm, device_id: int) -> bool:
     return True
 
 
+def has_work(farm: Farm, session: Session, device_id: int) -> bool:
+    """Whether a claim could succeed; asked without a lock, so that idle devices cost little."""
+    mine = select(Trial.id).where(Trial.device_id == device_id)
+    if session.scalar(mine.where(*ready(farm)).limit(1)) is None:
+        return False
+    return session.scalar(mine.where(is_outstanding()).limit(1)) is None
+
+
+def ready(farm: Farm) -> tuple[ColumnElement[bool], ...]:
+    """Of trials: one that its device may be rung for now."""
+    return (
+        Trial.state == TrialState.PENDING.value,
+        Trial.waits_for.is_(None),
+        or_(Trial.not_before.is_(None), Trial.not_before <= farm.now()),
+    )
+
+
+def is_outstanding() -> ColumnElement[bool]:
+    """Of trials: an attempt is with its device."""
+    return Trial.state.in_([state.value for state in OUTSTANDING])
+
+
 def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
     """A health check comes before anything else, and nothing else until it is judged; a device that
     is ill or drained gets no other trial."""
@@ -48,20 +70,15 @@ def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
         return None
     if check is not None and not device.enabled and check.why != Why.ASKED:
         return None
-    outstanding = [s.value for s in OUTSTANDING]
     mine = select(Trial).where(Trial.device_id == device.id)
-    if session.scalar(mine.where(Trial.state.in_(outstanding)).limit(1)) is not None:
+    if session.scalar(mine.where(is_outstanding()).limit(1)) is not None:
         return None
     if check is not None:
         mine = mine.where(Trial.id == check.trial_id)
         checks.supply(farm)
     now = farm.now()
     row = session.scalar(
-        mine.where(
-            Trial.state == TrialState.PENDING.value,
-            Trial.waits_for.is_(None),
-            or_(Trial.not_before.is_(None), Trial.not_before <= now),
-        )
+        mine.where(*ready(farm))
         .order_by(Trial.sweep_id, Trial.place)
         .limit(1)
         .with_for_update(skip_locked=True)

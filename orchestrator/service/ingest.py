@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -14,7 +14,7 @@ from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
 from orchestrator.service import builds, health
-from orchestrator.service.dispatch import dispatch
+from orchestrator.service.dispatch import dispatch, has_work
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store import references
@@ -51,7 +51,7 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
 
 def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
-    renewed = cancel = False
+    renewed = cancel = work = False
     with farm.database.transaction() as session:
         device = session.get_one(Device, device_id)
         device.seen_at = farm.now()
@@ -67,7 +67,9 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
             else:
                 attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
                 renewed = True
-    if not beat.attempt_id:
+        else:
+            work = has_work(farm, session, device_id)
+    if work:
         dispatch(farm, device_id)
     return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
 
@@ -109,10 +111,15 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
 
 def _locked(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Sweep]:
     """The attempt as it is now that its sweep is locked. Raises ``UnknownAttempt``."""
-    attempt = _own(session, device_id, attempt_id)
-    sweep = lock(session, session.get_one(Trial, attempt.trial_id).sweep_id)
-    session.refresh(attempt)
-    return attempt, sweep
+    sweep_id = session.scalar(
+        select(Trial.sweep_id)
+        .join(Attempt, Attempt.trial_id == Trial.id)
+        .where(Attempt.id == attempt_id, Attempt.device_id == device_id)
+    )
+    if sweep_id is None:
+        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+    sweep = lock(session, sweep_id)
+    return _own(session, device_id, attempt_id), sweep
 
 
 def _check(attempt_id: str, given: TrialResult) -> None:
@@ -150,6 +157,8 @@ def _accept(
     attempt.result, attempt.ended_at = codec.to_plain(given), farm.now()
     # a transient failure is kept with its attempt, but the trial's result is still to come
     attempt.accepted = after.state is not TrialState.PENDING
+    if attempt.accepted and attempt.number > 1:
+        _outdate(session, attempt)
     if after.state is TrialState.PENDING:
         trial.not_before = farm.now() + RETRY_AFTER * after.spent
     if after.state is TrialState.UNSUPPORTED:
@@ -165,7 +174,13 @@ def _accept(
         attempt=attempt.number,
         state=after.state.value,
     )
-    finish_if_done(farm, session, trial.sweep_id)
+    finish_if_done(farm, session, trial.sweep_id, trial.device_id)
+
+
+def _outdate(session: Session, counted: Attempt) -> None:
+    """What counted before a resume counts no more: a trial has one accepted result."""
+    earlier = (Attempt.trial_id == counted.trial_id, Attempt.id != counted.id, Attempt.accepted)
+    session.execute(update(Attempt).where(*earlier).values(accepted=False))
 
 
 def _close_cell(session: Session, trial: Trial) -> None:

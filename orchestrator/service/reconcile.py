@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
-from orchestrator.domain.trial import OUTSTANDING, TrialState, after_loss
+from orchestrator.domain.trial import after_loss
 from orchestrator.service import actors, builds, health
-from orchestrator.service.dispatch import dispatch
+from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
-from orchestrator.store.models import HEALTH, Attempt, Trial
+from orchestrator.store.models import HEALTH, Attempt, Device, Trial
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class _Lost:
 def _expired(farm: Farm) -> tuple[ColumnElement[bool], ...]:
     """Of trials: an attempt is outstanding and its lease ran out."""
     return (
-        Trial.state.in_([s.value for s in OUTSTANDING]),
+        is_outstanding(),
         Attempt.trial_id == Trial.id,
         Attempt.number == Trial.attempt,
         Attempt.lease_until < farm.now(),
@@ -85,10 +86,15 @@ def tick(farm: Farm) -> int:
     reclaim(farm)
     health.round_(farm)
     with farm.database.snapshot() as session:
+        # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
+        # nor a device be locked that has its attempt
+        mine = Trial.device_id == Device.id
         waiting = session.scalars(
-            select(Trial.device_id)
-            .where(Trial.state == TrialState.PENDING.value, Trial.waits_for.is_(None))
-            .distinct()
+            select(Device.id).where(
+                Device.seen_at > farm.now() - timedelta(seconds=farm.settings.offline_after_s),
+                exists().where(mine, *ready(farm)),
+                ~exists().where(mine, is_outstanding()),
+            )
         ).all()
     return sum(dispatch(farm, device_id) for device_id in waiting)
 

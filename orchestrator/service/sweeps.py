@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +25,16 @@ from orchestrator.domain.placement import (
     sources_of,
 )
 from orchestrator.domain.spec import SweepSpec, parse
-from orchestrator.domain.trial import FINAL, RESUMABLE, TrialState
+from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
 from orchestrator.service import cells, health, register, reports
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
 from orchestrator.service.trials import apply, finish, lifecycle_of, lock
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
-from orchestrator.store.models import Device, Model, Sweep, Trial
+from orchestrator.store.models import Attempt, Device, Model, Sweep, Trial
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -217,15 +220,42 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
 
 
 def cancel(farm: Farm, name: str) -> SweepView:
-    """Stop a sweep: pending trials will not run, running children are killed by their agents."""
+    """Stop a sweep: pending trials will not run, running children are killed by their agents.
+
+    Those are rung once more, so that they ask at once; a doorbell that is lost costs the time to
+    the next heartbeat.
+    """
     with farm.database.transaction() as session:
         sweep = lock(session, find(session, name).id)
+        running = _with_their_devices(session, sweep)
         for row in _trials(session, sweep):
             if TrialState(row.state) not in FINAL:
                 apply(row, lifecycle_of(row).to(TrialState.CANCELLED))
         finish(farm, session, sweep)
         farm.note(session, "sweep_cancelled", name)
-        return sweep_view(farm, session, sweep)
+        view = sweep_view(farm, session, sweep)
+    _ring(farm, running)
+    return view
+
+
+def _with_their_devices(session: Session, found: Sweep) -> list[tuple[str, str]]:
+    """Device and attempt of each attempt that is out."""
+    rows = session.execute(
+        select(Device.name, Attempt.id)
+        .join(Trial, Trial.device_id == Device.id)
+        .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .where(Trial.sweep_id == found.id, Trial.state.in_([s.value for s in OUTSTANDING]))
+    )
+    return [(device, attempt_id) for device, attempt_id in rows]
+
+
+def _ring(farm: Farm, attempts: Sequence[tuple[str, str]]) -> None:
+    for device, attempt_id in attempts:
+        try:
+            farm.ring(device, attempt_id)
+        except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
+            log.warning("cancelled attempts wait for their heartbeats: %s", error)
+            return  # it is down for all of them
 
 
 def resume(farm: Farm, name: str) -> SweepView:

@@ -245,6 +245,24 @@ def test_a_running_child_is_ended(board: Board, what: str, kind: str, transient:
     assert board.children() == []
 
 
+def test_a_second_doorbell_of_a_running_attempt_has_the_controller_asked_at_once(
+    board: Board,
+) -> None:
+    """Cancelling does not wait for the next heartbeat, however far away that is."""
+    board.controller.heartbeat_s = 3600.0
+    board.controller.lease_s = 7200.0
+    board.start()
+    board.controller.wait_for(lambda: board.controller.facts)
+    for number in range(3):  # one of another attempt is not in the way, and not answered either
+        board.attempt(f"a{number}", LONG)
+        board.measuring(f"a{number}")
+        board.controller.cancelled.add(f"a{number}")
+        board.ring(f"a{number}")
+        assert board.controller.result_of(f"a{number}").status == "cancelled"
+        assert board.children() == []
+    assert board.controller.started == ["a0", "a1", "a2"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_the_child_and_reports_it_at_once(board: Board, number: int) -> None:
     board.start()
@@ -365,6 +383,31 @@ POISON: list[str | bytes] = [
     ),
     envelope(body("x"), content_type="application/x-python-serialize"),
 ]
+
+
+def test_a_device_that_hears_nothing_has_few_doorbells_waiting(redis_url: str) -> None:
+    app = broker.make_app(redis_url, "test")
+    queue = broker.queue_name("deaf")
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        client.delete(queue)
+        for number in range(3 * broker.LONGEST_QUEUE):
+            broker.ring(app, "deaf", f"a{number}", longest=broker.LONGEST_QUEUE)
+        assert client.llen(queue) == broker.LONGEST_QUEUE
+        newest = json.loads(client.lindex(queue, 0) or b"{}")
+        assert b"a23" in base64.b64decode(newest["body"])
+        client.delete(queue)
+    app.close()
+
+
+def test_while_a_trial_runs_the_broker_knows_nothing_of_it(board: Board, redis_url: str) -> None:
+    """So no visibility timeout brings it back, however many hours it takes."""
+    board.start()
+    board.attempt("a1", LONG)
+    board.measuring("a1")
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        assert client.keys() == []
+    end_attempt(board, "a1")
+    assert board.controller.started == ["a1"]
 
 
 def test_poison_does_not_end_the_agent(board: Board, redis_url: str) -> None:

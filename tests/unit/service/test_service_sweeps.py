@@ -234,3 +234,19 @@ def test_a_big_sweep_takes_few_statements(farm: FarmKit, board: int) -> None:
     )
     assert sweeps.submit(farm.farm, text, "f").trials == 1000
     assert len(statements) < 40, statements[:60]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_cancelling_rings_what_runs_so_that_it_asks_at_once(farm: FarmKit, broken: bool) -> None:
+    farm.add_model()
+    boards = [farm.device(f"b{n}") for n in range(3)]
+    farm.submit(trials=2)
+    for board in boards[:2]:
+        farm.beat(board)
+    running = farm.bell.rung[:]
+    assert len(running) == 2
+    farm.bell.error = OSError("the broker is away") if broken else None
+    assert sweeps.cancel(farm.farm, "first").counts == {"cancelled": 6}
+    assert farm.bell.rung == (running if broken else running * 2)
+    for board, (_, attempt) in zip(boards, running, strict=False):
+        assert farm.beat(board, attempt).cancel

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.service import dispatch, events, ingest, progress, reconcile, register
+from orchestrator.service import dispatch, events, ingest, progress, reconcile, register, sweeps
 from orchestrator.store.references import BlobGone
 from support.farms import FarmKit, failed, unsupported
 
@@ -305,3 +305,16 @@ def test_sweeps_run_in_the_order_they_came_in(farm: FarmKit, board: int) -> None
         for a in sorted(farm.attempts(), key=lambda a: farm.bell.rung.index(("board", a.id)))
     ]
     assert order == [t.id for t in farm.trials()]
+
+
+def test_what_counted_before_a_resume_counts_no_more(farm: FarmKit, board: int) -> None:
+    farm.submit()
+    farm.beat(board)
+    before = farm.last_rung()
+    farm.give(board, failed(before))
+    assert farm.attempt(before).accepted
+    sweeps.resume(farm.farm, "first")
+    farm.beat(board)
+    farm.give(board, farm.ok(farm.last_rung()))
+    assert [(a.number, a.accepted) for a in farm.attempts()] == [(1, False), (2, True)]
+    assert farm.attempt(before).result is not None, "it stays for inspection"

@@ -239,7 +239,7 @@ def test_a_cancel_while_converting(request_: TrialRequest, board: Board, folder:
     ("error", "kind", "transient"),
     [
         (RuntimeError("?"), "internal", False),
-        (OSError(28, "No space left on device"), "disk_full", False),
+        (OSError(28, "No space left on device"), "disk_full", True),
         (OSError(5, "Input/output error"), "io", True),
     ],
 )

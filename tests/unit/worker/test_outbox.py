@@ -114,6 +114,14 @@ def test_delivered_ones_are_forgotten_first_and_undelivered_ones_never(
     assert outbox.waiting() == 1
 
 
+def test_a_clock_put_back_does_not_make_the_newest_the_oldest(outbox: Outbox, clock: Clock) -> None:
+    for number in range(5):
+        clock.now -= 1_000
+        outbox.put(f"a{number}", "{}", None)
+        outbox.delivered(f"a{number}", "accepted")
+    assert [n for n in range(5) if outbox.knows(f"a{n}")] == [2, 3, 4]
+
+
 def test_every_commit_is_flushed(tmp_path: Path, outbox: Outbox) -> None:
     with sqlite3.connect(tmp_path / "outbox.sqlite") as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -14,6 +14,7 @@ from agent import codec
 from agent.contract import SCHEMA, Built, Samples, TrialResult
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
+from agent.worker import courier
 from agent.worker.courier import deliver_due
 from agent.worker.errors import (
     AgentError,
@@ -265,16 +266,17 @@ def test_samples_go_first_then_the_result(
 ) -> None:
     path = posted(outbox, tmp_path)
     assert deliver_due(outbox, controller.net.uplink) == 1
-    assert [r.method for r in controller.net.requests] == ["HEAD", "PUT", "PUT"]
+    assert [r.method for r in controller.net.requests] == ["PUT", "PUT"]
     assert controller.blobs == {path.stem: b"samples"}
     assert controller.results["a1"].status == "ok"
     assert outbox.outcome("a1") == "accepted"
     assert not path.exists()
 
 
-def test_samples_that_arrived_before_are_not_sent_again(
-    controller: Controller, outbox: Outbox, tmp_path: Path
+def test_much_that_arrived_before_is_not_sent_again(
+    controller: Controller, outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(courier, "SMALL_BYTES", 3)
     controller.blobs[posted(outbox, tmp_path).stem] = b"samples"
     deliver_due(outbox, controller.net.uplink)
     assert [r.method for r in controller.net.requests] == ["HEAD", "PUT"]

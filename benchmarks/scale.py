@@ -1,0 +1,242 @@
+"""Many simulated boards on one controller with PostgreSQL and Redis: throughput, idle boards,
+memory, and what a trial costs as the farm grows. The boards speak the real queue and uplink.
+
+``python -m benchmarks.scale --help`` has the sizes; as one of all benchmarks it runs small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import func, select
+
+from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
+from agent.graph import Node
+from agent.uplink_messages import Enrolment
+from benchmarks import scale_bare, scale_servers
+from benchmarks.outcome import Outcome, keep, of_rounds
+from orchestrator import wiring
+from orchestrator.cli import zoo
+from orchestrator.client import Client
+from orchestrator.client import noted as noted_in
+from orchestrator.service import register
+from orchestrator.service.farm import Farm
+from orchestrator.settings import Settings
+from orchestrator.store.models import Attempt, Trial
+
+SHARE_OF_BARE = 0.25
+IDLE_SHARE = 0.1
+TRIAL_S = 2.0
+GROWTH = 1.5
+MEMORY_GROWTH = 1.1
+SPEC = """
+name: {name}
+models: [digits_cnn]
+runtimes: [{{backend: onnxruntime}}]
+trials: {trials}
+attempts: 100
+"""
+
+
+@dataclass
+class Run:
+    """One size: ``cost_ms`` is processor time per trial, of the controller and of PostgreSQL."""
+
+    boards: int
+    trials: int
+    wall_s: float
+    cost_ms: float
+    controller_ms: float
+    idle_s: list[float]
+    rss_mib: list[float]
+    refused: int
+    errors: int
+
+    @property
+    def per_s(self) -> float:
+        return self.trials / self.wall_s
+
+    def line(self) -> str:
+        return (
+            f"scale: {self.boards} boards, {self.trials} trials in {self.wall_s:.1f} s: "
+            f"{self.per_s:.1f}/s, {self.cost_ms:.2f} ms of processor a trial "
+            f"({self.controller_ms:.2f} ms of it the controller's), memory "
+            f"{min(self.rss_mib):.0f}..{max(self.rss_mib):.0f} MiB, "
+            f"{self.refused} refused, {self.errors} errors"
+        )
+
+
+def run(boards: int, trials: int, trial_s: float, folder: Path) -> tuple[Run, float]:
+    """A farm of that size from nothing; and bare Celery's round trips a second beside it."""
+    # a thousand beats a second would be all that is measured: a large farm beats less often
+    heartbeat_s = max(5.0, boards / 100)
+    with (
+        scale_servers.postgres(folder) as (database_url, postgres),
+        scale_servers.redis(folder) as broker_url,
+    ):
+        bare = scale_bare.round_trips_per_s(broker_url)
+        with scale_servers.controller(folder, database_url, broker_url, heartbeat_s) as (url, up):
+            settings = Settings(
+                home=folder / "home", database_url=database_url, broker_url=broker_url
+            )
+            farm = wiring.build_farm(settings, broker_url)
+            tokens = {f"b{n}": _enrol(farm, f"b{n}", broker_url) for n in range(boards)}
+            config = folder / "home" / "client.json"
+            while not config.exists():
+                time.sleep(0.1)
+            each = -(-trials // boards)
+            with Client(url, noted_in(config)["token"]) as client:
+                for file in zoo.emit("digits_cnn", folder):
+                    zoo.register(client, "digits_cnn", file)
+                client.submit(SPEC.format(name="scale", trials=each), "benchmark")
+            orders = {
+                "boards": tokens, "trials": each * boards, "trial_s": trial_s, "url": url,
+                "broker_url": broker_url, "heartbeat_s": heartbeat_s,
+                "connections": min(boards + 10, 200),
+            }  # fmt: skip
+            found = _played(orders, psutil.Process(up.pid), psutil.Process(postgres.pid))
+            _check(farm, each * boards)
+            farm.database.close()
+    return found, bare
+
+
+def _enrol(farm: Farm, name: str, broker_url: str) -> str:
+    cpu = (TargetFacts("CPU", ("fp32",)),)
+    wants: dict[str, tuple[Node, ...]] = {"fp32": (("onnx", "fp32"),)}
+    runtime = RuntimeFacts("onnxruntime", "0", "played", cpu, ("onnx",), wants=wants)
+    facts = DeviceFacts(name, "x86_64", "Linux", "3.11", runtimes=(runtime,))
+    joined = register.join_token(farm, name)
+    enrolment = Enrolment(joined.join_token, name, "0", facts)
+    return register.enrol(farm, enrolment, broker_url).token
+
+
+def _played(orders: dict[str, Any], up: psutil.Process, postgres: psutil.Process) -> Run:
+    stop, rss = threading.Event(), [_rss_mib(up)]
+
+    def look() -> None:
+        while not stop.wait(1.0):
+            rss.append(_rss_mib(up))
+
+    watching = threading.Thread(target=look)
+    before, before_up = _spent_s(postgres) + _spent_s(up), _spent_s(up)
+    watching.start()
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scale_boards"], input=json.dumps(orders), text=True,
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    wall_s = time.monotonic() - began
+    stop.set()
+    watching.join()
+    seen, trials = json.loads(done.stdout), int(orders["trials"])
+    spent_ms = 1e3 * (_spent_s(postgres) + _spent_s(up) - before)
+    return Run(
+        boards=len(orders["boards"]), trials=trials, wall_s=wall_s, cost_ms=spent_ms / trials,
+        controller_ms=1e3 * (_spent_s(up) - before_up) / trials, idle_s=seen["idle_s"],
+        rss_mib=rss, refused=seen["refused"], errors=seen["errors"],
+    )  # fmt: skip
+
+
+def _spent_s(process: psutil.Process) -> float:
+    """Processor seconds of a process, of its children, and of those that ended."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+        if one is process:
+            total += times.children_user + times.children_system
+    return total
+
+
+def _rss_mib(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / (1 << 20)
+
+
+def _check(farm: Farm, trials: int) -> None:
+    """Every trial done, each with one result that counts, or there is nothing to report."""
+    with farm.database.snapshot() as session:
+        done = session.scalar(select(func.count()).where(Trial.state == "done"))
+        counted = session.scalar(select(func.count()).where(Attempt.accepted))
+        distinct = session.scalar(
+            select(func.count(func.distinct(Attempt.trial_id))).where(Attempt.accepted)
+        )
+    if not done == counted == distinct == trials:
+        raise SystemExit(f"{trials} trials, {done} done, {counted} accepted, {distinct} distinct")
+
+
+def outcomes(sizes: list[tuple[int, int]], idle: tuple[int, int]) -> list[Outcome]:
+    """Of trials without duration at each size; and of 2 s trials on ``idle`` boards."""
+    runs, bares = [], []
+    for boards, trials in sizes:
+        found, bare = _fresh(boards, trials, 0.0)
+        runs.append(found)
+        bares.append(bare)
+    waiting, _ = _fresh(*idle, TRIAL_S)
+    most, bare = runs[-1], bares[-1]
+    curve = ", ".join(f"{r.boards}: {r.cost_ms:.1f} ms" for r in runs)
+    quarter = max(1, len(most.rss_mib) // 4)
+    early, late = most.rss_mib[quarter : 2 * quarter] or most.rss_mib, most.rss_mib[-quarter:]
+    return [
+        of_rounds(
+            "scale_throughput", [most.per_s / bare], at_least=SHARE_OF_BARE, at_most=float("inf"),
+            compared=f"whole cycles over bare Celery no-ops, {most.per_s:.0f}/s over {bare:.0f}/s; "
+            f"{most.boards} boards, {most.trials} trials, none lost or doubled",
+        ),
+        of_rounds(
+            "scale_idle", [s / TRIAL_S for s in waiting.idle_s], at_most=IDLE_SHARE,
+            compared=f"wait for the next trial over a trial of {TRIAL_S:g} s, {waiting.boards} "
+            f"boards, {len(waiting.idle_s)} waits",
+        ),
+        of_rounds(
+            "scale_cost", [most.cost_ms / runs[0].cost_ms], at_most=GROWTH,
+            compared=f"processor time a trial, largest farm over smallest: {curve}",
+        ),
+        of_rounds(
+            "scale_memory", [statistics.median(late) / statistics.median(early)],
+            at_most=MEMORY_GROWTH,
+            compared=f"controller's resident memory, last quarter of the run over the second; "
+            f"{statistics.median(late):.0f} MiB at the end",
+        ),
+    ]  # fmt: skip
+
+
+def _fresh(boards: int, trials: int, trial_s: float) -> tuple[Run, float]:
+    with tempfile.TemporaryDirectory(prefix="benchfarm-scale-", dir="/tmp") as folder:
+        found, bare = run(boards, trials, trial_s, Path(folder))
+    print(found.line(), f"; bare Celery {bare:.0f}/s", flush=True)
+    return found, bare
+
+
+def measure() -> list[Outcome]:
+    return outcomes([(10, 400), (50, 1000)], (20, 200))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="10:400,50:1000", help="BOARDS:TRIALS, … ascending")
+    parser.add_argument("--idle", default="20:200", help="BOARDS:TRIALS of two seconds each")
+    given = parser.parse_args()
+    sizes = [tuple(map(int, part.split(":"))) for part in given.sizes.split(",")]
+    boards, trials = map(int, given.idle.split(":"))
+    found = outcomes([(b, t) for b, t in sizes], (boards, trials))
+    for outcome in found:
+        keep(outcome)
+    sys.exit(0 if all(outcome.met for outcome in found) else 1)
+
+
+if __name__ == "__main__":
+    main()

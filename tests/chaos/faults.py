@@ -1,0 +1,242 @@
+"""What each fault does to the farm, and how it passes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import httpx
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from agent import broker, codec
+from agent.contract import SCHEMA, Failure, TrialResult
+from agent.worker import settings
+from orchestrator.store.models import Attempt
+
+from .processes import wait_listening
+from .schedule import Fault
+from .world import Board, World
+
+T = TypeVar("T")
+POISON = (b"1", b"[]", b"null", b"{}", b"\xff\xfe", b'{"body": "MQ=="}')
+JUMPS_S = (3600, -3600, 86_400 * 400, -86_400 * 400, 0)
+
+
+def apply(world: World, fault: Fault) -> None:
+    """Do it, let it last, undo what does not mend itself."""
+    name, _, way = fault.kind.partition("_")
+    if name in ("uplink", "broker"):
+        proxy = world.uplink if name == "uplink" else world.broker
+        proxy.set(way)
+        time.sleep(fault.lasts_s)
+        proxy.set("pass")
+        return
+    _ACTIONS[fault.kind](world, fault)
+
+
+def _pick(among: Sequence[T], fault: Fault) -> T:
+    return among[fault.draw % len(among)]
+
+
+def _kill_agent(world: World, fault: Fault) -> None:
+    board = _pick(world.boards, fault)
+    board.process.kill()
+    time.sleep(fault.lasts_s)
+    board.restart()
+
+
+def _kill_child(world: World, fault: Fault) -> None:
+    for board in world.boards[fault.draw % 2 :: 2]:
+        for pid in board.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _freeze_agent(world: World, fault: Fault) -> None:
+    """Past its lease: the controller gives its trial to another attempt meanwhile."""
+    board = _pick(world.boards, fault)
+    board.process.send(signal.SIGSTOP)
+    time.sleep(fault.lasts_s)
+    board.process.send(signal.SIGCONT)
+
+
+def _end_agent(world: World, fault: Fault) -> None:
+    board = _pick(world.boards, fault)
+    code = board.process.end()
+    assert code in (0, 1), f"{board.name} ended with {code}"  # 1: a delivery hung
+    board.restart()
+
+
+def _kill_controller(world: World, fault: Fault) -> None:
+    number = fault.draw % len(world.controllers)
+    world.controllers[number].kill()
+    time.sleep(fault.lasts_s)
+    world.controllers[number].start()
+    wait_listening(world.controllers[number], world.ports[number])
+
+
+def _freeze_controller(world: World, fault: Fault) -> None:
+    controller = _pick(world.controllers, fault)
+    controller.send(signal.SIGSTOP)
+    time.sleep(fault.lasts_s)
+    controller.send(signal.SIGCONT)
+
+
+def _kill_redis(world: World, fault: Fault) -> None:
+    world.redis.process.kill()
+    time.sleep(fault.lasts_s)
+    world.redis.start()
+
+
+def _flush_redis(world: World, fault: Fault) -> None:
+    with contextlib.suppress(redis.RedisError), world.queue() as client:
+        for _ in range(1 + fault.draw % 10):
+            client.flushall()
+            time.sleep(0.1)
+
+
+def _kill_postgres(world: World, fault: Fault) -> None:
+    world.postgres.process.kill()
+    time.sleep(fault.lasts_s)
+    world.postgres.start()
+
+
+# --- messages that are doubled, late, in another order, or a stranger's
+
+
+def _attempts(world: World) -> list[Attempt]:
+    with contextlib.suppress(SQLAlchemyError):
+        return world.known_attempts()
+    return []
+
+
+def _ring(world: World, device: str, attempt_id: str) -> None:
+    app = broker.make_app(world.redis.url, "chaos")
+    with contextlib.suppress(broker.BrokerDown):
+        broker.ring(app, device, attempt_id)
+    app.close()
+
+
+def _ring_again(world: World, fault: Fault) -> None:
+    """Doorbells from before, newest first, some twice."""
+    for attempt in _attempts(world)[: -4 - fault.draw % 8 : -1]:
+        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
+        for _ in range(1 + fault.draw % 2):
+            _ring(world, board.name, attempt.id)
+
+
+def _number(world: World, board: Board) -> int:
+    """Its key in the database: boards joined in their order."""
+    return world.boards.index(board) + 1
+
+
+def _ring_strangers(world: World, fault: Fault) -> None:
+    """Attempts of other devices, and ones that never were."""
+    board = _pick(world.boards, fault)
+    for attempt in _attempts(world)[-4:]:
+        _ring(world, board.name, attempt.id)
+    _ring(world, board.name, uuid.UUID(int=fault.draw).hex)
+
+
+def _poison(world: World, fault: Fault) -> None:
+    board = _pick(world.boards, fault)
+    with contextlib.suppress(redis.RedisError), world.queue() as client:
+        for message in POISON:
+            client.lpush(broker.queue_name(board.name), message)
+
+
+def _give(world: World, board: Board, attempt_id: str, result: TrialResult) -> int:
+    """Hand a result in as this board; the status of the answer, 0 where none came."""
+    token = settings.load(board.state).token
+    url = f"http://127.0.0.1:{world.ports[0]}/api/v1/attempts/{attempt_id}/result"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    try:
+        return httpx.put(url, content=codec.dumps(result), headers=headers, timeout=20).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def _give_again(world: World, fault: Fault) -> None:
+    """Results from before, once more; the answer must be what it was."""
+    given = [a for a in _attempts(world) if a.result is not None]
+    for attempt in given[fault.draw % 5 :: 5][-10:]:
+        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
+        result = codec.from_plain(TrialResult, attempt.result)
+        status = _give(world, board, attempt.id, result)
+        assert status in (0, 200, 409, 500, 503), f"a result given again was answered {status}"
+
+
+def _forge(world: World, fault: Fault) -> None:
+    """A board that hands in results for another's attempts, and for its own ones that are over."""
+    lie = Failure("measure", "forged", "this never happened")
+    for attempt in _attempts(world)[-6:]:
+        result = TrialResult(SCHEMA, attempt.id, "failed", "forged", failure=lie)
+        others = [b for b in world.boards if _number(world, b) != attempt.device_id]
+        status = _give(world, _pick(others, fault), attempt.id, result)
+        assert status in (0, 404, 500, 503), f"a forged result was answered {status}"
+    over = [a for a in _attempts(world) if a.accepted][-3:]
+    for attempt in over:
+        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
+        _give(world, board, attempt.id, replace(_ended(attempt), failure=lie, status="failed",
+                                                samples=None))  # fmt: skip
+
+
+def _ended(attempt: Attempt) -> TrialResult:
+    return codec.from_plain(TrialResult, attempt.result)
+
+
+# --- the board's own troubles, and people
+
+
+def _clock_jump(world: World, fault: Fault) -> None:
+    board = _pick(world.boards, fault)
+    (board.state / "clock_offset_s").write_text(str(_pick(JUMPS_S, fault)))
+
+
+def _disk_full(world: World, fault: Fault) -> None:
+    for board in (b for b in world.boards if b.small_disk):
+        filler = board.state / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
+        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
+            while True:
+                file.write(b"x")
+        time.sleep(fault.lasts_s)
+        filler.unlink()
+
+
+def _cancel_and_resume(world: World, fault: Fault) -> None:
+    running = [s.name for s in world.ask(lambda f: f.sweeps()) if s.state == "running"]
+    if running:
+        world.ask(lambda farm: farm.cancel(running[0]))
+        time.sleep(fault.lasts_s)
+        world.ask(lambda farm: farm.resume(running[0]))
+
+
+_ACTIONS: dict[str, Callable[[World, Fault], None]] = {
+    "kill_agent": _kill_agent,
+    "kill_child": _kill_child,
+    "freeze_agent": _freeze_agent,
+    "end_agent": _end_agent,
+    "kill_controller": _kill_controller,
+    "freeze_controller": _freeze_controller,
+    "kill_redis": _kill_redis,
+    "flush_redis": _flush_redis,
+    "kill_postgres": _kill_postgres,
+    "ring_again": _ring_again,
+    "ring_strangers": _ring_strangers,
+    "poison": _poison,
+    "give_again": _give_again,
+    "forge": _forge,
+    "clock_jump": _clock_jump,
+    "disk_full": _disk_full,
+    "cancel_and_resume": _cancel_and_resume,
+}

@@ -1,0 +1,48 @@
+"""The runner's child, played: a trial of some tenths of a second, with the standard library alone.
+
+Its samples are made of the attempt's id, so that a result can be told from any other's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+
+COUNT = 64
+
+
+def samples_of(attempt_id: str) -> list[int]:
+    """Nanoseconds, all positive, that no other attempt has."""
+    digest = hashlib.sha512(attempt_id.encode()).digest()
+    return [100_000 + byte for byte in digest]
+
+
+def main(verb: str) -> dict[str, object]:
+    job = json.load(sys.stdin)
+    if verb == "probe":
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probed.json")) as file:
+            answer: dict[str, object] = json.load(file)
+        return answer
+    if verb != "trial":
+        sys.exit(f"not played: {verb}")
+    attempt_id = job["request"]["attempt_id"]
+    values = samples_of(attempt_id)
+    for stage in ("load", "warm_up", "measure"):
+        with open(os.path.join(job["folder"], "stage"), "w") as file:
+            file.write(stage)
+        time.sleep((values[0] - 100_000) / 1500)
+    with open(os.path.join(job["folder"], "samples.i64"), "wb") as raw:
+        raw.write(b"".join(value.to_bytes(8, "little") for value in values))
+    samples = {
+        "sha256": "", "size_bytes": 0, "count": COUNT, "series": ["caller"], "encoding": "int64le",
+        "calls_per_sample": 1, "batch_size": 1, "stopped_by": "precision", "wall_s": 0.1,
+    }  # fmt: skip
+    return {"schema": job["request"]["schema"], "attempt_id": attempt_id, "status": "ok",
+            "agent_version": "", "samples": samples, "runtime_version": "played"}  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(sys.argv[1])))

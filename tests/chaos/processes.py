@@ -1,0 +1,128 @@
+"""The processes of the farm: each can be killed, frozen, ended and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from support import servers
+
+PATIENCE_S = 180.0
+"""For anything that must happen sooner or later, on a machine that may be busy."""
+
+
+class Process:
+    """One server or agent, started again with the same words after it ended."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self._command = [str(word) for word in command]
+        self._log = log
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        if self.runs:
+            return
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, cwd="/", start_new_session=True,
+            )  # fmt: skip
+
+    def send(self, number: int) -> None:
+        if self.runs:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and reap."""
+        self.send(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(PATIENCE_S)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end, even if it is frozen; its exit code."""
+        self.send(signal.SIGCONT)
+        self.send(number)
+        assert self._process is not None
+        return self._process.wait(PATIENCE_S)
+
+
+def wait_listening(process: Process, port: int) -> None:
+    """Until somebody answers on the port; started anew where it ended by itself."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if not process.runs:
+            process.start()
+        time.sleep(0.05)
+    raise AssertionError(f"{process.name} does not listen on port {port}")
+
+
+class Postgres:
+    """A PostgreSQL that keeps what it acknowledged when it is killed (the machine stays up)."""
+
+    def __init__(self, programs: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="benchfarm-chaos-pg-", dir="/tmp")
+        folder = Path(self._folder.name)
+        as_user = servers._as_unprivileged(folder)
+        data = folder / "data"
+        initdb: list[str | Path] = [programs / "initdb", "-D", data, "-U", servers.POSTGRES_USER]
+        servers._run([*as_user, *initdb, "-A", "trust", "-N", "--locale=C", "--encoding=UTF8"])
+        self.port = servers.free_port()
+        self.url = f"postgresql+psycopg://{servers.POSTGRES_USER}@127.0.0.1:{self.port}/postgres"
+        words = [*as_user, programs / "postgres", "-D", data, "-p", str(self.port), "-k", folder]
+        for setting in ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=120"):
+            words += ["-c", setting]
+        log = folder / "log"
+        log.touch()
+        self.process = Process("postgres", words, log, dict(os.environ))
+
+    def start(self) -> None:
+        # right after a kill the old one's children may still hold its memory: it is tried again
+        self.process.start()
+        wait_listening(self.process, self.port)
+
+    def close(self) -> None:
+        if self.process.runs:
+            self.process.end(signal.SIGINT)
+        self._folder.cleanup()
+
+
+class Redis:
+    """A Redis that keeps nothing."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.port = servers.free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        words = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.process = Process("redis", words, folder / "redis.log", dict(os.environ))
+
+    def start(self) -> None:
+        self.process.start()
+        wait_listening(self.process, self.port)
+
+    def close(self) -> None:
+        if self.process.runs:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.end()

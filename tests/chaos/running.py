@@ -1,0 +1,92 @@
+"""One run: a farm, a schedule of faults while sweeps run, and the verdict."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from support.servers import postgres_programs, redis_program
+
+from . import faults
+from .schedule import plan
+from .verdict import Verdict, judge
+from .world import World
+
+
+def run(
+    seed: int,
+    *,
+    agents: int,
+    real: int,
+    count: int,
+    trials: int,
+    within_s: float,
+    note: Callable[[str], None],
+) -> Verdict:
+    """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
+    the other. Then everything is healed, and has ``within_s`` seconds to come to its end.
+
+    The folder with every process' log is kept where something is wrong.
+    """
+    programs, redis_program_ = postgres_programs(), redis_program()
+    assert programs is not None
+    assert redis_program_ is not None
+    folder = Path(tempfile.mkdtemp(prefix="benchfarm-chaos-", dir="/tmp"))
+    note(f"seed {seed}; logs in {folder}")
+    world = World(folder, programs, redis_program_)
+    verdict: Verdict | None = None
+    try:
+        world.open(agents, real)
+        note("the farm waits")
+        sweeps = _faults(world, seed, count, trials, note)
+        world.heal()
+        note("healed")
+        _all_end(world, sweeps, within_s)
+        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
+        note(f"resumed {resumed} failed trials")
+        _all_end(world, sweeps, within_s)
+        world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
+        world.stop()
+        verdict = judge(world)
+    finally:
+        world.close()
+        if verdict is not None and verdict.good:
+            shutil.rmtree(folder, ignore_errors=True)
+    for line in verdict.wrong[:20]:
+        note(line)
+    note(f"{verdict.attempts} attempts; the deepest queue held {world.deepest_queue} doorbells")
+    note(verdict.line(count, seed))
+    return verdict
+
+
+def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
+    for name in sweeps:
+        world.wait_for(functools.partial(world.finished, name), f"the end of {name}", within_s)
+
+
+def _faults(
+    world: World, seed: int, count: int, trials: int, note: Callable[[str], None]
+) -> list[str]:
+    """Run the schedule; a sweep is always under way. The sweeps' names."""
+    sweeps = ["sweep1"]
+    world.submit(sweeps[0], trials)
+    began = time.monotonic()
+    for fault in plan(seed, count):
+        time.sleep(fault.after_s)
+        note(f"{time.monotonic() - began:6.1f} s  {fault}")
+        faults.apply(world, fault)
+        world.look_at_queues()
+        if world.finished(sweeps[-1]):
+            sweeps.append(f"sweep{len(sweeps) + 1}")
+            world.submit(sweeps[-1], trials)
+    return sweeps
+
+
+def _delivered(world: World) -> bool:
+    """Whether no board holds a result, or an attempt, that it still has to get rid of."""
+    parts = [b.state / part for b in world.boards for part in ("samples", "attempts")]
+    return not any(any(part.iterdir()) for part in parts)

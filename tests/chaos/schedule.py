@@ -1,0 +1,50 @@
+"""Which fault comes when: drawn from a seed, before anything runs."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+FAULTS: dict[str, int] = {
+    "kill_agent": 3, "kill_child": 4, "freeze_agent": 2, "end_agent": 2,
+    "kill_controller": 3, "freeze_controller": 1, "kill_redis": 2, "flush_redis": 2,
+    "kill_postgres": 2,
+    "uplink_cut": 1, "uplink_silent": 1, "uplink_slow": 1, "uplink_no_answers": 2,
+    "uplink_half": 2,
+    "broker_cut": 1, "broker_silent": 1, "broker_slow": 1, "broker_half": 1,
+    "ring_again": 2, "ring_strangers": 2, "poison": 1, "give_again": 2, "forge": 2,
+    "clock_jump": 2, "disk_full": 1, "cancel_and_resume": 1,
+}  # fmt: skip
+"""Fault → its weight. Every kind comes once before any comes by weight."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``after_s`` the one before; ``lasts_s`` where it lasts; ``draw`` chooses whom it meets."""
+
+    kind: str
+    after_s: float
+    lasts_s: float
+    draw: int
+
+    def __str__(self) -> str:
+        return f"+{self.after_s:.1f} s {self.kind} for {self.lasts_s:.1f} s ({self.draw})"
+
+
+def plan(seed: int, count: int) -> list[Fault]:
+    """``count`` faults; the same for the same seed."""
+    random_ = random.Random(seed)
+    kinds = list(FAULTS)
+    random_.shuffle(kinds)
+    more = random_.choices(
+        list(FAULTS), weights=list(FAULTS.values()), k=max(0, count - len(kinds))
+    )
+    return [
+        Fault(
+            kind,
+            round(random_.uniform(0.2, 3.0), 2),
+            round(random_.choice((0.5, 1.5, 3.0, 7.0)), 2),
+            random_.randrange(1 << 16),
+        )
+        for kind in (kinds + more)[:count]
+    ]

@@ -1,0 +1,272 @@
+"""The farm under test: two controllers on one PostgreSQL and one Redis, agents behind proxies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from agent import codec
+from agent.jobs import Probed
+from agent.worker import join, processes, settings
+from agent.worker.isolate import MARK
+from agent.worker.service import mark_of
+from orchestrator.client import Client
+from orchestrator.domain.errors import FarmError
+from orchestrator.store.models import Attempt, Trial
+from support import onnx_files
+from support.farms import runtime_facts
+from support.servers import free_port
+
+from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
+from .proxy import Proxy
+
+T = TypeVar("T")
+HERE = Path(__file__).parent
+BENCHFARM = Path(sys.executable).parent / "benchfarm"
+TIMES = {
+    "BENCHFARM_HEARTBEAT_S": "0.7",
+    "BENCHFARM_LEASE_S": "5",
+    "BENCHFARM_DISPATCH_S": "4",
+    "BENCHFARM_TICK_S": "0.3",
+}
+SMALL_DISK_MIB = 96
+SPEC = """
+name: {name}
+models: [dense]
+runtimes: [{{backend: onnxruntime}}]
+trials: {trials}
+attempts: 100
+scenario: {{min_duration_s: 0.05, max_duration_s: 0.2, warm_up_s: 0.05, min_samples: 20}}
+limits: {{trial_s: 60}}
+"""
+
+
+@dataclass
+class Board:
+    """One agent: its state folder and its process."""
+
+    name: str
+    state: Path
+    process: Process
+    small_disk: bool
+
+    def children(self) -> list[int]:
+        """Processes that carry this agent's mark."""
+        mark = f"{MARK}={mark_of(self.state)}:".encode()
+        return [pid for pid in processes._pids() if processes._has_mark(pid, mark)]
+
+    def restart(self) -> None:
+        self.process.start()
+
+
+class World:
+    """Everything that runs, and what a fault may do to it."""
+
+    def __init__(self, folder: Path, programs: Path, redis_program: str) -> None:
+        self.folder = folder
+        self.postgres = Postgres(programs)
+        self.redis = Redis(redis_program, folder)
+        self.ports = [free_port(), free_port()]
+        self.blobs = folder / "blobs"
+        self.controllers = [self._controller(n, port) for n, port in enumerate(self.ports)]
+        self.uplink = Proxy([("127.0.0.1", port) for port in self.ports])
+        self.broker = Proxy([("127.0.0.1", self.redis.port)])
+        self.boards: list[Board] = []
+        self.deepest_queue = 0
+        self._mounts: list[Path] = []
+        self._stack = contextlib.ExitStack()
+        self._engine = create_engine(self.postgres.url, pool_pre_ping=True)
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self.token = ""
+
+    # --- from nothing to a farm that waits for work
+
+    def open(self, agents: int, real: int) -> None:
+        """Start everything; the last ``real`` agents measure with the real runner."""
+        self._stack.callback(self._engine.dispose)
+        self._stack.callback(self.postgres.close)
+        self.postgres.start()
+        self._stack.callback(self.redis.close)
+        self.redis.start()
+        for number, controller in enumerate(self.controllers):
+            (self.folder / f"home{number}").mkdir()
+            self._stack.callback(controller.kill)
+            controller.start()
+            wait_listening(controller, self.ports[number])
+        self._stack.enter_context(self.uplink)
+        self._stack.enter_context(self.broker)
+        noted = self.folder / "home0" / "client.json"
+        self.wait_for(noted.exists, "a controller's client.json")
+        self.token = json.loads(noted.read_text())["token"]
+        model = self.folder / "dense.onnx"
+        model.write_bytes(onnx_files.dense_bytes())
+        self.ask(lambda farm: farm.add_model(model, name="dense"))
+        played = self._played_runner()
+        for number in range(agents):
+            self._join(number, None if number >= agents - real else played)
+        for board in self.boards:
+            board.restart()
+        self.wait_for(self._all_online, "every agent to be online")
+
+    def _controller(self, number: int, port: int) -> Process:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
+        own |= TIMES
+        own |= {
+            "BENCHFARM_HOME": str(self.folder / f"home{number}"),
+            "BENCHFARM_BLOBS_DIR": str(self.blobs),
+            "BENCHFARM_DATABASE_URL": self.postgres.url,
+            "BENCHFARM_BROKER_URL": self.redis.url,
+        }
+        words: list[str | Path] = [BENCHFARM, "up", "--port", str(port)]
+        return Process(f"controller{number}", words, self.folder / f"controller{number}.log", own)
+
+    def _played_runner(self) -> Path:
+        """The played child, in a folder of its own beside what it answers when it is probed."""
+        folder = self.folder / "runner"
+        folder.mkdir()
+        shutil.copy(HERE / "played_runner.py", folder / "__main__.py")
+        facts = next(f for f in runtime_facts() if f.backend == "onnxruntime")
+        (folder / "probed.json").write_text(codec.dumps(Probed((facts,))))
+        return folder / "__main__.py"
+
+    def _join(self, number: int, runner: Path | None) -> None:
+        name = f"board{number}"
+        state = self.folder / name
+        state.mkdir()
+        small = number == 0 and _mounted(state)
+        if small:
+            self._mounts.append(state)
+        uplink = f"http://127.0.0.1:{self.uplink.port}"
+        token = self.ask(lambda farm: farm.join_token(name)).join_token
+        config = join.join(uplink, token, name, state)
+        settings.save(replace(config, broker_url=f"redis://127.0.0.1:{self.broker.port}/0"))
+        words: list[str | Path] = [sys.executable, HERE / "agent_process.py", state]
+        words += [runner] if runner else []
+        own = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        process = Process(name, words, self.folder / f"{name}.log", own)
+        self.boards.append(Board(name, state, process, small))
+        self._stack.callback(process.kill)
+
+    def _all_online(self) -> bool:
+        return all(d.connection == "online" and d.runtimes for d in self.ask(lambda f: f.devices()))
+
+    # --- asking it
+
+    def ask(self, what: Callable[[Client], T]) -> T:
+        """Ask a controller, whichever answers first, as often as it takes."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for port in self.ports:
+                try:
+                    with Client(f"http://127.0.0.1:{port}", self.token) as client:
+                        return what(client)
+                except FarmError:
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def rows(self) -> Iterator[Session]:
+        with self._sessions() as session:
+            yield session
+
+    def known_attempts(self) -> list[Attempt]:
+        with self.rows() as session:
+            return list(session.scalars(select(Attempt).order_by(Attempt.dispatched_at)))
+
+    def queue(self) -> redis.Redis:
+        return redis.Redis(port=self.redis.port, socket_timeout=10)
+
+    def look_at_queues(self) -> None:
+        """Note how deep the deepest queue is now."""
+        with contextlib.suppress(redis.RedisError), self.queue() as client:
+            for board in self.boards:
+                depth = int(client.llen(f"device.{board.name}"))
+                self.deepest_queue = max(self.deepest_queue, depth)
+
+    def submit(self, name: str, trials: int) -> None:
+        def submit(farm: Client) -> None:
+            if name not in {s.name for s in farm.sweeps()}:  # the answer may have been lost
+                farm.submit(SPEC.format(name=name, trials=trials), "chaos")
+
+        self.ask(submit)
+
+    def finished(self, name: str) -> bool:
+        return self.ask(lambda farm: farm.sweep(name)).state != "running"
+
+    def resume_all(self) -> int:
+        """Resume every sweep with trials that failed: those, and no other, run once more."""
+        with self.rows() as session:
+            before = {t.id: (t.state, t.attempt) for t in session.scalars(select(Trial))}
+        failed = {number for number, (state, _) in before.items() if state == "failed"}
+        for sweep in self.ask(lambda farm: farm.sweeps()):
+            self.ask(lambda farm, name=sweep.name: farm.resume(name))  # type: ignore[misc]
+        with self.rows() as session:
+            after = {t.id: (t.state, t.attempt) for t in session.scalars(select(Trial))}
+        changed = {number for number in before if before[number] != after[number]}
+        assert changed == failed, f"a resume touched {changed ^ failed}"
+        return len(failed)
+
+    def wait_for(
+        self, what: Callable[[], bool], meaning: str, within_s: float = PATIENCE_S
+    ) -> None:
+        deadline = time.monotonic() + within_s
+        while not what():
+            assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {meaning}"
+            time.sleep(0.2)
+
+    # --- the end
+
+    def heal(self) -> None:
+        """Undo every fault: from here on the farm must bring everything to its end by itself."""
+        self.uplink.set("pass")
+        self.broker.set("pass")
+        self.postgres.start()
+        self.redis.start()
+        for controller, port in zip(self.controllers, self.ports, strict=True):
+            controller.send(signal.SIGCONT)
+            controller.start()
+            wait_listening(controller, port)
+        for board in self.boards:
+            (board.state / "filler").unlink(missing_ok=True)
+            board.process.send(signal.SIGCONT)
+            board.restart()
+
+    def stop(self) -> None:
+        """End agents and controllers as a user does; each must say that all is well."""
+        for board in self.boards:
+            assert board.process.end() == 0, f"{board.name}: see {self.folder}"
+        for controller in self.controllers:
+            assert controller.end(signal.SIGINT) == 0, f"{controller.name}: see {self.folder}"
+
+    def close(self) -> None:
+        """Take everything away, whatever state it is in."""
+        for board in self.boards:
+            board.process.send(signal.SIGCONT)
+        self._stack.close()
+        for board in self.boards:
+            processes.kill_marked(MARK, f"{mark_of(board.state)}:")
+        for mount in self._mounts:
+            subprocess.run(["umount", "-l", str(mount)], check=False)
+
+
+def _mounted(folder: Path) -> bool:
+    """A small disk on ``folder``, where this user may make one."""
+    if os.geteuid() != 0:
+        return False
+    words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m,mode=700", "tmpfs", str(folder)]
+    return subprocess.run(words, check=False, capture_output=True).returncode == 0

@@ -1,0 +1,114 @@
+"""A finished result on a disk that is full: kept as soon as there is room, or handed in at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agent import codec
+from agent.contract import SCHEMA, TrialResult
+from agent.worker import attempt
+from agent.worker.courier import Courier
+from agent.worker.errors import ControllerUnreachable
+from agent.worker.outbox import Outbox
+from agent.worker.service import _Desk
+from agent.worker.uplink import Uplink
+from support.played_board import Board, make_board
+
+
+class FullDisk(Outbox):
+    """As SQLite behaves without space, ``times`` times."""
+
+    times = 0
+
+    def put(self, attempt_id: str, result: str, samples_path: Path | None) -> bool:
+        if self.times:
+            self.times -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().put(attempt_id, result, samples_path)
+
+
+class PlayedUplink(Uplink):
+    """A controller that answers, or not."""
+
+    def __init__(self) -> None:
+        super().__init__("http://controller.invalid")
+        self.there = True
+        self.given: list[str] = []
+
+    def put_blob(self, sha256: str, path: Path) -> None:
+        if not self.there:
+            raise ControllerUnreachable("no answer")
+
+    def result(self, attempt_id: str, result_json: str) -> None:
+        if not self.there:
+            raise ControllerUnreachable("no answer")
+        self.given.append(attempt_id)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    return make_board(tmp_path)
+
+
+@pytest.fixture
+def uplink() -> PlayedUplink:
+    return PlayedUplink()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, board: Board, uplink: PlayedUplink) -> _Desk:
+    outbox = FullDisk(tmp_path / "outbox.sqlite")
+    return _Desk(outbox, Courier(outbox, uplink), board.tools)
+
+
+def finished(blob: Path | None = None) -> attempt.Finished:
+    return attempt.Finished(TrialResult(SCHEMA, "a1", "ok", "0"), blob)
+
+
+def full(desk: _Desk, times: int) -> _Desk:
+    assert isinstance(desk.outbox, FullDisk)
+    desk.outbox.times = times
+    return desk
+
+
+def test_a_full_disk_hands_the_result_in_from_memory(
+    desk: _Desk, uplink: PlayedUplink, tmp_path: Path
+) -> None:
+    blob = tmp_path / "blob.zst"
+    blob.write_bytes(b"samples")
+    full(desk, 1).keep(finished(blob), lambda _s: pytest.fail("it was handed in"))
+    assert uplink.given == ["a1"]
+    assert not blob.exists()
+    assert desk.outbox.waiting() == 0
+
+
+def test_without_disk_and_controller_it_is_tried_until_one_is_back(
+    desk: _Desk, uplink: PlayedUplink
+) -> None:
+    uplink.there = False
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    full(desk, 3).keep(finished(), wait)
+    assert len(waits) == 3
+    parcel = desk.outbox.due()
+    assert parcel is not None
+    assert codec.loads(TrialResult, parcel.result).attempt_id == "a1"
+
+
+def test_a_stop_ends_the_waiting(desk: _Desk, uplink: PlayedUplink) -> None:
+    uplink.there = False
+    full(desk, 9).keep(finished(), lambda _s: True)
+    assert (desk.outbox.waiting(), uplink.given) == (0, [])
+
+
+def test_what_can_be_fetched_again_makes_room(desk: _Desk, board: Board) -> None:
+    sha256 = board.tools.blobs.store(b"a model of before")
+    full(desk, 1).keep(finished(), lambda _s: False)
+    assert not board.tools.blobs.path(sha256).exists()
