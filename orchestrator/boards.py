@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.client import Client
+from orchestrator.domain import device_name
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
 from orchestrator.service.views import DeviceView
@@ -61,6 +62,7 @@ class Addresses:
         self._path(device).unlink(missing_ok=True)
 
     def _path(self, device: str) -> Path:
+        device_name.require(device)
         return self._folder / f"{device}.json"
 
 

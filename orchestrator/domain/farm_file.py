@@ -18,8 +18,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from agent.contract import DEVICE_NAME
-from orchestrator.domain import marked_yaml, tags
+from orchestrator.domain import device_name, marked_yaml, tags
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.marked_yaml import Marked, Mistake, Mistakes, Path
 
@@ -171,8 +170,8 @@ def _devices(marked: Marked) -> Mapping[str, Any]:
 
 def _bad_names(marked: Marked) -> Iterable[Mistake]:
     for name in _devices(marked):
-        if not re.fullmatch(DEVICE_NAME, name):
-            text = f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
+        if not device_name.is_one(name):
+            text = f"device name {name!r}: expected {device_name.EXPECTED}"
             yield Mistake(marked.line(("devices", name)), text)
 
 

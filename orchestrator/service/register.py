@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
-from agent.contract import DEVICE_NAME
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolled, Enrolment
+from orchestrator.domain import device_name
 from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
@@ -45,10 +44,7 @@ def join_token(
         UserError: a name that could not be a queue's, an unknown class, a tag that is none.
         Conflict: that device has joined already.
     """
-    if not re.fullmatch(DEVICE_NAME, name):
-        raise UserError(
-            f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
-        )
+    device_name.require(name)
     _check_tags(tags or {})
     if device_class:
         _check_class(device_class)
