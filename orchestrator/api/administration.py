@@ -6,21 +6,18 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from orchestrator.api.bodies import MAX_ID, Body
 from orchestrator.api.context import Admin, InFarm
 from orchestrator.service import access, admission
 from orchestrator.service.views import BrokerUsersView, NewTokenView, TokenView
 
-MAX_ID = 2**31 - 1
-
 router = APIRouter(tags=["administration"])
 
 
-class TokenBody(BaseModel):
+class TokenBody(Body):
     """``lifetime_s``: none: it does not expire."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Literal["viewer", "operator", "admin"]
     name: Annotated[str, Field(min_length=1, max_length=access.LONGEST_NOTE)]

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from agent import __version__
 from agent.codec import ContractError
-from orchestrator.api import administration, blobs, devices, people
+from orchestrator.api import administration, blobs, devices, fleet, people
 from orchestrator.api.guard import Guard
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
@@ -55,7 +55,13 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
     app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
-    for router in (devices.router, people.router, blobs.router, administration.router):
+    for router in (
+        devices.router,
+        fleet.router,
+        people.router,
+        blobs.router,
+        administration.router,
+    ):
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)

@@ -1,69 +1,37 @@
-"""The people's side: devices, models, sweeps, reports."""
+"""The people's side: models, sweeps, reports, events."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, Field
 
+from orchestrator.api.bodies import MAX_ID, Body
 from orchestrator.api.context import InFarm, Operator, Viewer
 from orchestrator.report import export, html, tables
 from orchestrator.report.build import build_report
 from orchestrator.service import (
     events,
-    health,
     models,
     networks,
     progress,
-    register,
     reports,
     retention,
-    retiring,
     sweeps,
 )
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import (
     ControllerView,
     DeletedView,
-    DeviceView,
     EventView,
-    HealthCheckView,
-    JoinView,
     ModelView,
     PlanView,
-    RetiredView,
     SweepView,
 )
 from orchestrator.settings import reaches_one_machine
 
-MAX_ID = 2**31 - 1
-
 router = APIRouter(tags=["people"])
-
-
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class JoinBody(Body):
-    device_class: str = ""
-    tags: dict[str, str] = {}
-    again: bool = False
-
-
-class ClassBody(Body):
-    device_class: str
-
-
-class TagBody(Body):
-    """An empty value removes a tag."""
-
-    tags: dict[str, str]
-
-
-class MaintenanceBody(Body):
-    on: bool
 
 
 class ModelBody(Body):
@@ -71,7 +39,7 @@ class ModelBody(Body):
     file_name: str
     sha256: str
     format: str = ""
-    shapes: dict[str, list[int]] = {}
+    shapes: dict[str, list[int]] = Field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
 
@@ -90,79 +58,6 @@ class SweepBody(Body):
 def show_controller(request: Request, farm: InFarm, _: Viewer) -> ControllerView:
     local = reaches_one_machine(request.app.state.broker_url)
     return ControllerView(url=farm.settings.public_url, local_broker=local)
-
-
-@router.get("/devices")
-def list_devices(farm: InFarm, _: Viewer) -> list[DeviceView]:
-    return register.devices(farm)
-
-
-@router.get("/devices/{name}")
-def show_device(name: str, farm: InFarm, _: Viewer) -> DeviceView:
-    return register.device(farm, name)
-
-
-@router.post("/devices/{name}/join-token")
-def join_token(name: str, body: JoinBody, farm: InFarm, _: Operator) -> JoinView:
-    return register.join_token(
-        farm, name, device_class=body.device_class, tags=body.tags, again=body.again
-    )
-
-
-@router.delete("/devices/{name}")
-def retire_device(name: str, farm: InFarm, _: Operator) -> RetiredView:
-    return retiring.retire(farm, name)
-
-
-@router.post("/devices/{name}/rotate")
-def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
-    return register.rotate(farm, name)
-
-
-@router.post("/devices/{name}/enable")
-def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return register.enable(farm, name, True)
-
-
-@router.post("/devices/{name}/drain")
-def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return register.enable(farm, name, False)
-
-
-@router.post("/devices/{name}/class")
-def classify_device(name: str, body: ClassBody, farm: InFarm, _: Operator) -> DeviceView:
-    return register.set_class(farm, name, body.device_class)
-
-
-@router.post("/devices/{name}/tags")
-def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceView:
-    return register.tag(farm, name, body.tags)
-
-
-@router.post("/devices/{name}/maintenance")
-def maintain_device(name: str, body: MaintenanceBody, farm: InFarm, _: Operator) -> DeviceView:
-    return health.maintain(farm, name, body.on)
-
-
-@router.post("/devices/{name}/checks", status_code=201)
-def check_device(name: str, farm: InFarm, _: Operator) -> HealthCheckView:
-    """Ask for a health check now; the answer is the check, which has yet to run."""
-    return health.ask(farm, name)
-
-
-@router.get("/devices/{name}/checks")
-def list_checks(
-    name: str, farm: InFarm, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> list[HealthCheckView]:
-    """A device's health checks, the latest first."""
-    return health.latest(farm, name, limit)
-
-
-@router.get("/devices/{name}/checks/{number}")
-def show_check(
-    name: str, number: Annotated[int, Path(ge=1, le=MAX_ID)], farm: InFarm, _: Viewer
-) -> HealthCheckView:
-    return health.one(farm, name, number)
 
 
 @router.get("/models")
