@@ -39,6 +39,8 @@ from orchestrator.store.models import (
 
 KEPT = 100
 """Checks of a device that are kept, with what they ran."""
+TOGETHER = 20
+"""So many more are deleted at once: what is freed is looked up in all tables."""
 TRIES = 2
 """Attempts that a transient failure, or an agent that was stopped, leaves a check."""
 _SAMPLES = Attempt.result["samples"]["sha256"].as_string()
@@ -167,15 +169,17 @@ def last_good(session: Session, device_id: int) -> HealthCheck | None:
     return session.scalar(query.order_by(HealthCheck.id.desc()).limit(1))
 
 
-def trim(session: Session, device_id: int, kept: int = KEPT) -> set[str]:
-    """Delete all but the last checks that have ended; what of samples nobody else refers to, to be
-    discarded once this is committed."""
+def trim(session: Session, device_id: int, kept: int = KEPT, together: int = TOGETHER) -> set[str]:
+    """Delete all but the last checks that have ended, ``together`` at least; what of samples nobody
+    else refers to, to be discarded once this is committed."""
     old = session.execute(
         select(HealthCheck.id, HealthCheck.trial_id)
         .where(HealthCheck.device_id == device_id, HealthCheck.ended_at.is_not(None))
         .order_by(HealthCheck.id.desc())
         .offset(kept)
     ).all()
+    if len(old) < together:
+        return set()
     return _delete(session, device_id, [i for i, _ in old], [t for _, t in old if t is not None])
 
 

@@ -248,7 +248,7 @@ def test_old_checks_go_with_all_they_ran(farm: FarmKit, board: int) -> None:
         check(farm, board, ns=ns)
     samples = [s.sha256 for s in _samples(farm)]
     with farm.farm.database.transaction() as session:
-        unused = checks.trim(session, board, kept=2)
+        unused = checks.trim(session, board, kept=2, together=2)
     assert unused == set(samples[:2])
     rows = farm.rows()
     assert [rows[t] for t in ("health_checks", "trials", "attempts", "cells")] == [2] * 4
@@ -262,13 +262,13 @@ def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> N
     run(farm, board, attempt, farm.ok(attempt, [1000] * 3))
     check(farm, board, ns=5)
     with farm.farm.database.transaction() as session:
-        assert checks.trim(session, board, kept=1) == set()
+        assert checks.trim(session, board, kept=1, together=1) == set()
 
 
 def test_checks_that_could_not_run_are_not_heaped_up(
     farm: FarmKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks.trim, "__defaults__", (2,))
+    monkeypatch.setattr(checks.trim, "__defaults__", (2, 1))
     board = farm.device(facts=device_facts("board", (RuntimeFacts("x", "", "", missing="no"),)))
     for _ in range(4):
         reconcile.tick(farm.farm)
@@ -277,7 +277,7 @@ def test_checks_that_could_not_run_are_not_heaped_up(
 
 
 def test_more_than_are_kept(farm: FarmKit, board: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.trim, "__defaults__", (2,))
+    monkeypatch.setattr(checks.trim, "__defaults__", (2, 1))
     for ns in range(1, 5):
         check(farm, board, ns=ns)
     assert farm.rows()["health_checks"] == 2
