@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from support.servers import postgres_programs, postgres_server, redis_program, r
 from support.wheels import onnxruntime_wheels
 
 DATABASES = ("sqlite", "postgresql")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background, as by CI: what the tests start, and interrupt, would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # no test asserts on wall-clock speed, and the machine may be busy
 hypothesis.settings.register_profile(

@@ -38,8 +38,6 @@ def test_the_log_of_the_agent_beside_the_controller(shell: Shell) -> None:
         env=shell.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # where the tests run in the background, a shell had everything below it ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as following:
         assert following.stdout is not None
         assert following.stderr is not None
@@ -113,7 +111,6 @@ def test_watch_lives_until_ctrl_c(shell: Shell) -> None:
         env=shell.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None

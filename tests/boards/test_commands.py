@@ -63,8 +63,6 @@ def test_its_log_is_read_and_followed_until_ctrl_c(shell: Shell, joined: Board) 
         env=shell.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # where the tests run in the background, a shell had everything below it ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as following:
         assert following.stdout is not None
         assert following.stderr is not None

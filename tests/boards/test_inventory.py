@@ -198,8 +198,6 @@ def _stopped_at(shell: Shell, file: Path, line: str) -> str:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # where the tests run in the background, a shell had everything below it ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         said = ""
