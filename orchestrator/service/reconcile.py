@@ -10,7 +10,8 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
-from orchestrator.domain.trial import after_loss
+from orchestrator.domain import retry
+from orchestrator.domain.trial import TrialState, after_loss
 from orchestrator.service import actors, builds, health
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
@@ -63,6 +64,9 @@ def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
             before = lifecycle_of(trial)
             after = before.to(after_loss(before, budget))
             apply(trial, after)
+            # a doorbell that nobody answered is rung again at once
+            if before.state is TrialState.RUNNING and after.state is TrialState.PENDING:
+                trial.not_before = now + retry.pause(after.spent, attempt.id)
             builds.settle(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"
