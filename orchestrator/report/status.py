@@ -58,7 +58,8 @@ def _cosine(value: float) -> str:
 
 def _progress(cell: CellData) -> str:
     states = ", ".join(f"{n} {state}" for state, n in sorted(cell.state_counts.items()) if n)
-    return f"trials: {states}" if states else ""
+    given_up = f", {cell.not_run} of them not run after the others" if cell.not_run else ""
+    return f"trials: {states}{given_up}" if states else ""
 
 
 def _accuracies(usable: Sequence[Measured]) -> list[Accuracy]:

@@ -14,7 +14,7 @@ from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
-from orchestrator.service import builds, health
+from orchestrator.service import builds, closing, health
 from orchestrator.service.dispatch import dispatch, has_work
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -163,6 +163,7 @@ def _accept(
         trial.not_before = farm.now() + wait
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
+    closing.give_up(farm, session, sweep, trial)
     builds.settle(session, trial, given)
     if sweep.kind == HEALTH:
         return

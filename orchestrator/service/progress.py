@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -10,7 +10,7 @@ from agent.contract import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import builds, register
+from orchestrator.service import builds, closing, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.models import SWEEP, Attempt, Cell, Device, Sweep, Trial
@@ -57,7 +57,10 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
         counts=counts,
         builds=builds_,
         running=_progress(session, found, [s.value for s in OUTSTANDING]),
-        problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
+        problems=[
+            *_given_up(session, found),
+            *_progress(session, found, ["failed", "invalid", "unsupported"]),
+        ],
         offline=sorted(d.name for d in devices if not register.online(farm, d)),
         held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
@@ -103,7 +106,8 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
         .join(Cell, Trial.cell_id == Cell.id)
         .join(Device, Trial.device_id == Device.id)
         .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
-        .where(Trial.sweep_id == found.id, Trial.state.in_(states))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, Trial.state.in_(states), ~and_(*closing.not_run()))
         .order_by(Trial.place.desc())
         .limit(20)
     )
@@ -118,6 +122,37 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
             build=bool(cell.build_key),
         )
         for row, cell, device, result in rows
+    ]
+
+
+def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
+    """Of each cell that was given up one trial, in the place of all that were not run."""
+    mine = (Trial.sweep_id == found.id, *closing.not_run())
+    last = (
+        select(func.max(Trial.id))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(*mine)
+        .group_by(Trial.cell_id)
+        .order_by(Trial.cell_id)
+        .limit(20)
+    )
+    rows = session.execute(
+        select(Trial, Cell, Device.name)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .join(Device, Trial.device_id == Device.id)
+        .where(Trial.id.in_(last))
+        .order_by(Trial.cell_id)
+    )
+    return [
+        TrialProgress(
+            cell=str(cell.configuration["label"]),
+            device=device,
+            number=row.number,
+            attempt=row.attempt,
+            state=row.state,
+            message=closing.NOT_RUN,
+        )
+        for row, cell, device in rows
     ]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain import retry
 from orchestrator.domain.trial import TrialState, after_loss
-from orchestrator.service import actors, builds, health
+from orchestrator.service import actors, builds, closing, health
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -67,6 +67,7 @@ def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
             # a doorbell that nobody answered is rung again at once
             if before.state is TrialState.RUNNING and after.state is TrialState.PENDING:
                 trial.not_before = now + retry.pause(after.spent, attempt.id)
+            closing.give_up(farm, session, sweep, trial)
             builds.settle(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"

@@ -10,7 +10,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from agent import __version__, codec
@@ -20,7 +20,7 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.model import SweepReport
-from orchestrator.service import builds, progress, register
+from orchestrator.service import builds, closing, progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Event, Sweep, Trial
@@ -85,6 +85,7 @@ def collect(farm: Farm, name: str) -> SweepData:
         unbuilt = _unbuilt(session, cells)
         sizes = _source_sizes(session)
         devices = {c.device.name: register.facts_of(c.device) for c in cells}
+        given_up = _not_run(session, found)
         loaded = [(c, _cell(c, spec, sizes)) for c in cells]
     return SweepData(
         name=found.name,
@@ -93,7 +94,12 @@ def collect(farm: Farm, name: str) -> SweepData:
         spec_yaml=found.spec_text,
         baseline=spec.baseline,
         cells=[
-            CellData(**fields, trials=_trials(farm, c, results, unbuilt)) for c, fields in loaded
+            CellData(
+                **fields,
+                trials=_trials(farm, c, results, unbuilt),
+                not_run=given_up.get(c.id, 0),
+            )
+            for c, fields in loaded
         ],
         devices={key: facts for key, facts in devices.items() if facts is not None},
         benchfarm_version=__version__,
@@ -167,6 +173,17 @@ def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
         t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
     }
     return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
+
+
+def _not_run(session: Session, found: Sweep) -> dict[int, int]:
+    """By cell, how many trials failed without a run."""
+    rows = session.execute(
+        select(Trial.cell_id, func.count())
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, *closing.not_run())
+        .group_by(Trial.cell_id)
+    )
+    return dict(rows.all())
 
 
 def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:

@@ -104,13 +104,18 @@ def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
         database.close()
 
 
+def _is_permanent(attempt: Attempt) -> bool:
+    failure = (attempt.result or {}).get("failure") or {}
+    return (attempt.result or {}).get("status") == "failed" and not failure["transient"]
+
+
 class Adversary(RuleBasedStateMachine):
     """Boards, people and a broker that do whatever they like; what must hold, holds.
 
     ``devices``: those that have joined. ``acknowledged``: what boards may forget by now.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"health_every_s": 0}
+    settings: ClassVar[dict[str, Any]] = {"health_every_s": 0, "cell_failures": 2}
 
     attempts = Bundle("attempts")
     names = Bundle("names")
@@ -138,12 +143,12 @@ class Adversary(RuleBasedStateMachine):
     def begin(self) -> str:
         for device in self.devices.values():
             self.kit.beat(device)
-        return self._submit(2, 2, RUNTIMES[0])
+        return self._submit(3, 2, RUNTIMES[0])
 
     @precondition(lambda self: self.sweeps < 3)
     @rule(
         target=names,
-        trials=st.integers(1, 2),
+        trials=st.integers(1, 3),
         attempts=st.integers(1, 3),
         runtimes=st.sampled_from(RUNTIMES),
     )
@@ -405,6 +410,8 @@ class Adversary(RuleBasedStateMachine):
         for sweep in {t.sweep_id for t in trials} - hidden:
             done = all(TrialState(t.state) in FINAL for t in trials if t.sweep_id == sweep)
             assert done == (sweep in closed), "a sweep is closed exactly when all of it has ended"
+        for cell in {t.cell_id for t in trials if t.sweep_id not in hidden}:
+            self._given_up_or_not([t for t in trials if t.cell_id == cell], of_trial)
         self._nothing_acknowledged_is_lost({a.id: a for a in attempts}, by_id)
         self.resumed.clear()
         self.seen = {t.id: (t.state, t.attempt) for t in trials}
@@ -416,6 +423,18 @@ class Adversary(RuleBasedStateMachine):
             # a check that says nothing of its board is run once more
             assert check or trial.id in self.resumed, f"{state} became {trial.state} by itself"
             assert TrialState(state) in RESUMABLE
+
+    def _given_up_or_not(self, cell: list[Trial], of_trial: dict[int, list[Attempt]]) -> None:
+        states = {TrialState(t.state) for t in cell}
+        gave_something = states & {TrialState.DONE, TrialState.INVALID, TrialState.UNSUPPORTED}
+        failed = [t for t in cell if t.state == TrialState.FAILED.value and t.waits_for is None]
+        last = [max(of_trial[t.id], key=lambda a: a.number, default=None) for t in failed]
+        crashed = [a for a in last if a is not None and a.accepted and _is_permanent(a)]
+        if len(crashed) >= self.farm.settings.cell_failures and not gave_something:
+            assert TrialState.PENDING not in states, "what only ever crashes is given up"
+        if None in last:
+            assert states <= {TrialState.FAILED, TrialState.CANCELLED}, "given up as a whole"
+            assert len(failed) > self.farm.settings.cell_failures
 
     def _nothing_acknowledged_is_lost(
         self, attempts: dict[str, Attempt], trials: dict[int, Trial]

@@ -24,7 +24,7 @@ Said = tuple[object, ...]
 class CheckedAdversary(Adversary):
     """And boards that fall ill, are looked after, and get well."""
 
-    settings: ClassVar[dict[str, Any]] = {"health_retry_s": 20}
+    settings: ClassVar[dict[str, Any]] = {"health_retry_s": 20, "cell_failures": 2}
 
     def __init__(self) -> None:
         super().__init__()

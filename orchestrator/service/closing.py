@@ -1,0 +1,73 @@
+"""Cells that are given up: what has only ever failed is not run to its last trial."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session, aliased
+
+from agent import codec
+from agent.contract import TrialResult
+from orchestrator.domain.trial import TrialState, hopeless
+from orchestrator.service.farm import Farm
+from orchestrator.service.trials import apply, lifecycle_of
+from orchestrator.store.models import HEALTH, Attempt, Cell, Sweep, Trial
+
+NOT_RUN = "not run: every trial of its cell before it failed"
+
+
+def give_up(farm: Farm, session: Session, sweep: Sweep, trial: Trial) -> None:
+    """Where ``trial`` has just failed, as all of its cell did before it, close the cell: its
+    pending trials fail without a run, until a resume. The caller has ``lock``ed the sweep."""
+    limit = farm.settings.cell_failures
+    if not limit or sweep.kind == HEALTH or trial.state != TrialState.FAILED.value:
+        return
+    session.flush()
+    mine = select(Trial).where(Trial.cell_id == trial.cell_id).with_for_update()
+    trials = session.scalars(mine).all()
+    pending = [t for t in trials if t.state == TrialState.PENDING.value]
+    states = [TrialState(t.state) for t in trials]
+    if not pending or not hopeless(states, _failed_for_good(session, trial.cell_id), limit):
+        return
+    for row in pending:
+        apply(row, lifecycle_of(row).to(TrialState.FAILED))
+    cell = session.get_one(Cell, trial.cell_id)
+    farm.note(
+        session,
+        "cell_given_up",
+        sweep.name,
+        cell=cell.configuration["label"],
+        device=cell.device.name,
+        not_run=len(pending),
+    )
+
+
+def _failed_for_good(session: Session, cell_id: int) -> int:
+    """Failed trials of a cell whose last attempt would not have gone better another time, or was
+    lost as those before it were."""
+    last = select(Attempt).join(Trial, Attempt.trial_id == Trial.id)
+    last = last.where(Attempt.number == Trial.attempt, Trial.cell_id == cell_id)
+    attempts = session.scalars(last.where(Trial.state == TrialState.FAILED.value))
+    return sum(_for_good(attempt) for attempt in attempts)
+
+
+def _for_good(attempt: Attempt) -> bool:
+    if not attempt.accepted or attempt.result is None:
+        return True
+    result = codec.from_plain(TrialResult, attempt.result)
+    passing = result.failure is not None and result.failure.transient
+    return result.status == "failed" and not passing
+
+
+def not_run() -> tuple[ColumnElement[bool], ...]:
+    """Of trials, joined with their sweep: failed without a run, for their cell was given up. What
+    ran and was lost has spent its budget; what failed has a result that was accepted."""
+    last = aliased(Attempt)
+    counted = select(last.id).where(
+        last.trial_id == Trial.id, last.number == Trial.attempt, last.accepted
+    )
+    return (
+        Trial.state == TrialState.FAILED.value,
+        Trial.waits_for.is_(None),
+        Trial.spent < Sweep.attempts,
+        ~counted.exists(),
+    )
