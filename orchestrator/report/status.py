@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from agent.contract import Accuracy, Failure, Fidelity
+from orchestrator.domain.fault import whose
 from orchestrator.report.estimates import Measured
 from orchestrator.report.inputs import CellData
 from orchestrator.report.model import CellStatus, FailureRow, FidelityRow
@@ -100,7 +101,11 @@ def failure_row(failure: Failure | None) -> FailureRow | None:
     if failure is None:
         return None
     return FailureRow(
-        stage=failure.stage, kind=failure.kind, message=failure.message, log_tail=failure.log_tail
+        stage=failure.stage,
+        kind=failure.kind,
+        message=failure.message,
+        log_tail=failure.log_tail,
+        fault=whose(failure).value,
     )
 
 

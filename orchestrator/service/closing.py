@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, aliased
 
 from agent import codec
-from agent.contract import TrialResult
+from agent.contract import SCHEMA, Failure, TrialResult
 from orchestrator.domain.trial import TrialState, hopeless
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of
@@ -51,7 +51,7 @@ def _failed_for_good(session: Session, cell_id: int) -> int:
 
 
 def _for_good(attempt: Attempt) -> bool:
-    if not attempt.accepted or attempt.result is None:
+    if not attempt.accepted or attempt.result is None:  # lost; what came late counts for nothing
         return True
     result = codec.from_plain(TrialResult, attempt.result)
     passing = result.failure is not None and result.failure.transient
@@ -71,3 +71,17 @@ def not_run() -> tuple[ColumnElement[bool], ...]:
         Trial.spent < Sweep.attempts,
         ~counted.exists(),
     )
+
+
+def lost(trial: Trial, attempt: Attempt | None) -> bool:
+    """Whether a trial failed because its device fell silent in ``attempt``, its last one."""
+    over = trial.state == TrialState.FAILED.value and trial.waits_for is None
+    return over and attempt is not None and not attempt.accepted
+
+
+def silence(trial: Trial) -> TrialResult:
+    """What stands for the result of a trial that was ``lost``."""
+    message = f"the device fell silent in each of {trial.spent} attempts: their leases ran out"
+    if trial.spent == 1:
+        message = "the device fell silent while it ran: its lease ran out"
+    return TrialResult(SCHEMA, "", "failed", "", failure=Failure("measure", "lease_lost", message))

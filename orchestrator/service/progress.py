@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from agent import codec
 from agent.contract import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
+from orchestrator.domain.fault import whose
 from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
 from orchestrator.service import builds, closing, register
@@ -102,7 +103,7 @@ def state_of(found: Sweep, counts: dict[str, int]) -> str:
 
 def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialProgress]:
     rows = session.execute(
-        select(Trial, Cell, Device.name, Attempt.result)
+        select(Trial, Cell, Device.name, Attempt)
         .join(Cell, Trial.cell_id == Cell.id)
         .join(Device, Trial.device_id == Device.id)
         .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
@@ -118,10 +119,10 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
             number=row.number,
             attempt=row.attempt,
             state=row.state,
-            message=_message(session, row, result),
             build=bool(cell.build_key),
+            **_said(session, row, attempt),
         )
-        for row, cell, device, result in rows
+        for row, cell, device, attempt in rows
     ]
 
 
@@ -156,12 +157,18 @@ def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
     ]
 
 
-def _message(session: Session, row: Trial, result: dict[str, object] | None) -> str:
-    if row.waits_for is not None and result is None:
+def _said(session: Session, row: Trial, attempt: Attempt | None) -> dict[str, str]:
+    """The trial's message, and whose fault that is."""
+    if row.waits_for is not None and attempt is None:
         failure = builds.in_its_stead(session, row.waits_for).failure
+    elif closing.lost(row, attempt):
+        failure = closing.silence(row).failure
     else:
-        failure = codec.from_plain(TrialResult, result).failure if result else None
-    return _one_line(failure) if failure else ""
+        given = attempt and attempt.result
+        failure = codec.from_plain(TrialResult, given).failure if given else None
+    if failure is None:
+        return {"message": ""}
+    return {"message": _one_line(failure), "fault": whose(failure).value}
 
 
 def _one_line(failure: Failure) -> str:

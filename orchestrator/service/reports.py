@@ -83,6 +83,7 @@ def collect(farm: Farm, name: str) -> SweepData:
         ).all()
         results = _results(session, found)
         unbuilt = _unbuilt(session, cells)
+        silent = _silent(session, found)
         sizes = _source_sizes(session)
         devices = {c.device.name: register.facts_of(c.device) for c in cells}
         given_up = _not_run(session, found)
@@ -96,7 +97,7 @@ def collect(farm: Farm, name: str) -> SweepData:
         cells=[
             CellData(
                 **fields,
-                trials=_trials(farm, c, results, unbuilt),
+                trials=_trials(farm, c, results, unbuilt, silent),
                 not_run=given_up.get(c.id, 0),
             )
             for c, fields in loaded
@@ -155,15 +156,26 @@ def _trials(
     cell: Cell,
     results: dict[int, tuple[Attempt, TrialResult]],
     unbuilt: dict[int, TrialResult],
+    silent: dict[int, TrialResult],
 ) -> list[TrialData]:
-    return [
-        TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
-        for t in cell.trials
-        if t.id in results
-        for attempt, result in [results[t.id]]
-    ] + [
-        TrialData(t.number, 0, unbuilt[t.waits_for]) for t in cell.trials if t.waits_for in unbuilt
-    ]
+    return (
+        [
+            TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
+            for t in cell.trials
+            if t.id in results
+            for attempt, result in [results[t.id]]
+        ]
+        + [
+            TrialData(t.number, 0, unbuilt[t.waits_for])
+            for t in cell.trials
+            if t.waits_for in unbuilt
+        ]
+        + [
+            TrialData(t.number, t.attempt, silent[t.id])
+            for t in cell.trials
+            if t.id in silent and t.id not in results
+        ]
+    )
 
 
 def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
@@ -173,6 +185,18 @@ def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
         t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
     }
     return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
+
+
+def _silent(session: Session, found: Sweep) -> dict[int, TrialResult]:
+    """By trial, what stands for the result of those whose device fell silent every time."""
+    rows = session.execute(
+        select(Trial, Attempt)
+        .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, Trial.state == TrialState.FAILED.value)
+        .where(~Attempt.accepted, Trial.spent >= Sweep.attempts)
+    )
+    return {t.id: closing.silence(t) for t, attempt in rows if closing.lost(t, attempt)}
 
 
 def _not_run(session: Session, found: Sweep) -> dict[int, int]:

@@ -94,6 +94,15 @@ def test_a_board_that_falls_silent_in_one_cell_every_time_loses_that_cell(
     view = progress.sweep(farm.farm, "first")
     assert (view.state, view.counts) == ("failed", {"failed": 5})
     assert len(farm.attempts()) == 3
+    silent = "measure: lease_lost: the device fell silent while it ran: its lease ran out"
+    assert [(p.message, p.fault) for p in view.problems] == [
+        (NOT_RUN, ""),
+        *[(silent, "device")] * 3,
+    ]
+    [row] = build_report(reports.collect(farm.farm, "first")).rows
+    assert row.failure is not None
+    assert (row.failure.kind, row.failure.fault) == ("lease_lost", "device")
+    assert [t.status for t in row.trials] == ["failed"] * 3
 
 
 def test_a_trial_that_waits_for_its_second_try_is_given_up_too(farm: FarmKit, board: int) -> None:

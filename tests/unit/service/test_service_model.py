@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import hypothesis
@@ -93,7 +94,7 @@ class CheckedAdversary(Adversary):
         assert not new & barred, "whoever is ill, or has a check before it, gets nothing else"
         self.measuring = {a.id for a in others}
 
-    def _judged_once(self, checks: list[HealthCheck], states: dict[int, TrialState]) -> None:
+    def _judged_once(self, checks: Sequence[HealthCheck], states: dict[int, TrialState]) -> None:
         said: dict[int, Said] = {}
         for check in checks:
             if check.ended_at is None:
