@@ -277,6 +277,14 @@ class Adversary(RuleBasedStateMachine):
         """Most of the time a board does what it should: what it holds is started and ended."""
         self._behave(self._there(device), status)
 
+    @rule(device=TURN, times=st.integers(2, 4))
+    def crash_on_end(self, device: int, times: int) -> None:
+        """Some model kills its process every time."""
+        number = self._there(device)
+        for _ in range(times):
+            self._behave(number, "failed")
+            self.everything_holds()
+
     def _behave(self, number: int, status: str) -> None:
         self.kit.beat(number)
         for held in self._held(number):
@@ -391,6 +399,8 @@ class Adversary(RuleBasedStateMachine):
             assert sorted(a.number for a in mine) == list(range(1, trial.attempt + 1))
             assert {a.device_id for a in mine} <= {trial.device_id}
             assert sum(a.accepted for a in mine) <= 1, "a trial has one result that counts"
+            if trial.device_id not in self.devices.values():
+                assert state in FINAL, "a board that is gone has nothing to do"
             if state in OUTSTANDING:
                 assert trial.device_id not in busy, "one attempt a device"
                 busy.add(trial.device_id)
