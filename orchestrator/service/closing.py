@@ -10,31 +10,31 @@ from agent.contract import SCHEMA, Failure, TrialResult
 from orchestrator.domain.trial import TrialState, hopeless
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of
-from orchestrator.store.models import HEALTH, Attempt, Cell, Sweep, Trial
+from orchestrator.store.models import Attempt, Cell, Sweep, Trial
 
 NOT_RUN = "not run: every trial of its cell before it failed"
 
 
-def give_up(farm: Farm, session: Session, sweep: Sweep, trial: Trial) -> None:
-    """Where ``trial`` has just failed, as all of its cell did before it, close the cell: its
-    pending trials fail without a run, until a resume. The caller has ``lock``ed the sweep."""
+def give_up(farm: Farm, session: Session, sweep: str, cell_id: int) -> None:
+    """A trial of the cell has just failed: where all did before it, close the cell. Its pending
+    trials fail without a run, until a resume. The caller has ``lock``ed the sweep of that name."""
     limit = farm.settings.cell_failures
-    if not limit or sweep.kind == HEALTH or trial.state != TrialState.FAILED.value:
+    if not limit:
         return
     session.flush()
-    mine = select(Trial).where(Trial.cell_id == trial.cell_id).with_for_update()
-    trials = session.scalars(mine).all()
+    mine = select(Trial).where(Trial.cell_id == cell_id).with_for_update()
+    trials = session.scalars(mine, execution_options={"populate_existing": True}).all()
     pending = [t for t in trials if t.state == TrialState.PENDING.value]
     states = [TrialState(t.state) for t in trials]
-    if not pending or not hopeless(states, _failed_for_good(session, trial.cell_id), limit):
+    if not pending or not hopeless(states, _failed_for_good(session, cell_id), limit):
         return
     for row in pending:
         apply(row, lifecycle_of(row).to(TrialState.FAILED))
-    cell = session.get_one(Cell, trial.cell_id)
+    cell = session.get_one(Cell, cell_id)
     farm.note(
         session,
         "cell_given_up",
-        sweep.name,
+        sweep,
         cell=cell.configuration["label"],
         device=cell.device.name,
         not_run=len(pending),
@@ -46,7 +46,8 @@ def _failed_for_good(session: Session, cell_id: int) -> int:
     lost as those before it were."""
     last = select(Attempt).join(Trial, Attempt.trial_id == Trial.id)
     last = last.where(Attempt.number == Trial.attempt, Trial.cell_id == cell_id)
-    attempts = session.scalars(last.where(Trial.state == TrialState.FAILED.value))
+    last = last.where(Trial.state == TrialState.FAILED.value)
+    attempts = session.scalars(last, execution_options={"populate_existing": True})
     return sum(_for_good(attempt) for attempt in attempts)
 
 

@@ -163,7 +163,8 @@ def _accept(
         trial.not_before = farm.now() + wait
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
-    closing.give_up(farm, session, sweep, trial)
+    if after.state is TrialState.FAILED and sweep.kind != HEALTH:
+        closing.give_up(farm, session, sweep.name, trial.cell_id)
     builds.settle(session, trial, given)
     if sweep.kind == HEALTH:
         return

@@ -67,7 +67,8 @@ def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
             # a doorbell that nobody answered is rung again at once
             if before.state is TrialState.RUNNING and after.state is TrialState.PENDING:
                 trial.not_before = now + retry.pause(after.spent, attempt.id)
-            closing.give_up(farm, session, sweep, trial)
+            if after.state is TrialState.FAILED and sweep.kind != HEALTH:
+                closing.give_up(farm, session, sweep.name, trial.cell_id)
             builds.settle(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"
