@@ -120,7 +120,7 @@ class Uploads:
             async for chunk in timely:
                 if arrived + len(chunk) > part.size:
                     raise UserError(f"more than the {part.size} bytes that were announced")
-                file.write(chunk)
+                _write(file, chunk)
                 arrived += len(chunk)
         return arrived
 
@@ -181,6 +181,13 @@ def _take(file: FileIO, path: Path) -> None:
     # whoever had it may have finished, or made room, between the opening and the locking
     if not _same(file, path):
         raise UploadBusy("another upload took this one's place; send it again")
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    """All of it: what is not buffered may be written in part."""
+    left = memoryview(chunk)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _same(file: FileIO, path: Path) -> bool:

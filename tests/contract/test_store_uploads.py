@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -135,6 +136,19 @@ def test_a_connection_that_says_nothing_lets_go(blobs: FolderBlobs) -> None:
     uploads = Uploads(blobs, idle_s=0.05)
     assert asyncio.run(uploads.receive("1-1", SHA, Part(0, TOTAL, TOTAL), chunks())) == 5000
     assert send(blobs, 5000, WHOLE[5000:]) == TOTAL
+
+
+def test_a_disk_that_takes_no_more_loses_nothing_of_what_arrived(blobs: FolderBlobs) -> None:
+    """At the limit a raw write takes a part, and says so; the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            send(blobs, 0, WHOLE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Uploads(blobs).size("1-1", SHA) == 2500
+    assert send(blobs, 2500, WHOLE[2500:]) == TOTAL
 
 
 def test_more_than_announced_is_refused(blobs: FolderBlobs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ import pytest
 from agent.worker.errors import ControllerUnreachable
 from agent.worker.uplink import Uplink
 from orchestrator.service import retiring
+from orchestrator.store.blobs import PARTIAL
 from support.farms import FarmKit
 from support.played_board import sha
 from support.serving import Served, serving
@@ -137,6 +139,18 @@ def test_a_controller_that_has_less_than_was_thought_is_sent_all(
     with Uplink(served.url, served.kit.enrol("board").token) as uplink:
         uplink.put_blob(SHA, file, 5000)
     assert served.kit.farm.blobs.read(SHA) == CONTENT
+
+
+def test_while_another_request_has_it_the_board_is_to_come_back(served: Served) -> None:
+    with served.http(served.kit.enrol("board").token) as http:
+        http.put(f"/blobs/{SHA}", content=CONTENT[:5000], headers=ALL)
+        [begun] = (served.kit.farm.blobs.root / PARTIAL).iterdir()
+        with begun.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            answer = http.put(f"/blobs/{SHA}", content=CONTENT, headers=ALL)
+            assert answer.status_code == 503
+            assert "try again in a moment" in answer.json()["error"]["message"]
+        assert http.put(f"/blobs/{SHA}", content=CONTENT, headers=ALL).status_code == 201
 
 
 def test_nobody_is_told_of_anothers_upload(served: Served, file: Path) -> None:
