@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     ``health_retry_s`` after one that failed, and before a sweep where the last good one is older
     than ``health_fresh_s``.
 
+    ``cell_failures``: after so many trials of a cell have failed for good, and none went well, the
+    rest of it is not run (0: always run).
+
     ``broker_acl``: whether each device gets a user of its own on Redis; ``auto``: where the
     controller may make them. ``tls_certificate`` and ``tls_key``: PEM files with which the API
     speaks HTTPS; ``ca_file``: a certificate authority to trust, for API and broker. A sweep of more
@@ -55,6 +58,7 @@ class Settings(BaseSettings):
     health_every_s: float = Field(default=3600.0, ge=0)
     health_retry_s: float = Field(default=300.0, ge=0)
     health_fresh_s: float = Field(default=600.0, ge=0)
+    cell_failures: int = Field(default=3, ge=0)
     confirm_cells: int = 1_000
     max_cells: int = 10_000
     enrolments_per_minute: int = Field(default=60, ge=1)

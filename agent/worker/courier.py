@@ -109,9 +109,11 @@ def _upload(path: Path, uplink: Uplink) -> bool:
     try:
         if not path.is_file():  # of two results with one blob the first took it along
             return uplink.has_blob(sha256)
-        # asking costs as much as sending little; of much, what is there is not sent again
-        if path.stat().st_size <= SMALL_BYTES or not uplink.has_blob(sha256):
+        size = path.stat().st_size
+        if size <= SMALL_BYTES:  # asking costs as much as sending
             uplink.put_blob(sha256, path)
+        elif (start := uplink.uploaded(sha256)) is not None:  # what is there is not sent again
+            uplink.put_blob(sha256, path, min(start, size - 1))
     except Refused as error:
         log.error("blob %s was refused: %s", sha256, error)
         return False

@@ -154,23 +154,43 @@ class Uplink:
         _raise_for(answer)
         return True
 
-    def put_blob(self, sha256: str, path: Path) -> None:
-        """Upload a file; the controller checks its hash. Raises ``Refused`` where it differs."""
-        size = path.stat().st_size
+    def uploaded(self, sha256: str) -> int | None:
+        """How much of a blob the controller has from this device already, in bytes; ``None``: all
+        of it. A controller that keeps no parts has nothing."""
+        answer = self._send("HEAD", f"/blobs/{sha256}", None, None)
+        if answer.status_code == 404:
+            begun = answer.headers.get("Upload-Offset", "")
+            return int(begun) if begun.isdigit() else 0
+        _raise_for(answer)
+        return None
+
+    def put_blob(self, sha256: str, path: Path, start: int | None = None) -> None:
+        """Upload a file; the controller checks its hash. Raises ``Refused`` where it differs.
+
+        ``start``: the controller is to keep what arrives, should this be cut, and has so many bytes
+        of it; where it has others after all, or they were damaged, all are sent.
+        """
+        answer = self._put(sha256, path, start)
+        if start and answer.status_code in (416, 422):
+            answer = self._put(sha256, path, 0)
+        _raise_for(answer)
+
+    def _put(self, sha256: str, path: Path, start: int | None) -> httpx.Response:
+        size, at = path.stat().st_size, start or 0
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size - at)}
+        if start is not None:
+            headers["Content-Range"] = f"bytes {at}-{size - 1}/{size}"
         try:
             with path.open("rb") as file:
-                answer = self._client.put(
+                file.seek(at)
+                return self._client.put(
                     f"/blobs/{sha256}",
                     content=iter(lambda: file.read(CHUNK_BYTES), b""),
-                    headers={
-                        "Content-Length": str(size),
-                        "Content-Type": "application/octet-stream",
-                    },
+                    headers=headers,
                     timeout=httpx.Timeout(120.0, connect=5.0),
                 )
         except httpx.TransportError as error:
             raise _unreachable(error) from error
-        _raise_for(answer)
 
     def _call(
         self,

@@ -23,6 +23,7 @@ from orchestrator.domain.errors import (
     UserError,
 )
 from orchestrator.service.farm import Farm
+from orchestrator.store.uploads import UploadBusy
 
 PREFIX = "/api/v1"
 
@@ -35,6 +36,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (TooOften, 429),
     (UserError, 422),
     (ContractError, 422),
+    (UploadBusy, 503),
     (FarmError, 500),
 )
 """First match wins: the more particular error stands before its parent."""

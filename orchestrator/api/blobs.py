@@ -1,4 +1,4 @@
-"""Blobs by SHA-256: whole or by range out, hash-checked in."""
+"""Blobs by SHA-256: whole or by range out, hash-checked in, in one go or going on after a cut."""
 
 from __future__ import annotations
 
@@ -7,21 +7,40 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from orchestrator.api.context import Anyone, InFarm
 from orchestrator.domain.errors import NotFound
 from orchestrator.service import access, reach
+from orchestrator.service.access import Identity
+from orchestrator.service.farm import Farm
+from orchestrator.store.uploads import OutOfStep, Part, Uploads, uploader
 
 router = APIRouter(tags=["blobs"])
 
 
+OFFSET = "Upload-Offset"
+"""Of answers: how many bytes of its upload the asker need not send again."""
+
+
 @router.get("/blobs/{sha256}", response_class=FileResponse)
 @router.head("/blobs/{sha256}", operation_id="ask_blob", response_class=FileResponse)
-def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> FileResponse:
+def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> Response:
     """The bytes; ``Range`` is honoured, so an interrupted download goes on where it stopped.
 
     A device is told of what its own attempts are about, and that there is nothing else; whether
-    what it handed in itself is still here it may ask, too."""
+    what it handed in itself is still here it may ask, too. ``HEAD`` of what is not here says in
+    ``Upload-Offset`` how much of it has arrived from whoever asks."""
+    try:
+        return _found(sha256, request, farm, identity)
+    except NotFound:
+        begun = Uploads(farm.blobs).size(_uploader(identity), sha256)
+        if request.method == "HEAD" and begun:
+            return Response(status_code=404, headers={OFFSET: str(begun)})
+        raise
+
+
+def _found(sha256: str, request: Request, farm: Farm, identity: Identity) -> FileResponse:
     if identity.device_id is None or identity.role != "device":
         access.demand(identity, "viewer")
         return _file(farm.blobs.path(sha256), sha256)
@@ -30,6 +49,10 @@ def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> F
     if not (asked or reach.may_read(farm, device, sha256)):
         raise NotFound("blob", sha256, [])
     return _file(path, sha256)
+
+
+def _uploader(identity: Identity) -> str:
+    return uploader(identity.device_id, identity.token_id)
 
 
 def _file(path: Path, sha256: str) -> FileResponse:
@@ -42,10 +65,28 @@ def _file(path: Path, sha256: str) -> FileResponse:
 async def put_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> Response:
     """Store the body if it hashes to ``sha256``; 200 where it was there already.
 
-    A device has to send the bytes all the same: that something is there is no business of its."""
+    A device has to send the bytes all the same: that something is there is no business of its.
+    With ``Content-Range`` the body is a part of it: what arrives is kept for ``KEPT_S``, should the
+    connection be cut. 202 while some is missing; 416 where something before it is missing;
+    ``Upload-Offset`` says from where."""
     if identity.role != "device":
         access.demand(identity, "operator")
         if await run_in_threadpool(farm.blobs.has, sha256):
             return Response(status_code=200)
+    if "content-range" in request.headers:
+        return await _receive_part(sha256, request, farm, identity)
     await farm.blobs.receive(sha256, request.stream())
     return Response(status_code=201)
+
+
+async def _receive_part(sha256: str, request: Request, farm: Farm, identity: Identity) -> Response:
+    part = Part.parse(request.headers["content-range"])
+    try:
+        size = await Uploads(farm.blobs).receive(
+            _uploader(identity), sha256, part, request.stream()
+        )
+    except OutOfStep as error:
+        return Response(status_code=416, headers={OFFSET: str(error.size_bytes)})
+    except ClientDisconnect:  # nobody hears the answer; what arrived is kept
+        return Response(status_code=400)
+    return Response(status_code=201 if size == part.total else 202, headers={OFFSET: str(size)})

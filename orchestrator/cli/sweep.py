@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Farm-wide sweeps.", no_args_is_help=True)
 
+LOST = ("failed", "cancelled")
+"""How results end whose trials failed: what an agent stopped to the last try has failed too."""
+
 NAME = typer.Option("", "--name", help="Run under this name instead of the file's.")
 
 
@@ -95,8 +98,10 @@ def run(
 
 
 def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
-    """Follow a sweep, print its report; 0 where it ended well, 1 where a trial failed."""
+    """Follow a sweep, print its report; 0 where it ended well, 1 where a trial failed, 2 where all
+    that failed did so for the model or for what the sweep asks of it."""
     from orchestrator.cli.watch import follow
+    from orchestrator.domain.fault import exit_code
     from orchestrator.report.tables import terminal_table
 
     screen = console()
@@ -108,11 +113,15 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
             f"`benchfarm sweep cancel {name}` stops it"
         )
         return 0
-    screen.print(*terminal_table(farm.report(name)), sep="\n")
+    report = farm.report(name)
+    screen.print(*terminal_table(report), sep="\n")
     if html is not None:
         write(html, farm.report_text(name, "html"))
         screen.print(f"wrote {html}", markup=False)
-    return 0 if view.state == "done" else 1
+    if view.state == "done":
+        return 0
+    failed = [t.failure for row in report.rows for t in row.trials if t.status in LOST]
+    return exit_code({f.fault for f in failed if f}) if view.state == "failed" else 1
 
 
 @app.command("list")

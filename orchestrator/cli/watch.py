@@ -75,6 +75,10 @@ def _words(trial: TrialProgress) -> str:
     return trial.cell if trial.build else f"{trial.cell}, trial {trial.number + 1}"
 
 
+def _fault(trial: TrialProgress) -> str:
+    return f" ({trial.fault})" if trial.fault else ""
+
+
 def render(view: SweepView) -> RenderableType:
     """The live picture: a bar, what runs where, what went wrong."""
     from rich.console import Group
@@ -96,6 +100,7 @@ def render(view: SweepView) -> RenderableType:
         Text(f"  ⏸ {name} is {why}: its trials wait", "yellow") for name, why in view.held.items()
     ]
     lines += [
-        Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}", "red") for t in view.problems[:5]
+        Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}{_fault(t)}", "red")
+        for t in view.problems[:5]
     ]
     return Group(*lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -37,9 +38,11 @@ OUTSTANDING = frozenset({TrialState.DISPATCHED, TrialState.RUNNING})
 RESUMABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED})
 """Final states that ``sweep resume`` turns back into pending; the others are results."""
 
+RESULTS = FINAL - RESUMABLE
+
 MOVES: dict[TrialState, frozenset[TrialState]] = {
     # a pending trial of a cell that proved unsupported needs no run of its own, one whose model
-    # could not be built for it has nothing to run
+    # could not be built for it has nothing to run, one whose cell only ever failed is not tried
     TrialState.PENDING: frozenset(
         {
             TrialState.DISPATCHED,
@@ -115,3 +118,9 @@ def after_loss(trial: Trial, budget: int) -> TrialState:
     if trial.state is TrialState.DISPATCHED:
         return TrialState.PENDING
     return TrialState.PENDING if trial.spent < budget else TrialState.FAILED
+
+
+def hopeless(states: Collection[TrialState], failed: int, limit: int) -> bool:
+    """Whether a cell whose trials are in ``states``, ``failed`` of them for good, is not worth
+    another run: ``limit`` have failed, and none gave anything else."""
+    return failed >= limit and not RESULTS & set(states)

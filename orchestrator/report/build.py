@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.domain.fault import Fault
 from orchestrator.report import estimates as est
 from orchestrator.report import ranking, stats
 from orchestrator.report.estimates import Measured, absent, measured, measured_trials
@@ -288,7 +290,22 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes + _unread(sweep)
+    return notes + _faults(rows) + _unread(sweep)
+
+
+def _faults(rows: Sequence[CellRow]) -> list[str]:
+    """Whose the failures are: a reader looks at the spec, at a board, or at the farm."""
+    failed = [row.failure for row in rows if row.status in ("failed", "invalid") and row.failure]
+    counted = Counter(failure.fault for failure in failed)
+    said = [f"{counted[fault]} by {words}" for fault, words in FAULTS.items() if counted[fault]]
+    return [f"Cells that failed: {', '.join(said)}."] if said else []
+
+
+FAULTS = {
+    Fault.INPUT: "the model or what was asked of it",
+    Fault.DEVICE: "their device",
+    Fault.HARNESS: "benchfarm or its environments",
+}
 
 
 READINGS = {

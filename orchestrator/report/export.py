@@ -51,7 +51,7 @@ def columns() -> list[str]:
     names += [*SCALARS, *_triple("speed_up"), "speed_up_verdict", "speed_up_baseline_cell"]
     names += [f"fidelity_{n}" for n in ("max_abs", "max_rel", "cosine", "psnr_db", "passed")]
     return [*names, "trust", "trust_reasons", "failure_stage", "failure_kind", "failure_message",
-            "options"]  # fmt: skip
+            "failure_fault", "options"]  # fmt: skip
 
 
 def _triple(name: str) -> list[str]:
@@ -75,7 +75,7 @@ def flat(row: CellRow) -> dict[str, object]:
     for name in ("max_abs", "max_rel", "cosine", "psnr_db", "passed"):
         found[f"fidelity_{name}"] = getattr(row.fidelity, name) if row.fidelity else None
     found["trust"], found["trust_reasons"] = row.trust.verdict, "; ".join(row.trust.reasons)
-    for name in ("stage", "kind", "message"):
+    for name in ("stage", "kind", "message", "fault"):
         found[f"failure_{name}"] = getattr(row.failure, name) if row.failure else None
     found["options"] = json.dumps(row.options, sort_keys=True) if row.options else None
     return {name: _safe(value) for name, value in found.items()}

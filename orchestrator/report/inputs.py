@@ -40,7 +40,8 @@ class CellData:
     """One configuration on one device, and every result accepted for it, whatever its status.
 
     ``state_counts`` counts the trials per state (the trial's state machine names them);
-    ``skip_reason`` is set where the cell was never dispatched.
+    ``skip_reason`` is set where the cell was never dispatched. ``not_run`` of the failed trials
+    were given up after those before them had failed.
     """
 
     cell_id: str
@@ -63,6 +64,7 @@ class CellData:
     source_size_bytes: int = 0
     format: str = ""
     via: str = ""
+    not_run: int = 0
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,13 @@ class FidelityRow(Frozen):
 
 
 class FailureRow(Frozen):
-    """Why a cell or trial gave no figure."""
+    """Why a cell or trial gave no figure. ``fault``: whose it is (``domain.fault``)."""
 
     stage: str
     kind: str
     message: str
     log_tail: str = ""
+    fault: str = ""
 
 
 class TrustRow(Frozen):

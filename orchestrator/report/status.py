@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from agent.contract import Accuracy, Failure, Fidelity
+from orchestrator.domain.fault import whose
 from orchestrator.report.estimates import Measured
 from orchestrator.report.inputs import CellData
 from orchestrator.report.model import CellStatus, FailureRow, FidelityRow
@@ -58,7 +59,8 @@ def _cosine(value: float) -> str:
 
 def _progress(cell: CellData) -> str:
     states = ", ".join(f"{n} {state}" for state, n in sorted(cell.state_counts.items()) if n)
-    return f"trials: {states}" if states else ""
+    given_up = f", {cell.not_run} of them not run after the others" if cell.not_run else ""
+    return f"trials: {states}{given_up}" if states else ""
 
 
 def _accuracies(usable: Sequence[Measured]) -> list[Accuracy]:
@@ -99,7 +101,11 @@ def failure_row(failure: Failure | None) -> FailureRow | None:
     if failure is None:
         return None
     return FailureRow(
-        stage=failure.stage, kind=failure.kind, message=failure.message, log_tail=failure.log_tail
+        stage=failure.stage,
+        kind=failure.kind,
+        message=failure.message,
+        log_tail=failure.log_tail,
+        fault=whose(failure).value,
     )
 
 

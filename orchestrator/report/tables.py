@@ -109,7 +109,8 @@ def reasons(row: CellRow) -> list[str]:
     """Everything that a reader must know about a row before trusting it, one sentence each."""
     found = [row.status_note] if row.status_note else []
     if row.failure is not None:
-        found.append(f"{row.failure.stage}: {row.failure.message} ({row.failure.kind})")
+        kind = ", ".join(filter(None, (row.failure.kind, row.failure.fault)))
+        found.append(f"{row.failure.stage}: {row.failure.message} ({kind})")
     if row.rank_reason and row.status == "ok":
         found.append(f"not ranked: {row.rank_reason}")
     return [*found, *(row.trust.reasons if row.trials_measured else ())]

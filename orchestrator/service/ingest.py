@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from agent import codec
 from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
 from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
+from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
-from orchestrator.service import builds, health
+from orchestrator.service import builds, closing, health
 from orchestrator.service.dispatch import dispatch, has_work
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -25,9 +26,6 @@ SUPERSEDED = "superseded"
 
 FAR_OFF_NS = 10**18
 """A clock that is further off is not told from this: its number could be any."""
-
-RETRY_AFTER = timedelta(seconds=2)
-"""Pause before a transient failure is tried again, times the attempts spent."""
 
 
 def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
@@ -160,9 +158,13 @@ def _accept(
     if attempt.accepted and attempt.number > 1:
         _outdate(session, attempt)
     if after.state is TrialState.PENDING:
-        trial.not_before = farm.now() + RETRY_AFTER * after.spent
+        checks = sweep.kind == HEALTH
+        wait = health.AGAIN_AFTER if checks else retry.pause(after.spent, attempt_id)
+        trial.not_before = farm.now() + wait
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
+    if after.state is TrialState.FAILED and sweep.kind != HEALTH:
+        closing.give_up(farm, session, sweep.name, trial.cell_id)
     builds.settle(session, trial, given)
     if sweep.kind == HEALTH:
         return

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
+from orchestrator.domain.fault import whose
 from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import builds, register
+from orchestrator.service import builds, closing, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.models import SWEEP, Attempt, Cell, Device, Sweep, Trial
@@ -57,7 +58,10 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
         counts=counts,
         builds=builds_,
         running=_progress(session, found, [s.value for s in OUTSTANDING]),
-        problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
+        problems=[
+            *_given_up(session, found),
+            *_progress(session, found, ["failed", "invalid", "unsupported"]),
+        ],
         offline=sorted(d.name for d in devices if not register.online(farm, d)),
         held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
@@ -99,11 +103,12 @@ def state_of(found: Sweep, counts: dict[str, int]) -> str:
 
 def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialProgress]:
     rows = session.execute(
-        select(Trial, Cell, Device.name, Attempt.result)
+        select(Trial, Cell, Device.name, Attempt)
         .join(Cell, Trial.cell_id == Cell.id)
         .join(Device, Trial.device_id == Device.id)
         .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
-        .where(Trial.sweep_id == found.id, Trial.state.in_(states))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, Trial.state.in_(states), ~and_(*closing.not_run()))
         .order_by(Trial.place.desc())
         .limit(20)
     )
@@ -114,19 +119,56 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
             number=row.number,
             attempt=row.attempt,
             state=row.state,
-            message=_message(session, row, result),
             build=bool(cell.build_key),
+            **_said(session, row, attempt),
         )
-        for row, cell, device, result in rows
+        for row, cell, device, attempt in rows
     ]
 
 
-def _message(session: Session, row: Trial, result: dict[str, object] | None) -> str:
-    if row.waits_for is not None and result is None:
+def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
+    """Of each cell that was given up one trial, in the place of all that were not run."""
+    mine = (Trial.sweep_id == found.id, *closing.not_run())
+    last = (
+        select(func.max(Trial.id))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(*mine)
+        .group_by(Trial.cell_id)
+        .order_by(Trial.cell_id)
+        .limit(20)
+    )
+    rows = session.execute(
+        select(Trial, Cell, Device.name)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .join(Device, Trial.device_id == Device.id)
+        .where(Trial.id.in_(last))
+        .order_by(Trial.cell_id)
+    )
+    return [
+        TrialProgress(
+            cell=str(cell.configuration["label"]),
+            device=device,
+            number=row.number,
+            attempt=row.attempt,
+            state=row.state,
+            message=closing.NOT_RUN,
+        )
+        for row, cell, device in rows
+    ]
+
+
+def _said(session: Session, row: Trial, attempt: Attempt | None) -> dict[str, str]:
+    """The trial's message, and whose fault that is."""
+    if row.waits_for is not None and attempt is None:
         failure = builds.in_its_stead(session, row.waits_for).failure
+    elif closing.lost(row, attempt):
+        failure = closing.silence(row).failure
     else:
-        failure = codec.from_plain(TrialResult, result).failure if result else None
-    return _one_line(failure) if failure else ""
+        given = attempt and attempt.result
+        failure = codec.from_plain(TrialResult, given).failure if given else None
+    if failure is None:
+        return {"message": ""}
+    return {"message": _one_line(failure), "fault": whose(failure).value}
 
 
 def _one_line(failure: Failure) -> str:

@@ -10,8 +10,9 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
-from orchestrator.domain.trial import after_loss
-from orchestrator.service import actors, builds, health
+from orchestrator.domain import retry
+from orchestrator.domain.trial import TrialState, after_loss
+from orchestrator.service import actors, builds, closing, health
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
@@ -63,6 +64,11 @@ def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
             before = lifecycle_of(trial)
             after = before.to(after_loss(before, budget))
             apply(trial, after)
+            # a doorbell that nobody answered is rung again at once
+            if before.state is TrialState.RUNNING and after.state is TrialState.PENDING:
+                trial.not_before = now + retry.pause(after.spent, attempt.id)
+            if after.state is TrialState.FAILED and sweep.kind != HEALTH:
+                closing.give_up(farm, session, sweep.name, trial.cell_id)
             builds.settle(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"

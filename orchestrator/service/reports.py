@@ -10,7 +10,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from agent import __version__, codec
@@ -20,7 +20,7 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.model import SweepReport
-from orchestrator.service import builds, progress, register
+from orchestrator.service import builds, closing, progress, register
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Event, Sweep, Trial
@@ -83,8 +83,10 @@ def collect(farm: Farm, name: str) -> SweepData:
         ).all()
         results = _results(session, found)
         unbuilt = _unbuilt(session, cells)
+        silent = _silent(session, found)
         sizes = _source_sizes(session)
         devices = {c.device.name: register.facts_of(c.device) for c in cells}
+        given_up = _not_run(session, found)
         loaded = [(c, _cell(c, spec, sizes)) for c in cells]
     return SweepData(
         name=found.name,
@@ -93,7 +95,12 @@ def collect(farm: Farm, name: str) -> SweepData:
         spec_yaml=found.spec_text,
         baseline=spec.baseline,
         cells=[
-            CellData(**fields, trials=_trials(farm, c, results, unbuilt)) for c, fields in loaded
+            CellData(
+                **fields,
+                trials=_trials(farm, c, results, unbuilt, silent),
+                not_run=given_up.get(c.id, 0),
+            )
+            for c, fields in loaded
         ],
         devices={key: facts for key, facts in devices.items() if facts is not None},
         benchfarm_version=__version__,
@@ -149,15 +156,26 @@ def _trials(
     cell: Cell,
     results: dict[int, tuple[Attempt, TrialResult]],
     unbuilt: dict[int, TrialResult],
+    silent: dict[int, TrialResult],
 ) -> list[TrialData]:
-    return [
-        TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
-        for t in cell.trials
-        if t.id in results
-        for attempt, result in [results[t.id]]
-    ] + [
-        TrialData(t.number, 0, unbuilt[t.waits_for]) for t in cell.trials if t.waits_for in unbuilt
-    ]
+    return (
+        [
+            TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
+            for t in cell.trials
+            if t.id in results
+            for attempt, result in [results[t.id]]
+        ]
+        + [
+            TrialData(t.number, 0, unbuilt[t.waits_for])
+            for t in cell.trials
+            if t.waits_for in unbuilt
+        ]
+        + [
+            TrialData(t.number, t.attempt, silent[t.id])
+            for t in cell.trials
+            if t.id in silent and t.id not in results
+        ]
+    )
 
 
 def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
@@ -167,6 +185,29 @@ def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
         t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
     }
     return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
+
+
+def _silent(session: Session, found: Sweep) -> dict[int, TrialResult]:
+    """By trial, what stands for the result of those whose device fell silent every time."""
+    rows = session.execute(
+        select(Trial, Attempt)
+        .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, Trial.state == TrialState.FAILED.value)
+        .where(~Attempt.accepted, Trial.spent >= Sweep.attempts)
+    )
+    return {t.id: closing.silence(t) for t, attempt in rows if closing.lost(t, attempt)}
+
+
+def _not_run(session: Session, found: Sweep) -> dict[int, int]:
+    """By cell, how many trials failed without a run."""
+    rows = session.execute(
+        select(Trial.cell_id, func.count())
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, *closing.not_run())
+        .group_by(Trial.cell_id)
+    )
+    return dict(rows.all())
 
 
 def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:

@@ -11,6 +11,7 @@ from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.service.views import RetiredView
 from orchestrator.store.models import Cell, Device, Token, Trial
+from orchestrator.store.uploads import Uploads
 
 
 def retire(farm: Farm, name: str) -> RetiredView:
@@ -38,6 +39,7 @@ def retire(farm: Farm, name: str) -> RetiredView:
             found.broker_digest = ""
             register.unknown_health(found)
     admission.dismiss(farm, name)
+    Uploads(farm.blobs).drop(found.id)
     farm.free(unused)
     return RetiredView(cancelled=cancelled, kept=kept is not None)
 

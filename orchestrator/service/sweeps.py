@@ -286,6 +286,7 @@ def resume(farm: Farm, name: str) -> SweepView:
             )
         for row in again:
             apply(row, lifecycle_of(row).to(TrialState.PENDING))
+            row.not_before = None
         if again:
             sweep.finished_at = None
             farm.note(session, "sweep_resumed", name, trials=len(again))

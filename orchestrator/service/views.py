@@ -190,6 +190,8 @@ class PlanView(View):
 
 
 class TrialProgress(View):
+    """``fault``: whose its failure is (``domain.fault``), empty where it has none."""
+
     cell: str
     device: str
     number: int
@@ -197,6 +199,7 @@ class TrialProgress(View):
     state: str
     message: str
     build: bool = False
+    fault: str = ""
 
 
 class SweepView(View):

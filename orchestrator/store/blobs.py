@@ -13,6 +13,8 @@ from pathlib import Path
 from orchestrator.domain.errors import NotFound, UserError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+PARTIAL = "partial"
+"""The folder of what has arrived of uploads that were cut (``store.uploads``)."""
 
 
 class FolderBlobs:
@@ -79,6 +81,9 @@ class FolderBlobs:
         """Files and folders that are no blobs: what an upload or a backup that was broken off left
         here, or one that is under way has."""
         for path in self.root.iterdir():
+            if path.name == PARTIAL:
+                yield from path.iterdir()
+                continue
             if not re.fullmatch("[0-9a-f]{2}", path.name) or not path.is_dir():
                 yield path
                 continue

@@ -20,6 +20,7 @@ from orchestrator.domain.trial import (
     TrialState,
     after_loss,
     after_result,
+    hopeless,
 )
 
 LEGAL = {
@@ -150,3 +151,20 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestLife = Life.TestCase
+
+
+@pytest.mark.parametrize(
+    ("states", "failed", "given_up"),
+    [
+        (["failed", "failed", "failed", "pending"], 3, True),
+        (["failed", "failed", "pending", "pending"], 2, False),
+        (["failed", "failed", "failed", "cancelled", "pending"], 3, True),
+        (["failed", "failed", "failed", "done", "pending"], 3, False),
+        (["failed", "failed", "failed", "invalid", "pending"], 3, False),
+        (["failed", "failed", "failed", "pending"], 2, False),
+    ],
+)
+def test_a_cell_is_given_up_once_enough_failed_for_good_and_nothing_else_came_of_it(
+    states: list[str], failed: int, given_up: bool
+) -> None:
+    assert hopeless([TrialState(s) for s in states], failed, 3) == given_up

@@ -8,6 +8,7 @@ import pytest
 
 from agent.contract import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
 from agent.graph import Tool
+from orchestrator.domain import retry
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.service import (
     dispatch,
@@ -188,6 +189,7 @@ def test_a_lost_build_is_tried_again_and_then_fails_those_that_wait(pair: Pair) 
         pair.request(pair.builder, attempt)
         pair.kit.clock.advance(pair.kit.farm.settings.lease_s + 1)
         reconcile.reclaim(pair.kit.farm)
+        pair.kit.clock.advance(retry.FIRST_S)
         assert pair.view.counts == {left: 1}
     message = next(p.message for p in pair.view.problems if not p.build)
     assert "lease ran out while running" in message

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.service import dispatch, events, ingest, progress, reconcile, register, sweeps
 from orchestrator.store.references import BlobGone
@@ -142,6 +143,9 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
         farm.clock.advance(0.001)
         assert reconcile.reclaim(farm.farm) == 1
         assert reconcile.reclaim(farm.farm) == 0
+        farm.beat(board)
+        assert farm.last_rung() == seen[-1], "not at once"
+        farm.clock.advance(retry.pause(number, seen[-1]).total_seconds())
     assert len(set(seen)) == 2
     assert (farm.states(), progress.sweep(farm.farm, "first").state) == (["failed"], "failed")
     assert [a.note for a in farm.attempts()] == ["lease ran out while running"] * 2
@@ -171,6 +175,7 @@ def test_a_late_result_is_kept_and_counts_nowhere(farm: FarmKit, board: int, lat
     ingest.start(farm.farm, board, first)
     farm.clock.advance(31)
     reconcile.reclaim(farm.farm)
+    farm.clock.advance(retry.FIRST_S)
     if late == "after the next dispatch":
         farm.beat(board)
         assert farm.trials()[0].attempt == 2
@@ -212,7 +217,7 @@ def test_a_transient_failure_is_tried_again_after_a_pause(farm: FarmKit, board: 
     farm.give(board, failed(first, transient=True))
     assert farm.states() == ["pending"]
     assert not dispatch.dispatch(farm.farm, board), "not at once"
-    farm.clock.advance(ingest.RETRY_AFTER.total_seconds() - 0.001)
+    farm.clock.advance(retry.pause(1, first).total_seconds() - 0.001)
     assert not dispatch.dispatch(farm.farm, board)
     farm.clock.advance(0.001)
     assert dispatch.dispatch(farm.farm, board)
@@ -220,6 +225,15 @@ def test_a_transient_failure_is_tried_again_after_a_pause(farm: FarmKit, board: 
     assert farm.states() == ["failed"]
     assert [(a.number, a.accepted) for a in farm.attempts()] == [(1, False), (2, True)]
     assert farm.attempt(first).result is not None
+
+
+def test_what_is_resumed_waits_for_nothing(farm: FarmKit, board: int) -> None:
+    farm.submit()
+    farm.beat(board)
+    farm.give(board, failed(farm.last_rung(), transient=True))
+    sweeps.cancel(farm.farm, "first")
+    sweeps.resume(farm.farm, "first")
+    assert dispatch.dispatch(farm.farm, board)
 
 
 def test_while_a_trial_waits_another_runs(farm: FarmKit, board: int) -> None:

@@ -38,7 +38,7 @@ class PlayedUplink(Uplink):
         self.there = True
         self.given: list[str] = []
 
-    def put_blob(self, sha256: str, path: Path) -> None:
+    def put_blob(self, sha256: str, path: Path, start: int | None = None) -> None:
         if not self.there:
             raise ControllerUnreachable("no answer")
 

@@ -283,6 +283,47 @@ def test_much_that_arrived_before_is_not_sent_again(
 
 
 @pytest.mark.parametrize(
+    ("begun", "ranges"),
+    [
+        ("", ["bytes 0-6/7"]),
+        ("4", ["bytes 4-6/7"]),
+        ("7", ["bytes 6-6/7"]),
+        ("99", ["bytes 6-6/7"]),
+    ],
+)
+def test_much_goes_on_where_it_was_cut(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str, ranges: list[str]
+) -> None:
+    monkeypatch.setattr(courier, "SMALL_BYTES", 3)
+    posted(outbox, tmp_path)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.method == "HEAD":
+            return httpx.Response(404, headers={"Upload-Offset": begun} if begun else {})
+        return httpx.Response(201)
+
+    net = Net(handle)
+    assert deliver_due(outbox, net.uplink) == 1
+    sent = [r for r in net.requests if "/blobs/" in r.url.path and r.method == "PUT"]
+    assert [r.headers["content-range"] for r in sent] == ranges
+    first = int(ranges[0].removeprefix("bytes ").partition("-")[0])
+    assert sent[0].content == b"samples"[first:]
+
+
+@pytest.mark.parametrize("status", [416, 422])
+def test_where_the_part_there_is_no_good_all_is_sent(tmp_path: Path, status: int) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(b"samples")
+    net = Net(
+        lambda r: httpx.Response(201 if r.headers["content-range"] == "bytes 0-6/7" else status)
+    )
+    net.uplink.put_blob("0" * 64, path, 3)
+    assert [r.content for r in net.requests] == [b"ples", b"samples"]
+    with pytest.raises(Refused):
+        answering(status).uplink.put_blob("0" * 64, path, 0)
+
+
+@pytest.mark.parametrize(
     ("status", "outcome"), [(409, "superseded"), (404, "not_ours"), (422, "refused")]
 )
 def test_answers_for_good(

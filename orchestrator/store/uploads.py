@@ -1,0 +1,208 @@
+"""Uploads that go on where they were cut: what has arrived is kept until the rest has.
+
+A file for each uploader and blob, which one request at a time appends to, on however many
+controllers that share the folder. What is whole is hashed before it becomes a blob.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from orchestrator.domain.errors import FarmError, UserError
+from orchestrator.store.blobs import PARTIAL, FolderBlobs
+
+IDLE_S = 30.0
+"""How long a request may send nothing: a connection that was cut silently must not keep the file
+from the next one."""
+KEPT_S = 7 * 86_400.0
+"""How long what nobody goes on with is kept."""
+
+_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
+
+
+class OutOfStep(FarmError):
+    """The part begins after the end of what is here: ``size_bytes``."""
+
+    kind = "out_of_step"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"{size_bytes} bytes of this upload are here: go on from there")
+        self.size_bytes = size_bytes
+
+
+class UploadBusy(FarmError):
+    """Another request is sending the same; it ends within ``IDLE_S``."""
+
+    kind = "upload_busy"
+    transient = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """``size`` bytes from ``start`` on, of ``total``."""
+
+    start: int
+    size: int
+    total: int
+
+    @classmethod
+    def parse(cls, header: str) -> Part:
+        """``Content-Range`` as RFC 9110, section 14.4, has it. Raises ``UserError``."""
+        found = _RANGE.fullmatch(header)
+        first, last, total = map(int, found.groups()) if found else (0, -1, 0)
+        if not first <= last < total:
+            raise UserError(f"Content-Range {header[:80]!r}: expected bytes FIRST-LAST/TOTAL")
+        return cls(first, last - first + 1, total)
+
+
+class Uploads:
+    """What has arrived of uploads into ``blobs``. ``uploader`` names one token of one device or
+    person; nobody sees another's."""
+
+    def __init__(self, blobs: FolderBlobs, idle_s: float = IDLE_S) -> None:
+        self._blobs = blobs
+        self._folder = blobs.root / PARTIAL
+        self._idle_s = idle_s
+
+    def size(self, uploader: str, sha256: str) -> int:
+        """Bytes that are here of an upload. Raises ``UserError``."""
+        try:
+            return self._path(uploader, sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def receive(
+        self, uploader: str, sha256: str, part: Part, chunks: AsyncIterator[bytes]
+    ) -> int:
+        """Add a part, in the place of what was here from its start on; bytes that are here now,
+        all of them once the blob is stored. What arrives of a part that is cut stays.
+
+        Raises:
+            OutOfStep: something before it is missing. UploadBusy: another request has the file.
+            UserError: too large, more than was announced, or the whole has another hash: then
+                nothing of it is kept.
+        """
+        if part.total > self._blobs.max_bytes:
+            raise UserError(f"blob {sha256}: larger than {self._blobs.max_bytes >> 20} MiB")
+        path = self._path(uploader, sha256)
+        await asyncio.to_thread(self._make_room, uploader, path, part.total)
+        with path.open("a+b", buffering=0) as file:
+            _take(file, path)
+            size = os.fstat(file.fileno()).st_size
+            if size < part.start:
+                raise OutOfStep(size)
+            file.truncate(part.start)
+            size = part.start + await self._append(file, part, chunks)
+            if size < part.total:
+                return size
+            await asyncio.to_thread(self._finish, path, file, sha256)
+        return size
+
+    def drop(self, device_id: int) -> None:
+        """Forget whatever a device had begun to upload."""
+        for path in self._folder.glob(f"{uploader(device_id, None)}*"):
+            path.unlink(missing_ok=True)
+
+    async def _append(self, file: FileIO, part: Part, chunks: AsyncIterator[bytes]) -> int:
+        arrived = 0
+        async with aclosing(_within(chunks, self._idle_s)) as timely:
+            async for chunk in timely:
+                if arrived + len(chunk) > part.size:
+                    raise UserError(f"more than the {part.size} bytes that were announced")
+                _write(file, chunk)
+                arrived += len(chunk)
+        return arrived
+
+    def _finish(self, path: Path, file: FileIO, sha256: str) -> None:
+        os.fsync(file.fileno())
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        # out of everybody's reach before it counts: by its name it may be another file by now
+        mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        with suppress(FileNotFoundError):
+            os.rename(path, mine)
+        if not _same(file, mine):
+            mine.unlink(missing_ok=True)
+            raise UploadBusy("another upload took this one's place; send it again")
+        if found != sha256:
+            mine.unlink()
+            raise UserError(
+                f"blob {sha256}: what arrived hashes to {found}; the transfer was damaged, "
+                "send it again"
+            )
+        final = self._blobs.place(sha256)
+        final.parent.mkdir(exist_ok=True)
+        os.replace(mine, final)
+
+    def _make_room(self, uploader: str, path: Path, total: int) -> None:
+        """Nobody has more begun than one upload may hold: their oldest goes first. And what nobody
+        went on with goes, whoever's it is."""
+        self._folder.mkdir(exist_ok=True)
+        mine, old = [], time.time() - KEPT_S
+        for other in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                status = other.stat()
+                if status.st_mtime < old:
+                    other.unlink()
+                elif other != path and other.name.startswith(f"{uploader}."):
+                    mine.append((status.st_mtime, status.st_size, other))
+        left = self._blobs.max_bytes - total
+        for _, size, other in sorted(mine, reverse=True):
+            left -= size
+            if left < 0:
+                other.unlink(missing_ok=True)
+
+    def _path(self, uploader: str, sha256: str) -> Path:
+        return self._folder / f"{uploader}.{self._blobs.place(sha256).name}"
+
+
+def uploader(device_id: int | None, token_id: int | None) -> str:
+    """How the files of one token's uploads begin."""
+    return f"{device_id or 0}-{'' if token_id is None else token_id}"
+
+
+def _take(file: FileIO, path: Path) -> None:
+    """Have the file to ourselves. Raises ``UploadBusy``."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UploadBusy("another request is sending this blob; try again in a moment") from None
+    # whoever had it may have finished, or made room, between the opening and the locking
+    if not _same(file, path):
+        raise UploadBusy("another upload took this one's place; send it again")
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    """All of it: what is not buffered may be written in part."""
+    left = memoryview(chunk)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _same(file: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+async def _within(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncGenerator[bytes, None]:
+    """The chunks, as long as each comes within ``idle_s``."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(chunks)
+        except (StopAsyncIteration, TimeoutError):
+            return
+        yield chunk
