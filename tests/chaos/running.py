@@ -44,23 +44,40 @@ def run(
         note("the farm waits")
         sweeps = _faults(world, seed, count, trials, note)
         world.heal()
-        note("healed")
-        _all_end(world, sweeps, within_s)
-        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
-        note(f"resumed {resumed} failed trials")
-        _all_end(world, sweeps, within_s)
-        world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
-        world.stop()
+        note(f"healed; requests cut off at one step: {world.uplink.met}")
+        why = _came_to_its_end(world, sweeps, within_s, note)
         verdict = judge(world)
+        verdict.wrong += why
     finally:
         world.close()
         if verdict is not None and verdict.good:
             shutil.rmtree(folder, ignore_errors=True)
     for line in verdict.wrong[:20]:
         note(line)
-    note(f"{verdict.attempts} attempts; the deepest queue held {world.deepest_queue} doorbells")
+    note(
+        f"{verdict.attempts} attempts, {verdict.checks} health checks; "
+        f"the deepest queue held {world.deepest_queue} doorbells"
+    )
     note(verdict.line(count, seed))
     return verdict
+
+
+def _came_to_its_end(
+    world: World, sweeps: list[str], within_s: float, note: Callable[[str], None]
+) -> list[str]:
+    """Let the farm finish, then end it as a user does; why it did not, in words."""
+    try:
+        _all_end(world, sweeps, within_s)
+        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
+        note(f"resumed {resumed} failed trials")
+        _all_end(world, sweeps, within_s)
+        world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
+        world.wait_for(world.all_well, "every board to be well again", within_s)
+        world.stop()
+    except AssertionError as error:
+        world.kill()
+        return [str(error)]
+    return []
 
 
 def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
