@@ -58,12 +58,19 @@ class Process:
         if self._process is not None:
             self._process.wait(PATIENCE_S)
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end, even if it is frozen; its exit code."""
+    def ask_end(self, number: int = signal.SIGTERM) -> None:
+        """As a user ends it, even if it is frozen."""
         self.send(signal.SIGCONT)
         self.send(number)
+
+    def wait(self) -> int:
+        """Until it has ended; its exit code."""
         assert self._process is not None
         return self._process.wait(PATIENCE_S)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.ask_end(number)
+        return self.wait()
 
 
 def wait_listening(process: Process, port: int) -> None:

@@ -25,13 +25,18 @@ def run(
     count: int,
     trials: int,
     within_s: float,
-    note: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> Verdict:
     """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
     the other. Then everything is healed, and has ``within_s`` seconds to come to its end.
 
     The folder with every process' log is kept where something is wrong.
     """
+    began = time.monotonic()
+
+    def note(line: str) -> None:
+        say(f"{time.monotonic() - began:6.1f} s  {line}")
+
     programs, redis_program_ = postgres_programs(), redis_program()
     assert programs is not None
     assert redis_program_ is not None
@@ -58,7 +63,8 @@ def run(
         f"{verdict.attempts} attempts, {verdict.checks} health checks; "
         f"the deepest queue held {world.deepest_queue} doorbells"
     )
-    note(verdict.line(count, seed))
+    note("over")
+    say(verdict.line(count, seed))
     return verdict
 
 
@@ -91,10 +97,9 @@ def _faults(
     """Run the schedule; a sweep is always under way. The sweeps' names."""
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
-    began = time.monotonic()
     for fault in plan(seed, count):
         time.sleep(fault.after_s)
-        note(f"{time.monotonic() - began:6.1f} s  {fault}")
+        note(str(fault))
         faults.apply(world, fault)
         world.look_at_queues()
         if world.finished(sweeps[-1]):

@@ -29,6 +29,6 @@ def test_no_trial_is_lost_or_doubled_whatever_fails() -> None:
     seed = int(os.environ.get(SEED, "") or random.SystemRandom().randrange(1 << 31))
     said: list[str] = []
     verdict = run(
-        seed, agents=6, real=1, count=len(FAULTS), trials=12, within_s=600, note=said.append
+        seed, agents=6, real=1, count=len(FAULTS), trials=12, within_s=600, say=said.append
     )
     assert verdict.good, "\n".join(said)

@@ -104,8 +104,8 @@ def _checks(session: Session, verdict: Verdict) -> None:
     for device, count in Counter(session.scalars(waiting)).items():
         if count > 1:
             verdict.wrong.append(f"device {device} has {count} open health checks")
-    for device in session.scalars(select(Device).where(Device.health != Health.GOOD.value)):
-        verdict.wrong.append(f"{device.name} is {device.health}: {device.health_reasons}")
+    for ill in session.scalars(select(Device).where(Device.health != Health.GOOD.value)):
+        verdict.wrong.append(f"{ill.name} is {ill.health}: {ill.health_reasons}")
 
 
 def _last(attempts: list[Attempt]) -> str:

@@ -115,8 +115,9 @@ class World:
         for number, controller in enumerate(self.controllers):
             (self.folder / f"home{number}").mkdir()
             self._stack.callback(controller.kill)
-            controller.start()
-            wait_listening(controller, self.ports[number])
+            controller.start()  # at once: they take turns at making the tables
+        for controller, port in zip(self.controllers, self.ports, strict=True):
+            wait_listening(controller, port)
         self._stack.enter_context(self.uplink)
         self._stack.enter_context(self.broker)
         noted = self.folder / "home0" / "client.json"
@@ -260,9 +261,10 @@ class World:
         self.broker.set("pass")
         self.postgres.start()
         self.redis.start()
-        for controller, port in zip(self.controllers, self.ports, strict=True):
+        for controller in self.controllers:
             controller.send(signal.SIGCONT)
             controller.start()
+        for controller, port in zip(self.controllers, self.ports, strict=True):
             wait_listening(controller, port)
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
@@ -273,11 +275,15 @@ class World:
     def stop(self) -> None:
         """End agents and controllers as a user does; each must say that all is well."""
         for board in self.boards:
-            assert board.process.end() == 0, f"{board.name} did not end well; see {self.folder}"
+            board.process.ask_end()
+        for board in self.boards:
+            assert board.process.wait() == 0, f"{board.name} did not end well; see {self.folder}"
         # a health check that was just rung for comes back when its lease runs out
         self.wait_for(lambda: not self.outstanding(), "the end of every lease")
         for controller in self.controllers:
-            code = controller.end(signal.SIGINT)
+            controller.ask_end(signal.SIGINT)
+        for controller in self.controllers:
+            code = controller.wait()
             assert code == 0, f"{controller.name} ended with {code}; see {self.folder}"
 
     def kill(self) -> None:
