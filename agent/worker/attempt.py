@@ -90,6 +90,11 @@ def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialRe
     return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
 
 
+def broken(attempt_id: str, error: OSError) -> Finished:
+    """An attempt that could not even begin on this board."""
+    return Finished(failed(attempt_id, _internal("environment", error)))
+
+
 def execute(
     request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path, began: float
 ) -> Finished:

@@ -93,12 +93,12 @@ class _Desk:
     courier: Courier
     tools: attempt.Tools
 
-    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> None:
+    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> bool:
         """Put a result into the outbox, and have it carried.
 
         On a disk that is full it gives up what can be fetched or made again, and hands the result
         in from memory, until one of the two succeeds. ``wait`` sleeps, and says whether the agent
-        stops: then the attempt is reported as lost by the next one.
+        stops: then this is false, and the next agent reports the attempt as lost.
         """
         attempt_id, text = finished.result.attempt_id, codec.dumps(finished.result)
         while True:
@@ -108,12 +108,12 @@ class _Desk:
                 log.error("the result of %s cannot be kept: %s", attempt_id, error)
             else:
                 self.courier.kick()
-                return
+                return True
             self.make_room()
             if self.courier.hand_in(Parcel(attempt_id, text, finished.blob, 0)):
-                return
+                return True
             if wait(KEEP_AGAIN_S):
-                return
+                return False
 
     def make_room(self) -> None:
         """Give up what can be fetched or made again."""
@@ -260,16 +260,19 @@ class Agent:
     def _execute(self, attempt_id: str, started: Started, asked_at: float, desk: _Desk) -> None:
         log.info("attempt %s begins", attempt_id)
         folder = self._folders.attempts / _folder_name(attempt_id)
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "trial").mkdir(parents=True)
-        (folder / "attempt_id").write_text(attempt_id, "utf-8")
         with (
             self._heart.leases.held(attempt_id, started.lease_s, asked_at) as cancel,
             self._environments_kept(),
         ):
-            finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
-            desk.keep(finished, self._stopping.wait)
-        shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _begin(folder, attempt_id)
+            except OSError as error:  # the disk has filled up since we looked
+                finished = attempt.broken(attempt_id, error)
+            else:
+                finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
+            kept = desk.keep(finished, self._stopping.wait)
+        if kept:
+            shutil.rmtree(folder, ignore_errors=True)
         failure = finished.result.failure
         log.info(
             "attempt %s ends: %s%s",
@@ -389,6 +392,13 @@ def _recover(folders: Folders, outbox: Outbox) -> None:
     for path in folders.samples.iterdir():
         if path not in used:
             path.unlink(missing_ok=True)
+
+
+def _begin(folder: Path, attempt_id: str) -> None:
+    """Make an attempt's folder, by which the next agent knows that it was begun."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "trial").mkdir(parents=True)
+    (folder / "attempt_id").write_text(attempt_id, "utf-8")
 
 
 def _folder_name(attempt_id: str) -> str:
