@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -25,6 +25,16 @@ BEGIN = "benchfarm_begin"
 BUSY_S = 30.0
 """How long SQLite waits for another's lock."""
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
+
+
+GONE_AFTER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""libpq's parameters, seconds: a machine that has vanished without a word is given up after a
+minute, where the system's own patience is two hours. A URL that names one of them wins."""
 
 
 class Database:
@@ -103,8 +113,23 @@ def _config() -> Config:
 
 
 def _server(url: str) -> Engine:
-    # pinged: after a restart of the server each pooled connection would fail one request
-    return create_engine(url, pool_pre_ping=True)
+    given = make_url(url).query
+    engine = create_engine(
+        url,
+        # after a restart of the server each pooled connection would fail one request
+        pool_pre_ping=True,
+        connect_args={key: value for key, value in GONE_AFTER.items() if key not in given},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # the server's side of the same: the locks of a controller whose machine is gone
+        with connection.cursor() as cursor:
+            for name in ("idle", "interval", "count"):
+                cursor.execute(f"SET tcp_keepalives_{name} = {GONE_AFTER[f'keepalives_{name}']}")
+        connection.commit()
+
+    return engine
 
 
 def _write_ahead(connection: Any) -> None:
