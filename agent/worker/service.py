@@ -41,6 +41,8 @@ STOP_S = 20.0
 """How long ``stop`` waits for the running child's end and the consumer's."""
 LOOK_S = 5.0
 """Between two looks at whether the runtime environments have changed."""
+LONGEST_ASK_S = 600.0
+"""Between two probes of an interpreter that gives no answer, at last; at first ``LOOK_S``."""
 REMOVAL_S = 120.0
 """How long an attempt waits for an environment that is just being removed."""
 LEAST_FREE_BYTES = 16 << 20
@@ -169,6 +171,7 @@ class Agent:
         """Held by an attempt and by probing: neither ever runs beside the other."""
         self._resources = contextlib.ExitStack()
         self._desk: _Desk | None = None
+        self._ask_at, self._ask_s = 0.0, LOOK_S
 
     def start(self) -> None:
         """Begin to beat, probe the runtimes, deliver what is left over, then listen."""
@@ -330,14 +333,20 @@ class Agent:
             seen = self._look(seen)
 
     def _look(self, seen: tuple[int, int]) -> tuple[int, int]:
-        """Where the environments have changed since ``seen``, and no attempt runs: probe, and tell
-        the controller. What has been seen by now."""
+        """Where the environments have changed since ``seen``, or one gave no answer a while ago,
+        and no attempt runs: probe, and tell the controller. What has been seen by now."""
         now = self._environments_stamp()
-        if now == seen or not self._quiet.acquire(blocking=False):
+        again = time.monotonic() >= self._ask_at and bool(self.environments.silent())
+        if (now == seen and not again) or not self._quiet.acquire(blocking=False):
             return seen
         try:
-            log.info("the runtime environments have changed: they are probed again")
-            runtimes = self.environments.probe_all()
+            if now == seen:
+                self._ask_at = time.monotonic() + self._ask_s
+                self._ask_s = min(2 * self._ask_s, LONGEST_ASK_S)
+                runtimes = self.environments.ask_silent()
+            else:
+                log.info("the runtime environments have changed: they are probed again")
+                runtimes = self.environments.probe_all()
         except BadInput as error:
             log.error("%s", error)
             return now
