@@ -21,7 +21,6 @@ from agent.worker import settings
 from orchestrator.store.models import Attempt
 
 from .agent_process import CLOCK_FILE
-from .processes import wait_listening
 from .proxy import STEPS
 from .schedule import Fault
 from .world import PAST_LEASE_S, Board, World
@@ -88,11 +87,10 @@ def _end_agent(world: World, fault: Fault) -> None:
 
 
 def _kill_controller(world: World, fault: Fault) -> None:
-    number = fault.draw % len(world.controllers)
-    world.controllers[number].kill()
+    controller = _pick(world.controllers, fault)
+    controller.kill()
     time.sleep(fault.lasts_s)
-    world.controllers[number].start()
-    wait_listening(world.controllers[number], world.ports[number])
+    controller.start()
 
 
 def _freeze_controller(world: World, fault: Fault) -> None:

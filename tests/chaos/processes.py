@@ -101,9 +101,9 @@ class Postgres:
         words = [*as_user, programs / "postgres", "-D", data, "-p", str(self.port), "-k", folder]
         for setting in ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=120"):
             words += ["-c", setting]
-        log = folder / "log"
-        log.touch()
-        self.process = Process("postgres", words, log, dict(os.environ))
+        self.log = folder / "log"
+        self.log.touch()
+        self.process = Process("postgres", words, self.log, dict(os.environ))
 
     def start(self) -> None:
         # right after a kill the old one's children may still hold its memory: it is tried again

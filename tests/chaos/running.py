@@ -101,6 +101,7 @@ def _faults(
         time.sleep(fault.after_s)
         note(str(fault))
         faults.apply(world, fault)
+        world.keep_up()
         world.look_at_queues()
         if world.finished(sweeps[-1]):
             sweeps.append(f"sweep{len(sweeps) + 1}")

@@ -58,6 +58,9 @@ def judge(world: World) -> Verdict:
     blobs = FolderBlobs(world.blobs)
     verdict.wrong += findings(world.database, blobs, deep=True, grace_s=0)
     _boards(world, verdict)
+    deadlocks = world.postgres.log.read_text(errors="replace").count("deadlock detected")
+    if deadlocks:  # the order of locks is kept everywhere, or the farm stumbles at times
+        verdict.wrong.append(f"PostgreSQL broke up {deadlocks} deadlocks")
     if world.deepest_queue > QUEUE_BOUND:
         verdict.wrong.append(f"a device's queue was {world.deepest_queue} deep")
     return verdict

@@ -253,6 +253,12 @@ class World:
             assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {meaning}"
             time.sleep(0.2)
 
+    def keep_up(self) -> None:
+        """Start controllers that gave up, as a service manager does: one that starts while the
+        database is away ends at once."""
+        for controller in self.controllers:
+            controller.start()
+
     # --- the end
 
     def heal(self) -> None:
