@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,6 +25,9 @@ from orchestrator.domain.errors import (
     UserError,
 )
 from orchestrator.service.farm import Farm
+from orchestrator.store.database import AWAY, first_line
+
+log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
 
@@ -59,6 +64,8 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
+    for kind in AWAY:
+        app.add_exception_handler(kind, _answer_away)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     return app
@@ -69,6 +76,14 @@ async def _answer(_request: Request, error: Exception) -> JSONResponse:
     kind = getattr(error, "kind", "bad_contract")
     headers = {"Retry-After": "60"} if isinstance(error, TooOften) else None
     return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status, headers)
+
+
+async def _answer_away(request: Request, error: Exception) -> JSONResponse:
+    """The database's own trouble: agents, and people, try again."""
+    log.warning("%s %s: %s", request.method, request.url.path, first_line(error))
+    message = "the controller's database does not answer now; try again in a moment"
+    body = {"error": {"kind": "database_away", "message": message}}
+    return JSONResponse(body, 503, headers={"Retry-After": "5"})
 
 
 async def _answer_http(_request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import exc as errors
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.domain.errors import Conflict
@@ -27,6 +27,8 @@ BUSY_S = 30.0
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
 
 
+AWAY = (errors.OperationalError, errors.InterfaceError, errors.TimeoutError)
+"""Of SQLAlchemy: the database does not answer, or broke a transaction off; trying again helps."""
 GONE_AFTER = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -35,6 +37,11 @@ GONE_AFTER = {
 }
 """libpq's parameters, seconds: a machine that has vanished without a word is given up after a
 minute, where the system's own patience is two hours. A URL that names one of them wins."""
+
+
+def first_line(error: Exception) -> str:
+    """What a database's error says, without the statement that it was about."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Database:
@@ -73,7 +80,7 @@ class Database:
         try:
             with self._sessions.begin() as session:
                 yield session
-        except IntegrityError as error:
+        except errors.IntegrityError as error:
             raise Conflict(
                 "another request has just taken that name; look, and try again"
             ) from error

@@ -433,6 +433,26 @@ def test_a_failure_of_the_farm_is_not_the_users(
     assert result.samples.sha256 in str(caught.value)
 
 
+def test_a_database_that_is_away_is_answered_as_data_until_it_is_back(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    engine = served.kit.farm.database.engine
+    home = Path(engine.url.database or "").parent
+    away = home.with_name("away")
+    engine.dispose()
+    home.rename(away)
+    try:
+        answer = board.put("/devices/board/heartbeat", json=beat())
+        assert kind(answer) == (503, "database_away")
+        with pytest.raises(FarmError, match="database does not answer now") as caught:
+            operator.sweeps()
+        assert not isinstance(caught.value, UserError)
+    finally:
+        away.rename(home)
+    assert board.put("/devices/board/heartbeat", json=beat()).status_code == 200
+    assert operator.sweeps() == []
+
+
 def test_a_token_is_asked_about_without_a_sign_of_life(
     served: Served, operator: Client, board: httpx.Client
 ) -> None:
