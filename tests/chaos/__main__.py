@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ def main(
 
     Each round has the next seed. The first that is not well ends the run, and a line before the
     last one says how to replay it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the farm's processes are ended, too
     first = seed if seed >= 0 else random.SystemRandom().randrange(1 << 31)
     deadline = time.monotonic() + 60 * minutes
     found: list[Verdict] = []

@@ -1,4 +1,4 @@
-"""The scheduler's loop: a round that fails ends nothing, and a database that is away is one line."""
+"""The scheduler goes on whatever fails, and of a database that is away its log has one line."""
 
 from __future__ import annotations
 
