@@ -35,7 +35,7 @@ def main(
     while not found or (found[-1].good and time.monotonic() < deadline):
         verdict = run(
             first + len(found), agents=agents, real=real, count=faults, trials=trials,
-            within_s=900, say=typer.echo,
+            within_s=300, say=typer.echo,
         )  # fmt: skip
         found.append(verdict)
     if not found[-1].good:
