@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,11 @@ PATIENCE_S = 180.0
 
 
 class Process:
-    """One server or agent, started again with the same words after it ended."""
+    """One server or agent, started again with the same words after it ended.
+
+    A fault that meets it holds ``busy``, so that two at once do not meet the same one; ``down``:
+    it was killed and not started since.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
@@ -29,6 +34,9 @@ class Process:
         self._log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self.busy = threading.Lock()
+        self.down = False
 
     @property
     def pid(self) -> int:
@@ -40,9 +48,10 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        if self.runs:
-            return
-        with self._log.open("ab") as log:
+        with self._starting, self._log.open("ab") as log:
+            if self.runs:
+                return
+            self.down = False
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, cwd="/", start_new_session=True,
@@ -54,6 +63,7 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL, and reap."""
+        self.down = True
         self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(PATIENCE_S)

@@ -60,6 +60,8 @@ class Proxy:
         self._lines: set[_Line] = set()
         self._passing = asyncio.Event()
         self.mode = "pass"
+        self.busy = threading.Lock()
+        """Held by the fault that has set the mode."""
         self.met = 0
         """How many requests a mode that aims at one step has met so far."""
         self.port = 0

@@ -6,15 +6,19 @@ import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support.servers import postgres_programs, redis_program
 
 from . import faults
-from .schedule import plan
+from .schedule import Fault, plan
 from .verdict import Verdict, judge
 from .world import World
+
+LANES = 2
+"""Faults that may last at once."""
 
 
 def run(
@@ -47,12 +51,12 @@ def run(
     try:
         world.open(agents, real)
         note("the farm waits")
-        sweeps = _faults(world, seed, count, trials, note)
+        sweeps, wrong = _faults(world, seed, count, trials, note)
         world.heal()
         note(f"healed; requests cut off at one step: {world.uplink.met}")
         why = _came_to_its_end(world, sweeps, within_s, note)
         verdict = judge(world)
-        verdict.wrong += why
+        verdict.wrong += wrong + why
     finally:
         world.close()
         if verdict is not None and verdict.good:
@@ -93,20 +97,30 @@ def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
 
 def _faults(
     world: World, seed: int, count: int, trials: int, note: Callable[[str], None]
-) -> list[str]:
-    """Run the schedule; a sweep is always under way. The sweeps' names."""
+) -> tuple[list[str], list[str]]:
+    """Run the schedule, dealt out to ``LANES`` that take their faults one after the other, so that
+    several last at once; a sweep is always under way. The sweeps' names, and what went wrong."""
+
+    def lane(mine: Sequence[Fault]) -> None:
+        for fault in mine:
+            time.sleep(fault.after_s)
+            note(str(fault))
+            faults.apply(world, fault)
+
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
-    for fault in plan(seed, count):
-        time.sleep(fault.after_s)
-        note(str(fault))
-        faults.apply(world, fault)
-        world.keep_up()
-        world.look_at_queues()
-        if world.finished(sweeps[-1]):
-            sweeps.append(f"sweep{len(sweeps) + 1}")
-            world.submit(sweeps[-1], trials)
-    return sweeps
+    schedule = plan(seed, count)
+    with ThreadPoolExecutor(LANES) as pool:
+        lanes = [pool.submit(lane, schedule[number::LANES]) for number in range(LANES)]
+        while not all(lane.done() for lane in lanes):
+            world.keep_up()
+            world.look_at_queues()
+            if world.finished(sweeps[-1]):
+                sweeps.append(f"sweep{len(sweeps) + 1}")
+                world.submit(sweeps[-1], trials)
+            time.sleep(0.3)
+    errors = [lane.exception() for lane in lanes]
+    return sweeps, [f"{type(e).__name__}: {e}" for e in errors if e is not None]
 
 
 def _delivered(world: World) -> bool:

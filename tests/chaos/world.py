@@ -257,7 +257,8 @@ class World:
         """Start controllers that gave up, as a service manager does: one that starts while the
         database is away ends at once."""
         for controller in self.controllers:
-            controller.start()
+            if not controller.down:
+                controller.start()
 
     # --- the end
 
