@@ -23,6 +23,7 @@ def main(
     agents: int = typer.Option(8, help="Boards."),
     real: int = typer.Option(1, help="Of them, how many measure with the real runner."),
     trials: int = typer.Option(40, help="Trials a board and sweep."),
+    lanes: int = typer.Option(3, help="Faults that may last at once."),
 ) -> None:
     """Sweeps on a farm of real processes while faults are injected; exits 1 unless all is well.
 
@@ -34,14 +35,14 @@ def main(
     found: list[Verdict] = []
     while not found or (found[-1].good and time.monotonic() < deadline):
         verdict = run(
-            first + len(found), agents=agents, real=real, count=faults, trials=trials,
+            first + len(found), agents=agents, real=real, count=faults, trials=trials, lanes=lanes,
             within_s=300, say=typer.echo,
         )  # fmt: skip
         found.append(verdict)
     if not found[-1].good:
         bad = first + len(found) - 1
-        typer.echo(f"replay: python -m tests.chaos --seed {bad} --minutes 0 --faults {faults} "
-                   f"--agents {agents} --real {real} --trials {trials}")  # fmt: skip
+        how = f"--faults {faults} --agents {agents} --real {real} --trials {trials} --lanes {lanes}"
+        typer.echo(f"replay: python -m tests.chaos --seed {bad} --minutes 0 {how}")
     total, lost, doubled = (
         sum(v.trials for v in found), sum(v.lost for v in found), sum(v.doubled for v in found)
     )  # fmt: skip

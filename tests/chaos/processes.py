@@ -31,7 +31,7 @@ class Process:
     ) -> None:
         self.name = name
         self._command = [str(word) for word in command]
-        self._log = log
+        self.log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
@@ -48,7 +48,7 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        with self._starting, self._log.open("ab") as log:
+        with self._starting, self.log.open("ab") as log:
             if self.runs:
                 return
             self.down = False

@@ -17,9 +17,6 @@ from .schedule import Fault, plan
 from .verdict import Verdict, judge
 from .world import World
 
-LANES = 2
-"""Faults that may last at once."""
-
 
 def run(
     seed: int,
@@ -28,11 +25,13 @@ def run(
     real: int,
     count: int,
     trials: int,
+    lanes: int = 2,
     within_s: float,
     say: Callable[[str], None],
 ) -> Verdict:
     """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
-    the other. Then everything is healed, and has ``within_s`` seconds to come to its end.
+    the other; ``lanes`` faults may last at once. Then everything is healed, and has ``within_s``
+    seconds to come to its end.
 
     The folder with every process' log is kept where something is wrong.
     """
@@ -51,7 +50,7 @@ def run(
     try:
         world.open(agents, real)
         note("the farm waits")
-        sweeps, wrong = _faults(world, seed, count, trials, note)
+        sweeps, wrong = _faults(world, plan(seed, count), lanes, trials, note)
         world.heal()
         note(f"healed; requests cut off at one step: {world.uplink.met}")
         why = _came_to_its_end(world, sweeps, within_s, note)
@@ -96,10 +95,10 @@ def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
 
 
 def _faults(
-    world: World, seed: int, count: int, trials: int, note: Callable[[str], None]
+    world: World, schedule: Sequence[Fault], lanes: int, trials: int, note: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
-    """Run the schedule, dealt out to ``LANES`` that take their faults one after the other, so that
-    several last at once; a sweep is always under way. The sweeps' names, and what went wrong."""
+    """Run the schedule, dealt out to lanes that take their faults one after the other; a sweep is
+    always under way. The sweeps' names, and what went wrong."""
 
     def lane(mine: Sequence[Fault]) -> None:
         for fault in mine:
@@ -109,17 +108,16 @@ def _faults(
 
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
-    schedule = plan(seed, count)
-    with ThreadPoolExecutor(LANES) as pool:
-        lanes = [pool.submit(lane, schedule[number::LANES]) for number in range(LANES)]
-        while not all(lane.done() for lane in lanes):
+    with ThreadPoolExecutor(lanes) as pool:
+        running = [pool.submit(lane, schedule[number::lanes]) for number in range(lanes)]
+        while not all(each.done() for each in running):
             world.keep_up()
             world.look_at_queues()
             if world.finished(sweeps[-1]):
                 sweeps.append(f"sweep{len(sweeps) + 1}")
                 world.submit(sweeps[-1], trials)
             time.sleep(0.3)
-    errors = [lane.exception() for lane in lanes]
+    errors = [each.exception() for each in running]
     return sweeps, [f"{type(e).__name__}: {e}" for e in errors if e is not None]
 
 

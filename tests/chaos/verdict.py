@@ -61,6 +61,10 @@ def judge(world: World) -> Verdict:
     deadlocks = world.postgres.log.read_text(errors="replace").count("deadlock detected")
     if deadlocks:  # the order of locks is kept everywhere, or the farm stumbles at times
         verdict.wrong.append(f"PostgreSQL broke up {deadlocks} deadlocks")
+    for controller in world.controllers:
+        traces = controller.log.read_text(errors="replace").count("Traceback (most recent")
+        if traces:  # whatever fails, it is expected
+            verdict.wrong.append(f"{controller.name} has {traces} tracebacks in its log")
     if world.deepest_queue > QUEUE_BOUND:
         verdict.wrong.append(f"a device's queue was {world.deepest_queue} deep")
     return verdict
