@@ -112,6 +112,11 @@ def _kill_redis(world: World, fault: Fault) -> None:
         world.redis.start()
 
 
+def _freeze_redis(world: World, fault: Fault) -> None:
+    """It takes connections and answers nothing."""
+    _freeze(world.redis.process, fault.lasts_s)
+
+
 def _flush_redis(world: World, fault: Fault) -> None:
     with contextlib.suppress(redis.RedisError), world.queue() as client:
         for _ in range(1 + fault.draw % 10):
@@ -256,6 +261,7 @@ _ACTIONS: dict[str, Callable[[World, Fault], None]] = {
     "kill_controller": _kill_controller,
     "freeze_controller": _freeze_controller,
     "kill_redis": _kill_redis,
+    "freeze_redis": _freeze_redis,
     "flush_redis": _flush_redis,
     "kill_postgres": _kill_postgres,
     "ring_again": _ring_again,

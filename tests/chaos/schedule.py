@@ -9,8 +9,8 @@ from .proxy import STEPS
 
 FAULTS: dict[str, int] = {
     "kill_agent": 3, "kill_child": 4, "freeze_agent": 2, "end_agent": 2,
-    "kill_controller": 3, "freeze_controller": 1, "kill_redis": 2, "flush_redis": 2,
-    "kill_postgres": 2,
+    "kill_controller": 3, "freeze_controller": 1, "kill_postgres": 2,
+    "kill_redis": 2, "freeze_redis": 1, "flush_redis": 2,
     "uplink_cut": 1, "uplink_silent": 1, "uplink_slow": 1, "uplink_no_answers": 2,
     "uplink_half": 2,
     **{f"uplink_{what}_{step}": 1 for what in ("lost", "unanswered") for step in STEPS},

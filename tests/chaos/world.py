@@ -267,6 +267,7 @@ class World:
         self.uplink.set("pass")
         self.broker.set("pass")
         self.postgres.start()
+        self.redis.process.send(signal.SIGCONT)
         self.redis.start()
         for controller in self.controllers:
             controller.send(signal.SIGCONT)
