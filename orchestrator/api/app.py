@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from agent import __version__
 from agent.codec import ContractError
@@ -66,6 +67,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
         app.add_exception_handler(error, _answer)
     for kind in AWAY:
         app.add_exception_handler(kind, _answer_away)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     return app
@@ -84,6 +86,11 @@ async def _answer_away(request: Request, error: Exception) -> JSONResponse:
     message = "the controller's database does not answer now; try again in a moment"
     body = {"error": {"kind": "database_away", "message": message}}
     return JSONResponse(body, 503, headers={"Retry-After": "5"})
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    """Whoever asked has gone in the middle of the body, as networks have it: no fault of ours."""
+    return Response(status_code=400)
 
 
 async def _answer_http(_request: Request, error: Exception) -> JSONResponse:

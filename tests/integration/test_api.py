@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -387,6 +390,32 @@ def test_an_upload_that_breaks_off_leaves_nothing(served: Served, board: httpx.C
     # another upload of the same blob is not disturbed by what is left of the first
     assert board.put(f"/blobs/{SHA256}", content=BYTES).status_code == 201
     assert [b for b in served.kit.blobs() if not b.startswith(".incoming")] == [SHA256]
+
+
+def test_an_upload_that_breaks_off_is_no_error_of_the_controller(
+    served: Served, board: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    log = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(log, "error", lambda message, *_, **__: said.append(message))
+    url = httpx.URL(served.url)
+    head = (
+        f"PUT /api/v1/blobs/{SHA256} HTTP/1.1\r\nHost: {url.host}\r\n"
+        f"Content-Length: {len(BYTES)}\r\nAuthorization: {board.headers['authorization']}\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port or 80)) as line:
+        line.sendall(head.encode() + BYTES[:100])
+        _until(lambda: bool(served.kit.blobs()))
+    _until(lambda: not served.kit.blobs())
+    assert board.put("/devices/board/heartbeat", json=beat()).status_code == 200
+    assert said == []
+
+
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_others_are_answered_while_a_disk_is_slow(
