@@ -65,6 +65,9 @@ def judge(world: World) -> Verdict:
         traces = controller.log.read_text(errors="replace").count("Traceback (most recent")
         if traces:  # whatever fails, it is expected
             verdict.wrong.append(f"{controller.name} has {traces} tracebacks in its log")
+    for board in world.boards:  # a full disk may leave a traceback there; a thread must not end
+        if "Exception in thread" in board.process.log.read_text(errors="replace"):
+            verdict.wrong.append(f"a thread of {board.name} has ended by itself; see its log")
     if world.deepest_queue > QUEUE_BOUND:
         verdict.wrong.append(f"a device's queue was {world.deepest_queue} deep")
     return verdict
