@@ -346,6 +346,7 @@ class Agent:
                 runtimes = self.environments.ask_silent()
             else:
                 log.info("the runtime environments have changed: they are probed again")
+                self._ask_at, self._ask_s = 0.0, LOOK_S
                 runtimes = self.environments.probe_all()
         except BadInput as error:
             log.error("%s", error)
