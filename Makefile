@@ -27,7 +27,7 @@ export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-farm farm-up farm-down lint audit format bench pytorch tvm tensorflow tflite ncnn clean
+.PHONY: help demo test test-farm chaos farm-up farm-down lint audit format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +40,9 @@ test: lint $(TORCH_VENV)/.done $(TVM_VENV)/.done $(TENSORFLOW_VENV)/.done $(TFLI
 
 test-farm: $(VENV)/.dev ## Only the tests on boards under systemd-nspawn; needs root
 	BENCHFARM_REQUIRE=nspawn,redis $(BIN)/python -m pytest tests/boards
+
+chaos: $(VENV)/.dev ## Faults into a real farm for half an hour; CHAOS_ARGS="--minutes 5 --seed 7" replays
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
 	$(BIN)/python -m tests.farm up $(BOARDS)

@@ -90,6 +90,11 @@ def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialRe
     return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
 
 
+def broken(attempt_id: str, error: OSError) -> Finished:
+    """An attempt that could not even begin on this board."""
+    return Finished(failed(attempt_id, _internal("environment", error)))
+
+
 def execute(
     request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path, began: float
 ) -> Finished:
@@ -344,10 +349,14 @@ def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
     packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw.read_bytes())
     sha256 = hashlib.sha256(packed).hexdigest()
     path = folder / f"{sha256}.zst"
-    with path.open("wb") as file:
-        file.write(packed)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk: nobody would miss the half, and nobody ever take it away
+        path.unlink(missing_ok=True)
+        raise
     sync_folder(folder)
     filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=PACKED_ENCODING)
     return filled, path

@@ -83,7 +83,10 @@ class _Worker(WorkController):  # type: ignore[misc]
         return attempt_id is not None and bool(self.app.benchfarm_arrived(attempt_id))
 
     def check_stop(self) -> None:
+        """Raises ``WorkerShutdown``, once: it is queued for the loop as well, which runs what is
+        left of its queue as it closes."""
         if self._stop_asked.is_set():
+            self._stop_asked.clear()
             raise WorkerShutdown(0)
 
     def ask_stop(self) -> None:
@@ -163,6 +166,8 @@ class Doorbell:
                 worker.start()
         except Exception:
             log.exception("the consumer broke")
+        except SystemExit:  # Celery's word for a stop that came while it stopped: no end of ours
+            log.info("the consumer was stopped twice")
         finally:
             with self._lock, contextlib.suppress(AttributeError):
                 self._worker = None

@@ -116,7 +116,10 @@ class Environments:
         Raises:
             RuntimeMissing: the message says what is here instead.
         """
-        found = [self._known(e) for e in self.listed() if e.backend == backend]
+        mine = [e for e in self.listed() if e.backend == backend]
+        # before an attempt fails for it
+        self._forget_failures([e.python for e in mine] or [self._default_python])
+        found = [self._known(e) for e in mine]
         if not found:
             found = [self._default(backend)]
         fitting = [e for e in found if fits(e.version, version)]
@@ -187,6 +190,23 @@ class Environments:
         with self._lock:
             self._probed.clear()
         return self.facts()
+
+    def silent(self) -> list[str]:
+        """Interpreters whose last probe broke."""
+        with self._lock:
+            return [python for python, answer in self._probed.items() if isinstance(answer, str)]
+
+    def ask_silent(self) -> tuple[RuntimeFacts, ...]:
+        """``facts``, with those asked once more that gave no answer: a probe that was killed, or
+        ran out of time on a busy board, says nothing about its runtime."""
+        self._forget_failures(self.silent())
+        return self.facts()
+
+    def _forget_failures(self, pythons: Iterable[str]) -> None:
+        with self._lock:
+            for python in pythons:
+                if isinstance(self._probed.get(python), str):
+                    del self._probed[python]
 
     def facts_in(self, environment: RuntimeEnvironment) -> RuntimeFacts:
         """What the environment's backend says of itself there."""

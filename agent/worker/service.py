@@ -41,6 +41,8 @@ STOP_S = 20.0
 """How long ``stop`` waits for the running child's end and the consumer's."""
 LOOK_S = 5.0
 """Between two looks at whether the runtime environments have changed."""
+LONGEST_ASK_S = 600.0
+"""Between two probes of an interpreter that gives no answer, at last; at first ``LOOK_S``."""
 REMOVAL_S = 120.0
 """How long an attempt waits for an environment that is just being removed."""
 LEAST_FREE_BYTES = 16 << 20
@@ -93,12 +95,12 @@ class _Desk:
     courier: Courier
     tools: attempt.Tools
 
-    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> None:
+    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> bool:
         """Put a result into the outbox, and have it carried.
 
         On a disk that is full it gives up what can be fetched or made again, and hands the result
         in from memory, until one of the two succeeds. ``wait`` sleeps, and says whether the agent
-        stops: then the attempt is reported as lost by the next one.
+        stops: then this is false, and the next agent reports the attempt as lost.
         """
         attempt_id, text = finished.result.attempt_id, codec.dumps(finished.result)
         while True:
@@ -108,12 +110,12 @@ class _Desk:
                 log.error("the result of %s cannot be kept: %s", attempt_id, error)
             else:
                 self.courier.kick()
-                return
+                return True
             self.make_room()
             if self.courier.hand_in(Parcel(attempt_id, text, finished.blob, 0)):
-                return
+                return True
             if wait(KEEP_AGAIN_S):
-                return
+                return False
 
     def make_room(self) -> None:
         """Give up what can be fetched or made again."""
@@ -169,6 +171,7 @@ class Agent:
         """Held by an attempt and by probing: neither ever runs beside the other."""
         self._resources = contextlib.ExitStack()
         self._desk: _Desk | None = None
+        self._ask_at, self._ask_s = 0.0, LOOK_S
 
     def start(self) -> None:
         """Begin to beat, probe the runtimes, deliver what is left over, then listen."""
@@ -260,16 +263,19 @@ class Agent:
     def _execute(self, attempt_id: str, started: Started, asked_at: float, desk: _Desk) -> None:
         log.info("attempt %s begins", attempt_id)
         folder = self._folders.attempts / _folder_name(attempt_id)
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "trial").mkdir(parents=True)
-        (folder / "attempt_id").write_text(attempt_id, "utf-8")
         with (
             self._heart.leases.held(attempt_id, started.lease_s, asked_at) as cancel,
             self._environments_kept(),
         ):
-            finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
-            desk.keep(finished, self._stopping.wait)
-        shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _begin(folder, attempt_id)
+            except OSError as error:  # the disk has filled up since we looked
+                finished = attempt.broken(attempt_id, error)
+            else:
+                finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
+            kept = desk.keep(finished, self._stopping.wait)
+        if kept:
+            shutil.rmtree(folder, ignore_errors=True)
         failure = finished.result.failure
         log.info(
             "attempt %s ends: %s%s",
@@ -327,14 +333,21 @@ class Agent:
             seen = self._look(seen)
 
     def _look(self, seen: tuple[int, int]) -> tuple[int, int]:
-        """Where the environments have changed since ``seen``, and no attempt runs: probe, and tell
-        the controller. What has been seen by now."""
+        """Where the environments have changed since ``seen``, or one gave no answer a while ago,
+        and no attempt runs: probe, and tell the controller. What has been seen by now."""
         now = self._environments_stamp()
-        if now == seen or not self._quiet.acquire(blocking=False):
+        again = time.monotonic() >= self._ask_at and bool(self.environments.silent())
+        if (now == seen and not again) or not self._quiet.acquire(blocking=False):
             return seen
         try:
-            log.info("the runtime environments have changed: they are probed again")
-            runtimes = self.environments.probe_all()
+            if now == seen:
+                self._ask_at = time.monotonic() + self._ask_s
+                self._ask_s = min(2 * self._ask_s, LONGEST_ASK_S)
+                runtimes = self.environments.ask_silent()
+            else:
+                log.info("the runtime environments have changed: they are probed again")
+                self._ask_at, self._ask_s = 0.0, LOOK_S
+                runtimes = self.environments.probe_all()
         except BadInput as error:
             log.error("%s", error)
             return now
@@ -389,6 +402,13 @@ def _recover(folders: Folders, outbox: Outbox) -> None:
     for path in folders.samples.iterdir():
         if path not in used:
             path.unlink(missing_ok=True)
+
+
+def _begin(folder: Path, attempt_id: str) -> None:
+    """Make an attempt's folder, by which the next agent knows that it was begun."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "trial").mkdir(parents=True)
+    (folder / "attempt_id").write_text(attempt_id, "utf-8")
 
 
 def _folder_name(attempt_id: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+import logging
+
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from agent import __version__
 from agent.codec import ContractError
@@ -23,7 +26,10 @@ from orchestrator.domain.errors import (
     UserError,
 )
 from orchestrator.service.farm import Farm
+from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.uploads import UploadBusy
+
+log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
 
@@ -67,6 +73,9 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
+    for kind in AWAY:
+        app.add_exception_handler(kind, _answer_away)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     return app
@@ -77,6 +86,19 @@ async def _answer(_request: Request, error: Exception) -> JSONResponse:
     kind = getattr(error, "kind", "bad_contract")
     headers = {"Retry-After": "60"} if isinstance(error, TooOften) else None
     return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status, headers)
+
+
+async def _answer_away(request: Request, error: Exception) -> JSONResponse:
+    """The database's own trouble: agents, and people, try again."""
+    log.warning("%s %s: %s", request.method, request.url.path, first_line(error))
+    message = "the controller's database does not answer now; try again in a moment"
+    body = {"error": {"kind": "database_away", "message": message}}
+    return JSONResponse(body, 503, headers={"Retry-After": "5"})
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    """Whoever asked has gone in the middle of the body, as networks have it: no fault of ours."""
+    return Response(status_code=400)
 
 
 async def _answer_http(_request: Request, error: Exception) -> JSONResponse:

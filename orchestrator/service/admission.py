@@ -18,6 +18,7 @@ from orchestrator.service import access
 from orchestrator.service.doors import ASSERT_S, Doors, DoorsFailed
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import BrokerUsersView
+from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.models import Device
 
 log = logging.getLogger(__name__)
@@ -104,9 +105,9 @@ class Guard:
         try:
             self._farm.doors.assert_all(digests(self._farm))
             self._failed = False
-        except DoorsFailed as error:
-            if not self._failed:  # an hour without broker is one line
-                log.warning("the broker's users cannot be asserted: %s", error)
+        except (DoorsFailed, *AWAY) as error:
+            if not self._failed:  # an hour without broker, or database, is one line
+                log.warning("the broker's users cannot be asserted: %s", first_line(error))
             self._failed = True
         except Exception:
             log.exception("asserting the broker's users failed; trying again")

@@ -16,6 +16,7 @@ from orchestrator.service import actors, builds, closing, health
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.models import HEALTH, Attempt, Device, Trial
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,14 @@ class Scheduler:
 
     def _loop(self) -> None:
         actors.become(actors.SCHEDULER)
+        away = False
         while not self._stop.wait(self._farm.settings.tick_s):
             try:
                 tick(self._farm)
+                away = False
+            except AWAY as error:
+                if not away:  # an hour without database is one line
+                    log.warning("the database does not answer: %s", first_line(error))
+                away = True
             except Exception:
                 log.exception("scheduler round failed; trying again")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
 from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.canary import own_blobs
 from orchestrator.store.database import Database
 from orchestrator.store.models import SWEEP, Attempt, Sweep, Trial
 from orchestrator.store.references import free, references
@@ -69,7 +70,8 @@ def _findings(
         why = _wrong(blobs.place(sha256), sha256, size, deep)
         if why and _still_wanted(database, sha256):
             yield f"blob {sha256} ({what}) {why}"
-    orphans = _older(grace_s, [stored[sha256] for sha256 in sorted(set(stored) - set(wanted))])
+    unused = sorted(set(stored) - set(wanted) - own_blobs())
+    orphans = _older(grace_s, [stored[sha256] for sha256 in unused])
     strays = _older(grace_s, sorted(blobs.strays()))
     for path in orphans[:MOST_OF_A_KIND]:
         yield f"blob {path.name} is used by nothing; --repair frees it"

@@ -13,8 +13,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import exc as errors
 from sqlalchemy.orm import Session, sessionmaker
 
 from orchestrator.domain.errors import Conflict
@@ -25,6 +25,23 @@ BEGIN = "benchfarm_begin"
 BUSY_S = 30.0
 """How long SQLite waits for another's lock."""
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
+
+
+AWAY = (errors.OperationalError, errors.InterfaceError, errors.TimeoutError)
+"""Of SQLAlchemy: the database does not answer, or broke a transaction off; trying again helps."""
+GONE_AFTER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""libpq's parameters, seconds: a machine that has vanished without a word is given up after a
+minute, where the system's own patience is two hours. A URL that names one of them wins."""
+
+
+def first_line(error: Exception) -> str:
+    """What a database's error says, without the statement that it was about."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Database:
@@ -63,7 +80,7 @@ class Database:
         try:
             with self._sessions.begin() as session:
                 yield session
-        except IntegrityError as error:
+        except errors.IntegrityError as error:
             raise Conflict(
                 "another request has just taken that name; look, and try again"
             ) from error
@@ -103,8 +120,23 @@ def _config() -> Config:
 
 
 def _server(url: str) -> Engine:
-    # pinged: after a restart of the server each pooled connection would fail one request
-    return create_engine(url, pool_pre_ping=True)
+    given = make_url(url).query
+    engine = create_engine(
+        url,
+        # after a restart of the server each pooled connection would fail one request
+        pool_pre_ping=True,
+        connect_args={key: value for key, value in GONE_AFTER.items() if key not in given},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # the server's side of the same: the locks of a controller whose machine is gone
+        with connection.cursor() as cursor:
+            for name in ("idle", "interval", "count"):
+                cursor.execute(f"SET tcp_keepalives_{name} = {GONE_AFTER[f'keepalives_{name}']}")
+        connection.commit()
+
+    return engine
 
 
 def _write_ahead(connection: Any) -> None:

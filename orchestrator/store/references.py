@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.domain.errors import FarmError
 from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.canary import own_blobs
 from orchestrator.store.models import Artifact, Attempt, Base, Cell, Event, Model, Trial
 
 BLOBS_LOCK = 0x626C6F6273  # "blobs": any number that only benchfarm takes
@@ -123,13 +124,16 @@ def hold(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
 
 
 def free(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> set[str]:
-    """Delete those of ``digests`` that no row refers to; returns them.
+    """Delete those of ``digests`` that no row refers to and no health check may want; returns them.
 
     Call it at the start of a transaction of its own: rows that referred to them are gone for good
     by then, and whoever is writing a new reference is waited for.
     """
+    candidates = set(digests)
+    if not candidates:  # as after most health checks: nobody is held off, no table is read
+        return candidates
     _lock(session, exclusive=True)
-    unused = set(digests) - {r.sha256 for r in references(session)}
+    unused = candidates - {r.sha256 for r in references(session)} - own_blobs()
     blobs.discard(unused)
     return unused
 

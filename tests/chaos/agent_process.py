@@ -1,5 +1,5 @@
-"""``benchfarm-agent run`` with a clock that jumps: ``clock_offset_s`` in the state folder says how
-far. Argument 2, if any, is the child that plays the runner."""
+"""``benchfarm-agent run`` with a clock that jumps: CLOCK_FILE in the state folder says how far, in
+seconds. Argument 2, if any, is the child that plays the runner."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+CLOCK_FILE = "clock_offset_s"
+
 
 def skew(offset_file: Path) -> None:
-    """Put ``time.time`` off by what the file says, from whenever it says so."""
+    """Put the wall clock off by what the file says, from whenever it says so."""
     real = time.time
 
     def skewed() -> float:
@@ -19,11 +21,12 @@ def skew(offset_file: Path) -> None:
             return real()
 
     time.time = skewed
+    time.time_ns = lambda: int(skewed() * 1e9)
 
 
 def main() -> None:
     state = Path(sys.argv[1])
-    skew(state / "clock_offset_s")
+    skew(state / CLOCK_FILE)
     # only now: the outbox takes ``time.time`` as its clock when it is imported
     from agent.worker import process, settings
     from agent.worker.runner import RUNNER

@@ -29,6 +29,8 @@ def main(verb: str) -> dict[str, object]:
     if verb != "trial":
         sys.exit(f"not played: {verb}")
     attempt_id = job["request"]["attempt_id"]
+    with open(job["reference"], "rb") as reference:
+        fetched = hashlib.sha256(reference.read()).hexdigest()
     values = samples_of(attempt_id)
     for stage in ("load", "warm_up", "measure"):
         with open(os.path.join(job["folder"], "stage"), "w") as file:
@@ -40,8 +42,14 @@ def main(verb: str) -> dict[str, object]:
         "sha256": "", "size_bytes": 0, "count": COUNT, "series": ["caller"], "encoding": "int64le",
         "calls_per_sample": 1, "batch_size": 1, "stopped_by": "precision", "wall_s": 0.1,
     }  # fmt: skip
+    # nothing is computed here; what is right is only that the reference's own bytes arrived
+    fidelity = {
+        "max_abs": 0.0, "max_rel": 0.0, "cosine": 1.0, "psnr_db": None, "feeds": 1,
+        "worst_output": "y", "passed": fetched == job["request"]["reference"]["sha256"],
+    }  # fmt: skip
     return {"schema": job["request"]["schema"], "attempt_id": attempt_id, "status": "ok",
-            "agent_version": "", "samples": samples, "runtime_version": "played"}  # fmt: skip
+            "agent_version": "", "samples": samples, "runtime_version": "played",
+            "fidelity": fidelity}  # fmt: skip
 
 
 if __name__ == "__main__":

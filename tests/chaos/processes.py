@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +20,23 @@ PATIENCE_S = 180.0
 
 
 class Process:
-    """One server or agent, started again with the same words after it ended."""
+    """One server or agent, started again with the same words after it ended.
+
+    A fault that meets it holds ``busy``, so that two at once do not meet the same one; ``down``:
+    it was killed and not started since.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
     ) -> None:
         self.name = name
         self._command = [str(word) for word in command]
-        self._log = log
+        self.log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self.busy = threading.Lock()
+        self.down = False
 
     @property
     def pid(self) -> int:
@@ -40,9 +48,10 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        if self.runs:
-            return
-        with self._log.open("ab") as log:
+        with self._starting, self.log.open("ab") as log:
+            if self.runs:
+                return
+            self.down = False
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, cwd="/", start_new_session=True,
@@ -54,16 +63,24 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL, and reap."""
+        self.down = True
         self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(PATIENCE_S)
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end, even if it is frozen; its exit code."""
+    def ask_end(self, number: int = signal.SIGTERM) -> None:
+        """As a user ends it, even if it is frozen."""
         self.send(signal.SIGCONT)
         self.send(number)
+
+    def wait(self) -> int:
+        """Until it has ended; its exit code."""
         assert self._process is not None
         return self._process.wait(PATIENCE_S)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.ask_end(number)
+        return self.wait()
 
 
 def wait_listening(process: Process, port: int) -> None:
@@ -94,9 +111,9 @@ class Postgres:
         words = [*as_user, programs / "postgres", "-D", data, "-p", str(self.port), "-k", folder]
         for setting in ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=120"):
             words += ["-c", setting]
-        log = folder / "log"
-        log.touch()
-        self.process = Process("postgres", words, log, dict(os.environ))
+        self.log = folder / "log"
+        self.log.touch()
+        self.process = Process("postgres", words, self.log, dict(os.environ))
 
     def start(self) -> None:
         # right after a kill the old one's children may still hold its memory: it is tried again

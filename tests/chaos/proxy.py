@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import struct
 import threading
 from collections.abc import Coroutine, Sequence
@@ -13,20 +14,32 @@ from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
-MODES = ("pass", "cut", "silent", "slow", "no_answers", "half")
+STEPS = {
+    "start": re.compile(rb"POST \S+/attempts/\S+/start "),
+    "heartbeat": re.compile(rb"PUT \S+/heartbeat "),
+    "blob": re.compile(rb"PUT \S+/blobs/"),
+    "result": re.compile(rb"PUT \S+/attempts/\S+/result "),
+}
+"""How a request of each step of the uplink begins."""
+MODES = (
+    "pass", "cut", "silent", "slow", "no_answers", "half",
+    *(f"{what}_{step}" for what in ("lost", "unanswered") for step in STEPS),
+)  # fmt: skip
 """``cut``: connections are reset, new ones refused. ``silent``: nothing passes, nothing closes.
 ``slow``: each piece takes a while. ``no_answers``: requests arrive, their answers are cut off.
-``half``: a connection breaks after some bytes of a request."""
+``half``: a connection breaks after some bytes of a request. ``lost_…``: it breaks before a request
+of that step, ``unanswered_…``: after it, before the answer; all others pass."""
 HALF_BYTES = 700
 SLOW_S = 0.4
 
 
 @dataclass(eq=False)
 class _Line:
-    """One connection's two writers."""
+    """One connection's two writers. ``mute``: the next answer is cut off."""
 
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter
+    mute: bool = False
 
     def reset(self) -> None:
         for writer in (self.near, self.far):
@@ -47,6 +60,10 @@ class Proxy:
         self._lines: set[_Line] = set()
         self._passing = asyncio.Event()
         self.mode = "pass"
+        self.busy = threading.Lock()
+        """Held by the fault that has set the mode."""
+        self.met = 0
+        """How many requests a mode that aims at one step has met so far."""
         self.port = 0
 
     def __enter__(self) -> Proxy:
@@ -111,6 +128,12 @@ class Proxy:
             line.reset()
             self._lines.discard(line)
 
+    def _is_meant(self, chunk: bytes) -> bool:
+        """Whether a request begins here that the present mode aims at. A client that waits for each
+        answer begins each request with a piece of its own."""
+        begins = STEPS.get(self.mode.partition("_")[2])
+        return begins is not None and begins.match(chunk) is not None
+
     async def _pump(
         self,
         line: _Line,
@@ -123,9 +146,15 @@ class Proxy:
             await self._passing.wait()
             if self.mode == "slow":
                 await asyncio.sleep(SLOW_S)
-            if self.mode == "no_answers" and not to_server:
+            if not to_server and (line.mute or self.mode == "no_answers"):
                 line.reset()
                 return
+            if to_server and self._is_meant(chunk):
+                self.met += 1
+                if self.mode.startswith("lost"):
+                    line.reset()
+                    return
+                line.mute = True
             if self.mode == "half" and to_server:
                 chunk = chunk[: max(0, HALF_BYTES - passed)]
             sink.write(chunk)

@@ -6,13 +6,14 @@ import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support.servers import postgres_programs, redis_program
 
 from . import faults
-from .schedule import plan
+from .schedule import Fault, plan
 from .verdict import Verdict, judge
 from .world import World
 
@@ -24,14 +25,21 @@ def run(
     real: int,
     count: int,
     trials: int,
+    lanes: int = 2,
     within_s: float,
-    note: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> Verdict:
     """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
-    the other. Then everything is healed, and has ``within_s`` seconds to come to its end.
+    the other; ``lanes`` faults may last at once. Then everything is healed, and has ``within_s``
+    seconds to come to its end.
 
     The folder with every process' log is kept where something is wrong.
     """
+    began = time.monotonic()
+
+    def note(line: str) -> None:
+        say(f"{time.monotonic() - began:6.1f} s  {line}")
+
     programs, redis_program_ = postgres_programs(), redis_program()
     assert programs is not None
     assert redis_program_ is not None
@@ -42,25 +50,43 @@ def run(
     try:
         world.open(agents, real)
         note("the farm waits")
-        sweeps = _faults(world, seed, count, trials, note)
+        sweeps, wrong = _faults(world, plan(seed, count), lanes, trials, note)
         world.heal()
-        note("healed")
-        _all_end(world, sweeps, within_s)
-        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
-        note(f"resumed {resumed} failed trials")
-        _all_end(world, sweeps, within_s)
-        world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
-        world.stop()
+        note(f"healed; requests cut off at one step: {world.uplink.met}")
+        why = _came_to_its_end(world, sweeps, within_s, note)
         verdict = judge(world)
+        verdict.wrong += wrong + why
     finally:
         world.close()
         if verdict is not None and verdict.good:
             shutil.rmtree(folder, ignore_errors=True)
     for line in verdict.wrong[:20]:
         note(line)
-    note(f"{verdict.attempts} attempts; the deepest queue held {world.deepest_queue} doorbells")
-    note(verdict.line(count, seed))
+    note(
+        f"{verdict.attempts} attempts, {verdict.checks} health checks; "
+        f"the deepest queue held {world.deepest_queue} doorbells"
+    )
+    note("over")
+    say(verdict.line(count, seed))
     return verdict
+
+
+def _came_to_its_end(
+    world: World, sweeps: list[str], within_s: float, note: Callable[[str], None]
+) -> list[str]:
+    """Let the farm finish, then end it as a user does; why it did not, in words."""
+    try:
+        _all_end(world, sweeps, within_s)
+        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
+        note(f"resumed {resumed} failed trials")
+        _all_end(world, sweeps, within_s)
+        world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
+        world.wait_for(world.all_well, "every board to be well again", within_s)
+        world.stop()
+    except AssertionError as error:
+        world.kill()
+        return [str(error)]
+    return []
 
 
 def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
@@ -69,21 +95,30 @@ def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
 
 
 def _faults(
-    world: World, seed: int, count: int, trials: int, note: Callable[[str], None]
-) -> list[str]:
-    """Run the schedule; a sweep is always under way. The sweeps' names."""
+    world: World, schedule: Sequence[Fault], lanes: int, trials: int, note: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """Run the schedule, dealt out to lanes that take their faults one after the other; a sweep is
+    always under way. The sweeps' names, and what went wrong."""
+
+    def lane(mine: Sequence[Fault]) -> None:
+        for fault in mine:
+            time.sleep(fault.after_s)
+            note(str(fault))
+            faults.apply(world, fault)
+
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
-    began = time.monotonic()
-    for fault in plan(seed, count):
-        time.sleep(fault.after_s)
-        note(f"{time.monotonic() - began:6.1f} s  {fault}")
-        faults.apply(world, fault)
-        world.look_at_queues()
-        if world.finished(sweeps[-1]):
-            sweeps.append(f"sweep{len(sweeps) + 1}")
-            world.submit(sweeps[-1], trials)
-    return sweeps
+    with ThreadPoolExecutor(lanes) as pool:
+        running = [pool.submit(lane, schedule[number::lanes]) for number in range(lanes)]
+        while not all(each.done() for each in running):
+            world.keep_up()
+            world.look_at_queues()
+            if world.finished(sweeps[-1]):
+                sweeps.append(f"sweep{len(sweeps) + 1}")
+                world.submit(sweeps[-1], trials)
+            time.sleep(0.3)
+    errors = [each.exception() for each in running]
+    return sweeps, [f"{type(e).__name__}: {e}" for e in errors if e is not None]
 
 
 def _delivered(world: World) -> bool:

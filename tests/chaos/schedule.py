@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from .proxy import STEPS
+
 FAULTS: dict[str, int] = {
     "kill_agent": 3, "kill_child": 4, "freeze_agent": 2, "end_agent": 2,
-    "kill_controller": 3, "freeze_controller": 1, "kill_redis": 2, "flush_redis": 2,
-    "kill_postgres": 2,
+    "kill_controller": 3, "freeze_controller": 1, "kill_postgres": 2,
+    "kill_redis": 2, "freeze_redis": 1, "flush_redis": 2,
     "uplink_cut": 1, "uplink_silent": 1, "uplink_slow": 1, "uplink_no_answers": 2,
     "uplink_half": 2,
+    **{f"uplink_{what}_{step}": 1 for what in ("lost", "unanswered") for step in STEPS},
     "broker_cut": 1, "broker_silent": 1, "broker_slow": 1, "broker_half": 1,
     "ring_again": 2, "ring_strangers": 2, "poison": 1, "give_again": 2, "forge": 2,
     "clock_jump": 2, "disk_full": 1, "cancel_and_resume": 1,
@@ -42,8 +45,8 @@ def plan(seed: int, count: int) -> list[Fault]:
     return [
         Fault(
             kind,
-            round(random_.uniform(0.2, 3.0), 2),
-            round(random_.choice((0.5, 1.5, 3.0, 7.0)), 2),
+            round(random_.uniform(0.1, 1.5), 2),
+            random_.choice((0.3, 1.0, 2.0, 6.0)),
             random_.randrange(1 << 16),
         )
         for kind in (kinds + more)[:count]

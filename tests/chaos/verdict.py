@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 import zstandard
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import TrialResult
-from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.store.models import Artifact, Attempt, Model, Sweep, Trial
+from orchestrator.domain.health import Health
+from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.check import findings
+from orchestrator.store.models import HEALTH, SWEEP, Attempt, Device, HealthCheck, Sweep, Trial
 
 from .played_runner import samples_of
 from .world import World
@@ -26,12 +30,13 @@ QUEUE_BOUND = 100
 @dataclass
 class Verdict:
     """``lost``: trials without a result that counts; ``doubled``: with more than one, or another's.
-    ``wrong``: what is not as it must be, in words."""
+    ``wrong``: what is not as it must be, in words. ``checks``: of boards' health."""
 
     trials: int
     lost: int = 0
     doubled: int = 0
     attempts: int = 0
+    checks: int = 0
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -48,20 +53,33 @@ def judge(world: World) -> Verdict:
     """Once agents and controllers have ended."""
     with world.rows() as session:
         verdict = _trials(world, session)
-        _blobs(world, session, verdict)
+        _checks(session, verdict)
         _locks(session, verdict)
+    blobs = FolderBlobs(world.blobs)
+    verdict.wrong += findings(world.database, blobs, deep=True, grace_s=0)
     _boards(world, verdict)
+    deadlocks = world.postgres.log.read_text(errors="replace").count("deadlock detected")
+    if deadlocks:  # the order of locks is kept everywhere, or the farm stumbles at times
+        verdict.wrong.append(f"PostgreSQL broke up {deadlocks} deadlocks")
+    for controller in world.controllers:
+        traces = controller.log.read_text(errors="replace").count("Traceback (most recent")
+        if traces:  # whatever fails, it is expected
+            verdict.wrong.append(f"{controller.name} has {traces} tracebacks in its log")
+    for board in world.boards:  # a full disk may leave a traceback there; a thread must not end
+        if "Exception in thread" in board.process.log.read_text(errors="replace"):
+            verdict.wrong.append(f"a thread of {board.name} has ended by itself; see its log")
     if world.deepest_queue > QUEUE_BOUND:
         verdict.wrong.append(f"a device's queue was {world.deepest_queue} deep")
     return verdict
 
 
 def _trials(world: World, session: Session) -> Verdict:
-    trials = session.scalars(select(Trial)).all()
+    mine = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == SWEEP)
+    trials = session.scalars(mine).all()
     of_trial: dict[int, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(select(Attempt)):
         of_trial[attempt.trial_id].append(attempt)
-    verdict = Verdict(len(trials), attempts=sum(map(len, of_trial.values())))
+    verdict = Verdict(len(trials), attempts=sum(len(of_trial[t.id]) for t in trials))
     for trial in trials:
         counted = [a for a in of_trial[trial.id] if a.accepted]
         state = TrialState(trial.state)
@@ -78,9 +96,26 @@ def _trials(world: World, session: Session) -> Verdict:
             if attempt.number != trial.attempt or not own:
                 verdict.doubled += 1
                 verdict.wrong.append(f"attempt {attempt.id} counts with another's samples")
-    for sweep in session.scalars(select(Sweep).where(Sweep.finished_at.is_(None))):
-        verdict.wrong.append(f"sweep {sweep.name} is not closed")
     return verdict
+
+
+def _checks(session: Session, verdict: Verdict) -> None:
+    """Health checks go on for as long as there is a farm: one of a board may be waiting, and none
+    is with a board that has ended."""
+    hidden = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == HEALTH)
+    verdict.checks = session.scalar(select(func.count()).select_from(HealthCheck)) or 0
+    for trial in session.scalars(hidden):
+        counted = select(Attempt).where(Attempt.trial_id == trial.id, Attempt.accepted)
+        if len(session.scalars(counted).all()) > 1:
+            verdict.wrong.append(f"the health check of trial {trial.id} counts twice")
+        if TrialState(trial.state) in OUTSTANDING:
+            verdict.wrong.append(f"the health check of trial {trial.id} is {trial.state}")
+    waiting = select(HealthCheck.device_id).where(HealthCheck.ended_at.is_(None))
+    for device, count in Counter(session.scalars(waiting)).items():
+        if count > 1:
+            verdict.wrong.append(f"device {device} has {count} open health checks")
+    for ill in session.scalars(select(Device).where(Device.health != Health.GOOD.value)):
+        verdict.wrong.append(f"{ill.name} is {ill.health}: {ill.health_reasons}")
 
 
 def _last(attempts: list[Attempt]) -> str:
@@ -104,22 +139,14 @@ def _own_samples(world: World, attempt: Attempt) -> bool:
     return values.size == result.samples.count * len(result.samples.series)
 
 
-def _blobs(world: World, session: Session, verdict: Verdict) -> None:
-    """Every file is one that a model or a kept result names."""
-    named = set(session.scalars(select(Artifact.sha256)))
-    named |= {str(m.reference["sha256"]) for m in session.scalars(select(Model))}
-    for result in session.scalars(select(Attempt.result).where(Attempt.result.is_not(None))):
-        given = codec.from_plain(TrialResult, result)
-        if given.samples is not None:
-            named.add(given.samples.sha256)
-    there = {path.name for path in world.blobs.rglob("*") if path.is_file()}
-    verdict.wrong += [f"nothing refers to blob {name}" for name in sorted(there - named)]
-
-
 def _locks(session: Session, verdict: Verdict) -> None:
     """No controller runs any more: nobody else may hold a transaction or a lock."""
     query = "SELECT state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-    rows = session.execute(text(query + "AND pid <> pg_backend_pid()")).all()
+    deadline = time.monotonic() + 10  # a server process sees within moments that its client ended
+    while rows := session.execute(text(query + "AND pid <> pg_backend_pid()")).all():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
     verdict.wrong += [f"the database still serves somebody: {state} {q}" for state, q in rows]
 
 

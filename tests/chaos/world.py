@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-from sqlalchemy import create_engine, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.jobs import Probed
@@ -26,11 +26,16 @@ from agent.worker.isolate import MARK
 from agent.worker.service import mark_of
 from orchestrator.client import Client
 from orchestrator.domain.errors import FarmError
-from orchestrator.store.models import Attempt, Trial
+from orchestrator.domain.trial import TrialState
+from orchestrator.redis_users import credentials_of, with_credentials
+from orchestrator.service.dispatch import is_outstanding
+from orchestrator.store.database import Database
+from orchestrator.store.models import SWEEP, Attempt, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
 from support.servers import free_port
 
+from .agent_process import CLOCK_FILE
 from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
 from .proxy import Proxy
 
@@ -42,8 +47,14 @@ TIMES = {
     "BENCHFARM_LEASE_S": "5",
     "BENCHFARM_DISPATCH_S": "4",
     "BENCHFARM_TICK_S": "0.3",
+    # all kinds of health checks come up: a board that fails two is well again once one is good
+    "BENCHFARM_HEALTH_EVERY_S": "10",
+    "BENCHFARM_HEALTH_RETRY_S": "1.5",
+    "BENCHFARM_HEALTH_FRESH_S": "5",
 }
-SMALL_DISK_MIB = 96
+PAST_LEASE_S = 6.0
+SMALL_DISK_MIB = 560
+"""More than a healthy board has to have free, and a result's worth."""
 SPEC = """
 name: {name}
 models: [dense]
@@ -89,15 +100,14 @@ class World:
         self.deepest_queue = 0
         self._mounts: list[Path] = []
         self._stack = contextlib.ExitStack()
-        self._engine = create_engine(self.postgres.url, pool_pre_ping=True)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self.database = Database(self.postgres.url)
         self.token = ""
 
     # --- from nothing to a farm that waits for work
 
     def open(self, agents: int, real: int) -> None:
         """Start everything; the last ``real`` agents measure with the real runner."""
-        self._stack.callback(self._engine.dispose)
+        self._stack.callback(self.database.close)
         self._stack.callback(self.postgres.close)
         self.postgres.start()
         self._stack.callback(self.redis.close)
@@ -105,8 +115,9 @@ class World:
         for number, controller in enumerate(self.controllers):
             (self.folder / f"home{number}").mkdir()
             self._stack.callback(controller.kill)
-            controller.start()
-            wait_listening(controller, self.ports[number])
+            controller.start()  # at once: they take turns at making the tables
+        for controller, port in zip(self.controllers, self.ports, strict=True):
+            wait_listening(controller, port)
         self._stack.enter_context(self.uplink)
         self._stack.enter_context(self.broker)
         noted = self.folder / "home0" / "client.json"
@@ -120,7 +131,7 @@ class World:
             self._join(number, None if number >= agents - real else played)
         for board in self.boards:
             board.restart()
-        self.wait_for(self._all_online, "every agent to be online")
+        self.wait_for(self.all_well, "every board to pass its first health check")
 
     def _controller(self, number: int, port: int) -> Process:
         own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
@@ -153,7 +164,10 @@ class World:
         uplink = f"http://127.0.0.1:{self.uplink.port}"
         token = self.ask(lambda farm: farm.join_token(name)).join_token
         config = join.join(uplink, token, name, state)
-        settings.save(replace(config, broker_url=f"redis://127.0.0.1:{self.broker.port}/0"))
+        user, password = credentials_of(config.broker_url)
+        assert user, f"{name} was given no user of its own on Redis"
+        broker_url = with_credentials(f"redis://127.0.0.1:{self.broker.port}/0", user, password)
+        settings.save(replace(config, broker_url=broker_url))
         words: list[str | Path] = [sys.executable, HERE / "agent_process.py", state]
         words += [runner] if runner else []
         own = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -161,8 +175,9 @@ class World:
         self.boards.append(Board(name, state, process, small))
         self._stack.callback(process.kill)
 
-    def _all_online(self) -> bool:
-        return all(d.connection == "online" and d.runtimes for d in self.ask(lambda f: f.devices()))
+    def all_well(self) -> bool:
+        found = self.ask(lambda farm: farm.devices())
+        return all(d.connection == "online" and d.health == "good" for d in found)
 
     # --- asking it
 
@@ -181,7 +196,7 @@ class World:
 
     @contextlib.contextmanager
     def rows(self) -> Iterator[Session]:
-        with self._sessions() as session:
+        with self.database.snapshot() as session:
             yield session
 
     def known_attempts(self) -> list[Attempt]:
@@ -210,16 +225,25 @@ class World:
 
     def resume_all(self) -> int:
         """Resume every sweep with trials that failed: those, and no other, run once more."""
-        with self.rows() as session:
-            before = {t.id: (t.state, t.attempt) for t in session.scalars(select(Trial))}
-        failed = {number for number, (state, _) in before.items() if state == "failed"}
+        before = self._trials()
+        failed = {number for number, (state, _) in before.items() if state == TrialState.FAILED}
         for sweep in self.ask(lambda farm: farm.sweeps()):
             self.ask(lambda farm, name=sweep.name: farm.resume(name))  # type: ignore[misc]
-        with self.rows() as session:
-            after = {t.id: (t.state, t.attempt) for t in session.scalars(select(Trial))}
+        after = self._trials()
         changed = {number for number in before if before[number] != after[number]}
         assert changed == failed, f"a resume touched {changed ^ failed}"
         return len(failed)
+
+    def _trials(self) -> dict[int, tuple[str, int]]:
+        """State and last attempt of every trial of a person's sweep, by its key."""
+        mine = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == SWEEP)
+        with self.rows() as session:
+            return {t.id: (t.state, t.attempt) for t in session.scalars(mine)}
+
+    def outstanding(self) -> int:
+        """Trials that are with a device, health checks too."""
+        with self.rows() as session:
+            return len(session.scalars(select(Trial.id).where(is_outstanding())).all())
 
     def wait_for(
         self, what: Callable[[], bool], meaning: str, within_s: float = PATIENCE_S
@@ -229,6 +253,13 @@ class World:
             assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {meaning}"
             time.sleep(0.2)
 
+    def keep_up(self) -> None:
+        """Start controllers that gave up, as a service manager does: one that starts while the
+        database is away ends at once."""
+        for controller in self.controllers:
+            if not controller.down:
+                controller.start()
+
     # --- the end
 
     def heal(self) -> None:
@@ -236,22 +267,39 @@ class World:
         self.uplink.set("pass")
         self.broker.set("pass")
         self.postgres.start()
+        self.redis.process.send(signal.SIGCONT)
         self.redis.start()
-        for controller, port in zip(self.controllers, self.ports, strict=True):
+        for controller in self.controllers:
             controller.send(signal.SIGCONT)
             controller.start()
+        for controller, port in zip(self.controllers, self.ports, strict=True):
             wait_listening(controller, port)
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
+            (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a board that is off stays ill
             board.process.send(signal.SIGCONT)
             board.restart()
 
     def stop(self) -> None:
         """End agents and controllers as a user does; each must say that all is well."""
         for board in self.boards:
-            assert board.process.end() == 0, f"{board.name}: see {self.folder}"
+            board.process.ask_end()
+        for board in self.boards:
+            assert board.process.wait() == 0, f"{board.name} did not end well; see {self.folder}"
+        # a health check that was just rung for comes back when its lease runs out
+        self.wait_for(lambda: not self.outstanding(), "the end of every lease")
         for controller in self.controllers:
-            assert controller.end(signal.SIGINT) == 0, f"{controller.name}: see {self.folder}"
+            controller.ask_end(signal.SIGINT)
+        for controller in self.controllers:
+            code = controller.wait()
+            assert code == 0, f"{controller.name} ended with {code}; see {self.folder}"
+
+    def kill(self) -> None:
+        """End agents and controllers at once."""
+        for board in self.boards:
+            board.process.kill()
+        for controller in self.controllers:
+            controller.kill()
 
     def close(self) -> None:
         """Take everything away, whatever state it is in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from sqlalchemy import select, text
 
 from orchestrator.service import retention, sweeps
+from orchestrator.store.canary import canary, digest
 from orchestrator.store.check import findings, repair
 from orchestrator.store.models import Attempt, Event, Sweep, Trial
+from support.checked import EVERY_S, check
 from support.farms import FarmKit, failed
 
 HOUR = 3600.0
@@ -54,6 +57,18 @@ def samples(kit: FarmKit) -> Path:
 def test_a_sound_farm_has_no_findings(busy: FarmKit) -> None:
     assert found(busy, grace_s=0.0) == []
     assert found(busy, deep=True, grace_s=0.0) == []
+
+
+def test_the_models_of_health_checks_are_not_taken_for_orphans(
+    farm_on: Callable[..., FarmKit], database_url: str
+) -> None:
+    kit = farm_on(database_url, health_every_s=EVERY_S)
+    check(kit, kit.device())
+    forms = {digest(data) for data in canary().blobs}
+    assert forms <= kit.blobs()  # of two forms of the model this board takes one
+    assert found(kit, grace_s=0.0) == []
+    repair(kit.farm.database, kit.farm.blobs, grace_s=0.0)
+    assert forms <= kit.blobs()
 
 
 def test_a_blob_that_is_missing_short_or_damaged(busy: FarmKit) -> None:

@@ -29,6 +29,8 @@ from orchestrator.store.models import (
     Trial,
     now,
 )
+from support.need import need
+from support.servers import free_port, postgres_programs, postgres_server
 
 
 @pytest.fixture
@@ -251,6 +253,24 @@ def a_sweep(engine: Engine) -> None:
         engine, "attempts", id="a", trial_id=1, device_id=1, number=1, dispatched_at=at,
         lease_until=at, accepted=True, note="",
     )  # fmt: skip
+
+
+def test_a_controller_and_a_server_whose_machine_is_gone_are_given_up_within_a_minute() -> None:
+    programs = postgres_programs()
+    need("postgresql", programs is not None, "no initdb on the path or where Debian keeps it")
+    assert programs is not None
+    with postgres_server(programs, free_port()) as url:
+        database = Database(f"{url}?keepalives_count=5")
+        with database.engine.connect() as connection:
+            names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+            server = [connection.scalar(text(f"SHOW {name}")) for name in names]
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            ours = driver.info.get_parameters()
+        database.close()
+    assert server == ["30", "10", "3"]
+    assert (ours["keepalives_idle"], ours["keepalives_interval"]) == ("30", "10")
+    assert ours["keepalives_count"] == "5"  # what a URL says wins
 
 
 def test_builders_are_added_to_a_farm_that_has_measured(database: Database) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -389,6 +392,32 @@ def test_an_upload_that_breaks_off_leaves_nothing(served: Served, board: httpx.C
     assert [b for b in served.kit.blobs() if not b.startswith(".incoming")] == [SHA256]
 
 
+def test_an_upload_that_breaks_off_is_no_error_of_the_controller(
+    served: Served, board: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    log = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(log, "error", lambda message, *_, **__: said.append(message))
+    url = httpx.URL(served.url)
+    head = (
+        f"PUT /api/v1/blobs/{SHA256} HTTP/1.1\r\nHost: {url.host}\r\n"
+        f"Content-Length: {len(BYTES)}\r\nAuthorization: {board.headers['authorization']}\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port or 80)) as line:
+        line.sendall(head.encode() + BYTES[:100])
+        _until(lambda: bool(served.kit.blobs()))
+    _until(lambda: not served.kit.blobs())
+    assert board.put("/devices/board/heartbeat", json=beat()).status_code == 200
+    assert said == []
+
+
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_others_are_answered_while_a_disk_is_slow(
     served: Served, board: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,6 +460,26 @@ def test_a_failure_of_the_farm_is_not_the_users(
         operator.report("first")
     assert not isinstance(caught.value, UserError)
     assert result.samples.sha256 in str(caught.value)
+
+
+def test_a_database_that_is_away_is_answered_as_data_until_it_is_back(
+    served: Served, operator: Client, board: httpx.Client
+) -> None:
+    engine = served.kit.farm.database.engine
+    home = Path(engine.url.database or "").parent
+    away = home.with_name("away")
+    engine.dispose()
+    home.rename(away)
+    try:
+        answer = board.put("/devices/board/heartbeat", json=beat())
+        assert kind(answer) == (503, "database_away")
+        with pytest.raises(FarmError, match="database does not answer now") as caught:
+            operator.sweeps()
+        assert not isinstance(caught.value, UserError)
+    finally:
+        away.rename(home)
+    assert board.put("/devices/board/heartbeat", json=beat()).status_code == 200
+    assert operator.sweeps() == []
 
 
 def test_a_token_is_asked_about_without_a_sign_of_life(

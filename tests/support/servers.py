@@ -65,8 +65,9 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres_server(programs: Path) -> Iterator[str]:
-    """A PostgreSQL in a folder of its own; the URL of its ``postgres`` database.
+def postgres_server(programs: Path, port: int = 0) -> Iterator[str]:
+    """A PostgreSQL in a folder of its own; the URL of its ``postgres`` database. ``port``: of this
+    machine's loopback, on which it listens too, and which the URL names then.
 
     Its time zone is far from UTC, so that a time that comes back in the server's shows.
     """
@@ -76,15 +77,17 @@ def postgres_server(programs: Path) -> Iterator[str]:
         data = folder / "data"
         initdb: list[str | Path] = [programs / "initdb", "-D", data, "-U", POSTGRES_USER]
         _run([*as_user, *initdb, "-A", "trust", "-N", "--locale=C", "--encoding=UTF8"])
+        listen = f"127.0.0.1 -c port={port}" if port else "''"
         options = (
-            f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off "
+            f"-c listen_addresses={listen} -c unix_socket_directories={folder} -c fsync=off "
             "-c synchronous_commit=off -c full_page_writes=off -c max_connections=120 "
             "-c timezone=Asia/Tokyo"
         )
         control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-t", "30"]
         _run([*control, "-l", folder / "log", "-o", options, "start"])
         try:
-            yield f"postgresql+psycopg://{POSTGRES_USER}@/postgres?host={folder}"
+            where = f"127.0.0.1:{port}/postgres" if port else f"/postgres?host={folder}"
+            yield f"postgresql+psycopg://{POSTGRES_USER}@{where}"
         finally:
             _run([*control, "-m", "immediate", "stop"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,20 @@ def test_a_cancel_while_converting(request_: TrialRequest, board: Board, folder:
         "shutdown",
         "convert",
     )
+
+
+def test_samples_that_the_disk_has_no_room_for_are_not_left_there_by_half(
+    request_: TrialRequest, board: Board, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        if list(board.tools.samples_dir.iterdir()):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(request_, board, folder).result
+    assert result.failure is not None
+    assert (result.failure.stage, result.failure.kind) == ("measure", "disk_full")
+    assert list(board.tools.samples_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,35 @@ def test_an_upgrade_inside_an_environment_is_noticed(
     assert environments.resolve("onnxruntime", "1.20.0").python == path
 
 
+def test_an_interpreter_that_gave_no_answer_is_asked_once_more(
+    environments: Environments, probes: Probes
+) -> None:
+    answer = probes.answers.pop("/default")
+    assert environments.facts() == ()
+    assert environments.silent() == ["/default"]
+    with pytest.raises(RuntimeMissing, match="it broke"):
+        environments.resolve("onnxruntime")
+    assert environments.facts() == ()
+    assert probes.asked == ["/default"] * 2
+    probes.answers["/default"] = answer
+    assert environments.resolve("onnxruntime").version == "1.31.1"
+    assert environments.silent() == []
+
+
+def test_those_that_gave_no_answer_are_asked_again_and_no_others(
+    environments: Environments, probes: Probes, python: Callable[[str, RuntimeFacts], str]
+) -> None:
+    path = python("p", ort("1.19.2"))
+    add(environments, "onnxruntime", path)
+    answers = probes.answers.pop(path)
+    environments.facts()
+    probes.asked.clear()
+    probes.answers[path] = answers
+    found = {f.backend: f for f in environments.ask_silent()}
+    assert (found["onnxruntime"].version, found["onnxruntime"].missing) == ("1.19.2", "")
+    assert probes.asked == [path]
+
+
 def test_each_interpreter_is_asked_once(environments: Environments, probes: Probes) -> None:
     for _ in range(3):
         environments.facts()

@@ -9,13 +9,15 @@ import pytest
 
 from agent import codec
 from agent.contract import SCHEMA, TrialResult
+from agent.uplink_messages import Started
 from agent.worker import attempt
 from agent.worker.courier import Courier
 from agent.worker.errors import ControllerUnreachable
 from agent.worker.outbox import Outbox
-from agent.worker.service import _Desk
+from agent.worker.service import Agent, Folders, _Desk, _recover
+from agent.worker.settings import AgentConfig
 from agent.worker.uplink import Uplink
-from support.played_board import Board, make_board
+from support.played_board import Board, make_board, make_request
 
 
 class FullDisk(Outbox):
@@ -104,7 +106,7 @@ def test_without_disk_and_controller_it_is_tried_until_one_is_back(
 
 def test_a_stop_ends_the_waiting(desk: _Desk, uplink: PlayedUplink) -> None:
     uplink.there = False
-    full(desk, 9).keep(finished(), lambda _s: True)
+    assert not full(desk, 9).keep(finished(), lambda _s: True)
     assert (desk.outbox.waiting(), uplink.given) == (0, [])
 
 
@@ -112,3 +114,40 @@ def test_what_can_be_fetched_again_makes_room(desk: _Desk, board: Board) -> None
     sha256 = board.tools.blobs.store(b"a model of before")
     full(desk, 1).keep(finished(), lambda _s: False)
     assert not board.tools.blobs.path(sha256).exists()
+
+
+def test_an_attempt_that_the_disk_has_no_room_to_begin_says_so(
+    tmp_path: Path, desk: _Desk, board: Board
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "attempts").write_text("no folder can be made here")
+    agent = Agent(AgentConfig("http://controller.invalid", "board", "", "memory://", state))
+    agent._execute("a1", Started(30.0, make_request()), 0.0, desk)
+    parcel = desk.outbox.due()
+    assert parcel is not None
+    result = codec.loads(TrialResult, parcel.result)
+    assert result.failure is not None
+    assert (result.status, result.failure.stage, result.failure.kind) == (
+        *("failed", "environment"),
+        "io",
+    )
+    assert result.failure.transient
+
+
+def test_an_attempt_whose_result_was_not_kept_is_left_for_the_next_agent_to_report(
+    tmp_path: Path, desk: _Desk, board: Board, uplink: PlayedUplink
+) -> None:
+    uplink.there = False
+    state = tmp_path / "state"
+    agent = Agent(AgentConfig("http://controller.invalid", "board", "", "memory://", state))
+    Folders(state).make()
+    agent._stopping.set()
+    agent._execute("a1", Started(30.0, make_request()), 0.0, full(desk, 9))
+    outbox = Outbox(state / "outbox.sqlite")
+    _recover(Folders(state), outbox)
+    parcel = outbox.due()
+    assert parcel is not None
+    failure = codec.loads(TrialResult, parcel.result).failure
+    assert failure is not None
+    assert (parcel.attempt_id, failure.kind) == ("a1", "agent_died")

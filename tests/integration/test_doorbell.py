@@ -1,0 +1,90 @@
+"""The consumer's thread outlives every restart, also one that comes while the broker is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agent import broker
+from agent.worker.doorbell import Doorbell, make_listener
+from support.need import need
+from support.servers import free_port, redis_program, redis_server
+
+DEVICE = "board-1"
+
+
+@pytest.fixture
+def program() -> str:
+    found = redis_program()
+    need("redis", found is not None, "no redis-server on the path")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def doorbell(port: int, heard: list[str]) -> Iterator[Doorbell]:
+    """One that listens at a broker which is not there yet."""
+    app, made = make_listener(f"redis://127.0.0.1:{port}/0", DEVICE, heard.append)
+    made.start()
+    yield made
+    assert made.stop(60)
+    app.close()
+
+
+def test_a_restart_while_the_broker_is_away_ends_no_thread(
+    program: str,
+    port: int,
+    doorbell: Doorbell,
+    heard: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits, ended = Seen("broker not reachable"), Seen("the consumer ended")
+
+    def warn(text: str, *_: object) -> None:
+        waits(text)
+        ended(text)
+
+    monkeypatch.setattr(logging.getLogger("agent.worker.doorbell"), "warning", warn)
+    for _ in range(2):
+        waits.event.clear()
+        ended.event.clear()
+        assert waits.event.wait(60)
+        doorbell.restart()
+        assert ended.event.wait(60)
+    assert doorbell._thread.is_alive()
+    with redis_server(program, port=port) as url:
+        assert doorbell.wait_ready(60)
+        app = broker.make_app(url, "test")
+        broker.ring(app, DEVICE, "a1")
+        app.close()
+        deadline = time.monotonic() + 60
+        while heard != ["a1"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert doorbell.stop(60)
+
+
+class Seen:
+    """Set once a line of the log begins so."""
+
+    def __init__(self, begins: str) -> None:
+        self._begins = begins
+        self.event = threading.Event()
+
+    def __call__(self, text: str) -> None:
+        if text.startswith(self._begins):
+            self.event.set()
