@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, Table, bindparam, select, update
+from sqlalchemy.orm import Session, load_only
 
 from agent import codec
 from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
@@ -14,9 +15,16 @@ from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
 from orchestrator.service import builds, health
-from orchestrator.service.dispatch import dispatch, has_work
+from orchestrator.service.dispatch import claim, dispatch, has_work, ring
 from orchestrator.service.farm import Farm
-from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.service.trials import (
+    apply,
+    finish_if_done,
+    has_open,
+    lifecycle_of,
+    lock,
+    lock_beside_others,
+)
 from orchestrator.store import references
 from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
 
@@ -38,14 +46,14 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
         Superseded: a later attempt exists, or the trial ended or was cancelled.
     """
     with farm.database.transaction() as session:
-        attempt, trial = _current(session, device_id, attempt_id)
+        attempt, trial, _ = _current(session, device_id, attempt_id)
         if trial.state == TrialState.DISPATCHED.value:
             apply(trial, lifecycle_of(trial).to(TrialState.RUNNING))
             attempt.started_at = farm.now()
         attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
-        cell = session.get_one(Cell, trial.cell_id)
-        request = codec.from_plain(TrialRequest, cell.request)
-    filled = replace(request, attempt_id=attempt_id, trial_id=str(trial.id))
+        request = session.scalar(_REQUEST, {"cell": trial.cell_id})
+    asked = codec.from_plain(TrialRequest, request)
+    filled = replace(asked, attempt_id=attempt_id, trial_id=str(trial.id))
     return Started(farm.settings.lease_s, filled)
 
 
@@ -53,15 +61,17 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
     renewed = cancel = work = False
     with farm.database.transaction() as session:
-        device = session.get_one(Device, device_id)
-        device.seen_at = farm.now()
-        device.agent_version = beat.agent_version
-        device.storage_free_mib = beat.storage_free_mib
-        device.temperature_c = beat.temperature_c
-        device.clock_skew_s = _skew_s(farm, beat)
+        heard = {
+            "seen_at": farm.now(),
+            "agent_version": beat.agent_version,
+            "storage_free_mib": beat.storage_free_mib,
+            "temperature_c": beat.temperature_c,
+            "clock_skew_s": _skew_s(farm, beat),
+        }
+        session.execute(_HEARD, {"device": device_id, **heard})
         if beat.attempt_id:
             try:
-                attempt, _trial = _current(session, device_id, beat.attempt_id)
+                attempt, _, _ = _current(session, device_id, beat.attempt_id)
             except (UnknownAttempt, Superseded):
                 cancel = True
             else:
@@ -91,35 +101,67 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         UserError: it names another attempt, or contradicts itself.
         BlobGone: its samples, or what it built, were not uploaded; the agent sends both again.
     """
-    with farm.database.snapshot() as session:  # first: a stranger is not told which blobs are here
-        _own(session, device_id, attempt_id)
-    _check(attempt_id, given)
     try:
-        with farm.database.transaction() as session:
-            references.hold(session, farm.blobs, _blobs_of(given))
-            _accept(farm, session, device_id, attempt_id, given)
+        try:
+            taken = _take(farm, device_id, attempt_id, given, alone=not _is_plain(given))
+        except _MayBeLast:
+            taken = _take(farm, device_id, attempt_id, given, alone=True)
     except Superseded:
         with farm.database.transaction() as session:
             references.hold(session, farm.blobs, _blobs_of(given))
             attempt = session.get_one(Attempt, attempt_id)
             attempt.result, attempt.note = codec.to_plain(given), SUPERSEDED
         raise
+    if taken.plain:
+        if taken.next is not None:
+            ring(farm, taken.device, taken.next)
+        return
     health.settle(farm, device_id)
     health.after_failure(farm, attempt_id, given.failure)
     dispatch(farm, device_id)
 
 
-def _locked(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Sweep]:
-    """The attempt as it is now that its sweep is locked. Raises ``UnknownAttempt``."""
-    sweep_id = session.scalar(
-        select(Trial.sweep_id)
-        .join(Attempt, Attempt.trial_id == Trial.id)
-        .where(Attempt.id == attempt_id, Attempt.device_id == device_id)
-    )
-    if sweep_id is None:
-        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    sweep = lock(session, sweep_id)
-    return _own(session, device_id, attempt_id), sweep
+def _is_plain(given: TrialResult) -> bool:
+    """Such a result closes its own trial, and touches no other."""
+    return given.status == "ok" and given.built is None
+
+
+class _MayBeLast(Exception):
+    """This result may be its sweep's last: whoever closes a sweep must be alone with it."""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """``plain``: it was a result now taken, of a sweep's measurement that went well; ``next`` is
+    then what ``device`` was given at once."""
+
+    plain: bool
+    device: Device
+    next: Attempt | None = None
+
+
+def _take(
+    farm: Farm, device_id: int, attempt_id: str, given: TrialResult, *, alone: bool
+) -> _Taken:
+    """Accept a result, and claim the device's next trial in the same transaction where no health
+    check has a say in that. ``alone``: with the sweep. Raises as ``result``, and ``_MayBeLast``."""
+    plain = _is_plain(given)
+    with farm.database.transaction() as session:
+        # first: a stranger is not told which blobs are here
+        _own(session, device_id, attempt_id)
+        _check(attempt_id, given)
+        references.hold(session, farm.blobs, _blobs_of(given))
+        device = session.get(Device, device_id, options=_FOR_CLAIM, with_for_update=True)
+        if device is None:
+            raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+        sweep = _accept(farm, session, device_id, attempt_id, given, alone=alone)
+        if not plain or sweep is None or sweep.kind == HEALTH:
+            return _Taken(False, device)
+        following = claim(farm, session, device)
+        goes_on = following is not None and following.trial.sweep_id == sweep.id
+        if not (alone or goes_on or has_open(session, sweep.id, device_id)):
+            raise _MayBeLast
+        return _Taken(True, device, following)
 
 
 def _check(attempt_id: str, given: TrialResult) -> None:
@@ -142,13 +184,27 @@ def _blobs_of(given: TrialResult) -> list[str]:
 
 
 def _accept(
-    farm: Farm, session: Session, device_id: int, attempt_id: str, given: TrialResult
-) -> None:
-    attempt, sweep = _locked(session, device_id, attempt_id)
+    farm: Farm,
+    session: Session,
+    device_id: int,
+    attempt_id: str,
+    given: TrialResult,
+    *,
+    alone: bool = True,
+) -> Row[int, str, str, int] | None:
+    """The sweep, ``None`` where the result had been accepted before. Not ``alone`` with it, the
+    caller sees to its end. Raises as ``result``."""
+    sweep = _own(session, device_id, attempt_id)
+    if alone:
+        lock(session, sweep.id)
+    else:
+        lock_beside_others(session, sweep.id)
+    attempt, trial, build_key = _found(session, device_id, attempt_id)
     if attempt.result is not None and attempt.note != SUPERSEDED:
-        return
-    attempt, trial = _current(session, device_id, attempt_id)
-    builds.check(session.get_one(Cell, trial.cell_id), given)
+        return None
+    _require_current(attempt, trial)
+    if build_key or given.built is not None:
+        builds.check(session.get_one(Cell, trial.cell_id), given)
     before = lifecycle_of(trial)
     if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
         before = before.to(TrialState.RUNNING)
@@ -163,9 +219,10 @@ def _accept(
         trial.not_before = farm.now() + RETRY_AFTER * after.spent
     if after.state is TrialState.UNSUPPORTED:
         _close_cell(session, trial)
-    builds.settle(session, trial, given)
+    if build_key:
+        builds.settle(session, trial, given)
     if sweep.kind == HEALTH:
-        return
+        return sweep
     farm.note(
         session,
         "trial_ended",
@@ -174,7 +231,9 @@ def _accept(
         attempt=attempt.number,
         state=after.state.value,
     )
-    finish_if_done(farm, session, trial.sweep_id, trial.device_id)
+    if alone:
+        finish_if_done(farm, session, sweep.id, device_id)
+    return sweep
 
 
 def _outdate(session: Session, counted: Attempt) -> None:
@@ -192,20 +251,56 @@ def _close_cell(session: Session, trial: Trial) -> None:
         apply(other, lifecycle_of(other).to(TrialState.UNSUPPORTED))
 
 
-def _own(session: Session, device_id: int, attempt_id: str) -> Attempt:
-    attempt = session.get(Attempt, attempt_id)
-    if attempt is None or attempt.device_id != device_id:
+_devices = cast(Table, Device.__table__)
+# written once: to build such queries costs more than to run them
+_OWN = (
+    select(Sweep.id, Sweep.name, Sweep.kind, Sweep.attempts)
+    .join_from(Attempt, Trial, Attempt.trial_id == Trial.id)
+    .join(Sweep, Trial.sweep_id == Sweep.id)
+    .where(Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device"))
+)
+"""What never changes of the sweep of a device's attempt."""
+_FOUND = (
+    select(Attempt, Trial, Cell.build_key)
+    .join_from(Attempt, Trial, Attempt.trial_id == Trial.id)
+    .join(Cell, Trial.cell_id == Cell.id)
+    .where(Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device"))
+    .with_for_update(of=Trial)
+    .execution_options(populate_existing=True)
+)
+_REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))
+_HEARD = update(_devices).where(_devices.c.id == bindparam("device"))
+_FOR_CLAIM = (load_only(Device.name, Device.enabled, Device.health, Device.seen_at),)
+
+
+def _own(session: Session, device_id: int, attempt_id: str) -> Row[int, str, str, int]:
+    """The sweep of a device's attempt. Raises ``UnknownAttempt``."""
+    found = session.execute(_OWN, {"attempt": attempt_id, "device": device_id}).one_or_none()
+    if found is None:
         raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    return attempt
+    return found
 
 
-def _current(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial]:
-    attempt = _own(session, device_id, attempt_id)
-    trial = session.get_one(Trial, attempt.trial_id, with_for_update=True)
+def _found(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial, str]:
+    """An attempt, its trial, locked, and the key of what it builds. Raises ``UnknownAttempt``."""
+    found = session.execute(_FOUND, {"attempt": attempt_id, "device": device_id}).one_or_none()
+    if found is None:
+        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+    attempt, trial, build_key = found
+    return attempt, trial, build_key
+
+
+def _current(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial, str]:
+    """As ``_found``. Raises ``Superseded``, too."""
+    attempt, trial, build_key = _found(session, device_id, attempt_id)
+    _require_current(attempt, trial)
+    return attempt, trial, build_key
+
+
+def _require_current(attempt: Attempt, trial: Trial) -> None:
     state = TrialState(trial.state)
     if trial.attempt != attempt.number or state not in OUTSTANDING:
         raise Superseded(
             f"attempt {attempt.number} of trial {trial.id} is over: the trial is {state} "
             f"and its last attempt is {trial.attempt}"
         )
-    return attempt, trial

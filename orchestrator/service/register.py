@@ -135,7 +135,7 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
     """
     password, digest = admission.new_password()
     with farm.database.transaction() as session:
-        token = access.valid(farm, session, enrolment.join_token, lock=True)
+        token = access.valid(farm, session, enrolment.join_token)
         if token.role not in (JOIN, REJOIN) or token.note != enrolment.name:
             raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
         token.revoked_at = farm.now()
@@ -301,8 +301,3 @@ def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
         running=todo.running,
         waiting=todo.waiting,
     )
-
-
-def name_of(farm: Farm, device_id: int) -> str:
-    with farm.database.snapshot() as session:
-        return session.get_one(Device, device_id).name
