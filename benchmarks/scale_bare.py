@@ -34,7 +34,10 @@ def round_trips_per_s(redis_url: str, count: int = 3000) -> float:
     ]
     words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     own = {**os.environ, "BENCHFARM_SCALE_REDIS": redis_url}
-    with subprocess.Popen([sys.executable, "-m", "celery", *words], env=own) as worker:
+    worker_of = [sys.executable, "-W", "ignore", "-m", "celery", *words]  # of its being root
+    with subprocess.Popen(
+        worker_of, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as worker:
         try:
             nothing.delay(0).get(timeout=120)
             began = time.monotonic()

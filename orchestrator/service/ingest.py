@@ -148,14 +148,20 @@ def _take(
     plain = _is_plain(given)
     with farm.database.transaction() as session:
         # first: a stranger is not told which blobs are here
-        _own(session, device_id, attempt_id)
+        sweep = _own(session, device_id, attempt_id)
         _check(attempt_id, given)
         references.hold(session, farm.blobs, _blobs_of(given))
         device = session.get(Device, device_id, options=_FOR_CLAIM, with_for_update=True)
         if device is None:
             raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-        sweep = _accept(farm, session, device_id, attempt_id, given, alone=alone)
-        if not plain or sweep is None or sweep.kind == HEALTH:
+        if alone:
+            lock(session, sweep.id)
+        else:
+            lock_beside_others(session, sweep.id)
+        new = _accept(farm, session, sweep, device_id, attempt_id, given)
+        if alone and new and sweep.kind != HEALTH:
+            finish_if_done(farm, session, sweep.id, device_id)
+        if not (plain and new) or sweep.kind == HEALTH:
             return _Taken(False, device)
         following = claim(farm, session, device)
         goes_on = following is not None and following.trial.sweep_id == sweep.id
@@ -186,22 +192,16 @@ def _blobs_of(given: TrialResult) -> list[str]:
 def _accept(
     farm: Farm,
     session: Session,
+    sweep: Row[int, str, str, int],
     device_id: int,
     attempt_id: str,
     given: TrialResult,
-    *,
-    alone: bool = True,
-) -> Row[int, str, str, int] | None:
-    """The sweep, ``None`` where the result had been accepted before. Not ``alone`` with it, the
-    caller sees to its end. Raises as ``result``."""
-    sweep = _own(session, device_id, attempt_id)
-    if alone:
-        lock(session, sweep.id)
-    else:
-        lock_beside_others(session, sweep.id)
+) -> bool:
+    """False where the result had been accepted before. The caller has locked the sweep, and sees
+    to its end. Raises as ``result``."""
     attempt, trial, build_key = _found(session, device_id, attempt_id)
     if attempt.result is not None and attempt.note != SUPERSEDED:
-        return None
+        return False
     _require_current(attempt, trial)
     if build_key or given.built is not None:
         builds.check(session.get_one(Cell, trial.cell_id), given)
@@ -221,19 +221,16 @@ def _accept(
         _close_cell(session, trial)
     if build_key:
         builds.settle(session, trial, given)
-    if sweep.kind == HEALTH:
-        return sweep
-    farm.note(
-        session,
-        "trial_ended",
-        str(trial.id),
-        sweep=sweep.name,
-        attempt=attempt.number,
-        state=after.state.value,
-    )
-    if alone:
-        finish_if_done(farm, session, sweep.id, device_id)
-    return sweep
+    if sweep.kind != HEALTH:
+        farm.note(
+            session,
+            "trial_ended",
+            str(trial.id),
+            sweep=sweep.name,
+            attempt=attempt.number,
+            state=after.state.value,
+        )
+    return True
 
 
 def _outdate(session: Session, counted: Attempt) -> None:

@@ -13,6 +13,7 @@ from agent.contract import Built
 from orchestrator.domain.errors import Conflict, Superseded
 from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
+from orchestrator.service.trials import lock
 from support import onnx_files
 from support.at_once import at_once
 from support.farms import TOOLS, FarmKit, device_facts, spec_text
@@ -39,7 +40,9 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
 
 def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
     with farm.farm.database.transaction() as session:
-        ingest._accept(farm.farm, session, device_id, attempt_id, farm.ok(attempt_id))
+        sweep = ingest._own(session, device_id, attempt_id)
+        lock(session, sweep.id)
+        ingest._accept(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
 
 
 def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
