@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -25,6 +26,8 @@ from orchestrator.domain.errors import (
 from orchestrator.service.farm import Farm
 
 PREFIX = "/api/v1"
+DESKS = int(__import__("os").environ.get("DESKS", "6"))
+"""Threads that answer devices."""
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, 404),
@@ -54,6 +57,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.broker_url = broker_url
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
+    app.state.desks = CapacityLimiter(DESKS)
     app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
     for router in (devices.router, people.router, blobs.router, administration.router):
         app.include_router(router, prefix=PREFIX)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from orchestrator.api.context import Anyone, Bearer, InFarm, Sender
+from orchestrator.api.context import Anyone, Bearer, InFarm, Sender, at_work
 from orchestrator.domain.errors import NotFound
 from orchestrator.service import access, reach
 from orchestrator.service.farm import Farm
@@ -57,7 +57,7 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
                 farm.blobs.take(sha256, data)
             return there
 
-        known = await run_in_threadpool(taken)
+        known = await at_work(request, taken)
     else:
         known = await run_in_threadpool(_is_known, farm, sender, sha256)
         if not known:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+from anyio import to_thread
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -13,6 +14,8 @@ from orchestrator.domain.errors import NotAllowed
 from orchestrator.service import access, actors
 from orchestrator.service.access import Identity
 from orchestrator.service.farm import Farm
+
+T = TypeVar("T")
 
 
 # those that do not block are coroutines: each plain function would cost a change of threads
@@ -71,6 +74,12 @@ def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
         return identity
 
     return check
+
+
+async def at_work(request: Request, work: Callable[[], T]) -> T:
+    """``work``'s answer, from one of the few threads that are the devices' own: more of them would
+    fight for the interpreter, and a person's slow report would keep them from working."""
+    return await to_thread.run_sync(work, limiter=request.app.state.desks)
 
 
 InFarm = Annotated[Farm, Depends(_farm)]

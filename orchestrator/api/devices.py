@@ -12,7 +12,7 @@ from agent import codec
 from agent.contract import TrialResult
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolment, Heartbeat
-from orchestrator.api.context import Bearer, InFarm, Sender
+from orchestrator.api.context import Bearer, InFarm, Sender, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import actors, ingest, register
 
@@ -42,7 +42,7 @@ async def heartbeat(name: str, request: Request, farm: InFarm, sender: Sender) -
         device = _own_id(sender, name)
         return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)))
 
-    return await run_in_threadpool(heard)
+    return await at_work(request, heard)
 
 
 @router.get("/devices/{name}/token", status_code=204)
@@ -61,13 +61,13 @@ async def facts(name: str, request: Request, farm: InFarm, sender: Sender) -> No
         device = _own_id(sender, name)
         register.take_facts(farm, device, _storable(DeviceFacts, text))
 
-    await run_in_threadpool(taken)
+    await at_work(request, taken)
 
 
 @router.post("/attempts/{attempt_id}/start")
-def start(attempt_id: str, farm: InFarm, sender: Sender) -> Response:
+async def start(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Lease an attempt: 404 where it is not this device's, 409 where it is superseded."""
-    return _json(ingest.start(farm, _id(sender), attempt_id))
+    return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id)))
 
 
 @router.put("/attempts/{attempt_id}/result")
@@ -81,7 +81,7 @@ async def result(
         device = _id(sender)
         ingest.result(farm, device, attempt_id, _storable(TrialResult, text))
 
-    await run_in_threadpool(taken)
+    await at_work(request, taken)
     return {"accepted": True}
 
 
