@@ -41,7 +41,7 @@ class Farm:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""
         said = {**data, "by": actors.present()}
         row = {"at": self.now(), "kind": kind, "subject": subject, "data": said}
-        session.execute(_EVENT, row)
+        session.connection().execute(_EVENT, row)
 
     def free(self, digests: Iterable[str]) -> set[str]:
         """Delete those blobs that no row refers to; returns them. After the rows that did are gone

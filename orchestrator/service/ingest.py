@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import Row, Table, bindparam, select, update
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
 from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
-from orchestrator.service import builds, health
-from orchestrator.service.dispatch import claim, dispatch, has_work, ring
+from orchestrator.domain.trial import TrialState, after_result
+from orchestrator.service import attempts, builds, health
+from orchestrator.service.dispatch import Claimed, claim, dispatch, has_work, hold, ring
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import (
     apply,
@@ -26,7 +26,7 @@ from orchestrator.service.trials import (
     lock_beside_others,
 )
 from orchestrator.store import references
-from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
+from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Trial
 
 SUPERSEDED = "superseded"
 """Note on an attempt whose result came too late to count."""
@@ -46,14 +46,15 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
         Superseded: a later attempt exists, or the trial ended or was cancelled.
     """
     with farm.database.transaction() as session:
-        attempt, trial, _ = _current(session, device_id, attempt_id)
-        if trial.state == TrialState.DISPATCHED.value:
-            apply(trial, lifecycle_of(trial).to(TrialState.RUNNING))
-            attempt.started_at = farm.now()
-        attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
-        request = session.scalar(_REQUEST, {"cell": trial.cell_id})
+        found = attempts.current(session, device_id, attempt_id)
+        leased = {"lease_until": _lease_until(farm)}
+        if found.trial.state is TrialState.DISPATCHED:
+            attempts.move(session, found.trial_id, found.trial.to(TrialState.RUNNING))
+            leased["started_at"] = farm.now()
+        attempts.change(session, attempt_id, leased)
+        request = session.connection().execute(_REQUEST, {"cell": found.cell_id}).scalar_one()
     asked = codec.from_plain(TrialRequest, request)
-    filled = replace(asked, attempt_id=attempt_id, trial_id=str(trial.id))
+    filled = replace(asked, attempt_id=attempt_id, trial_id=found.trial.id)
     return Started(farm.settings.lease_s, filled)
 
 
@@ -68,20 +69,24 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
             "temperature_c": beat.temperature_c,
             "clock_skew_s": _skew_s(farm, beat),
         }
-        session.execute(_HEARD, {"device": device_id, **heard})
+        session.connection().execute(_HEARD, {"device": device_id, **heard})
         if beat.attempt_id:
             try:
-                attempt, _, _ = _current(session, device_id, beat.attempt_id)
+                attempts.current(session, device_id, beat.attempt_id)
             except (UnknownAttempt, Superseded):
                 cancel = True
             else:
-                attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
+                attempts.change(session, beat.attempt_id, {"lease_until": _lease_until(farm)})
                 renewed = True
         else:
             work = has_work(farm, session, device_id)
     if work:
         dispatch(farm, device_id)
     return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
+
+
+def _lease_until(farm: Farm) -> datetime:
+    return farm.now() + timedelta(seconds=farm.settings.lease_s)
 
 
 def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
@@ -114,7 +119,7 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         raise
     if taken.plain:
         if taken.next is not None:
-            ring(farm, taken.device, taken.next)
+            ring(farm, taken.next)
         return
     health.settle(farm, device_id)
     health.after_failure(farm, attempt_id, given.failure)
@@ -132,12 +137,11 @@ class _MayBeLast(Exception):
 
 @dataclass(frozen=True)
 class _Taken:
-    """``plain``: it was a result now taken, of a sweep's measurement that went well; ``next`` is
-    then what ``device`` was given at once."""
+    """``plain``: it was taken now, of a sweep's measurement that went well; ``next`` is then what
+    its device was given at once."""
 
     plain: bool
-    device: Device
-    next: Attempt | None = None
+    next: Claimed | None = None
 
 
 def _take(
@@ -148,10 +152,10 @@ def _take(
     plain = _is_plain(given)
     with farm.database.transaction() as session:
         # first: a stranger is not told which blobs are here
-        sweep = _own(session, device_id, attempt_id)
+        sweep = attempts.sweep_of(session, device_id, attempt_id)
         _check(attempt_id, given)
         references.hold(session, farm.blobs, _blobs_of(given))
-        device = session.get(Device, device_id, options=_FOR_CLAIM, with_for_update=True)
+        device = hold(session, device_id)
         if device is None:
             raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
         if alone:
@@ -162,12 +166,12 @@ def _take(
         if alone and new and sweep.kind != HEALTH:
             finish_if_done(farm, session, sweep.id, device_id)
         if not (plain and new) or sweep.kind == HEALTH:
-            return _Taken(False, device)
+            return _Taken(False)
         following = claim(farm, session, device)
-        goes_on = following is not None and following.trial.sweep_id == sweep.id
+        goes_on = following is not None and following.sweep_id == sweep.id
         if not (alone or goes_on or has_open(session, sweep.id, device_id)):
             raise _MayBeLast
-        return _Taken(True, device, following)
+        return _Taken(True, following)
 
 
 def _check(attempt_id: str, given: TrialResult) -> None:
@@ -199,105 +203,55 @@ def _accept(
 ) -> bool:
     """False where the result had been accepted before. The caller has locked the sweep, and sees
     to its end. Raises as ``result``."""
-    attempt, trial, build_key = _found(session, device_id, attempt_id)
-    if attempt.result is not None and attempt.note != SUPERSEDED:
+    found = attempts.found(session, device_id, attempt_id)
+    if found.answered and found.note != SUPERSEDED:
         return False
-    _require_current(attempt, trial)
-    if build_key or given.built is not None:
-        builds.check(session.get_one(Cell, trial.cell_id), given)
-    before = lifecycle_of(trial)
+    found.require_current()
+    if found.build_key or given.built is not None:
+        builds.check(session.get_one(Cell, found.cell_id), given)
+    before = found.trial
     if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
         before = before.to(TrialState.RUNNING)
     after = before.to(after_result(before, given.status, given.failure, sweep.attempts))
-    apply(trial, after)
-    attempt.result, attempt.ended_at = codec.to_plain(given), farm.now()
+    again = after.state is TrialState.PENDING
+    pause = {"not_before": farm.now() + RETRY_AFTER * after.spent} if again else {}
+    attempts.move(session, found.trial_id, after, **pause)
     # a transient failure is kept with its attempt, but the trial's result is still to come
-    attempt.accepted = after.state is not TrialState.PENDING
-    if attempt.accepted and attempt.number > 1:
-        _outdate(session, attempt)
-    if after.state is TrialState.PENDING:
-        trial.not_before = farm.now() + RETRY_AFTER * after.spent
+    answer = {"result": codec.to_plain(given), "ended_at": farm.now(), "accepted": not again}
+    attempts.change(session, attempt_id, answer)
+    if not again and found.number > 1:
+        _outdate(session, found)
     if after.state is TrialState.UNSUPPORTED:
-        _close_cell(session, trial)
-    if build_key:
-        builds.settle(session, trial, given)
+        _close_cell(session, found)
+    if found.build_key:
+        builds.settle(session, session.get_one(Trial, found.trial_id), given)
     if sweep.kind != HEALTH:
         farm.note(
             session,
             "trial_ended",
-            str(trial.id),
+            found.trial.id,
             sweep=sweep.name,
-            attempt=attempt.number,
+            attempt=found.number,
             state=after.state.value,
         )
     return True
 
 
-def _outdate(session: Session, counted: Attempt) -> None:
+def _outdate(session: Session, counted: attempts.Found) -> None:
     """What counted before a resume counts no more: a trial has one accepted result."""
     earlier = (Attempt.trial_id == counted.trial_id, Attempt.id != counted.id, Attempt.accepted)
     session.execute(update(Attempt).where(*earlier).values(accepted=False))
 
 
-def _close_cell(session: Session, trial: Trial) -> None:
+def _close_cell(session: Session, found: attempts.Found) -> None:
     """``unsupported`` is a property of the cell: its other pending trials need not run."""
     others = select(Trial).where(
-        Trial.cell_id == trial.cell_id, Trial.state == TrialState.PENDING.value
+        Trial.cell_id == found.cell_id, Trial.state == TrialState.PENDING.value
     )
     for other in session.scalars(others):
         apply(other, lifecycle_of(other).to(TrialState.UNSUPPORTED))
 
 
 _devices = cast(Table, Device.__table__)
-# written once: to build such queries costs more than to run them
-_OWN = (
-    select(Sweep.id, Sweep.name, Sweep.kind, Sweep.attempts)
-    .join_from(Attempt, Trial, Attempt.trial_id == Trial.id)
-    .join(Sweep, Trial.sweep_id == Sweep.id)
-    .where(Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device"))
-)
-"""What never changes of the sweep of a device's attempt."""
-_FOUND = (
-    select(Attempt, Trial, Cell.build_key)
-    .join_from(Attempt, Trial, Attempt.trial_id == Trial.id)
-    .join(Cell, Trial.cell_id == Cell.id)
-    .where(Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device"))
-    .with_for_update(of=Trial)
-    .execution_options(populate_existing=True)
-)
-_REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))
 _HEARD = update(_devices).where(_devices.c.id == bindparam("device"))
-_FOR_CLAIM = (load_only(Device.name, Device.enabled, Device.health, Device.seen_at),)
-
-
-def _own(session: Session, device_id: int, attempt_id: str) -> Row[int, str, str, int]:
-    """The sweep of a device's attempt. Raises ``UnknownAttempt``."""
-    found = session.execute(_OWN, {"attempt": attempt_id, "device": device_id}).one_or_none()
-    if found is None:
-        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    return found
-
-
-def _found(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial, str]:
-    """An attempt, its trial, locked, and the key of what it builds. Raises ``UnknownAttempt``."""
-    found = session.execute(_FOUND, {"attempt": attempt_id, "device": device_id}).one_or_none()
-    if found is None:
-        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    attempt, trial, build_key = found
-    return attempt, trial, build_key
-
-
-def _current(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial, str]:
-    """As ``_found``. Raises ``Superseded``, too."""
-    attempt, trial, build_key = _found(session, device_id, attempt_id)
-    _require_current(attempt, trial)
-    return attempt, trial, build_key
-
-
-def _require_current(attempt: Attempt, trial: Trial) -> None:
-    state = TrialState(trial.state)
-    if trial.attempt != attempt.number or state not in OUTSTANDING:
-        raise Superseded(
-            f"attempt {attempt.number} of trial {trial.id} is over: the trial is {state} "
-            f"and its last attempt is {trial.attempt}"
-        )
+_REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))

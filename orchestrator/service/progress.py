@@ -58,7 +58,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
         builds=builds_,
         running=_progress(session, found, [s.value for s in OUTSTANDING]),
         problems=_progress(session, found, ["failed", "invalid", "unsupported"]),
-        offline=sorted(d.name for d in devices if not register.online(farm, d)),
+        offline=sorted(d.name for d in devices if not register.online(farm, d.seen_at)),
         held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -251,9 +251,10 @@ def find(session: Session, name: str) -> Device:
     return found
 
 
-def online(farm: Farm, found: Device) -> bool:
+def online(farm: Farm, seen_at: datetime | None) -> bool:
+    """Whether a device that was last heard of then counts as connected."""
     limit = timedelta(seconds=farm.settings.offline_after_s)
-    return found.seen_at is not None and farm.now() - found.seen_at < limit
+    return seen_at is not None and farm.now() - seen_at < limit
 
 
 def retired(found: Device) -> bool:
@@ -271,7 +272,7 @@ def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
 
 def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
     facts = facts_of(found)
-    connection = "online" if online(farm, found) else "offline"
+    connection = "online" if online(farm, found.seen_at) else "offline"
     return DeviceView(
         name=found.name,
         device_class=found.device_class,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain import trial as lifecycle
@@ -24,7 +23,7 @@ def lock(session: Session, sweep_id: int) -> Sweep:
     would each see the other's trial open, and nobody would close the sweep. Always before the
     lock of any trial, so that no two transactions wait for each other. Raises ``Conflict``.
     """
-    _take(session, sweep_id, func.pg_advisory_xact_lock)
+    _take(session, _ALONE, sweep_id)
     found = session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise Conflict("the sweep was deleted a moment ago")
@@ -34,23 +33,27 @@ def lock(session: Session, sweep_id: int) -> Sweep:
 def lock_beside_others(session: Session, sweep_id: int) -> None:
     """Hold off whoever ``lock``s the sweep until the transaction ends, but none that calls this:
     for who changes a single trial, and leaves another of the same device open."""
-    _take(session, sweep_id, func.pg_advisory_xact_lock_shared)
+    _take(session, _BESIDE, sweep_id)
 
 
-def _take(session: Session, sweep_id: int, how: Callable[[int, int], Any]) -> None:
+_BESIDE = select(func.pg_advisory_xact_lock_shared(SWEEP_LOCK, bindparam("sweep")))
+_ALONE = select(func.pg_advisory_xact_lock(SWEEP_LOCK, bindparam("sweep")))
+
+
+def _take(session: Session, how: Select[Any], sweep_id: int) -> None:
     """Not as locks of the row: those who share one would let nobody else ever have it. On SQLite it
     is enough to begin."""
-    session.connection()
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(how(SWEEP_LOCK, sweep_id)))
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(how, {"sweep": sweep_id})
 
 
 def has_open(session: Session, sweep_id: int, device_id: int = 0) -> bool:
     """Whether a trial of a sweep, of one device where it is named, is in no final state yet."""
-    left = select(Trial.id).where(Trial.sweep_id == sweep_id, Trial.state.in_(_OPEN))
-    if device_id:
-        left = left.where(Trial.device_id == device_id)
-    return session.scalar(left.limit(1)) is not None
+    session.flush()
+    query = _LEFT_THERE if device_id else _LEFT
+    given = {"sweep": sweep_id, "device": device_id} if device_id else {"sweep": sweep_id}
+    return session.connection().execute(query, given).first() is not None
 
 
 def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int = 0) -> None:
@@ -58,7 +61,6 @@ def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int =
 
     ``device_id``: one that probably has trials left; asked first, for that is found at once.
     """
-    session.flush()
     if device_id and has_open(session, sweep_id, device_id):
         return
     if not has_open(session, sweep_id):
@@ -66,6 +68,10 @@ def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int =
 
 
 _OPEN = tuple(state.value for state in TrialState if state not in FINAL)
+_LEFT = (
+    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), Trial.state.in_(_OPEN)).limit(1)
+)
+_LEFT_THERE = _LEFT.where(Trial.device_id == bindparam("device"))
 
 
 def finish(farm: Farm, session: Session, found: Sweep) -> None:

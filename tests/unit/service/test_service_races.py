@@ -11,7 +11,7 @@ import pytest
 
 from agent.contract import Built
 from orchestrator.domain.errors import Conflict, Superseded
-from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
+from orchestrator.service import attempts, dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
 from orchestrator.service.trials import lock
 from support import onnx_files
@@ -40,7 +40,7 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
 
 def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
     with farm.farm.database.transaction() as session:
-        sweep = ingest._own(session, device_id, attempt_id)
+        sweep = attempts.sweep_of(session, device_id, attempt_id)
         lock(session, sweep.id)
         ingest._accept(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
 
