@@ -26,8 +26,8 @@ from orchestrator.domain.errors import (
 from orchestrator.service.farm import Farm
 
 PREFIX = "/api/v1"
-DESKS = int(__import__("os").environ.get("DESKS", "6"))
-"""Threads that answer devices."""
+DESKS = 6
+"""Threads that answer devices: each waits for the database most of its time."""
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, 404),

@@ -6,6 +6,7 @@ import json
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from agent import codec
@@ -70,10 +71,8 @@ async def start(attempt_id: str, request: Request, farm: InFarm, sender: Sender)
     return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id)))
 
 
-@router.put("/attempts/{attempt_id}/result")
-async def result(
-    attempt_id: str, request: Request, farm: InFarm, sender: Sender
-) -> dict[str, bool]:
+@router.put("/attempts/{attempt_id}/result", response_model=dict[str, bool])
+async def result(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Hand in a result, idempotently: 409 where a later attempt counts instead."""
     text = await _text(request)
 
@@ -82,7 +81,7 @@ async def result(
         ingest.result(farm, device, attempt_id, _storable(TrialResult, text))
 
     await at_work(request, taken)
-    return {"accepted": True}
+    return JSONResponse({"accepted": True})
 
 
 async def _text(request: Request) -> bytes:

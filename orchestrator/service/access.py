@@ -78,7 +78,17 @@ def identify(farm: Farm, secret: str) -> Identity:
 
 
 _TOKEN = (
-    select(*Token.__table__.columns, Device.name.label("device"))
+    select(
+        Token.id,
+        Token.digest,
+        Token.role,
+        Token.device_id,
+        Token.note,
+        Token.expires_at,
+        Token.revoked_at,
+        Token.last_used_at,
+        Device.name.label("device"),
+    )
     .outerjoin_from(Token, Device, (Device.id == Token.device_id) & (Token.role == "device"))
     .where(Token.digest == bindparam("digest"))
 )
