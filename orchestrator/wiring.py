@@ -76,9 +76,8 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
 
 
 class _Bell:
-    """Rings doorbells. No more than twice ``LONGEST_QUEUE`` wait for a device that hears nothing for
-    days: its queue is bounded at each such number of doorbells, for that costs as much as ringing.
-    """
+    """Rings doorbells. No more than twice ``LONGEST_QUEUE`` wait for a device that hears nothing
+    for days: its queue is bounded at each so many doorbells only, for that costs as much again."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
