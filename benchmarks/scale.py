@@ -228,8 +228,8 @@ def _check(farm: Farm, trials: int) -> None:
 
 def outcomes(sizes: list[tuple[int, int]], idle: tuple[int, int]) -> list[Outcome]:
     """Of trials without duration at each size; and of 2 s trials on ``idle`` boards."""
-    runs = [_fresh(boards, trials, 0.0) for boards, trials in sizes]
     waiting = _fresh(*idle, TRIAL_S)
+    runs = [_fresh(boards, trials, 0.0) for boards, trials in sizes]
     most = max(runs, key=lambda r: r.trials)
     small, large = runs[0], runs[-1]
     quarter = max(1, len(most.rss_mib) // 4)
