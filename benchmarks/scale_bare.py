@@ -36,8 +36,8 @@ def round_trips_per_s(redis_url: str, count: int = 3000) -> float:
 def measured(count: int) -> float:
     words = ["--quiet", "-A", NAME, "worker", "--pool", "solo", "--loglevel", "ERROR"]
     words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-m", "celery", *words], **quiet) as worker:
+    command, nowhere = [sys.executable, "-m", "celery", *words], subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as worker:
         try:
             nothing.delay(0).get(timeout=120)
             began = time.monotonic()

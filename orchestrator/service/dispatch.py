@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 _DEVICE = (
     select(Device.id, Device.name, Device.enabled, Device.health, Device.seen_at)
     .where(Device.id == bindparam("device"))
-    .with_for_update()
+    # its key stays free: a sweep that refers to it is submitted meanwhile
+    .with_for_update(key_share=True)
 )
 
 

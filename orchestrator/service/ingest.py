@@ -154,10 +154,10 @@ def _take(
         # first: a stranger is not told which blobs are here
         sweep = attempts.sweep_of(session, device_id, attempt_id)
         _check(attempt_id, given)
-        references.hold(session, farm.blobs, _blobs_of(given))
         device = hold(session, device_id)
         if device is None:
             raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+        references.hold(session, farm.blobs, _blobs_of(given))
         if alone:
             lock(session, sweep.id)
         else:

@@ -110,8 +110,8 @@ def of_sweep(session: Session, sweep_id: int) -> set[str]:
 
 
 def hold(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
-    """Nobody frees blobs until this transaction ends: call it before any row is locked, then write
-    what refers to them.
+    """Nobody frees blobs until this transaction ends: call it before any row but a device's is
+    locked, then write what refers to them.
 
     Raises:
         BlobGone: one of them is not here.
