@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 from agent import __version__
 from agent.codec import ContractError
 from orchestrator.api import administration, blobs, devices, people
+from orchestrator.api.context import Desks
 from orchestrator.api.guard import Guard
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
@@ -26,8 +26,6 @@ from orchestrator.domain.errors import (
 from orchestrator.service.farm import Farm
 
 PREFIX = "/api/v1"
-DESKS = 6
-"""Threads that answer devices: each waits for the database most of its time."""
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (NotFound, 404),
@@ -57,7 +55,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.broker_url = broker_url
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
-    app.state.desks = CapacityLimiter(DESKS)
+    app.state.desks = Desks()
     app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
     for router in (devices.router, people.router, blobs.router, administration.router):
         app.include_router(router, prefix=PREFIX)

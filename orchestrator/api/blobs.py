@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from orchestrator.api.context import Anyone, Bearer, InFarm, Sender, at_work
-from orchestrator.domain.errors import NotFound
+from orchestrator.domain.errors import NotFound, UserError
 from orchestrator.service import access, reach
 from orchestrator.service.farm import Farm
 
@@ -48,8 +48,8 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
 
     A device has to send the bytes all the same: that something is there is no business of its."""
     said = request.headers.get("content-length", "")
-    if said.isdigit() and int(said[:20]) <= SMALL_BYTES:  # the server reads no more than it says
-        data = await request.body()
+    if said.isdigit() and int(said[:20]) <= SMALL_BYTES:
+        data = await _small(request)
 
         def taken() -> bool:
             there = _is_known(farm, sender, sha256)
@@ -63,6 +63,15 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
         if not known:
             await farm.blobs.receive(sha256, request.stream())
     return Response(status_code=200 if known else 201)
+
+
+async def _small(request: Request) -> bytes:
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > SMALL_BYTES:
+            raise UserError("the body is longer than its Content-Length says")
+    return bytes(chunks)
 
 
 def _is_known(farm: Farm, sender: Bearer, sha256: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -76,10 +76,21 @@ def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
     return check
 
 
+class Desks:
+    """The few threads that answer devices: more of them would fight for the interpreter, and a
+    person's slow report keeps none of them from working. Heartbeats never wait for results: leases
+    hang on them."""
+
+    def __init__(self) -> None:
+        self.work, self.beats = CapacityLimiter(6), CapacityLimiter(2)
+
+
 async def at_work(request: Request, work: Callable[[], T]) -> T:
-    """``work``'s answer, from one of the few threads that are the devices' own: more of them would
-    fight for the interpreter, and a person's slow report would keep them from working."""
-    return await to_thread.run_sync(work, limiter=request.app.state.desks)
+    return await to_thread.run_sync(work, limiter=request.app.state.desks.work)
+
+
+async def at_beat(request: Request, work: Callable[[], T]) -> T:
+    return await to_thread.run_sync(work, limiter=request.app.state.desks.beats)
 
 
 InFarm = Annotated[Farm, Depends(_farm)]

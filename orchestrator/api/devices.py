@@ -13,7 +13,7 @@ from agent import codec
 from agent.contract import TrialResult
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolment, Heartbeat
-from orchestrator.api.context import Bearer, InFarm, Sender, at_work
+from orchestrator.api.context import Bearer, InFarm, Sender, at_beat, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import actors, ingest, register
 
@@ -43,7 +43,7 @@ async def heartbeat(name: str, request: Request, farm: InFarm, sender: Sender) -
         device = _own_id(sender, name)
         return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)))
 
-    return await at_work(request, heard)
+    return await at_beat(request, heard)
 
 
 @router.get("/devices/{name}/token", status_code=204)
