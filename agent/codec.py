@@ -9,7 +9,7 @@ import dataclasses
 import json
 import typing
 from functools import lru_cache
-from typing import Any, Dict, Type, TypeVar, Union
+from typing import Any, Dict, Tuple, Type, TypeVar, Union
 
 T = TypeVar("T")
 
@@ -24,16 +24,22 @@ def dumps(value: Any) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as JSON-ready dictionaries, lists and scalars."""
-    return _listed(dataclasses.asdict(value))
-
-
-def _listed(value: Any) -> Any:
+    """A dataclass as JSON-ready dictionaries, lists and scalars, which share nothing with it."""
+    # not dataclasses.asdict, which copies every scalar by way of copy.deepcopy
     if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_listed(item) for item in value]
-    return value
+        return [to_plain(item) for item in value]
+    kind: Any = type(value)
+    names = _names(kind)
+    return {name: to_plain(getattr(value, name)) for name in names} if names else value
+
+
+@lru_cache(maxsize=None)
+def _names(cls: Any) -> Tuple[str, ...]:
+    """Of a dataclass its fields, of anything else none."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return tuple(f.name for f in fields)
 
 
 def loads(cls: Type[T], text: Union[str, bytes]) -> T:

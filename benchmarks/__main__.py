@@ -18,6 +18,7 @@ MODULES = (
     "trial_overhead",
     "environments",
     "registering",
+    "scale",
 )
 
 

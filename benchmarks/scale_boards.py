@@ -1,6 +1,9 @@
 """Many boards played by one process: the real queues, the real uplink, no child.
 
-``python -m benchmarks.scale_boards`` reads its orders as JSON on stdin and prints what it saw.
+``python -m benchmarks.scale_boards`` reads its orders as a line of JSON on stdin, says ``ready``
+when every board has beaten and listens, and prints what it saw when all results are handed in.
+HTTP and Redis are spoken by hand: a board's own work is another machine's in a real farm, and must
+not be what is measured here.
 """
 
 from __future__ import annotations
@@ -11,13 +14,12 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import httpx
 import numpy as np
-import redis.asyncio
-import redis.exceptions
+import uvloop
 import zstandard
 
 from agent import __version__, broker, codec
@@ -25,8 +27,11 @@ from agent.contract import SCHEMA, Phases, Samples, TrialResult
 from agent.uplink_messages import Heartbeat
 
 CALLS = 50
-RING_S = 5
+RING_S = 30
 """How long one wait for a doorbell lasts before the next begins."""
+LOST = (OSError, asyncio.IncompleteReadError, TimeoutError)
+"""What a connection that broke looks like."""
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
@@ -39,78 +44,163 @@ class Seen:
     errors: int = 0
 
 
+class Uplink:
+    """The controller's API over connections that are kept open, so many at most."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = str(parts.hostname), int(parts.port or 80)
+        self._free = asyncio.Semaphore(connections)
+        self._idle: list[Stream] = []
+
+    async def call(self, method: str, path: str, token: str, body: bytes = b"") -> int:
+        """The status of the answer, which is read and dropped. Raises one of ``LOST``."""
+        async with self._free:
+            reader, writer = await self._connection()
+            try:
+                async with asyncio.timeout(120):
+                    status = await self._exchange(reader, writer, method, path, token, body)
+            except BaseException:
+                writer.close()
+                raise
+            self._idle.append((reader, writer))
+            return status
+
+    async def _connection(self) -> Stream:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():  # the server closes those that nobody uses
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, self._port)
+
+    async def _exchange(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        method: str,
+        path: str,
+        token: str,
+        body: bytes,
+    ) -> int:
+        head = (
+            f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self._host}\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        _, found, rest = answer.partition(b"\r\ncontent-length: ")
+        if found:
+            await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
+        return int(answer.split(b" ", 2)[1])
+
+
+class Queue:
+    """One device's doorbells on Redis, heard with its own credentials."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self._key, self._parts = broker.queue_name(name), urlsplit(url)
+        self._stream: Stream | None = None
+
+    async def heard(self) -> str | None:
+        """The attempt of the next doorbell; ``None`` where none came. Raises one of ``LOST``."""
+        try:
+            if self._stream is None:
+                self._stream = await self._connected()
+            reader, writer = self._stream
+            writer.write(_command("BRPOP", self._key, str(RING_S)))
+            line = await reader.readline()
+            if line == b"*-1\r\n":
+                return None
+            if line != b"*2\r\n":
+                raise OSError(f"Redis says {line!r}")
+            await self._bulk(reader)
+            message = json.loads(await self._bulk(reader))
+        except BaseException:
+            if self._stream is not None:
+                self._stream[1].close()
+            self._stream = None
+            raise
+        return str(json.loads(base64.b64decode(message["body"]))[1]["attempt_id"])
+
+    async def _connected(self) -> Stream:
+        reader, writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        if self._parts.username and self._parts.password:
+            user, password = unquote(self._parts.username), unquote(self._parts.password)
+            writer.write(_command("AUTH", user, password))
+            answer = await reader.readline()
+            if answer != b"+OK\r\n":
+                raise SystemExit(f"Redis refuses {user}: {answer!r}")
+        return reader, writer
+
+    @staticmethod
+    async def _bulk(reader: asyncio.StreamReader) -> bytes:
+        length = int((await reader.readline())[1:])
+        return (await reader.readexactly(length + 2))[:-2]
+
+
+def _command(*words: str) -> bytes:
+    parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+    return f"*{len(words)}\r\n{''.join(parts)}".encode()
+
+
 class Board:
     """One device: it beats, and executes what it is rung for."""
 
-    def __init__(
-        self, name: str, token: str, http: httpx.AsyncClient, queue: Any, orders: dict[str, Any]
-    ) -> None:
-        self._name = name
-        self._http = http
-        self._queue = queue
-        self._orders = orders
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, name: str, own: dict[str, str], uplink: Uplink, orders: dict[str, Any]):
+        self._name, self._token = name, own["token"]
+        self._uplink, self._queue = uplink, Queue(name, own["broker_url"])
+        self._period_s, self._trial_s = float(orders["heartbeat_s"]), float(orders["trial_s"])
         self._attempt = ""
 
     async def beat(self, seen: Seen) -> None:
-        period_s = float(self._orders["heartbeat_s"])
-        await asyncio.sleep(period_s * (hash(self._name) % 1000) / 1000)
+        body = codec.dumps(Heartbeat(__version__, self._attempt)).encode()
+        await self._call("PUT", f"/devices/{self._name}/heartbeat", seen, body)
+
+    async def keep_beating(self, seen: Seen, phase: float) -> None:
+        """``phase``: the share of a period after which the first one is due."""
+        await asyncio.sleep(self._period_s * phase)
         while True:
-            body = codec.dumps(Heartbeat(__version__, self._attempt))
-            try:
-                url = f"/devices/{self._name}/heartbeat"
-                await self._http.put(url, content=body, headers=self._headers)
-            except httpx.TransportError:
-                seen.errors += 1
-            await asyncio.sleep(period_s)
+            await self.beat(seen)
+            await asyncio.sleep(self._period_s)
 
     async def work(self, seen: Seen) -> None:
         ended = 0.0
         while True:
-            attempt_id = await self._rung()
+            try:
+                attempt_id = await self._queue.heard()
+            except LOST:
+                seen.errors += 1
+                await asyncio.sleep(1)
+                continue
             if attempt_id is None:
                 continue
-            answer = await self._call("POST", f"/attempts/{attempt_id}/start", seen)
-            if answer.status_code != 200:
+            if await self._call("POST", f"/attempts/{attempt_id}/start", seen) != 200:
                 continue
             if ended:
                 seen.idle_s.append(time.monotonic() - ended)
             self._attempt = attempt_id
-            await asyncio.sleep(float(self._orders["trial_s"]))
+            await asyncio.sleep(self._trial_s)
             result, blob = _measured(attempt_id)
             ended = time.monotonic()
             assert result.samples is not None
-            where = f"/blobs/{result.samples.sha256}"
-            await self._call("PUT", where, seen, blob)
+            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
             body = codec.dumps(result).encode()
-            answer = await self._call("PUT", f"/attempts/{attempt_id}/result", seen, body)
+            status = await self._call("PUT", f"/attempts/{attempt_id}/result", seen, body)
             self._attempt = ""
-            seen.trials += answer.status_code == 200
-            seen.refused += answer.status_code != 200
+            seen.trials += status == 200
+            seen.refused += status != 200
 
-    async def _rung(self) -> str | None:
-        try:
-            message = await self._queue.brpop([broker.queue_name(self._name)], RING_S)
-        except redis.exceptions.RedisError:
-            await asyncio.sleep(1)
-            return None
-        if message is None:
-            return None
-        body = json.loads(base64.b64decode(json.loads(message[1])["body"]))
-        return str(body[1]["attempt_id"])
-
-    async def _call(
-        self, method: str, url: str, seen: Seen, body: bytes | None = None
-    ) -> httpx.Response:
+    async def _call(self, method: str, path: str, seen: Seen, body: bytes = b"") -> int:
+        """Tried until there is an answer, as the agent's outbox does."""
         while True:
             try:
-                answer = await self._http.request(method, url, content=body, headers=self._headers)
-            except httpx.TransportError:
-                seen.errors += 1
-            else:
-                if answer.status_code < 500:
-                    return answer
-                seen.errors += 1
+                status = await self._uplink.call(method, path, self._token, body)
+                if status < 500:
+                    return status
+            except LOST:
+                pass
+            seen.errors += 1
             await asyncio.sleep(1)
 
 
@@ -129,29 +219,26 @@ def _measured(attempt_id: str) -> tuple[TrialResult, bytes]:
 
 async def play(orders: dict[str, Any]) -> Seen:
     """Until ``orders["trials"]`` results were handed in."""
-    seen = Seen()
-    boards: dict[str, str] = orders["boards"]
-    limits = httpx.Limits(max_connections=int(orders["connections"]))
-    queue = redis.asyncio.Redis.from_url(
-        orders["broker_url"], max_connections=len(boards) + 8, socket_timeout=RING_S + 30
-    )
-    url = orders["url"] + "/api/v1"
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120.0) as http, queue:
-        tasks = []
-        for name, token in boards.items():
-            board = Board(name, token, http, queue, orders)
-            tasks += [asyncio.create_task(board.beat(seen)), asyncio.create_task(board.work(seen))]
-        while seen.trials < orders["trials"]:
-            await asyncio.sleep(0.05)
-            for task in tasks:
-                if task.done():
-                    task.result()
+    seen, uplink = Seen(), Uplink(orders["url"], int(orders["connections"]))
+    boards = [Board(name, own, uplink, orders) for name, own in orders["boards"].items()]
+    await asyncio.gather(*(board.beat(seen) for board in boards))
+    tasks = [asyncio.create_task(board.work(seen)) for board in boards]
+    tasks += [
+        asyncio.create_task(board.keep_beating(seen, turn / len(boards)))
+        for turn, board in enumerate(boards)
+    ]
+    print("ready", flush=True)
+    while seen.trials < orders["trials"]:
+        await asyncio.sleep(0.05)
         for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            if task.done():
+                task.result()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     return seen
 
 
 if __name__ == "__main__":
-    found = asyncio.run(play(json.load(sys.stdin)))
-    json.dump(found.__dict__, sys.stdout)
+    found = uvloop.run(play(json.loads(sys.stdin.readline())))
+    print(json.dumps(asdict(found)))

@@ -99,7 +99,7 @@ def redis(folder: Path) -> Iterator[str]:
 def controller(
     folder: Path, database_url: str, broker_url: str, heartbeat_s: float
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """``benchfarm up`` as a user runs it. Its URL and its process."""
+    """``benchfarm up`` as a user runs it, but for health checks. Its URL and its process."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     own |= {
         "BENCHFARM_HOME": str(folder / "home"),
@@ -107,6 +107,7 @@ def controller(
         "BENCHFARM_BROKER_URL": broker_url,
         "BENCHFARM_HEARTBEAT_S": str(heartbeat_s),
         "BENCHFARM_LEASE_S": str(4 * heartbeat_s + 20),
+        "BENCHFARM_HEALTH_EVERY_S": "0",
     }
     port = free_port()
     program = Path(sys.executable).with_name("benchfarm")

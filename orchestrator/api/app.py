@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from agent import __version__
 from agent.codec import ContractError
 from orchestrator.api import administration, blobs, devices, fleet, people
+from orchestrator.api.context import Desks
 from orchestrator.api.guard import Guard
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
@@ -62,6 +63,7 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.broker_url = broker_url
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
+    app.state.desks = Desks()
     app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
     for router in (
         devices.router,

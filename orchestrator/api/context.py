@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -14,6 +15,8 @@ from orchestrator.service import access, actors
 from orchestrator.service.access import Identity
 from orchestrator.service.farm import Farm
 
+T = TypeVar("T")
+
 
 # those that do not block are coroutines: each plain function would cost a change of threads
 async def _farm(request: Request) -> Farm:
@@ -21,29 +24,48 @@ async def _farm(request: Request) -> Farm:
     return farm
 
 
-async def _identity(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Identity:
-    """The only place where a request is authenticated. Asynchronous, for what a dependency notes in
-    a thread of its own is not seen by its route."""
+class Bearer:
+    """Whoever sends a request, not identified yet."""
+
+    def __init__(self, farm: Farm, request: Request, secret: str) -> None:
+        self._farm, self._request, self._secret = farm, request, secret
+
+    def identify(self) -> Identity:
+        """The only place where a request is authenticated. Asks the database: call it in the thread
+        that then does the work, on whose behalf that is done is noted there. Raises
+        ``NotAllowed``."""
+        throttle: Throttle = self._request.app.state.throttle
+        digest = access.digest(self._secret)
+        throttle.require_trusted(self._request, digest)
+        try:
+            found = access.identify(self._farm, self._secret)
+        except NotAllowed:
+            throttle.failed(self._request, digest)
+            raise
+        throttle.succeeded(digest)
+        actors.become(found.name)
+        return found
+
+    def device(self) -> Identity:
+        """As ``identify``, and it is a device's own token. Raises ``NotAllowed``."""
+        found = self.identify()
+        if found.device_id is None or found.role != "device":
+            raise NotAllowed("only a device's own token may do this")
+        return found
+
+
+async def _bearer(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Bearer:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    throttle: Throttle = request.app.state.throttle
-    digest = access.digest(secret)
-    throttle.require_trusted(request, digest)
-    try:
-        found = await run_in_threadpool(access.identify, farm, secret)
-    except NotAllowed:
-        throttle.failed(request, digest)
-        raise
-    throttle.succeeded(digest)
+    return Bearer(farm, request, secret)
+
+
+async def _identity(bearer: Annotated[Bearer, Depends(_bearer)]) -> Identity:
+    """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
+    found = await run_in_threadpool(bearer.identify)
     actors.become(found.name)
     return found
-
-
-async def _device(identity: Annotated[Identity, Depends(_identity)]) -> int:
-    if identity.device_id is None or identity.role != "device":
-        raise NotAllowed("only a device's own token may do this")
-    return identity.device_id
 
 
 def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
@@ -54,9 +76,28 @@ def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
     return check
 
 
+class Desks:
+    """The few threads that answer devices: more of them would fight for the interpreter, and a
+    person's slow report keeps none of them from working. Heartbeats never wait for results: leases
+    hang on them."""
+
+    def __init__(self) -> None:
+        self.work, self.beats = CapacityLimiter(6), CapacityLimiter(2)
+
+
+async def at_work(request: Request, work: Callable[[], T]) -> T:
+    return await to_thread.run_sync(work, limiter=request.app.state.desks.work)
+
+
+async def at_beat(request: Request, work: Callable[[], T]) -> T:
+    return await to_thread.run_sync(work, limiter=request.app.state.desks.beats)
+
+
 InFarm = Annotated[Farm, Depends(_farm)]
 Anyone = Annotated[Identity, Depends(_identity)]
-DeviceId = Annotated[int, Depends(_device)]
+Sender = Annotated[Bearer, Depends(_bearer)]
+"""For devices' routes, which identify it where they work: each change of threads costs as much as
+a query, and they are most of all requests."""
 Viewer = Annotated[Identity, Depends(_at_least("viewer"))]
 Operator = Annotated[Identity, Depends(_at_least("operator"))]
 Admin = Annotated[Identity, Depends(_at_least("admin"))]

@@ -6,16 +6,16 @@ import json
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from agent import codec
 from agent.contract import TrialResult
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolment, Heartbeat
-from orchestrator.api.context import DeviceId, InFarm
+from orchestrator.api.context import Bearer, InFarm, Sender, at_beat, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import actors, ingest, register
-from orchestrator.service.farm import Farm
 
 T = TypeVar("T")
 
@@ -28,58 +28,69 @@ router = APIRouter(tags=["devices"])
 async def enrol(request: Request, farm: InFarm) -> Response:
     """Redeem a one-time join token for a device token."""
     request.app.state.throttle.enrolment(request)
-    enrolment = await _body(request, Enrolment)
+    enrolment = _storable(Enrolment, await _text(request))
     actors.become(f"device {enrolment.name}")
     broker_url = request.app.state.broker_url
     return _json(await run_in_threadpool(register.enrol, farm, enrolment, broker_url))
 
 
 @router.put("/devices/{name}/heartbeat")
-async def heartbeat(name: str, request: Request, farm: InFarm, device: DeviceId) -> Response:
+async def heartbeat(name: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Say that this device lives; renews the lease of the attempt it names."""
-    await run_in_threadpool(_own_name, farm, name, device)
-    beat = await _body(request, Heartbeat)
-    return _json(await run_in_threadpool(ingest.heartbeat, farm, device, beat))
+    text = await _text(request)
+
+    def heard() -> Response:
+        device = _own_id(sender, name)
+        return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)))
+
+    return await at_beat(request, heard)
 
 
 @router.get("/devices/{name}/token", status_code=204)
-async def token(name: str, farm: InFarm, device: DeviceId) -> None:
+def token(name: str, sender: Sender) -> None:
     """Whether the token that this was asked with is that device's own. Changes nothing, and is no
     sign of life."""
-    await run_in_threadpool(_own_name, farm, name, device)
+    _own_id(sender, name)
 
 
 @router.put("/devices/{name}/facts", status_code=204)
-async def facts(name: str, request: Request, farm: InFarm, device: DeviceId) -> None:
+async def facts(name: str, request: Request, farm: InFarm, sender: Sender) -> None:
     """What the device is and can run, as probed there."""
-    await run_in_threadpool(_own_name, farm, name, device)
-    given = await _body(request, DeviceFacts)
-    await run_in_threadpool(register.take_facts, farm, device, given)
+    text = await _text(request)
+
+    def taken() -> None:
+        device = _own_id(sender, name)
+        register.take_facts(farm, device, _storable(DeviceFacts, text))
+
+    await at_work(request, taken)
 
 
 @router.post("/attempts/{attempt_id}/start")
-def start(attempt_id: str, farm: InFarm, device: DeviceId) -> Response:
+async def start(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Lease an attempt: 404 where it is not this device's, 409 where it is superseded."""
-    return _json(ingest.start(farm, device, attempt_id))
+    return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id)))
 
 
-@router.put("/attempts/{attempt_id}/result")
-async def result(
-    attempt_id: str, request: Request, farm: InFarm, device: DeviceId
-) -> dict[str, bool]:
+@router.put("/attempts/{attempt_id}/result", response_model=dict[str, bool])
+async def result(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Hand in a result, idempotently: 409 where a later attempt counts instead."""
-    given = await _body(request, TrialResult)
-    await run_in_threadpool(ingest.result, farm, device, attempt_id, given)
-    return {"accepted": True}
+    text = await _text(request)
+
+    def taken() -> None:
+        device = _id(sender)
+        ingest.result(farm, device, attempt_id, _storable(TrialResult, text))
+
+    await at_work(request, taken)
+    return JSONResponse({"accepted": True})
 
 
-async def _body(request: Request, cls: type[T]) -> T:
+async def _text(request: Request) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
         if len(chunks) > MAX_MESSAGE_BYTES:
-            raise UserError(f"a {cls.__name__} is at most {MAX_MESSAGE_BYTES >> 20} MiB")
-    return _storable(cls, bytes(chunks))
+            raise UserError(f"a message is at most {MAX_MESSAGE_BYTES >> 20} MiB")
+    return bytes(chunks)
 
 
 def _storable(cls: type[T], text: bytes) -> T:
@@ -94,9 +105,18 @@ def _storable(cls: type[T], text: bytes) -> T:
     return value
 
 
-def _own_name(farm: Farm, name: str, device_id: int) -> None:
-    if register.name_of(farm, device_id) != name:
+def _id(sender: Bearer) -> int:
+    device_id = sender.device().device_id
+    assert device_id is not None
+    return device_id
+
+
+def _own_id(sender: Bearer, name: str) -> int:
+    found = sender.device()
+    if found.device != name:
         raise NotAllowed(f"this token is not device {name!r}'s")
+    assert found.device_id is not None
+    return found.device_id
 
 
 def _json(value: object) -> Response:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,6 +39,8 @@ HEADERS: Mapping[str, str] = {
     ),
 }
 HSTS = "max-age=31536000"
+_OURS = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
+_OVER_TLS = {**_OURS, b"strict-transport-security": HSTS.encode()}
 
 
 class Guard:
@@ -55,11 +57,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                if scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = HSTS
+                ours = _OVER_TLS if scope["scheme"] == "https" else _OURS
+                given = [pair for pair in message["headers"] if pair[0].lower() not in ours]
+                message["headers"] = [*given, *ours.items()]
             await send(message)
 
         if scope["path"].startswith(self._streamed):  # to a file, and bounded there
@@ -90,7 +90,8 @@ async def _whole(headers: Headers, receive: Receive) -> tuple[bytes, str]:
             return b"", too_large
         if not message.get("more_body", False):
             break
-    if depth(bytes(chunks)) > MAX_DEPTH:
+    opened = chunks.count(b"[") + chunks.count(b"{")  # rarely so many that depth is a question
+    if opened > MAX_DEPTH and depth(bytes(chunks)) > MAX_DEPTH:
         return b"", f"the body is nested deeper than {MAX_DEPTH} levels"
     return bytes(chunks), ""
 

@@ -7,14 +7,17 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import NewTokenView, TokenView
 from orchestrator.store.models import Device, Token
+
+T = TypeVar("T", Token, Row[Any])
 
 ROLES = ("viewer", "operator", "admin")
 """People's roles, each including the ones before it. A device's token has the role ``device``."""
@@ -28,13 +31,14 @@ LONGEST_LIFETIME = timedelta(days=3650)
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose token this is; ``device_id`` is set exactly for a device's own token. ``name`` is how
-    the event log calls its holder."""
+    """Whose token this is; ``device_id`` and ``device``, its name, are set exactly for a device's
+    own token. ``name`` is how the event log calls its holder."""
 
     role: str
     device_id: int | None = None
     name: str = ""
     token_id: int = 0
+    device: str = ""
 
 
 def issue(
@@ -62,30 +66,49 @@ def issue(
 
 def identify(farm: Farm, secret: str) -> Identity:
     """Whose secret this is. Raises ``NotAllowed``."""
-    with farm.database.snapshot() as session:
-        token = valid(farm, session, secret)
-        last = token.last_used_at
-        found = Identity(token.role, token.device_id, _name(token), token.id)
+    wanted = digest(secret)
+    with farm.database.look() as connection:  # of every request: no more than this one statement
+        found: Any = connection.execute(_TOKEN, {"digest": wanted}).one_or_none()
+    token: Row[Any] = _require_valid(farm, found, wanted)
+    last = token.last_used_at
     if last is None or farm.now() - last >= USED_EVERY:
         with farm.database.transaction() as session:
-            session.get_one(Token, found.token_id).last_used_at = farm.now()
-    return found
+            session.get_one(Token, token.id).last_used_at = farm.now()
+    return Identity(token.role, token.device_id, _name(token), token.id, token.device or "")
 
 
-def _name(token: Token) -> str:
+_TOKEN = (
+    select(
+        Token.id,
+        Token.digest,
+        Token.role,
+        Token.device_id,
+        Token.note,
+        Token.expires_at,
+        Token.revoked_at,
+        Token.last_used_at,
+        Device.name.label("device"),
+    )
+    .outerjoin_from(Token, Device, (Device.id == Token.device_id) & (Token.role == "device"))
+    .where(Token.digest == bindparam("digest"))
+)
+
+
+def _name(token: Row[Any]) -> str:
     if token.role == "device":
         return f"device {token.note}"
     return " ".join(filter(None, [token.role, token.note, f"(token {token.id})"]))
 
 
-def valid(farm: Farm, session: Session, secret: str, *, lock: bool = False) -> Token:
-    """The token of ``secret`` if it is neither expired nor revoked. Raises ``NotAllowed``.
-
-    ``lock``: until the transaction ends, so that nobody else can spend it meanwhile.
-    """
+def valid(farm: Farm, session: Session, secret: str) -> Token:
+    """The token of ``secret``, locked until the transaction ends, so that nobody else can spend it
+    meanwhile, if it is neither expired nor revoked. Raises ``NotAllowed``."""
     wanted = digest(secret)
-    query = select(Token).where(Token.digest == wanted)
-    token = session.scalar(query.with_for_update() if lock else query)
+    token = session.scalar(select(Token).where(Token.digest == wanted).with_for_update())
+    return _require_valid(farm, token, wanted)
+
+
+def _require_valid(farm: Farm, token: T | None, wanted: str) -> T:
     # the index has compared digests, of which a guesser chooses no part; this takes constant time
     if token is None or not hmac.compare_digest(token.digest, wanted) or token.revoked_at:
         raise NotAllowed("the token is unknown or was revoked")

@@ -3,47 +3,74 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from datetime import timedelta
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Row, bindparam, exists, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from orchestrator.domain.health import ILL, Why
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import checks, register
+from orchestrator.service import attempts, checks, register
 from orchestrator.service.farm import Farm
-from orchestrator.service.trials import apply, lifecycle_of
-from orchestrator.store.models import Attempt, Device, Trial
+from orchestrator.service.trials import lifecycle_of
+from orchestrator.store.models import Device, HealthCheck, Moment, Trial
 
 log = logging.getLogger(__name__)
 
 
-def dispatch(farm: Farm, device_id: int) -> bool:
-    """Ring ``device_id`` for its next trial, if it is free, online, and has one it may be given.
+_DEVICE = (
+    select(Device.id, Device.name, Device.enabled, Device.health, Device.seen_at)
+    .where(Device.id == bindparam("device"))
+    # its key stays free: a sweep that refers to it is submitted meanwhile
+    .with_for_update(key_share=True)
+)
 
-    The claim is committed before the message goes out. A message that is lost costs the dispatch
-    lease; a trial it can never cost.
-    """
+
+@dataclass(frozen=True)
+class Claimed:
+    """An attempt that a device is to be rung for, and its sweep."""
+
+    device: str
+    attempt_id: str
+    sweep_id: int
+
+
+def dispatch(farm: Farm, device_id: int) -> bool:
+    """Ring ``device_id`` for its next trial, if it is free, online, and has one it may be given."""
     with farm.database.transaction() as session:
-        # the row lock makes schedulers side by side take turns at one device
-        device = session.get_one(Device, device_id, with_for_update=True)
-        attempt = _claim(farm, session, device)
-    if attempt is None:
+        device = hold(session, device_id)
+        claimed = None if device is None else claim(farm, session, device)
+    if claimed is None:
         return False
-    try:
-        farm.ring(device.name, attempt.id)
-    except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
-        log.warning("doorbell of %s not rung, its lease will bring it back: %s", device.name, error)
+    ring(farm, claimed)
     return True
+
+
+def hold(session: Session, device_id: int) -> Row[Any] | None:
+    """What a claim asks of a device, whose row is locked until the transaction ends: schedulers
+    side by side take turns at it. ``None`` where it was retired a moment ago."""
+    row: Row[Any] | None = (
+        session.connection().execute(_DEVICE, {"device": device_id}).one_or_none()  # type: ignore[assignment]
+    )
+    return row
+
+
+def ring(farm: Farm, claimed: Claimed) -> None:
+    """After the claim's commit. A message that is lost costs the dispatch lease; a trial it can
+    never cost."""
+    try:
+        farm.ring(claimed.device, claimed.attempt_id)
+    except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
+        log.warning(
+            "doorbell of %s not rung, its lease will bring it back: %s", claimed.device, error
+        )
 
 
 def has_work(farm: Farm, session: Session, device_id: int) -> bool:
     """Whether a claim could succeed; asked without a lock, so that idle devices cost little."""
-    mine = select(Trial.id).where(Trial.device_id == device_id)
-    if session.scalar(mine.where(*ready(farm)).limit(1)) is None:
-        return False
-    return session.scalar(mine.where(is_outstanding()).limit(1)) is None
+    given = {"device": device_id, "now": farm.now()}
+    return session.connection().execute(_HAS_WORK, given).first() is not None
 
 
 def ready(farm: Farm) -> tuple[ColumnElement[bool], ...]:
@@ -60,40 +87,55 @@ def is_outstanding() -> ColumnElement[bool]:
     return Trial.state.in_([state.value for state in OUTSTANDING])
 
 
-def _claim(farm: Farm, session: Session, device: Device) -> Attempt | None:
-    """A health check comes before anything else, and nothing else until it is judged; a device that
-    is ill or drained gets no other trial."""
-    if not register.online(farm, device):
-        return None
-    check = checks.current(session, device.id)
-    if check is None and (not device.enabled or device.health in ILL):
-        return None
-    if check is not None and not device.enabled and check.why != Why.ASKED:
-        return None
-    mine = select(Trial).where(Trial.device_id == device.id)
-    if session.scalar(mine.where(is_outstanding()).limit(1)) is not None:
-        return None
-    if check is not None:
-        mine = mine.where(Trial.id == check.trial_id)
-        checks.supply(farm)
-    now = farm.now()
-    row = session.scalar(
-        mine.where(*ready(farm))
-        .order_by(Trial.sweep_id, Trial.place)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+_OTHER = aliased(Trial)
+_BUSY = exists().where(
+    _OTHER.device_id == Trial.device_id,
+    _OTHER.state.in_([state.value for state in OUTSTANDING]),
+)
+_CHECKED = exists().where(HealthCheck.device_id == Trial.device_id, HealthCheck.ended_at.is_(None))
+_WAITING = (
+    select(Trial.id, Trial.sweep_id, Trial.state, Trial.attempt, Trial.spent)
+    .where(
+        Trial.device_id == bindparam("device"),
+        Trial.state == TrialState.PENDING.value,
+        Trial.waits_for.is_(None),
+        or_(Trial.not_before.is_(None), Trial.not_before <= bindparam("now", type_=Moment())),
+        ~_BUSY,
     )
+    .limit(1)
+)
+# written once: to build such a query costs more than to run it
+_HAS_WORK = _WAITING.with_only_columns(Trial.id)
+_NEXT = _WAITING.order_by(Trial.sweep_id, Trial.place).with_for_update(of=Trial, skip_locked=True)
+_NEXT_UNCHECKED = _NEXT.where(~_CHECKED)
+_NEXT_CHECK = _NEXT.where(Trial.id == bindparam("trial"))
+
+
+def claim(farm: Farm, session: Session, device: Row[Any]) -> Claimed | None:
+    """The attempt at the next trial of a device that the caller ``hold``s, if it is free, online,
+    and has one it may be given; to be rung for when this is committed."""
+    if not register.online(farm, device.seen_at):
+        return None
+    row = _next(farm, session, device)
     if row is None:
         return None
     claimed = lifecycle_of(row).to(TrialState.DISPATCHED)
-    apply(row, claimed)
-    attempt = Attempt(
-        id=uuid.uuid4().hex,
-        trial_id=row.id,
-        device_id=device.id,
-        number=claimed.attempt,
-        dispatched_at=now,
-        lease_until=now + timedelta(seconds=farm.settings.dispatch_s),
-    )
-    session.add(attempt)
-    return attempt
+    attempts.move(session, row.id, claimed)
+    attempt_id = attempts.add(farm, session, device.id, row.id, claimed.attempt)
+    return Claimed(device.name, attempt_id, row.sweep_id)
+
+
+def _next(farm: Farm, session: Session, device: Row[Any]) -> Any:
+    """A health check comes before anything else, and nothing else until it is judged; a device that
+    is ill or drained gets no other trial."""
+    given = {"device": device.id, "now": farm.now()}
+    if device.enabled and device.health not in ILL:
+        row = session.connection().execute(_NEXT_UNCHECKED, given).one_or_none()
+        if row is not None:
+            return row
+    check = checks.current(session, device.id)
+    if check is None or (not device.enabled and check.why != Why.ASKED):
+        return None
+    checks.supply(farm)
+    given["trial"] = check.trial_id
+    return session.connection().execute(_NEXT_CHECK, given).one_or_none()

@@ -183,7 +183,7 @@ _SCHEDULED = (Device.id, Device.seen_at, Device.checked_at, Device.checks_failed
 
 
 def _is_due(farm: Farm, device: Device) -> bool:
-    if not register.online(farm, device):
+    if not register.online(farm, device.seen_at):
         return False
     settings = farm.settings
     pause_s = settings.health_retry_s if device.checks_failed else settings.health_every_s

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -13,13 +14,20 @@ from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
 from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.domain.trial import OUTSTANDING, TrialState, after_result
-from orchestrator.service import builds, closing, health
-from orchestrator.service.dispatch import dispatch, has_work
+from orchestrator.domain.trial import TrialState, after_result
+from orchestrator.service import attempts, builds, closing, health
+from orchestrator.service.dispatch import Claimed, claim, dispatch, has_work, hold, ring
 from orchestrator.service.farm import Farm
-from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
+from orchestrator.service.trials import (
+    apply,
+    finish_if_done,
+    has_open,
+    lifecycle_of,
+    lock,
+    lock_beside_others,
+)
 from orchestrator.store import references
-from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
+from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Trial
 
 SUPERSEDED = "superseded"
 """Note on an attempt whose result came too late to count."""
@@ -36,14 +44,15 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
         Superseded: a later attempt exists, or the trial ended or was cancelled.
     """
     with farm.database.transaction() as session:
-        attempt, trial = _current(session, device_id, attempt_id)
-        if trial.state == TrialState.DISPATCHED.value:
-            apply(trial, lifecycle_of(trial).to(TrialState.RUNNING))
-            attempt.started_at = farm.now()
-        attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
-        cell = session.get_one(Cell, trial.cell_id)
-        request = codec.from_plain(TrialRequest, cell.request)
-    filled = replace(request, attempt_id=attempt_id, trial_id=str(trial.id))
+        found = attempts.current(session, device_id, attempt_id)
+        leased = {"lease_until": _lease_until(farm)}
+        if found.trial.state is TrialState.DISPATCHED:
+            attempts.move(session, found.trial_id, found.trial.to(TrialState.RUNNING))
+            leased["started_at"] = farm.now()
+        attempts.change(session, attempt_id, leased)
+        request = session.connection().execute(_REQUEST, {"cell": found.cell_id}).scalar_one()
+    asked = codec.from_plain(TrialRequest, request)
+    filled = replace(asked, attempt_id=attempt_id, trial_id=found.trial.id)
     return Started(farm.settings.lease_s, filled)
 
 
@@ -51,25 +60,31 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
     renewed = cancel = work = False
     with farm.database.transaction() as session:
-        device = session.get_one(Device, device_id)
-        device.seen_at = farm.now()
-        device.agent_version = beat.agent_version
-        device.storage_free_mib = beat.storage_free_mib
-        device.temperature_c = beat.temperature_c
-        device.clock_skew_s = _skew_s(farm, beat)
+        heard = {
+            "seen_at": farm.now(),
+            "agent_version": beat.agent_version,
+            "storage_free_mib": beat.storage_free_mib,
+            "temperature_c": beat.temperature_c,
+            "clock_skew_s": _skew_s(farm, beat),
+        }
+        session.connection().execute(_HEARD, {"device": device_id, **heard})
         if beat.attempt_id:
             try:
-                attempt, _trial = _current(session, device_id, beat.attempt_id)
+                attempts.current(session, device_id, beat.attempt_id)
             except (UnknownAttempt, Superseded):
                 cancel = True
             else:
-                attempt.lease_until = farm.now() + timedelta(seconds=farm.settings.lease_s)
+                attempts.change(session, beat.attempt_id, {"lease_until": _lease_until(farm)})
                 renewed = True
         else:
             work = has_work(farm, session, device_id)
     if work:
         dispatch(farm, device_id)
     return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
+
+
+def _lease_until(farm: Farm) -> datetime:
+    return farm.now() + timedelta(seconds=farm.settings.lease_s)
 
 
 def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
@@ -89,35 +104,72 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         UserError: it names another attempt, or contradicts itself.
         BlobGone: its samples, or what it built, were not uploaded; the agent sends both again.
     """
-    with farm.database.snapshot() as session:  # first: a stranger is not told which blobs are here
-        _own(session, device_id, attempt_id)
-    _check(attempt_id, given)
     try:
-        with farm.database.transaction() as session:
-            references.hold(session, farm.blobs, _blobs_of(given))
-            _accept(farm, session, device_id, attempt_id, given)
+        try:
+            taken = _take(farm, device_id, attempt_id, given, alone=not _is_plain(given))
+        except _MayBeLast:
+            taken = _take(farm, device_id, attempt_id, given, alone=True)
     except Superseded:
         with farm.database.transaction() as session:
             references.hold(session, farm.blobs, _blobs_of(given))
             attempt = session.get_one(Attempt, attempt_id)
             attempt.result, attempt.note = codec.to_plain(given), SUPERSEDED
         raise
+    if taken.plain:
+        if taken.next is not None:
+            ring(farm, taken.next)
+        return
     health.settle(farm, device_id)
     health.after_failure(farm, attempt_id, given.failure)
     dispatch(farm, device_id)
 
 
-def _locked(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Sweep]:
-    """The attempt as it is now that its sweep is locked. Raises ``UnknownAttempt``."""
-    sweep_id = session.scalar(
-        select(Trial.sweep_id)
-        .join(Attempt, Attempt.trial_id == Trial.id)
-        .where(Attempt.id == attempt_id, Attempt.device_id == device_id)
-    )
-    if sweep_id is None:
-        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    sweep = lock(session, sweep_id)
-    return _own(session, device_id, attempt_id), sweep
+def _is_plain(given: TrialResult) -> bool:
+    """Such a result closes its own trial, and touches no other."""
+    return given.status == "ok" and given.built is None
+
+
+class _MayBeLast(Exception):
+    """This result may be its sweep's last: whoever closes a sweep must be alone with it."""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """``plain``: it was taken now, of a sweep's measurement that went well; ``next`` is then what
+    its device was given at once."""
+
+    plain: bool
+    next: Claimed | None = None
+
+
+def _take(
+    farm: Farm, device_id: int, attempt_id: str, given: TrialResult, *, alone: bool
+) -> _Taken:
+    """Accept a result, and claim the device's next trial in the same transaction where no health
+    check has a say in that. ``alone``: with the sweep. Raises as ``result``, and ``_MayBeLast``."""
+    plain = _is_plain(given)
+    with farm.database.transaction() as session:
+        # first: a stranger is not told which blobs are here
+        sweep = attempts.sweep_of(session, device_id, attempt_id)
+        _check(attempt_id, given)
+        device = hold(session, device_id)
+        if device is None:
+            raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+        references.hold(session, farm.blobs, _blobs_of(given))
+        if alone:
+            lock(session, sweep.id)
+        else:
+            lock_beside_others(session, sweep.id)
+        new = _accept(farm, session, sweep, device_id, attempt_id, given)
+        if alone and new and sweep.kind != HEALTH:
+            finish_if_done(farm, session, sweep.id, device_id)
+        if not (plain and new) or sweep.kind == HEALTH:
+            return _Taken(False)
+        following = claim(farm, session, device)
+        goes_on = following is not None and following.sweep_id == sweep.id
+        if not (alone or goes_on or has_open(session, sweep.id, device_id)):
+            raise _MayBeLast
+        return _Taken(True, following)
 
 
 def _check(attempt_id: str, given: TrialResult) -> None:
@@ -140,74 +192,67 @@ def _blobs_of(given: TrialResult) -> list[str]:
 
 
 def _accept(
-    farm: Farm, session: Session, device_id: int, attempt_id: str, given: TrialResult
-) -> None:
-    attempt, sweep = _locked(session, device_id, attempt_id)
-    if attempt.result is not None and attempt.note != SUPERSEDED:
-        return
-    attempt, trial = _current(session, device_id, attempt_id)
-    builds.check(session.get_one(Cell, trial.cell_id), given)
-    before = lifecycle_of(trial)
+    farm: Farm,
+    session: Session,
+    sweep: Row[int, str, str, int],
+    device_id: int,
+    attempt_id: str,
+    given: TrialResult,
+) -> bool:
+    """False where the result had been accepted before. The caller has locked the sweep, and sees
+    to its end. Raises as ``result``."""
+    found = attempts.found(session, device_id, attempt_id)
+    if found.answered and found.note != SUPERSEDED:
+        return False
+    found.require_current()
+    if found.build_key or given.built is not None:
+        builds.check(session.get_one(Cell, found.cell_id), given)
+    before = found.trial
     if before.state is TrialState.DISPATCHED:  # the start's answer was lost on the way
         before = before.to(TrialState.RUNNING)
     after = before.to(after_result(before, given.status, given.failure, sweep.attempts))
-    apply(trial, after)
-    attempt.result, attempt.ended_at = codec.to_plain(given), farm.now()
+    again = after.state is TrialState.PENDING
+    wait = health.AGAIN_AFTER if sweep.kind == HEALTH else retry.pause(after.spent, attempt_id)
+    pause = {"not_before": farm.now() + wait} if again else {}
+    attempts.move(session, found.trial_id, after, **pause)
     # a transient failure is kept with its attempt, but the trial's result is still to come
-    attempt.accepted = after.state is not TrialState.PENDING
-    if attempt.accepted and attempt.number > 1:
-        _outdate(session, attempt)
-    if after.state is TrialState.PENDING:
-        checks = sweep.kind == HEALTH
-        wait = health.AGAIN_AFTER if checks else retry.pause(after.spent, attempt_id)
-        trial.not_before = farm.now() + wait
+    answer = {"result": codec.to_plain(given), "ended_at": farm.now(), "accepted": not again}
+    attempts.change(session, attempt_id, answer)
+    if not again and found.number > 1:
+        _outdate(session, found)
     if after.state is TrialState.UNSUPPORTED:
-        _close_cell(session, trial)
+        _close_cell(session, found)
     if after.state is TrialState.FAILED and sweep.kind != HEALTH:
-        closing.give_up(farm, session, sweep.name, trial.cell_id)
-    builds.settle(session, trial, given)
-    if sweep.kind == HEALTH:
-        return
-    farm.note(
-        session,
-        "trial_ended",
-        str(trial.id),
-        sweep=sweep.name,
-        attempt=attempt.number,
-        state=after.state.value,
-    )
-    finish_if_done(farm, session, trial.sweep_id, trial.device_id)
+        closing.give_up(farm, session, sweep.name, found.cell_id)
+    if found.build_key:
+        builds.settle(session, session.get_one(Trial, found.trial_id), given)
+    if sweep.kind != HEALTH:
+        farm.note(
+            session,
+            "trial_ended",
+            found.trial.id,
+            sweep=sweep.name,
+            attempt=found.number,
+            state=after.state.value,
+        )
+    return True
 
 
-def _outdate(session: Session, counted: Attempt) -> None:
+def _outdate(session: Session, counted: attempts.Found) -> None:
     """What counted before a resume counts no more: a trial has one accepted result."""
     earlier = (Attempt.trial_id == counted.trial_id, Attempt.id != counted.id, Attempt.accepted)
     session.execute(update(Attempt).where(*earlier).values(accepted=False))
 
 
-def _close_cell(session: Session, trial: Trial) -> None:
+def _close_cell(session: Session, found: attempts.Found) -> None:
     """``unsupported`` is a property of the cell: its other pending trials need not run."""
     others = select(Trial).where(
-        Trial.cell_id == trial.cell_id, Trial.state == TrialState.PENDING.value
+        Trial.cell_id == found.cell_id, Trial.state == TrialState.PENDING.value
     )
     for other in session.scalars(others):
         apply(other, lifecycle_of(other).to(TrialState.UNSUPPORTED))
 
 
-def _own(session: Session, device_id: int, attempt_id: str) -> Attempt:
-    attempt = session.get(Attempt, attempt_id)
-    if attempt is None or attempt.device_id != device_id:
-        raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
-    return attempt
-
-
-def _current(session: Session, device_id: int, attempt_id: str) -> tuple[Attempt, Trial]:
-    attempt = _own(session, device_id, attempt_id)
-    trial = session.get_one(Trial, attempt.trial_id, with_for_update=True)
-    state = TrialState(trial.state)
-    if trial.attempt != attempt.number or state not in OUTSTANDING:
-        raise Superseded(
-            f"attempt {attempt.number} of trial {trial.id} is over: the trial is {state} "
-            f"and its last attempt is {trial.attempt}"
-        )
-    return attempt, trial
+_devices = cast(Table, Device.__table__)
+_HEARD = update(_devices).where(_devices.c.id == bindparam("device"))
+_REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))

@@ -62,7 +62,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
             *_given_up(session, found),
             *_progress(session, found, ["failed", "invalid", "unsupported"]),
         ],
-        offline=sorted(d.name for d in devices if not register.online(farm, d)),
+        offline=sorted(d.name for d in devices if not register.online(farm, d.seen_at)),
         held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
 

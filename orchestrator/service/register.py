@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -131,7 +131,7 @@ def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
     """
     password, digest = admission.new_password()
     with farm.database.transaction() as session:
-        token = access.valid(farm, session, enrolment.join_token, lock=True)
+        token = access.valid(farm, session, enrolment.join_token)
         if token.role not in (JOIN, REJOIN) or token.note != enrolment.name:
             raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
         token.revoked_at = farm.now()
@@ -247,9 +247,10 @@ def find(session: Session, name: str) -> Device:
     return found
 
 
-def online(farm: Farm, found: Device) -> bool:
+def online(farm: Farm, seen_at: datetime | None) -> bool:
+    """Whether a device that was last heard of then counts as connected."""
     limit = timedelta(seconds=farm.settings.offline_after_s)
-    return found.seen_at is not None and farm.now() - found.seen_at < limit
+    return seen_at is not None and farm.now() - seen_at < limit
 
 
 def retired(found: Device) -> bool:
@@ -267,7 +268,7 @@ def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
 
 def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
     facts = facts_of(found)
-    connection = "online" if online(farm, found) else "offline"
+    connection = "online" if online(farm, found.seen_at) else "offline"
     return DeviceView(
         name=found.name,
         device_class=found.device_class,
@@ -297,8 +298,3 @@ def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
         running=todo.running,
         waiting=todo.waiting,
     )
-
-
-def name_of(farm: Farm, device_id: int) -> str:
-    with farm.database.snapshot() as session:
-        return session.get_one(Device, device_id).name

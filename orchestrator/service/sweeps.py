@@ -190,7 +190,7 @@ def _device_view(device: Device) -> DeviceView:
 
 def _builder(farm: Farm, device: Device) -> Builder:
     facts = register.facts_of(device)
-    ready = register.online(farm, device) and device.health not in ILL
+    ready = register.online(farm, device.seen_at) and device.health not in ILL
     return Builder(device.name, facts.tools if facts else (), ready)
 
 

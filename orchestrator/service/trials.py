@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain import trial as lifecycle
@@ -10,6 +12,8 @@ from orchestrator.domain.errors import Conflict
 from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.farm import Farm
 from orchestrator.store.models import SWEEP, Sweep, Trial
+
+SWEEP_LOCK = 0x7377  # "sw": any number that only benchfarm takes
 
 
 def lock(session: Session, sweep_id: int) -> Sweep:
@@ -19,10 +23,37 @@ def lock(session: Session, sweep_id: int) -> Sweep:
     would each see the other's trial open, and nobody would close the sweep. Always before the
     lock of any trial, so that no two transactions wait for each other. Raises ``Conflict``.
     """
+    _take(session, _ALONE, sweep_id)
     found = session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise Conflict("the sweep was deleted a moment ago")
     return found
+
+
+def lock_beside_others(session: Session, sweep_id: int) -> None:
+    """Hold off whoever ``lock``s the sweep until the transaction ends, but none that calls this:
+    for who changes a single trial, and leaves another of the same device open."""
+    _take(session, _BESIDE, sweep_id)
+
+
+_BESIDE = select(func.pg_advisory_xact_lock_shared(SWEEP_LOCK, bindparam("sweep")))
+_ALONE = select(func.pg_advisory_xact_lock(SWEEP_LOCK, bindparam("sweep")))
+
+
+def _take(session: Session, how: Select[Any], sweep_id: int) -> None:
+    """Not as locks of the row: those who share one would let nobody else ever have it. On SQLite it
+    is enough to begin."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(how, {"sweep": sweep_id})
+
+
+def has_open(session: Session, sweep_id: int, device_id: int = 0) -> bool:
+    """Whether a trial of a sweep, of one device where it is named, is in no final state yet."""
+    session.flush()
+    query = _LEFT_THERE if device_id else _LEFT
+    given = {"sweep": sweep_id, "device": device_id} if device_id else {"sweep": sweep_id}
+    return session.connection().execute(query, given).first() is not None
 
 
 def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int = 0) -> None:
@@ -30,14 +61,17 @@ def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int =
 
     ``device_id``: one that probably has trials left; asked first, for that is found at once.
     """
-    session.flush()
-    left = select(Trial.id).where(
-        Trial.sweep_id == sweep_id, Trial.state.in_([s.value for s in TrialState if s not in FINAL])
-    )
-    if device_id and session.scalar(left.where(Trial.device_id == device_id).limit(1)):
+    if device_id and has_open(session, sweep_id, device_id):
         return
-    if session.scalar(left.limit(1)) is None:
+    if not has_open(session, sweep_id):
         finish(farm, session, session.get_one(Sweep, sweep_id))
+
+
+_OPEN = tuple(state.value for state in TrialState if state not in FINAL)
+_LEFT = (
+    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), Trial.state.in_(_OPEN)).limit(1)
+)
+_LEFT_THERE = _LEFT.where(Trial.device_id == bindparam("device"))
 
 
 def finish(farm: Farm, session: Session, found: Sweep) -> None:

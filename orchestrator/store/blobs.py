@@ -41,9 +41,13 @@ class FolderBlobs:
     def put(self, data: bytes) -> str:
         """Store bytes; returns their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
+        self.take(sha256, data)
+        return sha256
+
+    def take(self, sha256: str, data: bytes) -> None:
+        """Store bytes that hash to ``sha256``. Raises ``UserError``, as ``receive``."""
         with _Upload(self, sha256) as upload:
             upload.write(data)
-        return sha256
 
     def put_file(self, path: Path) -> str:
         """Store a copy of a file; returns its SHA-256."""
@@ -102,7 +106,7 @@ class _Upload:
     def __init__(self, blobs: FolderBlobs, sha256: str) -> None:
         self._final = blobs.place(sha256)
         self._sha256, self._limit = sha256, blobs.max_bytes
-        self._hash, self._size = hashlib.sha256(), 0
+        self._hash, self._size, self._synced = hashlib.sha256(), 0, False
 
     def __enter__(self) -> _Upload:
         self._final.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +120,13 @@ class _Upload:
             raise UserError(f"blob {self._sha256}: larger than {self._limit >> 20} MiB")
         self._hash.update(chunk)
         self._file.write(chunk)
+        self._synced = False
 
     def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if not self._synced:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._synced = True
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:

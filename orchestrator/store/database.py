@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import POLLIN, poll
 from typing import Any
 
 from alembic import command
@@ -22,6 +23,8 @@ from orchestrator.domain.errors import Conflict
 MIGRATIONS = Path(__file__).parent / "migrations"
 BEGIN = "benchfarm_begin"
 """Execution option: how SQLite begins. IMMEDIATE takes the write lock at once."""
+KEPT_OPEN = 20
+"""Connections to a server; twice as many at most."""
 BUSY_S = 30.0
 """How long SQLite waits for another's lock."""
 MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
@@ -93,6 +96,15 @@ class Database:
             yield session
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """A connection that only reads, each statement by itself: one round trip, and no more."""
+        read = {BEGIN: "DEFERRED"}
+        if self.engine.dialect.name == "postgresql":
+            read["isolation_level"] = "AUTOCOMMIT"
+        with self.engine.connect().execution_options(**read) as connection:
+            yield connection
+
+    @contextmanager
     def frozen(self) -> Iterator[Session]:
         """A ``snapshot`` in which every query sees the same moment."""
         options = {BEGIN: "DEFERRED"}
@@ -120,12 +132,16 @@ def _config() -> Config:
 
 
 def _server(url: str) -> Engine:
-    given = make_url(url).query
+    given = make_url(url)
+    asks_itself = given.get_driver_name() == "psycopg"
     engine = create_engine(
         url,
+        # as many are kept open as threads usually ask at once: opening one starts a process there
+        pool_size=KEPT_OPEN,
+        max_overflow=KEPT_OPEN,
         # after a restart of the server each pooled connection would fail one request
-        pool_pre_ping=True,
-        connect_args={key: value for key, value in GONE_AFTER.items() if key not in given},
+        pool_pre_ping=not asks_itself,
+        connect_args={key: value for key, value in GONE_AFTER.items() if key not in given.query},
     )
 
     @event.listens_for(engine, "connect")
@@ -136,7 +152,24 @@ def _server(url: str) -> Engine:
                 cursor.execute(f"SET tcp_keepalives_{name} = {GONE_AFTER[f'keepalives_{name}']}")
         connection.commit()
 
+    if asks_itself:
+        event.listen(engine, "checkout", lambda dbapi, *_: _require_open(engine, dbapi))
     return engine
+
+
+def _require_open(engine: Engine, connection: Any) -> None:
+    """As ``pool_pre_ping``, at less cost: what a server says though nobody asked it is mostly
+    good-bye, and only then it is asked, at a round trip."""
+    poller = poll()
+    poller.register(connection.pgconn.socket, POLLIN)
+    if not poller.poll(0):
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except Exception as error:
+        raise errors.DisconnectionError(
+            f"the server has closed this connection: {error}"
+        ) from error
 
 
 def _write_ahead(connection: Any) -> None:

@@ -111,8 +111,8 @@ def of_sweep(session: Session, sweep_id: int) -> set[str]:
 
 
 def hold(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
-    """Nobody frees blobs until this transaction ends: call it before any row is locked, then write
-    what refers to them.
+    """Nobody frees blobs until this transaction ends: call it before any row but a device's is
+    locked, then write what refers to them.
 
     Raises:
         BlobGone: one of them is not here.
@@ -140,7 +140,10 @@ def free(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> set[st
 
 def _lock(session: Session, *, exclusive: bool) -> None:
     """On SQLite it is enough to begin: a transaction that writes holds all others off."""
-    session.connection()
-    if session.get_bind().dialect.name == "postgresql":
-        take = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
-        session.execute(select(take(BLOBS_LOCK)))
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(_EXCLUSIVE if exclusive else _SHARED)
+
+
+_SHARED = select(func.pg_advisory_xact_lock_shared(BLOBS_LOCK))
+_EXCLUSIVE = select(func.pg_advisory_xact_lock(BLOBS_LOCK))

@@ -11,8 +11,9 @@ import pytest
 
 from agent.contract import Built
 from orchestrator.domain.errors import Conflict, Superseded
-from orchestrator.service import dispatch, ingest, progress, reconcile, sweeps
+from orchestrator.service import attempts, dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add
+from orchestrator.service.trials import lock, lock_beside_others
 from support import onnx_files
 from support.at_once import at_once
 from support.farms import TOOLS, FarmKit, device_facts, spec_text
@@ -39,7 +40,9 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
 
 def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
     with farm.farm.database.transaction() as session:
-        ingest._accept(farm.farm, session, device_id, attempt_id, farm.ok(attempt_id))
+        sweep = attempts.sweep_of(session, device_id, attempt_id)
+        lock(session, sweep.id)
+        ingest._accept(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
 
 
 def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
@@ -100,6 +103,50 @@ def test_results_cancels_and_resumes_at_once_do_not_block_each_other(farm: FarmK
         assert [o for o in odd if not isinstance(o, Superseded)] == []
         view = sweeps.resume(farm.farm, "first")
         assert view.state == ("running" if view.counts != {"done": 120} else "done")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_result_waits_for_no_other_of_its_sweep(farm: FarmKit) -> None:
+    farm.add_model()
+    board = farm.device()
+    farm.submit(trials=2)
+    farm.beat(board)
+    attempt = farm.last_rung()
+    with farm.farm.database.transaction() as session:  # as another board's result does
+        lock_beside_others(session, attempts.sweep_of(session, board, attempt).id)
+        farm.give(board, farm.ok(attempt))
+        assert farm.states() == ["done", "dispatched"]
+
+
+def test_a_result_and_the_next_claim_are_one_transaction(farm: FarmKit) -> None:
+    """A controller that dies after it leaves nothing half-done, and no device without its trial."""
+    farm.add_model()
+    board = farm.device()
+    farm.submit(trials=2)
+    farm.beat(board)
+    taken = ingest._take(farm.farm, board, farm.last_rung(), farm.ok(farm.last_rung()), alone=False)
+    assert taken.next is not None
+    assert [a.id for a in farm.attempts() if a.result is None] == [taken.next.attempt_id]
+    assert farm.states() == ["done", "dispatched"]
+    assert len(farm.bell.rung) == 1, "rung for only once that is committed"
+
+
+def test_results_submits_and_freeing_at_once_do_not_block_each_other(farm: FarmKit) -> None:
+    farm.add_model()
+    boards = [farm.device(f"board{i}") for i in range(4)]
+    farm.submit(trials=30)
+    for turn in range(5):
+        for board in boards:
+            farm.beat(board)
+        calls: list[Callable[[], object]] = [
+            partial(farm.give, a.device_id, farm.ok(a.id))
+            for a in farm.attempts()
+            if not a.ended_at
+        ]
+        assert len(calls) == len(boards)
+        calls += [partial(farm.submit, f"more{turn}{i}") for i in range(2)]
+        calls += [partial(farm.farm.free, ["0" * 64])] * 3
+        assert [o for o in at_once(calls) if isinstance(o, Exception)] == []
 
 
 def test_reclaiming_at_once_takes_each_attempt_back_once(farm: FarmKit) -> None:
