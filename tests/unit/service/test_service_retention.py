@@ -355,6 +355,7 @@ def test_the_log_is_asked_by_subject_kind_and_age(farm: FarmKit, board: int) -> 
 def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
     with farm.farm.database.transaction() as session:
         session.add(Event(kind="k", subject="s", data={"a": 1}))
+        session.flush()
         farm.farm.note(session, "k", "s", a=2)
     old, new = events.after(farm.farm, 0, 9)
     assert (old.by, old.data) == ("", {"a": 1})
