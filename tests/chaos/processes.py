@@ -76,7 +76,10 @@ class Process:
     def wait(self) -> int:
         """Until it has ended; its exit code."""
         assert self._process is not None
-        return self._process.wait(PATIENCE_S)
+        try:
+            return self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} has not ended within {PATIENCE_S:.0f} s") from None
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.ask_end(number)
@@ -141,5 +144,5 @@ class Redis:
 
     def close(self) -> None:
         if self.process.runs:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(AssertionError):
                 self.process.end()
