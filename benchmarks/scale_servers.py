@@ -108,6 +108,8 @@ def controller(
         "BENCHFARM_HEARTBEAT_S": str(heartbeat_s),
         "BENCHFARM_LEASE_S": str(4 * heartbeat_s + 20),
         "BENCHFARM_HEALTH_EVERY_S": "0",
+        # ten thousand doorbells at once are answered in minutes: not to be rung again meanwhile
+        "BENCHFARM_DISPATCH_S": str(4 * heartbeat_s + 20),
     }
     port = free_port()
     program = Path(sys.executable).with_name("benchfarm")
