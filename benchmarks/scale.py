@@ -1,7 +1,8 @@
 """Many simulated boards on one controller with PostgreSQL and Redis: throughput, idle boards,
 memory, and what a trial costs as the farm grows. The boards speak the real queue and uplink, each
 with its own token and its own user on Redis; health checks are off, for there is no child that
-could run one, and all enrol at once, from one address.
+could run one. They are enrolled, and the sweep is submitted, past the API: its throttles would be
+what is measured, for they share one address. All of them together beat 50 times a second at most.
 
 ``python -m benchmarks.scale --help`` has the sizes; as one of all benchmarks it runs small.
 """
