@@ -14,7 +14,7 @@ NCNN_VENV := .venv-ncnn
 #   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 PIP_TORCH_ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+PYTEST_ARGS ?= -n 2
 HTML ?= report.html
 
 export BENCHFARM_PYTORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python

@@ -6,6 +6,7 @@ import importlib.util
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import create_engine, text
 from support.farms import FarmKit, build
 from support.need import need
 from support.servers import postgres_programs, postgres_server, redis_program, redis_server
+from support.together import Together
 from support.wheels import onnxruntime_wheels
 
 DATABASES = ("sqlite", "postgresql")
@@ -27,6 +29,10 @@ hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

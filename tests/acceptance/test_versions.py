@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from agent.worker import inspect
 from support.cli import running
 from support.wheels import NEW, OLD
-
-pytestmark = pytest.mark.xdist_group("wheelhouse")
 
 SWEEP = f"""
 name: versions

@@ -29,7 +29,6 @@ from support.runner_child import (
     require,
 )
 
-pytestmark = pytest.mark.xdist_group("tensorflow")
 X = np.random.RandomState(9).standard_normal(SPEC.shape).astype(np.float32)
 SPECS = [vars(SPEC)]
 VALUES, TOKENS = "b größe 2", "a"

@@ -22,8 +22,6 @@ from agent.worker.runtimes import Runtimes
 from support.need import need
 from support.wheels import NEW, OLD
 
-pytestmark = pytest.mark.xdist_group("wheelhouse")
-
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[Packages], Runtimes]:
