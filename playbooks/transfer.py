@@ -78,7 +78,8 @@ def need_space(site: Site, mib: int) -> None:
 def clear(site: Site) -> None:
     """Take away what only the installation needed."""
     site.host.run(f'rm -rf "$HOME/{INCOMING}"')
-    site.script(f"rm -rf {OPT}/wheels {STATE}/.cache")
+    # beside these caches the runtimes keep theirs, and the agent is at work by now
+    site.script(f"rm -rf {OPT}/wheels {STATE}/.cache/pip {STATE}/.cache/uv")
 
 
 def _sha256(path: Path) -> str:

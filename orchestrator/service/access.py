@@ -52,6 +52,8 @@ def issue(
 ) -> str:
     """Make a token and return its secret, the only time that it is seen."""
     secret = secrets.token_urlsafe(32)
+    while secret.startswith("-"):  # it stands on command lines, and must not read as an option
+        secret = secrets.token_urlsafe(32)
     session.add(
         Token(
             digest=digest(secret),

@@ -385,7 +385,7 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     ),
     (_E(f'test -e {OPT}/wheels || test -e "$HOME/.benchfarm-incoming"'), _left),
     (_E('rm -rf "$HOME/.benchfarm-incoming"'), _clear_incoming),
-    (rf"rm -rf {OPT}/wheels {STATE}/\.cache", _clear),
+    (rf"rm -rf {OPT}/wheels {STATE}/\.cache/pip {STATE}/\.cache/uv", _clear),
     (
         rf"systemctl --quiet disable --now {UNIT}; rm -f (\S+); systemctl daemon-reload\n.*",
         _disable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 
 import pytest
@@ -321,3 +322,9 @@ def test_the_class_of_a_joined_device_can_be_changed(farm: FarmKit) -> None:
         register.set_class(farm.farm, "board", "toaster")
     with pytest.raises(NotFound, match="known: board"):
         register.set_class(farm.farm, "bord", "x86-64-generic")
+
+
+def test_no_token_reads_as_an_option(farm: FarmKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["-option", "--help", "a-token"])
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda _: next(drawn))
+    assert register.join_token(farm.farm, "board").join_token == "a-token"
