@@ -33,6 +33,7 @@ scenario: {min_duration_s: 0.2, max_duration_s: 1.0}
 def test_from_nothing_to_figures_and_back(
     shell: Shell, board: Find, ssh: Ssh, tmp_path: Path
 ) -> None:
+    (shell.home / "boards" / "known_hosts").unlink(missing_ok=True)  # of the tests before
     one = board("one")
     before, units = one.inside(EVERY_FILE), one.inside("systemctl list-unit-files --no-pager")
     accounts = one.inside("cat /etc/passwd /etc/group")
