@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, bindparam, exists, or_, select
@@ -73,33 +74,28 @@ def has_work(farm: Farm, session: Session, device_id: int) -> bool:
     return session.connection().execute(_HAS_WORK, given).first() is not None
 
 
-def ready(farm: Farm) -> tuple[ColumnElement[bool], ...]:
-    """Of trials: one that its device may be rung for now."""
+def ready(now: datetime | ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
+    """Of trials: one that its device may be rung for at ``now``."""
     return (
         Trial.state == TrialState.PENDING.value,
         Trial.waits_for.is_(None),
-        or_(Trial.not_before.is_(None), Trial.not_before <= farm.now()),
+        or_(Trial.not_before.is_(None), Trial.not_before <= now),
     )
 
 
-def is_outstanding() -> ColumnElement[bool]:
+def is_outstanding(trial: type[Trial] = Trial) -> ColumnElement[bool]:
     """Of trials: an attempt is with its device."""
-    return Trial.state.in_([state.value for state in OUTSTANDING])
+    return trial.state.in_([state.value for state in OUTSTANDING])
 
 
 _OTHER = aliased(Trial)
-_BUSY = exists().where(
-    _OTHER.device_id == Trial.device_id,
-    _OTHER.state.in_([state.value for state in OUTSTANDING]),
-)
+_BUSY = exists().where(_OTHER.device_id == Trial.device_id, is_outstanding(_OTHER))
 _CHECKED = exists().where(HealthCheck.device_id == Trial.device_id, HealthCheck.ended_at.is_(None))
 _WAITING = (
     select(Trial.id, Trial.sweep_id, Trial.state, Trial.attempt, Trial.spent)
     .where(
         Trial.device_id == bindparam("device"),
-        Trial.state == TrialState.PENDING.value,
-        Trial.waits_for.is_(None),
-        or_(Trial.not_before.is_(None), Trial.not_before <= bindparam("now", type_=Moment())),
+        *ready(bindparam("now", type_=Moment())),
         ~_BUSY,
     )
     .limit(1)

@@ -99,7 +99,7 @@ def tick(farm: Farm) -> int:
         waiting = session.scalars(
             select(Device.id).where(
                 Device.seen_at > farm.now() - timedelta(seconds=farm.settings.offline_after_s),
-                exists().where(mine, *ready(farm)),
+                exists().where(mine, *ready(farm.now())),
                 ~exists().where(mine, is_outstanding()),
             )
         ).all()
