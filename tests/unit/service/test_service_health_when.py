@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from agent.contract import Failure
 from orchestrator.domain.errors import Conflict, NotFound
-from orchestrator.service import health, ingest, progress, reconcile, register, sweeps
+from orchestrator.service import fleet, health, ingest, progress, reconcile, register, sweeps
 from orchestrator.store.models import Device, Sweep, Trial
 from support.at_once import at_once
 from support.checked import EVERY_S, FRESH_S, check, condition, later, latest, ready, run, rung
@@ -98,11 +98,11 @@ def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
 
 
 def test_a_drained_board_is_checked_only_when_somebody_asks(farm: FarmKit, board: int) -> None:
-    register.enable(farm.farm, "board", False)
+    fleet.enable(farm.farm, "board", False)
     assert reconcile.tick(farm.farm) == 0
-    register.enable(farm.farm, "board", True)
+    fleet.enable(farm.farm, "board", True)
     farm.submit()
-    register.enable(farm.farm, "board", False)
+    fleet.enable(farm.farm, "board", False)
     assert latest(farm).why == "before sweep first"
     assert reconcile.tick(farm.farm) == 0, "what nobody asked for waits until it is wanted again"
     health.ask(farm.farm, "board")
@@ -190,7 +190,7 @@ def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, boa
                 partial(reconcile.tick, farm.farm),
                 partial(health.settle, farm.farm, board),
                 partial(health.maintain, farm.farm, "board", False),
-                partial(register.device, farm.farm, "board"),
+                partial(fleet.device, farm.farm, "board"),
             ]
         )
         assert not [o for o in outcomes if isinstance(o, Exception)], outcomes
