@@ -34,8 +34,10 @@ from agent.contract import (
 )
 from agent.jobs import ReferenceJob
 from agent.worker import processes, settings
+from agent.worker.folders import mark_of
 from agent.worker.isolate import MARK
-from agent.worker.service import LOOK_S, Agent, mark_of
+from agent.worker.lookout import LOOK_S
+from agent.worker.service import Agent
 from support import onnx_files
 from support.controllers import JOIN_TOKEN, Controller, serving
 from support.need import need
