@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,20 +40,6 @@ from support.checked import (
     wrong,
 )
 from support.farms import AGENT_VERSION, START, FarmKit, device_facts, failed, judged, runtime_facts
-
-
-@pytest.fixture
-def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
-    """A farm on each database in turn, that checks its boards."""
-    kit = farm_on(database_url, health_every_s=EVERY_S)
-    kit.add_model()
-    return kit
-
-
-@pytest.fixture
-def board(farm: FarmKit) -> int:
-    """A device that has just beaten; its first check is due."""
-    return farm.device()
 
 
 def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int) -> None:

@@ -18,20 +18,6 @@ from support.checked import EVERY_S, FRESH_S, check, condition, later, latest, r
 from support.farms import FarmKit, device_facts, failed, judged, spec_text
 
 
-@pytest.fixture
-def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
-    """A farm on each database in turn, that checks its boards."""
-    kit = farm_on(database_url, health_every_s=EVERY_S)
-    kit.add_model()
-    return kit
-
-
-@pytest.fixture
-def board(farm: FarmKit) -> int:
-    """A device that has just beaten; its first check is due."""
-    return farm.device()
-
-
 def test_a_board_is_checked_on_schedule(farm: FarmKit, board: int) -> None:
     run(farm, board, rung(farm))
     later(farm, board, EVERY_S - 1)
