@@ -16,9 +16,6 @@ from agent.graph import Node
 SCHEMA = 1
 """Number of this contract; a request of another number is refused by name, never guessed at."""
 
-DEVICE_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-"""What a device may be called: it is also its queue's name and a host's label."""
-
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SCENARIO_KINDS = ("single_stream", "multi_stream", "server", "offline", "sustained")
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")

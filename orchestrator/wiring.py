@@ -29,7 +29,7 @@ from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
 from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
 from orchestrator.references import References
-from orchestrator.service import access, admission, register
+from orchestrator.service import access, admission, fleet, register
 from orchestrator.service.admission import Guard
 from orchestrator.service.doors import Doors, DoorsFailed
 from orchestrator.service.farm import Farm
@@ -249,7 +249,7 @@ def wait_online(
     stop = stop or threading.Event()
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        view = register.device(running.farm, name)
+        view = fleet.device(running.farm, name)
         if view.connection == "online" and view.runtimes:
             return True
         if stop.wait(0.1):

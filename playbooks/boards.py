@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.contract import DEVICE_NAME
+from agent import device_name
 from agent.device_facts import DeviceFacts
 from playbooks import steps
 from playbooks.classes import BoardClass, chosen, class_steps
@@ -136,10 +135,9 @@ def site_of(workshop: Workshop, host: Host, device: str, device_class: str) -> S
 @contextlib.contextmanager
 def at_work(workshop: Workshop, device: str) -> Iterator[None]:
     """Two at once on one name would undo each other. Raises ``BadOrder``."""
-    if not re.fullmatch(DEVICE_NAME, device):
-        raise BadOrder(
-            f"device name {device!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
-        )
+    why = device_name.mistake(device)
+    if why:
+        raise BadOrder(why)
     workshop.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (workshop.home / f"{device}.lock").open("w") as file:
         try:

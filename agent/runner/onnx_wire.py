@@ -13,6 +13,8 @@ import mmap
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple, Union
 
+from agent.runner.errors import BadModel
+
 Dimension = Union[int, str]
 
 _GRAPH, _INPUT, _NAME, _TYPE, _TENSOR, _SHAPE, _DIM, _VALUE, _PARAM = 7, 11, 1, 2, 1, 2, 1, 1, 2
@@ -31,6 +33,16 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
         OSError: it cannot be read.
     """
     return _read(_view(path))
+
+
+def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
+    """``input_dimensions`` of what a user gave. Raises ``BadModel``."""
+    try:
+        return input_dimensions(artifact)
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except NotProtobuf as error:
+        raise BadModel("%s is not an ONNX model: %s" % (artifact.name, error)) from error
 
 
 def output_names(path: Path) -> List[str]:

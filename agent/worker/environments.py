@@ -73,6 +73,14 @@ class Environments:
                 f"{error}"
             ) from None
 
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever the list of environments is written anew."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_ino, found.st_mtime_ns)
+
     def check(self, backend: str, python: str) -> RuntimeEnvironment:
         """An existing interpreter as an environment, once the backend has answered there.
 

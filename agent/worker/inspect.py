@@ -10,9 +10,9 @@ from agent.device_facts import DeviceFacts, RuntimeFacts
 from agent.facts.rows import rows
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
+from agent.worker.folders import mark_of
 from agent.worker.runner import Runner
 from agent.worker.runtimes import FOLDER, Listed, Runtimes
-from agent.worker.service import mark_of
 
 
 def environments(state_dir: Path) -> Environments:

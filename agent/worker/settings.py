@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import stat
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from agent.contract import DEVICE_NAME
+from agent import device_name
 from agent.worker.errors import BadInput, ConfigExposed, NotJoined
 
 HOME_VARIABLE = "BENCHFARM_AGENT_HOME"
@@ -49,10 +48,9 @@ def default_state_dir() -> Path:
 
 def check_device_name(name: str) -> str:
     """``name`` itself, if it can be a device's. Raises ``BadInput``."""
-    if not re.fullmatch(DEVICE_NAME, name):
-        raise BadInput(
-            f"device name {name!r}: expected 1 to 63 of a-z, 0-9 and -, not - at either end"
-        )
+    why = device_name.mistake(name)
+    if why:
+        raise BadInput(why)
     return name
 
 

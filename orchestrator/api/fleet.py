@@ -9,7 +9,7 @@ from pydantic import Field
 
 from orchestrator.api.bodies import MAX_ID, Body
 from orchestrator.api.context import InFarm, Operator, Viewer
-from orchestrator.service import health, register, retiring
+from orchestrator.service import fleet, health, register, retiring
 from orchestrator.service.views import DeviceView, HealthCheckView, JoinView, RetiredView
 
 router = APIRouter(tags=["people"])
@@ -37,12 +37,12 @@ class MaintenanceBody(Body):
 
 @router.get("/devices")
 def list_devices(farm: InFarm, _: Viewer) -> list[DeviceView]:
-    return register.devices(farm)
+    return fleet.devices(farm)
 
 
 @router.get("/devices/{name}")
 def show_device(name: str, farm: InFarm, _: Viewer) -> DeviceView:
-    return register.device(farm, name)
+    return fleet.device(farm, name)
 
 
 @router.post("/devices/{name}/join-token")
@@ -64,22 +64,22 @@ def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
 
 @router.post("/devices/{name}/enable")
 def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return register.enable(farm, name, True)
+    return fleet.enable(farm, name, True)
 
 
 @router.post("/devices/{name}/drain")
 def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return register.enable(farm, name, False)
+    return fleet.enable(farm, name, False)
 
 
 @router.post("/devices/{name}/class")
 def classify_device(name: str, body: ClassBody, farm: InFarm, _: Operator) -> DeviceView:
-    return register.set_class(farm, name, body.device_class)
+    return fleet.set_class(farm, name, body.device_class)
 
 
 @router.post("/devices/{name}/tags")
 def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceView:
-    return register.tag(farm, name, body.tags)
+    return fleet.tag(farm, name, body.tags)
 
 
 @router.post("/devices/{name}/maintenance")

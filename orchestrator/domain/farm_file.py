@@ -18,7 +18,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from orchestrator.domain import device_name, marked_yaml, tags
+from agent import device_name
+from orchestrator.domain import marked_yaml, tags
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.marked_yaml import Marked, Mistake, Mistakes, Path
 
@@ -170,9 +171,9 @@ def _devices(marked: Marked) -> Mapping[str, Any]:
 
 def _bad_names(marked: Marked) -> Iterable[Mistake]:
     for name in _devices(marked):
-        if not device_name.is_one(name):
-            text = f"device name {name!r}: expected {device_name.EXPECTED}"
-            yield Mistake(marked.line(("devices", name)), text)
+        why = device_name.mistake(name)
+        if why:
+            yield Mistake(marked.line(("devices", name)), why)
 
 
 def _same_addresses(marked: Marked) -> Iterable[Mistake]:

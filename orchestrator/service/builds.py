@@ -22,7 +22,7 @@ from orchestrator.domain.builders import Build, words
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import register
+from orchestrator.service import fleet
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.store import references
@@ -48,7 +48,7 @@ def new(placement: Placement, request: TrialRequest, devices: Mapping[str, Devic
     build = placement.build
     assert build is not None
     builder = devices[build.builder]
-    facts = register.facts_of(builder)
+    facts = fleet.facts_of(builder)
     assert facts is not None
     calibrates = any(tool.needs_calibration for tool in on_the_way(build.way, facts.tools))
     own = replace(

@@ -18,7 +18,7 @@ from agent.graph import remaining
 from orchestrator.domain.matrix import interleave
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.service import builds, models, register
+from orchestrator.service import builds, fleet, models
 from orchestrator.service.builds import NewBuild
 from orchestrator.service.farm import Farm
 from orchestrator.store.classes import device_class
@@ -128,7 +128,7 @@ def _row(
 def _limits(spec: SweepSpec, device: Device) -> Limits:
     """The sweep's, as they make sense on a device of that class and memory."""
     asked = spec.limits.wire()
-    known, facts = device_class(device.device_class), register.facts_of(device)
+    known, facts = device_class(device.device_class), fleet.facts_of(device)
     if known is None or facts is None:
         return asked
     return known.limits.bound(asked, spec.limits.model_fields_set, facts.memory_mib)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from orchestrator.domain.health import ILL, Why
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import attempts, checks, register
+from orchestrator.service import attempts, checks, fleet
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import lifecycle_of
 from orchestrator.store.models import Device, HealthCheck, Moment, Trial
@@ -110,7 +110,7 @@ _NEXT_CHECK = _NEXT.where(Trial.id == bindparam("trial"))
 def claim(farm: Farm, session: Session, device: Row[Any]) -> Claimed | None:
     """The attempt at the next trial of a device that the caller ``hold``s, if it is free, online,
     and has one it may be given; to be rung for when this is committed."""
-    if not register.online(farm, device.seen_at):
+    if not fleet.online(farm, device.seen_at):
         return None
     row = _next(farm, session, device)
     if row is None:

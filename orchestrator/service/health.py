@@ -21,7 +21,7 @@ from orchestrator.domain import health
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
 from orchestrator.domain.health import Condition, Health, Reading, Verdict, Why
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import checks, register
+from orchestrator.service import checks, fleet
 from orchestrator.service.farm import Farm
 from orchestrator.service.reports import decode
 from orchestrator.service.trials import apply, lifecycle_of
@@ -46,8 +46,8 @@ def ask(farm: Farm, name: str) -> HealthCheckView:
         Conflict: it has not joined, or not said yet what it can run.
     """
     with farm.database.transaction() as session:
-        device = _held(session, register.find(session, name).id)
-        facts = register.facts_of(device)
+        device = _held(session, fleet.find(session, name).id)
+        facts = fleet.facts_of(device)
         if facts is None:
             raise Conflict(f"device {name!r} has not joined yet; `benchfarm device add` it")
         if not facts.runtimes:
@@ -66,7 +66,7 @@ def _held(session: Session, device_id: int) -> Device:
 
 
 def _add(farm: Farm, session: Session, device: Device, why: str) -> HealthCheck:
-    facts = register.facts_of(device)
+    facts = fleet.facts_of(device)
     assert facts is not None
     check = checks.add(farm, session, device, facts, why)
     if check.ended_at is not None:
@@ -77,7 +77,7 @@ def _add(farm: Farm, session: Session, device: Device, why: str) -> HealthCheck:
 def _ask_unasked(farm: Farm, session: Session, device: Device, why: str) -> None:
     """A check that nobody asked for, unless one is open, or nobody would want one. The caller
     holds the device's row."""
-    facts = register.facts_of(device)
+    facts = fleet.facts_of(device)
     if (
         farm.settings.health_every_s > 0
         and device.enabled
@@ -183,7 +183,7 @@ _SCHEDULED = (Device.id, Device.seen_at, Device.checked_at, Device.checks_failed
 
 
 def _is_due(farm: Farm, device: Device) -> bool:
-    if not register.online(farm, device.seen_at):
+    if not fleet.online(farm, device.seen_at):
         return False
     settings = farm.settings
     pause_s = settings.health_retry_s if device.checks_failed else settings.health_every_s
@@ -280,7 +280,7 @@ def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
     """Take a device into maintenance, or out of it: then its health is unknown until a check, and
     its canary is not compared with what it was before: it may be in another power mode now."""
     with farm.database.transaction() as session:
-        device = _held(session, register.find(session, name).id)
+        device = _held(session, fleet.find(session, name).id)
         before = _condition(device)
         after = before.maintained(on)
         if after != before:
@@ -289,13 +289,13 @@ def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
             if not on:
                 device.health_reasons, device.baseline_at = [], farm.now()
                 _ask_unasked(farm, session, device, Why.AFTER_MAINTENANCE)
-        return register.view(farm, device)
+        return fleet.view(farm, device)
 
 
 def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
     """A device's checks, the latest first. Raises ``NotFound``."""
     with farm.database.snapshot() as session:
-        device = register.find(session, name)
+        device = fleet.find(session, name)
         query = select(HealthCheck).where(HealthCheck.device_id == device.id)
         rows = session.scalars(query.order_by(HealthCheck.id.desc()).limit(limit))
         return [view(session, row, name) for row in rows]
@@ -304,7 +304,7 @@ def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
 def one(farm: Farm, name: str, number: int) -> HealthCheckView:
     """Raises ``NotFound``."""
     with farm.database.snapshot() as session:
-        device = register.find(session, name)
+        device = fleet.find(session, name)
         check = session.get(HealthCheck, number)
         if check is None or check.device_id != device.id:
             raise NotFound("health check", f"{name} {number}", [])

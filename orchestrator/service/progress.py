@@ -11,7 +11,7 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.domain.fault import whose
 from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service import builds, closing, register
+from orchestrator.service import builds, closing, fleet
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.models import SWEEP, Attempt, Cell, Device, Sweep, Trial
@@ -62,7 +62,7 @@ def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
             *_given_up(session, found),
             *_progress(session, found, ["failed", "invalid", "unsupported"]),
         ],
-        offline=sorted(d.name for d in devices if not register.online(farm, d.seen_at)),
+        offline=sorted(d.name for d in devices if not fleet.online(farm, d.seen_at)),
         held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
     )
 

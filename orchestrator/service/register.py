@@ -1,8 +1,8 @@
-"""Registering devices: join tokens, enrolment, facts, and the wish to have them work."""
+"""Registering devices: join tokens, enrolment, and what a device reports of itself."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -11,13 +11,12 @@ from agent import codec
 from agent.device_facts import DeviceFacts
 from agent.uplink_messages import Enrolled, Enrolment
 from orchestrator.domain import device_name
-from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
-from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
+from orchestrator.domain.errors import Conflict, NotAllowed
 from orchestrator.domain.health import Health
-from orchestrator.service import access, admission, checks, work
+from orchestrator.service import access, admission, checks, fleet
 from orchestrator.service.farm import Farm
-from orchestrator.service.views import DeviceView, JoinView, RuntimeView
+from orchestrator.service.views import JoinView
 from orchestrator.store.classes import device_classes
 from orchestrator.store.models import Device, Token
 
@@ -45,9 +44,9 @@ def join_token(
         Conflict: that device has joined already.
     """
     device_name.require(name)
-    _check_tags(tags or {})
+    fleet.require_tags(tags or {})
     if device_class:
-        _check_class(device_class)
+        fleet.require_class(device_class)
     with farm.database.transaction() as session:
         device = session.scalar(select(Device).where(Device.name == name))
         if device is None:
@@ -71,54 +70,6 @@ def join_token(
             join_token=secret,
             expires_at=farm.now() + JOIN_LIFETIME,
         )
-
-
-def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
-    """Set tags; an empty value removes one.
-
-    Raises:
-        NotFound: no such device. UserError: a tag that is none.
-    """
-    _check_tags(tags)
-    with farm.database.transaction() as session:
-        found = find(session, name)
-        found.tags = {k: v for k, v in {**found.tags, **tags}.items() if v}
-        farm.note(session, "device_tagged", name, tags=tags)
-        return _view(farm, session, found)
-
-
-def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
-    """Say what kind of board a device is; what it reports of itself does not change that.
-
-    Raises:
-        NotFound: no such device, no such class.
-    """
-    _check_class(device_class)
-    with farm.database.transaction() as session:
-        found = find(session, name)
-        if found.device_class != device_class:
-            farm.note(
-                session,
-                "device_classified",
-                name,
-                device_class=device_class,
-                before=found.device_class,
-            )
-            found.device_class = device_class
-        return _view(farm, session, found)
-
-
-def _check_class(device_class: str) -> None:
-    known = [c.name for c in device_classes()]
-    if device_class not in known:
-        raise NotFound("device class", device_class, known)
-
-
-def _check_tags(given: dict[str, str]) -> None:
-    for key, value in given.items():
-        why = tag_rules.mistake(key, value)
-        if why:
-            raise UserError(why)
 
 
 def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
@@ -168,7 +119,7 @@ def rotate(farm: Farm, name: str) -> JoinView:
         NotFound: there is no such device.
     """
     with farm.database.transaction() as session:
-        found = find(session, name)
+        found = fleet.find(session, name)
         revoke(farm, session, found)
         found.broker_digest = ""
         farm.note(session, "device_rotated", name)
@@ -187,7 +138,7 @@ def broker_url_of(farm: Farm, name: str) -> str:
         return ""
     password, digest = admission.new_password()
     with farm.database.transaction() as session:
-        find(session, name).broker_digest = digest
+        fleet.find(session, name).broker_digest = digest
     admission.admit(farm, name, digest)
     return farm.doors.url_for(name, password)
 
@@ -216,85 +167,3 @@ def _take_facts(device: Device, facts: DeviceFacts) -> None:
     device.facts = codec.to_plain(facts)
     if device.device_class == UNKNOWN_CLASS:
         device.device_class = recognise(device_classes(), facts)
-
-
-def devices(farm: Farm) -> list[DeviceView]:
-    with farm.database.snapshot() as session:
-        todo = work.by_device(session)
-        listed = session.scalars(select(Device).order_by(Device.name))
-        return [view(farm, d, todo.get(d.id, work.NONE)) for d in listed]
-
-
-def device(farm: Farm, name: str) -> DeviceView:
-    with farm.database.snapshot() as session:
-        return _view(farm, session, find(session, name))
-
-
-def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
-    """Say whether the device should be given work; what runs there ends normally."""
-    with farm.database.transaction() as session:
-        found = find(session, name)
-        found.enabled = enabled
-        farm.note(session, "device_enabled" if enabled else "device_drained", name)
-        return _view(farm, session, found)
-
-
-def find(session: Session, name: str) -> Device:
-    """Raises ``NotFound``."""
-    found = session.scalar(select(Device).where(Device.name == name))
-    if found is None:
-        raise NotFound("device", name, list(session.scalars(select(Device.name))))
-    return found
-
-
-def online(farm: Farm, seen_at: datetime | None) -> bool:
-    """Whether a device that was last heard of then counts as connected."""
-    limit = timedelta(seconds=farm.settings.offline_after_s)
-    return seen_at is not None and farm.now() - seen_at < limit
-
-
-def retired(found: Device) -> bool:
-    """It was a board of the farm, and no more than its measurements is left."""
-    return found.facts is None and bool(found.agent_version)
-
-
-def facts_of(found: Device) -> DeviceFacts | None:
-    return None if found.facts is None else codec.from_plain(DeviceFacts, found.facts)
-
-
-def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
-    return view(farm, found, work.by_device(session, found.id).get(found.id, work.NONE))
-
-
-def view(farm: Farm, found: Device, todo: work.Work = work.NONE) -> DeviceView:
-    facts = facts_of(found)
-    connection = "online" if online(farm, found.seen_at) else "offline"
-    return DeviceView(
-        name=found.name,
-        device_class=found.device_class,
-        tags=found.tags,
-        enabled=found.enabled,
-        connection="retired" if retired(found) else connection,
-        health=found.health,
-        agent_version=found.agent_version,
-        seen_at=found.seen_at,
-        facts=found.facts,
-        runtimes=[
-            RuntimeView(
-                backend=r.backend,
-                version=r.version,
-                targets={t.name: list(t.precisions) for t in r.targets},
-                environment=r.environment,
-                missing=r.missing,
-            )
-            for r in (facts.runtimes if facts else ())
-        ],
-        health_reasons=list(found.health_reasons),
-        checks_failed=found.checks_failed,
-        checked_at=found.checked_at,
-        storage_free_mib=found.storage_free_mib,
-        temperature_c=found.temperature_c,
-        clock_skew_s=found.clock_skew_s,
-        running=todo.running,
-        waiting=todo.waiting,
-    )

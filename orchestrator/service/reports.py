@@ -20,7 +20,7 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.model import SweepReport
-from orchestrator.service import builds, closing, progress, register
+from orchestrator.service import builds, closing, fleet, progress
 from orchestrator.service.farm import Farm
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.models import Artifact, Attempt, Cell, Event, Sweep, Trial
@@ -85,7 +85,7 @@ def collect(farm: Farm, name: str) -> SweepData:
         unbuilt = _unbuilt(session, cells)
         silent = _silent(session, found)
         sizes = _source_sizes(session)
-        devices = {c.device.name: register.facts_of(c.device) for c in cells}
+        devices = {c.device.name: fleet.facts_of(c.device) for c in cells}
         given_up = _not_run(session, found)
         loaded = [(c, _cell(c, spec, sizes)) for c in cells]
     return SweepData(

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import admission, builds, checks, register
+from orchestrator.service import admission, builds, checks, fleet, register
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.service.views import RetiredView
@@ -24,7 +24,7 @@ def retire(farm: Farm, name: str) -> RetiredView:
     with farm.database.transaction() as session:
         # the row's lock first: neither a claim nor a new sweep comes in between
         found = session.get_one(
-            Device, register.find(session, name).id, with_for_update=True, populate_existing=True
+            Device, fleet.find(session, name).id, with_for_update=True, populate_existing=True
         )
         register.revoke(farm, session, found)
         unused = checks.forget(session, found)

@@ -26,7 +26,7 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
-from orchestrator.service import cells, health, register, reports
+from orchestrator.service import cells, fleet, health, reports
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
@@ -179,7 +179,7 @@ def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], sou
 
 
 def _device_view(device: Device) -> DeviceView:
-    facts = register.facts_of(device)
+    facts = fleet.facts_of(device)
     labels = {**device.tags, "name": device.name, "class": device.device_class}
     if facts is None:
         return DeviceView(device.name, labels, device.enabled)
@@ -189,8 +189,8 @@ def _device_view(device: Device) -> DeviceView:
 
 
 def _builder(farm: Farm, device: Device) -> Builder:
-    facts = register.facts_of(device)
-    ready = register.online(farm, device.seen_at) and device.health not in ILL
+    facts = fleet.facts_of(device)
+    ready = fleet.online(farm, device.seen_at) and device.health not in ILL
     return Builder(device.name, facts.tools if facts else (), ready)
 
 
@@ -270,7 +270,7 @@ def resume(farm: Farm, name: str) -> SweepView:
         missing = (Trial.sweep_id == sweep.id, Trial.state.in_([s.value for s in RESUMABLE]))
         mine = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
         devices = session.scalars(select(Device)).all()
-        gone = {d.id for d in devices if register.retired(d)}
+        gone = {d.id for d in devices if fleet.retired(d)}
         health.before_sweep(farm, session, name, [i for i in mine if i not in gone])
         sweep = lock(session, sweep.id)
         trials = _trials(session, sweep)

@@ -10,7 +10,6 @@ Runs under the tensorflow runtime environment; from the command line:
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -19,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.zoo import catalogue
 from orchestrator.zoo.channels_last import Axes
+from orchestrator.zoo.emit_command import emit
 from orchestrator.zoo.errors import (
     ShapeMismatch,
     ToolMissing,
     UnsupportedFormat,
     UnsupportedOperator,
-    ZooError,
 )
 from orchestrator.zoo.keras_archive import without_date
 from orchestrator.zoo.network import Network, Node, Shape
@@ -329,19 +327,8 @@ OPERATORS: dict[str, Rule] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exports one architecture of the catalogue; 0 if it worked, 2 if the request was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.zoo.emit_keras")
-    parser.add_argument("name", help="an architecture of the zoo")
-    parser.add_argument("out", type=Path, help="the .keras or .h5 file to write")
-    parser.add_argument("--batch", type=int, default=1, help="fixed batch size (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of untrained weights (default 0)")
-    options = parser.parse_args(arguments)
-    try:
-        export_keras(catalogue.load(options.name, options.seed), options.out, options.batch)
-    except ZooError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    """The exit code of ``emit``."""
+    return emit("emit_keras", ".keras or .h5", export_keras, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Runs under the pytorch runtime environment; from the command line:
 
 from __future__ import annotations
 
-import argparse
 import operator
 import sys
 from collections.abc import Callable, Sequence
@@ -14,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.zoo import catalogue
-from orchestrator.zoo.errors import ShapeMismatch, ToolMissing, UnsupportedOperator, ZooError
+from orchestrator.zoo.emit_command import emit
+from orchestrator.zoo.errors import ShapeMismatch, ToolMissing, UnsupportedOperator
 from orchestrator.zoo.network import Network, Node, Shape
 
 if TYPE_CHECKING:
@@ -222,19 +221,8 @@ OPERATORS: dict[str, Rule] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exports one architecture of the catalogue; 0 if it worked, 2 if the request was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.zoo.emit_torch")
-    parser.add_argument("name", help="an architecture of the zoo")
-    parser.add_argument("out", type=Path, help="the .pt2 file to write")
-    parser.add_argument("--batch", type=int, default=1, help="fixed batch size (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of untrained weights (default 0)")
-    options = parser.parse_args(arguments)
-    try:
-        export_pt2(catalogue.load(options.name, options.seed), options.out, options.batch)
-    except ZooError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    """The exit code of ``emit``."""
+    return emit("emit_torch", ".pt2", export_pt2, arguments)
 
 
 if __name__ == "__main__":

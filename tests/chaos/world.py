@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 from agent import codec
 from agent.jobs import Probed
 from agent.worker import join, processes, settings
+from agent.worker.folders import mark_of
 from agent.worker.isolate import MARK
-from agent.worker.service import mark_of
 from orchestrator.client import Client
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.trial import TrialState

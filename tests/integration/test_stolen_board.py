@@ -20,7 +20,7 @@ from agent import broker, codec
 from agent.broker import TASK, queue_name
 from agent.uplink_messages import Enrolment, Started
 from orchestrator.redis_users import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
-from orchestrator.service import admission, register, retiring
+from orchestrator.service import admission, fleet, register, retiring
 from support import onnx_files
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, build, device_facts, failed
 from support.need import need
@@ -54,7 +54,7 @@ class Theft:
             for a in self.kit.attempts()
             if a.device_id != self.kit.device_id(A)
         ]
-        return self.kit.rows(), attempts, self.kit.states(), register.device(self.kit.farm, B)
+        return self.kit.rows(), attempts, self.kit.states(), fleet.device(self.kit.farm, B)
 
 
 @pytest.fixture

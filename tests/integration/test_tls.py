@@ -21,7 +21,7 @@ from agent.worker.settings import load
 from orchestrator import authority, wiring
 from orchestrator.client import Client, NoController
 from orchestrator.domain.errors import UserError
-from orchestrator.service import register
+from orchestrator.service import fleet, register
 from orchestrator.settings import Settings, read_settings
 from support import onnx_files
 from support.farms import spec_text
@@ -119,7 +119,7 @@ def test_another_authority_is_refused_in_words(
             client.devices()
         why = broker.no_answer(broker.make_app(broker_url, "other", ca_file))
         assert "CERTIFICATE_VERIFY_FAILED" in why
-    assert register.device(running.farm, "other").facts is None
+    assert fleet.device(running.farm, "other").facts is None
     with httpx.Client(verify=False) as blind:
         answer = blind.get(f"{running.url}/api/v1/devices")
     assert answer.headers["strict-transport-security"].startswith("max-age=")

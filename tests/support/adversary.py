@@ -27,10 +27,10 @@ from orchestrator.domain.errors import NotFound, Superseded, UnknownAttempt, Use
 from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
 from orchestrator.service import (
     dispatch,
+    fleet,
     ingest,
     progress,
     reconcile,
-    register,
     retention,
     retiring,
     sweeps,
@@ -179,7 +179,7 @@ class Adversary(RuleBasedStateMachine):
     @rule(name=st.sampled_from(BOARDS), enabled=st.booleans())
     def enable(self, name: str, enabled: bool) -> None:
         with contextlib.suppress(NotFound):  # retired, and nothing of it was kept
-            register.enable(self.farm, name, enabled)
+            fleet.enable(self.farm, name, enabled)
 
     @rule(name=names)
     def delete(self, name: str) -> None:
@@ -463,7 +463,7 @@ class Adversary(RuleBasedStateMachine):
         for name in EVERYBODY:
             if name not in self.devices:
                 self._join(name)
-            register.enable(self.farm, name, True)
+            fleet.enable(self.farm, name, True)
         for _ in range(400):
             if self._at_rest():
                 break

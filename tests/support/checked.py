@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.contract import TrialResult
-from orchestrator.service import health, ingest, reconcile, register
+from orchestrator.service import fleet, health, ingest, reconcile
 from orchestrator.service.views import HealthCheckView
 from orchestrator.store.models import Device
 from support.farms import FarmKit, judged
@@ -16,7 +16,7 @@ def latest(farm: FarmKit) -> HealthCheckView:
 
 
 def condition(farm: FarmKit) -> tuple[str, int]:
-    found = register.device(farm.farm, "board")
+    found = fleet.device(farm.farm, "board")
     return found.health, found.checks_failed
 
 

@@ -7,14 +7,30 @@ importing the file is free and works where the runtime is missing.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Protocol, Sequence, Tuple, runtime_checkable
+from typing import (
+    Any,
+    ClassVar,
+    Collection,
+    Dict,
+    Mapping,
+    Protocol,
+    Sequence,
+    Tuple,
+    runtime_checkable,
+)
 
 import numpy as np
 
 from agent.contract import Clock, Memory, Option, RuntimeRef, Scenario, TensorSpec
-from agent.device_facts import RuntimeFacts
+from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.graph import Node
-from agent.runner.errors import BadOption, UnsupportedPrecision, UnsupportedShape, listed
+from agent.runner.errors import (
+    BadOption,
+    UnsupportedPrecision,
+    UnsupportedShape,
+    UnsupportedTarget,
+    listed,
+)
 from agent.runner.measure import Laps
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
@@ -117,6 +133,27 @@ class Backend(Protocol):
         """
 
 
+class _Offering(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def accepts(self) -> Tuple[str, ...]: ...
+    @property
+    def options(self) -> Options: ...
+
+
+def facts_of(backend: _Offering, version: str, targets: Sequence[TargetFacts]) -> RuntimeFacts:
+    """What a probe found; whoever asked knows the name of the environment."""
+    return RuntimeFacts(
+        backend=backend.name,
+        version=version,
+        environment="",
+        targets=tuple(targets),
+        accepts=backend.accepts,
+        options=dict(backend.options),
+    )
+
+
 def chosen(backend: str, accepted: Options, given: Mapping[str, Option]) -> Dict[str, str]:
     """The options in force: the given ones over each option's first accepted value (an option that
     lists none accepts any text; left out, it is empty).
@@ -143,6 +180,12 @@ def _text(value: Option, accepted: Sequence[str]) -> str:
     if isinstance(value, bool):
         return ("on" if value else "off") if "on" in accepted else str(value).lower()
     return str(value)
+
+
+def require_target(backend: str, target: str, known: Collection[str]) -> None:
+    """Raises ``UnsupportedTarget`` where ``target`` is not among ``known``."""
+    if target not in known:
+        raise UnsupportedTarget(backend, target, known)
 
 
 def require_precision(backend: str, precision: str, known: Sequence[str]) -> None:

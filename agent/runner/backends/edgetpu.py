@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Dict, List, Sequence, Tuple
 
 from agent.contract import RuntimeRef, TensorSpec
 from agent.device_facts import RuntimeFacts, TargetFacts
-from agent.runner.backends.base import Options, Wants, chosen, require_precision
+from agent.runner.backends.base import Options, Wants, chosen, facts_of, require_precision
 from agent.runner.edgetpu_devices import LAYOUTS, EdgeTpu, devices, installed_build, require_build
 from agent.runner.errors import (
     RuntimeMissing,
@@ -83,16 +83,13 @@ class EdgeTpuBackend:
                 "plug it in; in a container, pass /dev/apex_0 or /dev/bus/usb through",
             )
         words = "libedgetpu %s, %s %s" % (installed_build(), package(module), version(module))
-        return RuntimeFacts(
-            backend=self.name,
-            version=version(module),
-            environment="",
-            targets=tuple(
+        return facts_of(
+            self,
+            version(module),
+            tuple(
                 TargetFacts("edgetpu:%d" % n, ("int8",), "%s, %s" % (device.description, words))
                 for n, device in enumerate(found)
             ),
-            accepts=self.accepts,
-            options=dict(self.options),
         )
 
     def load(

@@ -17,8 +17,10 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
+    require_target,
 )
 from agent.runner.converters import executorch_lower, executorch_quantize
 from agent.runner.errors import (
@@ -26,7 +28,6 @@ from agent.runner.errors import (
     RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
-    UnsupportedTarget,
 )
 from agent.runner.torch_program import import_torch, renamed
 
@@ -61,14 +62,7 @@ class ExecuTorch:
                 "install it with pip install executorch",
             )
         target = TargetFacts("CPU", tuple(self.wants), "XNNPACK, portable kernels")
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=(target,),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, (target,))
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
@@ -76,8 +70,7 @@ class ExecuTorch:
         bindings = _bindings()
         chosen(self.name, self.options, runtime.options)
         require_precision(self.name, runtime.precision, tuple(self.wants))
-        if runtime.target != "CPU":
-            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        require_target(self.name, runtime.target, ("CPU",))
         # XNNPACK takes the pool when a method is loaded, so this must come before.
         if runtime.threads and runtime.threads != bindings._threadpool_get_thread_count():
             bindings._unsafe_reset_threadpool(runtime.threads)

@@ -17,6 +17,7 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
 )
@@ -50,14 +51,7 @@ class Ncnn:
         for number in range(ncnn.get_gpu_count()):
             words = "%s, by Vulkan" % ncnn.get_gpu_info(number).device_name()
             found.append(TargetFacts(_VULKAN % number, tuple(self.wants), words))
-        return RuntimeFacts(
-            backend=self.name,
-            version=self.import_runtime(),
-            environment="",
-            targets=tuple(found),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, self.import_runtime(), found)
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()

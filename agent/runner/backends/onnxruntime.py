@@ -18,8 +18,10 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
+    require_target,
 )
 from agent.runner.converters import onnxruntime_quantize
 from agent.runner.errors import (
@@ -30,7 +32,7 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
-from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+from agent.runner.onnx_wire import dimensions_of
 
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -95,14 +97,7 @@ class OnnxRuntime:
         targets = onnx_providers.facts(onnxruntime.get_available_providers())
         if not targets:
             raise RuntimeMissing("this onnxruntime has no known provider", "install another build")
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=targets,
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, targets)
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
@@ -112,8 +107,7 @@ class OnnxRuntime:
 
         options = chosen(self.name, self.options, runtime.options)
         known = onnx_providers.targets(onnxruntime.get_available_providers())
-        if runtime.target not in known:
-            raise UnsupportedTarget(self.name, runtime.target, known)
+        require_target(self.name, runtime.target, known)
         provider, where, _ = known[runtime.target]
         require_precision(self.name, runtime.precision, provider.precisions)
         settings = _settings(runtime, options, provider.name)
@@ -171,12 +165,7 @@ def _placement(session: Any, provider: str, options: Dict[str, str]) -> str:
 
 def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
     """The size of each symbolic dimension that ``inputs`` fix."""
-    try:
-        declared = input_dimensions(artifact)
-    except FileNotFoundError as error:
-        raise BadModel("%s does not exist" % artifact.name) from error
-    except NotProtobuf as error:
-        raise BadModel("%s is not an ONNX model: %s" % (artifact.name, error)) from error
+    declared = dimensions_of(artifact)
     found: Dict[str, int] = {}
     for spec in inputs:
         pairs = zip(declared.get(spec.name, ()), spec.shape)  # noqa: B905 - strict= is newer than 3.8

@@ -20,6 +20,7 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
 )
@@ -79,14 +80,7 @@ class OpenVino:
         import openvino
 
         targets = openvino_devices.facts(openvino.Core())
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=targets,
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, targets)
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()

@@ -17,6 +17,7 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
 )
@@ -46,14 +47,7 @@ class PyTorch:
 
         if not hasattr(torch, "export") or not hasattr(torch.export, "load"):
             raise RuntimeMissing("torch %s has no torch.export" % version, "install torch >= 2.1")
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=torch_devices.facts(),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, torch_devices.facts())
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()

@@ -12,9 +12,17 @@ from typing import ClassVar, Sequence
 from agent.contract import RuntimeRef, TensorSpec
 from agent.device_facts import RuntimeFacts, TargetFacts
 from agent.runner import tensorflow_sessions
-from agent.runner.backends.base import Options, Session, Wants, chosen, require_precision
+from agent.runner.backends.base import (
+    Options,
+    Session,
+    Wants,
+    chosen,
+    facts_of,
+    require_precision,
+    require_target,
+)
 from agent.runner.converters import tftrt_convert
-from agent.runner.errors import BadOption, UnsupportedTarget
+from agent.runner.errors import BadOption
 from agent.runner.tensorflow_models import import_tensorflow
 
 # Fastest first: a graph whose weights are constants takes two thirds of the time of one that reads
@@ -44,14 +52,7 @@ class TensorFlow:
         more = ("fp16", "int8") if gpus and not tftrt_convert.missing() else ()
         targets = [TargetFacts("CPU", ("fp32",), "TensorFlow's own kernels and oneDNN's")]
         targets += [TargetFacts(name, ("fp32", *more), words) for name, words in gpus.items()]
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=tuple(targets),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, targets)
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
@@ -59,8 +60,7 @@ class TensorFlow:
         self.import_runtime()
         options = chosen(self.name, self.options, runtime.options)
         known = {target.name: target for target in self.probe().targets}
-        if runtime.target not in known:
-            raise UnsupportedTarget(self.name, runtime.target, known)
+        require_target(self.name, runtime.target, known)
         require_precision(self.name, runtime.precision, known[runtime.target].precisions)
         grappler = options["grappler"] == "on"
         tensorflow_sessions.settle(runtime.target, runtime.threads, grappler)

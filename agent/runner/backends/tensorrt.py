@@ -24,6 +24,7 @@ from agent.runner.backends.base import (
     Session,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
 )
@@ -84,14 +85,7 @@ class TensorRt:
             )
             for core in range(cores)
         ]
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=tuple(targets),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, targets)
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()

@@ -12,8 +12,15 @@ from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 from agent.contract import Option, RuntimeRef, TensorSpec
 from agent.device_facts import RuntimeFacts, TargetFacts
-from agent.runner.backends.base import Options, Wants, chosen, require_precision
-from agent.runner.errors import BadOption, RuntimeMissing, UnsupportedPrecision, UnsupportedTarget
+from agent.runner.backends.base import (
+    Options,
+    Wants,
+    chosen,
+    facts_of,
+    require_precision,
+    require_target,
+)
+from agent.runner.errors import BadOption, RuntimeMissing, UnsupportedPrecision
 from agent.runner.tflite_session import (
     TfliteSession,
     graph_of,
@@ -58,14 +65,7 @@ class Tflite:
         if not hasattr(module, "OpResolverType"):
             raise RuntimeMissing("%s is too old" % package(module), "install 2.5 or newer")
         words = "%s %s" % (package(module), version(module))
-        return RuntimeFacts(
-            backend=self.name,
-            version=version(module),
-            environment="",
-            targets=(TargetFacts("CPU", tuple(self.wants), words),),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version(module), (TargetFacts("CPU", tuple(self.wants), words),))
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
@@ -73,8 +73,7 @@ class Tflite:
         module = interpreter_module()
         options, resolver = _options(runtime.options)
         require_precision(self.name, runtime.precision, tuple(self.wants))
-        if runtime.target != "CPU":
-            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        require_target(self.name, runtime.target, ("CPU",))
         graph = graph_of(artifact)
         if precision(graph) != runtime.precision:
             raise UnsupportedPrecision("this file", runtime.precision, (precision(graph),))

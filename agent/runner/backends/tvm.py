@@ -18,11 +18,13 @@ from agent.runner.backends.base import (
     Options,
     Wants,
     chosen,
+    facts_of,
     require_precision,
     require_shapes,
+    require_target,
 )
 from agent.runner.converters.tvm_compile import OPTIONS, checked, host_target
-from agent.runner.errors import BadModel, RuntimeMissing, UnsupportedTarget
+from agent.runner.errors import BadModel, RuntimeMissing
 from agent.runner.tvm_link import require_own_machine
 
 _MAIN = "main"
@@ -54,22 +56,14 @@ class Tvm:
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
         target = TargetFacts("CPU", tuple(self.wants), "llvm %s" % host_target()["mcpu"])
-        return RuntimeFacts(
-            backend=self.name,
-            version=version,
-            environment="",
-            targets=(target,),
-            accepts=self.accepts,
-            options=dict(self.options),
-        )
+        return facts_of(self, version, (target,))
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
     ) -> TvmSession:
         checked(chosen(self.name, self.options, runtime.options))
         require_precision(self.name, runtime.precision, tuple(self.wants))
-        if runtime.target != "CPU":
-            raise UnsupportedTarget(self.name, runtime.target, ("CPU",))
+        require_target(self.name, runtime.target, ("CPU",))
         self.import_runtime()
         import tvm
 

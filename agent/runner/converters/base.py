@@ -25,6 +25,7 @@ from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.backends.base import Options, chosen
+from agent.runner.errors import ConversionFailed
 from agent.runner.inputs import Feeds
 
 
@@ -85,6 +86,17 @@ def own_options(name: str, own: Options, job: ConvertJob) -> Dict[str, str]:
     The others are the backend's business. Raises ``BadOption``.
     """
     return chosen(name, own, {k: v for k, v in job.runtime.options.items() if k in own})
+
+
+def is_ours(error: BaseException) -> bool:
+    """It has its name already: an error of this package's, or want of memory."""
+    return type(error).__module__.startswith("agent.") or isinstance(error, MemoryError)
+
+
+def failed(converter: str, error: BaseException) -> ConversionFailed:
+    """What a tool raised that has no name of ours: its kind and the first line it says."""
+    words = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, words[0][:400]))
 
 
 def missing(converter: Converter) -> List[str]:

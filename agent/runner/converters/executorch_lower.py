@@ -16,8 +16,9 @@ from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import torch_program
-from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.errors import ConversionFailed, UnsupportedOperator, UnsupportedTarget
+from agent.runner.backends.base import require_target
+from agent.runner.converters.base import Calibration, Made, failed, is_ours, own_options
+from agent.runner.errors import UnsupportedOperator
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {"delegate": ("xnnpack", "portable")}
 NOTES = "notes.json"
@@ -62,8 +63,7 @@ class ExecuTorchLower:
 
 
 def require_cpu(job: ConvertJob) -> None:
-    if job.runtime.target != "CPU":
-        raise UnsupportedTarget("executorch", job.runtime.target, ("CPU",))
+    require_target("executorch", job.runtime.target, ("CPU",))
 
 
 def version() -> str:
@@ -127,15 +127,14 @@ def placement(delegate: str, delegated: int, left: Dict[str, int]) -> str:
 
 def named(converter: str, error: Exception) -> Exception:
     """What torch or executorch raised, by our names; an error of ours stays as it is."""
-    if type(error).__module__.startswith("agent.") or isinstance(error, MemoryError):
+    if is_ours(error):
         return error
     message = str(error)
     for pattern in (_NOT_CORE, _NO_KERNEL, _MIXED):
         found = pattern.search(message)
         if found:
             return UnsupportedOperator("executorch", found.group(1).strip("'\""))
-    words = [line.strip() for line in message.splitlines() if line.strip()] or [repr(error)]
-    return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, words[0][:400]))
+    return failed(converter, error)
 
 
 CONVERTER = ExecuTorchLower

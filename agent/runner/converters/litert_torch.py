@@ -15,8 +15,8 @@ from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import torch_program
-from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.errors import ConversionFailed, UnsupportedOperator
+from agent.runner.converters.base import Calibration, Made, failed, is_ours, own_options
+from agent.runner.errors import UnsupportedOperator
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {"io_layout": ("source", "nhwc")}
 
@@ -93,13 +93,12 @@ def _convert(program: Any, inputs: Sequence[TensorSpec], last: bool, artifact: P
 
 def _named(converter: str, error: Exception) -> Exception:
     """What the tools raised, by our names; an error of ours stays as it is."""
-    if type(error).__module__.startswith("agent.") or isinstance(error, MemoryError):
+    if is_ours(error):
         return error
     message = str(error)
     if _NO_LOWERING in message:
         return UnsupportedOperator(converter, message.split(_NO_LOWERING)[1].split()[0])
-    words = [line.strip() for line in message.splitlines() if line.strip()] or [repr(error)]
-    return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, words[0][:400]))
+    return failed(converter, error)
 
 
 CONVERTER = LitertTorch

@@ -12,9 +12,9 @@ from typing import ClassVar
 from agent.graph import Edge
 from agent.runner.backends.base import Options
 from agent.runner.converters.base import Calibration, Made
-from agent.runner.errors import BadModel, ConversionFailed
+from agent.runner.errors import ConversionFailed
 from agent.runner.onnx_weights import require_one_message
-from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+from agent.runner.onnx_wire import dimensions_of
 
 
 class OnnxFp16:
@@ -38,10 +38,7 @@ class OnnxFp16:
         from onnxruntime.transformers import float16
 
         require_one_message(source, self.name)
-        try:
-            input_dimensions(source)
-        except NotProtobuf as error:
-            raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
+        dimensions_of(source)  # refuses what is no ONNX model
         artifact = folder / "model.onnx"
         try:
             model = float16.convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)

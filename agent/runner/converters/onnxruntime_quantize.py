@@ -14,10 +14,10 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner.converters.base import Calibration, Made, own_options
-from agent.runner.errors import BadModel, ConversionFailed
+from agent.runner.errors import ConversionFailed
 from agent.runner.inputs import Feeds
 from agent.runner.onnx_weights import external_files, require_one_message
-from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+from agent.runner.onnx_wire import dimensions_of
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "per_channel": ("on", "off"),
@@ -49,10 +49,7 @@ class OnnxRuntimeQuantize:
 
         options = self._options
         require_one_message(source, self.name)
-        try:
-            input_dimensions(source)
-        except NotProtobuf as error:
-            raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
+        dimensions_of(source)  # refuses what is no ONNX model
         # It writes a shape-inferred copy beside its input: give it one in our folder.
         inside = folder / "source.onnx"
         if external_files(source):

@@ -14,8 +14,8 @@ from agent.graph import Edge
 from agent.jobs import ConvertJob
 from agent.runner import torch_program
 from agent.runner.backends.base import Options
-from agent.runner.converters.base import Calibration, Made
-from agent.runner.errors import ConversionFailed, UnsupportedOperator
+from agent.runner.converters.base import Calibration, Made, failed, is_ours
+from agent.runner.errors import UnsupportedOperator
 
 EXTERNAL_BYTES = 1900 * 2**20
 """Above this the weights go into a file of their own: a protobuf ends at 2 GiB."""
@@ -72,15 +72,14 @@ def _weight_bytes(program: Any) -> int:
 
 def _named(converter: str, error: BaseException) -> BaseException:
     """What the exporter raised, by our names; it wraps the reason."""
-    if type(error).__module__.startswith("agent.") or isinstance(error, MemoryError):
+    if is_ours(error):
         return error
     cause: Any = error
     while cause is not None:
         if type(cause).__name__ == "DispatchError":
             return UnsupportedOperator("torch.onnx", _operator(str(cause)))
         last, cause = cause, cause.__cause__
-    words = [line.strip() for line in str(last).splitlines() if line.strip()] or [repr(last)]
-    return ConversionFailed("%s: %s: %s" % (converter, type(last).__name__, words[0][:400]))
+    return failed(converter, last)
 
 
 def _operator(message: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
 from agent.contract import TensorSpec
 from agent.graph import Edge
 from agent.jobs import ConvertJob
-from agent.runner.backends.base import Options, chosen, require_shapes
+from agent.runner.backends.base import Options, chosen, require_shapes, require_target
 from agent.runner.converters.base import Calibration, Made, missing_modules, own_options
 from agent.runner.errors import (
     BadModel,
@@ -32,7 +32,6 @@ from agent.runner.errors import (
     UnsupportedFormat,
     UnsupportedOperator,
     UnsupportedShape,
-    UnsupportedTarget,
 )
 from agent.runner.onnx_weights import require_one_message
 from agent.runner.tvm_link import cross_linker, linker
@@ -81,8 +80,7 @@ class TvmCompile:
         self._seed = 0
 
     def configure(self, job: ConvertJob) -> None:
-        if job.runtime.target != "CPU":
-            raise UnsupportedTarget("tvm", job.runtime.target, ("CPU",))
+        require_target("tvm", job.runtime.target, ("CPU",))
         self._options = own_options(self.name, OPTIONS, job)
         self._trials = checked(self._options)
         self._inputs = job.model.inputs

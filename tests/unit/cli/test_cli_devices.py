@@ -12,7 +12,7 @@ import agent
 from orchestrator.boards import is_local
 from orchestrator.cli import checkup, device_watch, logs
 from orchestrator.domain.errors import UserError
-from orchestrator.service import register
+from orchestrator.service import fleet
 from playbooks import checks
 from support.farms import FarmKit
 
@@ -70,7 +70,7 @@ def test_a_line_for_each_device(sqlite_farm: FarmKit) -> None:
     kit.submit(trials=2)
     kit.beat(device_id)
     kit.clock.advance(10)
-    lines = device_watch.rows(register.devices(kit.farm), kit.clock.at)
+    lines = device_watch.rows(fleet.devices(kit.farm), kit.clock.at)
     board, silent = lines
     assert (board["name"], board["connection"], board["enabled"]) == ("board", "online", "yes")
     assert str(board["running"]).startswith("sweep first: ")
@@ -87,7 +87,7 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
     kit.device("board")
 
     def failed() -> dict[str, checks.Found]:
-        found = checkup.known(register.device(kit.farm, "board"), kit.clock.at)
+        found = checkup.known(fleet.device(kit.farm, "board"), kit.clock.at)
         assert all(bool(f.remedy) != f.ok for f in found)
         return {f.check: f for f in found if not f.ok}
 
@@ -95,7 +95,7 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
         assert failed() == {}
     kit.clock.advance(3600)
     assert "1 h 0 min ago: offline" in failed()["heartbeat"].text
-    view = register.device(kit.farm, "board")
+    view = fleet.device(kit.farm, "board")
     old = checkup.known(view.model_copy(update={"agent_version": "0.0.1"}), kit.clock.at)
     assert "device upgrade board" in next(f for f in old if f.check == "version").remedy
 

@@ -12,6 +12,7 @@ from orchestrator.domain import retry
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.service import (
     dispatch,
+    fleet,
     ingest,
     progress,
     reconcile,
@@ -87,7 +88,7 @@ def test_a_plan_says_who_builds_what(pair: Pair) -> None:
     assert cells["board"].built == "x86-01: onnx → openvino_ir in int8"
     assert cells["board"].skip == ""
     assert cells["x86-01"].built == "", "its own way"
-    register.tag(pair.kit.farm, "x86-01", {"builder": "no"})
+    fleet.tag(pair.kit.farm, "x86-01", {"builder": "no"})
     skip = {c.device: c.skip for c in sweeps.plan(pair.kit.farm, text, "f").cells}["board"]
     assert "board lacks a tool: nncf_quantize needs nncf" in skip
 
@@ -259,7 +260,7 @@ def test_an_idle_builder_that_is_online_is_asked_before_one_that_is_not(pair: Pa
         model="{name: dense, calibration: random}", runtimes=INT8, devices="{names: [board]}"
     )
     assert sweeps.plan(pair.kit.farm, text, "f").cells[0].built.startswith("x86-01: ")
-    register.enable(pair.kit.farm, "x86-01", False)
+    fleet.enable(pair.kit.farm, "x86-01", False)
     assert sweeps.plan(pair.kit.farm, text, "f").cells[0].built.startswith("a-first-by-name: ")
 
 
@@ -342,14 +343,14 @@ def test_many_builds_are_looked_up_in_few_statements(pair: Pair) -> None:
 )
 def test_a_tag_that_is_none_is_refused(pair: Pair, tag: dict[str, str]) -> None:
     with pytest.raises(UserError, match="tag"):
-        register.tag(pair.kit.farm, "board", tag)
+        fleet.tag(pair.kit.farm, "board", tag)
     with pytest.raises(UserError, match="tag"):
         register.join_token(pair.kit.farm, "new", tags=tag)
 
 
 def test_an_empty_value_removes_a_tag(pair: Pair) -> None:
-    register.tag(pair.kit.farm, "x86-01", {"rack": "2"})
-    view = register.tag(pair.kit.farm, "x86-01", {"builder": ""})
+    fleet.tag(pair.kit.farm, "x86-01", {"rack": "2"})
+    view = fleet.tag(pair.kit.farm, "x86-01", {"builder": ""})
     assert view.tags == {"rack": "2"}
     assert not dispatch.dispatch(pair.kit.farm, pair.builder)
 

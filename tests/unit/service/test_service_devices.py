@@ -9,7 +9,7 @@ import pytest
 
 from agent.uplink_messages import Enrolment
 from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
-from orchestrator.service import access, events, progress, register, retiring, sweeps
+from orchestrator.service import access, events, fleet, progress, register, retiring, sweeps
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts
 
 
@@ -20,7 +20,7 @@ def enrolment(token: str, name: str = "board") -> Enrolment:
 def test_a_join_token_makes_a_device_of_its_class(farm: FarmKit) -> None:
     enrolled = farm.enrol("board", rack="2")
     assert (enrolled.device, enrolled.broker_url) == ("board", BROKER_URL)
-    view = register.device(farm.farm, "board")
+    view = fleet.device(farm.farm, "board")
     assert (view.device_class, view.tags, view.enabled) == ("intel-cpu", {"rack": "2"}, True)
     assert [r.backend for r in view.runtimes] == ["onnxruntime", "openvino", "pytorch"]
     identity = access.identify(farm.farm, enrolled.token)
@@ -71,7 +71,7 @@ def test_a_join_token_expires(farm: FarmKit) -> None:
     farm.clock.advance(register.JOIN_LIFETIME.total_seconds())
     with pytest.raises(NotAllowed, match="expired"):
         register.enrol(farm.farm, enrolment(token), BROKER_URL)
-    assert register.device(farm.farm, "board").facts is None
+    assert fleet.device(farm.farm, "board").facts is None
 
 
 def test_a_join_token_is_for_one_name(farm: FarmKit) -> None:
@@ -135,7 +135,7 @@ def test_a_device_is_online_while_it_beats(farm: FarmKit) -> None:
     device_id = farm.device_id("board")
 
     def connection() -> str:
-        return register.device(farm.farm, "board").connection
+        return fleet.device(farm.farm, "board").connection
 
     assert connection() == "offline", "it has never beaten"
     answer = farm.beat(device_id)
@@ -179,13 +179,13 @@ def test_facts_replace_what_was_known_and_keep_a_chosen_class(farm: FarmKit) -> 
     joined = register.join_token(farm.farm, "board", device_class="x86-64-generic")
     register.enrol(farm.farm, enrolment(joined.join_token), BROKER_URL)
     register.take_facts(farm.farm, farm.device_id("board"), device_facts("renamed", ()))
-    view = register.device(farm.farm, "board")
+    view = fleet.device(farm.farm, "board")
     assert (view.device_class, view.runtimes) == ("x86-64-generic", [])
 
 
 def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
     farm.enrol("board")
-    register.enable(farm.farm, "board", False)
+    fleet.enable(farm.farm, "board", False)
     told = events.after(farm.farm, 0, 10)
     assert [e.kind for e in told] == ["device_added", "device_joined", "device_drained"]
     assert [e.id for e in events.after(farm.farm, told[0].id, 1)] == [told[1].id]
@@ -195,7 +195,7 @@ def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
 def test_a_device_that_is_not_there_is_named_with_the_known_ones(farm: FarmKit) -> None:
     farm.enrol("board")
     with pytest.raises(NotFound, match="there is no device 'bord'; known: board"):
-        register.enable(farm.farm, "bord", True)
+        fleet.enable(farm.farm, "bord", True)
 
 
 def test_a_board_that_lost_its_token_joins_again_and_the_old_one_is_dead(farm: FarmKit) -> None:
@@ -208,7 +208,7 @@ def test_a_board_that_lost_its_token_joins_again_and_the_old_one_is_dead(farm: F
         access.identify(farm.farm, old)
     with pytest.raises(NotAllowed, match="revoked"):
         register.enrol(farm.farm, enrolment(token), BROKER_URL)
-    assert [d.name for d in register.devices(farm.farm)] == ["board"]
+    assert [d.name for d in fleet.devices(farm.farm)] == ["board"]
 
 
 def test_a_retired_board_is_refused_and_its_name_is_free(farm: FarmKit) -> None:
@@ -216,7 +216,7 @@ def test_a_retired_board_is_refused_and_its_name_is_free(farm: FarmKit) -> None:
     token = farm.enrol("board").token
     for name in ("board", "waiting"):
         retiring.retire(farm.farm, name)
-    assert register.devices(farm.farm) == []
+    assert fleet.devices(farm.farm) == []
     for secret in (token, waiting):
         with pytest.raises(NotAllowed, match="unknown"):
             access.identify(farm.farm, secret)
@@ -233,14 +233,14 @@ def test_a_retired_board_that_was_measured_stays_known_by_its_figures(farm: Farm
     retiring.retire(farm.farm, "board")
     with pytest.raises(NotAllowed, match="revoked"):
         access.identify(farm.farm, token)
-    (view,) = register.devices(farm.farm)
+    (view,) = fleet.devices(farm.farm)
     assert (view.name, view.connection, view.facts, view.runtimes) == ("board", "retired", None, [])
     assert farm.rows()["cells"] == cells > 0
 
     other = register.join_token(farm.farm, "board", device_class="arm64-generic").join_token
-    assert register.device(farm.farm, "board").connection == "offline", "it is expected again"
+    assert fleet.device(farm.farm, "board").connection == "offline", "it is expected again"
     register.enrol(farm.farm, enrolment(other), BROKER_URL)
-    assert register.device(farm.farm, "board").device_class == "arm64-generic"
+    assert fleet.device(farm.farm, "board").device_class == "arm64-generic"
 
 
 def test_what_a_retired_device_had_to_do_is_cancelled_and_its_sweep_ends(farm: FarmKit) -> None:
@@ -272,7 +272,7 @@ def test_a_device_says_what_runs_on_it_and_how_much_waits(farm: FarmKit) -> None
     farm.add_model()
     farm.submit(trials=3)
     farm.beat(device_id)
-    views = {v.name: v for v in register.devices(farm.farm)}
+    views = {v.name: v for v in fleet.devices(farm.farm)}
     assert (views["idle"].running, views["idle"].waiting) == (None, 0)
     running = views["board"].running
     assert running is not None
@@ -280,10 +280,10 @@ def test_a_device_says_what_runs_on_it_and_how_much_waits(farm: FarmKit) -> None
     assert running.since == farm.clock.at
     assert running.words().endswith(", trial 1")
     assert views["board"].waiting == 2
-    assert register.device(farm.farm, "board") == views["board"]
+    assert fleet.device(farm.farm, "board") == views["board"]
 
     farm.give(device_id, farm.ok(farm.last_rung()))
-    after = register.enable(farm.farm, "board", False)
+    after = fleet.enable(farm.farm, "board", False)
     assert after.running is not None, "the next one was rung for at once"
     assert after.waiting == 1
 
@@ -297,7 +297,7 @@ def test_the_devices_list_asks_no_more_for_many_than_for_one(sqlite_farm: FarmKi
         count = lambda *args: seen.append(args[2])  # noqa: E731
         event.listen(engine, "before_cursor_execute", count)
         try:
-            register.devices(sqlite_farm.farm)
+            fleet.devices(sqlite_farm.farm)
         finally:
             event.remove(engine, "before_cursor_execute", count)
         return len(seen)
@@ -311,17 +311,17 @@ def test_the_devices_list_asks_no_more_for_many_than_for_one(sqlite_farm: FarmKi
 
 def test_the_class_of_a_joined_device_can_be_changed(farm: FarmKit) -> None:
     farm.enrol("board")
-    view = register.set_class(farm.farm, "board", "x86-64-generic")
+    view = fleet.set_class(farm.farm, "board", "x86-64-generic")
     assert view.device_class == "x86-64-generic"
     register.take_facts(farm.farm, farm.device_id("board"), device_facts("board"))
-    assert register.device(farm.farm, "board").device_class == "x86-64-generic"
-    register.set_class(farm.farm, "board", "x86-64-generic")
+    assert fleet.device(farm.farm, "board").device_class == "x86-64-generic"
+    fleet.set_class(farm.farm, "board", "x86-64-generic")
     told = [e for e in events.after(farm.farm, 0, 10) if e.kind == "device_classified"]
     assert [e.data for e in told] == [{"device_class": "x86-64-generic", "before": "intel-cpu"}]
     with pytest.raises(NotFound, match="arm64-generic"):
-        register.set_class(farm.farm, "board", "toaster")
+        fleet.set_class(farm.farm, "board", "toaster")
     with pytest.raises(NotFound, match="known: board"):
-        register.set_class(farm.farm, "bord", "x86-64-generic")
+        fleet.set_class(farm.farm, "bord", "x86-64-generic")
 
 
 def test_no_token_reads_as_an_option(farm: FarmKit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,12 +302,12 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
     sweeps.cancel(farm.farm, "second")
     sweeps.resume(farm.farm, "second")
     farm.clock.advance(3600)
-    from orchestrator.service import reconcile, register, retiring
+    from orchestrator.service import fleet, reconcile, retiring
 
     reconcile.tick(farm.farm)
     sweeps.cancel(farm.farm, "second")
-    register.tag(farm.farm, "board", {"a": "b"})
-    register.enable(farm.farm, "board", False)
+    fleet.tag(farm.farm, "board", {"a": "b"})
+    fleet.enable(farm.farm, "board", False)
     retention.delete_sweep(farm.farm, "second")
     retiring.retire(farm.farm, "board")
     retention.prune(farm.farm, Policy(samples=timedelta(0), sweeps=timedelta(0)))

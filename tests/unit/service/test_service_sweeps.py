@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
-from orchestrator.service import ingest, progress, reconcile, register, sweeps
+from orchestrator.service import fleet, ingest, progress, reconcile, sweeps
 from orchestrator.service.estimate import START_UP_S
 from orchestrator.service.farm import Farm
 from orchestrator.store.models import Cell, Device
@@ -195,7 +195,7 @@ def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) 
 
 def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
     farm.device("other")
-    register.enable(farm.farm, "other", False)
+    fleet.enable(farm.farm, "other", False)
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
     assert "disabled" in skips["other"]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.service import dispatch, events, ingest, progress, reconcile, register, sweeps
+from orchestrator.service import dispatch, events, fleet, ingest, progress, reconcile, sweeps
 from orchestrator.store.references import BlobGone
 from support.farms import FarmKit, failed, unsupported
 
@@ -52,7 +52,7 @@ def test_a_device_that_should_not_work_is_not_rung(farm: FarmKit, board: int, wh
         case "offline":
             farm.clock.advance(farm.farm.settings.offline_after_s)
         case "drained":
-            register.enable(farm.farm, "board", False)
+            fleet.enable(farm.farm, "board", False)
         case _:
             farm.enrol("new")
             farm.submit("second", devices="{names: [new]}")

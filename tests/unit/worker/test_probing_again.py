@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from agent import codec
 from agent.device_facts import DeviceFacts
 from agent.jobs import Probed
-from agent.worker.service import LONGEST_ASK_S, LOOK_S, Agent
-from agent.worker.settings import AgentConfig
+from agent.worker.environments import Environments
+from agent.worker.lookout import LONGEST_ASK_S, LOOK_S, Lookout
+from agent.worker.runner import Runner
+from agent.worker.uplink import Uplink
 from support.farms import runtime_facts
 
 RUNNER = """
@@ -28,59 +31,67 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[DeviceFacts]:
     """What the controller was told of the board."""
     found: list[DeviceFacts] = []
 
-    def tell(self: Agent, known: DeviceFacts) -> bool:
+    def tell(self: Lookout, known: DeviceFacts) -> bool:
         found.append(known)
         return True
 
-    monkeypatch.setattr(Agent, "_told", tell)
+    monkeypatch.setattr(Lookout, "_told", tell)
     return found
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Agent:
+def lookout(tmp_path: Path) -> Lookout:
     """One whose first probe is killed."""
     runner = tmp_path / "__main__.py"
     runner.write_text(RUNNER)
     facts = tuple(f for f in runtime_facts() if f.backend == "onnxruntime")
     (tmp_path / "answer.json").write_text(codec.dumps(Probed(facts)))
     (tmp_path / "broken").touch()
-    config = AgentConfig("http://controller.invalid", "board", "", "memory://", tmp_path / "state")
-    made = Agent(config, runner=runner)
-    assert made.environments.probe_all() == ()
-    return made
+    state = tmp_path / "state"
+    environments = Environments(state, Runner("test", runner).probe)
+    assert environments.probe_all() == ()
+    return Lookout(
+        "board",
+        state,
+        environments,
+        Uplink("http://controller.invalid"),
+        listen=lambda: pytest.fail("it listens already"),
+        quiet=threading.Lock(),
+        stopping=threading.Event(),
+    )
 
 
 def test_a_look_asks_the_broken_probe_again(
-    agent: Agent, told: list[DeviceFacts], tmp_path: Path
+    lookout: Lookout, told: list[DeviceFacts], tmp_path: Path
 ) -> None:
-    seen = agent._environments_stamp()
+    seen = lookout._environments.stamp()
     (tmp_path / "broken").unlink()
-    agent._look(seen)
+    lookout._look(seen)
     assert [[r.backend for r in known.runtimes] for known in told] == [["onnxruntime"]]
-    agent._look(seen)
+    lookout._look(seen)
     assert len(told) == 1  # nothing is silent any more
 
 
 def test_what_stays_broken_is_asked_less_and_less_often(
-    agent: Agent, told: list[DeviceFacts]
+    lookout: Lookout, told: list[DeviceFacts]
 ) -> None:
-    seen = agent._environments_stamp()
-    agent._look(seen)
-    agent._look(seen)  # a moment later
+    seen = lookout._environments.stamp()
+    lookout._look(seen)
+    lookout._look(seen)  # a moment later
     assert len(told) == 1
     waits = []
     for _ in range(9):
-        waits.append(agent._ask_s)
-        agent._ask_at = 0.0
-        agent._look(seen)
+        waits.append(lookout._ask_s)
+        lookout._ask_at = 0.0
+        lookout._look(seen)
     assert waits[:3] == [2 * LOOK_S, 4 * LOOK_S, 8 * LOOK_S]
     assert waits[-1] == LONGEST_ASK_S
 
 
 def test_nothing_is_asked_beside_an_attempt(
-    agent: Agent, told: list[DeviceFacts], tmp_path: Path
+    lookout: Lookout, told: list[DeviceFacts], tmp_path: Path
 ) -> None:
     (tmp_path / "broken").unlink()
-    with agent._quiet:
-        agent._look(agent._environments_stamp())
+    with lookout._quiet:
+        lookout._look(lookout._environments.stamp())
     assert told == []

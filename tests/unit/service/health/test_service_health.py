@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from orchestrator.service import (
     dispatch,
     estimate,
     events,
+    fleet,
     health,
     ingest,
     progress,
@@ -42,27 +42,13 @@ from support.checked import (
 from support.farms import AGENT_VERSION, START, FarmKit, device_facts, failed, judged, runtime_facts
 
 
-@pytest.fixture
-def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
-    """A farm on each database in turn, that checks its boards."""
-    kit = farm_on(database_url, health_every_s=EVERY_S)
-    kit.add_model()
-    return kit
-
-
-@pytest.fixture
-def board(farm: FarmKit) -> int:
-    """A device that has just beaten; its first check is due."""
-    return farm.device()
-
-
 def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int) -> None:
     attempt = rung(farm)
     request = ingest.start(farm.farm, board, attempt).request
     assert (request.model.name, request.runtime.backend) == ("health-check", "onnxruntime")
     for data in canary().blobs:
         assert digest(data) in farm.blobs()
-    busy = register.device(farm.farm, "board").running
+    busy = fleet.device(farm.farm, "board").running
     assert busy is not None
     assert busy.words() == "health check"
     farm.give(board, judged(farm.ok(attempt, [2_000_000, 3_000_000, 4_000_000])))
@@ -209,7 +195,7 @@ def test_another_version_of_the_runtime_has_a_history_of_its_own(farm: FarmKit, 
 def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -> None:
     ahead_ns = int((START.timestamp() + 45) * 1e9)
     ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", ahead_ns, 100.0, 95.0))
-    found = register.device(farm.farm, "board")
+    found = fleet.device(farm.farm, "board")
     assert (found.storage_free_mib, found.temperature_c) == (100.0, 95.0)
     assert found.clock_skew_s == pytest.approx(45.0, abs=0.01)
     ended = check(farm, board)
@@ -219,14 +205,14 @@ def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -
     ]  # fmt: skip
     assert (ended.temperature_c, ended.storage_free_mib) == (95.0, 100.0)
     farm.beat(board)
-    found = register.device(farm.farm, "board")
+    found = fleet.device(farm.farm, "board")
     assert (found.clock_skew_s, found.temperature_c) == (None, None)
 
 
 def test_a_clock_that_is_far_off_breaks_nothing(farm: FarmKit, board: int) -> None:
     for at in (10**400, -(10**300), 1):
         ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", at))
-        assert abs(register.device(farm.farm, "board").clock_skew_s or 0) > 1e8
+        assert abs(fleet.device(farm.farm, "board").clock_skew_s or 0) > 1e8
 
 
 def test_a_board_that_nothing_can_be_run_on_stays_unknown(farm: FarmKit) -> None:
@@ -298,7 +284,7 @@ def test_a_retired_board_leaves_no_checks(farm: FarmKit, board: int) -> None:
     running = rung(farm)
     ingest.start(farm.farm, board, running)
     retiring.retire(farm.farm, "board")
-    found = register.device(farm.farm, "board")
+    found = fleet.device(farm.farm, "board")
     assert (found.health, found.checked_at, found.storage_free_mib) == ("unknown", None, None)
     assert farm.rows()["health_checks"] == 0
     assert progress.sweep(farm.farm, "first").counts == {"done": 1}

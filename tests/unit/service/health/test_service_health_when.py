@@ -11,25 +11,11 @@ from sqlalchemy import func, select
 
 from agent.contract import Failure
 from orchestrator.domain.errors import Conflict, NotFound
-from orchestrator.service import health, ingest, progress, reconcile, register, sweeps
+from orchestrator.service import fleet, health, ingest, progress, reconcile, register, sweeps
 from orchestrator.store.models import Device, Sweep, Trial
 from support.at_once import at_once
 from support.checked import EVERY_S, FRESH_S, check, condition, later, latest, ready, run, rung
 from support.farms import FarmKit, device_facts, failed, judged, spec_text
-
-
-@pytest.fixture
-def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
-    """A farm on each database in turn, that checks its boards."""
-    kit = farm_on(database_url, health_every_s=EVERY_S)
-    kit.add_model()
-    return kit
-
-
-@pytest.fixture
-def board(farm: FarmKit) -> int:
-    """A device that has just beaten; its first check is due."""
-    return farm.device()
 
 
 def test_a_board_is_checked_on_schedule(farm: FarmKit, board: int) -> None:
@@ -98,11 +84,11 @@ def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
 
 
 def test_a_drained_board_is_checked_only_when_somebody_asks(farm: FarmKit, board: int) -> None:
-    register.enable(farm.farm, "board", False)
+    fleet.enable(farm.farm, "board", False)
     assert reconcile.tick(farm.farm) == 0
-    register.enable(farm.farm, "board", True)
+    fleet.enable(farm.farm, "board", True)
     farm.submit()
-    register.enable(farm.farm, "board", False)
+    fleet.enable(farm.farm, "board", False)
     assert latest(farm).why == "before sweep first"
     assert reconcile.tick(farm.farm) == 0, "what nobody asked for waits until it is wanted again"
     health.ask(farm.farm, "board")
@@ -190,7 +176,7 @@ def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, boa
                 partial(reconcile.tick, farm.farm),
                 partial(health.settle, farm.farm, board),
                 partial(health.maintain, farm.farm, "board", False),
-                partial(register.device, farm.farm, "board"),
+                partial(fleet.device, farm.farm, "board"),
             ]
         )
         assert not [o for o in outcomes if isinstance(o, Exception)], outcomes

@@ -1,0 +1,24 @@
+"""A farm that checks its boards, and one board that is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from support.checked import EVERY_S
+from support.farms import FarmKit
+
+
+@pytest.fixture
+def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
+    """A farm on each database in turn, that checks its boards."""
+    kit = farm_on(database_url, health_every_s=EVERY_S)
+    kit.add_model()
+    return kit
+
+
+@pytest.fixture
+def board(farm: FarmKit) -> int:
+    """A device that has just beaten; its first check is due."""
+    return farm.device()
