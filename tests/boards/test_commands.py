@@ -81,7 +81,7 @@ def test_its_doctor_says_what_is_wrong_and_what_to_do(shell: Shell, joined: Boar
     found = json.loads(shell.fine("device", "doctor", "kept", "-o", "json"))
     assert all(f["ok"] for f in found)
     assert {f["check"] for f in found if f["side"] == "board"} == {
-        *("joined", "controller", "clock", "token", "broker", "disk", "runtimes"),
+        *("joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"),
     }
     assert {"ssh", "host key", "board", "unit", "disk", "clock", "heartbeat", "version"} <= {
         f["check"] for f in found if f["side"] == "controller"
