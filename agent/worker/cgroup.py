@@ -30,7 +30,6 @@ WANTED = ("memory", "pids")
 NOTE_NAME = "bounds.txt"
 """Where in the state folder the agent keeps what ``settle`` said, for others to read."""
 UNIFIED = "start the kernel with systemd.unified_cgroup_hierarchy=1"
-
 UNIT = "run the agent as a unit with `Delegate=memory pids`, as `device upgrade` installs it"
 
 _counter = itertools.count(1)
@@ -69,12 +68,12 @@ def settle() -> str:
     try:
         return _settle(survey())
     except OSError as error:
-        return f"no control group for children: {error}; rlimits alone bound them"
+        return _without(str(error))
 
 
 def _settle(ground: Ground) -> str:
     if ground.top is None:
-        return f"no control group for children: {ground.reason}; rlimits alone bound them"
+        return _without(ground.reason)
     top = ground.top
     leaf = top / LEAF
     if not ground.settled:
@@ -89,6 +88,10 @@ def _settle(ground: Ground) -> str:
         f"control groups below {top} hold children together, but do not bound their "
         f"{' and '.join(missing)}: {_remedy(missing)}"
     )
+
+
+def _without(reason: str) -> str:
+    return f"rlimits and a look every 2 s bound children, for they get no control group: {reason}"
 
 
 def _remedy(missing: Sequence[str]) -> str:

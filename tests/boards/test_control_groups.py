@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 
 from agent.worker.child_group import MEMORY_HEADROOM_MIB, PROCESSES
 from farm import virtual
+from farm.board import Board
+from farm.tree import NATIVE, tree
 from farm.virtual import Entry
 from playbooks.site import STATE, UNIT, USER
 from playbooks.steps import UNIT_TEXT
@@ -20,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 300.0
 NUMBER = 970
 GUEST = "try/guest.py"
+SCRIPT = Path(__file__).with_name("guest_cgroup.py")
 DROP_IN = f"""\
 [Service]
 ExecStart=
@@ -39,8 +44,8 @@ def entries(unit: str) -> list[Entry]:
     system = "etc/systemd/system"
     wants = f"{system}/multi-user.target.wants"
     folder, link = stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
-    tree = virtual.tree(virtual.NATIVE)
-    users = {name: (tree / "etc" / name).read_text() for name in ("passwd", "group")}
+    base = tree(NATIVE)
+    users = {name: (base / "etc" / name).read_text() for name in ("passwd", "group")}
     users["passwd"] += f"{USER}:x:{NUMBER}:{NUMBER}::{STATE}:/usr/sbin/nologin\n"
     users["group"] += f"{USER}:x:{NUMBER}:\n"
     made = [
@@ -55,7 +60,7 @@ def entries(unit: str) -> list[Entry]:
         Entry(f"{wants}/ssh.service", b"/dev/null", link),
         Entry("try", mode=folder),
         Entry("try/agent", mode=folder),
-        Entry(GUEST, Path(__file__).with_name("guest_cgroup.py").read_bytes()),
+        Entry(GUEST, SCRIPT.read_bytes()),
     ]
     for path in sorted((ROOT / "agent").rglob("*")):
         name = f"try/{path.relative_to(ROOT)}"
@@ -66,25 +71,28 @@ def entries(unit: str) -> list[Entry]:
     return made
 
 
-def findings(unit: str = UNIT_TEXT, options: str = "") -> dict[str, dict[str, Any]]:
-    why = virtual.missing()
-    need("qemu", not why, why)
-    console = virtual.console_of(entries(unit), options=options, limit_s=LIMIT_S)
-    lines = [line.split("FOUND ", 1)[1] for line in console.splitlines() if "FOUND " in line]
+Findings = dict[str, dict[str, Any]]
+
+
+def findings(text: str) -> Findings:
+    """By name, from what the guest printed."""
+    lines = [line.split("FOUND ", 1)[1] for line in text.splitlines() if "FOUND " in line]
     found = {line["name"]: line for line in map(json.loads, lines)}
-    assert found, console[-2000:]
+    assert found, text[-2000:]
     assert "failed" not in found, found["failed"]
     return found
 
 
 @pytest.fixture(scope="module")
-def handed() -> dict[str, dict[str, Any]]:
-    """What was found where the unit is as `device add` writes it."""
-    return findings()
+def handed() -> Findings:
+    """What was found in a virtual machine whose unit is as `device add` writes it."""
+    why = virtual.missing()
+    need("qemu", not why, why)
+    return findings(virtual.console_of(entries(UNIT_TEXT), limit_s=LIMIT_S))
 
 
 def test_an_agent_without_privileges_is_handed_its_units_group(
-    handed: dict[str, dict[str, Any]],
+    handed: Findings,
 ) -> None:
     settled = handed["settled"]
     assert settled["user"] == NUMBER
@@ -92,7 +100,7 @@ def test_an_agent_without_privileges_is_handed_its_units_group(
     assert settled["said"].endswith("bound memory and processes of children")
 
 
-def test_a_childs_limits_are_those_it_was_given(handed: dict[str, dict[str, Any]]) -> None:
+def test_a_childs_limits_are_those_it_was_given(handed: Findings) -> None:
     wanted = {
         "memory.max": str((512 + MEMORY_HEADROOM_MIB) << 20),
         "memory.swap.max": "0",
@@ -111,18 +119,18 @@ def test_a_childs_limits_are_those_it_was_given(handed: dict[str, dict[str, Any]
     ],
 )
 def test_the_kernel_ends_what_takes_too_much_and_is_asked_why(
-    handed: dict[str, dict[str, Any]], name: str, killed: str, words: str
+    handed: Findings, name: str, killed: str, words: str
 ) -> None:
     found = handed[name]
     assert (found["kind"], found["killed"]) == ("out_of_memory", killed)
     assert words in found["message"]
 
 
-def test_processes_have_a_largest_number(handed: dict[str, dict[str, Any]]) -> None:
+def test_processes_have_a_largest_number(handed: Findings) -> None:
     assert 40 < handed["forks"]["count"] < 50
 
 
-def test_nothing_survives(handed: dict[str, dict[str, Any]]) -> None:
+def test_nothing_survives(handed: Findings) -> None:
     """Not even what left its process group and its session, and put off its mark; and no group."""
     assert handed["escapes"]["left"] is False
     assert handed["old kernel"]["left"] is False, "where there is no cgroup.kill"
@@ -130,9 +138,34 @@ def test_nothing_survives(handed: dict[str, dict[str, Any]]) -> None:
     assert handed["groups"]["left"] == []
 
 
-def test_a_killed_agent_starts_again_where_it_was(handed: dict[str, dict[str, Any]]) -> None:
+def test_a_killed_agent_starts_again_where_it_was(handed: Findings) -> None:
     """systemd puts no process into a group that has children with limits: it cleared them away."""
     assert handed["dies"]["groups"] == 1
     again = handed["again"]
     assert (again["said"], again["own"]) == (handed["settled"]["said"], handed["settled"]["own"])
     assert (again["left"], again["groups"]) == (False, [])
+
+
+@pytest.mark.parametrize("delegated", [True, False])
+def test_beside_version_1_a_group_only_holds_a_child_together(
+    board: Callable[[str], Board], delegated: bool
+) -> None:
+    """Boards under nspawn have this host's version 1, and version 2 without controllers beside it.
+    Without a group what gives up its group, session and mark survives: that is the difference."""
+    one = board("one")
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        pytest.skip("this host has version 2 alone, and so have its boards")
+    folder = one.root / "try"
+    shutil.copytree(ROOT / "agent", folder / "agent", ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copy2(SCRIPT, one.root / GUEST)
+    words = "-p Delegate='memory pids'" if delegated else ""
+    command = f"systemd-run --quiet --wait --pipe --uid=bench {words} python3 -I /{GUEST} escape"
+    try:
+        found = findings(one.inside(command))["escapes"]
+    finally:
+        shutil.rmtree(folder)
+    assert found["user"] != 0
+    assert found["left"] is not delegated
+    assert found["groups"] == []
+    remedy = "systemd.unified_cgroup_hierarchy=1" if delegated else "Delegate=memory pids"
+    assert remedy in found["said"]

@@ -60,7 +60,9 @@ def console_of(entries: Iterable[Entry], *, options: str = "", limit_s: float) -
             *(QEMU, "-accel", "tcg,thread=multi", "-m", str(MEMORY_MIB), "-smp", "2"),
             *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
             *("-kernel", str(kernel), "-initrd", str(initrd), "-append"),
-            f"console=ttyS0 rdinit=/lib/systemd/systemd systemd.show_status=0 quiet loglevel=1 panic=-1 {options}",
+            # nothing of the kernel's or of systemd's gets between the lines
+            "console=ttyS0 rdinit=/lib/systemd/systemd systemd.show_status=0 quiet loglevel=1 "
+            f"panic=-1 {options}",
         )
         return subprocess.run(
             words,

@@ -55,9 +55,7 @@ def given(folder: Path, monkeypatch: pytest.MonkeyPatch, **marks: bytes) -> None
 
 
 @pytest.mark.parametrize("mark", ["user_delegate", "trusted_delegate"])
-def test_a_marked_group_is_ours(
-    played: Played, monkeypatch: pytest.MonkeyPatch, mark: str
-) -> None:
+def test_a_marked_group_is_ours(played: Played, monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
     top = played.make(UNIT)
     played.stand(f"0::{UNIT}\n")
     given(top, monkeypatch, **{mark: b"1"})
