@@ -86,7 +86,7 @@ def _settle(ground: Ground) -> str:
         return f"control groups below {top} bound memory and processes of children"
     return (
         f"control groups below {top} hold children together, but do not bound their "
-        f"{' and '.join(missing)}: {_remedy(missing)}"
+        f"{' and '.join(missing)}: {_remedy(top, missing)}"
     )
 
 
@@ -94,8 +94,10 @@ def _without(reason: str) -> str:
     return f"rlimits and a look every 2 s bound children, for they get no control group: {reason}"
 
 
-def _remedy(missing: Sequence[str]) -> str:
+def _remedy(top: Path, missing: Sequence[str]) -> str:
     """How to get controllers that the kernel or systemd did not give us."""
+    if set(missing) & set(words(top / "cgroup.controllers")):
+        return "other processes are in that group itself, and have to leave it"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cgroups").read_text().splitlines():
             name, hierarchy, _, enabled = (*line.split(), "", "", "")[:4]

@@ -153,7 +153,7 @@ def _killed(end: ChildEnd, stage: str, bounds: Bounds) -> Failure:
         message = f"the kernel ended it{_at(end)}, over its limit of {bounds.memory_mib} MiB"
         return Failure(stage, "out_of_memory", message, log_tail=tail)
     if end.killed == "memory_system":
-        message = f"the kernel ended it{_at(end)}: the whole board was out of memory"
+        message = f"the kernel ended it{_at(end)}: its unit, or the board, had no memory left"
         return Failure(stage, "out_of_memory", message, log_tail=tail)
     return cancel_failure(end.killed, stage, tail)
 

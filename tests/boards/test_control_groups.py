@@ -115,7 +115,7 @@ def test_a_childs_limits_are_those_it_was_given(handed: Findings) -> None:
     ("name", "killed", "words"),
     [
         ("greedy", "memory_group", "over its limit of 64 MiB"),
-        ("greedier than the board", "memory_system", "the whole board was out of memory"),
+        ("greedier than the board", "memory_system", "its unit, or the board, had no memory left"),
     ],
 )
 def test_the_kernel_ends_what_takes_too_much_and_is_asked_why(

@@ -12,6 +12,7 @@ from agent.worker import cgroup
 
 UNIT = "/system.slice/benchfarm-agent.service"
 V2 = "35 24 0:30 / {place} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
+SURVEY = cgroup.survey
 V1 = "36 24 0:31 / /sys/fs/cgroup/memory rw shared:10 - cgroup cgroup rw,memory"
 
 
@@ -35,7 +36,7 @@ class Played:
         return folder
 
     def survey(self, user: int = 12345) -> cgroup.Ground:
-        return cgroup.survey(self.proc, user)
+        return SURVEY(self.proc, user)
 
 
 @pytest.fixture
@@ -144,3 +145,36 @@ def test_without_a_group_a_child_runs_as_it_did() -> None:
     with cgroup.child_group(64) as group:
         assert group.command(["/bin/true"]) == ["/bin/true"]
         assert (group.out_of_memory(), group.peak_mib()) == ("", 0.0)
+
+
+def test_where_others_are_in_the_group_that_is_said(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses to divide it then; a tree of plain files has nothing to write to."""
+    top = played.make(UNIT)
+    leaf = played.make(f"{UNIT}/{cgroup.LEAF}")
+    (leaf / "cgroup.procs").write_text("")
+    (top / "cgroup.controllers").write_text("memory pids\n")
+    (top / "cgroup.subtree_control").mkdir()
+    played.stand(f"0::{UNIT}\n")
+    given(top, monkeypatch, user_delegate=b"1")
+    monkeypatch.setattr(cgroup, "survey", played.survey)
+    said = cgroup.settle()
+    assert (leaf / "cgroup.procs").read_text() == "0", "it has gone into the leaf all the same"
+    assert "do not bound their memory and pids" in said
+    assert "other processes are in that group" in said
+
+
+def test_a_group_of_a_killed_agent_goes_and_one_of_an_agent_beside_us_stays(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = played.make(UNIT)
+    leaf = played.make(f"{UNIT}/{cgroup.LEAF}")
+    (leaf / "cgroup.procs").write_text(f"4711 {os.getpid()}\n")
+    for name in ("child-4711-1", "child-4712-1", f"child-{os.getpid()}-3", "other"):
+        played.make(f"{UNIT}/{name}")
+    played.stand(f"0::{UNIT}/{cgroup.LEAF}\n")
+    given(top, monkeypatch, user_delegate=b"1")
+    monkeypatch.setattr(cgroup, "survey", played.survey)
+    cgroup.settle()
+    assert {path.name for path in top.iterdir()} == {cgroup.LEAF, "child-4711-1", "other"}
