@@ -21,7 +21,7 @@ from playbooks.steps import UNIT_TEXT
 from support.need import need
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 300.0
+LIMIT_S = 500.0
 NUMBER = 970
 GUEST = "try/guest.py"
 SCRIPT = Path(__file__).with_name("guest_cgroup.py")

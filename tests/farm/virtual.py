@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,7 +126,7 @@ def _entries(root: Path) -> Iterable[Entry]:
 
 def _write(out: BinaryIO, entries: Iterable[Entry]) -> None:
     """In cpio's format ``newc`` (cpio(5)); a file's group is its owner's number."""
-    for number, entry in enumerate((*entries, Entry("TRAILER!!!", mode=0)), start=1):
+    for number, entry in enumerate(chain(entries, [Entry("TRAILER!!!", mode=0)]), start=1):
         name = entry.path.encode() + b"\0"
         numbers = (number, entry.mode, entry.owner, entry.owner, 1, 0, len(entry.content))
         fields = (*numbers, 0, 0, 0, 0, len(name), 0)
