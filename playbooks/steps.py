@@ -49,6 +49,7 @@ Restart=always
 RestartSec=3
 TimeoutStopSec=40
 NoNewPrivileges=yes
+Delegate=memory pids
 
 [Install]
 WantedBy=multi-user.target

@@ -148,7 +148,7 @@ class Workshop:
     def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> Outcome:
         """Convert, and check what the converting child had no runtime for; what is off is no
         success, so that nobody keeps it."""
-        bounds = Bounds(limits.convert_s, limits.memory_mib)
+        bounds = Bounds(limits.convert_s, limits.memory_mib, swaps=True)
         outcome = self.run(self.environments.python(environment), job, folder, bounds)
         made: Converted | None = outcome.answer
         if made is None or made.status != "ok" or made.checked or job.runtime.backend:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import broker, facts
-from agent.worker import inspect, settings
+from agent.worker import cgroup, inspect, settings
 from agent.worker.errors import AgentError
 from agent.worker.settings import AgentConfig
 from agent.worker.uplink import Uplink
@@ -49,6 +49,7 @@ def _local(state_dir: Path) -> list[Finding]:
     return [
         _check("disk", lambda: _disk(state_dir)),
         _check("runtimes", lambda: _runtimes(state_dir)),
+        _check("bounds", lambda: _bounds(state_dir)),
     ]
 
 
@@ -93,3 +94,11 @@ def _runtimes(state_dir: Path) -> tuple[bool, str]:
     found = inspect.environments(state_dir).facts()
     answering = [f"{r.backend} {r.version}" for r in found if not r.missing]
     return bool(answering), ", ".join(answering) or "none answers; see `benchfarm-agent probe`"
+
+
+def _bounds(state_dir: Path) -> tuple[bool, str]:
+    """What the agent bounds children by: never a failure, for it works either way."""
+    try:
+        return True, (state_dir / cgroup.NOTE_NAME).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return True, "not known before an agent has run as a process of its own"

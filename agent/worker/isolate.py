@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -22,7 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.worker import processes
+from agent.worker import cgroup, processes, rlimits
+from agent.worker.child_group import NoGroup
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,6 @@ REAP_S = 2.0
 ANSWER_MAX_BYTES = 16 << 20
 LOG_MAX_BYTES = 1 << 20
 LOG_TAIL_BYTES = 4096
-DATA_HEADROOM_MIB = 1024
-"""RLIMIT_DATA lies that far above the limit on resident memory: it counts thread stacks and
-allocator arenas that are reserved and never touched. It stops what allocates between two checks."""
-OPEN_FILES = 4096
-FILE_MAX_BYTES = 16 << 30
-"""One file that a child writes: as much as an archive may unpack to."""
-PROCESSES_HEADROOM = 4096
-"""Processes and threads above those that the agent's user has already, which the system counts
-together. Not for root, who has no such limit."""
 
 _PASSED_EXACT = frozenset(
     (
@@ -91,10 +82,14 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Wall seconds and resident mebibytes (of the whole process group) a child may use."""
+    """Wall seconds and resident mebibytes (of the whole process group) a child may use.
+
+    ``swaps``: it may be swapped out. What is measured may not.
+    """
 
     wall_s: float
     memory_mib: int
+    swaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,10 @@ class ChildEnd:
     """How a child ended.
 
     ``signal_name`` is set where a signal ended it; ``killed`` says why the parent did: ``timeout``,
-    ``memory``, or the reason given to ``Cancel``. ``answer`` is its stdout, ``None`` where that was
-    empty or past ``ANSWER_MAX_BYTES``. ``stage`` is what it last wrote to ``<folder>/stage``.
+    ``memory``, or the reason given to ``Cancel``; or that the kernel did for want of memory:
+    ``memory_group`` at its group's limit, ``memory_system`` of the whole board. ``answer``
+    is its stdout, ``None`` where that was empty or past ``ANSWER_MAX_BYTES``. ``stage`` is what it
+    last wrote to ``<folder>/stage``.
     """
 
     exit_code: int | None
@@ -141,7 +138,8 @@ def run_child(
     """Run ``command`` with ``job`` on its stdin, in a process group of its own, until it ends.
 
     ``folder`` is its working directory, and gets its stderr (the last part of it) as ``log_name``.
-    Whatever of its group or of its mark is left when it ends is killed.
+    It gets a control group of its own where this process may make one (``cgroup.settle``).
+    Whatever of these groups or of its mark is left when it ends is killed.
 
     Raises:
         OSError: the command cannot be started at all.
@@ -151,9 +149,11 @@ def run_child(
         stdin = stack.enter_context(tempfile.TemporaryFile())
         stdin.write(job.encode())
         stdin.seek(0)
+        group = stack.enter_context(cgroup.child_group(bounds.memory_mib, swaps=bounds.swaps))
         started = clock()
-        child = stack.enter_context(_spawned(command, stdin.fileno(), folder, mark))
-        _limit(child.pid, bounds.memory_mib)
+        words = group.command(command)
+        child = stack.enter_context(_spawned(words, stdin.fileno(), folder, mark))
+        rlimits.limit(child.pid, bounds.memory_mib)
         watch = _Watch(child, bounds, cancel, started + bounds.wall_s, clock)
         try:
             watch.until_end()
@@ -162,6 +162,7 @@ def run_child(
             processes.kill_marked(MARK, mark)
         duration_s = clock() - started
         watch.drain()
+        watch.ask(group)
     (folder / log_name).write_bytes(bytes(watch.log.content))
     return watch.report(folder, duration_s)
 
@@ -186,24 +187,6 @@ def _spawned(
         assert child.stderr is not None
         child.stdout.close()
         child.stderr.close()
-
-
-def _limit(pid: int, memory_mib: int) -> None:
-    """Limits that a child keeps for all its life: by the hard ones no code in it lifts them, unless
-    it runs as root. Its own first act is to give up new privileges (``agent.runner.confine``)."""
-    data = (memory_mib + DATA_HEADROOM_MIB) << 20
-    tasks = processes.tasks_of(os.getuid()) + PROCESSES_HEADROOM
-    for kind, limit in (
-        (resource.RLIMIT_DATA, data),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_FSIZE, FILE_MAX_BYTES),
-        (resource.RLIMIT_NPROC, tasks),
-    ):
-        with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
-            highest = resource.prlimit(pid, kind)[1]
-            wanted = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
-            resource.prlimit(pid, kind, (wanted, wanted))
 
 
 class _Tail:
@@ -291,6 +274,12 @@ class _Watch:
         for descriptor in list(self._pipes):
             while descriptor in self._pipes and self._read(descriptor):
                 pass
+
+    def ask(self, group: NoGroup) -> None:
+        """The ended child's control group: whether the kernel did it."""
+        if not self.killed and (whose := group.out_of_memory()):
+            self.killed = f"memory_{whose}"
+            self.peak_mib = group.peak_mib() or self.peak_mib
 
     def report(self, folder: Path, duration_s: float) -> ChildEnd:
         code = self._child.returncode

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
 from pathlib import Path
 
+from agent.worker import cgroup
 from agent.worker.errors import AgentError
 from agent.worker.runner import RUNNER
 from agent.worker.service import Agent
-from agent.worker.settings import AgentConfig
+from agent.worker.settings import AgentConfig, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +31,18 @@ def run(config: AgentConfig, *, verbose: bool = False, runner: Path = RUNNER) ->
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
+    bounded = cgroup.settle()  # before there is a thread or a child
+    log.info("%s", bounded)
     agent = Agent(config, runner=runner)
     agent.start()
+    note_bounds(config.state_dir, bounded)
     asked.wait()
     log.info("stopping")
     if not agent.stop():
         raise AgentError("something did not end in time; what is undelivered stays in the outbox")
+
+
+def note_bounds(state_dir: Path, bounded: str) -> None:
+    """Keep for ``doctor``, which is not in the agent's control group, what the agent has found."""
+    with contextlib.suppress(OSError):  # a full disk; it is in the log too
+        write_atomically(state_dir / cgroup.NOTE_NAME, bounded + "\n")

@@ -149,7 +149,17 @@ def _killed(end: ChildEnd, stage: str, bounds: Bounds) -> Failure:
     if end.killed == "memory":
         message = f"{end.peak_seen_mib:.0f} MiB resident, over its limit of {bounds.memory_mib} MiB"
         return Failure(stage, "out_of_memory", message, log_tail=tail)
+    if end.killed == "memory_group":
+        message = f"the kernel ended it{_at(end)}, over its limit of {bounds.memory_mib} MiB"
+        return Failure(stage, "out_of_memory", message, log_tail=tail)
+    if end.killed == "memory_system":
+        message = f"the kernel ended it{_at(end)}: its unit, or the board, had no memory left"
+        return Failure(stage, "out_of_memory", message, log_tail=tail)
     return cancel_failure(end.killed, stage, tail)
+
+
+def _at(end: ChildEnd) -> str:
+    return f" at {end.peak_seen_mib:.0f} MiB" if end.peak_seen_mib else ""
 
 
 def cancel_failure(reason: str, stage: str, log_tail: str = "") -> Failure:

@@ -81,8 +81,10 @@ def test_its_doctor_says_what_is_wrong_and_what_to_do(shell: Shell, joined: Boar
     found = json.loads(shell.fine("device", "doctor", "kept", "-o", "json"))
     assert all(f["ok"] for f in found)
     assert {f["check"] for f in found if f["side"] == "board"} == {
-        *("joined", "controller", "clock", "token", "broker", "disk", "runtimes"),
+        *("joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"),
     }
+    (bounds,) = (f["text"] for f in found if f["check"] == "bounds")
+    assert "control groups below" in bounds, "its unit was handed a group"
     assert {"ssh", "host key", "board", "unit", "disk", "clock", "heartbeat", "version"} <= {
         f["check"] for f in found if f["side"] == "controller"
     }

@@ -13,18 +13,17 @@ from pathlib import Path
 import pytest
 
 from agent.jobs import Converted
-from agent.worker import isolate, processes
+from agent.worker import processes, rlimits
 from agent.worker.isolate import (
-    FILE_MAX_BYTES,
     LOG_TAIL_BYTES,
     MARK,
-    OPEN_FILES,
     Bounds,
     Cancel,
     ChildEnd,
     child_environment,
     run_child,
 )
+from agent.worker.rlimits import FILE_MAX_BYTES, OPEN_FILES
 from agent.worker.runner import Outcome, read_answer
 
 MARGIN_S = 5.0
@@ -373,7 +372,7 @@ print(json.dumps([count, larger, resource.getrlimit(resource.RLIMIT_CORE)]))
 
 def test_processes_have_a_largest_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for root: there the child becomes somebody else first, as the agent on a board is."""
-    monkeypatch.setattr(isolate, "PROCESSES_HEADROOM", 30)
+    monkeypatch.setattr(rlimits, "PROCESSES_HEADROOM", 30)
     source = """
 import errno, os, time
 if os.getuid() == 0:

@@ -16,7 +16,7 @@ def test_the_doctor(board: Board) -> None:
     findings = {f["check"]: f for f in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert set(findings) == {
-        "joined", "controller", "clock", "token", "broker", "disk", "runtimes"
+        "joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"
     }  # fmt: skip
     config = settings.load(board.home)
     settings.save(replace(config, token="wrong", broker_url="redis://127.0.0.1:1/0"))
