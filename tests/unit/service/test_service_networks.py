@@ -9,6 +9,7 @@ import pytest
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.network import NetworkGraph
+from orchestrator.reading import verbs
 from orchestrator.service import models, networks
 from orchestrator.service.models import NewModel
 from orchestrator.service.views import ArtifactView
@@ -19,7 +20,7 @@ TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
 
 def tflite(name: str, batch: int = 1) -> NetworkGraph:
-    return networks.read(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
+    return verbs.graph(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
 
 
 @pytest.mark.parametrize("name", ["free", "fixed", "nhwc", "fp16", "int8", "uint8"])

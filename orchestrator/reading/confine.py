@@ -1,0 +1,31 @@
+"""What the child gives up before it opens a file that somebody sent."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from agent.runner.confine import give_up_privileges
+from orchestrator.reading import landlock, limits, seccomp
+
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
+
+
+def confine(path: str, wall_s: float, memory_mib: int) -> None:
+    """From now on nothing but ``path`` and the interpreter's own packages is read. A kernel that
+    lacks one of the walls goes on with the others, and it is said on stderr.
+
+    Raises:
+        OSError: there is no such file, or the kernel refuses what it has.
+    """
+    sys.dont_write_bytecode = True
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library starts threads when it is loaded
+    size = os.stat(path).st_size
+    give_up_privileges()
+    limits.limit(wall_s, memory_mib, size)
+    own = [place for place in sys.path if place]
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    if not landlock.read_only([path, *own, *_LIBRARIES, *filter(None, libraries)]):
+        sys.stderr.write("this kernel has no Landlock: files are not hidden\n")
+    if not seccomp.refuse_calls():
+        sys.stderr.write("no seccomp filter here: system calls are not refused\n")
