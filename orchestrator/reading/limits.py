@@ -20,10 +20,11 @@ def limit(wall_s: float, memory_mib: int, file_bytes: int) -> None:
     ``memory_mib`` bounds what is allocated (``RLIMIT_DATA``), ``file_bytes`` more may be mapped.
     """
     address_space = ((memory_mib + MAPPED_HEADROOM_MIB) << 20) + file_bytes
+    seconds = math.ceil(wall_s) + 1
     for kind, most in (
         (resource.RLIMIT_DATA, memory_mib << 20),
         (resource.RLIMIT_AS, address_space),
-        (resource.RLIMIT_CPU, math.ceil(wall_s) + 1),
+        (resource.RLIMIT_CPU, seconds + 1),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_NPROC, 0),
@@ -33,5 +34,8 @@ def limit(wall_s: float, memory_mib: int, file_bytes: int) -> None:
         highest = resource.getrlimit(kind)[1]
         wanted = most if highest == resource.RLIM_INFINITY else min(most, highest)
         resource.setrlimit(kind, (wanted, wanted))
+    # below the hard one, which kills at once and does not say why
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, hard), hard))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
