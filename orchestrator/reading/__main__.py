@@ -11,8 +11,6 @@ import sys
 
 def main() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    # Run by path, this folder comes first, and its modules would stand in others' places.
-    sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(__file__)]
     if root not in sys.path:
         sys.path.append(root)
     from agent import codec

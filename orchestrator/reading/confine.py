@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from agent.runner.confine import give_up_privileges
 from orchestrator.reading import landlock, limits, seccomp
 
+_ROOT = Path(__file__).resolve().parents[2]
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 
 
@@ -23,9 +25,22 @@ def confine(path: str, wall_s: float, memory_mib: int) -> None:
     size = os.stat(path).st_size
     give_up_privileges()
     limits.limit(wall_s, memory_mib, size)
-    own = [place for place in sys.path if place]
-    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    if not landlock.read_only([path, *own, *_LIBRARIES, *filter(None, libraries)]):
+    if not landlock.read_only([path, *_packages(), *_libraries()]):
         sys.stderr.write("this kernel has no Landlock: files are not hidden\n")
     if not seccomp.refuse_calls():
         sys.stderr.write("no seccomp filter here: system calls are not refused\n")
+
+
+def _packages() -> list[str]:
+    """Where modules come from. Of a source tree its packages alone: a farm may live in it."""
+    places = [place for place in sys.path if place]
+    if not (_ROOT / "pyproject.toml").exists():
+        return places
+    others = [place for place in places if Path(place).resolve() != _ROOT]
+    return [*others, str(_ROOT / "agent"), str(_ROOT / "orchestrator")]
+
+
+def _libraries() -> list[str]:
+    told = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    beside = [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
+    return [*_LIBRARIES, *beside, *filter(None, told)]

@@ -138,8 +138,10 @@ def _load(path: Path, name: str) -> Any:
         model = onnx.ModelProto.FromString(data)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  protobuf raises many kinds
-        model, wrong = onnx.ModelProto(), wrong or " ".join(str(error).split())[:200]
+    except Exception as error:
+        if not wrong:  # the checker has parsed it: protobuf has one word for want of memory too
+            raise MemoryError from error
+        model = onnx.ModelProto()
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
         raise UserError(
             f"{name}: its weights lie in a second file; save it as one file "

@@ -251,8 +251,7 @@ ENDS = {
     "much": ("return Checked('x' * (2 << 20), 'fp32')", "letters of it, at most 1048576"),
     "endless": ("return Checked('x' * (20 << 20), 'fp32')", "exit code 0 and no answer"),
     "noise": (
-        "answers = [fd for fd in range(3, 20) if os.path.exists(f'/dev/fd/{fd}')] or range(3, 9)\n"
-        "for fd in answers:\n"
+        "for fd in range(3, 9):\n"
         "    try: os.write(fd, b'\\x80\\x04]q\\x00.')\n"
         "    except OSError: pass\n"
         "os._exit(0)",
@@ -532,7 +531,7 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
         )
         views.append(models.add(one, new).model_copy(update={"name": ""}))
         assert "18 MACs (36 FLOPs)" in networks.svg(one, f"dense{number}")
-    first, second = (view.model_dump() for view in views)
+    first, second = (view.model_dump(exclude={"created_at"}) for view in views)
     assert first == second
 
 

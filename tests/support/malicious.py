@@ -24,7 +24,8 @@ def onnx_bomb() -> bytes:
     one = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y", "large")]
     graph = helper.make_graph(nodes, "bomb", one[:1], one[1:2], [shape], value_info=one[2:])
     opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    return made
 
 
 def onnx_of_empty_nodes(count: int) -> bytes:
