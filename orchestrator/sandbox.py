@@ -4,6 +4,7 @@ other file (``orchestrator.reading.confine``), and an answer that is data."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import tempfile
 import threading
@@ -13,10 +14,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent import codec
 from orchestrator.domain.errors import Busy, FarmError, UserError
-from orchestrator.domain.questions import REFUSED, Drawing, Job, Question, Refused
+from orchestrator.domain.questions import (
+    NO_LANDLOCK,
+    NO_SECCOMP,
+    REFUSED,
+    Drawing,
+    Job,
+    Question,
+    Refused,
+)
 
 if TYPE_CHECKING:
     from agent.worker.isolate import ChildEnd
+
+log = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).parent / "reading" / "__main__.py"
 AT_ONCE, WAITING = 2, 8
@@ -42,6 +53,7 @@ class Sandbox:
         self._wall_s = wall_s
         self._memory_mib = memory_mib
         self._program = program
+        self._warned: set[str] = set()
         self._slots = threading.Semaphore(AT_ONCE)
         self._places = threading.Semaphore(AT_ONCE + WAITING)
 
@@ -50,6 +62,7 @@ class Sandbox:
         job = Job(answer.__name__, question, self._wall_s, self._memory_mib)
         with self._turn(question.name):
             end = self._run(codec.dumps(job))
+        self._warn(end.log_tail)
         text = end.answer
         if end.killed or end.signal_name or end.exit_code not in (0, REFUSED) or text is None:
             raise self._unreadable(question.name, self._why(end))
@@ -79,6 +92,12 @@ class Sandbox:
                 )
         except OSError as error:
             raise FarmError(f"no file can be read here: {error}") from None
+
+    def _warn(self, tail: str) -> None:
+        for lack in (NO_LANDLOCK, NO_SECCOMP):
+            if lack in tail and lack not in self._warned:
+                self._warned.add(lack)
+                log.warning("%s", lack)
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:

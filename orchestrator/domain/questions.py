@@ -130,6 +130,10 @@ class Refused:
 REFUSED = 3
 """Exit code of a child that ended with a ``Refused``; with an answer it is 0."""
 
+NO_LANDLOCK = "this kernel has no Landlock: a file's reader could read other files"
+NO_SECCOMP = "no seccomp filter here: a file's reader could start programs and open sockets"
+"""What the child says of walls that it has to do without."""
+
 T = TypeVar("T")
 
 

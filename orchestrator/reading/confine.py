@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from agent.runner.confine import give_up_privileges
+from orchestrator.domain.questions import NO_LANDLOCK, NO_SECCOMP
 from orchestrator.reading import landlock, limits, seccomp
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -26,9 +27,9 @@ def confine(path: str, wall_s: float, memory_mib: int) -> None:
     give_up_privileges()
     limits.limit(wall_s, memory_mib, size)
     if not landlock.read_only([path, *_packages(), *_libraries()]):
-        sys.stderr.write("this kernel has no Landlock: files are not hidden\n")
+        sys.stderr.write(f"{NO_LANDLOCK}\n")
     if not seccomp.refuse_calls():
-        sys.stderr.write("no seccomp filter here: system calls are not refused\n")
+        sys.stderr.write(f"{NO_SECCOMP}\n")
 
 
 def _packages() -> list[str]:

@@ -22,6 +22,8 @@ import pytest
 from orchestrator import sandbox
 from orchestrator.domain.errors import Busy, FarmError, UserError
 from orchestrator.domain.questions import (
+    NO_LANDLOCK,
+    NO_SECCOMP,
     Arrays,
     Checked,
     Counted,
@@ -361,9 +363,10 @@ return Checked(json.dumps(found), "")
 
 
 def test_without_the_kernels_walls_the_limits_still_hold(
-    evil: Callable[..., Sandbox], question: Question
+    evil: Callable[..., Sandbox], question: Question, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No byte in a file, few files, and, but for root, no process: as on an old kernel."""
+    """No byte in a file, few files, and, but for root, no process: as on an old kernel, of which
+    the log warns once."""
     none = "from orchestrator.reading import landlock, seccomp\n"
     none += "landlock.read_only = lambda paths: False\nseccomp.refuse_calls = lambda: False"
     source = (
@@ -386,7 +389,10 @@ found["fork"] = tried(fork)
 return Checked(json.dumps([hard, found]), "")
 """
     )
-    hard, found = told(evil(source, prelude=none), question)
+    reader = evil(source, prelude=none)
+    hard, found = told(reader, question)
+    assert told(reader, question) == [hard, found]
+    assert [record.getMessage() for record in caplog.records] == [NO_LANDLOCK, NO_SECCOMP]
     assert found == {"write": "EFBIG", "files": "EMFILE", "fork": "EAGAIN"}
     size = Path(question.path).stat().st_size
     assert hard == {
