@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent.contract import TensorSpec
-from agent.formats import precisions
+from agent.formats import SOURCES, precisions
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.questions import (
     Arrays,
@@ -32,7 +32,12 @@ def checked(inspect: Inspector, path: Path, name: str, form: str) -> Checked:
         raise UserError(f"{name}: the file is empty; expected a {form} model")
     if form == "onnx":  # read as a whole by each of the questions below
         return Checked(form, precisions(form)[0])
-    return inspect(Question(str(path), name, form), Checked)
+    found = inspect(Question(str(path), name, form), Checked)
+    if found.format not in SOURCES or found.precision not in precisions(found.format):
+        raise UserError(
+            f"{name}: what reads it calls it {found.format!r:.60}, {found.precision!r:.60}"
+        )
+    return found
 
 
 def onnx(

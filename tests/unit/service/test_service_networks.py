@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agent.contract import TensorSpec
@@ -113,7 +112,7 @@ def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -
 
     def played(job: ReferenceJob) -> Referenced:
         path = Path(job.folder) / "reference.npz"
-        np.savez(path, **{"input:x": np.zeros((1, 1, 6, 6, 3)), "output:y": np.zeros((1, 1, 5))})
+        path.write_bytes(b"the controller reads none")
         inputs = (TensorSpec("x", "float32", (1, 6, 6, 3), "NHWC"),)
         outputs = (TensorSpec("y", "float32", (1, 5), ""),)
         return Referenced(str(path), outputs, "played", inputs=inputs, precision="fp32")
