@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     controller may make them. ``tls_certificate`` and ``tls_key``: PEM files with which the API
     speaks HTTPS; ``ca_file``: a certificate authority to trust, for API and broker. A sweep of more
     than ``confirm_cells`` wants ``--yes-really``, one of more than ``max_cells`` is refused.
+    ``inspect_s`` and ``inspect_mib``: what reading one model's file or data set may take.
     ``enrolments_per_minute`` and ``failures_per_minute`` (of authentication) bound one address.
     """
 
@@ -64,6 +65,8 @@ class Settings(BaseSettings):
     enrolments_per_minute: int = Field(default=60, ge=1)
     failures_per_minute: int = Field(default=60, ge=1)
     max_upload_bytes: int = 4 << 30
+    inspect_s: float = Field(default=60.0, gt=0)
+    inspect_mib: int = Field(default=4096, ge=64)
     keep_samples: str = ""
     keep_events: str = ""
     keep_sweeps: str = ""

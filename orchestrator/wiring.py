@@ -29,6 +29,7 @@ from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
 from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
 from orchestrator.references import References
+from orchestrator.sandbox import Sandbox
 from orchestrator.service import access, admission, fleet, register
 from orchestrator.service.admission import Guard
 from orchestrator.service.doors import Doors, DoorsFailed
@@ -71,6 +72,7 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
         ring=_Bell(app),
         reference=References(settings.home / "agent"),
         now=lambda: datetime.now(UTC),
+        inspect=Sandbox(settings.home, settings.inspect_s, settings.inspect_mib),
         doors=doors,
     )
 

@@ -21,9 +21,7 @@ from agent.contract import (
     Tolerance,
     TrialRequest,
 )
-from agent.formats import precision
 from agent.graph import Node, Way, cheapest, described, lacking, needs, on_the_way, usable
-from agent.tflite_wire import NotTflite
 from agent.worker import inspect as board
 from agent.worker.conversion import Sources, Workshop
 from agent.worker.engines import Engines, folder_bytes
@@ -31,16 +29,19 @@ from agent.worker.isolate import Cancel
 from agent.worker.planning import Plan
 from agent.worker.runner import Runner
 from orchestrator.domain.errors import FarmError, UserError
+from orchestrator.domain.questions import Inspector
 from orchestrator.references import References
-from orchestrator.service import datasets, sources
+from orchestrator.service import sources
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to make: ``goal`` out of ``source``, which is of ``format``, through ``via``."""
+    """What to make: ``goal`` out of ``source``, which is of ``format`` and ``precision``, through
+    ``via``."""
 
     source: Path
     format: str
+    precision: str
     goal: Node
     via: tuple[str, ...] = ()
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -62,17 +63,15 @@ class Product:
 class Workbench:
     """``state_dir``: of this machine's own agent, whose runtime environments are used."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, inspect: Inspector) -> None:
+        self._inspect = inspect
         self._environments = board.environments(state_dir)
         self._references = References(state_dir)
         self._tools = self._environments.tools()
 
     def start(self, order: Order) -> Node:
-        """The (format, precision) of the source. Raises ``UserError``: it is no such file."""
-        try:
-            return order.format, precision(order.format, order.source)
-        except NotTflite as error:
-            raise UserError(f"{order.source}: not a TFLite model: {error}") from None
+        """The (format, precision) of the source."""
+        return order.format, order.precision
 
     def plan(self, order: Order) -> Way:
         """The cheapest way.
@@ -135,15 +134,22 @@ class Workbench:
 
     def _request(self, order: Order, folder: Path) -> tuple[TrialRequest, Sources]:
         """The conversion as an attempt's would be, with a reference that the source computes."""
-        file = sources.File(order.source.name, order.format, _sha256(order.source), order.source)
+        file = sources.File(
+            order.source.name, order.format, order.precision, _sha256(order.source), order.source
+        )
         dataset = None
         if order.dataset is not None:
-            shapes = datasets.shapes_of(order.dataset, order.dataset.name)
-            sha256 = _sha256(order.dataset)
-            ref = datasets.ref(shapes, order.dataset.name, sha256, order.dataset)
-            dataset = sources.Dataset(order.dataset.name, order.dataset, shapes, ref)
+            dataset = sources.Dataset.read(
+                self._inspect, order.dataset, order.dataset.name, _sha256(order.dataset)
+            )
         read = sources.read(
-            self._references, order.source.stem, file, order.shapes, dataset, str(folder)
+            self._inspect,
+            self._references,
+            order.source.stem,
+            file,
+            order.shapes,
+            dataset,
+            str(folder),
         )
         reference = ReferenceRef("", 0, sources.REFERENCE_FEEDS, read.origin)
         given: DatasetRef | None = dataset.ref if dataset else None

@@ -17,6 +17,7 @@ from orchestrator.api.context import Desks
 from orchestrator.api.guard import Guard
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
+    Busy,
     Conflict,
     FarmError,
     NotAllowed,
@@ -44,6 +45,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UserError, 422),
     (ContractError, 422),
     (UploadBusy, 503),
+    (Busy, 503),
     (FarmError, 500),
 )
 """First match wins: the more particular error stands before its parent."""

@@ -34,16 +34,22 @@ def convert(
     """Convert a model, hold every step against the source's outputs, and say what was done."""
     from orchestrator.cli.model import shape_of
     from orchestrator.domain.errors import UserError
+    from orchestrator.sandbox import Sandbox
+    from orchestrator.service.asking import checked
     from orchestrator.workbench import Order, Workbench
 
     state: State = context.obj
     if calibration not in ("", "random"):
         raise UserError(f"--calibration {calibration}: accepted is random, or give --dataset")
-    bench = Workbench(state.settings().home / "agent")
+    settings = state.settings()
+    inspect = Sandbox(None, settings.inspect_s, settings.inspect_mib)
+    bench = Workbench(settings.home / "agent", inspect)
     with _source(context, source, form) as (path, known, stem):
+        found = checked(inspect, path, source, known)
         order = Order(
             source=path,
-            format=known,
+            format=found.format,
+            precision=found.precision,
             goal=(to, precision),
             via=tuple(via),
             shapes=dict(shape_of(text) for text in shape),
@@ -67,17 +73,17 @@ def convert(
 
 @contextmanager
 def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Path, str, str]]:
-    """The file to start from, its format, and what its name is without the ending."""
+    """The file to start from, what its format is to be, and what its name is without the ending."""
     from orchestrator.archive import packed
     from orchestrator.domain.errors import UserError
-    from orchestrator.service.files import checked, format_of
+    from orchestrator.service.files import format_of
 
     path = Path(source).resolve()
     if path.is_dir():
         with packed(path) as archive:
             yield archive, "savedmodel", path.stem
     elif path.is_file():
-        yield path, checked(path, source, format_of(path.name, form)), path.stem
+        yield path, format_of(path.name, form), path.stem
     elif "." in source or "/" in source:
         raise UserError(f"{source}: there is no such file")
     else:

@@ -46,6 +46,13 @@ class TooOften(FarmError):
     kind = "too_often"
 
 
+class Busy(FarmError):
+    """As many files are being read, and wait for it, as may be; try again in a minute."""
+
+    transient = True
+    kind = "busy"
+
+
 class Superseded(FarmError):
     """A later attempt of this trial exists, or it was cancelled: this result counts nowhere."""
 

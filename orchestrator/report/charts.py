@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from orchestrator.report.model import CellRow, Estimate, Group, SweepReport
+from orchestrator.report.palette import PALETTE
 from orchestrator.report.ranking import why_unranked
 from orchestrator.report.series import ECDF_POINTS, TIME_BLOCKS, CellSeries
 
@@ -16,8 +17,6 @@ MAX_CURVES = 12
 """Curves one distribution chart can hold and still be read: the fastest are kept."""
 SMALLEST_LOSS = 1e-7
 """Where a cosine of 1 is drawn on the logarithmic axis: the rounding of float32."""
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6bb1", "#999933")
-"""Okabe and Ito's colours (safe for the colour-blind; without black and yellow), and two more."""
 SHAPES = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
 
 Spec = dict[str, Any]

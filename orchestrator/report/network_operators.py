@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.domain.network import Node
-from orchestrator.report.charts import PALETTE
+from orchestrator.report.palette import PALETTE
 
 COLOURS = {
     "input": "#333333",

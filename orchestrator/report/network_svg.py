@@ -41,6 +41,21 @@ text { font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans
 """
 
 
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_SVG = "{http://www.w3.org/2000/svg}"
+_HEAD = "url(#head)"
+_ELEMENTS = frozenset(
+    _SVG + name for name in ("svg", "title", "style", "defs", "marker", "path", "rect", "g", "text")
+)
+_ATTRIBUTES = frozenset(
+    [
+        "width", "height", "viewBox", "id", "refX", "refY", "orient", "markerWidth", "markerHeight",
+        "d", "fill", "fill-opacity", "stroke", "stroke-width", "class", "marker-end", "x", "y",
+        "rx",
+    ]
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Box:
     """``lines`` as (class, text); ``whole``: everything, for whom the lines were shortened."""
@@ -52,6 +67,25 @@ class _Box:
     @property
     def size(self) -> tuple[float, float]:
         return WIDTH, LINE * len(self.lines) + 2 * PAD
+
+
+def is_drawing(text: str) -> bool:
+    """Whether it is what ``draw`` could have made, which may come from another process: elements
+    and attributes that it uses, our own style, and nothing that a browser runs or fetches."""
+    body = text.removeprefix(_DECLARATION)
+    if body == text or "<!" in body or "<?" in body:
+        return False
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        return False
+    return all(
+        element.tag in _ELEMENTS
+        and set(element.attrib) <= _ATTRIBUTES
+        and not any("(" in value and value != _HEAD for value in element.attrib.values())
+        and (element.tag != _SVG + "style" or element.text == STYLE)
+        for element in root.iter()
+    )
 
 
 def draw(name: str, graph: NetworkGraph, work: Work) -> str:
@@ -84,7 +118,7 @@ def draw(name: str, graph: NetworkGraph, work: Work) -> str:
         _draw_box(root, box, left + x, top + y)
     ElementTree.indent(root, " ")
     text = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+    return f"{_DECLARATION}{text}\n"
 
 
 class _Drawing:
@@ -265,7 +299,7 @@ def _edge(parent: ElementTree.Element, route: list[Point], left: float, top: flo
         else:
             middle = (y + to_y) / 2
             path.append(f"C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}")
-    ElementTree.SubElement(parent, "path", {"d": "".join(path), "marker-end": "url(#head)"})
+    ElementTree.SubElement(parent, "path", {"d": "".join(path), "marker-end": _HEAD})
 
 
 def _edge_label(

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from agent.jobs import Referenced, ReferenceJob
+from orchestrator.domain.questions import Inspector
 from orchestrator.service import actors
 from orchestrator.service.doors import Doors
 from orchestrator.settings import Settings
@@ -25,8 +26,9 @@ _EVENT = insert(Event.__table__).inline()  # type: ignore[arg-type]  # its numbe
 class Farm:
     """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
 
-    ``reference`` computes a model's FP32 reference outputs in a child process. ``doors``: who may
-    hear doorbells, ``None`` where the broker has no users.
+    ``reference`` computes a model's FP32 reference outputs in a child process; ``inspect`` reads
+    what people sent, in a confined one. ``doors``: who may hear doorbells, ``None`` where the
+    broker has no users.
     """
 
     settings: Settings
@@ -35,6 +37,7 @@ class Farm:
     ring: Callable[[str, str], None]
     reference: Callable[[ReferenceJob], Referenced]
     now: Callable[[], datetime]
+    inspect: Inspector
     doors: Doors | None = None
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:

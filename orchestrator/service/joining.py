@@ -11,7 +11,7 @@ from agent.contract import ModelRef, TensorSpec, Tolerance
 from agent.formats import FORMATS
 from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain.errors import UserError
-from orchestrator.service import inspect
+from orchestrator.service import asking
 from orchestrator.service.farm import Farm
 from orchestrator.service.sources import File, said, tensors
 from orchestrator.store.models import Model
@@ -71,7 +71,7 @@ def join(farm: Farm, present: Model, file: File) -> Joined:
 def _job(farm: Farm, present: Model, file: File, folder: str) -> ReferenceJob:
     inputs, outputs = tensors(present.inputs), tensors(present.outputs)
     size = file.path.stat().st_size
-    layouts = inspect.onnx_layouts(file.path, file.name) if file.format == "onnx" else {}
+    layouts = asking.layouts(farm.inspect, file.path, file.name, file.format)
     # A model that is registered from a quantised file has outputs that are only as good.
     of_model = MIN_COSINE[present.details.get("precision", "fp32")]
     return ReferenceJob(

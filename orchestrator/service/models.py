@@ -13,9 +13,8 @@ from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import ModelRef, ReferenceRef, TensorSpec
-from agent.formats import precision
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.service import files, joining, sources
+from orchestrator.service import asking, files, joining, sources
 from orchestrator.service.farm import Farm
 from orchestrator.service.sources import tensors
 from orchestrator.service.views import ArtifactView, ModelView
@@ -61,8 +60,9 @@ def _add(farm: Farm, new: NewModel) -> ModelView:
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     promised = files.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    form = files.checked(path, new.file_name, promised)
-    file = sources.File(new.file_name, form, new.sha256, path)
+    found = asking.checked(farm.inspect, path, new.file_name, promised)
+    form = found.format
+    file = sources.File(new.file_name, form, found.precision, new.sha256, path)
     with farm.database.snapshot() as session:
         present = session.scalar(select(Model).where(Model.name == new.name))
     if present is None:
@@ -101,7 +101,9 @@ def _require_same(present: Model, new: NewModel) -> None:
 def _create(farm: Farm, new: NewModel, file: sources.File) -> ModelView:
     dataset = sources.Dataset.of(farm, new.dataset_name, new.dataset_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
-        source = sources.read(farm.reference, new.name, file, new.shapes, dataset, folder)
+        source = sources.read(
+            farm.inspect, farm.reference, new.name, file, new.shapes, dataset, folder
+        )
         ref = ReferenceRef(
             sha256=farm.blobs.put_file(source.reference),
             size_bytes=source.reference.stat().st_size,
@@ -137,10 +139,15 @@ def _needed(file: sources.File, ref: ReferenceRef, dataset: sources.Dataset | No
 
 def _attach(farm: Farm, present: Model, file: sources.File) -> ModelView:
     joined = joining.join(farm, present, file)
+    details = present.details
+    if "work" not in details and joined.inputs and file.format in asking.GRAPHS:
+        work = asking.work(farm.inspect, file.path, file.name, file.format, joined.inputs)
+        details = {**details, "work": work}
     with farm.database.transaction() as session:
         references.hold(session, farm.blobs, [file.sha256])
         model = find(session, present.name)
         model.artifacts.append(_artifact(file, joined))
+        model.details = details
         farm.note(
             session,
             "artifact_added",
@@ -169,7 +176,7 @@ def _artifact(file: sources.File, joined: joining.Joined) -> Artifact:
         format=file.format,
         sha256=file.sha256,
         size_bytes=file.path.stat().st_size,
-        precision=precision(file.format, file.path),
+        precision=file.precision,
         own_inputs=joined.plain_inputs,
         own_outputs=joined.plain_outputs,
         checked=joined.checked,

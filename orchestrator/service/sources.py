@@ -12,7 +12,8 @@ from agent.contract import DatasetRef, Failure, ModelRef, TensorSpec
 from agent.formats import FORMATS
 from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain.errors import UserError
-from orchestrator.service import datasets, inspect
+from orchestrator.domain.questions import Inspector, Shapes
+from orchestrator.service import asking, datasets
 from orchestrator.service.farm import Farm
 
 Reference = Callable[[ReferenceJob], Referenced]
@@ -31,6 +32,7 @@ class File:
 
     name: str
     format: str
+    precision: str
     sha256: str
     path: Path
 
@@ -41,7 +43,7 @@ class Dataset:
 
     name: str
     path: Path
-    shapes: datasets.Shapes
+    shapes: Shapes
     ref: DatasetRef
 
     @classmethod
@@ -49,8 +51,12 @@ class Dataset:
         """``None`` where none is given. Raises ``UserError``."""
         if not sha256:
             return None
-        path = farm.blobs.path(sha256)
-        shapes = datasets.shapes_of(path, name)
+        return cls.read(farm.inspect, farm.blobs.path(sha256), name, sha256)
+
+    @classmethod
+    def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> Dataset:
+        """Raises ``UserError``."""
+        shapes = asking.arrays(inspect, path, name)
         return cls(name, path, shapes, datasets.ref(shapes, name, sha256, path))
 
 
@@ -68,6 +74,7 @@ class Source:
 
 
 def read(
+    inspect: Inspector,
     reference: Reference,
     name: str,
     file: File,
@@ -75,8 +82,8 @@ def read(
     dataset: Dataset | None,
     folder: str,
 ) -> Source:
-    """Run the file in a bounded child of its own runtime, which says what it takes; an ONNX file
-    is read here before. The reference lies in ``folder``.
+    """Run the file in a bounded child of its own runtime, which says what it takes; of an ONNX
+    file ``inspect`` does before. The reference lies in ``folder``.
 
     Raises:
         UserError: no reference can be computed, or the data set does not fit.
@@ -90,18 +97,21 @@ def read(
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
     job = replace(job, dataset=str(dataset.path) if dataset else None)
     if file.format == "onnx":
-        return _onnx(reference, file, job, shapes, dataset)
+        return _onnx(inspect, reference, file, job, shapes, dataset)
     job = replace(job, shapes={key: tuple(shape) for key, shape in shapes.items()})
     referenced = _referenced(reference, file, job, dataset)
     inputs = tuple(replace(i, shape=job.shapes.get(i.name, i.shape)) for i in referenced.inputs)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
+    details: dict[str, Any] = {"precision": referenced.precision}
+    if file.format in asking.GRAPHS:
+        details["work"] = asking.work(inspect, file.path, file.name, file.format, inputs)
     return Source(
         inputs=inputs,
         outputs=referenced.outputs,
         free_batch=free and all(i.shape[0] == 1 for i in inputs),
-        details={"precision": referenced.precision},
+        details=details,
         reference=Path(referenced.path),
         origin=referenced.origin,
         top1=referenced.top1,
@@ -109,13 +119,14 @@ def read(
 
 
 def _onnx(
+    inspect: Inspector,
     reference: Reference,
     file: File,
     job: ReferenceJob,
     shapes: Mapping[str, Sequence[int]],
     dataset: Dataset | None,
 ) -> Source:
-    inspected = inspect.onnx_model(file.path, file.name, shapes)
+    inspected = asking.onnx(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
     job = replace(job, model=replace(job.model, inputs=inspected.inputs), layouts=inspected.layouts)

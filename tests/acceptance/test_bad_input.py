@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support import malicious
 from support.cli import Shell, make_onnx
 
 GOOD = "models: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\n"
@@ -58,6 +59,8 @@ def test_bad_model_files_are_refused_and_leave_nothing(shell: Shell, tmp_path: P
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.onnx").write_text("this is not a model\n" * 50)
     (tmp_path / "model.xyz").write_bytes(whole)
+    (tmp_path / "bomb.onnx").write_bytes(malicious.onnx_bomb())
+    (tmp_path / "bomb.tflite").write_bytes(malicious.tflite_bomb())
     before = _models_and_blobs(shell)
     for name, words in {
         "absent.onnx": "no such file",
@@ -65,6 +68,8 @@ def test_bad_model_files_are_refused_and_leave_nothing(shell: Shell, tmp_path: P
         "cut.onnx": "not a valid ONNX model",
         "text.onnx": "not a valid ONNX model",
         "model.xyz": ".onnx",
+        "bomb.onnx": "it could not be read within 60 s and 4096 MiB: it wanted more memory",
+        "bomb.tflite": "it could not be read within 60 s and 4096 MiB: it wanted more memory",
     }.items():
         message = shell.refused("model", "add", tmp_path / name)
         assert name in message

@@ -42,6 +42,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
 from support import farms
 from support.farms import TOOLS, Bell, Clock, FarmKit, device_facts, judged
+from support.inspectors import inspect
 from support.references import reference
 
 BOARDS = ("b0", "b1", "b2")
@@ -97,7 +98,7 @@ def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
         _driver(connection).deserialize(image)
     clock, bell = Clock(), Bell()
     settings = Settings(home=home, max_upload_bytes=1 << 20, **given)
-    farm = Farm(settings, database, FolderBlobs(home / "blobs"), bell, reference, clock)
+    farm = Farm(settings, database, FolderBlobs(home / "blobs"), bell, reference, clock, inspect)
     try:
         yield FarmKit(farm, clock, bell)
     finally:

@@ -24,6 +24,7 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.models import Attempt, Base, Device, Trial
 from support import onnx_files
+from support.inspectors import inspect
 from support.references import reference
 
 START = datetime(2025, 3, 30, 0, 59, 30, tzinfo=UTC)
@@ -264,5 +265,7 @@ def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
     database.migrate()
     clock, bell = Clock(), Bell()
     blobs = FolderBlobs(home / "blobs", settings.max_upload_bytes)
-    farm = Farm(settings, database, blobs, ring=bell, reference=reference, now=clock)
+    farm = Farm(
+        settings, database, blobs, ring=bell, reference=reference, now=clock, inspect=inspect
+    )
     return FarmKit(farm, clock, bell)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.archive import packed
 from orchestrator.domain.errors import UserError
-from orchestrator.service import files
+from orchestrator.reading import files
 
 
 def saved_model(folder: Path, names: list[str]) -> Path:

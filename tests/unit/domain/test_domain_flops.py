@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from orchestrator.domain import flops
 from orchestrator.domain.flops import Work
-from orchestrator.service import onnx_network
+from orchestrator.reading import onnx_network
 from orchestrator.zoo import catalogue
 from orchestrator.zoo.emit_onnx import to_model
 

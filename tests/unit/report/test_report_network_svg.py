@@ -27,7 +27,9 @@ def chain(count: int, shape: tuple[int, ...] = (1, 8)) -> NetworkGraph:
 
 
 def draw(graph: NetworkGraph, name: str = "net") -> ElementTree.Element:
-    return ElementTree.fromstring(network_svg.draw(name, graph, flops.count(graph)))
+    text = network_svg.draw(name, graph, flops.count(graph))
+    assert network_svg.is_drawing(text)
+    return ElementTree.fromstring(text)
 
 
 def texts(root: ElementTree.Element) -> list[str]:
@@ -198,3 +200,27 @@ def test_operators_of_both_formats_have_the_same_family_and_all_have_a_colour() 
         assert len(found) == 1
         assert found <= set(COLOURS) - {"other"}
     assert family(Node("Relu", "", (), (), domain="my.ops")) == "other"
+
+
+@pytest.mark.parametrize(
+    ("place", "put"),
+    [
+        ("</svg>", "<script>alert(1)</script></svg>"),
+        ("</svg>", "<image href='//elsewhere/x.png'/></svg>"),
+        ("</svg>", "<g xmlns='http://www.w3.org/1999/xhtml'/></svg>"),
+        ("<title>", "<title onclick='alert(1)'>"),
+        ('fill="#fff"', 'fill="url(//elsewhere/#x)"'),
+        ("<style>", "<style>@import '//elsewhere';"),
+        ("<svg", "<!DOCTYPE svg [<!ENTITY a 'a'>]><svg"),
+        ("<svg", "<?xml-stylesheet href='//elsewhere'?><svg"),
+        ("</svg>", ""),
+        ("<?xml", "<?xm"),
+    ],
+)
+def test_what_we_could_not_have_drawn_is_told(place: str, put: str) -> None:
+    graph = small()
+    text = network_svg.draw("net", graph, flops.count(graph))
+    assert network_svg.is_drawing(text)
+    spoilt = text.replace(place, put, 1)
+    assert spoilt != text
+    assert not network_svg.is_drawing(spoilt)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.errors import UserError
+from orchestrator.reading.files import checked
 from orchestrator.service import files
 from support import onnx_files
 
@@ -79,7 +80,7 @@ WHOLE = {
 def test_whole_files_pass_and_no_cut_one_does(tmp_path: Path, name: str) -> None:
     form, data, path = files.format_of(name), WHOLE[name], tmp_path / "blob"
     path.write_bytes(data)
-    assert files.checked(path, name, form) == form
+    assert checked(path, name, form) == form
     shortest = 8 if name == "net.h5" else len(data)  # of HDF5 only the beginning is read
     whole_nodes = {203 * n for n in (1, 2, 3)} | {len(data) - 2}  # where a graph may end too
     for length in range(shortest):
@@ -87,7 +88,7 @@ def test_whole_files_pass_and_no_cut_one_does(tmp_path: Path, name: str) -> None
         if name == "net.pb" and length in whole_nodes:
             continue
         with pytest.raises(UserError, match=re.escape(name)):
-            files.checked(path, name, form)
+            checked(path, name, form)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +109,4 @@ def test_what_is_something_else_is_refused(
     path = tmp_path / "blob"
     path.write_bytes(data)
     with pytest.raises(UserError, match=re.escape(says)):
-        files.checked(path, name, files.format_of(name))
+        checked(path, name, files.format_of(name))

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.service import inspect, models
+from orchestrator.reading import onnx_file
+from orchestrator.service import models
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel
 from orchestrator.service.sources import REFERENCE_FEEDS
@@ -172,7 +173,7 @@ def test_no_truncation_of_a_model_gets_past_the_check_or_breaks_it(tmp_path: Pat
     for length in range(len(GOOD)):
         path.write_bytes(GOOD[:length])
         try:
-            inspect.onnx_model(path, "cut.onnx", {})
+            onnx_file.onnx_model(path, "cut.onnx", {})
         except UserError:
             continue
         accepted.append(length)
@@ -338,7 +339,7 @@ def test_an_inputs_layout_follows_from_what_it_leads_to(
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(data)
-    assert inspect.onnx_model(path, "m.onnx", {}).inputs[0].layout == layout
+    assert onnx_file.onnx_model(path, "m.onnx", {}).inputs[0].layout == layout
 
 
 @pytest.mark.parametrize(
@@ -368,7 +369,7 @@ def test_an_outputs_layout_follows_from_what_made_it(
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx_files.model(nodes, value, out, {}).SerializeToString())
     known = {"x": "NCHW"} | ({end: layout} if layout else {})
-    assert inspect.onnx_layouts(path, "m.onnx") == known
+    assert onnx_file.onnx_layouts(path, "m.onnx") == known
 
 
 def test_a_model_that_is_not_there_is_named_with_the_known_ones(sqlite_farm: FarmKit) -> None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.contract import TensorSpec
+from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.network import NetworkGraph
+from orchestrator.domain.questions import Question
+from orchestrator.reading import verbs
 from orchestrator.service import models, networks
 from orchestrator.service.models import NewModel
 from orchestrator.service.views import ArtifactView
 from support import onnx_files
 from support.farms import FarmKit
+from support.inspectors import inspect
 
 TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
 
 def tflite(name: str, batch: int = 1) -> NetworkGraph:
-    return networks.read(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
+    return verbs.graph(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
 
 
 @pytest.mark.parametrize("name", ["free", "fixed", "nhwc", "fp16", "int8", "uint8"])
@@ -98,6 +105,38 @@ def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> 
     work = networks.with_work(sqlite_farm.farm, alone).details["work"]
     assert work["flops"] is None
     assert "no graph is read from pt2, only from onnx, tflite" in work["unknown"]["every operator"]
+
+
+def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -> None:
+    """Its reference is played: none of its runtimes is among this interpreter's packages."""
+
+    def played(job: ReferenceJob) -> Referenced:
+        path = Path(job.folder) / "reference.npz"
+        path.write_bytes(b"the controller reads none")
+        inputs = (TensorSpec("x", "float32", (1, 6, 6, 3), "NHWC"),)
+        outputs = (TensorSpec("y", "float32", (1, 5), ""),)
+        return Referenced(str(path), outputs, "played", inputs=inputs, precision="fp32")
+
+    farm = replace(sqlite_farm.farm, reference=played)
+    sha256 = farm.blobs.put((TFLITE / "nhwc.tflite").read_bytes())
+    view = models.add(farm, NewModel("small", "nhwc.tflite", sha256))
+    assert view.details["precision"] == "fp32"
+    assert view.details["work"]["macs"] == 1748
+    assert view.artifacts[0].precision == "fp32"
+    assert networks.with_work(farm, view) is view
+
+
+def test_a_drawing_that_is_none_of_ours_is_refused(sqlite_farm: FarmKit) -> None:
+    """As a reader that was taken over could answer."""
+    sqlite_farm.add_model("dense")
+
+    def spoilt(question: Question, answer: type[Any]) -> Any:
+        drawn = inspect(question, answer)
+        return replace(drawn, svg=drawn.svg.replace("</svg>", "<script>x()</script></svg>"))
+
+    farm = replace(sqlite_farm.farm, inspect=spoilt)
+    with pytest.raises(UserError, match="no drawing of ours"):
+        networks.svg(farm, "dense")
 
 
 def replace_format(artifact: ArtifactView, form: str) -> ArtifactView:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.domain.network import Attribute, NetworkGraph, Node, Tensor
-from orchestrator.service import onnx_shapes
+from orchestrator.reading import onnx_shapes
 
 OWN = ("", "ai.onnx")
 

@@ -34,6 +34,8 @@ def infer(model: Any) -> dict[str, Any]:
 
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001  onnx raises many kinds; the file's own word is left
         inferred = model
     graph = inferred.graph
@@ -110,6 +112,8 @@ def _value(model: Any, node: Any, values: dict[str, Any]) -> Any:
     try:
         found = ReferenceEvaluator(alone).run(None, {})[0]
         return onnx.numpy_helper.from_array(found, node.output[0])
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001  of many kinds: then nothing more is known
         return None
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.contract import TensorSpec
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
-from orchestrator.service import onnx_network
+from orchestrator.domain.questions import OnnxFacts
+from orchestrator.reading import onnx_network
+from orchestrator.reading.counting import counted
 
 MOST_TENSORS = 300
 """That are followed from an input to learn its layout: what tells is met within a few."""
@@ -54,18 +56,7 @@ _KEEPS_AXES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """``inputs`` have fixed shapes. ``free_batch``: the file leaves the leading dimension of every
-    input free, and the fixed shape has 1 there. ``layouts``: of inputs and outputs, where known."""
-
-    inputs: tuple[TensorSpec, ...]
-    free_batch: bool
-    details: dict[str, Any]
-    layouts: dict[str, str]
-
-
-def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> Inspected:
+def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> OnnxFacts:
     """Check an ONNX file and fix the shapes of its inputs.
 
     Args:
@@ -95,19 +86,17 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> In
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
     kinds = Counter(node.op_type for node in graph.node)
-    return Inspected(
+    return OnnxFacts(
         inputs=inputs,
         free_batch=_free_batch(declared, inputs),
-        details={
-            "opset": opsets,
-            "ir_version": model.ir_version,
-            "producer": f"{model.producer_name} {model.producer_version}".strip(),
-            "parameters": parameters,
-            "operators": dict(sorted(kinds.items())),
-            "work": flops.count(onnx_network.of_model(model, fixed_shapes)).plain(),
-            "onnx": onnx.__version__,
-        },
         layouts=layouts,
+        opset=opsets,
+        ir_version=model.ir_version,
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        parameters=parameters,
+        operators=dict(sorted(kinds.items())),
+        work=counted(flops.count(onnx_network.of_model(model, fixed_shapes))),
+        onnx=onnx.__version__,
     )
 
 
@@ -133,29 +122,33 @@ def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _load(path: Path, name: str) -> Any:
+    """Never more than two copies of the file at once, however large it is."""
     import onnx
 
     if path.stat().st_size == 0:
         raise UserError(f"{name}: the file is empty; expected an ONNX model")
+    data, wrong = path.read_bytes(), ""
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        external = any(
-            t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer
-        )
-        if external:
-            raise UserError(
-                f"{name}: its weights lie in a second file; save it as one file "
-                "(onnx.save(..., save_as_external_data=False))"
-            )
-        # not the path: the checker reads the shape of its words off the file's suffix
-        onnx.checker.check_model(model)
-    except UserError:
+        onnx.checker.check_model(data)
+    except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  protobuf and the checker raise many kinds
-        first = " ".join(str(error).split())[:200]
+    except Exception as error:  # noqa: BLE001  the checker raises many kinds
+        wrong = " ".join(str(error).split())[:200]
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not wrong:  # the checker has parsed it: protobuf has one word for want of memory too
+            raise MemoryError from error
+        model = onnx.ModelProto()
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
         raise UserError(
-            f"{name}: not a valid ONNX model (truncated, or another format?): {first}"
-        ) from None
+            f"{name}: its weights lie in a second file; save it as one file "
+            "(onnx.save(..., save_as_external_data=False))"
+        )
+    if wrong:
+        raise UserError(f"{name}: not a valid ONNX model (truncated, or another format?): {wrong}")
     return model
 
 

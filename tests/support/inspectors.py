@@ -1,0 +1,17 @@
+"""What the confined child answers about files, asked in this process, without its walls."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from orchestrator.domain.questions import Job, Question
+from orchestrator.reading import verbs
+from orchestrator.sandbox import understood
+
+T = TypeVar("T")
+
+
+def inspect(question: Question, answer: type[T]) -> T:
+    """The document is written and read as between the processes."""
+    code, text = verbs.answer(Job(answer.__name__, question, 60.0, 4096))
+    return understood(question, answer, code, text)
