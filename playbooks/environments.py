@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
+from agent import locks
 from agent.worker.recipes import OLDEST_PYTHON, Order, read
 from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
@@ -112,4 +113,6 @@ def _is(entry: Mapping[str, object], order: Order) -> bool:
 
 
 def _wheels(site: Site, order: Order) -> Wheelhouse:
-    return wheelhouse(site.cache, site.platform, sorted({r for s in order.steps for r in s}))
+    needed = sorted({r for s in order.steps for r in s})
+    pins = locks.pins(order.lock, site.platform.environment) if order.lock else ()
+    return wheelhouse(site.cache, site.platform, needed, pins)

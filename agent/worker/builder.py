@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import locks
 from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
 from agent.versions import fits
@@ -169,7 +170,12 @@ class Builder:
         tools.make(python, made, seeded=order.recipe.pip_first)
         for number, step in enumerate(order.steps):
             by_pip = order.recipe.pip_first and number == 0
-            tools.install(made, step, wheelhouse, by_pip, bare=step == order.bare)
+            bare = step == order.bare
+            # an index of torch's builds alone has few versions of what torch needs, and the next
+            # step puts them right; a wheelhouse holds what its maker was held to
+            held = order.lock and wheelhouse is None and not (by_pip or bare)
+            lock = locks.path(order.lock) if held else None
+            tools.install(made, step, wheelhouse, by_pip, bare, lock)
 
     def _answering(self, order: Order, python: Path) -> RuntimeFacts:
         backend = order.recipe.backend
@@ -254,6 +260,7 @@ def _request(order: Order, python_version: str) -> str:
         "python": python_version,
         "machine": order.machine,
         "system": platform.system(),
+        "lock": locks.path(order.lock).read_text("utf-8") if order.lock else "",
     }
     return _hash(parts)
 
