@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from agent import locks
@@ -21,6 +22,10 @@ EXTRAS = {
     "controller": ("controller",),
 }
 OLDEST_PYTHON = {"tflite-runtime": "3.9"}
+BESIDE = {"torch": ("onnxruntime", "scikit-learn")}
+"""What the tests have beside them in one environment."""
+NOT_FOR_PIP = "backports-strenum<1.3\n"
+"""Later ones say that they are not for Python 3.11, which pip minds and uv does not."""
 FROM_TORCH = re.compile(r"(nvidia-|cuda-|triton\b)")
 """A build of torch names these itself, each its own: none of them is held to another's."""
 
@@ -28,7 +33,7 @@ FROM_TORCH = re.compile(r"(nvidia-|cuda-|triton\b)")
 def requirements(name: str) -> list[str]:
     """What the environments of one lock file are asked to have, all beside one another."""
     found = [line for recipe in RECIPES if recipe.lock == name for line in _asked(recipe)]
-    return sorted(set(found))
+    return sorted({*found, *BESIDE.get(name, ())})
 
 
 def _asked(recipe: Recipe) -> list[str]:
@@ -50,9 +55,12 @@ def main(options: list[str]) -> None:
         target = dev.with_name(f"{name}.lock")
         _compile(target, [*words, *beside, "--generate-hashes", "pyproject.toml", *options])
     _compile(locks.path(locks.AGENT), ["-c", str(dev), "pyproject.toml", *options])
-    for name in sorted({recipe.lock for recipe in RECIPES}):
-        words = ["--python-version", OLDEST_PYTHON.get(name, "3.11"), "-", *options]
-        _compile(locks.path(name), words, "\n".join(requirements(name)))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as bounds:
+        bounds.write(NOT_FOR_PIP)
+        bounds.flush()
+        for name in sorted({recipe.lock for recipe in RECIPES}):
+            words = ["--python-version", OLDEST_PYTHON.get(name, "3.11"), "-c", bounds.name]
+            _compile(locks.path(name), [*words, "-", *options], "\n".join(requirements(name)))
 
 
 def _compile(target: Path, words: list[str], asked: str = "") -> None:
