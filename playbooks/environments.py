@@ -81,10 +81,15 @@ _OLDEST = ".".join(map(str, OLDEST_PYTHON))
 
 
 def _listed(site: Site) -> list[dict[str, str]]:
-    listed: list[dict[str, str]] = json.loads(
-        site.host.ask(f"cat {STATE}/environments.json", root=True) or "[]"
-    )
-    return listed
+    """Nothing of a damaged list: the agent's next command puts it right."""
+    text = site.host.ask(f"cat {STATE}/environments.json", root=True)
+    try:
+        listed = json.loads(text or "[]")
+    except ValueError:
+        return []
+    entries = listed if isinstance(listed, list) else []
+    keys = {"name", "backend", "version", "python"}
+    return [entry for entry in entries if isinstance(entry, dict) and keys <= {*entry}]
 
 
 def _interpreters(runtime: VendorRuntime, listed: list[dict[str, str]]) -> list[str]:

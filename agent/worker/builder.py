@@ -26,6 +26,8 @@ from agent.worker.packages import Packages, interpreter
 from agent.worker.recipes import Order
 from agent.worker.settings import sync_folder
 
+FOLDER = "runtimes"
+"""Below a state folder."""
 MANIFEST_NAME = "manifest.json"
 _TEMPORARY = "tmp-"
 _ENVIRONMENT = "env"

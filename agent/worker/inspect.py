@@ -8,10 +8,10 @@ from pathlib import Path
 from agent import facts
 from agent.device_facts import DeviceFacts, RuntimeFacts
 from agent.facts.rows import rows
-from agent.worker.builder import Builder
+from agent.worker.builder import FOLDER, Builder
 from agent.worker.environments import Environments
 from agent.worker.runner import Runner
-from agent.worker.runtimes import FOLDER, Listed, Runtimes
+from agent.worker.runtimes import Listed, Runtimes
 from agent.worker.service import mark_of
 
 
