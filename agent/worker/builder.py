@@ -17,6 +17,7 @@ from typing import Any
 
 from agent import locks
 from agent.device_facts import RuntimeFacts
+from agent.facts import nvidia
 from agent.jobs import Probed
 from agent.versions import fits
 from agent.worker import cuda, packages
@@ -75,7 +76,7 @@ class Builder:
         probe: Callable[[str], Probed],
         tools: Packages | None = None,
         clock: Callable[[], float] = time.monotonic,
-        gpu: Callable[[], bool] = cuda.nvidia_gpu,
+        gpu: Callable[[], bool] = nvidia.present,
     ) -> None:
         self._folder = folder.absolute()
         self._gpu = gpu

@@ -17,7 +17,7 @@ import pytest
 from agent import locks
 from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
-from agent.worker import cuda, inspect, packages
+from agent.worker import inspect, packages
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.errors import (
@@ -396,24 +396,6 @@ def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: Runtimes) -> None:
     manifest = runtimes.builder.manifest(added.name)
     assert manifest is not None
     assert runtimes.builder.warning(manifest) == ""
-
-
-@pytest.mark.parametrize(
-    ("file", "there"),
-    [
-        ("dev/nvidia0", True),
-        ("dev/nvhost-gpu", True),
-        ("dev/dxg", True),
-        ("proc/driver/nvidia/gpus/0000:01:00.0", True),
-        ("dev/nvidiactl", False),  # the driver without a card
-        ("dev/dri/card0", False),
-    ],
-)
-def test_a_gpu_is_known_by_its_device_file(tmp_path: Path, file: str, there: bool) -> None:
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    path.touch()
-    assert cuda.nvidia_gpu(tmp_path) is there
 
 
 @pytest.mark.parametrize("version", ["13.0", None])
