@@ -7,12 +7,12 @@ TVM_VENV := .venv-tvm
 TENSORFLOW_VENV := .venv-tensorflow
 # Two packages run TFLite models, and one of them needs an old NumPy
 TFLITE_VENVS := .venv-litert .venv-tflite
-TFLITE_.venv-litert := ai-edge-litert==2.3.0 numpy
-TFLITE_.venv-tflite := tflite-runtime==2.14.0 'numpy<2'
+TFLITE_.venv-litert := -c agent/locks/litert.lock ai-edge-litert numpy
+TFLITE_.venv-tflite := -c agent/locks/tflite-runtime.lock tflite-runtime numpy
 NCNN_VENV := .venv-ncnn
 # On Linux, plain PyPI serves a CUDA build of torch; a CPU build is enough for the tests:
 #   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
-TORCH ?= torch==2.13.0
+TORCH ?= $(shell grep -o '^torch==[0-9.]*' agent/locks/torch.lock)
 PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?= -n 2
 HTML ?= report.html
@@ -27,7 +27,7 @@ export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-farm chaos farm-up farm-down lint audit format bench pytorch tvm tensorflow tflite ncnn clean
+.PHONY: help demo test test-farm chaos farm-up farm-down lint lock audit format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -56,9 +56,13 @@ lint: $(VENV)/.dev ## Style, types, and which way imports run
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: $(VENV)/.dev ## Known holes of every installed package; asks pypi.org, and fails where it cannot
+lock: $(VENV)/.dev ## Write the lock files anew; LOCK_ARGS=--upgrade takes the newest versions
+	$(BIN)/python -m pip install -q 'uv>=0.13.9'
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=. $(BIN)/python requirements/lock.py $(LOCK_ARGS)
+
+audit: $(VENV)/.dev ## Known holes of every locked version; asks pypi.org, and fails where it cannot
 	$(BIN)/python -m pip install -q 'pip-audit>=2.10.1'
-	$(BIN)/pip-audit --strict --skip-editable
+	PYTHONPATH=. $(BIN)/python requirements/audit.py $(AUDIT_ARGS)
 
 format: $(VENV)/.dev ## Put the code into shape
 	$(BIN)/ruff check --fix .
@@ -81,49 +85,53 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "benchfarm needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -e '.[controller]'
+# what the lock files name, by its hash, and nothing else; benchfarm itself has none
+$(VENV)/.demo: pyproject.toml requirements/controller.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --no-deps -e .
+	$(BIN)/python -m pip install -q -r requirements/controller.lock
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -e '.[controller,onnxruntime,openvino,dev]'
+$(VENV)/.dev: pyproject.toml requirements/dev.lock | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --no-deps -e .
+	$(BIN)/python -m pip install -q -r requirements/dev.lock
 	@touch $@ $(VENV)/.demo
 
 # torch first and alone: pip then takes the build that was asked for, and no other. The rest goes
 # beside one torch here, for it takes most of the room; elsewhere each has an environment of its own
-$(TORCH_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+$(TORCH_VENV)/.done: pyproject.toml agent/locks/torch.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/python -m pip install -q $(PIP_TORCH_ARGS) $(TORCH)
-	$(TORCH_VENV)/bin/python -m pip install -q numpy onnx onnxruntime onnxscript scikit-learn \
-		executorch==1.5.1 litert-torch==0.10.0
+	$(TORCH_VENV)/bin/python -m pip install -q -c agent/locks/torch.lock $(TORCH) numpy onnx \
+		onnxruntime onnxscript scikit-learn executorch litert-torch
 	$(TORCH_VENV)/bin/python -m pip install -q --no-deps -e .
 	@touch $@
 
-# apache-tvm-ffi 0.1.15.post2 crashes in MetaSchedule; onnxruntime is what makes int8 for TVM
-$(TVM_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+# onnxruntime is what makes int8 for TVM
+$(TVM_VENV)/.done: pyproject.toml agent/locks/tvm.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TVM_VENV)
-	$(TVM_VENV)/bin/python -m pip install -q apache-tvm==0.27.0.post1 \
-		apache-tvm-ffi==0.1.14.post1 onnx onnxruntime numpy psutil cloudpickle \
+	$(TVM_VENV)/bin/python -m pip install -q -c agent/locks/tvm.lock apache-tvm \
+		apache-tvm-ffi onnx onnxruntime numpy psutil cloudpickle \
 		'xgboost-cpu; platform_machine == "x86_64"' 'xgboost; platform_machine != "x86_64"'
 	@touch $@
 
 # tensorflow-cpu has no build for ARM; plain tensorflow has, with no CUDA in it
-$(TENSORFLOW_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+$(TENSORFLOW_VENV)/.done: pyproject.toml agent/locks/tensorflow.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TENSORFLOW_VENV)
-	$(TENSORFLOW_VENV)/bin/python -m pip install -q tf2onnx==1.17.0 onnx numpy \
-		'tensorflow-cpu==2.21.*; platform_machine == "x86_64"' \
-		'tensorflow==2.21.*; platform_machine != "x86_64"'
+	$(TENSORFLOW_VENV)/bin/python -m pip install -q -c agent/locks/tensorflow.lock tf2onnx onnx \
+		numpy 'tensorflow-cpu; platform_machine != "aarch64"' \
+		'tensorflow; platform_machine == "aarch64"'
 	@touch $@
 
-$(TFLITE_VENVS:=/.done): %/.done: pyproject.toml | $(VENV)/bin/python
+$(TFLITE_VENVS:=/.done): %/.done: pyproject.toml agent/locks/litert.lock \
+		agent/locks/tflite-runtime.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install -q $(TFLITE_$*)
 	@touch $@
 
 # pnnx says that it needs torch: its Python does, its program does not
-$(NCNN_VENV)/.done: pyproject.toml | $(VENV)/bin/python
+$(NCNN_VENV)/.done: pyproject.toml agent/locks/ncnn.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NCNN_VENV)
-	$(NCNN_VENV)/bin/python -m pip install -q ncnn==1.0.20261020 numpy
+	$(NCNN_VENV)/bin/python -m pip install -q -c agent/locks/ncnn.lock ncnn numpy
 	$(NCNN_VENV)/bin/python -m pip install -q --no-deps pnnx==20261020
 	@touch $@
 

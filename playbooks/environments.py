@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
+from agent import locks
 from agent.worker.recipes import OLDEST_PYTHON, Order, read
 from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
@@ -80,10 +81,15 @@ _OLDEST = ".".join(map(str, OLDEST_PYTHON))
 
 
 def _listed(site: Site) -> list[dict[str, str]]:
-    listed: list[dict[str, str]] = json.loads(
-        site.host.ask(f"cat {STATE}/environments.json", root=True) or "[]"
-    )
-    return listed
+    """Nothing of a damaged list: the agent's next command puts it right."""
+    text = site.host.ask(f"cat {STATE}/environments.json", root=True)
+    try:
+        listed = json.loads(text or "[]")
+    except ValueError:
+        return []
+    entries = listed if isinstance(listed, list) else []
+    keys = {"name", "backend", "version", "python"}
+    return [entry for entry in entries if isinstance(entry, dict) and keys <= {*entry}]
 
 
 def _interpreters(runtime: VendorRuntime, listed: list[dict[str, str]]) -> list[str]:
@@ -112,4 +118,6 @@ def _is(entry: Mapping[str, object], order: Order) -> bool:
 
 
 def _wheels(site: Site, order: Order) -> Wheelhouse:
-    return wheelhouse(site.cache, site.platform, sorted({r for s in order.steps for r in s}))
+    needed = sorted({r for s in order.steps for r in s})
+    pins = locks.pins(order.lock, site.platform.environment) if order.lock else ()
+    return wheelhouse(site.cache, site.platform, needed, pins)

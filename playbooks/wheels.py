@@ -25,6 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import agent
+from agent import locks
 from playbooks.errors import WheelsMissing
 
 DISTRIBUTION = "benchfarm"
@@ -33,6 +34,7 @@ NOT_ON_BOARDS = frozenset({"numpy"})
 OLDEST_GLIBC_MINOR = 17
 LIMIT_S = 900.0
 _ROUNDS = 10
+_SHIPPED = (".py", locks.SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ def agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]
     Raises:
         WheelsMissing: the package index does not give it.
     """
-    needed = agent_requirements(platform)
-    return wheelhouse(cache, platform, needed), agent_wheel(cache)
+    pins = locks.pins(locks.AGENT, platform.environment)
+    return wheelhouse(cache, platform, agent_requirements(platform), pins), agent_wheel(cache)
 
 
 def agent_requirements(platform: Platform) -> list[str]:
@@ -120,14 +122,18 @@ def agent_requirements(platform: Platform) -> list[str]:
     )
 
 
-def wheelhouse(cache: Path, platform: Platform, requirements: Sequence[str]) -> Wheelhouse:
+def wheelhouse(
+    cache: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str] = ()
+) -> Wheelhouse:
     """Wheels of ``requirements`` and all that they need: those kept in ``cache``, else fetched.
+
+    What ``pins`` name is taken at their versions; they bring nothing in by themselves.
 
     Raises:
         WheelsMissing: the package index does not give them.
     """
     wanted = tuple(sorted(requirements))
-    text = "\n".join([platform.machine, platform.python, str(platform.glibc), *wanted])
+    text = "\n".join([platform.machine, platform.python, str(platform.glibc), *wanted, *pins])
     name = (
         f"{platform.machine}-py{platform.python}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     )
@@ -138,27 +144,34 @@ def wheelhouse(cache: Path, platform: Platform, requirements: Sequence[str]) -> 
         if not whole.exists():
             temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache))
             try:
-                _fetch(temporary, platform, wanted)
+                _fetch(temporary, platform, wanted, pins)
                 os.rename(temporary, whole)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     return Wheelhouse(whole, wanted)
 
 
-def _fetch(folder: Path, platform: Platform, requirements: Iterable[str]) -> None:
+def _fetch(
+    folder: Path, platform: Platform, requirements: Iterable[str], pins: Sequence[str]
+) -> None:
     """Fetch, then what only the target's own markers ask for, until nothing is missing."""
     missing = list(requirements)
     for _ in range(_ROUNDS):
-        _download(folder, platform, missing)
+        _download(folder, platform, missing, pins)
         missing = _unmet(folder, platform)
         if not missing:
             return
     raise WheelsMissing(f"these wheels ask for one another without end: {', '.join(missing)}")
 
 
-def _download(folder: Path, platform: Platform, requirements: Sequence[str]) -> None:
+def _download(
+    folder: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str]
+) -> None:
+    held = folder / "constraints.txt"
+    held.write_text("".join(f"{pin}\n" for pin in pins), "utf-8")
     command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--dest", str(folder)]
-    command += [*platform.flags, "--find-links", str(folder), *requirements]
+    command += [*platform.flags, "--find-links", str(folder), "--constraint", str(held)]
+    command += requirements
     try:
         ended = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S
@@ -211,7 +224,7 @@ def agent_wheel(cache: Path) -> Path:
     source = Path(agent.__file__).parent
     files = {
         f"agent/{path.relative_to(source)}": path.read_bytes()
-        for path in sorted(source.rglob("*.py"))
+        for path in sorted(p for p in source.rglob("*") if p.suffix in _SHIPPED)
     }
     info = f"{DISTRIBUTION}-{agent.__version__}.dist-info"
     files[f"{info}/METADATA"] = _metadata().encode()

@@ -22,7 +22,7 @@ def gpus(root: Path) -> list[Accelerator]:
     if is_jetson(root):
         return []
     cards = []
-    for folder in files.entries(root, "proc/driver/nvidia/gpus/*"):
+    for folder in _driven(root):
         card = parse_information(files.text(folder / "information"))
         cards.append(replace(card, detail={"slot": folder.name, **card.detail}))
     if cards:
@@ -34,9 +34,25 @@ def gpus(root: Path) -> list[Accelerator]:
             "pci",
             {"slot": device.slot, "driver": device.driver or "none"},
         )
-        for device in pci.devices(root)
-        if device.vendor == "10de" and device.kind in ("0300", "0302")
+        for device in _on_bus(root)
     ]
+
+
+def present(root: Path = Path("/")) -> bool:
+    """Whether there is a GPU of NVIDIA's, a Jetson's own included; no tool is asked.
+
+    Under WSL Windows has the card and the driver, and Linux sees its device file alone.
+    """
+    return is_jetson(root) or bool(_driven(root) or _on_bus(root)) or (root / "dev/dxg").exists()
+
+
+def _driven(root: Path) -> list[Path]:
+    """A folder for each card that NVIDIA's driver has."""
+    return files.entries(root, "proc/driver/nvidia/gpus/*")
+
+
+def _on_bus(root: Path) -> list[pci.Device]:
+    return [d for d in pci.devices(root) if d.vendor == "10de" and d.kind in ("0300", "0302")]
 
 
 def parse_information(text: str) -> Accelerator:

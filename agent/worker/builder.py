@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import locks
 from agent.device_facts import RuntimeFacts
+from agent.facts import nvidia
 from agent.jobs import Probed
 from agent.versions import fits
 from agent.worker import cuda, packages
@@ -25,6 +27,8 @@ from agent.worker.packages import Packages, interpreter
 from agent.worker.recipes import Order
 from agent.worker.settings import sync_folder
 
+FOLDER = "runtimes"
+"""Below a state folder."""
 MANIFEST_NAME = "manifest.json"
 _TEMPORARY = "tmp-"
 _ENVIRONMENT = "env"
@@ -72,7 +76,7 @@ class Builder:
         probe: Callable[[str], Probed],
         tools: Packages | None = None,
         clock: Callable[[], float] = time.monotonic,
-        gpu: Callable[[], bool] = cuda.nvidia_gpu,
+        gpu: Callable[[], bool] = nvidia.present,
     ) -> None:
         self._folder = folder.absolute()
         self._gpu = gpu
@@ -169,7 +173,12 @@ class Builder:
         tools.make(python, made, seeded=order.recipe.pip_first)
         for number, step in enumerate(order.steps):
             by_pip = order.recipe.pip_first and number == 0
-            tools.install(made, step, wheelhouse, by_pip, bare=step == order.bare)
+            bare = step == order.bare
+            # an index of torch's builds alone has few versions of what torch needs, and the next
+            # step puts them right; a wheelhouse holds what its maker was held to
+            held = order.lock and wheelhouse is None and not (by_pip or bare)
+            lock = locks.path(order.lock) if held else None
+            tools.install(made, step, wheelhouse, by_pip, bare, lock)
 
     def _answering(self, order: Order, python: Path) -> RuntimeFacts:
         backend = order.recipe.backend
@@ -254,6 +263,7 @@ def _request(order: Order, python_version: str) -> str:
         "python": python_version,
         "machine": order.machine,
         "system": platform.system(),
+        "lock": locks.path(order.lock).read_text("utf-8") if order.lock else "",
     }
     return _hash(parts)
 

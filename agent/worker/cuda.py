@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_DEVICES = (
-    "dev/nvidia[0-9]*",  # a graphics card
-    "dev/nvhost-gpu",  # a Jetson
-    "dev/nvgpu",  # a newer one
-    "dev/dxg",  # Windows' GPU seen from WSL
-    "proc/driver/nvidia/gpus/*",
-)
-
-
-def nvidia_gpu(root: Path = Path("/")) -> bool:
-    """Whether this machine has an NVIDIA GPU, as its device files tell; no driver is asked."""
-    return any(next(root.glob(pattern), None) is not None for pattern in _DEVICES)
-
 
 def unwanted(name: str, cuda: str, gpu: bool) -> str:
     """What to say of an environment whose torch was built for ``cuda``; empty: all is well."""

@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from agent.device_facts import RuntimeFacts
 from agent.graph import Tool
 from agent.jobs import Probed
 from agent.versions import fits, version_key
+from agent.worker import listing
 from agent.worker.errors import AgentError, BadInput, RuntimeMissing
+from agent.worker.listing import FILE_NAME as FILE_NAME
+from agent.worker.listing import RuntimeEnvironment as RuntimeEnvironment
 from agent.worker.planning import offered
-from agent.worker.settings import write_atomically
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "environments.json"
 DEFAULT_NAME = "default"
 _BACKEND = re.compile(r"[a-z0-9_]{1,40}")
 
 Probe = Callable[[str], Probed]
 """``probe(python)`` runs the child's verb ``probe`` there; raises ``ChildFailed``."""
-
-
-@dataclass(frozen=True)
-class RuntimeEnvironment:
-    """An interpreter that one backend runs in. ``version`` is the runtime's, as probed.
-
-    ``preferred`` false: taken only where its version is asked for, or no other is here. Two
-    packages may be variants of one backend, and the higher number is not the newer one.
-    """
-
-    name: str
-    backend: str
-    version: str
-    python: str
-    preferred: bool = True
 
 
 class Environments:
@@ -59,19 +44,9 @@ class Environments:
         self._lock = threading.RLock()
 
     def listed(self) -> list[RuntimeEnvironment]:
-        """What ``environments.json`` names. Raises ``BadInput`` where it is not right."""
-        try:
-            data = json.loads(self._path.read_text("utf-8"))
-            if not isinstance(data, list):
-                raise TypeError(f"found {type(data).__name__}")
-            return [RuntimeEnvironment(**entry) for entry in data]
-        except FileNotFoundError:
-            return []
-        except (ValueError, TypeError) as error:
-            raise BadInput(
-                f"{self._path}: expected a list of objects with name, backend, version, python: "
-                f"{error}"
-            ) from None
+        """What ``environments.json`` names; as ``listing.read``."""
+        with self._lock:
+            return listing.read(self._path)
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever the list of environments is written anew."""
@@ -107,14 +82,14 @@ class Environments:
             listed = self.listed()
             same = (environment.backend, environment.version)
             rest = [e for e in listed if (e.backend, e.version) != same]
-            self._write([*rest, environment])
+            listing.write(self._path, [*rest, environment])
         gone = [e for e in listed if e not in rest]
         return [e for e in gone if e.name != environment.name]
 
     def strike(self, name: str) -> None:
         """Take an environment off the list."""
         with self._lock:
-            self._write([e for e in self.listed() if e.name != name])
+            listing.write(self._path, [e for e in self.listed() if e.name != name])
 
     def resolve(self, backend: str, version: str = "") -> RuntimeEnvironment:
         """The environment to run a backend in; of several that fit, the newest preferred one.
@@ -263,11 +238,6 @@ class Environments:
                 except (AgentError, OSError) as error:
                     self._probed[python] = str(error)
             return self._probed[python]
-
-    def _write(self, environments: list[RuntimeEnvironment]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([asdict(e) for e in environments], indent=2) + "\n"
-        write_atomically(self._path, text)
 
 
 def _placed(tool: Tool, environment: str) -> Tool:

@@ -8,11 +8,11 @@ from pathlib import Path
 from agent import facts
 from agent.device_facts import DeviceFacts, RuntimeFacts
 from agent.facts.rows import rows
-from agent.worker.builder import Builder
+from agent.worker.builder import FOLDER, Builder
 from agent.worker.environments import Environments
 from agent.worker.folders import mark_of
 from agent.worker.runner import Runner
-from agent.worker.runtimes import FOLDER, Listed, Runtimes
+from agent.worker.runtimes import Listed, Runtimes
 
 
 def environments(state_dir: Path) -> Environments:

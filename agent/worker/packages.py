@@ -87,9 +87,10 @@ class Packages:
         wheelhouse: Path | None,
         by_pip: bool,
         bare: bool = False,
+        lock: Path | None = None,
     ) -> None:
         """Install into a virtual environment, with a ``wheelhouse`` from there alone. ``bare``:
-        without what the requirements need themselves.
+        without what the requirements need themselves. ``lock``: at no versions but its.
 
         Raises:
             BadInput: a requirement that cannot be had. IndexUnreachable, DiskFull, BuildFailed.
@@ -103,6 +104,7 @@ class Packages:
             words += ["--no-index"] if wheelhouse else []
         words += ["--find-links", str(wheelhouse)] if wheelhouse else []
         words += ["--no-deps"] if bare else []
+        words += ["--constraint", str(lock)] if lock else []
         self._do([*words, *requirements], environment.parent, requirements[0])
 
     def frozen(self, environment: Path) -> tuple[str, ...]:

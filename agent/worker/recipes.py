@@ -24,11 +24,14 @@ class Recipe:
     the package they float. ``held`` hold beside every version. ``alone``: installed by pip, first
     and by itself; ``before``: so are these. ``bare``: installed last, without what they say that
     they need. ``on`` names the package on other machines. ``mib``: about what it takes.
+    ``lock`` names the lock file that holds all else at the versions tested with it, none where
+    another version is asked for: they may not go together.
     """
 
     backend: str
     package: str
     tested: str
+    lock: str
     beside: tuple[str, ...] = ()
     older: tuple[tuple[str, tuple[str, ...]], ...] = ()
     held: tuple[str, ...] = ()
@@ -53,17 +56,17 @@ XGBOOST = "xgboost-cpu; platform_machine == 'x86_64'"
 TVM_BESIDE = (ONNX, NUMPY, "onnxruntime==1.31.1", "psutil", "cloudpickle", XGBOOST)
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe("onnxruntime", "onnxruntime", "1.31.1", (ONNX, NUMPY), mib=200),
+    Recipe("onnxruntime", "onnxruntime", "1.31.1", "onnxruntime", (ONNX, NUMPY), mib=200),
     Recipe(
-        *("openvino", "openvino", "2026.4.1", ("nncf==3.4.0", ONNX, NUMPY)),
+        *("openvino", "openvino", "2026.4.1", "openvino", ("nncf==3.4.0", ONNX, NUMPY)),
         older=(("2026", ("nncf<3",)),),  # nncf 3 names types that OpenVINO 2025 has not
         mib=550,
     ),
     # The first variant of a backend is the one meant where none is named.
-    Recipe("tflite", "ai-edge-litert", "2.3.0", (NUMPY,), variant="litert", mib=150),
+    Recipe("tflite", "ai-edge-litert", "2.3.0", "litert", (NUMPY,), variant="litert", mib=150),
     # On numpy 2 it imports, and then dies in Interpreter().
     Recipe(
-        *("tflite", "tflite-runtime", "2.14.0"),
+        *("tflite", "tflite-runtime", "2.14.0", "tflite-runtime"),
         held=("numpy<2",),
         variant="tflite-runtime",
         newest_python=(3, 11),
@@ -71,14 +74,14 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     # ffi 0.1.15.post2 crashes in MetaSchedule; onnxruntime makes the int8 models that TVM takes.
     Recipe(
-        *("tvm", "apache-tvm", "0.27.0"),
+        *("tvm", "apache-tvm", "0.27.0", "tvm"),
         beside=TVM_BESIDE,
         held=("apache-tvm-ffi==0.1.14.post1",),
         mib=600,
     ),
     # The same with a linker for other architectures, which takes 400 MiB by itself.
     Recipe(
-        *("tvm", "apache-tvm", "0.27.0"),
+        *("tvm", "apache-tvm", "0.27.0", "tvm"),
         beside=(*TVM_BESIDE, "ziglang==0.17.0"),
         held=("apache-tvm-ffi==0.1.14.post1",),
         variant="cross",
@@ -86,24 +89,24 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     # Alone and by pip: so it takes the build that pip is configured for, and no CUDA build that
     # another requirement or tool would bring along.
-    Recipe("pytorch", "torch", TORCH, (ONNX, NUMPY, "onnxscript"), alone=True, mib=900),
+    Recipe("pytorch", "torch", TORCH, "torch", (ONNX, NUMPY, "onnxscript"), alone=True, mib=900),
     # The same with the converter to TFLite, which needs jax and much else.
     Recipe(
-        *("pytorch", "torch", TORCH, ("litert-torch==0.10.0", ONNX, NUMPY, "onnxscript")),
+        *("pytorch", "torch", TORCH, "torch", ("litert-torch==0.10.0", ONNX, NUMPY, "onnxscript")),
         variant="litert",
         alone=True,
         mib=1900,
     ),
     # Its wheels are linked to torch and do not say so.
     Recipe(
-        *("executorch", "executorch", "1.5.1", (NUMPY,)),
+        *("executorch", "executorch", "1.5.1", "torch", (NUMPY,)),
         before=(f"torch=={TORCH}",),
         mib=1300,
     ),
     # pnnx says that it needs torch: its Python does, its program does not.
-    Recipe("ncnn", "ncnn", "1.0.20261020", (NUMPY,), bare=("pnnx==20261020",), mib=200),
+    Recipe("ncnn", "ncnn", "1.0.20261020", "ncnn", (NUMPY,), bare=("pnnx==20261020",), mib=200),
     Recipe(
-        *("tensorflow", "tensorflow-cpu", "2.21.0"),
+        *("tensorflow", "tensorflow-cpu", "2.21.0", "tensorflow"),
         beside=("tf2onnx==1.17.0", ONNX, NUMPY),
         on={"aarch64": "tensorflow"},
         mib=1500,
@@ -157,6 +160,11 @@ class Order:
         own = version_key(self.version)
         older = (r for below, some in recipe.older if own < version_key(below) for r in some)
         return (*floating, *older, *recipe.held)
+
+    @property
+    def lock(self) -> str:
+        """The lock file that it is held to; empty for a version that was not tested."""
+        return self.recipe.lock if self.version == self.recipe.tested else ""
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:

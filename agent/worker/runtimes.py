@@ -14,7 +14,6 @@ from agent.worker.builder import Builder, Manifest, Note
 from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import BadInput
 
-FOLDER = "runtimes"
 LOCK_NAME = "runtimes.lock"
 ATTEMPT_LOCK_NAME = "attempt.lock"
 """Held by a running agent during each attempt, and here while an environment goes: what an attempt

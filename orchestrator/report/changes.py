@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from ruptures import Pelt
-from ruptures.base import BaseCost
 
 MAX_BLOCKS = 500
 """PELT compares every pair of candidate positions: about n² cost evaluations in interpreted code,
@@ -19,37 +16,6 @@ GRID = 5
 """PELT's ``jump`` and ``min_size``, in blocks: a state lasts at least 1 % of the trial."""
 PENALTY = 15.0
 """Times ln n, the penalty per change point of Barrett et al., OOPSLA 2017, section 4."""
-
-
-class Gaussian(BaseCost):  # type: ignore[misc]
-    """n ln σ² of a segment, the Gaussian cost of ``ruptures`` (``normal``) in constant time.
-
-    ``least_variance`` stands in where a coarse tick makes a run of equal values: without it their
-    likelihood has no bound, and every such run would be a state of its own.
-    """
-
-    model = "gaussian"
-    min_size = GRID
-
-    def __init__(self, least_variance: float) -> None:
-        self.least_variance = least_variance
-        self.sums: list[float] = []
-        self.squares: list[float] = []
-
-    def fit(self, signal: Any) -> Gaussian:
-        """Running sums of ``signal``, shape (n, 1), of zero mean and unit variance."""
-        self.signal = signal
-        flat = np.asarray(signal, dtype=np.float64).ravel()
-        self.sums = np.concatenate([[0.0], np.cumsum(flat)]).tolist()
-        self.squares = np.concatenate([[0.0], np.cumsum(flat * flat)]).tolist()
-        return self
-
-    def error(self, start: int, end: int) -> float:
-        """Cost of the segment [start, end)."""
-        n = end - start
-        mean = (self.sums[end] - self.sums[start]) / n
-        variance = (self.squares[end] - self.squares[start]) / n - mean * mean
-        return n * math.log(max(variance, self.least_variance))
 
 
 def blocks(samples: ArrayLike, most: int = MAX_BLOCKS) -> NDArray[np.float64]:
@@ -67,12 +33,17 @@ def change_points(series: NDArray[np.float64]) -> list[int]:
     PELT with the Gaussian cost of a change in mean and variance and penalty 15 ln n.
     Source: Killick, Fearnhead and Eckley, JASA 107, 2012; library ``ruptures``.
     """
+    # with SciPy below it seconds of import, which a controller that starts need not wait for
+    from ruptures import Pelt
+
+    from orchestrator.report.gaussian import Gaussian
+
     n, spread = len(series), float(series.std())
     if n < 2 * GRID or spread <= 1e-9 * abs(float(series.mean())):
         return [n]
     # Values rounded to steps of h carry an unseen variance of h²/12 (Sheppard's correction).
     step = float(np.diff(np.unique(series)).min()) / spread
-    cost = Gaussian(max(step * step / 12, 1e-9))
+    cost = Gaussian(max(step * step / 12, 1e-9), GRID)
     scaled = ((series - series.mean()) / spread).reshape(-1, 1)
     search = Pelt(custom_cost=cost, min_size=GRID, jump=GRID).fit(scaled)
     return [int(end) for end in search.predict(pen=PENALTY * math.log(n))]

@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as sps
 
 CONFIDENCE = 0.95
 """Level of every interval in a report."""
@@ -24,6 +24,13 @@ CLAIM_CONFIDENCE = 0.99
 """One-sided level at which a percentile may be claimed at all (``samples_needed``)."""
 
 Floats = NDArray[np.float64]
+
+
+def _scipy() -> Any:
+    """``scipy.stats``: seconds of import, which a controller that starts need not wait for."""
+    from scipy import stats
+
+    return stats
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def samples_needed(q: float, confidence: float = CLAIM_CONFIDENCE) -> int:
     if not 0 < q < 100:
         raise ValueError(f"a percentile lies strictly between 0 and 100, found {q}")
     tail = 1 - q / 100
-    n = 2
+    n, sps = 2, _scipy()
     while float(sps.binom.cdf(1, n, tail)) > 1 - confidence:
         n += 1
     return n
@@ -109,8 +116,8 @@ def percentile_interval(samples: ArrayLike, q: float, confidence: float = CONFID
     """
     ordered = np.sort(positive(samples))
     n, share, tail = len(ordered), q / 100, (1 - confidence) / 2
-    low_rank = int(sps.binom.ppf(tail, n, share))
-    high_rank = int(sps.binom.ppf(1 - tail, n, share)) + 1
+    low_rank = int(_scipy().binom.ppf(tail, n, share))
+    high_rank = int(_scipy().binom.ppf(1 - tail, n, share)) + 1
     value = percentile(ordered, q)
     if low_rank < 1 or high_rank > n:
         return Interval(value, None, None, n)
@@ -131,7 +138,9 @@ def geometric(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     n, centre = len(logs), float(logs.mean())
     if n < 2:
         return Interval(math.exp(centre), None, None, n)
-    half = float(sps.t.ppf((1 + confidence) / 2, n - 1)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    half = (
+        float(_scipy().t.ppf((1 + confidence) / 2, n - 1)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    )
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), n)
 
 
@@ -150,7 +159,7 @@ def rate(counts: ArrayLike, seconds: ArrayLike, confidence: float = CONFIDENCE) 
         return Interval(value, None, None, n)
     residuals = done - value * spent
     relative = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / float(done.sum())
-    factor = math.exp(float(sps.t.ppf((1 + confidence) / 2, n - 1)) * relative)
+    factor = math.exp(float(_scipy().t.ppf((1 + confidence) / 2, n - 1)) * relative)
     return Interval(value, value / factor, value * factor, n)
 
 
@@ -170,8 +179,8 @@ def ratio(baseline: ArrayLike, cell: ArrayLike, confidence: float = CONFIDENCE) 
         value = math.exp(difference)
         return Ratio(value, value, value, 1.0 if abs(difference) <= 1e-12 else 0.0)
     degrees = (a + b) ** 2 / (a * a / (len(first) - 1) + b * b / (len(second) - 1))
-    half = float(sps.t.ppf((1 + confidence) / 2, degrees)) * error
-    p_value = 2 * float(sps.t.sf(abs(difference) / error, degrees))
+    half = float(_scipy().t.ppf((1 + confidence) / 2, degrees)) * error
+    p_value = 2 * float(_scipy().t.sf(abs(difference) / error, degrees))
     low, high = math.exp(difference - half), math.exp(difference + half)
     return Ratio(math.exp(difference), low, high, p_value)
 
@@ -183,7 +192,7 @@ def adjust(p_values: Sequence[float]) -> list[float]:
     """
     if not p_values:
         return []
-    return [float(p) for p in sps.false_discovery_control(list(p_values), method="bh")]
+    return [float(p) for p in _scipy().false_discovery_control(list(p_values), method="bh")]
 
 
 def effective_sample_size(samples: ArrayLike) -> float:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -129,7 +138,7 @@ class Artifact(Base):
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     format: Mapped[str]
     sha256: Mapped[str]
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
     precision: Mapped[str] = mapped_column(default="", server_default="")
     own_inputs: Mapped[list[Any] | None]
     own_outputs: Mapped[list[Any] | None]

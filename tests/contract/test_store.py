@@ -13,7 +13,8 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import BigInteger, Engine, Integer, inspect, select, text
+from sqlalchemy.exc import DataError
 
 from orchestrator.domain.errors import Conflict
 from orchestrator.store.database import MIGRATIONS, Database
@@ -60,6 +61,13 @@ def test_migrating_nothing_gives_the_tables_of_the_models(database: Database) ->
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     assert tables(database.engine) == set(Base.metadata.tables)
+
+
+def test_no_column_of_bytes_or_nanoseconds_ends_at_2_to_the_31() -> None:
+    for table in Base.metadata.tables.values():
+        for column in table.columns:
+            if column.name.endswith(("_bytes", "_ns")) and isinstance(column.type, Integer):
+                assert isinstance(column.type, BigInteger), f"{table.name}.{column.name}"
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
@@ -113,6 +121,45 @@ def test_artifacts_of_the_first_revision_say_that_nobody_checked_them(database: 
     with database.engine.connect() as connection:
         kept = connection.execute(text("SELECT format, size_bytes FROM artifacts ORDER BY id"))
         assert [tuple(row) for row in kept] == [("onnx", 3), ("tflite", 3)]
+
+
+def test_artifacts_may_be_larger_than_2_gib_and_no_older_schema_cuts_them(
+    database: Database,
+) -> None:
+    large = 5 * 2**30
+    alembic(database.engine, "0005")
+    with database.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO models (id, name, inputs, outputs, free_batch, reference, details, "
+                "created_at) VALUES (1, 'm', '[]', '[]', false, '{}', '{}', '2025-01-01 00:00:00')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO artifacts (model_id, format, sha256, size_bytes) "
+                "VALUES (1, 'onnx', 'ab', 3)"
+            )
+        )
+    database.migrate()
+    with database.transaction() as session:
+        session.add(Artifact(model_id=1, format="tflite", sha256="cd", size_bytes=large))
+    if database.engine.dialect.name == "postgresql":
+        with pytest.raises(DataError, match="out of range"):
+            alembic(database.engine, "0005")
+        with database.engine.connect() as connection:
+            assert MigrationContext.configure(connection).get_current_revision() == "0006"
+    else:
+        alembic(database.engine, "0005")
+        database.migrate()
+    with database.transaction() as session:
+        sizes = {a.format: a.size_bytes for a in session.scalars(select(Artifact))}
+        assert sizes == {"onnx": 3, "tflite": large}
+        session.delete(session.scalars(select(Artifact).filter_by(format="tflite")).one())
+    alembic(database.engine, "0005")
+    with database.engine.connect() as connection:
+        kept = connection.execute(text("SELECT format, size_bytes FROM artifacts"))
+        assert [tuple(row) for row in kept] == [("onnx", 3)]
 
 
 def test_controllers_that_start_together_take_turns_at_migrating(database_url: str) -> None:

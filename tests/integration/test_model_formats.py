@@ -367,12 +367,6 @@ def test_a_source_that_gives_no_numbers_is_refused(controller: Controller, tmp_p
     assert "output y holds NaN or infinity" in controller.refused(tmp_path / "log.onnx")
 
 
-def test_a_damaged_list_of_environments_is_named(controller: Controller) -> None:
-    controller.state_dir.mkdir()
-    (controller.state_dir / "environments.json").write_text("{")
-    assert "environments.json: expected a list" in controller.refused(TFLITE / "nhwc.tflite")
-
-
 def picture_onnx(path: Path, weight: Any = KERNEL) -> Path:
     """The convolution alone, on NCHW: its output is an image too."""
     nodes = [

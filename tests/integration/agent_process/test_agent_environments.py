@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from agent.worker.lookout import LOOK_S
-from support.running_agent import LONG, Board, end_attempt
+from support.running_agent import LONG, Board, end_attempt, listening
 
 
 def test_an_environment_of_its_own(board: Board, tmp_path: Path) -> None:
@@ -76,7 +78,22 @@ def test_environments_are_told_of_without_a_restart(board: Board) -> None:
     board.attempt("a2")
     assert board.controller.result_of("a2").environment == "default"
     (board.home / "environments.json").write_text("{")
-    board.controller.wait_for(lambda: "expected a list of objects" in board.log)
+    board.controller.wait_for(lambda: "kept as environments.json.damaged-1" in board.log)
+    board.attempt("a3")
+    assert board.controller.result_of("a3").environment == "default"
+    assert board.stop() == 0
+
+
+@pytest.mark.parametrize("text", ["", '[{"name": 1, "backend": 2, "version": 3, "python": 4}]'])
+def test_a_board_with_a_damaged_list_of_environments_listens_all_the_same(
+    board: Board, text: str
+) -> None:
+    board.home.mkdir(parents=True, exist_ok=True)
+    (board.home / "environments.json").write_text(text)
+    listening(board)
+    assert "kept as environments.json.damaged-1" in board.log
+    board.attempt("a1")
+    assert board.controller.result_of("a1").environment == "default"
     assert board.stop() == 0
 
 

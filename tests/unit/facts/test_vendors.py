@@ -327,6 +327,26 @@ esac
 
 
 @pytest.mark.parametrize(
+    ("file", "text", "there"),
+    [
+        ("proc/driver/nvidia/gpus/0000:01:00.0/information", "", True),
+        (f"{PCI}/0000:17:00.0/uevent", "PCI_CLASS=30200\nPCI_ID=10DE:2330\n", True),
+        (f"{PCI}/0000:17:00.0/uevent", "PCI_CLASS=30000\nPCI_ID=8086:9A49\n", False),
+        (f"{PCI}/0000:17:00.1/uevent", "PCI_CLASS=40300\nPCI_ID=10DE:22BA\n", False),  # its sound
+        ("etc/nv_tegra_release", "", True),
+        ("proc/device-tree/compatible", "nvidia,p3768\0nvidia,tegra234\0", True),
+        ("dev/dxg", "", True),
+        ("dev/nvidiactl", "", False),  # the driver without a card
+        ("dev/dri/card0", "", False),
+    ],
+)
+def test_it_is_known_whether_there_is_a_gpu_of_nvidias(
+    tmp_path: Path, file: str, text: str, there: bool
+) -> None:
+    assert nvidia.present(tree(tmp_path, {file: text})) is there
+
+
+@pytest.mark.parametrize(
     ("old", "more"), [("", {"compute_capability": "9.0"}), ("1", {})], ids=["newer", "older"]
 )
 def test_nvidias_cards(

@@ -143,7 +143,9 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     def connected(login: Login, pins: object) -> Iterator[ReplayedHost]:
         yield host
 
-    def download(folder: Path, platform: Platform, requirements: Sequence[str]) -> None:
+    def download(
+        folder: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str]
+    ) -> None:
         platforms.append(platform)
         for text in requirements:
             write_wheel(folder, Requirement(text))

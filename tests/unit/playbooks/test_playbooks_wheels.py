@@ -68,6 +68,27 @@ def test_markers_are_read_for_the_board_and_not_for_this_machine(
     assert len(wheelhouse(cache, Platform("x86_64", "3.11.2", (2, 36)), ["top"]).wheels) == 1
 
 
+def test_pins_hold_what_is_fetched_and_bring_nothing_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, cache = tmp_path / "index", tmp_path / "cache"
+    index.mkdir()
+    make_wheel(index, "top", "1.0", ("needed", 'late; platform_machine == "aarch64"'))
+    for name in ("needed", "late", "unasked"):
+        make_wheel(index, name, "1.0")
+        make_wheel(index, name, "2.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    newest = wheelhouse(cache, PI, ["top"])
+    held = wheelhouse(cache, PI, ["top"], ("needed==1.0", "late==1.0", "unasked==1.0"))
+    assert [w.name.split("-")[:2] for w in newest.wheels] == [
+        *(["late", "2.0"], ["needed", "2.0"], ["top", "1.0"]),
+    ]
+    assert [w.name.split("-")[:2] for w in held.wheels] == [
+        *(["late", "1.0"], ["needed", "1.0"], ["top", "1.0"]),
+    ]
+
+
 def test_what_the_index_has_not_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(WheelsMissing, match=r"Python 3.11 on aarch64 \(glibc 2.36\).*nothing-such"):
@@ -87,6 +108,8 @@ def test_the_agents_own_wheel_holds_the_agent_alone(tmp_path: Path) -> None:
     }
     for path in source.rglob("*.py"):
         assert (target / "agent" / path.relative_to(source)).read_bytes() == path.read_bytes()
+    held = {path.name for path in (target / "agent" / "locks").glob("*.lock")}
+    assert held == {path.name for path in (source / "locks").glob("*.lock")} != set()
 
 
 def test_the_agent_needs_no_numpy_and_nothing_of_the_controllers() -> None:
@@ -115,7 +138,7 @@ def test_boards_of_a_kind_have_their_wheels_fetched_and_built_once(
     written: list[Path] = []
     write = wheels._write_wheel
 
-    def fetch(folder: Path, platform: Platform, requirements: object) -> None:
+    def fetch(folder: Path, platform: Platform, requirements: object, pins: object) -> None:
         fetched.append(folder)
         time.sleep(0.2)  # long enough for every other board to have asked
         make_wheel(folder, "needed")

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from agent import locks
 from agent.device_facts import RuntimeFacts
 from agent.jobs import Probed
-from agent.worker import cuda, inspect, packages
+from agent.worker import inspect, packages
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
 from agent.worker.errors import (
@@ -319,6 +320,43 @@ def test_torch_is_installed_by_pip_first_and_alone(runtimes: Runtimes, tools: To
     assert second[0] == "/bin/uv"
 
 
+def test_the_tested_version_is_held_to_its_lock_file(
+    tools: Tools, runtimes: Runtimes, tmp_path: Path
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "a-1-py3-none-any.whl").touch()
+    runtimes.build("onnxruntime", None, print)
+    runtimes.build("onnxruntime==1.30.0", None, print)
+    runtimes.build("onnxruntime==1.29.0", tmp_path / "wheels", print)
+    tested, other, wheels = (call for call in tools.calls if "install" in call)
+    assert tested[tested.index("--constraint") + 1] == str(locks.path("onnxruntime"))
+    assert "--constraint" not in other + wheels
+
+
+def test_of_torchs_steps_the_one_that_takes_its_build_is_free(
+    tools: Tools, runtimes: Runtimes
+) -> None:
+    tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0", "")
+    runtimes.build("pytorch", None, print)
+    first, second = (call for call in tools.calls if "install" in call)
+    assert "--constraint" not in first
+    assert str(locks.path("torch")) in second
+
+
+def test_another_lock_file_makes_another_environment(
+    tools: Tools, runtimes: Runtimes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtimes.build("onnxruntime", None, print)
+    before = len(tools.calls)
+    runtimes.build("onnxruntime", None, print)
+    assert len(tools.calls) == before
+    newer = tmp_path / "newer.lock"
+    newer.write_text("onnxruntime==1.31.1\n")
+    monkeypatch.setattr(locks, "path", lambda name: newer)
+    runtimes.build("onnxruntime", None, print)
+    assert len(tools.calls) > before
+
+
 def test_what_is_installed_bare_is_so_alone(runtimes: Runtimes, tools: Tools) -> None:
     tools.facts["*"] = RuntimeFacts("ncnn", "1.0.20261020", "")
     runtimes.build("ncnn", None, print)
@@ -360,24 +398,6 @@ def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: Runtimes) -> None:
     assert runtimes.builder.warning(manifest) == ""
 
 
-@pytest.mark.parametrize(
-    ("file", "there"),
-    [
-        ("dev/nvidia0", True),
-        ("dev/nvhost-gpu", True),
-        ("dev/dxg", True),
-        ("proc/driver/nvidia/gpus/0000:01:00.0", True),
-        ("dev/nvidiactl", False),  # the driver without a card
-        ("dev/dri/card0", False),
-    ],
-)
-def test_a_gpu_is_known_by_its_device_file(tmp_path: Path, file: str, there: bool) -> None:
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    path.touch()
-    assert cuda.nvidia_gpu(tmp_path) is there
-
-
 @pytest.mark.parametrize("version", ["13.0", None])
 def test_torchs_own_note_of_its_build_is_read(tmp_path: Path, version: str | None) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
@@ -393,7 +413,7 @@ def test_torchs_own_note_of_its_build_is_read(tmp_path: Path, version: str | Non
 def test_an_older_python_is_looked_for_where_the_package_needs_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = Recipe("x", "old", "1", newest_python=(3, 9))
+    recipe = Recipe("x", "old", "1", "", newest_python=(3, 9))
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
 
     def command(words: Sequence[str], folder: Path) -> Said:
