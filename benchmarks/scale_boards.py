@@ -87,16 +87,14 @@ class Uplink:
             f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self._host}\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        await self._send(writer, head.encode() + body, path, token)
+        await self._send(writer, head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, found, rest = answer.partition(b"\r\ncontent-length: ")
         if found:
             await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
         return int(answer.split(b" ", 2)[1])
 
-    async def _send(
-        self, writer: asyncio.StreamWriter, request: bytes, path: str, token: str
-    ) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
         writer.write(request)
 
 
