@@ -198,8 +198,10 @@ class Run:
         schedule = plan(self.given.seed, FAULTS_AHEAD, self.given.every_s)
         with ThreadPoolExecutor(LANES) as pool:
             lanes = [pool.submit(self._lane, boards, schedule, lane) for lane in range(LANES)]
-            self._wait_final(farm, boards, self.given.longest_s)
-            self.over.set()
+            try:
+                self._wait_final(farm, boards, self.given.longest_s)
+            finally:
+                self.over.set()
             for lane in lanes:
                 lane.result()
         self.servers.heal()

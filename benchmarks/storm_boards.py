@@ -50,7 +50,7 @@ class NoAnswer(OSError):
 
 
 class PowerCut(Exception):
-    """The board goes dark; the argument says for how many seconds."""
+    """The board goes dark."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class StormUplink(Uplink):
         raise ConnectionResetError(now.kind)
 
     async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
-        now, (line, _, bearer, *_) = self.weather, request.decode("latin-1").split("\r\n", 3)
-        if not now.meets(bearer.rpartition(" ")[2], line.split(" ")[1]):
+        now, (line, _, bearer, *_) = self.weather, request.split(b"\r\n", 3)
+        if not now.meets(bearer.decode().rpartition(" ")[2], line.decode().split(" ")[1]):
             writer.write(request)
             return
         self._log.counts[f"requests {now.kind}"] += 1
@@ -167,7 +167,8 @@ class StormBoard(Board):
         self._begun = ""
         self._filled, self._cut, self._awake = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._awake.set()
-        self._doom, self._dark_s = "", 0.0
+        self._dooms: dict[str, float] = {}
+        self._dark_s = 0.0
         self.queue_weather = Weather()
 
     @property
@@ -183,29 +184,30 @@ class StormBoard(Board):
 
     def cut_power(self, lasts_s: float, doom: str = "") -> None:
         """Now, or as it next comes to where ``doom`` says."""
-        self._dark_s, self._doom = lasts_s, doom
-        if not doom:
+        if doom:
+            self._dooms[doom] = lasts_s
+        else:
+            self._dark_s = lasts_s
             self._cut.set()
 
     def freeze(self, lasts_s: float) -> None:
         """As it next has measured: its result comes late."""
-        self._dark_s, self._doom = lasts_s, "freeze"
+        self._dooms["freeze"] = lasts_s
 
     def spare(self) -> None:
         """Whatever was to come to it comes not."""
-        self._doom = ""
+        self._dooms.clear()
 
     async def _at(self, point: str) -> None:
-        if point == "measured" and self._doom == "freeze":
-            self._doom = ""
+        if point == "measured" and (lasts_s := self._dooms.pop("freeze", None)) is not None:
             self._awake.clear()
             self.log.counts["boards frozen"] += 1
-            await asyncio.sleep(self._dark_s)
+            await asyncio.sleep(lasts_s)
             self._awake.set()
-        elif point == self._doom:
-            self._doom = ""
+        if (lasts_s := self._dooms.pop(point, None)) is not None:
+            self._dark_s = lasts_s
             self.log.counts[f"power cut {point}"] += 1
-            raise PowerCut(self._dark_s)
+            raise PowerCut
 
     # --- its life
 
