@@ -35,7 +35,7 @@ from agent import broker
 from benchmarks import scale
 from benchmarks.outcome import Outcome, keep, of_rounds
 from benchmarks.storm_schedule import OF_BOARDS, Fault, plan
-from benchmarks.storm_servers import Servers
+from benchmarks.storm_servers import Servers, Service
 from benchmarks.storm_verdict import Verdict, judge, logged, still_open
 from orchestrator import wiring
 from orchestrator.client import Client
@@ -269,11 +269,11 @@ class Run:
                 client.flushall()
         elif fault.kind == "kill_postgres_backend":
             self.servers.postgres.kill_child(fault.draw)
-        elif fault.kind == "freeze_controller_past_lease":
-            self.servers.controller.freeze(self.lease_s + 2)
         else:
-            service = getattr(self.servers, rest)
-            {"kill": service.kill, "freeze": service.freeze}[verb](fault.lasts_s)
+            name, _, past_lease = rest.partition("_")
+            service: Service = getattr(self.servers, name)
+            lasts_s = self.lease_s + 2 if past_lease else fault.lasts_s
+            {"kill": service.kill, "freeze": service.freeze}[verb](lasts_s)
 
     def _queue(self) -> redis.Redis:
         return redis.Redis(port=self.servers.redis.server.port, socket_timeout=10)

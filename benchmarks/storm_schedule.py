@@ -16,7 +16,7 @@ STEPS = {
 OF_SERVERS = (
     "kill_controller", "freeze_controller", "freeze_controller_past_lease",
     "kill_postgres", "kill_postgres_backend", "freeze_postgres",
-    "kill_redis", "freeze_redis", "flush_redis", "cancel_and_resume",
+    "kill_redis", "freeze_redis", "freeze_redis_past_lease", "flush_redis", "cancel_and_resume",
 )  # fmt: skip
 OF_BOARDS = (
     "uplink_cut", "uplink_half", "uplink_stalled",
