@@ -318,7 +318,10 @@ class Run:
                 last, seen = time.monotonic(), boards.ask("status")
                 self.note(
                     f"{left} trials are open; {seen['accepted']} results accepted, "
-                    f"{seen['superseded']} superseded, {seen['waiting']} in outboxes"
+                    f"{seen['superseded']} superseded, {seen['waiting']} in outboxes; "
+                    f"{seen['counts'].get('starts answered 200', 0)} starts, "
+                    f"{seen['counts'].get('refused by Redis', 0)} refused by Redis, "
+                    f"{seen['errors']} errors"
                 )
                 if seen["wrong"]:
                     self.note(f"wrong: {seen['wrong'][0]}")
