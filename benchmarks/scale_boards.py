@@ -87,12 +87,15 @@ class Uplink:
             f"{method} /api/v1{path} HTTP/1.1\r\nHost: {self._host}\r\n"
             f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        writer.write(head.encode() + body)
+        await self._send(writer, head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, found, rest = answer.partition(b"\r\ncontent-length: ")
         if found:
             await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
         return int(answer.split(b" ", 2)[1])
+
+    async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
+        writer.write(request)
 
 
 class Queue:
@@ -108,30 +111,41 @@ class Queue:
             if self._stream is None:
                 self._stream = await self._connected()
             reader, writer = self._stream
-            writer.write(_command("BRPOP", self._key, str(RING_S)))
+            writer.write(command("BRPOP", self._key, str(RING_S)))
             line = await reader.readline()
             if line == b"*-1\r\n":
                 return None
             if line != b"*2\r\n":
                 raise OSError(f"Redis says {line!r}")
             await self._bulk(reader)
-            message = json.loads(await self._bulk(reader))
+            message = await self._bulk(reader)
         except BaseException:
-            if self._stream is not None:
-                self._stream[1].close()
-            self._stream = None
+            self.hang_up()
             raise
-        return str(json.loads(base64.b64decode(message["body"]))[1]["attempt_id"])
+        return self._attempt_of(message)
+
+    def hang_up(self) -> None:
+        if self._stream is not None:
+            self._stream[1].close()
+        self._stream = None
+
+    def _attempt_of(self, message: bytes) -> str | None:
+        body = base64.b64decode(json.loads(message)["body"])
+        return str(json.loads(body)[1]["attempt_id"])
 
     async def _connected(self) -> Stream:
         reader, writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
         if self._parts.username and self._parts.password:
             user, password = unquote(self._parts.username), unquote(self._parts.password)
-            writer.write(_command("AUTH", user, password))
+            writer.write(command("AUTH", user, password))
             answer = await reader.readline()
             if answer != b"+OK\r\n":
-                raise SystemExit(f"Redis refuses {user}: {answer!r}")
+                writer.close()
+                self._refused(f"Redis refuses {user}: {answer!r}")
         return reader, writer
+
+    def _refused(self, why: str) -> None:
+        raise SystemExit(why)
 
     @staticmethod
     async def _bulk(reader: asyncio.StreamReader) -> bytes:
@@ -139,7 +153,7 @@ class Queue:
         return (await reader.readexactly(length + 2))[:-2]
 
 
-def _command(*words: str) -> bytes:
+def command(*words: str) -> bytes:
     parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
     return f"*{len(words)}\r\n{''.join(parts)}".encode()
 
@@ -181,15 +195,19 @@ class Board:
                 seen.idle_s.append(time.monotonic() - ended)
             self._attempt = attempt_id
             await asyncio.sleep(self._trial_s)
-            result, blob = _measured(attempt_id)
+            result, blob = measured(attempt_id)
             ended = time.monotonic()
-            assert result.samples is not None
-            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
-            body = codec.dumps(result).encode()
-            status = await self._call("PUT", f"/attempts/{attempt_id}/result", seen, body)
+            status = await self.hand_in(result, blob, seen)
             self._attempt = ""
             seen.trials += status == 200
             seen.refused += status != 200
+
+    async def hand_in(self, result: TrialResult, blob: bytes, seen: Seen) -> int:
+        """The status of the answer to the result."""
+        if result.samples is not None:
+            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
+        body = codec.dumps(result).encode()
+        return await self._call("PUT", f"/attempts/{result.attempt_id}/result", seen, body)
 
     async def _call(self, method: str, path: str, seen: Seen, body: bytes = b"") -> int:
         """Tried until there is an answer, as the agent's outbox does."""
@@ -204,7 +222,7 @@ class Board:
             await asyncio.sleep(1)
 
 
-def _measured(attempt_id: str) -> tuple[TrialResult, bytes]:
+def measured(attempt_id: str) -> tuple[TrialResult, bytes]:
     """Samples that no other attempt has, as a real board's."""
     seed = int.from_bytes(hashlib.sha256(attempt_id.encode()).digest()[:4], "little")
     values = np.random.RandomState(seed).randint(90_000, 110_000, CALLS).astype("<i8")

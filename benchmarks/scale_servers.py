@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 60.0
@@ -23,23 +24,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Server:
+    """How to start one; it is there once it listens on ``port``."""
+
+    command: list[str]
+    port: int
+    url: str
+    log: Path
+    environment: Mapping[str, str]
+
+    def begun(self) -> subprocess.Popen[bytes]:
+        """Its process, just started."""
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
+                self.command, stdout=out, stderr=out, env=dict(self.environment), cwd="/"
+            )
+
+    def listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
 @contextlib.contextmanager
-def running(
-    command: Sequence[str | Path], port: int, log: Path, environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A server until the block ends; entered once it listens on ``port``."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [str(word) for word in command], stdout=out, stderr=out, env=dict(environment), cwd="/"
-        )
+def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """A server until the block ends; entered once it listens."""
+    process = server.begun()
     try:
         deadline = time.monotonic() + START_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        while not server.listens():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command[0]} did not start: {log.read_text()[-500:]}")
+                said = server.log.read_text()[-500:]
+                raise SystemExit(f"{server.command[0]} did not start: {said}")
             time.sleep(0.05)
         yield process
     finally:
@@ -49,69 +65,81 @@ def running(
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """As Debian sets it up: commits reach the disk. Its URL and its process."""
+    """Its URL and its process."""
+    server = postgres_in(folder)
+    with running(server) as process:
+        yield server.url, process
+
+
+def postgres_in(folder: Path) -> Server:
+    """A new one, as Debian sets it up: commits reach the disk."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     initdb = Path(shutil.which("initdb") or max(found, default=Path("initdb")))
     if not initdb.exists():
         raise SystemExit("this benchmark needs PostgreSQL: there is no initdb")
     data = folder / "postgres"
     data.mkdir()
-    as_user: list[str | Path] = []
+    as_user: list[str] = []
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         folder.chmod(0o755)
         os.chown(data, account.pw_uid, account.pw_gid)
         ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         as_user = ["setpriv", *ids]
-    words = [
-        *as_user,
-        initdb,
-        "-D",
-        data,
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-        "--locale=C",
-        "--encoding=UTF8",
-    ]
+    words = [*as_user, str(initdb), "-D", str(data), "-U", "postgres", "-A", "trust"]
+    words += ["--locale=C", "--encoding=UTF8"]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd="/")
     port = free_port()
-    command = [*as_user, initdb.with_name("postgres"), "-D", data, "-p", str(port), "-k", data]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]
-    with running(command, port, folder / "postgres.log", os.environ) as process:
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", process
+    command = [*as_user, str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port)]
+    command += ["-k", str(data), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+    return Server(command, port, url, folder / "postgres.log", os.environ)
 
 
 @contextlib.contextmanager
 def redis(folder: Path) -> Iterator[str]:
+    server = redis_in(folder)
+    with running(server):
+        yield server.url
+
+
+def redis_in(folder: Path) -> Server:
+    """One that keeps nothing."""
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("this benchmark needs redis-server")
     port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--maxclients", "20000"]
-    with running(command, port, folder / "redis.log", os.environ):
-        yield f"redis://127.0.0.1:{port}/0"
+    url = f"redis://127.0.0.1:{port}/0"
+    return Server(command, port, url, folder / "redis.log", os.environ)
 
 
 @contextlib.contextmanager
 def controller(
     folder: Path, database_url: str, broker_url: str, heartbeat_s: float
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """``benchfarm up`` as a user runs it, but for health checks. Its URL and its process."""
+    """Its URL and its process."""
+    # ten thousand doorbells at once are answered in minutes: not to be rung again meanwhile
+    patience_s = 4 * heartbeat_s + 20
+    times = {"HEARTBEAT_S": heartbeat_s, "LEASE_S": patience_s, "DISPATCH_S": patience_s}
+    server = controller_in(folder, database_url, broker_url, times)
+    with running(server) as process:
+        yield server.url, process
+
+
+def controller_in(
+    folder: Path, database_url: str, broker_url: str, times: Mapping[str, float]
+) -> Server:
+    """``benchfarm up`` as a user runs it, but for health checks; ``times``: its settings."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     own |= {
         "BENCHFARM_HOME": str(folder / "home"),
         "BENCHFARM_DATABASE_URL": database_url,
         "BENCHFARM_BROKER_URL": broker_url,
-        "BENCHFARM_HEARTBEAT_S": str(heartbeat_s),
-        "BENCHFARM_LEASE_S": str(4 * heartbeat_s + 20),
         "BENCHFARM_HEALTH_EVERY_S": "0",
-        # ten thousand doorbells at once are answered in minutes: not to be rung again meanwhile
-        "BENCHFARM_DISPATCH_S": str(4 * heartbeat_s + 20),
+        **{f"BENCHFARM_{name}": str(seconds) for name, seconds in times.items()},
     }
     port = free_port()
-    program = Path(sys.executable).with_name("benchfarm")
-    with running([program, "up", "--port", str(port)], port, folder / "up.log", own) as process:
-        yield f"http://127.0.0.1:{port}", process
+    command = [str(Path(sys.executable).with_name("benchfarm")), "up", "--port", str(port)]
+    return Server(command, port, f"http://127.0.0.1:{port}", folder / "up.log", own)

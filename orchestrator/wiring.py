@@ -29,6 +29,7 @@ from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
 from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
 from orchestrator.references import References
+from orchestrator.ringer import Ringer
 from orchestrator.sandbox import Sandbox
 from orchestrator.service import access, admission, fleet, register
 from orchestrator.service.admission import Guard
@@ -162,6 +163,9 @@ def controller(settings: Settings) -> Iterator[Controller]:
             doors = None
         farm = build_farm(settings, chosen.url, doors)
         stack.callback(farm.database.close)
+        ringer = Ringer(farm.ring, settings.dispatch_s)
+        stack.callback(ringer.close)
+        farm = replace(farm, ring=ringer)
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
         stack.enter_context(Guard(farm))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import signal
 import socket
 import threading
@@ -9,6 +11,9 @@ import threading
 import typer
 
 from orchestrator.cli.context import State
+
+OPEN_FILES = 1 << 16
+"""That a controller asks for: each board's connection is one."""
 
 
 def up(
@@ -21,10 +26,9 @@ def up(
     port: int = typer.Option(-1, help="Port to listen on; 0: any free one."),
 ) -> None:
     """Run the controller: database, broker, API and scheduler. Ctrl-C stops it."""
-    import contextlib
-
     from orchestrator import wiring
 
+    _allow_connections()
     state: State = context.obj
     changes: dict[str, object] = {"host": host} if host else {}
     changes |= {"port": port} if port >= 0 else {}
@@ -45,6 +49,16 @@ def up(
             typer.echo("ready; Ctrl-C stops it")
         stop.wait()
         typer.echo("stopping")
+
+
+def _allow_connections() -> None:
+    """As many open files as this user may have, up to ``OPEN_FILES``: service managers and shells
+    begin with 1024, which a thousand boards exceed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def device_name() -> str:

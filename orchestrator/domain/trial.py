@@ -63,6 +63,11 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
 }
 
 
+def before(state: TrialState) -> frozenset[TrialState]:
+    """Those from which a trial may move to ``state``."""
+    return frozenset(each for each, following in MOVES.items() if state in following)
+
+
 @dataclass(frozen=True)
 class Trial:
     """``attempt`` is the number of the last attempt, the fencing token: 0 before the first.

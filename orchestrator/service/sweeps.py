@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.builders import Builder, is_builder
@@ -25,16 +25,20 @@ from orchestrator.domain.placement import (
     sources_of,
 )
 from orchestrator.domain.spec import SweepSpec, parse
-from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
+from orchestrator.domain.trial import OUTSTANDING, RESUMABLE, TrialState, before
 from orchestrator.service import cells, fleet, health, reports
 from orchestrator.service.estimate import Estimator
 from orchestrator.service.farm import Farm
 from orchestrator.service.progress import find, sweep_view
-from orchestrator.service.trials import apply, finish, lifecycle_of, lock
+from orchestrator.service.trials import finish, lock
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
 from orchestrator.store.models import Attempt, Device, Model, Sweep, Trial
 
 log = logging.getLogger(__name__)
+
+CANCELLED = TrialState.CANCELLED
+PLAIN = {"synchronize_session": False}
+"""No trial that is changed in bulk is looked at before its session ends."""
 
 
 @dataclass(frozen=True)
@@ -228,9 +232,9 @@ def cancel(farm: Farm, name: str) -> SweepView:
     with farm.database.transaction() as session:
         sweep = lock(session, find(session, name).id)
         running = _with_their_devices(session, sweep)
-        for row in _trials(session, sweep):
-            if TrialState(row.state) not in FINAL:
-                apply(row, lifecycle_of(row).to(TrialState.CANCELLED))
+        # one statement: to write fifty thousand rows one by one takes longer than leases last
+        stopped = update(Trial).where(Trial.sweep_id == sweep.id, _is_in(before(CANCELLED)))
+        session.execute(stopped.values(state=CANCELLED.value), execution_options=PLAIN)
         finish(farm, session, sweep)
         farm.note(session, "sweep_cancelled", name)
         view = sweep_view(farm, session, sweep)
@@ -267,32 +271,27 @@ def resume(farm: Farm, name: str) -> SweepView:
     """
     with farm.database.transaction() as session:
         sweep = find(session, name)
-        missing = (Trial.sweep_id == sweep.id, Trial.state.in_([s.value for s in RESUMABLE]))
+        missing = (Trial.sweep_id == sweep.id, _is_in(RESUMABLE))
         mine = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
         devices = session.scalars(select(Device)).all()
         gone = {d.id for d in devices if fleet.retired(d)}
         health.before_sweep(farm, session, name, [i for i in mine if i not in gone])
         sweep = lock(session, sweep.id)
-        trials = _trials(session, sweep)
-        dead = {t.id for t in trials if t.device_id in gone}
-        again = [
-            t
-            for t in trials
-            if TrialState(t.state) in RESUMABLE and t.id not in dead and t.waits_for not in dead
-        ]
-        if again and reports.frozen_event(session, sweep) is not None:
+        dead = select(Trial.id).where(Trial.sweep_id == sweep.id, Trial.device_id.in_(gone))
+        waits = Trial.waits_for.is_not(None) & Trial.waits_for.in_(dead)
+        again = update(Trial).where(*missing, Trial.device_id.not_in(gone), ~waits)
+        # a new budget of attempts; the fencing token stays
+        fresh = again.values(state=TrialState.PENDING.value, spent=0, not_before=None)
+        count = session.execute(fresh, execution_options=PLAIN).rowcount  # type: ignore[attr-defined]
+        if count and reports.frozen_event(session, sweep) is not None:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
-        for row in again:
-            apply(row, lifecycle_of(row).to(TrialState.PENDING))
-            row.not_before = None
-        if again:
+        if count:
             sweep.finished_at = None
-            farm.note(session, "sweep_resumed", name, trials=len(again))
+            farm.note(session, "sweep_resumed", name, trials=count)
         return sweep_view(farm, session, sweep)
 
 
-def _trials(session: Session, found: Sweep) -> Sequence[Trial]:
-    query = select(Trial).where(Trial.sweep_id == found.id).with_for_update()
-    return session.scalars(query).all()
+def _is_in(states: Iterable[TrialState]) -> ColumnElement[bool]:
+    return Trial.state.in_([state.value for state in states])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.worker.lookout import LOOK_S
-from support.running_agent import LONG, Board, end_attempt, listening
+from support.running_agent import LONG, Board, end_attempt
 
 
 def test_an_environment_of_its_own(board: Board, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
 from orchestrator.service import fleet, ingest, progress, reconcile, sweeps
@@ -250,3 +252,34 @@ def test_cancelling_rings_what_runs_so_that_it_asks_at_once(farm: FarmKit, broke
     assert farm.bell.rung == (running if broken else running * 2)
     for board, (_, attempt) in zip(boards, running, strict=False):
         assert farm.beat(board, attempt).cancel
+
+
+def test_cancelling_and_resuming_a_large_sweep_takes_no_more_statements(
+    farm: FarmKit, board: int
+) -> None:
+    def rows_written(name: str, trials: int) -> list[int]:
+        farm.submit(name, trials=trials)
+        counts = []
+        for act in (sweeps.cancel, sweeps.resume, sweeps.cancel):
+            with _written(farm.farm) as written:
+                act(farm.farm, name)
+            counts.append(len(written))
+        return counts
+
+    assert rows_written("small", 2) == rows_written("large", 60)
+
+
+@contextmanager
+def _written(farm: Farm) -> Iterator[list[str]]:
+    """What is sent to the database meanwhile, one entry for each set of parameters."""
+    found: list[str] = []
+
+    def executed(
+        _connection: object, _cursor: object, statement: str, given: object, _context: object,
+        many: bool,
+    ) -> None:  # fmt: skip
+        found.extend([statement] * (len(given) if many and isinstance(given, list) else 1))
+
+    event.listen(farm.database.engine, "before_cursor_execute", executed)
+    yield found
+    event.remove(farm.database.engine, "before_cursor_execute", executed)
