@@ -97,8 +97,9 @@ def _storable(cls: type[T], text: bytes) -> T:
     """Python reads as JSON what nobody else does: infinite numbers and halves of characters would
     be stored and then break every reader. Raises ``UserError``."""
     try:
-        value = codec.loads(cls, text)
-        json.dumps(codec.to_plain(value), allow_nan=False, ensure_ascii=False).encode()
+        data = codec.parsed(cls, text)
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+        value = codec.from_plain(cls, data)
     except (ValueError, OverflowError) as error:
         message = f"not a {cls.__name__}: {error}"
         raise UserError(message.encode(errors="replace").decode()) from None
