@@ -14,6 +14,7 @@ from agent import __version__
 from agent.codec import ContractError
 from orchestrator.api import administration, blobs, devices, fleet, people
 from orchestrator.api.context import Desks
+from orchestrator.api.direct import Direct
 from orchestrator.api.guard import Guard
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
@@ -48,6 +49,9 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 """First match wins: the more particular error stands before its parent."""
 
+HOT = (devices.heartbeat, devices.start, devices.result, blobs.put_blob)
+"""What a farm at work asks, over and over."""
+
 
 def create_app(farm: Farm, broker_url: str) -> FastAPI:
     """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
@@ -64,14 +68,14 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
     app.state.desks = Desks()
-    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
-    for router in (
+    routers = (
         devices.router,
         fleet.router,
         people.router,
         blobs.router,
         administration.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
@@ -80,6 +84,14 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_middleware(
+        Direct,
+        prefix=PREFIX,
+        routes=[route for router in routers for route in router.routes],
+        endpoints=HOT,
+        errors=app.exception_handlers,
+    )
+    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")  # the last to be added is the outermost
     return app
 
 
