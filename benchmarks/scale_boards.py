@@ -3,7 +3,7 @@
 ``python -m benchmarks.scale_boards`` reads its orders as a line of JSON on stdin, says ``ready``
 when every board has beaten and listens, and prints what it saw when all results are handed in.
 HTTP and Redis are spoken by hand: a board's own work is another machine's in a real farm, and must
-not be what is measured here.
+not be what is measured here. A result brings its samples along, as an agent's does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import zstandard
 
 from agent import __version__, broker, codec
 from agent.contract import SCHEMA, Phases, Samples, TrialResult
-from agent.uplink_messages import Heartbeat
+from agent.uplink_messages import Heartbeat, with_samples
 
 CALLS = 50
 RING_S = 30
@@ -183,9 +183,7 @@ class Board:
             await asyncio.sleep(self._trial_s)
             result, blob = _measured(attempt_id)
             ended = time.monotonic()
-            assert result.samples is not None
-            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
-            body = codec.dumps(result).encode()
+            body = with_samples(codec.dumps(result), blob).encode()
             status = await self._call("PUT", f"/attempts/{attempt_id}/result", seen, body)
             self._attempt = ""
             seen.trials += status == 200
