@@ -37,11 +37,11 @@ class Desk:
         return await answer
 
     def _begin(self) -> None:
-        self._begun = True
         for number in range(self._threads):
             name = f"{self._name}-{number}"
             threading.Thread(target=_serve, args=(self._jobs,), name=name, daemon=True).start()
         weakref.finalize(self, _send_home, self._jobs, self._threads)
+        self._begun = True
 
 
 def _serve(jobs: SimpleQueue[Job | None]) -> None:
