@@ -9,9 +9,11 @@ import dataclasses
 import json
 import typing
 from functools import lru_cache
-from typing import Any, Dict, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, List, Tuple, Type, TypeVar, Union
 
 T = TypeVar("T")
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 class ContractError(ValueError):
@@ -26,11 +28,13 @@ def dumps(value: Any) -> str:
 def to_plain(value: Any) -> Any:
     """A dataclass as JSON-ready dictionaries, lists and scalars, which share nothing with it."""
     # not dataclasses.asdict, which copies every scalar by way of copy.deepcopy
+    kind: Any = type(value)
+    if kind in _SCALARS:
+        return value
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
-    kind: Any = type(value)
     names = _names(kind)
     return {name: to_plain(getattr(value, name)) for name in names} if names else value
 
@@ -48,84 +52,145 @@ def loads(cls: Type[T], text: Union[str, bytes]) -> T:
     Raises:
         ContractError: not JSON, or not a ``cls``.
     """
+    return from_plain(cls, parsed(cls, text))
+
+
+def parsed(cls: Type[T], text: Union[str, bytes]) -> Any:
+    """What is to become a ``cls``, as plain data. Raises ``ContractError``: not JSON."""
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ContractError("%s: not JSON: %s" % (cls.__name__, error)) from None
-    return from_plain(cls, data)
 
 
 def from_plain(cls: Type[T], data: Any) -> T:
     """Build ``cls`` from plain data. Raises ``ContractError``."""
-    result: T = _build(cls, data, cls.__name__)
+    kind: Any = cls
+    try:
+        result: T = _reader(kind)(data)
+    except _Misfit as misfit:
+        path = cls.__name__ + "".join(reversed(misfit.steps))
+        raise ContractError("%s: %s" % (path, misfit)) from None
     return result
 
 
+class _Misfit(Exception):
+    """``steps``: from where it was found outwards; nobody writes paths for what fits."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.steps: List[str] = []
+
+    def within(self, step: str) -> "_Misfit":
+        self.steps.append(step)
+        return self
+
+
+def _wrong(data: Any, expected: str) -> _Misfit:
+    return _Misfit("expected %s, found %s" % (expected, json.dumps(data)[:80]))
+
+
 @lru_cache(maxsize=None)
-def _hints(cls: type) -> Dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _build(hint: Any, data: Any, path: str) -> Any:
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What builds a value of this type from plain data: a type is looked at once."""
     if dataclasses.is_dataclass(hint):
-        return _build_dataclass(hint, data, path)
-    origin = typing.get_origin(hint)
+        return _dataclass_reader(hint)
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin is Union:
-        return _build_union(typing.get_args(hint), data, path)
+        return _union_reader(members)
     if origin is tuple:
-        if not isinstance(data, list):
-            raise _wrong(path, data, "a list")
-        items = typing.get_args(hint)
-        if items[-1] is Ellipsis:
-            items = items[:1] * len(data)
-        if len(items) != len(data):
-            raise _wrong(path, data, "a list of %d" % len(items))
-        return tuple(
-            _build(item, d, "%s[%d]" % (path, i))
-            for i, (item, d) in enumerate(zip(items, data))  # noqa: B905 - newer than 3.8
-        )
+        return _tuple_reader(members)
     if origin is dict:
-        if not isinstance(data, dict):
-            raise _wrong(path, data, "an object")
-        item = typing.get_args(hint)[1]
-        return {key: _build(item, d, "%s.%s" % (path, key)) for key, d in data.items()}
-    return _build_scalar(hint, data, path)
+        return _dict_reader(_reader(members[1]))
+    return _scalar_reader(hint)
 
 
-def _build_dataclass(cls: Any, data: Any, path: str) -> Any:
-    if not isinstance(data, dict):
-        raise _wrong(path, data, "an object")
-    hints = _hints(cls)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ContractError(
-            "%s: unknown key %r; known are %s" % (path, unknown[0], ", ".join(hints))
-        )
+def _dataclass_reader(cls: Any) -> Callable[[Any], Any]:
+    readers = {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
     unset = dataclasses.MISSING
-    for f in dataclasses.fields(cls):
-        if f.name not in data and f.default is unset and f.default_factory is unset:
-            raise ContractError("%s: key %r is missing" % (path, f.name))
-    return cls(**{key: _build(hints[key], d, "%s.%s" % (path, key)) for key, d in data.items()})
+    required = [
+        f.name for f in dataclasses.fields(cls) if f.default is unset and f.default_factory is unset
+    ]
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise _wrong(data, "an object")
+        if not data.keys() <= readers.keys():
+            unknown = min(data.keys() - readers.keys())
+            raise _Misfit("unknown key %r; known are %s" % (unknown, ", ".join(readers)))
+        for name in required:
+            if name not in data:
+                raise _Misfit("key %r is missing" % name)
+        values = {}
+        for key, item in data.items():
+            try:
+                values[key] = readers[key](item)
+            except _Misfit as misfit:
+                raise misfit.within("." + key) from None
+        return cls(**values)
+
+    return read
 
 
-def _build_union(members: Any, data: Any, path: str) -> Any:
-    if data is None and type(None) in members:
-        return None
+def _tuple_reader(items: Any) -> Callable[[Any], Any]:
+    """Of any length where ``...`` ends it."""
+    endless = items[-1] is Ellipsis
+    readers = [_reader(item) for item in items if item is not Ellipsis]
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, list):
+            raise _wrong(data, "a list")
+        if not endless and len(data) != len(readers):
+            raise _wrong(data, "a list of %d" % len(readers))
+        found: List[Any] = []
+        for item in data:
+            try:
+                found.append(readers[0 if endless else len(found)](item))
+            except _Misfit as misfit:
+                raise misfit.within("[%d]" % len(found)) from None
+        return tuple(found)
+
+    return read
+
+
+def _dict_reader(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read(data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise _wrong(data, "an object")
+        found = {}
+        for key, item in data.items():
+            try:
+                found[key] = reader(item)
+            except _Misfit as misfit:
+                raise misfit.within("." + key) from None
+        return found
+
+    return read
+
+
+def _union_reader(members: Any) -> Callable[[Any], Any]:
+    optional = type(None) in members
     rest = [m for m in members if m is not type(None)]
-    if len(rest) == 1:
-        return _build(rest[0], data, path)
-    if type(data) in rest:  # exact: a bool must not pass for an int
-        return data
-    raise _wrong(path, data, " or ".join(m.__name__ for m in rest))
+    one = _reader(rest[0]) if len(rest) == 1 else None
+
+    def read(data: Any) -> Any:
+        if data is None and optional:
+            return None
+        if one is not None:
+            return one(data)
+        if type(data) in rest:  # exact: a bool must not pass for an int
+            return data
+        raise _wrong(data, " or ".join(m.__name__ for m in rest))
+
+    return read
 
 
-def _build_scalar(hint: Any, data: Any, path: str) -> Any:
-    if hint is float and type(data) in (int, float):
-        return float(data)
-    if type(data) is hint:
-        return data
-    raise _wrong(path, data, hint.__name__)
+def _scalar_reader(hint: Any) -> Callable[[Any], Any]:
+    def read(data: Any) -> Any:
+        if type(data) is hint:
+            return data
+        if hint is float and type(data) is int:
+            return float(data)
+        raise _wrong(data, hint.__name__)
 
-
-def _wrong(path: str, data: Any, expected: str) -> ContractError:
-    return ContractError("%s: expected %s, found %s" % (path, expected, json.dumps(data)[:80]))
+    return read

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from agent.contract import TrialRequest
 from agent.device_facts import DeviceFacts
@@ -60,3 +62,32 @@ class Started:
 
     lease_s: float
     request: TrialRequest
+
+
+INLINE_HEADER = "Inline-Bytes"
+"""Of the answers to starts and heartbeats: so many bytes of samples a result may bring along. Not a
+key of those answers: an agent refuses one that it does not know."""
+
+INLINE_KEY = "samples_base64"
+"""Of ``PUT /attempts/{id}/result``, beside the result's own keys: the samples that it names."""
+
+
+def with_samples(result_json: str, samples: bytes) -> str:
+    """A result that brings its samples along."""
+    data = json.loads(result_json)
+    data[INLINE_KEY] = base64.b64encode(samples).decode("ascii")
+    return json.dumps(data, separators=(",", ":"))
+
+
+def take_samples(data: Any) -> Optional[bytes]:
+    """The samples that a result, as plain data, brings along, taken out of it; ``None``: it brings
+    none. Raises ``ValueError``."""
+    if not isinstance(data, dict) or INLINE_KEY not in data:
+        return None
+    text = data.pop(INLINE_KEY)
+    if not isinstance(text, str):
+        raise ValueError("expected base64, found %s" % json.dumps(text)[:80])
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii.Error too
+        raise ValueError("expected base64: %s" % error) from None

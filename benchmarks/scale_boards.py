@@ -3,7 +3,7 @@
 ``python -m benchmarks.scale_boards`` reads its orders as a line of JSON on stdin, says ``ready``
 when every board has beaten and listens, and prints what it saw when all results are handed in.
 HTTP and Redis are spoken by hand: a board's own work is another machine's in a real farm, and must
-not be what is measured here.
+not be what is measured here. A result brings its samples along, as an agent's does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import zstandard
 
 from agent import __version__, broker, codec
 from agent.contract import SCHEMA, Phases, Samples, TrialResult
-from agent.uplink_messages import Heartbeat
+from agent.uplink_messages import Heartbeat, with_samples
 
 CALLS = 50
 RING_S = 30
@@ -203,10 +203,9 @@ class Board:
             seen.refused += status != 200
 
     async def hand_in(self, result: TrialResult, blob: bytes, seen: Seen) -> int:
-        """The status of the answer to the result."""
-        if result.samples is not None:
-            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
-        body = codec.dumps(result).encode()
+        """The status of the answer to the result, which brings its samples along."""
+        text = codec.dumps(result)
+        body = (with_samples(text, blob) if result.samples is not None else text).encode()
         return await self._call("PUT", f"/attempts/{result.attempt_id}/result", seen, body)
 
     async def _call(self, method: str, path: str, seen: Seen, body: bytes = b"") -> int:

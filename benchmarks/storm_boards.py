@@ -369,6 +369,14 @@ class StormBoard(Board):
             self._require(status, (before,), f"{result.attempt_id}, once {before}, given again,")
             self.log.counts["results given again"] += 1
 
+    async def hand_in(self, result: TrialResult, blob: bytes, seen: Seen) -> int:
+        # as large samples are: uploaded before the result
+        if result.samples is not None and int(result.attempt_id[:8], 16) % 3 == 0:
+            await self._call("PUT", f"/blobs/{result.samples.sha256}", seen, blob)
+            body = codec.dumps(result).encode()
+            return await self._call("PUT", f"/attempts/{result.attempt_id}/result", seen, body)
+        return await super().hand_in(result, blob, seen)
+
     async def forge(self, attempt_id: str, *, own: bool) -> None:
         """Lie about another's attempt, or about one of its own that is over."""
         lie = TrialResult(SCHEMA, attempt_id, "failed", "forged", failure=LIE)

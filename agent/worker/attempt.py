@@ -19,6 +19,7 @@ import zstandard
 import agent
 from agent.contract import SCHEMA, Failure, Options, Phases, Samples, TrialRequest, TrialResult
 from agent.device_facts import RuntimeFacts
+from agent.durable import sync_folder
 from agent.graph import Node, Tool, on_the_way
 from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
@@ -30,7 +31,6 @@ from agent.worker.handing import NotPacked, NotUnpacked, hand_in, unpacked
 from agent.worker.isolate import Bounds, Cancel
 from agent.worker.planning import NoWay, Plan, plan, plan_build
 from agent.worker.runner import Outcome, Runner, cancel_failure
-from agent.worker.settings import sync_folder
 
 log = logging.getLogger(__name__)
 

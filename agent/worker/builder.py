@@ -17,6 +17,7 @@ from typing import Any
 
 from agent import locks
 from agent.device_facts import RuntimeFacts
+from agent.durable import sync_folder
 from agent.facts import nvidia
 from agent.jobs import Probed
 from agent.versions import fits
@@ -25,7 +26,6 @@ from agent.worker.blobs import is_disk_full
 from agent.worker.errors import BadInput, DiskFull, RuntimeMissing
 from agent.worker.packages import Packages, interpreter
 from agent.worker.recipes import Order
-from agent.worker.settings import sync_folder
 
 FOLDER = "runtimes"
 """Below a state folder."""

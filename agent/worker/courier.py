@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from agent import codec
 from agent.contract import Failure, TrialResult
+from agent.uplink_messages import with_samples
 from agent.worker.errors import AgentError, NotOurs, Refused, Superseded
 from agent.worker.outbox import Outbox, Parcel
 from agent.worker.uplink import Uplink
@@ -88,6 +90,8 @@ def _deliver(parcel: Parcel, uplink: Uplink) -> str:
     """One delivery; how the controller answered. Raises what may pass with time."""
     text = parcel.result
     try:
+        if _at_once(parcel, uplink):
+            return "accepted"
         if parcel.samples_path is not None and not _upload(parcel.samples_path, uplink):
             text = _without_blob(text)
         uplink.result(parcel.attempt_id, text)
@@ -101,6 +105,29 @@ def _deliver(parcel: Parcel, uplink: Uplink) -> str:
         log.error("result of %s was refused: %s", parcel.attempt_id, error)
         return "refused"
     return "accepted"
+
+
+def _at_once(parcel: Parcel, uplink: Uplink) -> bool:
+    """Hand a result in that brings its samples along, where they are small and the controller takes
+    them so. False: it is to be done in two steps, which also say for good what is wrong with it."""
+    path = parcel.samples_path
+    if path is None or not uplink.inline_bytes:
+        return False
+    try:
+        if path.stat().st_size > uplink.inline_bytes:
+            return False
+        samples = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    named = json.loads(parcel.result).get("samples")
+    if not named or named.get("sha256") != path.stem:  # what was built, say
+        return False
+    try:
+        uplink.result(parcel.attempt_id, with_samples(parcel.result, samples))
+    except Refused as error:  # by an older controller beside the one that offered it, say
+        log.info("samples of %s are sent apart: %s", parcel.attempt_id, error)
+        return False
+    return True
 
 
 def _upload(path: Path, uplink: Uplink) -> bool:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from agent import codec
+from agent.durable import sync_folder
 from agent.jobs import Converted, ConvertJob
 from agent.worker.blobs import Entry, to_evict
 from agent.worker.errors import ChildFailed
 from agent.worker.runner import Outcome
-from agent.worker.settings import sync_folder
 
 ANSWER_NAME = "converted.json"
 _SOURCE = "@source"

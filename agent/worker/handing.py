@@ -11,11 +11,11 @@ from pathlib import Path
 
 from agent import archive
 from agent.contract import Built, ModelRef
+from agent.durable import sync_folder
 from agent.jobs import Converted
 from agent.worker.blobs import file_sha256
 from agent.worker.engines import folder_bytes
 from agent.worker.errors import AgentError
-from agent.worker.settings import sync_folder
 
 
 class NotPacked(AgentError):

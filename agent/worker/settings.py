@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from agent import device_name
+from agent.durable import sync_folder
 from agent.worker.errors import BadInput, ConfigExposed, NotJoined
 
 HOME_VARIABLE = "BENCHFARM_AGENT_HOME"
@@ -127,12 +128,3 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,14 @@ import httpx
 
 from agent import codec
 from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
+from agent.uplink_messages import (
+    INLINE_HEADER,
+    Enrolled,
+    Enrolment,
+    Heartbeat,
+    HeartbeatAnswer,
+    Started,
+)
 from agent.worker.errors import (
     AgentError,
     BadInput,
@@ -73,6 +80,8 @@ class Uplink:
         )
         self._wait = wait or _sleep
         self._clock = clock
+        self.inline_bytes = 0
+        """So many bytes of samples the controller takes within a result, as it said last."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -93,6 +102,7 @@ class Uplink:
         """Beat once, without repeating: the next beat is the repetition."""
         url = f"/devices/{quote(device, safe='')}/heartbeat"
         answer = self._call("PUT", url, codec.dumps(beat), patience_s=0, timeout_s=timeout_s)
+        self.inline_bytes = _number(answer, INLINE_HEADER)
         return _read(HeartbeatAnswer, answer)
 
     def check_token(self, device: str) -> None:
@@ -109,6 +119,7 @@ class Uplink:
         request that this agent's contract does not know."""
         url = f"/attempts/{quote(attempt_id, safe='')}/start"
         answer = self._call("POST", url, patience_s=patience_s)
+        self.inline_bytes = _number(answer, INLINE_HEADER)
         return codec.loads(Started, answer.content)
 
     def result(self, attempt_id: str, result_json: str) -> None:
@@ -159,8 +170,7 @@ class Uplink:
         of it. A controller that keeps no parts has nothing."""
         answer = self._send("HEAD", f"/blobs/{sha256}", None, None)
         if answer.status_code == 404:
-            begun = answer.headers.get("Upload-Offset", "")
-            return int(begun) if begun.isdigit() else 0
+            return _number(answer, "Upload-Offset")
         _raise_for(answer)
         return None
 
@@ -248,6 +258,12 @@ def _verify(ca_file: str) -> bool | ssl.SSLContext:
 def _sleep(seconds: float) -> bool:
     time.sleep(seconds)
     return False
+
+
+def _number(answer: httpx.Response, header: str) -> int:
+    """0 where it has no such header, or another thing in it."""
+    said = answer.headers.get(header, "")
+    return int(said) if said.isdecimal() and len(said) < 19 else 0
 
 
 def _read(cls: type[T], answer: httpx.Response) -> T:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +16,9 @@ from agent import __version__
 from agent.codec import ContractError
 from orchestrator.api import administration, blobs, devices, fleet, people
 from orchestrator.api.context import Desks
+from orchestrator.api.direct import Direct
 from orchestrator.api.guard import Guard
+from orchestrator.api.seldom import Seldom
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import (
     Busy,
@@ -33,6 +37,12 @@ from orchestrator.store.uploads import UploadBusy
 
 log = logging.getLogger(__name__)
 
+OUT_OF = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""Of system errors: it is neither the request's fault nor ours, and it may pass."""
+
+
+_away, _out_of = Seldom(log), Seldom(log)
+
 PREFIX = "/api/v1"
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
@@ -50,6 +60,9 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 """First match wins: the more particular error stands before its parent."""
 
+HOT = (devices.heartbeat, devices.start, devices.result, blobs.put_blob)
+"""What a farm at work asks, over and over."""
+
 
 def create_app(farm: Farm, broker_url: str) -> FastAPI:
     """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
@@ -66,22 +79,31 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     settings = farm.settings
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
     app.state.desks = Desks()
-    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")
-    for router in (
+    routers = (
         devices.router,
         fleet.router,
         people.router,
         blobs.router,
         administration.router,
-    ):
+    )
+    for router in routers:
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
         app.add_exception_handler(error, _answer)
     for kind in AWAY:
         app.add_exception_handler(kind, _answer_away)
+    app.add_exception_handler(OSError, _answer_out_of)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_middleware(
+        Direct,
+        prefix=PREFIX,
+        routes=[route for router in routers for route in router.routes],
+        endpoints=HOT,
+        errors=app.exception_handlers,
+    )
+    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")  # the last to be added is the outermost
     return app
 
 
@@ -94,10 +116,22 @@ async def _answer(_request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_away(request: Request, error: Exception) -> JSONResponse:
     """The database's own trouble: agents, and people, try again."""
-    log.warning("%s %s: %s", request.method, request.url.path, first_line(error))
+    _away.warn("%s %s: %s", request.method, request.url.path, first_line(error))
     message = "the controller's database does not answer now; try again in a moment"
     body = {"error": {"kind": "database_away", "message": message}}
     return JSONResponse(body, 503, headers={"Retry-After": "5"})
+
+
+async def _answer_out_of(request: Request, error: Exception) -> JSONResponse:
+    """The machine's own trouble, a full disk mostly: agents, and people, try again."""
+    assert isinstance(error, OSError)
+    if error.errno not in OUT_OF:
+        raise error
+    reason = os.strerror(error.errno)
+    _out_of.warn("%s %s: %s", request.method, request.url.path, reason)
+    message = f"the controller's machine can not take this now ({reason}); try again in a while"
+    body = {"error": {"kind": "out_of_room", "message": message}}
+    return JSONResponse(body, 503, headers={"Retry-After": "30"})
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

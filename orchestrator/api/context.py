@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from orchestrator.api.desks import Desk
 from orchestrator.api.throttle import Throttle
 from orchestrator.domain.errors import NotAllowed
 from orchestrator.service import access, actors
@@ -54,16 +54,21 @@ class Bearer:
         return found
 
 
-async def _bearer(request: Request, farm: Annotated[Farm, Depends(_farm)]) -> Bearer:
+def bearer(request: Request) -> Bearer:
+    """Raises ``NotAllowed`` where the request brings no token."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    return Bearer(farm, request, secret)
+    return Bearer(request.app.state.farm, request, secret)
 
 
-async def _identity(bearer: Annotated[Bearer, Depends(_bearer)]) -> Identity:
+async def _bearer(request: Request) -> Bearer:
+    return bearer(request)
+
+
+async def _identity(sender: Annotated[Bearer, Depends(_bearer)]) -> Identity:
     """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
-    found = await run_in_threadpool(bearer.identify)
+    found = await run_in_threadpool(sender.identify)
     actors.become(found.name)
     return found
 
@@ -82,15 +87,17 @@ class Desks:
     hang on them."""
 
     def __init__(self) -> None:
-        self.work, self.beats = CapacityLimiter(6), CapacityLimiter(2)
+        self.work, self.beats = Desk("work", 6), Desk("beats", 2)
 
 
 async def at_work(request: Request, work: Callable[[], T]) -> T:
-    return await to_thread.run_sync(work, limiter=request.app.state.desks.work)
+    desks: Desks = request.app.state.desks
+    return await desks.work.do(work)
 
 
 async def at_beat(request: Request, work: Callable[[], T]) -> T:
-    return await to_thread.run_sync(work, limiter=request.app.state.desks.beats)
+    desks: Desks = request.app.state.desks
+    return await desks.beats.do(work)
 
 
 InFarm = Annotated[Farm, Depends(_farm)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -12,7 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from agent import codec
 from agent.contract import TrialResult
 from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Enrolment, Heartbeat
+from agent.uplink_messages import (
+    INLINE_HEADER,
+    INLINE_KEY,
+    Enrolment,
+    Heartbeat,
+    take_samples,
+)
 from orchestrator.api.context import Bearer, InFarm, Sender, at_beat, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import actors, ingest, register
@@ -20,6 +27,10 @@ from orchestrator.service import actors, ingest, register
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 4 << 20
+INLINE_BYTES = 64 << 10
+"""So many bytes of samples a result may bring along; more are uploaded before it."""
+
+OFFER = {INLINE_HEADER: str(INLINE_BYTES)}
 
 router = APIRouter(tags=["devices"])
 
@@ -41,7 +52,7 @@ async def heartbeat(name: str, request: Request, farm: InFarm, sender: Sender) -
 
     def heard() -> Response:
         device = _own_id(sender, name)
-        return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)))
+        return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)), OFFER)
 
     return await at_beat(request, heard)
 
@@ -68,17 +79,23 @@ async def facts(name: str, request: Request, farm: InFarm, sender: Sender) -> No
 @router.post("/attempts/{attempt_id}/start")
 async def start(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
     """Lease an attempt: 404 where it is not this device's, 409 where it is superseded."""
-    return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id)))
+    return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id), OFFER))
 
 
 @router.put("/attempts/{attempt_id}/result", response_model=dict[str, bool])
 async def result(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
-    """Hand in a result, idempotently: 409 where a later attempt counts instead."""
+    """Hand in a result, idempotently: 409 where a later attempt counts instead. Its samples are
+    uploaded before it, or, where they are small, brought along as ``samples_base64``."""
     text = await _text(request)
 
     def taken() -> None:
         device = _id(sender)
-        ingest.result(farm, device, attempt_id, _storable(TrialResult, text))
+        data = _parsed(TrialResult, text)
+        samples = _brought(data)
+        given = _built(TrialResult, data)
+        if samples is not None:
+            ingest.keep_samples(farm, device, attempt_id, given, samples)
+        ingest.result(farm, device, attempt_id, given)
 
     await at_work(request, taken)
     return JSONResponse({"accepted": True})
@@ -94,15 +111,45 @@ async def _text(request: Request) -> bytes:
 
 
 def _storable(cls: type[T], text: bytes) -> T:
-    """Python reads as JSON what nobody else does: infinite numbers and halves of characters would
-    be stored and then break every reader. Raises ``UserError``."""
+    return _built(cls, _parsed(cls, text))
+
+
+def _parsed(cls: type[Any], text: bytes) -> Any:
+    """What is to become a ``cls``. Python reads as JSON what nobody else does: infinite numbers and
+    halves of characters would be stored and then break every reader. Raises ``UserError``."""
     try:
-        value = codec.loads(cls, text)
-        json.dumps(codec.to_plain(value), allow_nan=False, ensure_ascii=False).encode()
+        data = codec.parsed(cls, text)
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise _no(cls, error) from None
+    return data
+
+
+def _built(cls: type[T], data: Any) -> T:
+    """Raises ``UserError``."""
+    try:
+        return codec.from_plain(cls, data)
     except (ValueError, OverflowError) as error:
-        message = f"not a {cls.__name__}: {error}"
-        raise UserError(message.encode(errors="replace").decode()) from None
-    return value
+        raise _no(cls, error) from None
+
+
+def _no(cls: type[Any], error: Exception) -> UserError:
+    message = f"not a {cls.__name__}: {error}"
+    return UserError(message.encode(errors="replace").decode())
+
+
+def _brought(data: Any) -> bytes | None:
+    """The samples that a result brings along, taken out of it. Raises ``UserError``."""
+    try:
+        samples = take_samples(data)
+    except ValueError as error:
+        raise UserError(f"{INLINE_KEY}: {error}") from None
+    if samples is not None and len(samples) > INLINE_BYTES:
+        raise UserError(
+            f"{INLINE_KEY}: {len(samples)} bytes; a result brings at most {INLINE_BYTES} along, "
+            "upload more as a blob before it"
+        )
+    return samples
 
 
 def _id(sender: Bearer) -> int:
@@ -119,5 +166,5 @@ def _own_id(sender: Bearer, name: str) -> int:
     return found.device_id
 
 
-def _json(value: object) -> Response:
-    return Response(codec.dumps(value), media_type="application/json")
+def _json(value: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(codec.dumps(value), media_type="application/json", headers=headers)

@@ -187,6 +187,30 @@ def _check(attempt_id: str, given: TrialResult) -> None:
         raise UserError(f"a result of status {given.status} says why in its failure")
 
 
+def keep_samples(
+    farm: Farm, device_id: int, attempt_id: str, given: TrialResult, samples: bytes
+) -> None:
+    """Store the samples that a result brings along, as an upload would, before it is taken itself.
+
+    Nothing is stored where this raises:
+        UnknownAttempt: no such attempt, or another device's.
+        UserError: they are not those that the result names; or as ``result``.
+    """
+    with farm.database.look() as connection:
+        mine = connection.execute(_OWN, {"attempt": attempt_id, "device": device_id})
+        if mine.one_or_none() is None:
+            raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+    _check(attempt_id, given)
+    named = given.samples
+    if named is None:
+        raise UserError("the result brings samples along, but names none")
+    if named.size_bytes != len(samples):
+        raise UserError(
+            f"the result names samples of {named.size_bytes} bytes, but brings {len(samples)} along"
+        )
+    farm.blobs.take(named.sha256, samples)
+
+
 def _blobs_of(given: TrialResult) -> list[str]:
     return [blob.sha256 for blob in (given.samples, given.built) if blob is not None]
 
@@ -254,5 +278,8 @@ def _close_cell(session: Session, found: attempts.Found) -> None:
 
 
 _devices = cast(Table, Device.__table__)
+_OWN = select(Attempt.id).where(
+    Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device")
+)
 _HEARD = update(_devices).where(_devices.c.id == bindparam("device"))
 _REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
+from agent.durable import sync_folder
 from orchestrator.domain.errors import NotFound, UserError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -139,6 +140,7 @@ class _Upload:
                 )
             self.sync()
             os.replace(self._temporary, self._final)
+            sync_folder(self._final.parent)  # a row that names it is committed after this
         finally:
             self._file.close()
             self._temporary.unlink(missing_ok=True)

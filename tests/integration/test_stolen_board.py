@@ -18,7 +18,7 @@ import redis
 
 from agent import broker, codec
 from agent.broker import TASK, queue_name
-from agent.uplink_messages import Enrolment, Started
+from agent.uplink_messages import Enrolment, Started, with_samples
 from orchestrator.redis_users import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
 from orchestrator.service import admission, fleet, register, retiring
 from support import onnx_files
@@ -178,6 +178,11 @@ def test_the_api_refuses_the_thief(theft: Theft) -> None:
     before = theft.state()
     facts = codec.dumps(device_facts("board-b"))
     result = codec.dumps(failed(other))
+    stolen = kit.ok(other, [5, 6, 7])
+    assert stolen.samples is not None
+    content = kit.farm.blobs.read(stolen.samples.sha256)
+    kit.farm.blobs.discard([stolen.samples.sha256])
+    brought = with_samples(codec.dumps(stolen), content)
     for answer, status in (
         (a.put(f"/devices/{B}/heartbeat", json=heartbeat()), 403),
         (a.put(f"/devices/{B}/facts", content=facts), 403),
@@ -185,6 +190,9 @@ def test_the_api_refuses_the_thief(theft: Theft) -> None:
         (a.put(f"/attempts/{other}/result", content=result), 404),
         (a.put(f"/attempts/{other}/result", content=codec.dumps(kit.ok(other))), 404),
         (a.put(f"/attempts/{theft.mine}/result", content=result), 422),
+        # with samples that are nowhere yet
+        (a.put(f"/attempts/{other}/result", content=brought), 404),
+        (a.put(f"/attempts/{theft.mine}/result", content=brought), 422),
     ):
         assert answer.status_code == status, (answer.request.url, answer.text)
         assert set(answer.json()) == {"error"}
@@ -192,6 +200,7 @@ def test_the_api_refuses_the_thief(theft: Theft) -> None:
     beat = a.put(f"/devices/{A}/heartbeat", json={**heartbeat(), "attempt_id": other})
     assert beat.json()["renewed"] is False
     assert theft.state() == before
+    assert not kit.farm.blobs.has(stolen.samples.sha256)
 
 
 def test_the_blobs_of_others_are_not_there_for_the_thief(theft: Theft) -> None:

@@ -20,7 +20,16 @@ from agent import codec
 from agent.archive import BadArchive, unpack
 from agent.contract import TrialRequest, TrialResult
 from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
+from agent.uplink_messages import (
+    INLINE_KEY,
+    Enrolled,
+    Enrolment,
+    Heartbeat,
+    HeartbeatAnswer,
+    Started,
+    take_samples,
+    with_samples,
+)
 from agent.worker import tasks
 from orchestrator.api.guard import depth
 from orchestrator.cli.token import lifetime
@@ -69,6 +78,23 @@ def test_a_message_with_one_part_replaced(whole: Any, data: st.DataObject) -> No
     except codec.ContractError:
         return
     assert isinstance(found, type(whole))
+
+
+@given(st.binary(max_size=300))
+def test_samples_that_a_result_brings_along(samples: bytes) -> None:
+    text = codec.dumps(failed("a1"))
+    brought = json.loads(with_samples(text, samples))
+    assert take_samples(brought) == samples
+    assert codec.dumps(codec.from_plain(TrialResult, brought)) == text
+
+
+@given(JSON, JSON)
+def test_anything_as_samples_of_anything(value: Any, whole: Any) -> None:
+    assert take_samples(whole) is None or INLINE_KEY in whole
+    data = {INLINE_KEY: value, "other": 1}
+    with contextlib.suppress(ValueError):
+        assert isinstance(take_samples(data), bytes)
+    assert data == {"other": 1}
 
 
 @given(JSON.map(lambda value: json.dumps(value).encode()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -134,3 +135,21 @@ def test_others_are_answered_while_a_disk_is_slow(
         done.set()
         thread.join()
     assert statuses == [201]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_full_disk_is_told_and_nothing_is_kept(
+    served: Served, board: httpx.Client, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = f"/blobs/{SHA256}"
+    monkeypatch.setattr(os, "fsync", full)
+    answer = board.put(path, content=iter([BYTES]) if streamed else BYTES)
+    assert kind(answer) == (503, "out_of_room")
+    assert "No space left on device" in answer.json()["error"]["message"]
+    assert answer.headers["retry-after"]
+    assert served.kit.blobs() == set()
+    monkeypatch.undo()
+    assert board.put(path, content=BYTES).status_code == 201

@@ -1,0 +1,97 @@
+"""The threads that answer devices."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from contextvars import ContextVar
+
+import pytest
+
+from orchestrator.api.desks import Desk
+
+WHO: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+def named(name: str) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(f"{name}-")]
+
+
+def test_it_answers_what_was_returned_or_raised() -> None:
+    async def ask() -> None:
+        desk = Desk("answers", 2)
+        assert await desk.do(lambda: threading.current_thread().name) in ("answers-0", "answers-1")
+        with pytest.raises(KeyError, match="WHY"):
+            await desk.do(lambda: os.environ["WHY"])
+        assert await desk.do(lambda: 5) == 5  # the thread has outlived the error
+
+    asyncio.run(ask())
+
+
+def test_as_many_work_at_once_as_there_are_threads() -> None:
+    async def ask() -> None:
+        desk, together = Desk("many", 3), threading.Barrier(3)
+        await asyncio.gather(*(desk.do(lambda: together.wait(10)) for _ in range(3)))
+        assert len(named("many")) == 3
+
+    asyncio.run(ask())
+
+
+def test_work_sees_its_askers_context_and_leaves_no_trace() -> None:
+    def work() -> str:
+        seen = WHO.get()
+        WHO.set("the work")
+        return seen
+
+    async def ask() -> None:
+        desk = Desk("context", 1)
+        WHO.set("a board")
+        assert await desk.do(work) == "a board"
+        assert WHO.get() == "a board"
+        assert await desk.do(work) == "a board"
+
+    asyncio.run(ask())
+
+
+def test_who_gave_up_is_not_answered() -> None:
+    async def ask() -> None:
+        desk, go = Desk("gave-up", 1), threading.Event()
+        waiting = asyncio.create_task(desk.do(lambda: go.wait(10)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        go.set()
+        assert await desk.do(lambda: 1) == 1
+        assert waiting.cancelled()
+
+    asyncio.run(ask())
+
+
+def test_a_loop_that_ended_meanwhile_breaks_no_thread() -> None:
+    desk, go = Desk("ended", 1), threading.Event()
+
+    async def leave() -> None:
+        task = asyncio.create_task(desk.do(lambda: go.wait(10)))
+        await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(leave())
+    go.set()
+    assert asyncio.run(desk.do(lambda: 2)) == 2
+
+
+def test_threads_end_with_their_desk() -> None:
+    desk = Desk("fleeting", 2)
+    assert named("fleeting") == []
+    assert asyncio.run(desk.do(lambda: 1)) == 1
+    threads = named("fleeting")
+    assert len(threads) == 2
+    assert all(t.daemon for t in threads)
+    del desk
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while named("fleeting") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert named("fleeting") == []

@@ -1,0 +1,21 @@
+"""Warnings that do not repeat themselves."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from orchestrator.api.seldom import SELDOM_S, Seldom
+
+
+def test_a_warning_is_given_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    seldom = Seldom(logging.getLogger("test"), lambda: now[0])
+    for number in range(4):
+        seldom.warn("away: %s", number)
+    now[0] = SELDOM_S
+    seldom.warn("away: %s", 4)
+    now[0] = 2 * SELDOM_S
+    seldom.warn("away: %s", 5)
+    assert caplog.messages == ["away: 0", "away: 4 (and 3 more since the last)", "away: 5"]
