@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from orchestrator.redis_users import RedisUsers, credentials_of, with_credential
 from orchestrator.references import References
 from orchestrator.service import access, admission, register
 from orchestrator.service.admission import Guard
+from orchestrator.service.clock import FarmClock, source_of
 from orchestrator.service.doors import Doors, DoorsFailed
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
@@ -64,14 +64,16 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
     _make_home(settings.home)
     database = _database(settings)
     app = make_app(broker_url, "benchfarm-controller", settings.ca_path)
+    clock = FarmClock(source_of(database))
     return Farm(
         settings=settings,
         database=database,
         blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
         ring=_Bell(app),
         reference=References(settings.home / "agent"),
-        now=lambda: datetime.now(UTC),
+        now=clock.now,
         doors=doors,
+        look=clock.look,
     )
 
 

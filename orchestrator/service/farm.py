@@ -26,7 +26,8 @@ class Farm:
     """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
 
     ``reference`` computes a model's FP32 reference outputs in a child process. ``doors``: who may
-    hear doorbells, ``None`` where the broker has no users.
+    hear doorbells, ``None`` where the broker has no users. ``look`` sees whether the clock behind
+    ``now`` jumped, and by how many seconds.
     """
 
     settings: Settings
@@ -36,6 +37,7 @@ class Farm:
     reference: Callable[[ReferenceJob], Referenced]
     now: Callable[[], datetime]
     doors: Doors | None = None
+    look: Callable[[], float] = lambda: 0.0
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""

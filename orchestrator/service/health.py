@@ -258,6 +258,7 @@ def _reading(
         temperature_c=device.temperature_c,
         storage_free_mib=device.storage_free_mib,
         clock_skew_s=device.clock_skew_s,
+        usual_skew_s=_usual_skew_s(farm, session, device),
     )
     if result.status != "ok" or result.samples is None:
         return reading
@@ -265,6 +266,14 @@ def _reading(
         return replace(reading, latency_ms=_median_ms(farm, result.samples))
     except FarmError as error:
         return replace(reading, status="failed", failure=Failure("measure", "io", str(error)))
+
+
+def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
+    if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
+        return 0.0
+    since = farm.now() - timedelta(seconds=farm.settings.offline_after_s)
+    beating = (Device.seen_at > since, Device.clock_skew_s.is_not(None))
+    return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
 
 
 def _median_ms(farm: Farm, samples: Samples) -> float:

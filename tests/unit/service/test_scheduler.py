@@ -21,7 +21,7 @@ def test_rounds_go_on_whatever_fails(
     done = threading.Event()
     rounds: list[int] = []
 
-    def tick(farm: Farm) -> int:
+    def tick(farm: Farm, judges: bool) -> int:
         rounds.append(len(rounds))
         if len(rounds) > len(fails):
             done.set()
