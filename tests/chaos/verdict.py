@@ -30,13 +30,15 @@ QUEUE_BOUND = 100
 @dataclass
 class Verdict:
     """``lost``: trials without a result that counts; ``doubled``: with more than one, or another's.
-    ``wrong``: what is not as it must be, in words. ``checks``: of boards' health."""
+    ``wrong``: what is not as it must be, in words. ``checks``: of boards' health. ``ran_out``:
+    attempts that a board had begun, and whose lease ran out."""
 
     trials: int
     lost: int = 0
     doubled: int = 0
     attempts: int = 0
     checks: int = 0
+    ran_out: int = 0
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -54,11 +56,13 @@ def judge(world: World) -> Verdict:
     with world.rows() as session:
         verdict = _trials(world, session)
         _checks(session, verdict)
-        _locks(session, verdict)
+        if world.postgres is not None:
+            _locks(session, verdict)
     blobs = FolderBlobs(world.blobs)
     verdict.wrong += findings(world.database, blobs, deep=True, grace_s=0)
     _boards(world, verdict)
-    deadlocks = world.postgres.log.read_text(errors="replace").count("deadlock detected")
+    log = world.postgres.log.read_text(errors="replace") if world.postgres is not None else ""
+    deadlocks = log.count("deadlock detected")
     if deadlocks:  # the order of locks is kept everywhere, or the farm stumbles at times
         verdict.wrong.append(f"PostgreSQL broke up {deadlocks} deadlocks")
     for controller in world.controllers:
@@ -80,6 +84,8 @@ def _trials(world: World, session: Session) -> Verdict:
     for attempt in session.scalars(select(Attempt)):
         of_trial[attempt.trial_id].append(attempt)
     verdict = Verdict(len(trials), attempts=sum(len(of_trial[t.id]) for t in trials))
+    silent = "lease ran out while running"
+    verdict.ran_out = sum(a.note == silent for t in trials for a in of_trial[t.id])
     for trial in trials:
         counted = [a for a in of_trial[trial.id] if a.accepted]
         state = TrialState(trial.state)
@@ -151,6 +157,7 @@ def _locks(session: Session, verdict: Verdict) -> None:
 
 
 def _boards(world: World, verdict: Verdict) -> None:
+    verdict.wrong += world.left_by_hosts
     for board in world.boards:
         left = [*(board.state / "attempts").iterdir(), *(board.state / "samples").iterdir()]
         verdict.wrong += [f"{board.name} has left {path}" for path in left]
