@@ -18,7 +18,7 @@ from support.servers import postgres_programs, redis_program
 from . import faults
 from .schedule import EMBEDDED_FAULTS, FAULTS, HOST_FAULTS, Fault, plan
 from .verdict import Verdict, judge
-from .world import World
+from .world import LEASE_S, World
 
 
 def run(
@@ -34,6 +34,7 @@ def run(
     embedded: bool = False,
     hosts: int = 0,
     of: Mapping[str, int] | None = None,
+    lease_s: float = LEASE_S,
 ) -> Verdict:
     """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
     the other; ``lanes`` faults may last at once. Then everything is healed, and has ``within_s``
@@ -54,7 +55,7 @@ def run(
     with contextlib.ExitStack() as stack:
         # the boards outlive the world: what their agents say at the end is part of the verdict
         farm = stack.enter_context(running(*_plans(hosts))) if hosts else None
-        world = World(folder, None if embedded else _servers(), farm)
+        world = World(folder, None if embedded else _servers(), farm, lease_s)
         stack.callback(world.close)
         world.open(agents, real)
         note("the farm waits")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .proxy import STEPS
+
+SEED = "BENCHFARM_CHAOS_SEED"
+"""Environment variable: the seed that a failed run of a test printed."""
 
 FAULTS: dict[str, int] = {
     "kill_agent": 3, "kill_child": 4, "freeze_agent": 2, "end_agent": 2,
@@ -62,3 +66,8 @@ def plan(seed: int, count: int, of: Mapping[str, int] = FAULTS) -> list[Fault]:
         )
         for kind in (kinds + more)[:count]
     ]
+
+
+def first_seed() -> int:
+    """That of the environment, else a new one."""
+    return int(os.environ.get(SEED, "") or random.SystemRandom().randrange(1 << 31))

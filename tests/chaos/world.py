@@ -49,7 +49,6 @@ HERE = Path(__file__).parent
 BENCHFARM = Path(sys.executable).parent / "benchfarm"
 TIMES = {
     "BENCHFARM_HEARTBEAT_S": "0.7",
-    "BENCHFARM_LEASE_S": "5",
     "BENCHFARM_DISPATCH_S": "4",
     "BENCHFARM_TICK_S": "0.3",
     # all kinds of health checks come up: a board that fails two is well again once one is good
@@ -57,6 +56,7 @@ TIMES = {
     "BENCHFARM_HEALTH_RETRY_S": "1.5",
     "BENCHFARM_HEALTH_FRESH_S": "5",
 }
+LEASE_S = 5.0
 PAST_LEASE_S = 6.0
 SMALL_DISK_MIB = 560
 """More than a healthy board has to have free, and a result's worth."""
@@ -96,9 +96,13 @@ class World:
     ``farm``: its boards join, too."""
 
     def __init__(
-        self, folder: Path, servers: tuple[Path, str] | None, farm: Farm | None = None
+        self,
+        folder: Path,
+        servers: tuple[Path, str] | None,
+        farm: Farm | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
-        self.folder = folder
+        self.folder, self.lease_s = folder, lease_s
         self.host = farm.network.gateway if farm is not None else "127.0.0.1"
         self.postgres = Postgres(servers[0]) if servers else None
         self.redis = Redis(servers[1], folder, self.host) if servers else None
@@ -170,7 +174,7 @@ class World:
         home = self.folder / f"home{number}"
         home.mkdir()
         self.clocks.append(Clock(home))
-        own |= TIMES
+        own |= {**TIMES, "BENCHFARM_LEASE_S": str(self.lease_s)}
         own |= self.clocks[-1].environment
         own |= {"BENCHFARM_HOME": str(home), "BENCHFARM_BLOBS_DIR": str(self.blobs)}
         if self.postgres is not None and self.redis is not None:
