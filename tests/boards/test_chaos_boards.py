@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chaos.clocks import COMPILER
 from chaos.running import run
 from chaos.schedule import HOST_FAULTS, first_seed
@@ -10,6 +12,7 @@ from support.need import need
 from support.servers import postgres_programs, redis_program
 
 
+@pytest.mark.timeout(1200)
 def test_no_trial_is_lost_or_doubled_whatever_boards_suffer() -> None:
     why = needs.missing()
     need("nspawn", not why, why)
