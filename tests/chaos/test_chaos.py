@@ -53,7 +53,7 @@ def test_nor_on_sqlite_with_the_embedded_broker(seed: int) -> None:
 def test_a_controllers_clock_that_jumps_costs_no_attempt(seed: int) -> None:
     said: list[str] = []
     verdict = run(
-        seed, agents=3, real=0, count=6, trials=30, lanes=1, within_s=300, say=said.append,
+        seed, agents=3, real=3, count=6, trials=12, lanes=1, within_s=300, say=said.append,
         embedded=True, of={"controller_clock_jump": 1}, lease_s=15,
     )  # fmt: skip
     assert verdict.good, "\n".join(said)

@@ -18,7 +18,16 @@ from orchestrator.domain.health import Health
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.check import findings
-from orchestrator.store.models import HEALTH, SWEEP, Attempt, Device, HealthCheck, Sweep, Trial
+from orchestrator.store.models import (
+    HEALTH,
+    SWEEP,
+    Attempt,
+    Device,
+    Event,
+    HealthCheck,
+    Sweep,
+    Trial,
+)
 
 from .played_runner import samples_of
 from .world import World
@@ -31,7 +40,7 @@ QUEUE_BOUND = 100
 class Verdict:
     """``lost``: trials without a result that counts; ``doubled``: with more than one, or another's.
     ``wrong``: what is not as it must be, in words. ``checks``: of boards' health. ``ran_out``:
-    attempts that a board had begun, and whose lease ran out."""
+    attempts that a board had begun, a health check's too, and whose lease ran out."""
 
     trials: int
     lost: int = 0
@@ -84,8 +93,7 @@ def _trials(world: World, session: Session) -> Verdict:
     for attempt in session.scalars(select(Attempt)):
         of_trial[attempt.trial_id].append(attempt)
     verdict = Verdict(len(trials), attempts=sum(len(of_trial[t.id]) for t in trials))
-    silent = "lease ran out while running"
-    verdict.ran_out = sum(a.note == silent for t in trials for a in of_trial[t.id])
+    verdict.ran_out = _ran_out(session)
     for trial in trials:
         counted = [a for a in of_trial[trial.id] if a.accepted]
         state = TrialState(trial.state)
@@ -103,6 +111,14 @@ def _trials(world: World, session: Session) -> Verdict:
                 verdict.doubled += 1
                 verdict.wrong.append(f"attempt {attempt.id} counts with another's samples")
     return verdict
+
+
+def _ran_out(session: Session) -> int:
+    """By the events: a late result replaces its attempt's note."""
+    begun = select(Attempt.trial_id, Attempt.number).where(Attempt.started_at.is_not(None))
+    known = {(str(trial), number) for trial, number in session.execute(begun)}
+    lost = session.scalars(select(Event).where(Event.kind == "attempt_lost"))
+    return sum((e.subject, e.data["attempt"]) in known for e in lost)
 
 
 def _checks(session: Session, verdict: Verdict) -> None:
