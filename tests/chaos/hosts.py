@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,4 +100,4 @@ def hosts_of(farm: Farm | None) -> list[Host]:
 def command_line_of(home: Path) -> dict[str, str]:
     """The environment of ``benchfarm`` with the controller of that home."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-    return {**own, "BENCHFARM_HOME": str(home), "TMPDIR": tempfile.gettempdir()}
+    return {**own, "BENCHFARM_HOME": str(home)}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -40,7 +41,7 @@ from support.servers import free_port
 
 from .agent_process import CLOCK_FILE
 from .clocks import Clock
-from .hosts import command_line_of, hosts_of
+from .hosts import Host, command_line_of, hosts_of
 from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
 from .proxy import Proxy
 
@@ -152,22 +153,26 @@ class World:
         model = self.folder / "dense.onnx"
         model.write_bytes(onnx_files.dense_bytes())
         self.ask(lambda farm: farm.add_model(model, name="dense"))
-        played = self._played_runner()
-        for number in range(agents):
-            self._join(number, None if number >= agents - real else played)
+        with ThreadPoolExecutor() as pool:
+            adding = [pool.submit(self._add, host) for host in self.hosts]
+            played = self._played_runner()
+            for number in range(agents):
+                self._join(number, None if number >= agents - real else played)
+            for added in adding:
+                added.result()
         for board in self.boards:
             board.restart()
-        for host in self.hosts:
-            assert self.farm is not None
-            host.add(BENCHFARM, command_line_of(self.folder / "home0"), self.farm.key)
-            assert self.redis is not None
-            host.go_through(
-                f"http://{self.host}:{self.uplink.port}",
-                f"redis://{self.host}:{self.broker.port}/0",
-            )
         with self.rows() as session:
             self.numbers = {d.name: d.id for d in session.scalars(select(Device))}
         self.wait_for(self.all_well, "every board to pass its first health check")
+
+    def _add(self, host: Host) -> None:
+        assert self.farm is not None
+        assert self.redis is not None
+        host.add(BENCHFARM, command_line_of(self.folder / "home0"), self.farm.key)
+        host.go_through(
+            f"http://{self.host}:{self.uplink.port}", f"redis://{self.host}:{self.broker.port}/0"
+        )
 
     def _controller(self, number: int, port: int) -> Process:
         own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
