@@ -70,9 +70,8 @@ def run(
     for line in verdict.wrong[:20]:
         note(line)
     note(
-        f"{verdict.attempts} attempts, {verdict.ran_out} of them fell silent, "
-        f"{verdict.checks} health checks; "
-        f"the deepest queue held {world.deepest_queue} doorbells"
+        f"{verdict.attempts} attempts, {verdict.checks} health checks; {verdict.ran_out} leases "
+        f"ran out; the deepest queue held {world.deepest_queue} doorbells"
     )
     note("over")
     say(verdict.line(count, seed))
