@@ -26,6 +26,7 @@ from orchestrator.service.farm import Farm
 from orchestrator.service.reports import decode
 from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.service.views import DeviceView, HealthCheckView
+from orchestrator.store.database import AWAY
 from orchestrator.store.models import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,8 @@ def round_(farm: Farm) -> None:
     for act, device_id in work:
         try:
             act(farm, device_id)
+        except AWAY:  # nobody's trouble but the database's, and the same for the next one
+            raise
         except Exception:  # one board's trouble must not keep the others from their work
             log.exception("health of device %d: trying again", device_id)
 
