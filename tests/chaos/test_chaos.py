@@ -44,7 +44,7 @@ def test_no_trial_is_lost_or_doubled_whatever_fails(seed: int) -> None:
 def test_nor_on_sqlite_with_the_embedded_broker(seed: int) -> None:
     said: list[str] = []
     verdict = run(
-        seed, agents=4, real=0, count=14, trials=10, within_s=300, say=said.append, embedded=True
+        seed, agents=3, real=0, count=12, trials=8, within_s=300, say=said.append, embedded=True
     )
     assert verdict.good, "\n".join(said)
 
