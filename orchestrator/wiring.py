@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from orchestrator.ringer import Ringer
 from orchestrator.sandbox import Sandbox
 from orchestrator.service import access, admission, fleet, register
 from orchestrator.service.admission import Guard
+from orchestrator.service.clock import FarmClock, source_of
 from orchestrator.service.doors import Doors, DoorsFailed
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
@@ -66,15 +66,17 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
     _make_home(settings.home)
     database = _database(settings)
     app = make_app(broker_url, "benchfarm-controller", settings.ca_path)
+    clock = FarmClock(source_of(database))
     return Farm(
         settings=settings,
         database=database,
         blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
         ring=_Bell(app),
         reference=References(settings.home / "agent"),
-        now=lambda: datetime.now(UTC),
+        now=clock.now,
         inspect=Sandbox(settings.home, settings.inspect_s, settings.inspect_mib),
         doors=doors,
+        look=clock.look,
     )
 
 

@@ -114,7 +114,7 @@ class Reading:
     """What one check gave; ``None``: not measured, or nobody said.
 
     ``status`` and ``failure`` are the trial's; ``lost``: its lease ran out. ``clock_skew_s``: the
-    board's clock minus the controller's.
+    board's clock minus the controller's; ``usual_skew_s``: what most boards have.
     """
 
     status: str = "ok"
@@ -125,6 +125,7 @@ class Reading:
     temperature_c: float | None = None
     storage_free_mib: float | None = None
     clock_skew_s: float | None = None
+    usual_skew_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,16 @@ def _vitals(policy: HealthPolicy, reading: Reading) -> list[str]:
         reasons.append(f"it is at {hot:.0f} °C, over {policy.max_temperature_c:g} °C")
     if free is not None and free < policy.min_free_mib:
         reasons.append(f"{free:.0f} MiB are free on its disk, under {policy.min_free_mib:g} MiB")
-    if skew is not None and abs(skew) > SKEW_LIMIT_S:
+    # where most boards are off by as much, it is the controller's clock that is wrong
+    if skew is not None and min(abs(skew), abs(skew - reading.usual_skew_s)) > SKEW_LIMIT_S:
         side = "ahead of" if skew > 0 else "behind"
         reasons.append(f"its clock is {abs(skew):.0f} s {side} the controller's")
     return reasons
+
+
+def usual_skew_s(skews: Sequence[float]) -> float:
+    """What most boards' clocks are off by; 0 where there are too few to tell whose is wrong."""
+    return median(skews) if len(skews) >= ENOUGH else 0.0
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Farm:
 
     ``reference`` computes a model's FP32 reference outputs in a child process; ``inspect`` reads
     what people sent, in a confined one. ``doors``: who may hear doorbells, ``None`` where the
-    broker has no users.
+    broker has no users. ``look`` sees whether the clock behind ``now`` jumped, and by how many
+    seconds.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Farm:
     now: Callable[[], datetime]
     inspect: Inspector
     doors: Doors | None = None
+    look: Callable[[], float] = lambda: 0.0
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""

@@ -26,6 +26,7 @@ from orchestrator.service.farm import Farm
 from orchestrator.service.reports import decode
 from orchestrator.service.trials import apply, lifecycle_of
 from orchestrator.service.views import DeviceView, HealthCheckView
+from orchestrator.store.database import AWAY
 from orchestrator.store.models import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,8 @@ def round_(farm: Farm) -> None:
     for act, device_id in work:
         try:
             act(farm, device_id)
+        except AWAY:  # nobody's trouble but the database's, and the same for the next one
+            raise
         except Exception:  # one board's trouble must not keep the others from their work
             log.exception("health of device %d: trying again", device_id)
 
@@ -258,6 +261,7 @@ def _reading(
         temperature_c=device.temperature_c,
         storage_free_mib=device.storage_free_mib,
         clock_skew_s=device.clock_skew_s,
+        usual_skew_s=_usual_skew_s(farm, session, device),
     )
     if result.status != "ok" or result.samples is None:
         return reading
@@ -265,6 +269,14 @@ def _reading(
         return replace(reading, latency_ms=_median_ms(farm, result.samples))
     except FarmError as error:
         return replace(reading, status="failed", failure=Failure("measure", "io", str(error)))
+
+
+def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
+    if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
+        return 0.0
+    since = farm.now() - timedelta(seconds=farm.settings.offline_after_s)
+    beating = (Device.seen_at > since, Device.clock_skew_s.is_not(None))
+    return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
 
 
 def _median_ms(farm: Farm, samples: Samples) -> float:

@@ -15,6 +15,7 @@ from orchestrator.domain.trial import TrialState, after_loss
 from orchestrator.service import actors, builds, closing, health
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
+from orchestrator.service.leases import Watch
 from orchestrator.service.trials import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.models import HEALTH, Attempt, Device, Trial
@@ -22,12 +23,13 @@ from orchestrator.store.models import HEALTH, Attempt, Device, Trial
 log = logging.getLogger(__name__)
 
 
-def reclaim(farm: Farm) -> int:
-    """Take back every attempt whose lease ran out; returns how many."""
+def reclaim(farm: Farm, unanswered: bool = False) -> int:
+    """Take back every attempt whose lease ran out; returns how many. ``unanswered``: only those
+    that no board has begun, which costs none of a trial's tries."""
     with farm.database.snapshot() as session:
-        query = select(Trial.sweep_id).where(*_expired(farm)).distinct()
+        query = select(Trial.sweep_id).where(*_expired(farm, unanswered)).distinct()
         affected = session.scalars(query).all()
-    lost = [found for sweep_id in affected for found in _reclaim(farm, sweep_id)]
+    lost = [found for sweep_id in affected for found in _reclaim(farm, sweep_id, unanswered)]
     for found in lost:
         if found.started:
             health.settle(farm, found.device_id)
@@ -42,23 +44,23 @@ class _Lost:
     started: bool
 
 
-def _expired(farm: Farm) -> tuple[ColumnElement[bool], ...]:
+def _expired(farm: Farm, unanswered: bool) -> tuple[ColumnElement[bool], ...]:
     """Of trials: an attempt is outstanding and its lease ran out."""
     return (
-        is_outstanding(),
+        Trial.state == TrialState.DISPATCHED.value if unanswered else is_outstanding(),
         Attempt.trial_id == Trial.id,
         Attempt.number == Trial.attempt,
         Attempt.lease_until < farm.now(),
     )
 
 
-def _reclaim(farm: Farm, sweep_id: int) -> list[_Lost]:
+def _reclaim(farm: Farm, sweep_id: int, unanswered: bool) -> list[_Lost]:
     now = farm.now()
     with farm.database.transaction() as session:
         sweep = lock(session, sweep_id)
         # a board that falls silent during its health check has not passed it
         budget = 1 if sweep.kind == HEALTH else sweep.attempts
-        query = select(Trial).where(Trial.sweep_id == sweep_id, *_expired(farm))
+        query = select(Trial).where(Trial.sweep_id == sweep_id, *_expired(farm, unanswered))
         trials = session.scalars(query.with_for_update(of=Trial, skip_locked=True)).all()
         expired = [(a, t) for t in trials if (a := _attempt(session, t)).lease_until < now]
         for attempt, trial in expired:
@@ -87,10 +89,10 @@ def _attempt(session: Session, trial: Trial) -> Attempt:
     return session.scalars(query).one()
 
 
-def tick(farm: Farm) -> int:
+def tick(farm: Farm, judges: bool = True) -> int:
     """One round: reclaim, see to the health checks, then ring every device that has work waiting.
-    Returns doorbells rung."""
-    reclaim(farm)
+    Returns doorbells rung. ``judges``: see ``Watch``."""
+    reclaim(farm, unanswered=not judges)
     health.round_(farm)
     with farm.database.snapshot() as session:
         # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
@@ -111,6 +113,7 @@ class Scheduler:
 
     def __init__(self, farm: Farm) -> None:
         self._farm = farm
+        self._watch = Watch(farm)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 
@@ -127,7 +130,7 @@ class Scheduler:
         away = False
         while not self._stop.wait(self._farm.settings.tick_s):
             try:
-                tick(self._farm)
+                tick(self._farm, self._watch.look())
                 away = False
             except AWAY as error:
                 if not away:  # an hour without database is one line

@@ -20,7 +20,9 @@ from agent.contract import SCHEMA, Failure, TrialResult
 from agent.worker import settings
 from orchestrator.store.models import Attempt
 
+from . import host_faults
 from .agent_process import CLOCK_FILE
+from .clocks import Clock
 from .processes import Process
 from .proxy import STEPS
 from .schedule import Fault
@@ -45,6 +47,11 @@ def apply(world: World, fault: Fault) -> None:
             if way.partition("_")[2] in STEPS:  # until it has met one
                 _wait(lambda: proxy.met > before, LONGEST_AIM_S)
             proxy.set("pass")
+        return
+    if fault.kind in host_faults.ACTIONS:
+        host = _pick(world.hosts, fault)
+        with host.busy:
+            host_faults.ACTIONS[fault.kind](host, fault)
         return
     _ACTIONS[fault.kind](world, fault)
 
@@ -107,6 +114,7 @@ def _freeze_controller(world: World, fault: Fault) -> None:
 
 
 def _kill_redis(world: World, fault: Fault) -> None:
+    assert world.redis is not None
     with world.redis.process.busy:
         world.redis.process.kill()
         time.sleep(fault.lasts_s)
@@ -115,6 +123,7 @@ def _kill_redis(world: World, fault: Fault) -> None:
 
 def _freeze_redis(world: World, fault: Fault) -> None:
     """It takes connections and answers nothing."""
+    assert world.redis is not None
     _freeze(world.redis.process, fault.lasts_s)
 
 
@@ -126,6 +135,7 @@ def _flush_redis(world: World, fault: Fault) -> None:
 
 
 def _kill_postgres(world: World, fault: Fault) -> None:
+    assert world.postgres is not None
     with world.postgres.process.busy:
         world.postgres.process.kill()
         time.sleep(fault.lasts_s)
@@ -136,13 +146,15 @@ def _kill_postgres(world: World, fault: Fault) -> None:
 
 
 def _attempts(world: World) -> list[Attempt]:
+    """Of the boards that are processes here."""
     with contextlib.suppress(SQLAlchemyError):
-        return world.known_attempts()
+        mine = {_number(world, board) for board in world.boards}
+        return [a for a in world.known_attempts() if a.device_id in mine]
     return []
 
 
 def _ring(world: World, device: str, attempt_id: str) -> None:
-    app = broker.make_app(world.redis.url, "chaos")
+    app = broker.make_app(world.broker_url, "chaos")
     with contextlib.suppress(broker.BrokerDown):
         broker.ring(app, device, attempt_id)
     app.close()
@@ -157,8 +169,8 @@ def _ring_again(world: World, fault: Fault) -> None:
 
 
 def _number(world: World, board: Board) -> int:
-    """Its key in the database: boards joined in their order."""
-    return world.boards.index(board) + 1
+    """Its key in the database."""
+    return world.numbers[board.name]
 
 
 def _ring_strangers(world: World, fault: Fault) -> None:
@@ -179,7 +191,7 @@ def _poison(world: World, fault: Fault) -> None:
 def _give(world: World, board: Board, attempt_id: str, result: TrialResult) -> int:
     """Hand a result in as this board; the status of the answer, 0 where none came."""
     token = settings.load(board.state).token
-    url = f"http://127.0.0.1:{world.ports[0]}/api/v1/attempts/{attempt_id}/result"
+    url = f"http://{world.host}:{world.ports[0]}/api/v1/attempts/{attempt_id}/result"
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
         return httpx.put(url, content=codec.dumps(result), headers=headers, timeout=20).status_code
@@ -232,6 +244,27 @@ def _clock_jump(world: World, fault: Fault) -> None:
             offset.unlink()
 
 
+def _jump(clock: Clock | None, fault: Fault) -> None:
+    """As a board's: away, and two times of three back again before the end."""
+    assert clock is not None
+    clock.jump(_pick(JUMPS_S, fault))
+    if fault.draw % 3:
+        time.sleep(fault.lasts_s)
+        clock.jump(0)
+
+
+def _controller_clock_jump(world: World, fault: Fault) -> None:
+    controller = _pick(range(len(world.controllers)), fault)
+    with world.controllers[controller].busy:
+        _jump(world.clocks[controller], fault)
+
+
+def _database_clock_jump(world: World, fault: Fault) -> None:
+    assert world.postgres is not None
+    with world.postgres.process.busy:
+        _jump(world.postgres.clock, fault)
+
+
 def _disk_full(world: World, fault: Fault) -> None:
     for board in (b for b in world.boards if b.small_disk):
         with board.process.busy:
@@ -271,6 +304,8 @@ _ACTIONS: dict[str, Callable[[World, Fault], None]] = {
     "give_again": _give_again,
     "forge": _forge,
     "clock_jump": _clock_jump,
+    "controller_clock_jump": _controller_clock_jump,
+    "database_clock_jump": _database_clock_jump,
     "disk_full": _disk_full,
     "cancel_and_resume": _cancel_and_resume,
 }

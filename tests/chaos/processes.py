@@ -15,6 +15,8 @@ from pathlib import Path
 
 from support import servers
 
+from .clocks import Clock
+
 PATIENCE_S = 180.0
 """For anything that must happen sooner or later, on a machine that may be busy."""
 
@@ -86,12 +88,12 @@ class Process:
         return self.wait()
 
 
-def wait_listening(process: Process, port: int) -> None:
+def wait_listening(process: Process, port: int, host: str = "127.0.0.1") -> None:
     """Until somebody answers on the port; started anew where it ended by itself."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((host, port)) == 0:
                 return
         if not process.runs:
             process.start()
@@ -116,7 +118,9 @@ class Postgres:
             words += ["-c", setting]
         self.log = folder / "log"
         self.log.touch()
-        self.process = Process("postgres", words, self.log, dict(os.environ))
+        self.clock = Clock(folder)
+        own = {**os.environ, **self.clock.environment}
+        self.process = Process("postgres", words, self.log, own)
 
     def start(self) -> None:
         # right after a kill the old one's children may still hold its memory: it is tried again
@@ -132,15 +136,16 @@ class Postgres:
 class Redis:
     """A Redis that keeps nothing."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self.port = servers.free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        words = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+    def __init__(self, program: str, folder: Path, host: str) -> None:
+        self.port, self.host = servers.free_port(), host
+        self.url = f"redis://{host}:{self.port}/0"
+        words = [program, "--port", str(self.port), "--bind", host, "--save", ""]
+        words += ["--protected-mode", "no"]
         self.process = Process("redis", words, folder / "redis.log", dict(os.environ))
 
     def start(self) -> None:
         self.process.start()
-        wait_listening(self.process, self.port)
+        wait_listening(self.process, self.port, self.host)
 
     def close(self) -> None:
         if self.process.runs:

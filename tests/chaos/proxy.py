@@ -50,9 +50,11 @@ class _Line:
 
 
 class Proxy:
-    """Forwards a port of its own to ``upstreams`` (host, port) in turn, one a connection."""
+    """Forwards a port of its own on ``host`` to ``upstreams`` (host, port) in turn, one a
+    connection."""
 
-    def __init__(self, upstreams: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, upstreams: Sequence[tuple[str, int]], host: str = "127.0.0.1") -> None:
+        self._host = host
         self._turns = itertools.cycle(upstreams)
         self._count = len(upstreams)
         self._loop = asyncio.new_event_loop()
@@ -68,7 +70,7 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._accept, "127.0.0.1", 0)).result(30)
+        self._server = self._do(asyncio.start_server(self._accept, self._host, 0)).result(30)
         self.port = self._server.sockets[0].getsockname()[1]
         self.set("pass")
         return self

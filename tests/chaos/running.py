@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from farm.board import Plan
+from farm.farm import running
 from support.servers import postgres_programs, redis_program
 
 from . import faults
-from .schedule import Fault, plan
+from .schedule import EMBEDDED_FAULTS, FAULTS, HOST_FAULTS, Fault, plan
 from .verdict import Verdict, judge
-from .world import World
+from .world import LEASE_S, World
 
 
 def run(
@@ -28,10 +31,15 @@ def run(
     lanes: int = 2,
     within_s: float,
     say: Callable[[str], None],
+    embedded: bool = False,
+    hosts: int = 0,
+    of: Mapping[str, int] | None = None,
+    lease_s: float = LEASE_S,
 ) -> Verdict:
     """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
     the other; ``lanes`` faults may last at once. Then everything is healed, and has ``within_s``
-    seconds to come to its end.
+    seconds to come to its end. ``hosts``: so many boards of the nspawn farm join; ``embedded``: one
+    controller with its own database and broker; ``of``: the faults that may be drawn, by weight.
 
     The folder with every process' log is kept where something is wrong.
     """
@@ -40,35 +48,50 @@ def run(
     def note(line: str) -> None:
         say(f"{time.monotonic() - began:6.1f} s  {line}")
 
-    programs, redis_program_ = postgres_programs(), redis_program()
-    assert programs is not None
-    assert redis_program_ is not None
+    assert not (embedded and hosts), "the embedded broker reaches no other machine"
+    schedule = plan(seed, count, of or kinds(embedded=embedded, hosts=hosts))
     folder = Path(tempfile.mkdtemp(prefix="benchfarm-chaos-", dir="/tmp"))
     note(f"seed {seed}; logs in {folder}")
-    world = World(folder, programs, redis_program_)
-    verdict: Verdict | None = None
-    try:
+    with contextlib.ExitStack() as stack:
+        # the boards outlive the world: what their agents say at the end is part of the verdict
+        farm = stack.enter_context(running(*_plans(hosts))) if hosts else None
+        world = World(folder, None if embedded else _servers(), farm, lease_s)
+        stack.callback(world.close)
         world.open(agents, real)
         note("the farm waits")
-        sweeps, wrong = _faults(world, plan(seed, count), lanes, trials, note)
+        sweeps, wrong = _faults(world, schedule, lanes, trials, note)
         world.heal()
         note(f"healed; requests cut off at one step: {world.uplink.met}")
         why = _came_to_its_end(world, sweeps, within_s, note)
         verdict = judge(world)
         verdict.wrong += wrong + why
-    finally:
-        world.close()
-        if verdict is not None and verdict.good:
-            shutil.rmtree(folder, ignore_errors=True)
+    if verdict.good:
+        shutil.rmtree(folder, ignore_errors=True)
     for line in verdict.wrong[:20]:
         note(line)
     note(
-        f"{verdict.attempts} attempts, {verdict.checks} health checks; "
-        f"the deepest queue held {world.deepest_queue} doorbells"
+        f"{verdict.attempts} attempts, {verdict.checks} health checks; {verdict.ran_out} leases "
+        f"ran out; the deepest queue held {world.deepest_queue} doorbells"
     )
     note("over")
     say(verdict.line(count, seed))
     return verdict
+
+
+def kinds(*, embedded: bool = False, hosts: int = 0) -> dict[str, int]:
+    """The faults that such a farm can meet."""
+    return {**(EMBEDDED_FAULTS if embedded else FAULTS), **(HOST_FAULTS if hosts else {})}
+
+
+def _plans(hosts: int) -> list[Plan]:
+    return [Plan(f"host{number}") for number in range(hosts)]
+
+
+def _servers() -> tuple[Path, str]:
+    programs, redis_program_ = postgres_programs(), redis_program()
+    assert programs is not None
+    assert redis_program_ is not None
+    return programs, redis_program_
 
 
 def _came_to_its_end(
@@ -109,19 +132,21 @@ def _faults(
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
     with ThreadPoolExecutor(lanes) as pool:
-        running = [pool.submit(lane, schedule[number::lanes]) for number in range(lanes)]
-        while not all(each.done() for each in running):
+        under_way = [pool.submit(lane, schedule[number::lanes]) for number in range(lanes)]
+        while not all(each.done() for each in under_way):
             world.keep_up()
             world.look_at_queues()
             if world.finished(sweeps[-1]):
                 sweeps.append(f"sweep{len(sweeps) + 1}")
                 world.submit(sweeps[-1], trials)
             time.sleep(0.3)
-    errors = [each.exception() for each in running]
+    errors = [each.exception() for each in under_way]
     return sweeps, [f"{type(e).__name__}: {e}" for e in errors if e is not None]
 
 
 def _delivered(world: World) -> bool:
     """Whether no board holds a result, or an attempt, that it still has to get rid of."""
     parts = [b.state / part for b in world.boards for part in ("samples", "attempts")]
+    if not all(host.is_idle() for host in world.hosts):
+        return False
     return not any(any(part.iterdir()) for part in parts)

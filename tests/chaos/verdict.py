@@ -18,7 +18,16 @@ from orchestrator.domain.health import Health
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.check import findings
-from orchestrator.store.models import HEALTH, SWEEP, Attempt, Device, HealthCheck, Sweep, Trial
+from orchestrator.store.models import (
+    HEALTH,
+    SWEEP,
+    Attempt,
+    Device,
+    Event,
+    HealthCheck,
+    Sweep,
+    Trial,
+)
 
 from .played_runner import samples_of
 from .world import World
@@ -30,13 +39,15 @@ QUEUE_BOUND = 100
 @dataclass
 class Verdict:
     """``lost``: trials without a result that counts; ``doubled``: with more than one, or another's.
-    ``wrong``: what is not as it must be, in words. ``checks``: of boards' health."""
+    ``wrong``: what is not as it must be, in words. ``checks``: of boards' health. ``ran_out``:
+    attempts that a board had begun, a health check's too, and whose lease ran out."""
 
     trials: int
     lost: int = 0
     doubled: int = 0
     attempts: int = 0
     checks: int = 0
+    ran_out: int = 0
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -54,11 +65,13 @@ def judge(world: World) -> Verdict:
     with world.rows() as session:
         verdict = _trials(world, session)
         _checks(session, verdict)
-        _locks(session, verdict)
+        if world.postgres is not None:
+            _locks(session, verdict)
     blobs = FolderBlobs(world.blobs)
     verdict.wrong += findings(world.database, blobs, deep=True, grace_s=0)
     _boards(world, verdict)
-    deadlocks = world.postgres.log.read_text(errors="replace").count("deadlock detected")
+    log = world.postgres.log.read_text(errors="replace") if world.postgres is not None else ""
+    deadlocks = log.count("deadlock detected")
     if deadlocks:  # the order of locks is kept everywhere, or the farm stumbles at times
         verdict.wrong.append(f"PostgreSQL broke up {deadlocks} deadlocks")
     for controller in world.controllers:
@@ -80,6 +93,7 @@ def _trials(world: World, session: Session) -> Verdict:
     for attempt in session.scalars(select(Attempt)):
         of_trial[attempt.trial_id].append(attempt)
     verdict = Verdict(len(trials), attempts=sum(len(of_trial[t.id]) for t in trials))
+    verdict.ran_out = _ran_out(session)
     for trial in trials:
         counted = [a for a in of_trial[trial.id] if a.accepted]
         state = TrialState(trial.state)
@@ -97,6 +111,14 @@ def _trials(world: World, session: Session) -> Verdict:
                 verdict.doubled += 1
                 verdict.wrong.append(f"attempt {attempt.id} counts with another's samples")
     return verdict
+
+
+def _ran_out(session: Session) -> int:
+    """By the events: a late result replaces its attempt's note."""
+    begun = select(Attempt.trial_id, Attempt.number).where(Attempt.started_at.is_not(None))
+    known = {(str(trial), number) for trial, number in session.execute(begun)}
+    lost = session.scalars(select(Event).where(Event.kind == "attempt_lost"))
+    return sum((e.subject, e.data["attempt"]) in known for e in lost)
 
 
 def _checks(session: Session, verdict: Verdict) -> None:
@@ -151,6 +173,7 @@ def _locks(session: Session, verdict: Verdict) -> None:
 
 
 def _boards(world: World, verdict: Verdict) -> None:
+    verdict.wrong += world.left_by_hosts
     for board in world.boards:
         left = [*(board.state / "attempts").iterdir(), *(board.state / "samples").iterdir()]
         verdict.wrong += [f"{board.name} has left {path}" for path in left]

@@ -1,4 +1,5 @@
-"""The farm under test: two controllers on one PostgreSQL and one Redis, agents behind proxies."""
+"""The farm under test: two controllers on one PostgreSQL and one Redis, or one as ``benchfarm up``
+starts it, on SQLite with the broker that it brings; agents behind proxies."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,18 +26,22 @@ from agent.jobs import Probed
 from agent.worker import join, processes, settings
 from agent.worker.folders import mark_of
 from agent.worker.isolate import MARK
+from farm.cache import keep_wheels
+from farm.farm import Farm
 from orchestrator.client import Client
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.trial import TrialState
 from orchestrator.redis_users import credentials_of, with_credentials
 from orchestrator.service.dispatch import is_outstanding
 from orchestrator.store.database import Database
-from orchestrator.store.models import SWEEP, Attempt, Sweep, Trial
+from orchestrator.store.models import SWEEP, Attempt, Device, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
 from support.servers import free_port
 
 from .agent_process import CLOCK_FILE
+from .clocks import Clock
+from .hosts import Host, command_line_of, hosts_of
 from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
 from .proxy import Proxy
 
@@ -44,7 +50,6 @@ HERE = Path(__file__).parent
 BENCHFARM = Path(sys.executable).parent / "benchfarm"
 TIMES = {
     "BENCHFARM_HEARTBEAT_S": "0.7",
-    "BENCHFARM_LEASE_S": "5",
     "BENCHFARM_DISPATCH_S": "4",
     "BENCHFARM_TICK_S": "0.3",
     # all kinds of health checks come up: a board that fails two is well again once one is good
@@ -52,6 +57,7 @@ TIMES = {
     "BENCHFARM_HEALTH_RETRY_S": "1.5",
     "BENCHFARM_HEALTH_FRESH_S": "5",
 }
+LEASE_S = 5.0
 PAST_LEASE_S = 6.0
 SMALL_DISK_MIB = 560
 """More than a healthy board has to have free, and a result's worth."""
@@ -85,22 +91,42 @@ class Board:
 
 
 class World:
-    """Everything that runs, and what a fault may do to it."""
+    """Everything that runs, and what a fault may do to it.
 
-    def __init__(self, folder: Path, programs: Path, redis_program: str) -> None:
-        self.folder = folder
-        self.postgres = Postgres(programs)
-        self.redis = Redis(redis_program, folder)
-        self.ports = [free_port(), free_port()]
+    ``servers``: the programs of PostgreSQL and of Redis; ``None``: the controller's own ones.
+    ``farm``: its boards join, too."""
+
+    def __init__(
+        self,
+        folder: Path,
+        servers: tuple[Path, str] | None,
+        farm: Farm | None = None,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self.folder, self.lease_s = folder, lease_s
+        self.host = farm.network.gateway if farm is not None else "127.0.0.1"
+        self.postgres = Postgres(servers[0]) if servers else None
+        self.redis = Redis(servers[1], folder, self.host) if servers else None
+        self.ports = [free_port() for _ in range(2 if servers else 1)]
         self.blobs = folder / "blobs"
+        self.clocks: list[Clock] = []
         self.controllers = [self._controller(n, port) for n, port in enumerate(self.ports)]
-        self.uplink = Proxy([("127.0.0.1", port) for port in self.ports])
-        self.broker = Proxy([("127.0.0.1", self.redis.port)])
+        self.uplink = Proxy([(self.host, port) for port in self.ports], self.host)
+        self.broker = Proxy([(self.host, self.redis.port)] if self.redis else [], self.host)
         self.boards: list[Board] = []
+        self.farm, self.hosts = farm, hosts_of(farm)
+        self.left_by_hosts: list[str] = []
+        self.numbers: dict[str, int] = {}
         self.deepest_queue = 0
         self._mounts: list[Path] = []
         self._stack = contextlib.ExitStack()
-        self.database = Database(self.postgres.url)
+        home = folder / "home0"
+        self.broker_url = (
+            self.redis.url if self.redis else f"redis+socket://{home}/redis.sock?virtual_host=0"
+        )
+        self.database = Database(
+            self.postgres.url if self.postgres else f"sqlite:///{home}/benchfarm.sqlite3"
+        )
         self.token = ""
 
     # --- from nothing to a farm that waits for work
@@ -108,16 +134,17 @@ class World:
     def open(self, agents: int, real: int) -> None:
         """Start everything; the last ``real`` agents measure with the real runner."""
         self._stack.callback(self.database.close)
-        self._stack.callback(self.postgres.close)
-        self.postgres.start()
-        self._stack.callback(self.redis.close)
-        self.redis.start()
-        for number, controller in enumerate(self.controllers):
-            (self.folder / f"home{number}").mkdir()
+        for server in (self.postgres, self.redis):
+            if server is not None:
+                self._stack.callback(server.close)
+                server.start()
+        if self.hosts:
+            keep_wheels(self.folder / "home0")
+        for controller in self.controllers:
             self._stack.callback(controller.kill)
             controller.start()  # at once: they take turns at making the tables
         for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port)
+            wait_listening(controller, port, self.host)
         self._stack.enter_context(self.uplink)
         self._stack.enter_context(self.broker)
         noted = self.folder / "home0" / "client.json"
@@ -126,23 +153,39 @@ class World:
         model = self.folder / "dense.onnx"
         model.write_bytes(onnx_files.dense_bytes())
         self.ask(lambda farm: farm.add_model(model, name="dense"))
-        played = self._played_runner()
-        for number in range(agents):
-            self._join(number, None if number >= agents - real else played)
+        with ThreadPoolExecutor() as pool:
+            adding = [pool.submit(self._add, host) for host in self.hosts]
+            played = self._played_runner()
+            for number in range(agents):
+                self._join(number, None if number >= agents - real else played)
+            for added in adding:
+                added.result()
         for board in self.boards:
             board.restart()
+        with self.rows() as session:
+            self.numbers = {d.name: d.id for d in session.scalars(select(Device))}
         self.wait_for(self.all_well, "every board to pass its first health check")
+
+    def _add(self, host: Host) -> None:
+        assert self.farm is not None
+        assert self.redis is not None
+        host.add(BENCHFARM, command_line_of(self.folder / "home0"), self.farm.key)
+        host.go_through(
+            f"http://{self.host}:{self.uplink.port}", f"redis://{self.host}:{self.broker.port}/0"
+        )
 
     def _controller(self, number: int, port: int) -> Process:
         own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-        own |= TIMES
-        own |= {
-            "BENCHFARM_HOME": str(self.folder / f"home{number}"),
-            "BENCHFARM_BLOBS_DIR": str(self.blobs),
-            "BENCHFARM_DATABASE_URL": self.postgres.url,
-            "BENCHFARM_BROKER_URL": self.redis.url,
-        }
-        words: list[str | Path] = [BENCHFARM, "up", "--port", str(port)]
+        home = self.folder / f"home{number}"
+        home.mkdir()
+        self.clocks.append(Clock(home))
+        own |= {**TIMES, "BENCHFARM_LEASE_S": str(self.lease_s)}
+        own |= self.clocks[-1].environment
+        own |= {"BENCHFARM_HOME": str(home), "BENCHFARM_BLOBS_DIR": str(self.blobs)}
+        if self.postgres is not None and self.redis is not None:
+            own |= {"BENCHFARM_DATABASE_URL": self.postgres.url}
+            own |= {"BENCHFARM_BROKER_URL": self.redis.url}
+        words: list[str | Path] = [BENCHFARM, "up", "--host", self.host, "--port", str(port)]
         return Process(f"controller{number}", words, self.folder / f"controller{number}.log", own)
 
     def _played_runner(self) -> Path:
@@ -161,13 +204,15 @@ class World:
         small = number == 0 and _mounted(state)
         if small:
             self._mounts.append(state)
-        uplink = f"http://127.0.0.1:{self.uplink.port}"
+        uplink = f"http://{self.host}:{self.uplink.port}"
         token = self.ask(lambda farm: farm.join_token(name)).join_token
         config = join.join(uplink, token, name, state)
-        user, password = credentials_of(config.broker_url)
-        assert user, f"{name} was given no user of its own on Redis"
-        broker_url = with_credentials(f"redis://127.0.0.1:{self.broker.port}/0", user, password)
-        settings.save(replace(config, broker_url=broker_url))
+        if self.redis is not None:
+            user, password = credentials_of(config.broker_url)
+            assert user, f"{name} was given no user of its own on Redis"
+            proxied = f"redis://{self.host}:{self.broker.port}/0"
+            config = replace(config, broker_url=with_credentials(proxied, user, password))
+        settings.save(config)
         words: list[str | Path] = [sys.executable, HERE / "agent_process.py", state]
         words += [runner] if runner else []
         own = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -187,7 +232,7 @@ class World:
         while True:
             for port in self.ports:
                 try:
-                    with Client(f"http://127.0.0.1:{port}", self.token) as client:
+                    with Client(f"http://{self.host}:{port}", self.token) as client:
                         return what(client)
                 except FarmError:
                     if time.monotonic() > deadline:
@@ -204,13 +249,16 @@ class World:
             return list(session.scalars(select(Attempt).order_by(Attempt.dispatched_at)))
 
     def queue(self) -> redis.Redis:
-        return redis.Redis(port=self.redis.port, socket_timeout=10)
+        if self.redis is None:
+            socket = self.folder / "home0" / "redis.sock"
+            return redis.Redis(unix_socket_path=str(socket), socket_timeout=10)
+        return redis.Redis(self.host, self.redis.port, socket_timeout=10)
 
     def look_at_queues(self) -> None:
         """Note how deep the deepest queue is now."""
         with contextlib.suppress(redis.RedisError), self.queue() as client:
-            for board in self.boards:
-                depth = int(client.llen(f"device.{board.name}"))
+            for name in self.numbers:
+                depth = int(client.llen(f"device.{name}"))
                 self.deepest_queue = max(self.deepest_queue, depth)
 
     def submit(self, name: str, trials: int) -> None:
@@ -266,19 +314,24 @@ class World:
         """Undo every fault: from here on the farm must bring everything to its end by itself."""
         self.uplink.set("pass")
         self.broker.set("pass")
-        self.postgres.start()
-        self.redis.process.send(signal.SIGCONT)
-        self.redis.start()
+        for clock in [*self.clocks, *([self.postgres.clock] if self.postgres else [])]:
+            clock.jump(0)
+        if self.postgres is not None and self.redis is not None:
+            self.postgres.start()
+            self.redis.process.send(signal.SIGCONT)
+            self.redis.start()
         for controller in self.controllers:
             controller.send(signal.SIGCONT)
             controller.start()
         for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port)
+            wait_listening(controller, port, self.host)
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
             (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a board that is off stays ill
             board.process.send(signal.SIGCONT)
             board.restart()
+        for host in self.hosts:
+            host.up()
 
     def stop(self) -> None:
         """End agents and controllers as a user does; each must say that all is well."""
@@ -286,6 +339,8 @@ class World:
             board.process.ask_end()
         for board in self.boards:
             assert board.process.wait() == 0, f"{board.name} did not end well; see {self.folder}"
+        for host in self.hosts:
+            self.left_by_hosts += host.end()
         # a health check that was just rung for comes back when its lease runs out
         self.wait_for(lambda: not self.outstanding(), "the end of every lease")
         for controller in self.controllers:
@@ -300,6 +355,8 @@ class World:
             board.process.kill()
         for controller in self.controllers:
             controller.kill()
+        for host in self.hosts:
+            host.board.cut_power()
 
     def close(self) -> None:
         """Take everything away, whatever state it is in."""

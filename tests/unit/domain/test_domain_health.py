@@ -12,7 +12,15 @@ from agent.contract import Failure
 from agent.device_facts import RuntimeFacts, TargetFacts
 from orchestrator.domain import health
 from orchestrator.domain.device_class import HealthPolicy
-from orchestrator.domain.health import Chosen, Condition, Health, Reading, Verdict, judge
+from orchestrator.domain.health import (
+    Chosen,
+    Condition,
+    Health,
+    Reading,
+    Verdict,
+    judge,
+    usual_skew_s,
+)
 from support.farms import device_facts
 
 POLICY = HealthPolicy(max_temperature_c=85, min_free_mib=100, max_latency_ms=50)
@@ -24,6 +32,15 @@ GOOD, FAILED = Verdict(True), Verdict(False, ("hot",))
 def test_a_board_that_is_right_is_good() -> None:
     reading = replace(RIGHT, temperature_c=85.0, storage_free_mib=100.0, clock_skew_s=-30.0)
     assert judge(POLICY, reading, HISTORY) == Verdict(True)
+
+
+def test_where_most_boards_are_off_it_is_the_controllers_clock() -> None:
+    usual = usual_skew_s([3600.0, 3599.0, 3601.0, 0.0])
+    off = replace(RIGHT, clock_skew_s=3598.0, usual_skew_s=usual)
+    assert judge(POLICY, off, HISTORY) == Verdict(True)
+    assert judge(POLICY, replace(off, clock_skew_s=0.0), HISTORY) == Verdict(True)
+    assert "3660 s ahead of" in judge(POLICY, replace(off, clock_skew_s=3660.0), HISTORY).reasons[0]
+    assert usual_skew_s([3600.0, 3600.0]) == 0.0, "of two, either may be wrong"
 
 
 @pytest.mark.parametrize(

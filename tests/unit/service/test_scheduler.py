@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.service import reconcile
+from orchestrator.service import health, reconcile
 from orchestrator.service.farm import Farm
 from orchestrator.service.reconcile import Scheduler
 from support.farms import FarmKit
@@ -21,7 +22,7 @@ def test_rounds_go_on_whatever_fails(
     done = threading.Event()
     rounds: list[int] = []
 
-    def tick(farm: Farm) -> int:
+    def tick(farm: Farm, judges: bool) -> int:
         rounds.append(len(rounds))
         if len(rounds) > len(fails):
             done.set()
@@ -40,3 +41,28 @@ def test_rounds_go_on_whatever_fails(
     line = "the database does not answer: (builtins.Exception) connection refused"
     # once when it goes, and once more as it goes again
     assert said == [line, "scheduler round failed; trying again", line]
+
+
+def test_a_database_that_goes_away_during_the_health_round_is_no_boards_trouble(
+    farm_on: Callable[..., FarmKit],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kit = farm_on("", health_every_s=60.0)
+    kit.device("one")
+    kit.device("two")
+    asked: list[int] = []
+    errors: list[Exception] = [OperationalError("SELECT 1", {}, Exception("gone")), KeyError("a")]
+
+    def ask(_farm: Farm, device_id: int) -> None:
+        asked.append(device_id)
+        raise errors[0]
+
+    monkeypatch.setattr(health, "_ask_if_due", ask)
+    with pytest.raises(OperationalError):
+        health.round_(kit.farm)
+    assert (len(asked), caplog.records) == (1, [])
+    errors.pop(0)
+    health.round_(kit.farm)
+    assert len(asked) == 3, "what one board alone is in trouble with keeps no other waiting"
+    assert len(caplog.records) == 2

@@ -27,6 +27,7 @@ from orchestrator.service import (
     sweeps,
 )
 from orchestrator.store.canary import canary, digest
+from orchestrator.store.models import Device
 from support.checked import (
     EVERY_S,
     RETRY_S,
@@ -207,6 +208,15 @@ def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -
     farm.beat(board)
     found = fleet.device(farm.farm, "board")
     assert (found.clock_skew_s, found.temperature_c) == (None, None)
+
+
+def test_a_controllers_wrong_clock_makes_no_board_ill(farm: FarmKit, board: int) -> None:
+    others = [farm.device(f"other{number}") for number in range(2)]
+    with farm.farm.database.transaction() as session:
+        for number in (board, *others):
+            device = session.get_one(Device, number)
+            device.clock_skew_s, device.enabled = 10_800.0, number == board
+    assert check(farm, board).ok
 
 
 def test_a_clock_that_is_far_off_breaks_nothing(farm: FarmKit, board: int) -> None:
