@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +20,8 @@ from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.broker import LONGEST_QUEUE, make_app, no_answer, ring
+from agent.bell import Bell
+from agent.broker import make_app, no_answer
 from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
@@ -39,7 +39,6 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 
 if TYPE_CHECKING:
-    from celery import Celery
     from uvicorn import Server
 
     from agent.worker.settings import AgentConfig
@@ -68,25 +67,11 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
         settings=settings,
         database=database,
         blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
-        ring=_Bell(app),
+        ring=Bell(app),
         reference=References(settings.home / "agent"),
         now=lambda: datetime.now(UTC),
         doors=doors,
     )
-
-
-class _Bell:
-    """Rings doorbells. No more than twice ``LONGEST_QUEUE`` wait for a device that hears nothing
-    for days: its queue is bounded at each so many doorbells only, for that costs as much again."""
-
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._rung: Counter[str] = Counter()
-
-    def __call__(self, device: str, attempt_id: str) -> None:
-        bounds = self._rung[device] % LONGEST_QUEUE == 0
-        self._rung[device] += 1
-        ring(self._app, device, attempt_id, longest=LONGEST_QUEUE if bounds else 0)
 
 
 @contextlib.contextmanager
