@@ -97,7 +97,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def controller(
-    folder: Path, database_url: str, broker_url: str, heartbeat_s: float
+    folder: Path, database_url: str, broker_url: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``benchfarm up`` as a user runs it, but for health checks. Its URL and its process."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
@@ -105,11 +105,7 @@ def controller(
         "BENCHFARM_HOME": str(folder / "home"),
         "BENCHFARM_DATABASE_URL": database_url,
         "BENCHFARM_BROKER_URL": broker_url,
-        "BENCHFARM_HEARTBEAT_S": str(heartbeat_s),
-        "BENCHFARM_LEASE_S": str(4 * heartbeat_s + 20),
         "BENCHFARM_HEALTH_EVERY_S": "0",
-        # ten thousand doorbells at once are answered in minutes: not to be rung again meanwhile
-        "BENCHFARM_DISPATCH_S": str(4 * heartbeat_s + 20),
     }
     port = free_port()
     program = Path(sys.executable).with_name("benchfarm")

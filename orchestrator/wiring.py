@@ -29,7 +29,7 @@ from orchestrator.embedded import Broker, broker
 from orchestrator.local_agent import kept_running
 from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
 from orchestrator.references import References
-from orchestrator.service import access, admission, register
+from orchestrator.service import access, admission, pacing, register
 from orchestrator.service.admission import Guard
 from orchestrator.service.doors import Doors, DoorsFailed
 from orchestrator.service.farm import Farm
@@ -145,6 +145,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
             doors = None
         farm = build_farm(settings, chosen.url, doors)
         stack.callback(farm.database.close)
+        pacing.look(farm)  # before any board is told how often to beat
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
         stack.enter_context(Guard(farm))

@@ -15,7 +15,7 @@ from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed, NotFound, UserError
 from orchestrator.domain.health import Health
-from orchestrator.service import access, admission, checks, work
+from orchestrator.service import access, admission, checks, pacing, work
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, JoinView, RuntimeView
 from orchestrator.store.classes import device_classes
@@ -249,7 +249,7 @@ def find(session: Session, name: str) -> Device:
 
 def online(farm: Farm, seen_at: datetime | None) -> bool:
     """Whether a device that was last heard of then counts as connected."""
-    limit = timedelta(seconds=farm.settings.offline_after_s)
+    limit = timedelta(seconds=pacing.present(farm).offline_after_s)
     return seen_at is not None and farm.now() - seen_at < limit
 
 
