@@ -112,7 +112,7 @@ def room(farm: Farm) -> int:
     with farm.database.look() as connection:
         unanswered = connection.execute(_UNANSWERED, {"now": now}).scalar_one()
         answered = 0
-        if unanswered:  # mostly nobody waits, and nothing need be known
+        if unanswered or farm.memory.after:  # mostly nobody waits, and nothing need be known
             given = {"since": since, "leased_until": leased_until}
             answered = connection.execute(_ANSWERED, given).scalar_one()
     return rules.room(answered, unanswered)
