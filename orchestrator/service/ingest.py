@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 from sqlalchemy import Row, Table, bindparam, select, update
@@ -41,21 +41,23 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
         UnknownAttempt: no such attempt, or another device's.
         Superseded: a later attempt exists, or the trial ended or was cancelled.
     """
+    lease_s = pacing.present(farm).lease_s
     with farm.database.change() as connection:
         found, request = attempts.asked(connection, device_id, attempt_id)
-        until = _lease_until(farm)
+        until = farm.now() + timedelta(seconds=lease_s)
         if found.trial.state is TrialState.DISPATCHED:
             attempts.begin(farm, connection, found, until)
         else:
             attempts.change(connection, attempt_id, {"lease_until": until})
     asked = codec.from_plain(TrialRequest, request)
     filled = replace(asked, attempt_id=attempt_id, trial_id=found.trial.id)
-    return Started(pacing.present(farm).lease_s, filled)
+    return Started(lease_s, filled)
 
 
 def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
     renewed = cancel = work = False
+    told = pacing.present(farm)
     with farm.database.change() as connection:
         heard = {
             "seen_at": farm.now(),
@@ -71,18 +73,14 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
             except (UnknownAttempt, Superseded):
                 cancel = True
             else:
-                attempts.change(connection, beat.attempt_id, {"lease_until": _lease_until(farm)})
+                until = farm.now() + timedelta(seconds=told.lease_s)
+                attempts.change(connection, beat.attempt_id, {"lease_until": until})
                 renewed = True
         elif farm.memory.room:
             work = has_work(farm, connection, device_id)
     if work:
         dispatch(farm, device_id)
-    told = pacing.present(farm)
     return HeartbeatAnswer(renewed, cancel, told.heartbeat_s, told.lease_s)
-
-
-def _lease_until(farm: Farm) -> datetime:
-    return farm.now() + timedelta(seconds=pacing.present(farm).lease_s)
 
 
 def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:

@@ -99,8 +99,10 @@ def tick(farm: Farm) -> int:
         ending.close_forgotten(farm)
     reclaim(farm)
     health.round_(farm)
-    farm.memory.room = pacing.room(farm)
-    return sum(dispatch(farm, device_id) for device_id in _turns(farm, farm.memory.room))
+    room = pacing.room(farm)
+    rung = sum(dispatch(farm, device_id) for device_id in _turns(farm, room))
+    farm.memory.room = room - rung
+    return rung
 
 
 def _turns(farm: Farm, room: int) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from orchestrator.domain.pace import FEW
 from orchestrator.service import ending, ingest, pacing, progress, reconcile, register
@@ -95,14 +95,13 @@ def crowd(kit: FarmKit, boards: int) -> dict[str, int]:
 
 def stay(kit: FarmKit) -> None:
     with kit.farm.database.transaction() as session:
-        for device in session.scalars(select(Device)):
-            device.seen_at = kit.clock.at
+        session.execute(update(Device).values(seen_at=kit.clock.at))
 
 
 def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> None:
-    """It starts four boards a second, in the order in which they were rung: rung at once, the last
-    would have been waited for half as long as it takes."""
-    devices = crowd(farm, 300)
+    """It starts two boards a second, in the order in which they were rung: were all rung at once,
+    the last would be waited for twice as long as a doorbell lives."""
+    devices = crowd(farm, 120)
     waiting: deque[tuple[str, str]] = deque()
     most = 0
     for _ in range(400):
@@ -110,16 +109,16 @@ def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> N
         reconcile.tick(farm.farm)
         waiting += farm.bell.rung
         most = max(most, len(waiting))
-        for device, attempt in [waiting.popleft() for _ in range(min(2, len(waiting)))]:
-            ingest.start(farm.farm, devices[device], attempt)
-            farm.give(devices[device], farm.ok(attempt))
-        if set(farm.states()) == {"done"}:
+        if not waiting:
             break
+        device, attempt = waiting.popleft()
+        ingest.start(farm.farm, devices[device], attempt)
+        farm.give(devices[device], farm.ok(attempt))
         farm.clock.advance(TICK_S)
         stay(farm)
     assert set(farm.states()) == {"done"}
     assert most <= FEW
-    assert [a.number for a in farm.attempts()] == [1] * 300
+    assert [a.number for a in farm.attempts()] == [1] * 120
     assert progress.sweep(farm.farm, "first").state == "done"
 
 
@@ -139,22 +138,18 @@ def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
     devices = crowd(farm, 130)
     hearing = {f"b{n}" for n in range(100, 130)}
     started = set()
-    for _ in range(140):
+    for _ in range(100):
         farm.bell.rung.clear()
         reconcile.tick(farm.farm)
         for device, attempt in farm.bell.rung:
             if device in hearing:
-                ingest.start(farm.farm, devices[device], attempt)
+                farm.give(devices[device], farm.ok(attempt))
                 started.add(device)
-        farm.clock.advance(TICK_S)
+        if started == hearing:
+            break
+        farm.clock.advance(1)
         stay(farm)
-        for device in started:
-            farm.beat(devices[device], next_of(farm, devices[device]))
     assert started == hearing
-
-
-def next_of(farm: FarmKit, device_id: int) -> str:
-    return next(a.id for a in farm.attempts() if a.device_id == device_id)
 
 
 def test_a_heartbeat_rings_only_where_there_is_room(farm: FarmKit) -> None:
