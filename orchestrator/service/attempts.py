@@ -143,8 +143,9 @@ def sweep_of(session: Session, device_id: int, attempt_id: str) -> Row[Any]:
 
 
 def hold_beside_others(session: Session, device_id: int, attempt_id: str) -> tuple[Row[Any], Held]:
-    """As ``sweep_of``, and its device, with what ``dispatch.hold``, ``references.hold`` and
-    ``trials.lock_beside_others`` lock, in this order. Raises ``UnknownAttempt``."""
+    """As ``sweep_of``, and its device, which is held as by ``dispatch.hold``; then the blobs as by
+    ``references.hold``; then the sweep, beside others who change a single trial of it and call
+    this, against whoever ``trials.lock``s it. Raises ``UnknownAttempt``."""
     connection = session.connection()
     query = _HELD if connection.dialect.name == "postgresql" else _TAKEN
     row: Row[Any] = _one(connection, query, device_id, attempt_id)
