@@ -6,7 +6,6 @@ database is the truth). Every setting that is not Celery's default is here, with
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from typing import Any
 
@@ -18,7 +17,8 @@ TASK = "benchfarm.run_attempt"
 
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_QUEUE = 8
-"""Doorbells that the controller leaves waiting for one device, which has one attempt at most."""
+"""Doorbells, the newest, that the controller leaves waiting for one device, which has one attempt
+at most: one that hears nothing for days is rung again and again."""
 SOCKET_TIMEOUT_S = 10.0
 HEALTH_CHECK_S = 5
 
@@ -91,6 +91,8 @@ def transport_options(broker_url: str) -> dict[str, Any]:
         "socket_keepalive": True,
         "retry_on_timeout": True,
         "health_check_interval": HEALTH_CHECK_S,
+        # More than the controller has threads that ring: none waits for another, or fails.
+        "max_connections": 100,
     }
 
 
@@ -116,10 +118,10 @@ def queue(device: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name, no_declare=True)
 
 
-def ring(app: Celery, device: str, attempt_id: str, *, longest: int = 0) -> None:
+def ring(app: Celery, device: str, attempt_id: str, **more: Any) -> None:
     """Tell ``device`` to ask for ``attempt_id``. Raises ``BrokerDown``, after seconds at most.
 
-    ``longest``: no more than so many doorbells, the newest, stay in its queue; 0: all do.
+    ``more``: of ``send_task``.
     """
     try:
         app.send_task(
@@ -131,17 +133,7 @@ def ring(app: Celery, device: str, attempt_id: str, *, longest: int = 0) -> None
             kwargsrepr="",
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0.2, "interval_max": 0.2},
+            **more,
         )
     except (OperationalError, OSError) as error:
         raise BrokerDown(f"the broker did not take the doorbell of {device}: {error}") from error
-    if longest:
-        _bound(app, device, longest)
-
-
-def _bound(app: Celery, device: str, longest: int) -> None:
-    """A device that hears nothing for days is rung again and again: only the last ones matter."""
-    with contextlib.suppress(Exception), app.producer_or_acquire() as producer:
-        channel = producer.channel
-        if hasattr(channel, "conn_or_acquire"):  # Redis, which pushes at the head
-            with channel.conn_or_acquire() as client:
-                client.ltrim(queue_name(device), 0, longest - 1)

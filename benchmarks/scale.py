@@ -2,7 +2,7 @@
 memory, and what a trial costs as the farm grows. The boards speak the real queue and uplink, each
 with its own token and its own user on Redis; health checks are off, for there is no child that
 could run one. They are enrolled, and the sweep is submitted, past the API: its throttles would be
-what is measured, for they share one address. All of them together beat 50 times a second at most.
+what is measured, for they share one address. They beat as often as the controller tells them to.
 
 ``python -m benchmarks.scale --help`` has the sizes; as one of all benchmarks it runs small.
 """
@@ -46,8 +46,6 @@ IDLE_SHARE = 0.1
 TRIAL_S = 2.0
 GROWTH = 1.5
 MEMORY_GROWTH = 1.1
-BEATS_PER_S = 50
-"""At most, of all boards together."""
 CONNECTIONS = 200
 """Of all boards together to the API, at most."""
 IDLE_S = 10.0
@@ -102,14 +100,12 @@ class Run:
 def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
     """A farm of that size from nothing, every board with its own token and its own user on Redis;
     and bare Celery's round trips beside it."""
-    # a thousand beats a second would be all that is measured: a large farm beats less often
-    heartbeat_s = max(5.0, boards / BEATS_PER_S)
     with (
         scale_servers.postgres(folder) as (database_url, postgres),
         scale_servers.redis(folder) as broker_url,
     ):
         bares = [scale_bare.round_trips_per_s(broker_url)]
-        with scale_servers.controller(folder, database_url, broker_url, heartbeat_s) as (url, up):
+        with scale_servers.controller(folder, database_url, broker_url) as (url, up):
             settings = Settings(
                 home=folder / "home",
                 database_url=database_url,
@@ -122,7 +118,7 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
             orders = {
                 "boards": {f"b{n}": enrol(farm, f"b{n}", broker_url) for n in range(boards)},
                 "trials": each * boards, "trial_s": trial_s, "url": url,
-                "heartbeat_s": heartbeat_s, "connections": min(boards + 10, CONNECTIONS),
+                "connections": min(boards + 10, CONNECTIONS),
             }  # fmt: skip
             add_model(url, folder)
 

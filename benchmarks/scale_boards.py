@@ -52,6 +52,7 @@ class Uplink:
         self._host, self._port = str(parts.hostname), int(parts.port or 80)
         self._free = asyncio.Semaphore(connections)
         self._idle: list[Stream] = []
+        self.heartbeat_s = 5.0  # as every board was told last: it is one for the whole farm
 
     async def call(self, method: str, path: str, token: str, body: bytes = b"") -> int:
         """The status of the answer, which is read and dropped. Raises one of ``LOST``."""
@@ -90,8 +91,9 @@ class Uplink:
         await self._send(writer, head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, found, rest = answer.partition(b"\r\ncontent-length: ")
-        if found:
-            await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
+        said = await reader.readexactly(int(rest.split(b"\r\n", 1)[0])) if found else b""
+        if path.endswith("/heartbeat") and answer.startswith(b"http/1.1 200"):
+            self.heartbeat_s = float(json.loads(said)["heartbeat_s"])
         return int(answer.split(b" ", 2)[1])
 
     async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
@@ -164,7 +166,7 @@ class Board:
     def __init__(self, name: str, own: dict[str, str], uplink: Uplink, orders: dict[str, Any]):
         self._name, self._token = name, own["token"]
         self._uplink, self._queue = uplink, Queue(name, own["broker_url"])
-        self._period_s, self._trial_s = float(orders["heartbeat_s"]), float(orders["trial_s"])
+        self._trial_s = float(orders["trial_s"])
         self._attempt = ""
 
     async def beat(self, seen: Seen) -> None:
@@ -173,10 +175,10 @@ class Board:
 
     async def keep_beating(self, seen: Seen, phase: float) -> None:
         """``phase``: the share of a period after which the first one is due."""
-        await asyncio.sleep(self._period_s * phase)
+        await asyncio.sleep(self._uplink.heartbeat_s * phase)
         while True:
             await self.beat(seen)
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(self._uplink.heartbeat_s)
 
     async def work(self, seen: Seen) -> None:
         ended = 0.0

@@ -117,19 +117,16 @@ def redis_in(folder: Path) -> Server:
 
 @contextlib.contextmanager
 def controller(
-    folder: Path, database_url: str, broker_url: str, heartbeat_s: float
+    folder: Path, database_url: str, broker_url: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its URL and its process."""
-    # ten thousand doorbells at once are answered in minutes: not to be rung again meanwhile
-    patience_s = 4 * heartbeat_s + 20
-    times = {"HEARTBEAT_S": heartbeat_s, "LEASE_S": patience_s, "DISPATCH_S": patience_s}
-    server = controller_in(folder, database_url, broker_url, times)
+    server = controller_in(folder, database_url, broker_url)
     with running(server) as process:
         yield server.url, process
 
 
 def controller_in(
-    folder: Path, database_url: str, broker_url: str, times: Mapping[str, float]
+    folder: Path, database_url: str, broker_url: str, times: Mapping[str, float] = {}
 ) -> Server:
     """``benchfarm up`` as a user runs it, but for health checks; ``times``: its settings."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}

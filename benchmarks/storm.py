@@ -39,14 +39,15 @@ from benchmarks.storm_servers import Servers, Service
 from benchmarks.storm_verdict import Verdict, judge, logged, still_open
 from orchestrator import wiring
 from orchestrator.client import Client
+from orchestrator.domain import pace as rules
 from orchestrator.domain.errors import FarmError
 from orchestrator.redis_users import RedisUsers
 from orchestrator.service import sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.settings import Settings
 
-BEATS_PER_S = 60
-"""At most, of all boards together."""
+TIMES = {"HEARTBEAT_S": 2.0, "LEASE_S": 10.0, "DISPATCH_S": 20.0, "BEATS_PER_S": 100.0}
+"""Settings of the controller: shorter than a farm's, or the faults would take hours."""
 LANES = 2
 """Faults that may last at once."""
 HEALED_S = 900.0
@@ -142,16 +143,13 @@ class Run:
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given, self.folder = given, folder
         self.storm = Storm(given.seed, given.boards)
-        heartbeat_s = max(2.0, given.boards / BEATS_PER_S)
-        self.lease_s = 2 * heartbeat_s + 6
-        times = {
-            "HEARTBEAT_S": heartbeat_s,
-            "LEASE_S": self.lease_s,
-            "DISPATCH_S": max(8.0, 2 * heartbeat_s),
-        }
-        self.servers = Servers(folder, times)
+        pace = rules.pace(
+            TIMES["HEARTBEAT_S"], TIMES["LEASE_S"], TIMES["BEATS_PER_S"], given.boards
+        )
+        self.lease_s = pace.lease_s
+        self.servers = Servers(folder, TIMES)
         self.orders: dict[str, Any] = {
-            "trials": given.trials, "trial_s": given.trial_s, "heartbeat_s": heartbeat_s,
+            "trials": given.trials, "trial_s": given.trial_s,
             "past_lease_s": self.lease_s + 2, "url": self.servers.controller.server.url,
             "broker_url": self.servers.redis.server.url, "answers": str(folder / "answers.json"),
             "connections": 2 * given.boards,

@@ -27,7 +27,7 @@ PREFIX = "device-"
 DEVICE_COMMANDS = ("+ping", "+brpop", "+lpush", "+hello")
 CONTROLLER = "benchfarm"
 CONTROLLER_RULES = (
-    "~device.*", "resetchannels", "-@all", "+ping", "+hello", "+lpush", "+multi", "+exec",
+    "~device.*", "resetchannels", "-@all", "+ping", "+hello", "+lpush", "+ltrim", "+multi", "+exec",
     "+acl|setuser", "+acl|deluser", "+acl|list",
 )  # fmt: skip
 """All that the controller does on the broker: ring, and keep the devices' users."""

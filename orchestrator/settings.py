@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     """``database_url`` and ``broker_url`` empty: the embedded ones below ``home``.
 
     ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
-    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. ``blobs_dir``: a folder
+    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. All boards together beat
+    ``beats_per_s`` times a second at most: in a farm of more than that allows they beat less often,
+    and leases are longer. ``blobs_dir``: a folder
     that controllers side by side share; none: below ``home``. ``keep_…``: what
     ``benchfarm db prune`` lets go of when it is older (90d); empty: nothing.
 
@@ -53,6 +55,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8470
     heartbeat_s: float = 5.0
+    beats_per_s: float = Field(default=50.0, gt=0)
     lease_s: float = 30.0
     dispatch_s: float = 30.0
     tick_s: float = 0.5
@@ -105,11 +108,6 @@ class Settings(BaseSettings):
         return (
             f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
         )
-
-    @property
-    def offline_after_s(self) -> float:
-        """A device is online while its last heartbeat is younger than this: three were missed."""
-        return 3.0 * self.heartbeat_s
 
 
 def reaches_one_machine(broker_url: str) -> bool:

@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.broker import LONGEST_QUEUE, make_app, no_answer, ring
+from agent.bell import Bell
+from agent.broker import make_app, no_answer
 from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
@@ -30,7 +30,7 @@ from orchestrator.redis_users import RedisUsers, credentials_of, with_credential
 from orchestrator.references import References
 from orchestrator.ringer import Ringer
 from orchestrator.sandbox import Sandbox
-from orchestrator.service import access, admission, fleet, register
+from orchestrator.service import access, admission, fleet, pacing, register
 from orchestrator.service.admission import Guard
 from orchestrator.service.clock import FarmClock, source_of
 from orchestrator.service.doors import Doors, DoorsFailed
@@ -41,7 +41,6 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 
 if TYPE_CHECKING:
-    from celery import Celery
     from uvicorn import Server
 
     from agent.worker.settings import AgentConfig
@@ -71,27 +70,13 @@ def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) 
         settings=settings,
         database=database,
         blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
-        ring=_Bell(app),
+        ring=Bell(app),
         reference=References(settings.home / "agent"),
         now=clock.now,
         inspect=Sandbox(settings.home, settings.inspect_s, settings.inspect_mib),
         doors=doors,
         look=clock.look,
     )
-
-
-class _Bell:
-    """Rings doorbells. No more than twice ``LONGEST_QUEUE`` wait for a device that hears nothing
-    for days: its queue is bounded at each so many doorbells only, for that costs as much again."""
-
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._rung: Counter[str] = Counter()
-
-    def __call__(self, device: str, attempt_id: str) -> None:
-        bounds = self._rung[device] % LONGEST_QUEUE == 0
-        self._rung[device] += 1
-        ring(self._app, device, attempt_id, longest=LONGEST_QUEUE if bounds else 0)
 
 
 @contextlib.contextmanager
@@ -168,6 +153,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
         ringer = Ringer(farm.ring, settings.dispatch_s)
         stack.callback(ringer.close)
         farm = replace(farm, ring=ringer)
+        pacing.look(farm)  # before any board is told how often to beat
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
         stack.enter_context(Guard(farm))

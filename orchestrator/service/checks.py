@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from agent import codec
@@ -154,14 +154,24 @@ def history(session: Session, device: Device, check: HealthCheck) -> list[float]
     return [value for value in session.scalars(query) if value is not None]
 
 
+_OVER = (
+    select(HealthCheck.device_id)
+    .join(Trial, HealthCheck.trial_id == Trial.id)
+    .where(HealthCheck.ended_at.is_(None), Trial.state.in_([s.value for s in FINAL]))
+)
+_OVER_THERE = _OVER.where(HealthCheck.device_id == bindparam("device"))
+
+
 def over(farm: Farm) -> Sequence[int]:
     """Devices whose check's trial has ended and was not judged yet."""
-    with farm.database.snapshot() as session:
-        return session.scalars(
-            select(HealthCheck.device_id)
-            .join(Trial, HealthCheck.trial_id == Trial.id)
-            .where(HealthCheck.ended_at.is_(None), Trial.state.in_([s.value for s in FINAL]))
-        ).all()
+    with farm.database.look() as connection:
+        return connection.execute(_OVER).scalars().all()
+
+
+def is_over(farm: Farm, device_id: int) -> bool:
+    """Whether that device is one of those which are ``over``."""
+    with farm.database.look() as connection:
+        return connection.execute(_OVER_THERE, {"device": device_id}).first() is not None
 
 
 def last_good(session: Session, device_id: int) -> HealthCheck | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from orchestrator.domain.health import ILL, Why
@@ -48,13 +48,11 @@ def dispatch(farm: Farm, device_id: int) -> bool:
     return True
 
 
-def hold(session: Session, device_id: int) -> Row[Any] | None:
+def hold(session: Session, device_id: int) -> attempts.Held | None:
     """What a claim asks of a device, whose row is locked until the transaction ends: schedulers
     side by side take turns at it. ``None`` where it was retired a moment ago."""
-    row: Row[Any] | None = (
-        session.connection().execute(_DEVICE, {"device": device_id}).one_or_none()  # type: ignore[assignment]
-    )
-    return row
+    row = session.connection().execute(_DEVICE, {"device": device_id}).one_or_none()
+    return None if row is None else attempts.Held(*row)
 
 
 def ring(farm: Farm, claimed: Claimed) -> None:
@@ -68,10 +66,10 @@ def ring(farm: Farm, claimed: Claimed) -> None:
         )
 
 
-def has_work(farm: Farm, session: Session, device_id: int) -> bool:
+def has_work(farm: Farm, connection: Connection, device_id: int) -> bool:
     """Whether a claim could succeed; asked without a lock, so that idle devices cost little."""
     given = {"device": device_id, "now": farm.now()}
-    return session.connection().execute(_HAS_WORK, given).first() is not None
+    return connection.execute(_HAS_WORK, given).first() is not None
 
 
 def ready(now: datetime | ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
@@ -107,7 +105,7 @@ _NEXT_UNCHECKED = _NEXT.where(~_CHECKED)
 _NEXT_CHECK = _NEXT.where(Trial.id == bindparam("trial"))
 
 
-def claim(farm: Farm, session: Session, device: Row[Any]) -> Claimed | None:
+def claim(farm: Farm, session: Session, device: attempts.Held) -> Claimed | None:
     """The attempt at the next trial of a device that the caller ``hold``s, if it is free, online,
     and has one it may be given; to be rung for when this is committed."""
     if not fleet.online(farm, device.seen_at):
@@ -116,12 +114,11 @@ def claim(farm: Farm, session: Session, device: Row[Any]) -> Claimed | None:
     if row is None:
         return None
     claimed = lifecycle_of(row).to(TrialState.DISPATCHED)
-    attempts.move(session, row.id, claimed)
-    attempt_id = attempts.add(farm, session, device.id, row.id, claimed.attempt)
+    attempt_id = attempts.add(farm, session, device.id, row.id, claimed)
     return Claimed(device.name, attempt_id, row.sweep_id)
 
 
-def _next(farm: Farm, session: Session, device: Row[Any]) -> Any:
+def _next(farm: Farm, session: Session, device: attempts.Held) -> Any:
     """A health check comes before anything else, and nothing else until it is judged; a device that
     is ill or drained gets no other trial."""
     given = {"device": device.id, "now": farm.now()}

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import insert
+from sqlalchemy import bindparam, insert
 from sqlalchemy.orm import Session
 
 from agent.jobs import Referenced, ReferenceJob
 from orchestrator.domain.questions import Inspector
 from orchestrator.service import actors
 from orchestrator.service.doors import Doors
+from orchestrator.service.pacing import Memory
 from orchestrator.settings import Settings
 from orchestrator.store import references
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.models import Event
 
-_EVENT = insert(Event.__table__).inline()  # type: ignore[arg-type]  # its number is not asked back
+EVENT = (
+    insert(Event.__table__)  # type: ignore[arg-type]
+    .values(
+        at=bindparam("event_at"),
+        kind=bindparam("event_kind"),
+        subject=bindparam("event_subject"),
+        data=bindparam("event_data"),
+    )
+    .inline()  # its number is not asked back
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Farm:
     ``reference`` computes a model's FP32 reference outputs in a child process; ``inspect`` reads
     what people sent, in a confined one. ``doors``: who may hear doorbells, ``None`` where the
     broker has no users. ``look`` sees whether the clock behind ``now`` jumped, and by how many
-    seconds.
+    seconds. ``memory``: what was seen of the farm.
     """
 
     settings: Settings
@@ -41,12 +51,21 @@ class Farm:
     inspect: Inspector
     doors: Doors | None = None
     look: Callable[[], float] = lambda: 0.0
+    memory: Memory = field(default_factory=Memory)
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""
+        session.connection().execute(EVENT, self.event(kind, subject, **data))
+
+    def event(self, kind: str, subject: str, **data: object) -> dict[str, object]:
+        """What ``EVENT`` is executed with, for who writes it with something else."""
         said = {**data, "by": actors.present()}
-        row = {"at": self.now(), "kind": kind, "subject": subject, "data": said}
-        session.connection().execute(_EVENT, row)
+        return {
+            "event_at": self.now(),
+            "event_kind": kind,
+            "event_subject": subject,
+            "event_data": said,
+        }
 
     def free(self, digests: Iterable[str]) -> set[str]:
         """Delete those blobs that no row refers to; returns them. After the rows that did are gone

@@ -11,7 +11,7 @@ from agent import codec
 from agent.device_facts import DeviceFacts
 from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.errors import NotFound, UserError
-from orchestrator.service import work
+from orchestrator.service import pacing, work
 from orchestrator.service.farm import Farm
 from orchestrator.service.views import DeviceView, RuntimeView
 from orchestrator.store.classes import device_classes
@@ -99,7 +99,7 @@ def find(session: Session, name: str) -> Device:
 
 def online(farm: Farm, seen_at: datetime | None) -> bool:
     """Whether a device that was last heard of then counts as connected."""
-    limit = timedelta(seconds=farm.settings.offline_after_s)
+    limit = timedelta(seconds=pacing.present(farm).offline_after_s)
     return seen_at is not None and farm.now() - seen_at < limit
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy import exists, or_, select
+from sqlalchemy.orm import Session
 
 from agent import codec
 from agent.contract import Failure, Samples, TrialResult
@@ -21,7 +21,7 @@ from orchestrator.domain import health
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
 from orchestrator.domain.health import Condition, Health, Reading, Verdict, Why
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import checks, fleet
+from orchestrator.service import checks, fleet, pacing
 from orchestrator.service.farm import Farm
 from orchestrator.service.reports import decode
 from orchestrator.service.trials import apply, lifecycle_of
@@ -172,17 +172,26 @@ def _ask_if_due(farm: Farm, device_id: int) -> None:
 def _due(farm: Farm) -> list[int]:
     if farm.settings.health_every_s <= 0:
         return []
-    open_ = select(HealthCheck.device_id).where(HealthCheck.ended_at.is_(None))
-    with farm.database.snapshot() as session:
-        rows = session.scalars(
-            select(Device)
-            .where(Device.enabled, Device.health != Health.MAINTENANCE, Device.id.not_in(open_))
-            .options(load_only(*_SCHEDULED))
-        )
-        return [d.id for d in rows if _is_due(farm, d)]
-
-
-_SCHEDULED = (Device.id, Device.seen_at, Device.checked_at, Device.checks_failed)
+    settings, now = farm.settings, farm.now()
+    open_ = exists().where(HealthCheck.device_id == Device.id, HealthCheck.ended_at.is_(None))
+    # as ``_is_due``, which is asked again of each: all but a few devices are left out by the query
+    due = or_(
+        Device.checked_at.is_(None),
+        (Device.checks_failed == 0)
+        & (Device.checked_at <= now - timedelta(seconds=settings.health_every_s)),
+        (Device.checks_failed > 0)
+        & (Device.checked_at <= now - timedelta(seconds=settings.health_retry_s)),
+    )
+    offline_after = timedelta(seconds=pacing.present(farm).offline_after_s)
+    query = select(Device.id).where(
+        Device.enabled,
+        Device.health != Health.MAINTENANCE,
+        Device.seen_at > now - offline_after,
+        due,
+        ~open_,
+    )
+    with farm.database.look() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def _is_due(farm: Farm, device: Device) -> bool:
@@ -198,7 +207,7 @@ def _is_due(farm: Farm, device: Device) -> bool:
 
 def settle(farm: Farm, device_id: int) -> None:
     """Judge the device's check if its trial has ended; once, whoever asks."""
-    if device_id not in checks.over(farm):
+    if not checks.is_over(farm, device_id):
         return
     with farm.database.transaction() as session:
         device = _held(session, device_id)
@@ -274,7 +283,7 @@ def _reading(
 def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
     if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
         return 0.0
-    since = farm.now() - timedelta(seconds=farm.settings.offline_after_s)
+    since = farm.now() - timedelta(seconds=pacing.present(farm).offline_after_s)
     beating = (Device.seen_at > since, Device.clock_skew_s.is_not(None))
     return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import cast
+from datetime import timedelta
+from typing import Any, cast
 
 from sqlalchemy import Row, Table, bindparam, select, update
 from sqlalchemy.orm import Session
@@ -15,16 +15,14 @@ from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import TrialState, after_result
-from orchestrator.service import attempts, builds, closing, health
+from orchestrator.service import attempts, builds, closing, ending, health, pacing
 from orchestrator.service.dispatch import Claimed, claim, dispatch, has_work, hold, ring
-from orchestrator.service.farm import Farm
+from orchestrator.service.farm import EVENT, Farm
 from orchestrator.service.trials import (
     apply,
     finish_if_done,
-    has_open,
     lifecycle_of,
     lock,
-    lock_beside_others,
 )
 from orchestrator.store import references
 from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Trial
@@ -43,23 +41,24 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
         UnknownAttempt: no such attempt, or another device's.
         Superseded: a later attempt exists, or the trial ended or was cancelled.
     """
-    with farm.database.transaction() as session:
-        found = attempts.current(session, device_id, attempt_id)
-        leased = {"lease_until": _lease_until(farm)}
+    lease_s = pacing.present(farm).lease_s
+    with farm.database.change() as connection:
+        found, request = attempts.asked(connection, device_id, attempt_id)
+        until = farm.now() + timedelta(seconds=lease_s)
         if found.trial.state is TrialState.DISPATCHED:
-            attempts.move(session, found.trial_id, found.trial.to(TrialState.RUNNING))
-            leased["started_at"] = farm.now()
-        attempts.change(session, attempt_id, leased)
-        request = session.connection().execute(_REQUEST, {"cell": found.cell_id}).scalar_one()
+            attempts.begin(farm, connection, found, until)
+        else:
+            attempts.change(connection, attempt_id, {"lease_until": until})
     asked = codec.from_plain(TrialRequest, request)
     filled = replace(asked, attempt_id=attempt_id, trial_id=found.trial.id)
-    return Started(farm.settings.lease_s, filled)
+    return Started(lease_s, filled)
 
 
 def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
     renewed = cancel = work = False
-    with farm.database.transaction() as session:
+    told = pacing.present(farm)
+    with farm.database.change() as connection:
         heard = {
             "seen_at": farm.now(),
             "agent_version": beat.agent_version,
@@ -67,24 +66,21 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
             "temperature_c": beat.temperature_c,
             "clock_skew_s": _skew_s(farm, beat),
         }
-        session.connection().execute(_HEARD, {"device": device_id, **heard})
+        connection.execute(_HEARD, {"device": device_id, **heard})
         if beat.attempt_id:
             try:
-                attempts.current(session, device_id, beat.attempt_id)
+                attempts.current(connection, device_id, beat.attempt_id)
             except (UnknownAttempt, Superseded):
                 cancel = True
             else:
-                attempts.change(session, beat.attempt_id, {"lease_until": _lease_until(farm)})
+                until = farm.now() + timedelta(seconds=told.lease_s)
+                attempts.change(connection, beat.attempt_id, {"lease_until": until})
                 renewed = True
-        else:
-            work = has_work(farm, session, device_id)
+        elif farm.memory.room:
+            work = has_work(farm, connection, device_id)
     if work:
         dispatch(farm, device_id)
-    return HeartbeatAnswer(renewed, cancel, farm.settings.heartbeat_s, farm.settings.lease_s)
-
-
-def _lease_until(farm: Farm) -> datetime:
-    return farm.now() + timedelta(seconds=farm.settings.lease_s)
+    return HeartbeatAnswer(renewed, cancel, told.heartbeat_s, told.lease_s)
 
 
 def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
@@ -105,10 +101,7 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
         BlobGone: its samples, or what it built, were not uploaded; the agent sends both again.
     """
     try:
-        try:
-            taken = _take(farm, device_id, attempt_id, given, alone=not _is_plain(given))
-        except _MayBeLast:
-            taken = _take(farm, device_id, attempt_id, given, alone=True)
+        taken = _take(farm, device_id, attempt_id, given, alone=not _is_plain(given))
     except Superseded:
         with farm.database.transaction() as session:
             references.hold(session, farm.blobs, _blobs_of(given))
@@ -118,6 +111,8 @@ def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> N
     if taken.plain:
         if taken.next is not None:
             ring(farm, taken.next)
+        if taken.next is None or taken.next.sweep_id != taken.sweep_id:
+            ending.close_if_done(farm, taken.sweep_id)
         return
     health.settle(farm, device_id)
     health.after_failure(farm, attempt_id, given.failure)
@@ -129,16 +124,13 @@ def _is_plain(given: TrialResult) -> bool:
     return given.status == "ok" and given.built is None
 
 
-class _MayBeLast(Exception):
-    """This result may be its sweep's last: whoever closes a sweep must be alone with it."""
-
-
 @dataclass(frozen=True)
 class _Taken:
     """``plain``: it was taken now, of a sweep's measurement that went well; ``next`` is then what
     its device was given at once."""
 
     plain: bool
+    sweep_id: int
     next: Claimed | None = None
 
 
@@ -146,30 +138,27 @@ def _take(
     farm: Farm, device_id: int, attempt_id: str, given: TrialResult, *, alone: bool
 ) -> _Taken:
     """Accept a result, and claim the device's next trial in the same transaction where no health
-    check has a say in that. ``alone``: with the sweep. Raises as ``result``, and ``_MayBeLast``."""
-    plain = _is_plain(given)
+    check has a say in that. ``alone``: with the sweep, and closed with it. Raises as ``result``."""
     with farm.database.transaction() as session:
         # first: a stranger is not told which blobs are here
+        if not alone:
+            sweep, device = attempts.hold_beside_others(session, device_id, attempt_id)
+            _check(attempt_id, given)
+            references.require_here(farm.blobs, _blobs_of(given))
+            if not _accept(farm, session, sweep, device_id, attempt_id, given):
+                return _Taken(False, sweep.id)
+            if sweep.kind == HEALTH:
+                return _Taken(False, sweep.id)
+            return _Taken(True, sweep.id, claim(farm, session, device))
         sweep = attempts.sweep_of(session, device_id, attempt_id)
         _check(attempt_id, given)
-        device = hold(session, device_id)
-        if device is None:
+        if hold(session, device_id) is None:
             raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
         references.hold(session, farm.blobs, _blobs_of(given))
-        if alone:
-            lock(session, sweep.id)
-        else:
-            lock_beside_others(session, sweep.id)
-        new = _accept(farm, session, sweep, device_id, attempt_id, given)
-        if alone and new and sweep.kind != HEALTH:
+        lock(session, sweep.id)
+        if _accept(farm, session, sweep, device_id, attempt_id, given) and sweep.kind != HEALTH:
             finish_if_done(farm, session, sweep.id, device_id)
-        if not (plain and new) or sweep.kind == HEALTH:
-            return _Taken(False)
-        following = claim(farm, session, device)
-        goes_on = following is not None and following.sweep_id == sweep.id
-        if not (alone or goes_on or has_open(session, sweep.id, device_id)):
-            raise _MayBeLast
-        return _Taken(True, following)
+        return _Taken(False, sweep.id)
 
 
 def _check(attempt_id: str, given: TrialResult) -> None:
@@ -218,7 +207,7 @@ def _blobs_of(given: TrialResult) -> list[str]:
 def _accept(
     farm: Farm,
     session: Session,
-    sweep: Row[int, str, str, int],
+    sweep: Row[Any],
     device_id: int,
     attempt_id: str,
     given: TrialResult,
@@ -238,10 +227,22 @@ def _accept(
     again = after.state is TrialState.PENDING
     wait = health.AGAIN_AFTER if sweep.kind == HEALTH else retry.pause(after.spent, attempt_id)
     pause = {"not_before": farm.now() + wait} if again else {}
+    ended = farm.event(
+        "trial_ended",
+        found.trial.id,
+        sweep=sweep.name,
+        attempt=found.number,
+        state=after.state.value,
+    )
+    if given.status == "ok" and given.built is None and sweep.kind != HEALTH:
+        attempts.answer(farm, session, found, after, codec.to_plain(given), ended)
+        if found.number > 1:
+            _outdate(session, found)
+        return True
     attempts.move(session, found.trial_id, after, **pause)
     # a transient failure is kept with its attempt, but the trial's result is still to come
     answer = {"result": codec.to_plain(given), "ended_at": farm.now(), "accepted": not again}
-    attempts.change(session, attempt_id, answer)
+    attempts.change(session.connection(), attempt_id, answer)
     if not again and found.number > 1:
         _outdate(session, found)
     if after.state is TrialState.UNSUPPORTED:
@@ -251,14 +252,7 @@ def _accept(
     if found.build_key:
         builds.settle(session, session.get_one(Trial, found.trial_id), given)
     if sweep.kind != HEALTH:
-        farm.note(
-            session,
-            "trial_ended",
-            found.trial.id,
-            sweep=sweep.name,
-            attempt=found.number,
-            state=after.state.value,
-        )
+        session.connection().execute(EVENT, ended)
     return True
 
 
@@ -282,4 +276,3 @@ _OWN = select(Attempt.id).where(
     Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device")
 )
 _HEARD = update(_devices).where(_devices.c.id == bindparam("device"))
-_REQUEST = select(Cell.request).where(Cell.id == bindparam("cell"))

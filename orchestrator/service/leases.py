@@ -11,6 +11,7 @@ from typing import cast
 from sqlalchemy import ColumnElement, Table, select, update
 
 from orchestrator.domain import retry
+from orchestrator.service import pacing
 from orchestrator.service.clock import JUMP_S
 from orchestrator.service.farm import Farm
 from orchestrator.store.models import Attempt, Base, Device, Trial
@@ -37,7 +38,7 @@ class Watch:
     def look(self) -> bool:
         """Once a round, before leases are judged."""
         jumped_s = self._farm.look()
-        at, lease_s = self._steady(), self._farm.settings.lease_s
+        at, lease_s = self._steady(), pacing.present(self._farm).lease_s
         judges = self._since is not None and at - self._since >= lease_s
         # who waited just now has waited: rounds that take long must not put it off for ever
         unwatched = self._judged and at - self._last > UNWATCHED * lease_s
@@ -61,8 +62,9 @@ class Watch:
 
 def set_right(farm: Farm) -> None:
     """Bring back what a clock that was ahead has put too far off: it would be waited for."""
-    now, settings = farm.now(), farm.settings
-    longest = timedelta(seconds=max(settings.lease_s, settings.dispatch_s))
+    now = farm.now()
+    lease_s = pacing.present(farm).lease_s
+    longest = timedelta(seconds=max(lease_s, farm.settings.dispatch_s))
     slack = timedelta(seconds=JUMP_S)
     far = now + longest + slack
     leased = (Attempt.ended_at.is_(None), Attempt.lease_until > far)

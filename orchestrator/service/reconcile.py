@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain import retry
 from orchestrator.domain.trial import TrialState, after_loss
-from orchestrator.service import actors, builds, closing, health
+from orchestrator.service import actors, builds, closing, ending, health, pacing
 from orchestrator.service.dispatch import dispatch, is_outstanding, ready
 from orchestrator.service.farm import Farm
 from orchestrator.service.leases import Watch
@@ -21,6 +22,10 @@ from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.models import HEALTH, Attempt, Device, Trial
 
 log = logging.getLogger(__name__)
+
+BUSY, LONGEST_TICKS = 20, 4
+"""A round that had nothing to ring is followed by a pause so many times as long as it was, and by
+at most so many ticks."""
 
 
 def reclaim(farm: Farm, unanswered: bool = False) -> int:
@@ -90,22 +95,44 @@ def _attempt(session: Session, trial: Trial) -> Attempt:
 
 
 def tick(farm: Farm, judges: bool = True) -> int:
-    """One round: reclaim, see to the health checks, then ring every device that has work waiting.
-    Returns doorbells rung. ``judges``: see ``Watch``."""
+    """One round: reclaim, see to the health checks, then ring devices that have work waiting, as
+    many as there is room for. Returns doorbells rung. ``judges``: see ``Watch``."""
+    if pacing.look(farm):
+        ending.close_forgotten(farm)
     reclaim(farm, unanswered=not judges)
     health.round_(farm)
+    room = pacing.room(farm)
+    rung = sum(dispatch(farm, device_id) for device_id in _turns(farm, room))
+    farm.memory.room = room - rung
+    return rung
+
+
+def _turns(farm: Farm, room: int) -> list[int]:
+    """Devices to be rung, so many at most: each has its turn before any has its second."""
+    after, farm.memory.after = farm.memory.after, 0
+    found = _waiting(farm, Device.id > after, room)
+    if len(found) < room and after:
+        found += _waiting(farm, Device.id <= after, room - len(found))
+    if found and len(found) == room:
+        farm.memory.after = found[-1]
+    return found
+
+
+def _waiting(farm: Farm, where: ColumnElement[bool], most: int) -> list[int]:
+    # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
+    # nor a device be locked that has its attempt
+    mine = Trial.device_id == Device.id
+    offline_after = timedelta(seconds=pacing.present(farm).offline_after_s)
+    query = select(Device.id).where(
+        where,
+        Device.seen_at > farm.now() - offline_after,
+        exists().where(mine, *ready(farm.now())),
+        ~exists().where(mine, is_outstanding()),
+    )
+    if not most:
+        return []
     with farm.database.snapshot() as session:
-        # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
-        # nor a device be locked that has its attempt
-        mine = Trial.device_id == Device.id
-        waiting = session.scalars(
-            select(Device.id).where(
-                Device.seen_at > farm.now() - timedelta(seconds=farm.settings.offline_after_s),
-                exists().where(mine, *ready(farm.now())),
-                ~exists().where(mine, is_outstanding()),
-            )
-        ).all()
-    return sum(dispatch(farm, device_id) for device_id in waiting)
+        return list(session.scalars(query.order_by(Device.id).limit(most)))
 
 
 class Scheduler:
@@ -127,10 +154,14 @@ class Scheduler:
 
     def _loop(self) -> None:
         actors.become(actors.SCHEDULER)
-        away = False
-        while not self._stop.wait(self._farm.settings.tick_s):
+        away, pause_s = False, self._farm.settings.tick_s
+        while not self._stop.wait(pause_s):
+            pause_s, began = self._farm.settings.tick_s, time.monotonic()
             try:
-                tick(self._farm, self._watch.look())
+                judges = self._watch.look()
+                if not tick(self._farm, judges):  # else looking is all that would be done
+                    took_s = time.monotonic() - began
+                    pause_s = min(max(pause_s, BUSY * took_s), LONGEST_TICKS * pause_s)
                 away = False
             except AWAY as error:
                 if not away:  # an hour without database is one line

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain import trial as lifecycle
@@ -23,29 +21,22 @@ def lock(session: Session, sweep_id: int) -> Sweep:
     would each see the other's trial open, and nobody would close the sweep. Always before the
     lock of any trial, so that no two transactions wait for each other. Raises ``Conflict``.
     """
-    _take(session, _ALONE, sweep_id)
+    _alone(session, sweep_id)
     found = session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise Conflict("the sweep was deleted a moment ago")
     return found
 
 
-def lock_beside_others(session: Session, sweep_id: int) -> None:
-    """Hold off whoever ``lock``s the sweep until the transaction ends, but none that calls this:
-    for who changes a single trial, and leaves another of the same device open."""
-    _take(session, _BESIDE, sweep_id)
-
-
-_BESIDE = select(func.pg_advisory_xact_lock_shared(SWEEP_LOCK, bindparam("sweep")))
 _ALONE = select(func.pg_advisory_xact_lock(SWEEP_LOCK, bindparam("sweep")))
 
 
-def _take(session: Session, how: Select[Any], sweep_id: int) -> None:
-    """Not as locks of the row: those who share one would let nobody else ever have it. On SQLite it
-    is enough to begin."""
+def _alone(session: Session, sweep_id: int) -> None:
+    """Hold off plain results, too, which share this lock. Not as locks of the row: those who share
+    one would let nobody else ever have it. On SQLite it is enough to begin."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(how, {"sweep": sweep_id})
+        connection.execute(_ALONE, {"sweep": sweep_id})
 
 
 def has_open(session: Session, sweep_id: int, device_id: int = 0) -> bool:

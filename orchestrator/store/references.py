@@ -118,6 +118,11 @@ def hold(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
         BlobGone: one of them is not here.
     """
     _lock(session, exclusive=False)
+    require_here(blobs, digests)
+
+
+def require_here(blobs: FolderBlobs, digests: Iterable[str]) -> None:
+    """Raises ``BlobGone``. The caller ``hold``s off whoever frees."""
     for sha256 in digests:
         if not blobs.has(sha256):
             raise BlobGone(f"blob {sha256} is not here (any more); upload the blob first")

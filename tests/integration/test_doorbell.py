@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent import broker
+from agent.bell import Bell
 from agent.worker.doorbell import Doorbell, make_listener
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
@@ -76,6 +77,31 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert doorbell.stop(60)
+
+
+def test_a_bell_rings_on_after_the_broker_was_restarted(
+    program: str, port: int, doorbell: Doorbell, heard: list[str]
+) -> None:
+    with redis_server(program, port=port) as url:
+        app = broker.make_app(url, "test")
+        bell = Bell(app)
+        assert doorbell.wait_ready(60)
+        bell(DEVICE, "a1")
+        wait_for(heard, ["a1"])
+    with pytest.raises(broker.BrokerDown, match=DEVICE):
+        bell(DEVICE, "a2")
+    with redis_server(program, port=port):
+        bell(DEVICE, "a3")
+        wait_for(heard, ["a1", "a3"])
+        assert doorbell.stop(60)
+    app.close()
+
+
+def wait_for(heard: list[str], wanted: list[str]) -> None:
+    deadline = time.monotonic() + 60
+    while heard != wanted:
+        assert time.monotonic() < deadline, heard
+        time.sleep(0.05)
 
 
 class Seen:

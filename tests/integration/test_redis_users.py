@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from agent import broker
+from agent.bell import Bell
 from agent.worker.doorbell import make_listener
 from orchestrator.embedded import find_server
 from orchestrator.redis_users import RedisUsers, controller_line, with_credentials
@@ -77,9 +78,11 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisUs
     doorbell.start()
     try:
         assert doorbell.wait_ready(30)
-        broker.ring(broker.make_app(url, "controller"), A, "a1")
+        controller = broker.make_app(url, "controller")
+        broker.ring(controller, A, "a1")
         broker.ring(app, A, "a2")
-        wait_for(lambda: sorted(heard) == ["a1", "a2"])
+        Bell(controller)(A, "a3")
+        wait_for(lambda: sorted(heard) == ["a1", "a2", "a3"])
         with pytest.raises(broker.BrokerDown, match=r"(?i)no permissions"):
             broker.ring(app, B, "forged")
     finally:
@@ -165,8 +168,16 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
             users.assert_all({A: sha256("new"), B: sha256("b")})
             assert lets_in(users.url_for(A, "new"))
             assert lets_in(users.url_for(B, "b"))
-        broker.ring(broker.make_app(mine, "controller"), A, "a1")
+        app = broker.make_app(mine, "controller")
+        broker.ring(app, A, "a1")
+        bell = Bell(app)
+        for number in range(2 * broker.LONGEST_QUEUE):
+            bell(A, f"a{number}")
         with contextlib.closing(client_of(mine)) as controller:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                controller.llen(broker.queue_name(A))
+            trimmed = controller.execute_command("LTRIM", broker.queue_name(A), 0, 0)
+            assert trimmed in (b"OK", "OK", True)
             for command in ("FLUSHALL", "KEYS *", "CONFIG GET *", "GET x", "EVAL return 0"):
                 with pytest.raises(redis.exceptions.NoPermissionError):
                     controller.execute_command(*command.split())

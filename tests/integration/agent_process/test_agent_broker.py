@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from agent import broker
+from agent.bell import Bell
 from support.need import need
 from support.running_agent import DEVICE, LONG, QUICK, Board, end_attempt, joined
 from support.servers import free_port, redis_program
@@ -75,11 +76,11 @@ POISON: list[str | bytes] = [
 
 def test_a_device_that_hears_nothing_has_few_doorbells_waiting(redis_url: str) -> None:
     app = broker.make_app(redis_url, "test")
-    queue = broker.queue_name("deaf")
+    ring, queue = Bell(app), broker.queue_name("deaf")
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         client.delete(queue)
         for number in range(3 * broker.LONGEST_QUEUE):
-            broker.ring(app, "deaf", f"a{number}", longest=broker.LONGEST_QUEUE)
+            ring("deaf", f"a{number}")
         assert client.llen(queue) == broker.LONGEST_QUEUE
         newest = json.loads(client.lindex(queue, 0) or b"{}")
         assert b"a23" in base64.b64decode(newest["body"])

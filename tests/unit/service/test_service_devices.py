@@ -9,7 +9,7 @@ import pytest
 
 from agent.uplink_messages import Enrolment
 from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
-from orchestrator.service import access, events, fleet, progress, register, retiring, sweeps
+from orchestrator.service import access, events, fleet, pacing, progress, register, retiring, sweeps
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts
 
 
@@ -141,7 +141,7 @@ def test_a_device_is_online_while_it_beats(farm: FarmKit) -> None:
     answer = farm.beat(device_id)
     assert (answer.renewed, answer.cancel) == (False, False)
     assert connection() == "online"
-    farm.clock.advance(farm.farm.settings.offline_after_s - 0.001)
+    farm.clock.advance(pacing.present(farm.farm).offline_after_s - 0.001)
     assert connection() == "online"
     farm.clock.advance(0.001)
     assert connection() == "offline"

@@ -8,7 +8,16 @@ import pytest
 
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.service import dispatch, events, fleet, ingest, progress, reconcile, sweeps
+from orchestrator.service import (
+    dispatch,
+    events,
+    fleet,
+    ingest,
+    pacing,
+    progress,
+    reconcile,
+    sweeps,
+)
 from orchestrator.store.references import BlobGone
 from support.farms import FarmKit, failed, unsupported
 
@@ -50,7 +59,7 @@ def test_a_device_that_should_not_work_is_not_rung(farm: FarmKit, board: int, wh
     farm.submit()
     match why:
         case "offline":
-            farm.clock.advance(farm.farm.settings.offline_after_s)
+            farm.clock.advance(pacing.present(farm.farm).offline_after_s)
         case "drained":
             fleet.enable(farm.farm, "board", False)
         case _:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import broker
+from agent import bell, broker
 from agent.worker import tasks
 from agent.worker.tasks import parse_doorbell
 
@@ -74,10 +76,45 @@ def test_a_doorbell_carries_the_id_and_nothing_else() -> None:
     assert received("memory://", "other") == []
 
 
+def sent_by_celery(device: str, attempt_id: str) -> dict[str, Any]:
+    app = broker.make_app("memory://", "ringer")
+    with app.connection_for_write() as connection:
+        broker.ring(app, device, attempt_id, connection=connection)
+        found: dict[str, Any] = connection.default_channel._get(broker.queue_name(device))
+    return found
+
+
+@pytest.mark.parametrize("attempt_id", ["a1", "0" * 32, 'wei"rd%s\u00e4'])
+def test_the_bells_message_is_celerys_own(attempt_id: str) -> None:
+    """Field by field, but for the numbers that no two messages share."""
+    wanted = sent_by_celery("board", attempt_id)
+    found = json.loads(bell.message(broker.queue_name("board"), attempt_id))
+    assert base64.b64decode(found.pop("body")) == base64.b64decode(wanted.pop("body"))
+    ids = set()
+    for message in (wanted, found):
+        headers, properties = message["headers"], message["properties"]
+        task = headers.pop("id")
+        assert headers.pop("root_id") == properties.pop("correlation_id") == task
+        ids |= {task, properties.pop("delivery_tag")}
+        for changing in ("reply_to", "origin"):
+            assert (headers if changing == "origin" else properties).pop(changing)
+    assert found == wanted
+    again = json.loads(bell.message("device.board", attempt_id))["headers"]["id"]
+    assert again not in ids
+
+
+def test_on_another_broker_the_bell_is_celerys() -> None:
+    bell.Bell(broker.make_app("memory://", "ringer"))("another", "a1")
+    [message] = received("memory://", "another")
+    assert message["body"][1] == {"attempt_id": "a1"}
+
+
 def test_a_broker_that_is_away_is_a_named_error() -> None:
     app = broker.make_app("redis+socket:///nowhere.sock?virtual_host=0", "ringer")
     with pytest.raises(broker.BrokerDown, match="board"):
         broker.ring(app, "board", "a1")
+    with pytest.raises(broker.BrokerDown, match="board"):
+        bell.Bell(app)("board", "a1")
 
 
 @pytest.mark.parametrize("attempt_id", ["a1", "0", "t-12.3_x:4", "A" * 120])

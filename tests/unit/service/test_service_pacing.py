@@ -1,0 +1,181 @@
+"""Large farms, played: how often boards are told to beat, and how many are rung at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from orchestrator.domain.pace import FEW
+from orchestrator.service import ending, fleet, ingest, pacing, progress, reconcile
+from orchestrator.store.models import Device, Sweep
+from support.farms import FarmKit, build
+
+TICK_S = 0.5
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[FarmKit]:
+    """A farm whose boards may beat once in ten seconds, all together."""
+    kit = build(tmp_path, beats_per_s=0.1)
+    yield kit
+    kit.farm.database.close()
+
+
+def test_a_larger_farm_beats_less_often(slow: FarmKit) -> None:
+    board = slow.device("b0")
+    assert pacing.look(slow.farm)
+    answer = slow.beat(board)
+    assert (answer.heartbeat_s, answer.lease_s) == (10.0, 30.0)
+    for number in range(1, 4):
+        slow.device(f"b{number}")
+    assert not pacing.look(slow.farm), "not at every tick"
+    slow.clock.advance(10)
+    reconcile.tick(slow.farm)
+    answer = slow.beat(board)
+    assert (answer.heartbeat_s, answer.lease_s) == (40.0, 120.0)
+    slow.clock.advance(119)
+    reconcile.tick(slow.farm)
+    assert fleet.device(slow.farm, "b0").connection == "online"
+    slow.clock.advance(1)
+    assert fleet.device(slow.farm, "b0").connection == "offline"
+
+
+def test_a_slower_beat_costs_no_attempt(slow: FarmKit) -> None:
+    slow.add_model()
+    board = slow.device("b0")
+    for number in range(1, 4):
+        slow.device(f"b{number}")
+    slow.submit(devices="{names: [b0]}")
+    assert reconcile.tick(slow.farm) == 1
+    attempt = slow.last_rung()
+    assert ingest.start(slow.farm, board, attempt).lease_s == 120.0
+    for _ in range(4):
+        slow.clock.advance(slow.beat(board, attempt).heartbeat_s)
+        reconcile.tick(slow.farm)
+    slow.give(board, slow.ok(attempt))
+    assert slow.states() == ["done"]
+
+
+def test_boards_that_left_do_not_make_the_others_seem_offline(slow: FarmKit) -> None:
+    board = slow.device("b0")
+    for number in range(1, 4):
+        slow.device(f"b{number}")
+    for _ in range(500):  # longer than an hour, and then another
+        pacing.look(slow.farm)
+        told_s = slow.beat(board).heartbeat_s
+        slow.clock.advance(told_s - 0.001)
+        pacing.look(slow.farm)
+        assert fleet.device(slow.farm, "b0").connection == "online"
+    assert told_s == 10.0
+    assert pacing.present(slow.farm).offline_after_s == 30.0
+
+
+def crowd(kit: FarmKit, boards: int) -> dict[str, int]:
+    """So many devices that beat, each with a trial; their ids by name."""
+    kit.add_model()
+    like = kit.device_id("b0") if kit.enrol("b0") else 0
+    with kit.farm.database.transaction() as session:
+        first = session.get_one(Device, like)
+        first.seen_at = kit.clock.at
+        row = {
+            "device_class": first.device_class,
+            "facts": first.facts,
+            "agent_version": first.agent_version,
+            "seen_at": kit.clock.at,
+        }
+        session.execute(insert(Device), [{**row, "name": f"b{n}"} for n in range(1, boards)])
+    kit.submit()
+    with kit.farm.database.transaction() as session:
+        return dict(session.execute(select(Device.name, Device.id)).all())
+
+
+def stay(kit: FarmKit) -> None:
+    with kit.farm.database.transaction() as session:
+        session.execute(update(Device).values(seen_at=kit.clock.at))
+
+
+def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> None:
+    """It starts two boards a second, in the order in which they were rung: were all rung at once,
+    the last would be waited for twice as long as a doorbell lives."""
+    devices = crowd(farm, 120)
+    waiting: deque[tuple[str, str]] = deque()
+    most = 0
+    for _ in range(400):
+        farm.bell.rung.clear()
+        reconcile.tick(farm.farm)
+        waiting += farm.bell.rung
+        most = max(most, len(waiting))
+        if not waiting:
+            break
+        device, attempt = waiting.popleft()
+        ingest.start(farm.farm, devices[device], attempt)
+        farm.give(devices[device], farm.ok(attempt))
+        farm.clock.advance(TICK_S)
+        stay(farm)
+    assert set(farm.states()) == {"done"}
+    assert most <= FEW
+    assert [a.number for a in farm.attempts()] == [1] * 120
+    assert progress.sweep(farm.farm, "first").state == "done"
+
+
+def test_a_mass_start_at_a_fast_controller_is_soon_done(farm: FarmKit) -> None:
+    devices = crowd(farm, 300)
+    rung = []
+    while len(farm.attempts()) < 300:
+        farm.bell.rung.clear()
+        rung.append(reconcile.tick(farm.farm))
+        for device, attempt in farm.bell.rung:
+            ingest.start(farm.farm, devices[device], attempt)
+        farm.clock.advance(TICK_S)
+    assert rung == [50, 50, 100, 100]
+
+
+def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
+    devices = crowd(farm, 130)
+    hearing = {f"b{n}" for n in range(100, 130)}
+    started = set()
+    for _ in range(100):
+        farm.bell.rung.clear()
+        reconcile.tick(farm.farm)
+        for device, attempt in farm.bell.rung:
+            if device in hearing:
+                farm.give(devices[device], farm.ok(attempt))
+                started.add(device)
+        if started == hearing:
+            break
+        farm.clock.advance(1)
+        stay(farm)
+    assert started == hearing
+
+
+def test_a_heartbeat_rings_only_where_there_is_room(farm: FarmKit) -> None:
+    devices = crowd(farm, FEW + 2)
+    assert reconcile.tick(farm.farm) == FEW
+    assert reconcile.tick(farm.farm) == 0
+    late = set(devices) - {device for device, _ in farm.bell.rung}
+    for name in late:
+        farm.beat(devices[name])
+    assert len(farm.bell.rung) == FEW
+    for device, attempt in farm.bell.rung[:2]:
+        ingest.start(farm.farm, devices[device], attempt)
+    assert reconcile.tick(farm.farm) == 2
+
+
+def test_a_sweep_whose_controller_died_after_the_last_result_is_closed(farm: FarmKit) -> None:
+    farm.add_model()
+    board = farm.device()
+    farm.submit(trials=1)
+    farm.beat(board)
+    attempt = farm.last_rung()
+    taken = ingest._take(farm.farm, board, attempt, farm.ok(attempt), alone=False)
+    assert (taken.plain, taken.next) == (True, None)
+    with farm.farm.database.transaction() as session:
+        assert session.scalars(select(Sweep.finished_at)).one() is None
+    farm.clock.advance(10)
+    reconcile.tick(farm.farm)
+    assert progress.sweep(farm.farm, "first").state == "done"
+    ending.close_forgotten(farm.farm)
