@@ -52,7 +52,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.engine = _sqlite(url) if url.startswith("sqlite") else _server(url)
+        make = _sqlite if url.startswith("sqlite") else _server
+        self.engine, self._lenient = make(url, flushes=True), make(url, flushes=False)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     def migrate(self) -> None:
@@ -90,9 +91,10 @@ class Database:
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """As ``transaction``, for statements that are written once: a session costs more than two
-        of them."""
-        with self.engine.begin() as connection:
+        """As ``transaction``, for statements that are written once (a session costs more than two
+        of them), and that a power cut of the database's machine may undo for as long as it takes to
+        flush them, under a second: what follows from them must be right without them, too."""
+        with self._lenient.begin() as connection:
             yield connection
 
     @contextmanager
@@ -123,6 +125,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+        self._lenient.dispose()
 
 
 def upgrade(connection: Connection, to: str) -> None:
@@ -138,7 +141,7 @@ def _config() -> Config:
     return config
 
 
-def _server(url: str) -> Engine:
+def _server(url: str, *, flushes: bool) -> Engine:
     given = make_url(url)
     asks_itself = given.get_driver_name() == "psycopg"
     engine = create_engine(
@@ -157,6 +160,8 @@ def _server(url: str) -> Engine:
         with connection.cursor() as cursor:
             for name in ("idle", "interval", "count"):
                 cursor.execute(f"SET tcp_keepalives_{name} = {GONE_AFTER[f'keepalives_{name}']}")
+            if not flushes:
+                cursor.execute("SET synchronous_commit = off")
         connection.commit()
 
     if asks_itself:
@@ -196,7 +201,7 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.02)
 
 
-def _sqlite(url: str) -> Engine:
+def _sqlite(url: str, *, flushes: bool) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -205,7 +210,8 @@ def _sqlite(url: str) -> Engine:
         # take the write lock, and two readers that both turn writers would deadlock
         connection.isolation_level = None
         _write_ahead(connection)
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # a result is answered for good once it is committed: then it must survive a power cut
+        connection.execute(f"PRAGMA synchronous={'FULL' if flushes else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
