@@ -27,7 +27,7 @@ export BENCHFARM_LITERT_TORCH_PYTHON ?= $(CURDIR)/$(TORCH_VENV)/bin/python
 export BENCHFARM_NCNN_PYTHON ?= $(CURDIR)/$(NCNN_VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-farm chaos farm-up farm-down lint lock audit format bench pytorch tvm tensorflow tflite ncnn clean
+.PHONY: help demo test test-farm chaos storm farm-up farm-down lint lock audit format bench pytorch tvm tensorflow tflite ncnn clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,9 @@ test-farm: $(VENV)/.dev ## Only the tests on boards under systemd-nspawn; needs 
 
 chaos: $(VENV)/.dev ## Faults into a real farm for half an hour; CHAOS_ARGS="--minutes 5 --seed 7" replays
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+storm: $(VENV)/.dev ## Many played boards on one controller under faults; STORM_ARGS="--boards 1000 --trials 100000"
+	$(BIN)/python -m benchmarks.storm $(STORM_ARGS)
 
 farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
 	$(BIN)/python -m tests.farm up $(BOARDS)
