@@ -53,7 +53,10 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         make = _sqlite if url.startswith("sqlite") else _server
-        self.engine, self._lenient = make(url, flushes=True), make(url, flushes=False)
+        self.engine = make(url, flushes=True)
+        in_memory = not make_url(url).database and url.startswith("sqlite")
+        # another engine would have another memory
+        self._lenient = self.engine if in_memory else make(url, flushes=False)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     def migrate(self) -> None:

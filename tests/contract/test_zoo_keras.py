@@ -70,11 +70,12 @@ for folder in map(Path, sys.argv[1:]):
 SAY = (
     FIND
     + """
+from orchestrator.zoo.errors import ZooError
 for given in sys.argv[1:]:
     network, batch = pickle.loads(Path(given).read_bytes())
     try:
         model = emit_keras.to_keras(network, batch)
-    except emit_keras.ZooError as error:
+    except ZooError as error:
         print(type(error).__name__, error)
     else:
         print(model.name, *(layer.name for layer in model.layers))
