@@ -9,28 +9,24 @@ good is written to the file ``answers`` of the orders.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import random
 import sys
 import time
 import uuid
-import zlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET
-from struct import pack
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvloop
 
-from agent import __version__, broker, codec
+from agent import __version__, codec
 from agent.contract import SCHEMA, Failure, TrialResult
 from agent.uplink_messages import Heartbeat
-from benchmarks.scale_boards import LOST, Board, Queue, Seen, Uplink, measured
+from benchmarks.scale_boards import LOST, Board, Seen, measured
+from benchmarks.storm_network import Doorbells, StormQueue, StormUplink, Weather, doorbell
 from benchmarks.storm_schedule import STEPS
 
 PATIENCE_S = 30.0
@@ -53,22 +49,6 @@ class PowerCut(Exception):
     """The board goes dark."""
 
 
-@dataclass(frozen=True)
-class Weather:
-    """What the network, or the queue, does to a share of the boards until a moment."""
-
-    kind: str = ""
-    step: str = ""
-    share: float = 0.0
-    salt: int = 0
-    until: float = 0.0
-
-    def meets(self, who: str, path: str = "") -> bool:
-        if time.monotonic() > self.until or (self.step and STEPS[self.step][1] not in path):
-            return False
-        return zlib.crc32(f"{self.salt}{who}".encode()) < self.share * 2**32
-
-
 @dataclass
 class Log:
     """What the boards of one run saw. ``answers``: of each attempt whose result was answered for
@@ -81,67 +61,6 @@ class Log:
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
-
-
-class StormUplink(Uplink):
-    """The API through a network that fails."""
-
-    def __init__(self, url: str, connections: int, log: Log) -> None:
-        super().__init__(url, connections)
-        self.weather, self._log = Weather(), log
-        self._random = random.Random(0)
-
-    async def call(self, method: str, path: str, token: str, body: bytes = b"") -> int:
-        now = self.weather
-        if not now.meets(token, path) or now.kind in ("half", "unanswered"):
-            return await super().call(method, path, token, body)
-        self._log.counts[f"requests {now.kind}"] += 1
-        if now.kind == "stalled":  # it has begun to arrive, and nothing more comes
-            _, writer = await asyncio.open_connection(self._host, self._port)
-            writer.write(f"{method} /api/v1{path} HTTP/1.1\r\nContent-Length: 9\r\n".encode())
-            await asyncio.sleep(max(0.0, now.until - time.monotonic()))
-            _reset(writer)
-        raise ConnectionResetError(now.kind)
-
-    async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
-        now, (line, _, bearer, *_) = self.weather, request.split(b"\r\n", 3)
-        if not now.meets(bearer.decode().rpartition(" ")[2], line.decode().split(" ")[1]):
-            writer.write(request)
-            return
-        self._log.counts[f"requests {now.kind}"] += 1
-        part = len(request) if now.kind == "unanswered" else self._random.randrange(len(request))
-        writer.write(request[:part])
-        await writer.drain()
-        # some are cut off while they are handled, some before: both must be the same to a board
-        await asyncio.sleep(self._random.choice((0.0, 0.05, 0.5)))
-        _reset(writer)
-        raise ConnectionResetError(now.kind)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(Exception):
-        writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
-    writer.transport.abort()
-
-
-class StormQueue(Queue):
-    """Doorbells as an agent hears them: what it cannot read it drops, and a Redis that has
-    forgotten its user it asks again."""
-
-    def __init__(self, name: str, url: str, log: Log) -> None:
-        super().__init__(name, url)
-        self._log = log
-
-    def _refused(self, why: str) -> None:
-        self._log.counts["refused by Redis"] += 1
-        raise OSError(why)
-
-    def _attempt_of(self, message: bytes) -> str | None:
-        try:
-            return super()._attempt_of(message)
-        except (ValueError, KeyError, TypeError, IndexError):
-            self._log.counts["doorbells of poison"] += 1
-            return None
 
 
 @dataclass
@@ -161,7 +80,7 @@ class StormBoard(Board):
     ) -> None:
         super().__init__(name, own, uplink, orders)
         self.name, self.log, self.token = name, log, own["token"]
-        self._queue: StormQueue = StormQueue(name, own["broker_url"], log)
+        self._queue: StormQueue = StormQueue(name, own["broker_url"], log.counts)
         self._outbox: dict[str, Parcel] = {}
         self._kept: set[str] = set()
         self._begun = ""
@@ -387,44 +306,13 @@ class StormBoard(Board):
             self.log.counts["results forged"] += 1
 
 
-class Doorbells:
-    """Whoever can push to any queue."""
-
-    def __init__(self, url: str) -> None:
-        self._parts = urlsplit(url)
-
-    async def push(self, pairs: list[tuple[str, bytes]]) -> None:
-        """Of device and message each; a Redis that is away hears nothing."""
-        with contextlib.suppress(*LOST):
-            async with asyncio.timeout(5):
-                place = self._parts.hostname, self._parts.port
-                reader, writer = await asyncio.open_connection(*place)
-                for device, message in pairs:
-                    key = broker.queue_name(device).encode()
-                    writer.write(b"*3\r\n$5\r\nLPUSH\r\n" + _bulk(key) + _bulk(message))
-                await writer.drain()
-                for _ in pairs:
-                    await reader.readline()
-                writer.close()
-
-
-def _bulk(word: bytes) -> bytes:
-    return b"$%d\r\n%s\r\n" % (len(word), word)
-
-
-def doorbell(attempt_id: str) -> bytes:
-    """A message as Celery writes it, as far as a played board reads it."""
-    body = json.dumps([[], {"attempt_id": attempt_id}, {}]).encode()
-    return json.dumps({"body": base64.b64encode(body).decode()}).encode()
-
-
 class Storm:
     """All boards, and what is done to them."""
 
     def __init__(self, orders: dict[str, Any]) -> None:
         self.log = Log()
         self._orders = orders
-        self._uplink = StormUplink(orders["url"], int(orders["connections"]), self.log)
+        self._uplink = StormUplink(orders["url"], int(orders["connections"]), self.log.counts)
         self._doorbells = Doorbells(orders["broker_url"])
         self._past_lease_s = float(orders["past_lease_s"])
         self._boards = [
