@@ -26,6 +26,7 @@ from orchestrator.store.together import Together
 
 _attempts, _trials = cast(Table, Attempt.__table__), cast(Table, Trial.__table__)
 _MINE = (_attempts.c.id == bindparam("attempt"), _attempts.c.device_id == bindparam("device"))
+_OWN = select(_attempts.c.id).where(*_MINE)
 _SWEEP = (
     select(Sweep.id, Sweep.name, Sweep.kind, Sweep.attempts)
     .join_from(_attempts, Trial, _attempts.c.trial_id == Trial.id)
@@ -133,6 +134,11 @@ class Found:
                 f"attempt {self.number} of trial {self.trial_id} is over: the trial is "
                 f"{self.trial.state} and its last attempt is {self.trial.attempt}"
             )
+
+
+def require_own(connection: Connection, device_id: int, attempt_id: str) -> None:
+    """Raises ``UnknownAttempt``."""
+    _one(connection, _OWN, device_id, attempt_id)
 
 
 def sweep_of(session: Session, device_id: int, attempt_id: str) -> Row[Any]:

@@ -145,9 +145,8 @@ def _take(
             sweep, device = attempts.hold_beside_others(session, device_id, attempt_id)
             _check(attempt_id, given)
             references.require_here(farm.blobs, _blobs_of(given))
-            if not _accept(farm, session, sweep, device_id, attempt_id, given):
-                return _Taken(False, sweep.id)
-            if sweep.kind == HEALTH:
+            new = _accept(farm, session, sweep, device_id, attempt_id, given)
+            if not new or sweep.kind == HEALTH:
                 return _Taken(False, sweep.id)
             return _Taken(True, sweep.id, claim(farm, session, device))
         sweep = attempts.sweep_of(session, device_id, attempt_id)
@@ -186,9 +185,7 @@ def keep_samples(
         UserError: they are not those that the result names; or as ``result``.
     """
     with farm.database.look() as connection:
-        mine = connection.execute(_OWN, {"attempt": attempt_id, "device": device_id})
-        if mine.one_or_none() is None:
-            raise UnknownAttempt(f"this device has no attempt {attempt_id!r}")
+        attempts.require_own(connection, device_id, attempt_id)
     _check(attempt_id, given)
     named = given.samples
     if named is None:
@@ -234,7 +231,7 @@ def _accept(
         attempt=found.number,
         state=after.state.value,
     )
-    if given.status == "ok" and given.built is None and sweep.kind != HEALTH:
+    if _is_plain(given) and sweep.kind != HEALTH:
         attempts.answer(farm, session, found, after, codec.to_plain(given), ended)
         if found.number > 1:
             _outdate(session, found)
@@ -272,7 +269,4 @@ def _close_cell(session: Session, found: attempts.Found) -> None:
 
 
 _devices = cast(Table, Device.__table__)
-_OWN = select(Attempt.id).where(
-    Attempt.id == bindparam("attempt"), Attempt.device_id == bindparam("device")
-)
 _HEARD = update(_devices).where(_devices.c.id == bindparam("device"))

@@ -119,6 +119,8 @@ def _turns(farm: Farm, room: int) -> list[int]:
 
 
 def _waiting(farm: Farm, where: ColumnElement[bool], most: int) -> list[int]:
+    if not most:
+        return []
     # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
     # nor a device be locked that has its attempt
     mine = Trial.device_id == Device.id
@@ -129,8 +131,6 @@ def _waiting(farm: Farm, where: ColumnElement[bool], most: int) -> list[int]:
         exists().where(mine, *ready(farm.now())),
         ~exists().where(mine, is_outstanding()),
     )
-    if not most:
-        return []
     with farm.database.snapshot() as session:
         return list(session.scalars(query.order_by(Device.id).limit(most)))
 
