@@ -12,19 +12,17 @@ import contextlib
 from sqlalchemy import bindparam, func, select
 
 from orchestrator.domain.errors import Conflict
-from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.farm import Farm
-from orchestrator.service.trials import finish_if_done, lock
+from orchestrator.service.trials import OPEN, finish_if_done, lock
 from orchestrator.store.models import SWEEP, Sweep, Trial
 
-_OPEN = Trial.state.in_([state.value for state in TrialState if state not in FINAL])
 _ANY_OPEN = (
     # by chance: which of them ends last is not known, and in their order the next to end would be
     # found each time, and the table be read once for each
-    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), _OPEN).order_by(func.random())
+    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), OPEN).order_by(func.random())
 ).limit(1)
 _STILL_OPEN = select(Trial.id).where(
-    Trial.id == bindparam("trial"), Trial.sweep_id == bindparam("sweep"), _OPEN
+    Trial.id == bindparam("trial"), Trial.sweep_id == bindparam("sweep"), OPEN
 )
 _UNFINISHED = select(Sweep.id).where(Sweep.finished_at.is_(None), Sweep.kind == SWEEP)
 MOST_WITNESSES = 1000

@@ -58,10 +58,9 @@ def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int =
         finish(farm, session, session.get_one(Sweep, sweep_id))
 
 
-_OPEN = tuple(state.value for state in TrialState if state not in FINAL)
-_LEFT = (
-    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), Trial.state.in_(_OPEN)).limit(1)
-)
+OPEN = Trial.state.in_([state.value for state in TrialState if state not in FINAL])
+"""Of trials: in no final state yet."""
+_LEFT = select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), OPEN).limit(1)
 _LEFT_THERE = _LEFT.where(Trial.device_id == bindparam("device"))
 
 
