@@ -7,12 +7,12 @@ TVM_VENV := .venv-tvm
 TENSORFLOW_VENV := .venv-tensorflow
 # Two packages run TFLite models, and one of them needs an old NumPy
 TFLITE_VENVS := .venv-litert .venv-tflite
-TFLITE_.venv-litert := -c agent/locks/litert.lock ai-edge-litert numpy
-TFLITE_.venv-tflite := -c agent/locks/tflite-runtime.lock tflite-runtime numpy
+TFLITE_.venv-litert := -c agent/runtimes/tflite/requirements.lock ai-edge-litert numpy
+TFLITE_.venv-tflite := -c agent/runtimes/tflite/requirements-tflite-runtime.lock tflite-runtime numpy
 NCNN_VENV := .venv-ncnn
 # On Linux, plain PyPI serves a CUDA build of torch; a CPU build is enough for the tests:
 #   make test PIP_TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
-TORCH ?= $(shell grep -o '^torch==[0-9.]*' agent/locks/torch.lock)
+TORCH ?= $(shell grep -o '^torch==[0-9.]*' agent/runtimes/pytorch/requirements.lock)
 PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?= -n 2
 HTML ?= report.html
@@ -101,40 +101,40 @@ $(VENV)/.dev: pyproject.toml requirements/dev.lock | $(VENV)/bin/python
 
 # torch first and alone: pip then takes the build that was asked for, and no other. The rest goes
 # beside one torch here, for it takes most of the room; elsewhere each has an environment of its own
-$(TORCH_VENV)/.done: pyproject.toml agent/locks/torch.lock | $(VENV)/bin/python
+$(TORCH_VENV)/.done: pyproject.toml agent/runtimes/pytorch/requirements.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/python -m pip install -q $(PIP_TORCH_ARGS) $(TORCH)
-	$(TORCH_VENV)/bin/python -m pip install -q -c agent/locks/torch.lock $(TORCH) numpy onnx \
+	$(TORCH_VENV)/bin/python -m pip install -q -c agent/runtimes/pytorch/requirements.lock $(TORCH) numpy onnx \
 		onnxruntime onnxscript scikit-learn executorch litert-torch
 	$(TORCH_VENV)/bin/python -m pip install -q --no-deps -e .
 	@touch $@
 
 # onnxruntime is what makes int8 for TVM
-$(TVM_VENV)/.done: pyproject.toml agent/locks/tvm.lock | $(VENV)/bin/python
+$(TVM_VENV)/.done: pyproject.toml agent/runtimes/tvm/requirements.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TVM_VENV)
-	$(TVM_VENV)/bin/python -m pip install -q -c agent/locks/tvm.lock apache-tvm \
+	$(TVM_VENV)/bin/python -m pip install -q -c agent/runtimes/tvm/requirements.lock apache-tvm \
 		apache-tvm-ffi onnx onnxruntime numpy psutil cloudpickle \
 		'xgboost-cpu; platform_machine == "x86_64"' 'xgboost; platform_machine != "x86_64"'
 	@touch $@
 
 # tensorflow-cpu has no build for ARM; plain tensorflow has, with no CUDA in it
-$(TENSORFLOW_VENV)/.done: pyproject.toml agent/locks/tensorflow.lock | $(VENV)/bin/python
+$(TENSORFLOW_VENV)/.done: pyproject.toml agent/runtimes/tensorflow/requirements.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(TENSORFLOW_VENV)
-	$(TENSORFLOW_VENV)/bin/python -m pip install -q -c agent/locks/tensorflow.lock tf2onnx onnx \
+	$(TENSORFLOW_VENV)/bin/python -m pip install -q -c agent/runtimes/tensorflow/requirements.lock tf2onnx onnx \
 		numpy 'tensorflow-cpu; platform_machine != "aarch64"' \
 		'tensorflow; platform_machine == "aarch64"'
 	@touch $@
 
-$(TFLITE_VENVS:=/.done): %/.done: pyproject.toml agent/locks/litert.lock \
-		agent/locks/tflite-runtime.lock | $(VENV)/bin/python
+$(TFLITE_VENVS:=/.done): %/.done: pyproject.toml agent/runtimes/tflite/requirements.lock \
+		agent/runtimes/tflite/requirements-tflite-runtime.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install -q $(TFLITE_$*)
 	@touch $@
 
 # pnnx says that it needs torch: its Python does, its program does not
-$(NCNN_VENV)/.done: pyproject.toml agent/locks/ncnn.lock | $(VENV)/bin/python
+$(NCNN_VENV)/.done: pyproject.toml agent/runtimes/ncnn/requirements.lock | $(VENV)/bin/python
 	$(PYTHON) -m venv $(NCNN_VENV)
-	$(NCNN_VENV)/bin/python -m pip install -q -c agent/locks/ncnn.lock ncnn numpy
+	$(NCNN_VENV)/bin/python -m pip install -q -c agent/runtimes/ncnn/requirements.lock ncnn numpy
 	$(NCNN_VENV)/bin/python -m pip install -q --no-deps pnnx==20261020
 	@touch $@
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.contract import ModelRef, ReferenceRef, RuntimeRef, TensorSpec
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.trial import ModelRef, ReferenceRef, RuntimeRef, TensorSpec
 from benchmarks.child import ask, output
 from benchmarks.interpreters import ROOT, needed
 from orchestrator.zoo import catalogue, emit_onnx

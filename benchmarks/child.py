@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TypeVar
 
-from agent import codec
+from agent.contract import codec
 from agent.worker.runner import RUNNER
 
 T = TypeVar("T")

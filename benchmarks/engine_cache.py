@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.contract import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
-from agent.jobs import ConvertJob, ReferenceJob
+from agent.contract.child_jobs import ConvertJob, ReferenceJob
+from agent.contract.trial import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
 from agent.worker.conversion import Conversion, Sources, Workshop
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.contract import (
+from agent.contract.child_jobs import TrialJob
+from agent.contract.trial import (
     SCHEMA,
     Limits,
     Options,
@@ -23,7 +24,6 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from agent.jobs import TrialJob
 from benchmarks.artifacts import Artifact, Files
 from benchmarks.child import ask, output
 

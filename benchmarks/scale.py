@@ -26,9 +26,9 @@ import numpy as np
 import psutil
 from sqlalchemy import func, select
 
-from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
-from agent.graph import Node
-from agent.uplink_messages import Enrolment
+from agent.contract.api_messages import Enrolment
+from agent.contract.conversion_graph import Node
+from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from benchmarks import scale_bare, scale_servers
 from benchmarks.outcome import Outcome, keep, of_rounds
 from orchestrator import wiring

@@ -22,9 +22,10 @@ import numpy as np
 import uvloop
 import zstandard
 
-from agent import __version__, broker, codec
-from agent.contract import SCHEMA, Phases, Samples, TrialResult
-from agent.uplink_messages import Heartbeat, with_samples
+from agent import __version__, broker
+from agent.contract import codec
+from agent.contract.api_messages import Heartbeat, with_samples
+from agent.contract.trial import SCHEMA, Phases, Samples, TrialResult
 
 CALLS = 50
 RING_S = 30

@@ -22,9 +22,10 @@ from typing import Any
 
 import uvloop
 
-from agent import __version__, codec
-from agent.contract import SCHEMA, Failure, TrialResult
-from agent.uplink_messages import Heartbeat
+from agent import __version__
+from agent.contract import codec
+from agent.contract.api_messages import Heartbeat
+from agent.contract.trial import SCHEMA, Failure, TrialResult
 from benchmarks.scale_boards import LOST, Board, Seen, measured
 from benchmarks.storm_network import Doorbells, StormQueue, StormUplink, Weather, doorbell
 from benchmarks.storm_schedule import STEPS

@@ -6,12 +6,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.contract import RuntimeRef, Scenario
-from agent.runner.backends.onnxruntime import OnnxRuntime
+from agent.contract.trial import RuntimeRef, Scenario
 from agent.runner.clock import characterise
 from agent.runner.inputs import seeded
 from agent.runner.measure import collector_off
 from agent.runner.measure import measure as our_loop
+from agent.runtimes.onnxruntime.backend import OnnxRuntime
 from benchmarks.models import small_mlp
 from benchmarks.outcome import Outcome, of_rounds
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from agent import codec
-from agent.contract import TrialResult
+from agent.contract import codec
+from agent.contract.trial import TrialResult
 from benchmarks.outcome import Outcome, of_rounds
 from orchestrator import wiring
 from orchestrator.cli import zoo

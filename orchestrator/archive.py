@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent import archive
+from agent.formats import archive
 from orchestrator.domain.errors import UserError
 
 SAVED_MODEL = "saved_model.pb"

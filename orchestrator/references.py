@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.contract import Failure
-from agent.formats import FORMATS
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.trial import Failure
+from agent.runtimes.formats import FORMATS
 
 LIMIT_S = 600.0
 MEMORY_MIB = 16384

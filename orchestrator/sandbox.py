@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agent import codec
+from agent.contract import codec
 from orchestrator.domain.errors import Busy, FarmError, UserError
 from orchestrator.domain.questions import (
     NO_LANDLOCK,

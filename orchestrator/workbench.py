@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.contract import (
+from agent.contract.conversion_graph import (
+    Node,
+    Way,
+    cheapest,
+    described,
+    lacking,
+    needs,
+    on_the_way,
+    usable,
+)
+from agent.contract.trial import (
     SCHEMA,
     DatasetRef,
     Limits,
@@ -21,7 +31,6 @@ from agent.contract import (
     Tolerance,
     TrialRequest,
 )
-from agent.graph import Node, Way, cheapest, described, lacking, needs, on_the_way, usable
 from agent.worker import inspect as board
 from agent.worker.conversion import Sources, Workshop
 from agent.worker.engines import Engines, folder_bytes

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import device_name
-from agent.device_facts import DeviceFacts
+from agent.contract import device_name
+from agent.contract.device import DeviceFacts
 from playbooks import steps
 from playbooks.classes import BoardClass, chosen, class_steps
 from playbooks.connection import Host, Login, connected

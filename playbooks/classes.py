@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-from agent.power_modes import PowerCommands
+from agent.contract.power_modes import PowerCommands
 from playbooks.errors import BadOrder
 from playbooks.run import Step
 

@@ -7,8 +7,8 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from agent import locks
-from agent.worker.recipes import OLDEST_PYTHON, Order, read
+from agent import lock_files
+from agent.worker.recipes import OLDEST_PYTHON, RuntimeRequirement, parse
 from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
 from playbooks.run import Step
@@ -30,23 +30,23 @@ def runtime_name(runtime: Runtime) -> str:
     whose version is whatever the board has."""
     if isinstance(runtime, VendorRuntime):
         return runtime.name
-    order = read(runtime)
-    return f"{order.recipe.backend} {order.version}"
+    wanted = parse(runtime)
+    return f"{wanted.backend} {wanted.version}"
 
 
 def _built_step(text: str) -> Step:
-    def order(site: Site) -> Order:
-        return read(text, site.machine.machine)
+    def requirement(site: Site) -> RuntimeRequirement:
+        return parse(text, site.machine.machine)
 
     def check(site: Site) -> str:
-        wanted = order(site)
+        wanted = requirement(site)
         return "" if any(_is(e, wanted) for e in _listed(site)) else f"no {wanted.label}"
 
     def apply(site: Site) -> None:
-        wanted = order(site)
+        wanted = requirement(site)
         need_space(site, wanted.recipe.mib)
         house = _wheels(site, wanted)
-        folder = deliver(site, house.wheels, f"{wanted.recipe.backend}-{house.key}")
+        folder = deliver(site, house.wheels, f"{wanted.backend}-{house.key}")
         site.script(f"rm -f {STARTED}")
         words = (AGENT, "runtimes", "add", wanted.label, "--wheelhouse", folder)
         uv = installer(site)
@@ -113,11 +113,11 @@ def _answers(site: Site, runtime: VendorRuntime, python: str) -> bool:
     return site.host.run(command, user=USER, check=False).exit_code == 0
 
 
-def _is(entry: Mapping[str, object], order: Order) -> bool:
-    return (entry["backend"], entry["version"]) == (order.recipe.backend, order.version)
+def _is(entry: Mapping[str, object], wanted: RuntimeRequirement) -> bool:
+    return (entry["backend"], entry["version"]) == (wanted.backend, wanted.version)
 
 
-def _wheels(site: Site, order: Order) -> Wheelhouse:
-    needed = sorted({r for s in order.steps for r in s})
-    pins = locks.pins(order.lock, site.platform.environment) if order.lock else ()
+def _wheels(site: Site, wanted: RuntimeRequirement) -> Wheelhouse:
+    needed = sorted({r for s in wanted.steps for r in s})
+    pins = lock_files.pins(wanted.lock, site.platform.environment) if wanted.lock else ()
     return wheelhouse(site.cache, site.platform, needed, pins)

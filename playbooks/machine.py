@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import facts
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
 from playbooks.connection import Host
 from playbooks.errors import Unfit
 

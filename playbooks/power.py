@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.power_modes import Argv, PowerCommands
+from agent.contract.power_modes import Argv, PowerCommands
 from playbooks.run import Step
 from playbooks.site import USER, Site
 

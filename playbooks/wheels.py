@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import agent
-from agent import locks
+from agent import lock_files
 from playbooks.errors import WheelsMissing
 
 DISTRIBUTION = "benchfarm"
@@ -34,7 +34,7 @@ NOT_ON_BOARDS = frozenset({"numpy"})
 OLDEST_GLIBC_MINOR = 17
 LIMIT_S = 900.0
 _ROUNDS = 10
-_SHIPPED = (".py", locks.SUFFIX)
+_SHIPPED = (".py", lock_files.SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]
     Raises:
         WheelsMissing: the package index does not give it.
     """
-    pins = locks.pins(locks.AGENT, platform.environment)
+    pins = lock_files.pins(lock_files.AGENT, platform.environment)
     return wheelhouse(cache, platform, agent_requirements(platform), pins), agent_wheel(cache)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent import locks
+from agent import lock_files
 
 ROOT = Path(__file__).parent.parent
 HOLES, UNANSWERED = 1, 3
@@ -23,9 +23,9 @@ HOLES, UNANSWERED = 1, 3
 def versions() -> list[list[str]]:
     """Every locked version once, for every machine: markers are left out. In lists of which none
     names a package twice, for pip-audit refuses that."""
-    files = [*ROOT.glob("requirements/*.lock"), *ROOT.glob("agent/locks/*.lock")]
+    files = [*ROOT.glob("requirements/*.lock"), *ROOT.glob("agent/**/*.lock")]
     by_name: dict[str, list[str]] = {}
-    for found in (requirement for file in sorted(files) for requirement in locks.read(file)):
+    for found in (requirement for file in sorted(files) for requirement in lock_files.read(file)):
         pins = by_name.setdefault(found.name, [])
         pin = f"{found.name}{found.specifier}"
         if pin not in pins:

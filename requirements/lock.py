@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent import locks
-from agent.worker.recipes import RECIPES, Recipe
+from agent import lock_files
+from agent.runtimes import registry
+from agent.runtimes.manifest import Recipe
 
 ROOT = Path(__file__).parent.parent
 HEADER = "# The versions that were tested. Made by `make lock` from {}: do not edit.\n"
@@ -21,19 +22,20 @@ EXTRAS = {
     "dev": ("controller", "onnxruntime", "openvino", "dev"),
     "controller": ("controller",),
 }
-OLDEST_PYTHON = {"tflite-runtime": "3.9"}
-BESIDE = {"torch": ("onnxruntime", "scikit-learn")}
-"""What the tests have beside them in one environment."""
+OLDEST_PYTHON = {"requirements-tflite-runtime.lock": "3.9"}
 NOT_FOR_PIP = "backports-strenum<1.3\n"
 """Later ones say that they are not for Python 3.11, which pip minds and uv does not."""
 FROM_TORCH = re.compile(r"(nvidia-|cuda-|triton\b)")
 """A build of torch names these itself, each its own: none of them is held to another's."""
 
 
-def requirements(name: str) -> list[str]:
-    """What the environments of one lock file are asked to have, all beside one another."""
-    found = [line for recipe in RECIPES if recipe.lock == name for line in _asked(recipe)]
-    return sorted({*found, *BESIDE.get(name, ())})
+def runtime_locks() -> dict[Path, list[str]]:
+    """The lock files of the runtimes, and what the environments of each are asked to have, all
+    beside one another."""
+    found: dict[Path, set[str]] = {}
+    for runtime, recipe in registry.recipes():
+        found.setdefault(registry.lock_file(runtime, recipe), set()).update(_asked(recipe))
+    return {file: sorted(lines) for file, lines in found.items()}
 
 
 def _asked(recipe: Recipe) -> list[str]:
@@ -54,13 +56,13 @@ def main(options: list[str]) -> None:
         beside = ["-c", str(dev)] if name != "dev" else []
         target = dev.with_name(f"{name}.lock")
         _compile(target, [*words, *beside, "--generate-hashes", "pyproject.toml", *options])
-    _compile(locks.path(locks.AGENT), ["-c", str(dev), "pyproject.toml", *options])
+    _compile(lock_files.AGENT, ["-c", str(dev), "pyproject.toml", *options])
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as bounds:
         bounds.write(NOT_FOR_PIP)
         bounds.flush()
-        for name in sorted({recipe.lock for recipe in RECIPES}):
-            words = ["--python-version", OLDEST_PYTHON.get(name, "3.11"), "-c", bounds.name]
-            _compile(locks.path(name), [*words, "-", *options], "\n".join(requirements(name)))
+        for file, asked in runtime_locks().items():
+            words = ["--python-version", OLDEST_PYTHON.get(file.name, "3.11"), "-c", bounds.name]
+            _compile(file, [*words, "-", *options], "\n".join(asked))
 
 
 def _compile(target: Path, words: list[str], asked: str = "") -> None:
@@ -76,7 +78,7 @@ def _compile(target: Path, words: list[str], asked: str = "") -> None:
     )
     lines = target.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not (asked and FROM_TORCH.match(line))]
-    source = "agent/worker/recipes.py" if asked else "pyproject.toml"
+    source = f"{target.parent.name}/manifest.py" if asked else "pyproject.toml"
     target.write_text(HEADER.format(source) + "".join(kept), "utf-8")
     print(target.relative_to(ROOT))
 

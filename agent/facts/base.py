@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from agent.device_facts import Accelerator, DeviceFacts, RuntimeFacts
+from agent.contract.conversion_graph import Tool
+from agent.contract.device import Accelerator, DeviceFacts, RuntimeFacts
 from agent.facts import (
     board,
     caches,
@@ -26,8 +27,7 @@ from agent.facts import (
     soc,
     storage,
 )
-from agent.facts.errors import Unreadable
-from agent.graph import Tool
+from agent.system.errors import Unreadable
 from agent.telemetry.sources import read_all
 
 T = TypeVar("T")

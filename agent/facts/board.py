@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.facts.errors import Unreadable
+from agent.system.errors import Unreadable
 
 _DEVICE_TREE = ("proc/device-tree/model", "sys/firmware/devicetree/base/model")
 _DMI = "sys/class/dmi/id"

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from agent.device_facts import Cache
-from agent.facts.errors import Unreadable
-from agent.telemetry import files
+from agent.contract.device import Cache
+from agent.system import files
+from agent.system.errors import Unreadable
 
 _UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}
 

@@ -10,10 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.device_facts import CoreGroup
+from agent.contract.device import CoreGroup
 from agent.facts import arm_parts, cpu
-from agent.facts.errors import Unreadable
-from agent.telemetry import files
+from agent.system import files
+from agent.system.errors import Unreadable
 
 _SYSTEM = "sys/devices/system/cpu"
 _HYBRID = {"cpu_core": "performance", "cpu_atom": "efficient", "cpu_lowpower": "low-power"}

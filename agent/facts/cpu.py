@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from agent.facts import arm_parts
-from agent.facts.errors import Unreadable
+from agent.system.errors import Unreadable
 
 _FLAGS = frozenset(
     (

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
+from agent.contract.versions import version_key
 from agent.facts import packages
-from agent.facts.errors import Unreadable
-from agent.telemetry import files
-from agent.versions import version_key
+from agent.system import files
+from agent.system.errors import Unreadable
 
 _CUDA = "usr/local/cuda"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device_facts import Accelerator
+from agent.contract.device import Accelerator
 from agent.facts import packages, pci
-from agent.telemetry import files
+from agent.system import files
 
 _USB = {"1a6e:089a": "not loaded", "18d1:9302": "loaded"}
 _PCI = ("1ac1", "089a")

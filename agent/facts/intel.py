@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device_facts import Accelerator
+from agent.contract.device import Accelerator
 from agent.facts import packages, pci
 
 # Names of Intel's packages, older and newer (github.com/intel/compute-runtime, linux-npu-driver).

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agent.device_facts import Accelerator
+from agent.contract.device import Accelerator
 from agent.facts import packages
-from agent.facts.errors import Unreadable
 from agent.facts.soc import soc
-from agent.telemetry import devicetree, files
-from agent.telemetry.devicetree import is_jetson
+from agent.system import devicetree, files
+from agent.system.devicetree import is_jetson
+from agent.system.errors import Unreadable
 
 RELEASE = "etc/nv_tegra_release"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from agent.facts.errors import Unreadable
+from agent.system.errors import Unreadable
 
 
 def total_mib(root: Path) -> float:

@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from agent.device_facts import Accelerator
+from agent.contract.device import Accelerator
 from agent.facts import pci
-from agent.facts.errors import Unreadable
-from agent.telemetry import commands, files
-from agent.telemetry.devicetree import is_jetson
+from agent.system import commands, files
+from agent.system.devicetree import is_jetson
+from agent.system.errors import Unreadable
 from agent.telemetry.nvidia import UNKNOWN_FIELD, query
 
 _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")

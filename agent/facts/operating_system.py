@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.facts import cuda, edgetpu, intel, jetson
-from agent.telemetry import files
+from agent.system import files
 
 VERSIONS: dict[str, Callable[[Path], str | None]] = {
     "l4t": jetson.l4t,

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from agent.telemetry import files
+from agent.system import files
 
 STATUS = "var/lib/dpkg/status"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.telemetry import files
+from agent.system import files
 
 _NAMES = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids")
 

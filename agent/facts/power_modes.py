@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.facts.errors import Unreadable
-from agent.power_modes import current_mode, modes_of
-from agent.telemetry import commands, files
-from agent.telemetry.devicetree import is_jetson
+from agent.contract.power_modes import current_mode, modes_of
+from agent.system import commands, files
+from agent.system.devicetree import is_jetson
+from agent.system.errors import Unreadable
 
 _PROFILE = "sys/firmware/acpi/platform_profile"
 _GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"

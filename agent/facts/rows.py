@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from agent.device_facts import Accelerator, Cache, CoreGroup, DeviceFacts, Sensor, Storage
+from agent.contract.device import Accelerator, Cache, CoreGroup, DeviceFacts, Sensor, Storage
 from agent.facts.cpu import COMMON_NAMES
 
 _DECIMALS = {"C": 1, "percent": 1, "J": 1, "s": 3}

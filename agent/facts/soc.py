@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.telemetry import devicetree
+from agent.system import devicetree
 
 
 def soc(root: Path) -> str | None:

@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.device_facts import Storage
-from agent.facts.errors import Unreadable
-from agent.telemetry import files
+from agent.contract.device import Storage
+from agent.system import files
+from agent.system.errors import Unreadable
 
 _MIB = 1 << 20
 _SECTOR = 512

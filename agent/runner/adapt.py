@@ -7,22 +7,13 @@ framework's, or made by it, has its own. All of this happens outside of the time
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import TensorSpec
-from agent.runner.errors import UnsupportedShape, listed
-
-Axes = Optional[Tuple[int, ...]]
-
-ORDER = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
-"""(layout, wanted layout) → the axes to transpose by."""
-
-
-def axes(of: TensorSpec, to: TensorSpec) -> Axes:
-    """The transposition that makes ``of``'s layout ``to``'s: by what both say, never by shapes."""
-    return ORDER.get((of.layout, to.layout)) if len(of.shape) == 4 else None
+from agent.contract.failures import UnsupportedShape, listed
+from agent.contract.trial import TensorSpec
+from agent.formats.layouts import Axes, axes
 
 
 class View:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
-from agent.contract import ModelRef, RuntimeRef
-from agent.formats import MIN_COSINE
-from agent.graph import Node
-from agent.runner import backends, fidelity, inputs, reference
+from agent.contract.conversion_graph import Node
+from agent.contract.failures import OffReference, RunnerError
+from agent.contract.trial import ModelRef, RuntimeRef
+from agent.runner import fidelity, inputs, reference
 from agent.runner.adapt import View
-from agent.runner.backends.base import Backend
-from agent.runner.errors import OffReference, RunnerError
+from agent.runtimes import registry
+from agent.runtimes.backend import Backend
+from agent.runtimes.formats import MIN_COSINE
 
 
 def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:
     """A backend under this interpreter that loads such an artifact: the job's own, if it does."""
-    names = sorted(backends.names(), key=lambda name: (name != runtime.backend, name))
+    names = sorted(registry.backend_names(), key=lambda name: (name != runtime.backend, name))
     for name in names:
-        backend = backends.find(name)
+        backend = registry.find_backend(name)
         if node not in backend.wants.get(node[1], ()):
             continue
         try:

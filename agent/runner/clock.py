@@ -6,8 +6,8 @@ import math
 from functools import reduce
 from typing import Callable, Sequence
 
-from agent.contract import Clock
-from agent.runner.errors import ClockError
+from agent.contract.failures import ClockError
+from agent.contract.trial import Clock
 
 NowNs = Callable[[], int]
 

@@ -9,22 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Sequence
 
-from agent.contract import ModelRef
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob
-from agent.runner import converters, inputs
-from agent.runner.adapt import View
-from agent.runner.check import check, checker
-from agent.runner.converters.base import Calibration, Configurable, missing
-from agent.runner.errors import (
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import (
     BadRequest,
     CalibrationMissing,
     RuntimeMissing,
     Unsupported,
     listed,
 )
+from agent.contract.trial import ModelRef
+from agent.runner import inputs
+from agent.runner.adapt import View
+from agent.runner.check import check, checker
 from agent.runner.procfs import tree_bytes
 from agent.runner.stages import Progress, named
+from agent.runtimes import registry
+from agent.runtimes.converter import Calibration, Configurable, missing
 
 MAX_CALIBRATION = 300
 RANDOM_CALIBRATION = 32
@@ -44,7 +45,7 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
         artifact, output = named(Path(job.source), model.format, Path(scratch)), folder
         for number, edge in enumerate(job.way):
             last = number == len(job.way) - 1
-            converter = converters.find(edge.converter)
+            converter = registry.find_converter(edge.converter)
             _require_tools(edge.converter, missing(converter))
             if isinstance(converter, Configurable):
                 converter.configure(replace(job, model=_own(model), folder=str(folder)))

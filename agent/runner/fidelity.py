@@ -7,8 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from agent.contract import Accuracy, Fidelity, Tolerance
-from agent.runner.errors import BadData, BadOutput, listed
+from agent.contract.failures import BadData, BadOutput, listed
+from agent.contract.trial import Accuracy, Fidelity, Tolerance
 
 
 class Distance(NamedTuple):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import List, Mapping, Sequence
 
 import numpy as np
 
-from agent.contract import TensorSpec
-from agent.runner.errors import BadData, BadOutput, listed
-
-Array = Any
-"""A NumPy array; ``np.ndarray[Any, Any]`` cannot be written at run time on Python 3.8."""
-Feeds = List[Dict[str, Array]]
+from agent.contract.failures import BadData, BadOutput, listed
+from agent.contract.trial import TensorSpec
+from agent.runtimes.backend import Array, Feeds
 
 SMALL = 8
 """Integers are drawn from [0, SMALL): safe as indices of nearly any table."""

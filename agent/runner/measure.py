@@ -6,15 +6,15 @@ import gc
 from array import array
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Callable, Deque, Iterator, List, MutableSequence, Optional
+from typing import Callable, Deque, Iterator, List, MutableSequence, Optional
 
 import numpy as np
 
-from agent.contract import Clock, Scenario
+from agent.contract.trial import Clock, Scenario
 from agent.runner import clock as clocks
 from agent.runner import stopping
 from agent.runner.clock import NowNs
+from agent.runtimes.backend import Laps
 
 Infer = Callable[[], None]
 OwnNs = Callable[[], int]
@@ -26,17 +26,6 @@ PILOT_CALLS = 16
 PILOT_NS = 10_000_000
 BLOCK_LAPS = 65_536
 """Most laps between two looks at the clock guard's arrays: bounds memory made ahead of need."""
-
-
-@dataclass(frozen=True)
-class Laps:
-    """``caller_ns`` and, where the runtime reports it, ``runtime_ns``: int64, one per sample."""
-
-    caller_ns: Any
-    runtime_ns: Optional[Any]
-    calls_per_sample: int
-    stopped_by: str
-    wall_ns: int
 
 
 def warm_up(infer: Infer, seconds: float, now_ns: NowNs) -> List[int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import List, Mapping, Optional, Sequence
 
-from agent.contract import TensorSpec
-from agent.runner.adapt import axes
-from agent.runner.backends.base import fits, shown
-from agent.runner.errors import BadShape, OtherNetwork, listed
+from agent.contract.failures import BadShape, OtherNetwork, listed
+from agent.contract.trial import TensorSpec
+from agent.formats.layouts import axes
+from agent.runtimes.validation import fits, shown
 
 
 def fixed(own: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> List[TensorSpec]:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
-from agent.device_facts import RuntimeFacts
-from agent.graph import Tool
-from agent.jobs import Probed
-from agent.runner import backends, converters
-from agent.runner.converters.base import missing
-from agent.runner.errors import RunnerError
+from agent.contract.child_jobs import Probed
+from agent.contract.conversion_graph import Tool
+from agent.contract.device import RuntimeFacts
+from agent.contract.failures import RunnerError
+from agent.runtimes import registry
+from agent.runtimes.converter import missing
 
 
 def run() -> Probed:
     """Every backend and converter file, asked; one that fails, however, never hides another."""
     return Probed(
-        tuple(_ask(name) for name in backends.names()),
-        tuple(_tool(name) for name in converters.names()),
+        tuple(_ask(name) for name in registry.backend_names()),
+        tuple(_tool(name) for name in registry.converter_names()),
     )
 
 
 def _ask(name: str) -> RuntimeFacts:
     try:
-        backend = backends.find(name)
+        backend = registry.find_backend(name)
         return replace(backend.probe(), wants=dict(backend.wants))
     except Exception as error:  # noqa: BLE001 - a vendor's library may raise anything
         if not isinstance(error, RunnerError):
@@ -32,7 +32,7 @@ def _ask(name: str) -> RuntimeFacts:
 
 
 def _tool(name: str) -> Tool:
-    converter = converters.find(name)
+    converter = registry.find_converter(name)
     return Tool(
         name=name,
         edges=converter.edges,

@@ -8,7 +8,7 @@ import re
 import time
 from typing import Iterable, List, Optional
 
-from agent.contract import Fingerprint, Memory, Usage
+from agent.contract.trial import Fingerprint, Memory, Usage
 
 
 def read_text(path: str) -> Optional[str]:

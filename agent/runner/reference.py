@@ -9,13 +9,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from agent.contract import Fidelity, RuntimeRef, TensorSpec
-from agent.formats import FORMATS, Format, precision
-from agent.jobs import Referenced, ReferenceJob
-from agent.runner import backends, fidelity, inputs
-from agent.runner.adapt import View
-from agent.runner.backends.base import Backend, Feed, Session
-from agent.runner.errors import (
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.failures import (
     BadData,
     BadModel,
     BadOutput,
@@ -24,9 +19,16 @@ from agent.runner.errors import (
     UnsupportedShape,
     listed,
 )
+from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
+from agent.formats.tflite import NotTflite
+from agent.runner import fidelity, inputs
+from agent.runner.adapt import View
 from agent.runner.pairing import fixed, paired
 from agent.runner.stages import Progress, named
-from agent.tflite_wire import NotTflite
+from agent.runtimes import registry
+from agent.runtimes.backend import Backend, Feed, Feeds, Session
+from agent.runtimes.formats import FORMATS, precision
+from agent.runtimes.manifest import Format
 
 _QUANTISED = ("int8", "uint8", "int16")
 
@@ -78,7 +80,7 @@ def _source(job: ReferenceJob, progress: Progress) -> _Source:
         raise UnsupportedFormat(
             "no reference for format %r; accepted: %s" % (job.model.format, known)
         )
-    backend = backends.find(form.backend)
+    backend = registry.find_backend(form.backend)
     version = backend.import_runtime()
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,9 +169,7 @@ def _differ(wanted: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
     return {(s.name, s.dtype, s.shape) for s in wanted} != {(s.name, s.dtype, s.shape) for s in own}
 
 
-def _compared(
-    job: ReferenceJob, source: _Source, given: inputs.Feeds, wanted: inputs.Feeds
-) -> Fidelity:
+def _compared(job: ReferenceJob, source: _Source, given: Feeds, wanted: Feeds) -> Fidelity:
     tolerance = job.tolerances[source.precision]
     for name in wanted[0]:
         one = fidelity.compare(
@@ -188,7 +188,7 @@ def _only(values: Dict[str, Any], name: str) -> Dict[str, Any]:
     return {name: values[name]}
 
 
-def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> inputs.Feeds:
+def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
     if job.feeds < 1:
         raise BadData("a reference needs at least 1 feed, not %d" % job.feeds)
     if data is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List
 
-from agent.contract import Clock, Scenario
-from agent.runner.backends.base import AsyncThroughput, OwnLatency, Session
+from agent.contract.failures import BadOption, UnsupportedScenario, listed
+from agent.contract.trial import Clock, Scenario
 from agent.runner.clock import NowNs
-from agent.runner.errors import BadOption, UnsupportedScenario, listed
-from agent.runner.measure import Laps, measure
+from agent.runner.measure import measure
 from agent.runner.throughput import measure_queue
+from agent.runtimes.backend import AsyncThroughput, Laps, OwnLatency, Session
 
 Loop = Callable[[Session, List[int], Scenario, Clock, NowNs], Laps]
 

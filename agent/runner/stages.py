@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
-from agent.formats import FORMATS
-from agent.runner.onnx_weights import require_whole
-from agent.runner.savedmodel_zip import unpack
+from agent.formats.onnx_external_data import require_whole
+from agent.formats.savedmodel import unpack
+from agent.runtimes.formats import FORMATS
 
 
 class Progress:

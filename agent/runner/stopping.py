@@ -15,7 +15,7 @@ from typing import Any, Optional, Tuple
 
 import numpy as np
 
-from agent.contract import Scenario
+from agent.contract.trial import Scenario
 
 CONFIDENCE = 0.95
 CLAIM_CONFIDENCE = 0.99

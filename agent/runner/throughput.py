@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.contract import Clock, Scenario
+from agent.contract.failures import ClockError
+from agent.contract.trial import Clock, Scenario
 from agent.runner import clock as clocks
 from agent.runner import stopping
-from agent.runner.backends.base import RequestQueue
 from agent.runner.clock import NowNs
-from agent.runner.errors import ClockError
-from agent.runner.measure import BLOCK_LAPS, Laps, collector_off
+from agent.runner.measure import BLOCK_LAPS, collector_off
+from agent.runtimes.backend import Laps, RequestQueue
 
 
 def measure_queue(queue: RequestQueue, scenario: Scenario, clock: Clock, now_ns: NowNs) -> Laps:

@@ -11,14 +11,15 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.jobs import TrialJob
-from agent.runner import backends, clock, fidelity, inputs, measure, reference, scenarios
+from agent.contract.child_jobs import TrialJob
+from agent.contract.failures import BadRequest
+from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
+from agent.runner import clock, fidelity, inputs, measure, reference, scenarios
 from agent.runner.adapt import View
-from agent.runner.backends.base import Backend, SelfMeasured, Session
-from agent.runner.errors import BadRequest
 from agent.runner.procfs import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.stages import Progress, named
+from agent.runtimes import registry
+from agent.runtimes.backend import Backend, Feeds, Laps, SelfMeasured, Session
 
 now_ns = time.perf_counter_ns
 
@@ -30,7 +31,7 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
     if request.schema != SCHEMA:
         raise BadRequest("contract schema %d; this agent speaks %d" % (request.schema, SCHEMA))
     loop = scenarios.loop_of(request.scenario)
-    backend = backends.find(request.runtime.backend)
+    backend = registry.find_backend(request.runtime.backend)
     progress.known["artifact_size_bytes"] = job.artifact_size_bytes
     with progress.timing("import_s", now_ns):
         progress.known["runtime_version"] = backend.import_runtime()
@@ -68,7 +69,7 @@ def _measured(
     scenario: Scenario,
     memory: MemoryMeter,
     progress: Progress,
-) -> measure.Laps:
+) -> Laps:
     """Warm up and run the timed loop, here."""
     with progress.timing("first_inference_ms", now_ns, 1e6):
         session.infer()
@@ -89,9 +90,7 @@ def _measured(
     return laps
 
 
-def _measured_by_its_tool(
-    session: SelfMeasured, scenario: Scenario, progress: Progress
-) -> measure.Laps:
+def _measured_by_its_tool(session: SelfMeasured, scenario: Scenario, progress: Progress) -> Laps:
     """The same, where the tool does it: its clock and memory count, not this process's."""
     progress.known["clock"] = session.clock
     progress.known["fingerprint_before"] = fingerprint()
@@ -132,7 +131,7 @@ def _load_again(
     _load(job, backend, specs, progress, "load_warm_s").close()
 
 
-def _write(laps: measure.Laps, folder: Path, batch_size: int) -> Samples:
+def _write(laps: Laps, folder: Path, batch_size: int) -> Samples:
     rows = [laps.caller_ns] if laps.runtime_ns is None else [laps.caller_ns, laps.runtime_ns]
     data = np.stack(rows).astype("<i8").tobytes()
     (folder / "samples.i64").write_bytes(data)
@@ -154,7 +153,7 @@ def _verify(
     session: Session,
     view: View,
     specs: List[TensorSpec],
-    feeds: inputs.Feeds,
+    feeds: Feeds,
     progress: Progress,
 ) -> None:
     request = job.request

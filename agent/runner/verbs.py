@@ -7,11 +7,11 @@ import sys
 import traceback
 from typing import Any, Callable, Dict, Type
 
-from agent import codec
-from agent.contract import Failure, TrialResult
-from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob, TrialJob
+from agent.contract import codec
+from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob, TrialJob
+from agent.contract.failures import BadRequest, RunnerError
+from agent.contract.trial import Failure, TrialResult
 from agent.runner import convert, probe, reference, trial
-from agent.runner.errors import BadRequest, RunnerError
 from agent.runner.stages import Progress
 
 LOG_TAIL = 4000

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from agent.device_facts import Sensor
+from agent.contract.device import Sensor
 
 
 class Source(Protocol):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device_facts import Sensor
-from agent.telemetry import files, rails
-from agent.telemetry.errors import Unreadable
+from agent.contract.device import Sensor
+from agent.system import files
+from agent.system.errors import Unreadable
+from agent.telemetry import rails
 
 name = "ina3221"
 

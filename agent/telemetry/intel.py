@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device_facts import Sensor
-from agent.telemetry import files
+from agent.contract.device import Sensor
+from agent.system import files
 
 name = "intel"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agent.device_facts import Sensor
-from agent.telemetry import files
-from agent.telemetry.errors import Unreadable
+from agent.contract.device import Sensor
+from agent.system import files
+from agent.system.errors import Unreadable
 
 name = "pressure"
 

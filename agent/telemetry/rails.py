@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.device_facts import Sensor
+from agent.contract.device import Sensor
 
 UNUSED = "NC"
 """A channel that is not connected."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device_facts import Sensor
+from agent.contract.device import Sensor
+from agent.system.errors import Unreadable
 from agent.telemetry import (
     apex,
     cpufreq,
@@ -20,7 +21,6 @@ from agent.telemetry import (
     throttle,
 )
 from agent.telemetry.base import Source
-from agent.telemetry.errors import Unreadable
 
 SOURCES: tuple[Source, ...] = (
     thermal,

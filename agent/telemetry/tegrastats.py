@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agent.device_facts import Sensor
-from agent.telemetry import commands, devicetree, rails
-from agent.telemetry.errors import Unreadable
+from agent.contract.device import Sensor
+from agent.system import commands, devicetree
+from agent.system.errors import Unreadable
+from agent.telemetry import rails
 from agent.telemetry.thermal import plausible
 
 name = "tegrastats"

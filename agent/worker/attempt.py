@@ -17,11 +17,19 @@ from pathlib import Path
 import zstandard
 
 import agent
-from agent.contract import SCHEMA, Failure, Options, Phases, Samples, TrialRequest, TrialResult
-from agent.device_facts import RuntimeFacts
-from agent.durable import sync_folder
-from agent.graph import Node, Tool, on_the_way
-from agent.jobs import Converted, ConvertJob, ReferenceJob, TrialJob
+from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
+from agent.contract.conversion_graph import Node, Tool, on_the_way
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import (
+    SCHEMA,
+    Failure,
+    Options,
+    Phases,
+    Samples,
+    TrialRequest,
+    TrialResult,
+)
+from agent.system.durable import sync_folder
 from agent.worker.blobs import Blobs, OpenRange, is_disk_full
 from agent.worker.conversion import Sources, Workshop, unknown_option
 from agent.worker.engines import Engines

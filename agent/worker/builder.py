@@ -15,17 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import locks
-from agent.device_facts import RuntimeFacts
-from agent.durable import sync_folder
+from agent.contract.child_jobs import Probed
+from agent.contract.device import RuntimeFacts
+from agent.contract.versions import fits
 from agent.facts import nvidia
-from agent.jobs import Probed
-from agent.versions import fits
+from agent.system.durable import sync_folder
 from agent.worker import cuda, packages
 from agent.worker.blobs import is_disk_full
 from agent.worker.errors import BadInput, DiskFull, RuntimeMissing
 from agent.worker.packages import Packages, interpreter
-from agent.worker.recipes import Order
+from agent.worker.recipes import RuntimeRequirement
 
 FOLDER = "runtimes"
 """Below a state folder."""
@@ -97,8 +96,8 @@ class Builder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def build(self, order: Order, wheelhouse: Path | None, note: Note) -> Manifest:
-        """The environment that ``order`` asks for: one that is here already, else a new one.
+    def build(self, wanted: RuntimeRequirement, wheelhouse: Path | None, note: Note) -> Manifest:
+        """The environment that ``wanted`` asks for: one that is here already, else a new one.
 
         Raises:
             BadInput: no such version, no interpreter for it, or no such wheelhouse.
@@ -107,39 +106,39 @@ class Builder:
         """
         if wheelhouse is not None:
             wheelhouse = _checked(wheelhouse)
-        python, python_version = packages.base_python(order.recipe)
-        request = _request(order, python_version)
+        python, python_version = packages.base_python(wanted.backend, wanted.recipe)
+        request = _request(wanted, python_version)
         kept = self._kept(request)
         if kept is not None:
-            note(f"{order.label}: here already as {kept.name} (it cost {kept.cost})")
+            note(f"{wanted.label}: here already as {kept.name} (it cost {kept.cost})")
             self._warn(kept, note)
             return kept
         with _disk_errors(), self._temporary() as folder:
-            self._require_space(order)
+            self._require_space(wanted)
             tools = self._tools or packages.find()
-            note(f"{order.label}: building with {tools.name}, about {order.recipe.mib} MiB …")
+            note(f"{wanted.label}: building with {tools.name}, about {wanted.recipe.mib} MiB …")
             began = self._clock()
             made = folder / _ENVIRONMENT
-            self._install(tools, order, python, made, wheelhouse)
-            facts = self._answering(order, interpreter(made))
+            self._install(tools, wanted, python, made, wheelhouse)
+            facts = self._answering(wanted, interpreter(made))
             pins = tools.frozen(made)
             manifest = Manifest(
-                name=_name(order, facts.version, pins, python_version),
-                backend=order.recipe.backend,
-                variant=order.recipe.variant,
+                name=_name(wanted, facts.version, pins, python_version),
+                backend=wanted.backend,
+                variant=wanted.recipe.variant,
                 version=facts.version,
                 request=request,
-                requirements=order.steps,
+                requirements=wanted.steps,
                 pins=pins,
                 python=python_version,
-                machine=order.machine,
+                machine=wanted.machine,
                 tool=tools.name,
                 build_s=round(self._clock() - began, 2),
                 size_mib=round(tree_mib(made), 1),
-                cuda=tools.cuda(made) if order.has_torch else "",
+                cuda=tools.cuda(made) if wanted.has_torch else "",
             )
             self._settle(folder, manifest)
-        note(f"{order.label}: built {manifest.name} in {manifest.cost}")
+        note(f"{wanted.label}: built {manifest.name} in {manifest.cost}")
         self._warn(manifest, note)
         return manifest
 
@@ -165,30 +164,30 @@ class Builder:
     def _install(
         self,
         tools: Packages,
-        order: Order,
+        wanted: RuntimeRequirement,
         python: str,
         made: Path,
         wheelhouse: Path | None,
     ) -> None:
-        tools.make(python, made, seeded=order.recipe.pip_first)
-        for number, step in enumerate(order.steps):
-            by_pip = order.recipe.pip_first and number == 0
-            bare = step == order.bare
+        tools.make(python, made, seeded=wanted.recipe.pip_first)
+        for number, step in enumerate(wanted.steps):
+            by_pip = wanted.recipe.pip_first and number == 0
+            bare = step == wanted.bare
             # an index of torch's builds alone has few versions of what torch needs, and the next
             # step puts them right; a wheelhouse holds what its maker was held to
-            held = order.lock and wheelhouse is None and not (by_pip or bare)
-            lock = locks.path(order.lock) if held else None
+            held = wanted.lock and wheelhouse is None and not (by_pip or bare)
+            lock = wanted.lock if held else None
             tools.install(made, step, wheelhouse, by_pip, bare, lock)
 
-    def _answering(self, order: Order, python: Path) -> RuntimeFacts:
-        backend = order.recipe.backend
+    def _answering(self, wanted: RuntimeRequirement, python: Path) -> RuntimeFacts:
+        backend = wanted.backend
         found = next((r for r in self.probe(str(python)).runtimes if r.backend == backend), None)
         if found is None:
-            raise RuntimeMissing(f"{order.label}: the runner has no backend {backend!r}")
+            raise RuntimeMissing(f"{wanted.label}: the runner has no backend {backend!r}")
         if found.missing:
-            raise RuntimeMissing(f"{order.label} was built but does not answer: {found.missing}")
-        if not fits(found.version, order.version):
-            raise RuntimeMissing(f"{order.label} was built but answers as {found.version}")
+            raise RuntimeMissing(f"{wanted.label} was built but does not answer: {found.missing}")
+        if not fits(found.version, wanted.version):
+            raise RuntimeMissing(f"{wanted.label} was built but answers as {found.version}")
         return found
 
     def _kept(self, request: str) -> Manifest | None:
@@ -215,11 +214,11 @@ class Builder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _require_space(self, order: Order) -> None:
+    def _require_space(self, wanted: RuntimeRequirement) -> None:
         free_mib = shutil.disk_usage(self._folder).free / 2**20
-        if free_mib < order.recipe.mib:
+        if free_mib < wanted.recipe.mib:
             raise DiskFull(
-                f"{order.label} needs about {order.recipe.mib} MiB, and {self._folder} has "
+                f"{wanted.label} needs about {wanted.recipe.mib} MiB, and {self._folder} has "
                 f"{free_mib:.0f} MiB free"
             )
 
@@ -255,23 +254,25 @@ def _checked(wheelhouse: Path) -> Path:
     return found
 
 
-def _request(order: Order, python_version: str) -> str:
+def _request(wanted: RuntimeRequirement, python_version: str) -> str:
     parts = {
-        "backend": order.recipe.backend,
-        "variant": order.recipe.variant,
-        "steps": order.steps,
+        "backend": wanted.backend,
+        "variant": wanted.recipe.variant,
+        "steps": wanted.steps,
         "python": python_version,
-        "machine": order.machine,
+        "machine": wanted.machine,
         "system": platform.system(),
-        "lock": locks.path(order.lock).read_text("utf-8") if order.lock else "",
+        "lock": wanted.lock.read_text("utf-8") if wanted.lock else "",
     }
     return _hash(parts)
 
 
-def _name(order: Order, version: str, pins: tuple[str, ...], python_version: str) -> str:
-    content = _hash({"request": _request(order, python_version), "pins": pins})
-    variant = f"-{order.recipe.variant}" if order.recipe.variant else ""
-    return f"{order.recipe.backend}{variant}-{version}-{content[:10]}"
+def _name(
+    wanted: RuntimeRequirement, version: str, pins: tuple[str, ...], python_version: str
+) -> str:
+    content = _hash({"request": _request(wanted, python_version), "pins": pins})
+    variant = f"-{wanted.recipe.variant}" if wanted.recipe.variant else ""
+    return f"{wanted.backend}{variant}-{version}-{content[:10]}"
 
 
 def _hash(parts: dict[str, Any]) -> str:

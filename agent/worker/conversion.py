@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import agent
-from agent.contract import Failure, Limits, ModelRef, Options, RuntimeRef, Tolerance, TrialRequest
-from agent.device_facts import RuntimeFacts
-from agent.formats import FORMATS, MIN_COSINE
-from agent.graph import Tool, Way, on_the_way, segments
-from agent.jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.conversion_graph import Tool, Way, on_the_way, segments
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import (
+    Failure,
+    Limits,
+    ModelRef,
+    Options,
+    RuntimeRef,
+    Tolerance,
+    TrialRequest,
+)
+from agent.runtimes.formats import FORMATS, MIN_COSINE
 from agent.worker.engines import Engines, engine_key
 from agent.worker.environments import Environments
 from agent.worker.isolate import Bounds

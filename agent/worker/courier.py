@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from agent import codec
-from agent.contract import Failure, TrialResult
-from agent.uplink_messages import with_samples
+from agent.contract import codec
+from agent.contract.api_messages import with_samples
+from agent.contract.trial import Failure, TrialResult
 from agent.worker.errors import AgentError, NotOurs, Refused, Superseded
 from agent.worker.outbox import Outbox, Parcel
 from agent.worker.uplink import Uplink

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import codec
+from agent.contract import codec
 from agent.worker import attempt
 from agent.worker.courier import Courier
 from agent.worker.outbox import Outbox, Parcel

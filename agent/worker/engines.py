@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent import codec
-from agent.durable import sync_folder
-from agent.jobs import Converted, ConvertJob
+from agent.contract import codec
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.system.durable import sync_folder
 from agent.worker.blobs import Entry, to_evict
 from agent.worker.errors import ChildFailed
 from agent.worker.runner import Outcome

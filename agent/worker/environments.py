@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.device_facts import RuntimeFacts
-from agent.graph import Tool
-from agent.jobs import Probed
-from agent.versions import fits, version_key
+from agent.contract.child_jobs import Probed
+from agent.contract.conversion_graph import Tool
+from agent.contract.device import RuntimeFacts
+from agent.contract.versions import fits, version_key
 from agent.worker import listing
 from agent.worker.errors import AgentError, BadInput, RuntimeMissing
 from agent.worker.listing import FILE_NAME as FILE_NAME

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import codec
-from agent.contract import Failure
+from agent.contract import codec
+from agent.contract.trial import Failure
 from agent.worker.attempt import failed
 from agent.worker.errors import AlreadyRunning
 from agent.worker.isolate import read_stage

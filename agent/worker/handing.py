@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent import archive
-from agent.contract import Built, ModelRef
-from agent.durable import sync_folder
-from agent.jobs import Converted
+from agent.contract.child_jobs import Converted
+from agent.contract.trial import Built, ModelRef
+from agent.formats import archive
+from agent.system.durable import sync_folder
 from agent.worker.blobs import file_sha256
 from agent.worker.engines import folder_bytes
 from agent.worker.errors import AgentError

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import agent
+from agent.contract.api_messages import Heartbeat
 from agent.facts import memory
 from agent.telemetry.thermal import hottest_c
-from agent.uplink_messages import Heartbeat
 from agent.worker.errors import AgentError, Unauthorised
 from agent.worker.leases import Leases
 from agent.worker.uplink import Uplink

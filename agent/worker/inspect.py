@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent import facts
-from agent.device_facts import DeviceFacts, RuntimeFacts
+from agent.contract.device import DeviceFacts, RuntimeFacts
 from agent.facts.rows import rows
 from agent.worker.builder import FOLDER, Builder
 from agent.worker.environments import Environments

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import agent
 from agent import facts
-from agent.uplink_messages import Enrolment
+from agent.contract.api_messages import Enrolment
 from agent.worker import settings
 from agent.worker.errors import BadInput, NotOurs, Refused, Superseded, Unauthorised
 from agent.worker.settings import AgentConfig

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from agent.uplink_messages import HeartbeatAnswer
+from agent.contract.api_messages import HeartbeatAnswer
 from agent.worker.isolate import Cancel
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.worker.builder import FOLDER, Builder
 from agent.worker.errors import BadInput
-from agent.worker.recipes import RECIPES, is_first
+from agent.worker.recipes import is_default
 from agent.worker.settings import write_atomically
 
 log = logging.getLogger(__name__)
@@ -118,13 +118,10 @@ def built(state_dir: Path) -> list[RuntimeEnvironment]:
         manifest = builder.manifest(home.name)
         if manifest is None or not builder.python(home.name).exists():
             continue
-        recipes = [
-            r for r in RECIPES if (r.backend, r.variant) == (manifest.backend, manifest.variant)
-        ]
         found[manifest.backend, manifest.version] = RuntimeEnvironment(
             *(manifest.name, manifest.backend, manifest.version),
             python=str(builder.python(home.name)),
-            preferred=all(is_first(recipe) for recipe in recipes),
+            preferred=is_default(manifest.backend, manifest.variant),
         )
     return list(found.values())
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import facts
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
 from agent.worker import processes
 from agent.worker.environments import Environments
 from agent.worker.errors import AgentError, BadInput

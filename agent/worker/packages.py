@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.runtimes.manifest import Recipe
 from agent.worker.errors import AgentError, BadInput, BuildFailed, DiskFull, IndexUnreachable
-from agent.worker.recipes import OLDEST_PYTHON, Recipe
+from agent.worker.recipes import OLDEST_PYTHON
 
 TOOL_LIMIT_S = 3600.0
 _MESSAGE_MAX = 400
@@ -156,9 +157,9 @@ def interpreter(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def base_python(recipe: Recipe, command: Command = run) -> tuple[str, str]:
-    """An interpreter that a recipe can be built on, and its version: the agent's own, else one on
-    the path. Raises ``BadInput``."""
+def base_python(backend: str, recipe: Recipe, command: Command = run) -> tuple[str, str]:
+    """An interpreter that a backend's recipe can be built on, and its version: the agent's own, or
+    one on the path. Raises ``BadInput``."""
     newest = recipe.newest_python
     own = (sys.version_info.major, sys.version_info.minor)
     if newest is None or own <= newest:
@@ -172,7 +173,7 @@ def base_python(recipe: Recipe, command: Command = run) -> tuple[str, str]:
         f"{recipe.package} runs on Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} to "
         f"{newest[0]}.{newest[1]}, and none of them is on the path (the agent runs on "
         f"{own[0]}.{own[1]}): install one, or name an interpreter that has the runtime: "
-        f"`benchfarm-agent runtimes add {recipe.backend} --python PATH`"
+        f"`benchfarm-agent runtimes add {backend} --python PATH`"
     )
 
 

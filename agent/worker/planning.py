@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.contract import Failure, RuntimeRef
-from agent.device_facts import RuntimeFacts
-from agent.formats import SOURCES, precision, precisions
-from agent.graph import Node, Tool, Way, cheapest, lacking, made_elsewhere, needs, usable
-from agent.tflite_wire import NotTflite
+from agent.contract.conversion_graph import (
+    Node,
+    Tool,
+    Way,
+    cheapest,
+    lacking,
+    made_elsewhere,
+    needs,
+    usable,
+)
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import Failure, RuntimeRef
+from agent.formats.tflite import NotTflite
+from agent.runtimes.formats import SOURCES, precision, precisions
 
 
 class NoWay(Exception):

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import agent
-from agent import codec
-from agent.contract import Failure, TrialResult
-from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
+from agent.contract import codec
+from agent.contract.child_jobs import (
+    Converted,
+    ConvertJob,
+    Probed,
+    Referenced,
+    ReferenceJob,
+    TrialJob,
+)
+from agent.contract.trial import Failure, TrialResult
 from agent.worker.errors import ChildFailed
 from agent.worker.isolate import Bounds, Cancel, ChildEnd, run_child
 

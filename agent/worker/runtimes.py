@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.device_facts import RuntimeFacts
+from agent.contract.device import RuntimeFacts
 from agent.worker import recipes
 from agent.worker.builder import Builder, Manifest, Note
 from agent.worker.environments import Environments, RuntimeEnvironment
@@ -52,15 +52,15 @@ class Runtimes:
         Raises:
             BadInput: not to be had by that name or version. Else as ``Builder.build``.
         """
-        order = recipes.read(text)
+        wanted = recipes.parse(text)
         with self._locked(note):
-            manifest = self.builder.build(order, wheelhouse, note)
+            manifest = self.builder.build(wanted, wheelhouse, note)
             environment = RuntimeEnvironment(
                 manifest.name,
                 manifest.backend,
                 manifest.version,
                 str(self.builder.python(manifest.name)),
-                preferred=recipes.is_first(order.recipe),
+                preferred=recipes.is_default(wanted.backend, wanted.recipe.variant),
             )
             self._list(environment, note)
         return environment

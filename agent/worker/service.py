@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent import codec, facts
-from agent.contract import Failure
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Started
+from agent import facts
+from agent.contract import codec
+from agent.contract.api_messages import Started
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import Failure
 from agent.worker import attempt
 from agent.worker.blobs import Blobs
 from agent.worker.courier import Courier

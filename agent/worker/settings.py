@@ -10,8 +10,8 @@ import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from agent import device_name
-from agent.durable import sync_folder
+from agent.contract import device_name
+from agent.system.durable import sync_folder
 from agent.worker.errors import BadInput, ConfigExposed, NotJoined
 
 HOME_VARIABLE = "BENCHFARM_AGENT_HOME"

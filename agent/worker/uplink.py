@@ -14,9 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from agent import codec
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import (
+from agent.contract import codec
+from agent.contract.api_messages import (
     INLINE_HEADER,
     Enrolled,
     Enrolment,
@@ -24,6 +23,7 @@ from agent.uplink_messages import (
     HeartbeatAnswer,
     Started,
 )
+from agent.contract.device import DeviceFacts
 from agent.worker.errors import (
     AgentError,
     BadInput,

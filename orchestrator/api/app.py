@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from agent import __version__
-from agent.codec import ContractError
+from agent.contract.codec import ContractError
 from orchestrator.api import administration, blobs, devices, fleet, people
 from orchestrator.api.context import Desks
 from orchestrator.api.direct import Direct

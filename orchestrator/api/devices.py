@@ -10,16 +10,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from agent import codec
-from agent.contract import TrialResult
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import (
+from agent.contract import codec
+from agent.contract.api_messages import (
     INLINE_HEADER,
     INLINE_KEY,
     Enrolment,
     Heartbeat,
     take_samples,
 )
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import TrialResult
 from orchestrator.api.context import Bearer, InFarm, Sender, at_beat, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import actors, ingest, register

@@ -14,7 +14,7 @@ from orchestrator.cli.context import State, client
 from orchestrator.cli.output import require_writable, size
 
 if TYPE_CHECKING:
-    from agent.contract import Option
+    from agent.contract.trial import Option
 
 
 def convert(
@@ -99,7 +99,7 @@ def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Pa
 
 
 def _default(stem: str, to: str) -> str:
-    from agent.formats import FORMATS
+    from agent.runtimes.formats import FORMATS
 
     known = FORMATS.get(to)
     one_file = known is not None and known.registered and to != "savedmodel"

@@ -53,8 +53,8 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
 @app.command("show")
 def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
     """One device: its facts, and each runtime with its targets and precisions."""
-    from agent import codec
-    from agent.device_facts import DeviceFacts
+    from agent.contract import codec
+    from agent.contract.device import DeviceFacts
     from agent.facts.rows import rows
 
     with client(context) as farm:

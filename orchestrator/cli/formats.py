@@ -53,8 +53,8 @@ def formats(
 
 
 def _device(farm: Client, name: str) -> DeviceView:
-    from agent import codec
-    from agent.device_facts import DeviceFacts
+    from agent.contract import codec
+    from agent.contract.device import DeviceFacts
     from orchestrator.domain.errors import UserError
     from orchestrator.domain.placement import DeviceView
 

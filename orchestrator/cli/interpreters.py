@@ -80,7 +80,7 @@ def emit(form: str, python: str, name: str, path: Path, seed: int, batch: int) -
 
 def _listed(backend: str, state_dir: Path) -> str:
     """The interpreter of the environment that the agent prefers for ``backend``; empty: none."""
-    from agent.versions import version_key
+    from agent.contract.versions import version_key
     from agent.worker import inspect
 
     found = [e for e in inspect.environments(state_dir).listed() if e.backend == backend]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.graph import (
+from agent.contract.conversion_graph import (
     BUILDER,
     Node,
     Tool,

@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from agent.contract import Limits
-from agent.device_facts import DeviceFacts
-from agent.power_modes import PowerCommands
+from agent.contract.device import DeviceFacts
+from agent.contract.power_modes import PowerCommands
+from agent.contract.trial import Limits
 
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -82,7 +82,8 @@ so that a mistake is said once."""
 
 class Power(Strict):
     """How the power mode is asked for and set; argument vectors, never a shell's text.
-    See ``agent.power_modes.PowerCommands``. ``needs_reboot``: modes that only a restart brings."""
+    See ``agent.contract.power_modes.PowerCommands``. ``needs_reboot``: modes that only a restart
+    brings."""
 
     modes: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...] = Field(min_length=1)
     query: tuple[str, ...] = Field(min_length=1)

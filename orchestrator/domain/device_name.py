@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.device_name import mistake
+from agent.contract.device_name import mistake
 from orchestrator.domain.errors import UserError
 
 

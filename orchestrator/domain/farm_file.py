@@ -18,7 +18,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from agent import device_name
+from agent.contract import device_name
 from orchestrator.domain import marked_yaml, tags
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.marked_yaml import Marked, Mistake, Mistakes, Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import StrEnum
 
-from agent.contract import Failure
+from agent.contract.trial import Failure
 
 
 class Fault(StrEnum):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from agent.device_facts import RuntimeFacts
-from agent.graph import Edge, Node, cheapest, usable
+from agent.contract.conversion_graph import Edge, Node, cheapest, usable
+from agent.contract.device import RuntimeFacts
 from orchestrator.domain.placement import DeviceView, ModelView
 
 SCENARIO = {"min_duration_s": 0.5, "max_duration_s": 3.0, "min_samples": 100}

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 
-from agent.contract import Failure
-from agent.device_facts import DeviceFacts, RuntimeFacts
-from agent.graph import Node
+from agent.contract.conversion_graph import Node
+from agent.contract.device import DeviceFacts, RuntimeFacts
+from agent.contract.trial import Failure
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.placement import DeviceView, ModelView, place

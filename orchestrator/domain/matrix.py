@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
-from agent.contract import Option
-from agent.versions import fits
+from agent.contract.trial import Option
+from agent.contract.versions import fits
 from orchestrator.domain.spec import RuntimeChoice, SweepSpec
 
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agent import versions
-from agent.contract import Options
-from agent.device_facts import RuntimeFacts
-from agent.formats import SOURCES, precisions
-from agent.graph import Node, Tool, cheapest, lacking, needs, on_the_way, usable
+from agent.contract import versions
+from agent.contract.conversion_graph import Node, Tool, cheapest, lacking, needs, on_the_way, usable
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import Options
+from agent.runtimes.formats import SOURCES, precisions
 from orchestrator.domain import builders as others
 from orchestrator.domain.builders import Build, Builder
 from orchestrator.domain.matrix import Configuration

@@ -1,7 +1,7 @@
 """What the controller asks about a file that it does not open itself, and what it is answered.
 
 The file is read by a confined child process (``orchestrator.sandbox``): one ``Job`` as JSON on its
-stdin, one answer as JSON on its stdout, both by ``agent.codec``.
+stdin, one answer as JSON on its stdout, both by ``agent.contract.codec``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from agent.contract import TensorSpec
+from agent.contract.trial import TensorSpec
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Checked:
-    """A file is whole and in this format; precision as in ``agent.formats``."""
+    """A file is whole and in this format; precision as in ``agent.runtimes.formats``."""
 
     format: str
     precision: str

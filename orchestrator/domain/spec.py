@@ -19,7 +19,7 @@ from pydantic import (
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from agent.contract import Limits, Scenario, Tolerance
+from agent.contract.trial import Limits, Scenario, Tolerance
 from orchestrator.domain.errors import UserError
 
 T = TypeVar("T")

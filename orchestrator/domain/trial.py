@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from agent.contract import Failure
+from agent.contract.trial import Failure
 from orchestrator.domain.errors import IllegalMove
 
 

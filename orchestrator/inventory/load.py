@@ -73,7 +73,7 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
 
 def _runtime(text: str) -> str:
     try:
-        recipes.read(text)
+        recipes.parse(text)
     except BadInput as error:
         return str(error)
     return ""

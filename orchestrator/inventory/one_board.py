@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
 from orchestrator import boards
 from orchestrator.boards import Address, Addresses, RemoteController
 from orchestrator.client import Client

@@ -13,7 +13,7 @@ def main() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if root not in sys.path:
         sys.path.append(root)
-    from agent import codec
+    from agent.contract import codec
     from orchestrator.domain.questions import Job
     from orchestrator.reading import verbs
     from orchestrator.reading.confine import confine

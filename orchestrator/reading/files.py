@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from agent import tflite_graph, tflite_wire
+from agent.formats import tflite, tflite_analysis
 from orchestrator.domain.errors import UserError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -43,12 +43,12 @@ def _exported_program(path: Path, name: str) -> None:
 
 def _tflite(path: Path, name: str) -> str:
     try:
-        graph = tflite_wire.read(path)
-    except (tflite_wire.NotTflite, ValueError) as error:
+        graph = tflite.read(path)
+    except (tflite.NotTflite, ValueError) as error:
         raise UserError(
             f"{name}: not a TFLite model (truncated, or another format?): {error}"
         ) from None
-    return "edgetpu_tflite" if tflite_graph.is_compiled_for_edgetpu(graph) else "tflite"
+    return "edgetpu_tflite" if tflite_analysis.is_compiled_for_edgetpu(graph) else "tflite"
 
 
 def _keras(path: Path, name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.contract import TensorSpec
+from agent.contract.trial import TensorSpec
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.questions import OnnxFacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent import tflite_wire
+from agent.formats import tflite
 from orchestrator.domain.network import UNKNOWN, Attribute, NetworkGraph, Node, Tensor
 
 BIAS = frozenset(["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"])
@@ -18,7 +18,7 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
     Where the file leaves the leading dimension alone free, and it is registered as 1, sizes are
     those at 1: what TFLite's converter itself writes for a free dimension.
     """
-    file = tflite_wire.read(path)
+    file = tflite.read(path)
     given = [file.tensors[n].shape for n in file.inputs]
     at_one = all(UNKNOWN not in shape[1:] for shape in given) and all(
         shape[:1] == (1,) for shape in shapes.values()
@@ -43,7 +43,7 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
     )
 
 
-def _weights(file: tflite_wire.TfliteFile, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+def _weights(file: tflite.TfliteFile, tensors: Mapping[str, Tensor]) -> frozenset[str]:
     """Constants but for shapes, axes and the like, which are integers of 32 bits; so are biases
     of quantised operators, which are the third operand of theirs."""
     return frozenset(
@@ -60,7 +60,7 @@ def _keys(indices: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(str(n) if n >= 0 else "" for n in indices)
 
 
-def _node(operator: tflite_wire.Operator) -> Node:
+def _node(operator: tflite.Operator) -> Node:
     options = dict(operator.options)
     fused = options.pop("activation", 0)
     attributes: dict[str, Attribute] = {}
@@ -72,7 +72,7 @@ def _node(operator: tflite_wire.Operator) -> Node:
     if 0 < fused < len(ACTIVATIONS):
         attributes["activation"] = ACTIVATIONS[fused]
     attributes |= options
-    own = operator.name in tflite_wire.OPERATORS
+    own = operator.name in tflite.OPERATORS
     other = "a newer schema" if operator.name.startswith("BUILTIN_") else "a custom kernel"
     return Node(
         operator=operator.name,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent import codec
-from agent.formats import precision
+from agent.contract import codec
+from agent.runtimes.formats import precision
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.network import NetworkGraph

@@ -9,8 +9,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.contract import Option, Scenario, TrialResult
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import Option, Scenario, TrialResult
 
 
 @dataclass(frozen=True)

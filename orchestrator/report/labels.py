@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.contract import Scenario
+from agent.contract.trial import Scenario
 from orchestrator.report.inputs import CellData
 
 

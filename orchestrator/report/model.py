@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.contract import Option
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import Option
 
 REPORT_SCHEMA = 1
 """Number of this document; raised when a field changes its meaning."""

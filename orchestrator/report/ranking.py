@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent import versions
+from agent.contract import versions
 from orchestrator.report import stats
 from orchestrator.report.estimates import ONE_TRIAL
 from orchestrator.report.model import CellRow, Estimate, SpeedUp, SpeedVerdict, Winner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from agent.contract import Accuracy, Failure, Fidelity
+from agent.contract.trial import Accuracy, Failure, Fidelity
 from orchestrator.domain.fault import whose
 from orchestrator.report.estimates import Measured
 from orchestrator.report.inputs import CellData

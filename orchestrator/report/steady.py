@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agent.contract import Fingerprint, Samples, TrialResult
+from agent.contract.trial import Fingerprint, Samples, TrialResult
 from orchestrator.report import figures
 from orchestrator.report.changes import blocks, change_points
 from orchestrator.report.model import Trust

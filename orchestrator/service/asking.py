@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agent.contract import TensorSpec
-from agent.formats import SOURCES, precisions
+from agent.contract.trial import TensorSpec
+from agent.runtimes.formats import SOURCES, precisions
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.questions import (
     Arrays,

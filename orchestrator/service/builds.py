@@ -14,10 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import SCHEMA, Built, Failure, RuntimeRef, Scenario, TrialRequest, TrialResult
-from agent.device_facts import DeviceFacts
-from agent.graph import on_the_way
+from agent.contract import codec
+from agent.contract.conversion_graph import on_the_way
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import (
+    SCHEMA,
+    Built,
+    Failure,
+    RuntimeRef,
+    Scenario,
+    TrialRequest,
+    TrialResult,
+)
 from orchestrator.domain.builders import Build, words
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.placement import Placement

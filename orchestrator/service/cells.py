@@ -12,9 +12,9 @@ from dataclasses import asdict, replace
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import SCHEMA, DatasetRef, Limits, ReferenceRef, RuntimeRef, TrialRequest
-from agent.graph import remaining
+from agent.contract import codec
+from agent.contract.conversion_graph import remaining
+from agent.contract.trial import SCHEMA, DatasetRef, Limits, ReferenceRef, RuntimeRef, TrialRequest
 from orchestrator.domain.matrix import interleave
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec

@@ -10,16 +10,9 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import (
-    SCHEMA,
-    Limits,
-    RuntimeRef,
-    Scenario,
-    Tolerance,
-    TrialRequest,
-)
-from agent.device_facts import DeviceFacts
+from agent.contract import codec
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import SCHEMA, Limits, RuntimeRef, Scenario, Tolerance, TrialRequest
 from orchestrator.domain import health
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.health import Chosen

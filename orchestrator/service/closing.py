@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, aliased
 
-from agent import codec
-from agent.contract import SCHEMA, Failure, TrialResult
+from agent.contract import codec
+from agent.contract.trial import SCHEMA, Failure, TrialResult
 from orchestrator.domain.trial import TrialState, hopeless
 from orchestrator.service.farm import Farm
 from orchestrator.service.trials import apply, lifecycle_of

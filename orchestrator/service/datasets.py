@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.contract import DatasetRef, TensorSpec
+from agent.contract.trial import DatasetRef, TensorSpec
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.questions import Shapes
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, insert
 from sqlalchemy.orm import Session
 
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract.child_jobs import Referenced, ReferenceJob
 from orchestrator.domain.questions import Inspector
 from orchestrator.service import actors
 from orchestrator.service.doors import Doors

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.formats import FORMATS, SOURCES, SUFFIXES
+from agent.runtimes.formats import FORMATS, SOURCES, SUFFIXES
 from orchestrator.domain.errors import UserError
 
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.device_facts import DeviceFacts
+from agent.contract import codec
+from agent.contract.device import DeviceFacts
 from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.errors import NotFound, UserError
 from orchestrator.service import pacing, work

@@ -15,8 +15,8 @@ import numpy as np
 from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import Failure, Samples, TrialResult
+from agent.contract import codec
+from agent.contract.trial import Failure, Samples, TrialResult
 from orchestrator.domain import health
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
 from orchestrator.domain.health import Condition, Health, Reading, Verdict, Why

@@ -9,9 +9,9 @@ from typing import Any, cast
 from sqlalchemy import Row, Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import SCHEMA, STATUSES, TrialRequest, TrialResult
-from agent.uplink_messages import Heartbeat, HeartbeatAnswer, Started
+from agent.contract import codec
+from agent.contract.api_messages import Heartbeat, HeartbeatAnswer, Started
+from agent.contract.trial import SCHEMA, STATUSES, TrialRequest, TrialResult
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import TrialState, after_result

@@ -6,10 +6,10 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from agent import codec
-from agent.contract import ModelRef, TensorSpec, Tolerance
-from agent.formats import FORMATS
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract import codec
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.trial import ModelRef, TensorSpec, Tolerance
+from agent.runtimes.formats import FORMATS
 from orchestrator.domain.errors import UserError
 from orchestrator.service import asking
 from orchestrator.service.farm import Farm

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import ModelRef, ReferenceRef, TensorSpec
+from agent.contract import codec
+from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service import asking, files, joining, sources
 from orchestrator.service.farm import Farm

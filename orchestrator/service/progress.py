@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import Failure, TrialResult
+from agent.contract import codec
+from agent.contract.trial import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.fault import whose
 from orchestrator.domain.health import ILL, Health

@@ -7,9 +7,9 @@ from datetime import timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Enrolled, Enrolment
+from agent.contract import codec
+from agent.contract.api_messages import Enrolled, Enrolment
+from agent.contract.device import DeviceFacts
 from orchestrator.domain import device_name
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed

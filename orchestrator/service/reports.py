@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
-from agent import __version__, codec
-from agent.contract import Samples, TrialRequest, TrialResult
+from agent import __version__
+from agent.contract import codec
+from agent.contract.trial import Samples, TrialRequest, TrialResult
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent import codec
-from agent.contract import DatasetRef, Failure, ModelRef, TensorSpec
-from agent.formats import FORMATS
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract import codec
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.trial import DatasetRef, Failure, ModelRef, TensorSpec
+from agent.runtimes.formats import FORMATS
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.questions import Inspector, Shapes
 from orchestrator.service import asking, datasets

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
-from agent.durable import sync_folder
+from agent.system.durable import sync_folder
 from orchestrator.domain.errors import NotFound, UserError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from agent.contract import ModelRef, ReferenceRef, TensorSpec
+from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
 from orchestrator.domain.health import MODEL
 
 FEEDS = 4

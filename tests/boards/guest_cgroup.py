@@ -18,7 +18,7 @@ from unittest import mock
 
 sys.path.insert(0, "/try")
 
-from agent.jobs import Converted
+from agent.contract.child_jobs import Converted
 from agent.worker import cgroup, child_group, isolate
 from agent.worker.isolate import Bounds, Cancel, ChildEnd, run_child
 from agent.worker.runner import read_answer

@@ -15,8 +15,9 @@ import httpx
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent import broker, codec
-from agent.contract import SCHEMA, Failure, TrialResult
+from agent import broker
+from agent.contract import codec
+from agent.contract.trial import SCHEMA, Failure, TrialResult
 from agent.worker import settings
 from orchestrator.store.models import Attempt
 

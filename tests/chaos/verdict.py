@@ -12,8 +12,8 @@ import zstandard
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.contract import TrialResult
+from agent.contract import codec
+from agent.contract.trial import TrialResult
 from orchestrator.domain.health import Health
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
 from orchestrator.store.blobs import FolderBlobs

@@ -21,8 +21,8 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from agent import codec
-from agent.jobs import Probed
+from agent.contract import codec
+from agent.contract.child_jobs import Probed
 from agent.worker import join, processes, settings
 from agent.worker.folders import mark_of
 from agent.worker.isolate import MARK

@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from agent.contract import RuntimeRef
+from agent.contract.trial import RuntimeRef
 from support.runner_child import ROOT, SPEC, Bench, model_of, python_of, require, write_pt2
 
 SESSION = """
@@ -14,11 +14,11 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from agent.contract import RuntimeRef, TensorSpec
+from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runner import backends, errors
 
 program = Path(sys.argv[2])
-backend = backends.find("executorch")
+backend = registry.find_backend("executorch")
 spec = TensorSpec("x", "float32", (1, 3, 6, 6))
 one = RuntimeRef("executorch", threads=1)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.contract import RuntimeRef, TensorSpec, TrialResult
-from agent.jobs import Converted
+from agent.contract.child_jobs import Converted
+from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
 from support.runner_child import (
     BIAS,
     KERNEL,
@@ -253,11 +253,11 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from agent.contract import RuntimeRef, TensorSpec
+from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runner import backends, errors
 
 artifact = Path(sys.argv[2])
-backend = backends.find("ncnn")
+backend = registry.find_backend("ncnn")
 spec = TensorSpec("x", "float32", (1, 3, 6, 6))
 for options in ({}, {"winograd": "off", "packing": "off"}):
     session = backend.load(artifact, RuntimeRef("ncnn", threads=2, options=options), [spec])

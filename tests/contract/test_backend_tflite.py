@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec, TrialResult
+from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
 from orchestrator.store.canary import FEEDS, canary
 from support.runner_child import (
     BIAS,
@@ -242,11 +242,11 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import backends
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 
 folder = Path(sys.argv[2])
-backend = backends.find("tflite")
+backend = registry.find_backend("tflite")
 spec = TensorSpec("x", "float32", (1, 3, 6, 6))
 session = backend.load(folder / "free.tflite", RuntimeRef("tflite"), [spec])
 assert list(session.inputs) == [spec], session.inputs

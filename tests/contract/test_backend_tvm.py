@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob
-from agent.runner.converters.tvm_compile import trials_of
-from agent.runner.errors import BadOption
-from agent.runner.tvm_link import machine_of, require_own_machine
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import BadOption
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes.tvm.converters.tvm_compile import trials_of
+from agent.runtimes.tvm.linking import machine_of, require_own_machine
 from support import onnx_files
 from support.need import need
 from support.runner_child import (

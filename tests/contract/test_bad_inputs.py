@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import backends
-from agent.runner.errors import Unsupported
+from agent.contract.failures import Unsupported
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 from support.runner_child import Bench, model_of, require
 
 LONGEST = 600
@@ -172,7 +172,7 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def backend(request: pytest.FixtureRequest) -> Any:
     require(request.param)
-    return backends.find(request.param)
+    return registry.find_backend(request.param)
 
 
 def specs_of(feed: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
@@ -213,7 +213,7 @@ def test_a_model_newer_than_onnxruntime(tmp_path: Path, change: dict[str, Any], 
     require("onnxruntime")
     path = save(tmp_path / "m.onnx", **RELU, **change)
     with pytest.raises(Unsupported, match=words) as caught:
-        backends.find("onnxruntime").load(path, RuntimeRef("onnxruntime"))
+        registry.find_backend("onnxruntime").load(path, RuntimeRef("onnxruntime"))
     assert len(str(caught.value)) < LONGEST
 
 

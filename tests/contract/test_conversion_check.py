@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import ModelRef, RuntimeRef, TensorSpec
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.trial import ModelRef, RuntimeRef, TensorSpec
 from support.runner_child import (
     SPEC,
     child,

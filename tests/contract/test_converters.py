@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import converters
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 from support.need import need
 from support.runner_child import (
     SPEC,
@@ -107,7 +107,7 @@ def bench(case: Case, tmp_path: Path) -> Bench:
 
 
 def test_every_converter_file_has_its_line_here() -> None:
-    assert set(CASES) | ELSEWHERE == set(converters.names())
+    assert set(CASES) | ELSEWHERE == set(registry.converter_names())
 
 
 @pytest.mark.parametrize("batch", [1, "N"])

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.jobs import Converted
-from agent.tflite_wire import read
+from agent.contract.child_jobs import Converted
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.formats.tflite import read
 from support.need import need
 from support.runner_child import (
     ROOT,
@@ -213,13 +213,13 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np, onnxruntime
-from agent.runner import converters
-from agent.runner.converters import torch_onnx
-from agent.runner.converters.base import Calibration
+from agent.runtimes import registry
+from agent.runtimes.pytorch.converters import torch_onnx
+from agent.runtimes.converter import Calibration
 
 torch_onnx.EXTERNAL_BYTES = 0
 folder = Path(sys.argv[3])
-made = converters.find("torch_onnx").convert(Path(sys.argv[2]), folder, Calibration([], ""))
+made = registry.find_converter("torch_onnx").convert(Path(sys.argv[2]), folder, Calibration([], ""))
 assert sorted(p.name for p in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
 session = onnxruntime.InferenceSession(str(made.artifact))
 (y,) = session.run(None, {"picture": np.ones((1, 3, 6, 6), np.float32)})

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import Clock, RuntimeRef, Scenario
-from agent.runner import backends
-from agent.runner.errors import ClockError
+from agent.contract.failures import ClockError
+from agent.contract.trial import Clock, RuntimeRef, Scenario
 from agent.runner.throughput import measure_queue
+from agent.runtimes import registry
 from support.runner_child import (
     QUICK,
     SPEC,
@@ -98,7 +98,7 @@ def test_a_trial_of_every_kind_of_session(backend: str, tmp_path: Path) -> None:
 def test_every_request_reads_what_is_bound_and_the_depth_is_as_asked(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     require("openvino")
-    session: Any = backends.find("openvino").load(
+    session: Any = registry.find_backend("openvino").load(
         write_onnx(tmp_path / "m.onnx"), RuntimeRef("openvino", options={"nireq": 3}), (SPEC,)
     )
     session.bind({"x": np.ones(SPEC.shape, np.float32)})

@@ -13,9 +13,9 @@ from typing import Any
 import onnx
 import pytest
 
-from agent.contract import RuntimeRef
-from agent.runner import onnx_weights
-from agent.runner.errors import Unsupported
+from agent.contract.failures import Unsupported
+from agent.contract.trial import RuntimeRef
+from agent.formats import onnx_external_data
 from agent.runner.stages import named
 from support.need import need
 from support.runner_child import (
@@ -149,11 +149,11 @@ def test_what_makes_one_message_of_it_says_what_does_not_fit(
 
 def test_where_the_weights_lie_is_read_as_onnx_writes_it(tmp_path: Path) -> None:
     source = outside(tmp_path / "m.onnx", "weights ü.bin")
-    assert onnx_weights.external_files(source) == {tmp_path / "weights ü.bin"}
-    assert onnx_weights.external_files(write_onnx(tmp_path / "whole.onnx")) == set()
+    assert onnx_external_data.external_files(source) == {tmp_path / "weights ü.bin"}
+    assert onnx_external_data.external_files(write_onnx(tmp_path / "whole.onnx")) == set()
     for content in (b"", b"no model at all"):
         (tmp_path / "other").write_bytes(content)
-        assert onnx_weights.external_files(tmp_path / "other") == set()
+        assert onnx_external_data.external_files(tmp_path / "other") == set()
 
 
 def test_a_blob_that_is_read_by_a_link_has_no_weights_beside_it(tmp_path: Path) -> None:

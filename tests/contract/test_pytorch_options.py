@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.contract import RuntimeRef, TrialResult
+from agent.contract.trial import RuntimeRef, TrialResult
 from support.need import need
 from support.runner_child import Bench, model_of, reference_file, require, write_pt2
 

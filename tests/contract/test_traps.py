@@ -14,11 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import agent
-from agent.contract import Fingerprint, Phases, RuntimeRef, TensorSpec
-from agent.graph import Edge
-from agent.jobs import ConvertJob
-from agent.runner import backends
+from agent.contract.child_jobs import ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.trial import Fingerprint, Phases, RuntimeRef, TensorSpec
 from agent.runner.inputs import seeded
+from agent.runtimes import registry
 from agent.worker.isolate import Bounds, Cancel
 from agent.worker.runner import Runner
 from orchestrator.report.build import build_report
@@ -80,7 +80,7 @@ def test_children_are_spawned_never_forked(path: Path) -> None:
 
 
 def test_a_trial_runs_after_an_inference_in_its_parent(backend: str, tmp_path: Path) -> None:
-    session = backends.find(backend).load(
+    session = registry.find_backend(backend).load(
         write_onnx(tmp_path / "first.onnx"), RuntimeRef(backend, threads=2), (SPEC,)
     )
     session.bind({"x": np.zeros(SPEC.shape, np.float32)})
@@ -91,7 +91,7 @@ def test_a_trial_runs_after_an_inference_in_its_parent(backend: str, tmp_path: P
 
 def test_a_free_dimension_is_fixed_before_it_is_run(backend: str, tmp_path: Path) -> None:
     """A free batch costs runtimes up to four times: what is measured has fixed shapes."""
-    session: Any = backends.find(backend).load(
+    session: Any = registry.find_backend(backend).load(
         write_onnx(tmp_path / "m.onnx", "N"), RuntimeRef(backend), (SPEC,)
     )
     if backend == "openvino":

@@ -9,8 +9,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from agent import codec
-from agent.uplink_messages import Enrolment
+from agent.contract import codec
+from agent.contract.api_messages import Enrolment
 from orchestrator.api.guard import HEADERS, MAX_BODY_BYTES, MAX_DEPTH, depth
 from orchestrator.client import Client
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError

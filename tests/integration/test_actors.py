@@ -9,8 +9,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from agent.codec import to_plain
-from agent.uplink_messages import Enrolment
+from agent.contract.api_messages import Enrolment
+from agent.contract.codec import to_plain
 from orchestrator.service import access, events, ingest
 from orchestrator.service.reconcile import Scheduler
 from support.farms import AGENT_VERSION, FarmKit, device_facts

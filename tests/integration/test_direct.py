@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from agent import codec
-from agent.uplink_messages import Heartbeat
+from agent.contract import codec
+from agent.contract.api_messages import Heartbeat
 from orchestrator.api import app, direct
 from orchestrator.service import access, ingest
 from orchestrator.service.access import Identity

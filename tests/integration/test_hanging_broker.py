@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent import codec
-from agent.uplink_messages import Heartbeat, HeartbeatAnswer
+from agent.contract import codec
+from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from orchestrator import wiring
 from orchestrator.service import sweeps
 from orchestrator.service.farm import Farm

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import codec
-from agent.contract import TrialResult
-from agent.uplink_messages import INLINE_HEADER, INLINE_KEY, Heartbeat, with_samples
+from agent.contract import codec
+from agent.contract.api_messages import INLINE_HEADER, INLINE_KEY, Heartbeat, with_samples
+from agent.contract.trial import TrialResult
 from agent.worker.courier import deliver_due
 from agent.worker.outbox import Outbox
 from agent.worker.uplink import Uplink

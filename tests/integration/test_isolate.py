@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.jobs import Converted
+from agent.contract.child_jobs import Converted
 from agent.worker import processes, rlimits
 from agent.worker.isolate import (
     LOG_TAIL_BYTES,

@@ -16,9 +16,10 @@ import httpx
 import pytest
 import redis
 
-from agent import broker, codec
+from agent import broker
 from agent.broker import TASK, queue_name
-from agent.uplink_messages import Enrolment, Started, with_samples
+from agent.contract import codec
+from agent.contract.api_messages import Enrolment, Started, with_samples
 from orchestrator.redis_users import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
 from orchestrator.service import admission, fleet, register, retiring
 from support import onnx_files

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import ColumnElement, Connection, select
 
-from agent.contract import Built, TrialResult
+from agent.contract.trial import Built, TrialResult
 from orchestrator.domain.errors import NotFound, Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
 from orchestrator.service import (

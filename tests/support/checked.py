@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.contract import TrialResult
+from agent.contract.trial import TrialResult
 from orchestrator.service import fleet, health, ingest, reconcile
 from orchestrator.service.views import HealthCheckView
 from orchestrator.store.models import Device

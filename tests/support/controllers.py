@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from agent import codec
-from agent.contract import TrialRequest, TrialResult
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
+from agent.contract import codec
+from agent.contract.api_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer, Started
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import TrialRequest, TrialResult
 from support.servers import free_port
 
 JOIN_TOKEN = "join-me"

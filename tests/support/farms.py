@@ -11,10 +11,10 @@ import numpy as np
 import zstandard
 from sqlalchemy import func, select
 
-from agent.contract import SCHEMA, Failure, Fidelity, Phases, Samples, TrialResult
-from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
-from agent.graph import Edge, Tool
-from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
+from agent.contract.api_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
+from agent.contract.conversion_graph import Edge, Tool
+from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
+from agent.contract.trial import SCHEMA, Failure, Fidelity, Phases, Samples, TrialResult
 from orchestrator.service import ingest, models, register, sweeps
 from orchestrator.service.farm import Farm
 from orchestrator.service.models import NewModel

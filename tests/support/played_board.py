@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.contract import (
+from agent.contract.child_jobs import Converted, ConvertJob, Probed, TrialJob
+from agent.contract.conversion_graph import Edge, Node, Tool
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import (
     SCHEMA,
     Limits,
     ModelRef,
@@ -21,9 +24,6 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from agent.device_facts import RuntimeFacts
-from agent.graph import Edge, Node, Tool
-from agent.jobs import Converted, ConvertJob, Probed, TrialJob
 from agent.worker.attempt import Tools
 from agent.worker.blobs import Blobs
 from agent.worker.engines import Engines

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent import codec
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract import codec
+from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.runner import verbs
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.contract import (
+from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
+from agent.contract.trial import (
     Accuracy,
     Clock,
     Failure,
@@ -23,7 +24,6 @@ from agent.contract import (
     TrialResult,
     Usage,
 )
-from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 
 GOOD = Fidelity(1e-5, 1e-4, 0.999999, 110.0, 4, "logits", True)

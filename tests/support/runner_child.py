@@ -16,8 +16,18 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 import agent
-from agent import codec
-from agent.contract import (
+from agent.contract import codec
+from agent.contract.child_jobs import (
+    Converted,
+    ConvertJob,
+    Probed,
+    Referenced,
+    ReferenceJob,
+    TrialJob,
+)
+from agent.contract.conversion_graph import on_the_way
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import (
     SCHEMA,
     ModelRef,
     ReferenceRef,
@@ -28,10 +38,7 @@ from agent.contract import (
     TrialRequest,
     TrialResult,
 )
-from agent.device_facts import RuntimeFacts
-from agent.graph import on_the_way
-from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob, TrialJob
-from agent.runner import backends
+from agent.runtimes import registry
 from agent.worker.conversion import as_it_is, unknown_option
 from agent.worker.planning import NoWay, offered, plan
 from support.need import need
@@ -233,7 +240,7 @@ class Bench:
 
     def convert(self, model: ModelRef, runtime: RuntimeRef, source: Path, **more: Any) -> Converted:
         """As the worker does it, within the one interpreter."""
-        tools, backend = probed(self._python).tools, backends.find(runtime.backend)
+        tools, backend = probed(self._python).tools, registry.find_backend(runtime.backend)
         facts = replace(
             facts_of(self._python),
             backend=backend.name,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import broker
-from agent.contract import (
+from agent.contract.child_jobs import ReferenceJob
+from agent.contract.trial import (
     SCHEMA,
     Limits,
     ModelRef,
@@ -24,7 +25,6 @@ from agent.contract import (
     Tolerance,
     TrialRequest,
 )
-from agent.jobs import ReferenceJob
 from agent.worker import processes
 from agent.worker.folders import mark_of
 from agent.worker.isolate import MARK

@@ -50,10 +50,10 @@ def _find_agent() -> None:
 def _convert(key: str, task: dict[str, Any], done: Tasks, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from agent.contract import ModelRef, RuntimeRef
-    from agent.jobs import ConvertJob
-    from agent.runner import converters
-    from agent.runner.converters.base import Calibration, Configurable
+    from agent.contract.child_jobs import ConvertJob
+    from agent.contract.trial import ModelRef, RuntimeRef
+    from agent.runtimes import registry
+    from agent.runtimes.converter import Calibration, Configurable
 
     before = done.get(str(task["source"]).lstrip("@"), {})
     source = Path(before.get("artifact", task["source"]))
@@ -62,7 +62,7 @@ def _convert(key: str, task: dict[str, Any], done: Tasks, folder: Path) -> dict[
     runtime = RuntimeRef(
         "x", precision=task.get("precision", "fp32"), options=task.get("options", {})
     )
-    converter = converters.find(task["convert"])
+    converter = registry.find_converter(task["convert"])
     if isinstance(converter, Configurable):
         model = ModelRef("m", "", "", 1, inputs, outputs)
         converter.configure(ConvertJob(model, runtime, str(source), str(folder), ()))
@@ -97,14 +97,14 @@ def _run(key: str, task: dict[str, Any], done: Tasks, folder: Path) -> dict[str,
     at from outside: how often the function was traced, and Keras called."""
     import numpy as np
 
-    from agent.contract import RuntimeRef
-    from agent.runner import backends
+    from agent.contract.trial import RuntimeRef
+    from agent.runtimes import registry
 
     before = done.get(str(task["run"]).lstrip("@"), {})
     artifact = Path(before.get("artifact", task["run"]))
     inputs = _specs(task.get("inputs", before.get("inputs", [])))
     runtime = RuntimeRef("tensorflow", threads=1, options=task.get("options", {}))
-    session: Any = backends.find("tensorflow").load(artifact, runtime, inputs)
+    session: Any = registry.find_backend("tensorflow").load(artifact, runtime, inputs)
     with np.load(task["feed"]) as file:
         arrays = [file[name] for name in file.files]
     names = [spec.name for spec in inputs or session.inputs]
@@ -165,18 +165,19 @@ def _counting() -> Iterator[list[int]]:
 
 
 def _specs(rows: Any) -> tuple[Any, ...]:
-    from agent.contract import TensorSpec
+    from agent.contract.trial import TensorSpec
 
     return tuple(TensorSpec(**{**row, "shape": tuple(row["shape"])}) for row in rows)
 
 
 def main() -> None:
     _find_agent()
-    from agent.runner import backends, tensorflow_sessions
-    from agent.runner.errors import RunnerError
+    from agent.contract.failures import RunnerError
+    from agent.runtimes import registry
+    from agent.runtimes.tensorflow import sessions
 
-    backends.find("tensorflow").import_runtime()
-    tensorflow_sessions.settle("CPU", 1, True)  # once, before anything runs
+    registry.find_backend("tensorflow").import_runtime()
+    sessions.settle("CPU", 1, True)  # once, before anything runs
     folder = Path(sys.argv[1])
     done: Tasks = {}
     for key, task in json.loads(sys.stdin.read()).items():

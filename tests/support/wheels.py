@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.worker.recipes import read
+from agent.worker.recipes import parse
 
 OLD, NEW = "1.30.0", "1.31.1"
 """The versions of onnxruntime that the wheelhouse holds; ``NEW`` is the tested one."""
@@ -15,7 +15,7 @@ LIMIT_S = 240.0
 
 def onnxruntime_wheels(folder: Path) -> str:
     """Both versions, and what goes beside them; empty, or why the index gave nothing."""
-    tested = read(f"onnxruntime=={NEW}")
+    tested = parse(f"onnxruntime=={NEW}")
     why = download(folder, tested.main, *tested.beside)
     return why or download(folder, f"onnxruntime=={OLD}", "--no-deps")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.archive import WHOLE, BadArchive, content_of, pack, unpack
+from agent.formats.archive import WHOLE, BadArchive, content_of, pack, unpack
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -16,11 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import codec
-from agent.archive import BadArchive, unpack
-from agent.contract import TrialRequest, TrialResult
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import (
+from agent.contract import codec
+from agent.contract.api_messages import (
     INLINE_KEY,
     Enrolled,
     Enrolment,
@@ -30,6 +27,9 @@ from agent.uplink_messages import (
     take_samples,
     with_samples,
 )
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import TrialRequest, TrialResult
+from agent.formats.archive import BadArchive, unpack
 from agent.worker import tasks
 from orchestrator.api.guard import depth
 from orchestrator.cli.token import lifetime
@@ -186,7 +186,7 @@ def test_archives_that_are_spoilt(data: st.DataObject) -> None:
 
 
 def test_an_archive_of_countless_files_is_refused(tmp_path: Path) -> None:
-    from agent import archive
+    from agent.formats import archive
 
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
         for number in range(30):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.graph import Edge, Tool, Way, cheapest, lacking, remaining, segments, split, usable
+from agent.contract.conversion_graph import (
+    Edge,
+    Tool,
+    Way,
+    cheapest,
+    lacking,
+    remaining,
+    segments,
+    split,
+    usable,
+)
 
 A, B, C, D = ("a", "fp32"), ("b", "fp32"), ("c", "fp32"), ("d", "int8")
 

@@ -16,24 +16,24 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from agent import locks
-from agent.worker.recipes import RECIPES
-from agent.worker.recipes import read as read_order
+from agent import lock_files
+from agent.runtimes import registry
+from agent.worker.recipes import parse
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = {
     ROOT / "requirements" / "dev.lock": ("controller", "onnxruntime", "openvino", "dev"),
     ROOT / "requirements" / "controller.lock": ("controller",),
-    locks.path(locks.AGENT): (),
+    lock_files.AGENT: (),
 }
-FILES = [*EXTRAS, *sorted(locks.path(name) for name in {r.lock for r in RECIPES})]
+FILES = [*EXTRAS, *sorted({registry.lock_file(*pair) for pair in registry.recipes()})]
 
 
 def versions(file: Path) -> dict[str, str]:
     """By canonical name; one version each, whatever the machine."""
     found: dict[str, str] = {}
-    for requirement in locks.read(file):
+    for requirement in lock_files.read(file):
         (pin,) = requirement.specifier
         assert pin.operator == "=="
         name = canonicalize_name(requirement.name)
@@ -79,25 +79,31 @@ def test_what_is_asked_for_needs_nothing_that_is_not_locked() -> None:
     assert len(seen) > len(PROJECT["dependencies"])
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.backend}-{r.variant}")
+LABELS = [
+    runtime.name + (f"@{recipe.variant}" if recipe.variant else "")
+    for runtime, recipe in registry.recipes()
+]
+
+
+@pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_what_a_recipe_asks_for_is_locked_at_a_version_that_fits(recipe: Any, machine: str) -> None:
-    label = f"{recipe.backend}@{recipe.variant}" if recipe.variant else recipe.backend
-    order = read_order(label, machine)
-    asked = [text for step in order.steps if step != order.bare for text in step]
-    assert unmet(asked, versions(locks.path(order.lock))) == []
+def test_what_a_recipe_asks_for_is_locked_at_a_version_that_fits(label: str, machine: str) -> None:
+    wanted = parse(label, machine)
+    assert wanted.lock is not None
+    asked = [text for step in wanted.steps if step != wanted.bare for text in step]
+    assert unmet(asked, versions(wanted.lock)) == []
 
 
 def test_another_version_than_the_tested_one_is_held_to_nothing() -> None:
-    assert read_order("openvino").lock == "openvino"
-    assert read_order("openvino==2026.2.0").lock == ""
+    assert parse("openvino").lock == ROOT / "agent/runtimes/openvino/requirements.lock"
+    assert parse("openvino==2026.2.0").lock is None
 
 
 def test_an_unmet_bound_is_seen() -> None:
     assert unmet(["a>=2", "b", "C_c==1"], {"a": "1.9", "c-c": "1"}) == ["a>=2", "b"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_lock_files_name_no_place_and_only_the_controllers_name_hashes(file: Path) -> None:
     text = file.read_text("utf-8")
     assert "://" not in text
@@ -109,14 +115,16 @@ def test_lock_files_name_no_place_and_only_the_controllers_name_hashes(file: Pat
 
 
 def test_no_lock_file_is_left_over() -> None:
-    assert {*ROOT.glob("agent/locks/*.lock"), *ROOT.glob("requirements/*.lock")} == set(FILES)
+    assert {*ROOT.glob("agent/**/*.lock"), *ROOT.glob("requirements/*.lock")} == set(FILES)
 
 
 def test_markers_are_read_for_the_machine_that_is_asked_about() -> None:
     here = {"platform_machine": "x86_64", "python_full_version": "3.11.2"}
     there = {**here, "platform_machine": "aarch64"}
-    assert any(p.startswith("xgboost-cpu==") for p in locks.pins("tvm", {**PLAIN, **here}))
-    assert not any(p.startswith("xgboost-cpu==") for p in locks.pins("tvm", {**PLAIN, **there}))
+    lock = parse("tvm").lock
+    assert lock is not None
+    assert any(p.startswith("xgboost-cpu==") for p in lock_files.pins(lock, {**PLAIN, **here}))
+    assert not any(p.startswith("xgboost-cpu==") for p in lock_files.pins(lock, {**PLAIN, **there}))
 
 
 PLAIN = {

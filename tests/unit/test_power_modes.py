@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.power_modes import PowerCommands, UnknownMode, current_mode, modes_of
+from agent.contract.power_modes import PowerCommands, UnknownMode, current_mode, modes_of
 from orchestrator.store.classes import device_class, device_classes
 
 QUERIES = [

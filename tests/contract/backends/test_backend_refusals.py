@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.jobs import Probed
-from agent.runner import backends
+from agent.contract.child_jobs import Probed
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 from support.backend_cases import Case
 from support.runner_child import (
     QUICK,
@@ -68,7 +68,7 @@ def test_a_damaged_artifact_is_a_bad_model(
         ({"options": {"speed": 3}}, "failed", "bad_option", "speed"),
         ({"precision": "fp8"}, "unsupported", "unsupported_precision", "fp32"),
         ({"target": "NPU"}, "unsupported", "unsupported_target", "CPU"),
-        ({"backend": "nothing"}, "failed", "bad_request", ", ".join(backends.names())),
+        ({"backend": "nothing"}, "failed", "bad_request", ", ".join(registry.backend_names())),
     ],
 )
 def test_what_it_cannot_do_is_named_with_what_it_can(

@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import backends
-from agent.runner.backends.base import OwnLatency, Session
-from agent.runner.errors import (
+from agent.contract.failures import (
     BadModel,
     BadOption,
     UnsupportedOperator,
@@ -22,6 +19,9 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
+from agent.runtimes.backend import OwnLatency, Session
 from support.backend_cases import Case
 from support.runner_child import SPEC, expected, python_of, write_two, write_unknown_operator
 
@@ -41,7 +41,7 @@ def session(case: Case, models: dict[str, Path]) -> Iterator[Session]:
 def load(case: Case, artifact: Path, inputs: Sequence[TensorSpec] = (), **runtime: Any) -> Session:
     if importlib.util.find_spec(case.module) is None:
         pytest.skip(f"{case.module} runs under {python_of(case.key)} only")
-    backend = backends.find(case.backend)
+    backend = registry.find_backend(case.backend)
     return backend.load(artifact, RuntimeRef(case.backend, **runtime), inputs)
 
 
@@ -155,7 +155,7 @@ def test_errors_have_their_names(case: Case, models: dict[str, Path], tmp_path: 
 
 
 def test_options_and_threads_are_accepted(case: Case, models: dict[str, Path]) -> None:
-    for key, values in backends.find(case.backend).options.items():
+    for key, values in registry.find_backend(case.backend).options.items():
         for value in values:
             if value == "compile":  # a C++ compiler at work: see test_compiled_programs
                 continue

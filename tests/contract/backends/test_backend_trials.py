@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TrialResult
-from agent.runner import backends
+from agent.contract.trial import RuntimeRef, TrialResult
+from agent.runtimes import registry
 from support.backend_cases import CASES, ELSEWHERE, Case
 from support.runner_child import (
     QUICK,
@@ -24,7 +24,7 @@ from support.runner_child import (
 
 
 def test_every_backend_file_has_its_line_here() -> None:
-    assert {case.backend for case in CASES.values()} | ELSEWHERE == set(backends.names())
+    assert {case.backend for case in CASES.values()} | ELSEWHERE == set(registry.backend_names())
 
 
 def test_probe_tells_what_it_can_run(case: Case) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import converters
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 from support import tensorflow_lab
 from support.runner_child import SPEC, Bench, model_of, reference_file, require
 from support.tensorflow_made import good
@@ -133,12 +133,12 @@ def test_openvino_reads_them_all(
     made: tensorflow_lab.Tasks, tmp_path: Path, key: str, precision: str
 ) -> None:
     require("openvino")
-    from agent.runner.converters.base import Calibration
+    from agent.runtimes.converter import Calibration
 
     path, spec = artifact(made, key)
     folder = tmp_path / "made"
     folder.mkdir()
-    result = converters.find("openvino_convert").convert(path, folder, Calibration([], ""))
+    result = registry.find_converter("openvino_convert").convert(path, folder, Calibration([], ""))
     assert {p.name for p in folder.iterdir()} == {"model.xml", "model.bin"}
     assert result.inputs is not None
     assert [s.name for s in result.inputs] == [spec.name]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import converters
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
 from support import tensorflow_lab
 from support.runner_child import Bench, model_of, require
 from support.tensorflow_made import TOKENS, VALUES, good, output
@@ -69,13 +69,13 @@ def test_openvino_says_that_it_cannot_read_this_loop(
     sequence: tensorflow_lab.Tasks, tmp_path: Path
 ) -> None:
     require("openvino")
-    from agent.runner.converters.base import Calibration
-    from agent.runner.errors import UnsupportedOperator
+    from agent.contract.failures import UnsupportedOperator
+    from agent.runtimes.converter import Calibration
 
     path = Path(good(sequence, "onnx")["artifact"])
     level = logging.getLogger().level
     with pytest.raises(UnsupportedOperator, match=r"Loop: .*canonical inputs"):
-        converters.find("openvino_convert").convert(path, tmp_path, Calibration([], ""))
+        registry.find_converter("openvino_convert").convert(path, tmp_path, Calibration([], ""))
     assert logging.getLogger().level == level, "a failing conversion silences everybody's log"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.runner import converters
+from agent.runtimes import registry
 from support import tensorflow_lab
 from support.runner_child import expected, require
 from support.tensorflow_made import BROKEN, RUNS, X, good, output
@@ -92,9 +92,9 @@ def test_an_operator_that_the_target_lacks_is_named(made: tensorflow_lab.Tasks, 
 
 def test_openvino_names_the_operator_that_it_lacks(files: Path, tmp_path: Path) -> None:
     require("openvino")
-    converter = converters.find("openvino_convert")
-    from agent.runner.converters.base import Calibration
-    from agent.runner.errors import UnsupportedOperator
+    converter = registry.find_converter("openvino_convert")
+    from agent.contract.failures import UnsupportedOperator
+    from agent.runtimes.converter import Calibration
 
     with pytest.raises(UnsupportedOperator, match="Cholesky"):
         converter.convert(files / "cholesky", tmp_path, Calibration([], ""))

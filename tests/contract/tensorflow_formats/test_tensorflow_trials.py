@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import RuntimeRef
-from agent.graph import cheapest
-from agent.runner import converters
+from agent.contract.conversion_graph import cheapest
+from agent.contract.trial import RuntimeRef
+from agent.runtimes import registry
 from support import tensorflow_lab
 from support.runner_child import SPEC, Bench, dataset_file, model_of, reference_file, require
 
@@ -78,6 +78,6 @@ def test_a_savedmodel_is_converted_by_the_verb_and_runs_elsewhere(
 def test_the_cheapest_way(
     start: tuple[str, str], goal: tuple[str, str], way: list[str] | None
 ) -> None:
-    edges = [e for n in converters.names() for e in converters.find(n).edges]
+    edges = [e for n in registry.converter_names() for e in registry.find_converter(n).edges]
     found = cheapest(edges, [start], [goal])
     assert (None if found is None else [edge.converter for edge in found]) == way

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from agent.contract import SCHEMA, RuntimeRef
+from agent.contract.trial import SCHEMA, RuntimeRef
 from support.running_agent import LONG, QUICK, Board
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent import codec
+from agent.contract import codec
 from orchestrator.client import Client, NoController
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from support.farms import device_facts

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent import codec
-from agent.uplink_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
+from agent.contract import codec
+from agent.contract.api_messages import Enrolled, Enrolment, Heartbeat, HeartbeatAnswer
 from orchestrator.client import Client
 from orchestrator.domain.errors import UserError
 from support.farms import AGENT_VERSION, device_facts, spec_text

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent import codec
-from agent.uplink_messages import HeartbeatAnswer, Started
+from agent.contract import codec
+from agent.contract.api_messages import HeartbeatAnswer, Started
 from orchestrator.client import Client
 from orchestrator.domain.errors import UserError
 from orchestrator.service import dispatch

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent.contract import Failure
+from agent.contract.trial import Failure
 from orchestrator.cli.sweep import watch_to_end
 from orchestrator.report.build import build_report
 from orchestrator.report.model import SweepReport

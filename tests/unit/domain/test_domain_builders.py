@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.device_facts import RuntimeFacts, TargetFacts
-from agent.graph import Edge, Node, Tool
+from agent.contract.conversion_graph import Edge, Node, Tool
+from agent.contract.device import RuntimeFacts, TargetFacts
 from orchestrator.domain.builders import Builder, is_builder
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.placement import DeviceView, ModelView, place

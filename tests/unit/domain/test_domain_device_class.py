@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
-from agent.contract import Limits
-from agent.device_facts import Accelerator, DeviceFacts
+from agent.contract.device import Accelerator, DeviceFacts
+from agent.contract.trial import Limits
+from agent.runtimes import registry
 from agent.telemetry.sources import SOURCES
 from agent.worker import recipes
 from orchestrator.domain.device_class import DeviceClass, Telemetry, VendorRuntime, recognise
@@ -101,13 +101,14 @@ def test_every_class_that_was_asked_for_ships_and_has_a_board_above() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_class_names_exists(name: str) -> None:
     found = CLASSES[name]
-    stems = {p.name.removesuffix(".py") for p in (files("agent.runner") / "backends").iterdir()}
     given = {r.name for r in found.runtimes if isinstance(r, VendorRuntime)}
     for text in (r for r in found.runtimes if isinstance(r, str)):
         for machine in ("x86_64", "aarch64"):
-            given.add(recipes.read(text, machine).recipe.backend)
+            given.add(recipes.parse(text, machine).backend)
     assert given
-    assert given | set(found.targets) | {found.health.backend or "onnxruntime"} <= stems
+    assert given | set(found.targets) | {found.health.backend or "onnxruntime"} <= {
+        *registry.RUNTIMES
+    }
     assert set(found.targets) <= given
     assert found.health.backend in {"", *given}
     assert found.telemetry

@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-from agent.contract import Failure
-from agent.runner import errors
+from agent.contract import failures
+from agent.contract.trial import Failure
 from orchestrator.domain.fault import Fault, exit_code, whose
 from orchestrator.domain.health import DEVICE_FAULTS
 
@@ -39,8 +39,8 @@ OF_RUNNER = {
 def test_every_kind_of_the_runners_errors_is_somebodys() -> None:
     kinds = {
         found.kind
-        for _, found in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(found, errors.RunnerError)
+        for _, found in inspect.getmembers(failures, inspect.isclass)
+        if issubclass(found, failures.RunnerError)
     }
     assert kinds == set(OF_RUNNER)
     assert {k: whose(Failure("load", k, "m")) for k in kinds} == OF_RUNNER

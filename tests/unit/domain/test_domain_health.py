@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.contract import Failure
-from agent.device_facts import RuntimeFacts, TargetFacts
+from agent.contract.device import RuntimeFacts, TargetFacts
+from agent.contract.trial import Failure
 from orchestrator.domain import health
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.health import (

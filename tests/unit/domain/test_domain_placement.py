@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.device_facts import DeviceFacts, RuntimeFacts, TargetFacts
+from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from orchestrator.domain import selectors
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.contract import STATUSES, Failure
+from agent.contract.trial import STATUSES, Failure
 from orchestrator.domain.errors import IllegalMove
 from orchestrator.domain.trial import (
     FINAL,

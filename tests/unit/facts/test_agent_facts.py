@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import codec, facts
-from agent.device_facts import Accelerator, CoreGroup, DeviceFacts
+from agent import facts
+from agent.contract import codec
+from agent.contract.device import Accelerator, CoreGroup, DeviceFacts
 from agent.facts import board, cpu
-from agent.facts.errors import Unreadable
 from agent.facts.rows import rows
+from agent.system.errors import Unreadable
 from support.board_files import JETSON, tool, tree
 from support.tegrastats_lines import LINES
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.device_facts import Cache, CoreGroup, Storage
+from agent.contract.device import Cache, CoreGroup, Storage
 from agent.facts.caches import caches, size_kib
 from agent.facts.cores import cores
-from agent.facts.errors import Unreadable
 from agent.facts.storage import parse_mounts, storage
+from agent.system.errors import Unreadable
 from support.board_files import tree
 from support.need import need
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.device_facts import Accelerator
+from agent.contract.device import Accelerator
 from agent.facts import cuda, edgetpu, intel, jetson, nvidia, packages, pci, power_modes
-from agent.facts.errors import Unreadable
 from agent.facts.soc import soc
+from agent.system.errors import Unreadable
 from support.board_files import JETSON, tool, tree
 from support.need import need
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.device_facts import DeviceFacts
+from agent.contract.device import DeviceFacts
 from orchestrator.boards import board_class
 from orchestrator.domain.device_class import recognise
 from orchestrator.store.classes import device_classes

@@ -108,8 +108,8 @@ def test_the_agents_own_wheel_holds_the_agent_alone(tmp_path: Path) -> None:
     }
     for path in source.rglob("*.py"):
         assert (target / "agent" / path.relative_to(source)).read_bytes() == path.read_bytes()
-    held = {path.name for path in (target / "agent" / "locks").glob("*.lock")}
-    assert held == {path.name for path in (source / "locks").glob("*.lock")} != set()
+    locks = {path.relative_to(source) for path in source.rglob("*.lock")}
+    assert {path.relative_to(target / "agent") for path in target.rglob("*.lock")} == locks != set()
 
 
 def test_the_agent_needs_no_numpy_and_nothing_of_the_controllers() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import Accuracy, Clock, Failure, Fingerprint, Phases, Scenario
+from agent.contract.trial import Accuracy, Clock, Failure, Fingerprint, Phases, Scenario
 from orchestrator.report.build import build_report
 from orchestrator.report.inputs import CellData, TrialData
 from orchestrator.report.model import CellRow, SweepReport

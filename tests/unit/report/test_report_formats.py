@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.contract import Accuracy
+from agent.contract.trial import Accuracy
 from orchestrator.report.build import build_report
 from orchestrator.report.formats import best, ordered
 from support.report_samples import BAD, cell, failed_trials, steady_trials, sweep

@@ -10,7 +10,7 @@ import pytest
 from ruptures import Pelt
 from ruptures.costs import CostNormal
 
-from agent.contract import Fingerprint, Usage
+from agent.contract.trial import Fingerprint, Usage
 from orchestrator.report import changes, steady
 from orchestrator.report.steady import Verdict, judge_cell, judge_trial
 from support.report_samples import drifting, latencies, result

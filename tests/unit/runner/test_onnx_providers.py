@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner import backends, onnx_providers
-from agent.runner.errors import UnsupportedTarget
-from agent.runner.onnx_providers import PROVIDERS, LeftOnCpu, placed, targets
+from agent.contract.failures import UnsupportedTarget
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes import registry
+from agent.runtimes.onnxruntime import providers
+from agent.runtimes.onnxruntime.providers import PROVIDERS, LeftOnCpu, placed, targets
 from support.runner_child import SPEC, require, write_onnx
 
 CUDA = "CUDAExecutionProvider"
@@ -22,25 +23,25 @@ def with_places(
     monkeypatch: pytest.MonkeyPatch, family: str, places: list[tuple[str, str]]
 ) -> None:
     found = tuple(replace(p, places=lambda: places) if p.family == family else p for p in PROVIDERS)
-    monkeypatch.setattr(onnx_providers, "PROVIDERS", found)
+    monkeypatch.setattr(providers, "PROVIDERS", found)
 
 
 def test_a_build_for_cuda_without_a_gpu_offers_the_processor_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_places(monkeypatch, "CUDA", [])
-    assert list(targets([CUDA, onnx_providers.CPU])) == ["CPU"]
+    assert list(targets([CUDA, providers.CPU])) == ["CPU"]
 
 
 def test_each_device_of_a_provider_is_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
     with_places(monkeypatch, "CUDA", [("0", "Orin"), ("1", "Other")])
-    found = onnx_providers.facts([CUDA, onnx_providers.CPU])
+    found = providers.facts([CUDA, providers.CPU])
     assert [t.name for t in found] == ["CPU", "CUDA:0", "CUDA:1"]
     assert found[1].description == f"{CUDA}, Orin"
 
 
 def test_a_provider_that_the_build_lacks_is_no_target() -> None:
-    assert list(targets([onnx_providers.CPU, "AzureExecutionProvider"])) == ["CPU"]
+    assert list(targets([providers.CPU, "AzureExecutionProvider"])) == ["CPU"]
 
 
 def test_every_provider_is_one_that_onnxruntime_knows() -> None:
@@ -69,7 +70,7 @@ def test_settings(family: str, where: str, precision: str, wanted: dict[str, str
 
 
 def test_operators_left_on_the_processor_are_named() -> None:
-    found = {CUDA: ["Conv"] * 3, onnx_providers.CPU: ["NonMaxSuppression", "Shape", "Shape"]}
+    found = {CUDA: ["Conv"] * 3, providers.CPU: ["NonMaxSuppression", "Shape", "Shape"]}
     with pytest.raises(LeftOnCpu, match=r"takes 3 of 6.*NonMaxSuppression ×1, Shape ×2"):
         placed(CUDA, found, "refuse")
     words = placed(CUDA, found, "allow")
@@ -82,7 +83,7 @@ def test_all_operators_on_the_provider_is_said() -> None:
 
 def test_a_provider_that_took_nothing_is_refused() -> None:
     with pytest.raises(LeftOnCpu, match=r"takes 0 of 1"):
-        placed(CUDA, {onnx_providers.CPU: ["Conv"]}, "refuse")
+        placed(CUDA, {providers.CPU: ["Conv"]}, "refuse")
 
 
 def test_an_older_version_says_that_it_does_not_know() -> None:
@@ -90,7 +91,7 @@ def test_an_older_version_says_that_it_does_not_know() -> None:
         raise RuntimeError("not recorded")
 
     session = SimpleNamespace(get_provider_graph_assignment_info=refuse)
-    assert onnx_providers.assignment(session) is None
+    assert providers.assignment(session) is None
     assert "unknown to this version" in placed(CUDA, None, "refuse")
 
 
@@ -105,12 +106,12 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> str:
     if name not in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime has no {name}")
     stand_in = replace(PROVIDERS[0], name=name, family="Azure")
-    monkeypatch.setattr(onnx_providers, "PROVIDERS", (*PROVIDERS, stand_in))
+    monkeypatch.setattr(providers, "PROVIDERS", (*PROVIDERS, stand_in))
     return "Azure"
 
 
 def load(path: Path, **runtime: Any) -> Any:
-    backend = backends.find("onnxruntime")
+    backend = registry.find_backend("onnxruntime")
     specs: tuple[TensorSpec, ...] = (SPEC,)
     return backend.load(path, RuntimeRef("onnxruntime", **runtime), specs)
 
@@ -133,7 +134,7 @@ def test_a_fall_back_that_is_allowed_is_reported(azure: str, tmp_path: Path) -> 
 def test_a_version_without_the_record_forbids_the_fall_back(
     azure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_providers, "can_record", lambda _: False)
+    monkeypatch.setattr(providers, "can_record", lambda _: False)
     with pytest.raises(LeftOnCpu, match="explicitly disabled"):
         load(write_onnx(tmp_path / "m.onnx"), target=azure)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef
-from agent.runner import backends, openvino_devices
-from agent.runner.errors import BadOption, Unsupported, UnsupportedPrecision, UnsupportedTarget
+from agent.contract.failures import BadOption, Unsupported, UnsupportedPrecision, UnsupportedTarget
+from agent.contract.trial import RuntimeRef
+from agent.runtimes import registry
+from agent.runtimes.openvino import devices
 from support.runner_child import SPEC, expected, require, write_onnx
 
 DEFAULTS = {"performance_hint": "latency", "streams": "", "nireq": ""}
@@ -41,17 +42,17 @@ ALL = Core("CPU", "GPU.0", "GPU.1", "NPU")
 
 def properties(core: Any, target: str, precision: str = "fp32", **options: str) -> Any:
     runtime = RuntimeRef("openvino", target=target, precision=precision, threads=2)
-    return openvino_devices.properties(core, runtime, {**DEFAULTS, **options})
+    return devices.properties(core, runtime, {**DEFAULTS, **options})
 
 
 def test_one_device_and_auto() -> None:
-    found = openvino_devices.facts(Core("CPU"))
+    found = devices.facts(Core("CPU"))
     assert [t.name for t in found] == ["CPU", "AUTO"]
     assert found[0].precisions == ("fp32", "fp16", "bf16", "int8")
 
 
 def test_several_devices_are_also_composed_with_the_processor_last() -> None:
-    names = [t.name for t in openvino_devices.facts(Core("CPU", "GPU.0"))]
+    names = [t.name for t in devices.facts(Core("CPU", "GPU.0"))]
     assert names == ["CPU", "GPU.0", "AUTO", "HETERO:GPU.0,CPU", "MULTI:GPU.0,CPU"]
 
 
@@ -69,18 +70,18 @@ def test_several_devices_are_also_composed_with_the_processor_last() -> None:
     ],
 )
 def test_the_devices_of_a_target(target: str, wanted: list[str]) -> None:
-    assert openvino_devices.parts(ALL, target) == wanted
+    assert devices.parts(ALL, target) == wanted
 
 
 @pytest.mark.parametrize("target", ["TPU", "HETERO", "MULTI", "AUTO:TPU", "HETERO:CPU,GPU.7", ""])
 def test_a_target_that_is_not_here_is_named_with_those_that_are(target: str) -> None:
     with pytest.raises(UnsupportedTarget, match=r"it has CPU, GPU\.0, .*HETERO:DEVICE"):
-        openvino_devices.parts(ALL, target)
+        devices.parts(ALL, target)
 
 
 def test_a_composition_has_what_all_its_devices_have() -> None:
-    assert openvino_devices.precisions(ALL, "HETERO:GPU.0,CPU") == ("fp32", "fp16", "int8")
-    assert openvino_devices.precisions(ALL, "NPU") == ("fp16", "int8")
+    assert devices.precisions(ALL, "HETERO:GPU.0,CPU") == ("fp32", "fp16", "int8")
+    assert devices.precisions(ALL, "NPU") == ("fp16", "int8")
 
 
 def test_fp16_is_computed_where_the_device_can() -> None:
@@ -135,7 +136,7 @@ def error_of(session: Any) -> float:
 
 @pytest.mark.parametrize("target", ["AUTO", "AUTO:CPU", "HETERO:CPU", "MULTI:CPU", "BATCH:CPU"])
 def test_every_composition_computes_in_fp32_when_asked(model: Path, target: str) -> None:
-    session = load(backends.find("openvino"), model, target=target)
+    session = load(registry.find_backend("openvino"), model, target=target)
     assert error_of(session) < 1e-5
     assert "devices CPU" in session.placement
     assert ("operators: CPU" in session.placement) is target.startswith("HETERO")
@@ -143,7 +144,7 @@ def test_every_composition_computes_in_fp32_when_asked(model: Path, target: str)
 
 
 def test_bf16_is_another_network_where_the_processor_has_it(model: Path) -> None:
-    backend = backends.find("openvino")
+    backend = registry.find_backend("openvino")
     if "bf16" not in require("openvino").targets[0].precisions:
         with pytest.raises(UnsupportedPrecision):
             load(backend, model, precision="bf16")
@@ -156,7 +157,7 @@ def test_bf16_is_another_network_where_the_processor_has_it(model: Path) -> None
 
 def test_streams_are_set(model: Path) -> None:
     options: dict[str, Any] = {"performance_hint": "throughput", "streams": 2}
-    session = backends.find("openvino").load(
+    session = registry.find_backend("openvino").load(
         model, RuntimeRef("openvino", threads=2, options=options), (SPEC,)
     )
     assert "num_streams 2" in session.placement
@@ -164,7 +165,7 @@ def test_streams_are_set(model: Path) -> None:
 
 
 def test_the_second_load_is_from_the_cache_that_the_first_filled(model: Path) -> None:
-    backend = backends.find("openvino")
+    backend = registry.find_backend("openvino")
     found = []
     for _ in range(2):
         session = load(backend, model, options={"model_cache": True})
@@ -177,13 +178,13 @@ def test_the_second_load_is_from_the_cache_that_the_first_filled(model: Path) ->
 
 def test_another_trial_never_finds_a_cache(model: Path) -> None:
     for _ in range(2):
-        session = load(backends.find("openvino"), model, options={"model_cache": "on"})
+        session = load(registry.find_backend("openvino"), model, options={"model_cache": "on"})
         assert "model cache filled" in session.placement
         session.close()
 
 
 def test_without_the_option_nothing_is_cached(model: Path) -> None:
-    session = load(backends.find("openvino"), model)
+    session = load(registry.find_backend("openvino"), model)
     assert "cache" not in session.placement
     assert list(model.parent.glob("model-cache-*")) == []
     session.close()

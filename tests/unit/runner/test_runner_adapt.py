@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.contract import TensorSpec
+from agent.contract.failures import UnsupportedShape
+from agent.contract.trial import TensorSpec
 from agent.runner.adapt import View
-from agent.runner.errors import UnsupportedShape
 
 IMAGE = TensorSpec("image", "float32", (2, 3, 4, 5), "NCHW")
 COUNT = TensorSpec("count", "int64", (1,))

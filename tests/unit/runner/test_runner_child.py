@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import agent
-from agent import codec
-from agent.contract import Failure, TrialResult
-from agent.jobs import Converted, Probed, Referenced
-from agent.runner import backends
+from agent.contract import codec
+from agent.contract.child_jobs import Converted, Probed, Referenced
+from agent.contract.trial import Failure, TrialResult
 from agent.runner.verbs import failure_of
+from agent.runtimes import registry
 
 MAIN = Path(agent.__file__).parent / "runner" / "__main__.py"
 NOISY = """
@@ -80,7 +80,7 @@ def test_an_unknown_verb_is_a_usage_error(arguments: tuple[str, ...]) -> None:
 def test_probe_answers_for_every_backend_file() -> None:
     done = child("probe", job="{}")
     found = codec.loads(Probed, done.stdout).runtimes
-    assert tuple(facts.backend for facts in found) == backends.names()
+    assert tuple(facts.backend for facts in found) == registry.backend_names()
     for facts in found:
         assert facts.missing or (facts.version and facts.targets and facts.accepts)
 
@@ -89,11 +89,10 @@ def test_the_package_is_found_from_the_files_own_place(tmp_path: Path) -> None:
     """Another ``agent`` on the interpreter's path must not be taken for it."""
     source = Path(agent.__file__).parent
     copy = tmp_path / "elsewhere" / "agent"
-    shutil.copytree(
-        source / "runner", copy / "runner", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for name in ("contract.py", "device_facts.py", "jobs.py", "codec.py"):
-        shutil.copy(source / name, copy)
+    for folder in ("contract", "runner"):
+        shutil.copytree(
+            source / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
     (copy / "__init__.py").write_text('__version__ = "of the copy"\n')
     done = child("trial", main=copy / "runner" / "__main__.py")
     assert codec.loads(TrialResult, done.stdout).agent_version == "of the copy"

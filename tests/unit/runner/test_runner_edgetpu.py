@@ -14,12 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import RuntimeRef, TensorSpec
-from agent.runner.backends import edgetpu
-from agent.runner.converters import edgetpu_compile
-from agent.runner.converters.base import Calibration
-from agent.runner.edgetpu_devices import LAYOUTS, EdgeTpu, devices, installed_build, require_build
-from agent.runner.errors import (
+from agent.contract.failures import (
     BadModel,
     BadOption,
     ConversionFailed,
@@ -30,6 +25,11 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.runtimes.converter import Calibration
+from agent.runtimes.edgetpu import backend
+from agent.runtimes.edgetpu.converters import edgetpu_compile
+from agent.runtimes.edgetpu.devices import LAYOUTS, EdgeTpu, devices, installed_build, require_build
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TFLITE = FIXTURES / "tflite"
@@ -125,29 +125,29 @@ def test_a_library_that_does_not_load_is_missing(
     played: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, body: str, says: str
 ) -> None:
     played(body)
-    monkeypatch.setattr(edgetpu, "PROBE_S", 1.0)
+    monkeypatch.setattr(backend, "PROBE_S", 1.0)
     with pytest.raises(RuntimeMissing, match=says):
-        edgetpu._try_library("played", ["usb:0"])
+        backend._try_library("played", ["usb:0"])
 
 
 def test_a_library_that_loads_on_each_device_is_there(played: Callable[[str], None]) -> None:
     played("assert options['device'] in ('usb:0', 'pci:0'); print('noise')")
-    edgetpu._try_library("played", ["pci:0", "usb:0"])
+    backend._try_library("played", ["pci:0", "usb:0"])
 
 
 def test_a_library_that_only_lacks_a_device_is_there(played: Callable[[str], None]) -> None:
     played("raise ValueError('Failed to load delegate from libedgetpu.so.1')")
-    edgetpu._try_library("played", [])
+    backend._try_library("played", [])
 
 
 def test_a_probe_without_a_device_says_how_to_get_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(edgetpu, "interpreter_module", lambda: SimpleNamespace(__name__="played"))
-    monkeypatch.setattr(edgetpu, "devices", list)
-    monkeypatch.setattr(edgetpu, "_try_library", lambda *_: None)
+    monkeypatch.setattr(backend, "interpreter_module", lambda: SimpleNamespace(__name__="played"))
+    monkeypatch.setattr(backend, "devices", list)
+    monkeypatch.setattr(backend, "_try_library", lambda *_: None)
     with pytest.raises(RuntimeMissing, match=r"no Edge TPU is attached.*plug it in"):
-        edgetpu.BACKEND().probe()
+        backend.BACKEND().probe()
 
 
 # --- loading, against a played interpreter that has the real ones' signatures ---
@@ -184,10 +184,10 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
         Interpreter=PlayedInterpreter,
         load_delegate=lambda library, options: calls.append((library, options)),
     )
-    monkeypatch.setattr(edgetpu, "interpreter_module", lambda: module)
-    monkeypatch.setattr(edgetpu, "version", lambda _: "2.3.0")
-    monkeypatch.setattr(edgetpu, "devices", lambda: [EdgeTpu("usb:0", "USB 2, 480 Mbit/s")])
-    monkeypatch.setattr(edgetpu, "installed_build", lambda: "std")
+    monkeypatch.setattr(backend, "interpreter_module", lambda: module)
+    monkeypatch.setattr(backend, "version", lambda _: "2.3.0")
+    monkeypatch.setattr(backend, "devices", lambda: [EdgeTpu("usb:0", "USB 2, 480 Mbit/s")])
+    monkeypatch.setattr(backend, "installed_build", lambda: "std")
     return calls
 
 
@@ -207,7 +207,7 @@ def test_a_compiled_file_runs_with_the_layout_that_its_converter_noted(
     attached: list[tuple[str, Any]], tmp_path: Path
 ) -> None:
     artifact = compiled(tmp_path, "NHWC")
-    session = edgetpu.BACKEND().load(artifact, runtime(), [NCHW])
+    session = backend.BACKEND().load(artifact, runtime(), [NCHW])
     assert attached == [("libedgetpu.so.1", {"device": "usb:0"})]
     assert session.placement.startswith(
         "edgetpu:0 (USB 2, 480 Mbit/s), libedgetpu std, ai-edge-litert 2.3.0 by delegate,"
@@ -223,9 +223,9 @@ def test_a_file_compiled_elsewhere_hides_its_layout(
     attached: list[tuple[str, Any]],
 ) -> None:
     with pytest.raises(UnsupportedShape, match=r"\(layout unknown\), asked for"):
-        edgetpu.BACKEND().load(TFLITE / "edgetpu.tflite", runtime(), [NCHW])
+        backend.BACKEND().load(TFLITE / "edgetpu.tflite", runtime(), [NCHW])
     own = TensorSpec("x", "float32", (1, 6, 6, 3), "NHWC")
-    edgetpu.BACKEND().load(TFLITE / "edgetpu.tflite", runtime(), [own]).close()
+    backend.BACKEND().load(TFLITE / "edgetpu.tflite", runtime(), [own]).close()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_it_cannot_do_is_named(
     attached: list[tuple[str, Any]], file: str, more: Any, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        edgetpu.BACKEND().load(TFLITE / f"{file}.tflite", runtime(**more), [NCHW])
+        backend.BACKEND().load(TFLITE / f"{file}.tflite", runtime(**more), [NCHW])
 
 
 # --- the vendor's pycoral and the other project of that name ---
@@ -271,15 +271,15 @@ def test_pycoral_is_recognised_without_importing_it(
 ) -> None:
     package(tmp_path, files)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert edgetpu.vendor_pycoral() is is_it
+    assert backend.vendor_pycoral() is is_it
     if not is_it:
         with pytest.raises(RuntimeMissing, match=r"another project's.*never pip install"):
-            edgetpu._pycoral()
+            backend._pycoral()
 
 
 def test_no_pycoral_at_all() -> None:
     with pytest.raises(RuntimeMissing, match="is not here"):
-        edgetpu._pycoral()
+        backend._pycoral()
 
 
 def test_pycoral_is_called_by_its_own_signature(
@@ -292,10 +292,10 @@ def test_pycoral_is_called_by_its_own_signature(
         return PlayedInterpreter(model_path_or_content, [], None)
 
     monkeypatch.setattr(
-        edgetpu, "_pycoral", lambda: SimpleNamespace(make_interpreter=make_interpreter)
+        backend, "_pycoral", lambda: SimpleNamespace(make_interpreter=make_interpreter)
     )
     artifact = compiled(tmp_path, "NHWC")
-    session = edgetpu.BACKEND().load(artifact, runtime(options={"interface": "pycoral"}), [NCHW])
+    session = backend.BACKEND().load(artifact, runtime(options={"interface": "pycoral"}), [NCHW])
     assert made == [(str(artifact), "usb:0")]
     assert "by pycoral" in session.placement
 

@@ -15,17 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from agent.contract import PRECISIONS, TensorSpec
-from agent.formats import SOURCES, precisions
-from agent.runner import backends, converters, procfs
-from agent.runner.backends.base import HostBuffers, chosen
-from agent.runner.errors import (
-    BadOption,
-    BadRequest,
-    UnsupportedShape,
-)
-from agent.runner.onnx_wire import NotProtobuf, input_dimensions
+from agent.contract.failures import BadOption, BadRequest, UnsupportedShape
+from agent.contract.trial import PRECISIONS, TensorSpec
+from agent.formats.onnx import NotProtobuf, input_dimensions
+from agent.runner import procfs
 from agent.runner.stages import Progress, named
+from agent.runtimes import registry
+from agent.runtimes.formats import SOURCES, precisions
+from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.validation import chosen
 
 OPTIONS = {"mode": ("eager", "compile"), "fast": ("true", "false")}
 
@@ -50,22 +48,25 @@ def test_an_option_that_is_not_there_says_what_is(
 
 
 def test_every_backend_file_is_found_and_an_unknown_name_lists_them() -> None:
-    assert "onnxruntime" in backends.names()
-    assert "base" not in backends.names()
-    with pytest.raises(BadRequest, match=f"there are {', '.join(backends.names())}"):
-        backends.find("abacus")
+    assert "onnxruntime" in registry.backend_names()
+    with pytest.raises(BadRequest, match=f"there are {', '.join(registry.backend_names())}"):
+        registry.find_backend("abacus")
 
 
-@pytest.mark.parametrize("name", backends.names())
+@pytest.mark.parametrize("name", registry.backend_names())
 def test_what_a_backend_declares_fits_together(name: str) -> None:
-    backend = backends.find(name)
+    backend = registry.find_backend(name)
     assert backend.name == name
     least = next(iter(backend.wants))
     assert least == ("int8" if name == "edgetpu" else "fp32")
     assert all(isinstance(values, tuple) for values in backend.options.values())
     assert set(backend.wants) <= set(PRECISIONS)
     loaded = {form for wanted in backend.wants.values() for form, _ in wanted}
-    made = {edge.target for name in converters.names() for edge in converters.find(name).edges}
+    made = {
+        edge.target
+        for name in registry.converter_names()
+        for edge in registry.find_converter(name).edges
+    }
     sources = {(form, held) for form in SOURCES for held in precisions(form)}
     assert loaded
     assert {node for wanted in backend.wants.values() for node in wanted} <= made | sources

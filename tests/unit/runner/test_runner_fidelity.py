@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from agent.contract import Tolerance
+from agent.contract.failures import BadData, BadOutput
+from agent.contract.trial import Tolerance
 from agent.runner import fidelity
-from agent.runner.errors import BadData, BadOutput
 
 STRICT = Tolerance(min_cosine=0.999, max_top1_drop=0.01)
 VECTORS = hnp.arrays(np.float64, 5, elements=st.floats(-100, 100, allow_subnormal=False))

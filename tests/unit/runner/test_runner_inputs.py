@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.contract import TensorSpec
+from agent.contract.failures import BadData, BadOutput
+from agent.contract.trial import TensorSpec
 from agent.runner import inputs
-from agent.runner.errors import BadData, BadOutput
 
 IMAGE = TensorSpec("image", "float32", (1, 2, 3))
 IDS = TensorSpec("ids", "int64", (1, 5))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from agent.contract import Clock, Scenario
+from agent.contract.failures import BadOption, ClockError, UnsupportedScenario
+from agent.contract.trial import Clock, Scenario
 from agent.runner import clock, measure
-from agent.runner.errors import BadOption, ClockError, UnsupportedScenario
 from agent.runner.scenarios import loop_of
+from agent.runtimes.backend import Laps
 
 
 @dataclass
@@ -44,7 +45,7 @@ GOOD = Clock("fake", 1, 50.0)
 BRIEF = Scenario(min_duration_s=0.0, max_duration_s=0.05, min_samples=20)
 
 
-def laps_of(takes_ns: int, scenario: Scenario = BRIEF, own: int | None = None) -> measure.Laps:
+def laps_of(takes_ns: int, scenario: Scenario = BRIEF, own: int | None = None) -> Laps:
     time = FakeClock()
     session = FakeSession(time, takes_ns)
     pilot = measure.warm_up(session.infer, 0.0, time)

@@ -1,4 +1,4 @@
-"""The runner's own rules: Python 3.8 syntax, and nothing imported that a board may lack."""
+"""The measured child's rules: Python 3.8 syntax, and nothing imported that a board may lack."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import runner
+import agent
 
-AGENT = Path(runner.__file__).parents[1]
-SHARED = ("archive", "device_facts", "formats", "graph", "tflite_graph", "tflite_wire")
-"""Modules beside the runner that the controller uses too: the same rules hold for them."""
-FILES = sorted((AGENT / "runner").rglob("*.py")) + [AGENT / f"{name}.py" for name in SHARED]
+AGENT = Path(agent.__file__).parent
+FOLDERS = ("contract", "formats", "runner", "runtimes")
+"""What the child imports: the runner, and what it shares with worker and controller."""
+FILES = [path for folder in FOLDERS for path in sorted((AGENT / folder).rglob("*.py"))]
 ALLOWED = {*sys.stdlib_module_names, "numpy", "agent"}
 
 
@@ -34,7 +34,7 @@ def module_level_imports(tree: ast.AST) -> Iterator[str]:
         yield from module_level_imports(node)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(AGENT)))
 def test_the_syntax_is_that_of_python_38(path: Path) -> None:
     tree = tree_of(path)
     newer = [
@@ -51,15 +51,13 @@ def test_the_syntax_is_that_of_python_38(path: Path) -> None:
     assert newer == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(AGENT)))
 def test_runtimes_are_imported_in_functions_only(path: Path) -> None:
     found = {name.split(".")[0] for name in module_level_imports(tree_of(path))}
     assert found <= ALLOWED
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
-def test_of_the_agent_only_the_runner_and_the_contract_are_imported(path: Path) -> None:
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(AGENT)))
+def test_only_what_the_child_has_is_imported(path: Path) -> None:
     found = {n for n in module_level_imports(tree_of(path)) if n.split(".")[0] == "agent"}
-    fine = {"agent", "agent.codec", "agent.contract", "agent.jobs"}
-    fine |= {f"agent.{name}" for name in SHARED}
-    assert {n for n in found if n not in fine and not n.startswith("agent.runner")} == set()
+    assert {n for n in found if n != "agent" and n.split(".")[1] not in FOLDERS} == set()

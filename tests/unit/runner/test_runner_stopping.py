@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.contract import Scenario
+from agent.contract.trial import Scenario
 from agent.runner import stopping
 
 SCENARIO = Scenario(min_duration_s=1.0, max_duration_s=10.0, min_samples=100)

@@ -13,13 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.contract import ModelRef, RuntimeRef, TensorSpec
-from agent.jobs import ConvertJob, Probed
-from agent.runner.backends.tensorrt import TensorRt, TensorRtSession
-from agent.runner.converters.base import Calibration
-from agent.runner.converters.tensorrt_build import TensorRtBuild
-from agent.runner.cuda_buffers import CudaOutOfMemory
-from agent.runner.errors import (
+from agent.contract.child_jobs import ConvertJob, Probed
+from agent.contract.failures import (
     BadModel,
     BadOption,
     RuntimeMissing,
@@ -28,6 +23,11 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
+from agent.contract.trial import ModelRef, RuntimeRef, TensorSpec
+from agent.runtimes.converter import Calibration
+from agent.runtimes.tensorrt.backend import TensorRt, TensorRtSession
+from agent.runtimes.tensorrt.converters.tensorrt_build import TensorRtBuild
+from agent.runtimes.tensorrt.cuda import CudaOutOfMemory
 from support.fake_tensorrt import BY_VERSION, RECORDED, FakeCuda, FakeTensorRt
 from support.runner_child import SPEC, child, expected
 
@@ -225,7 +225,7 @@ def test_precision_flags_are_set_where_there_are_any(
         build(tmp_path, precision="fp16")
         assert trt.built["flags"] == {"FP16"}
         return
-    monkeypatch.setattr("agent.runner.converters.tensorrt_build.missing_modules", list)
+    monkeypatch.setattr("agent.runtimes.tensorrt.converters.tensorrt_build.missing_modules", list)
     with pytest.raises(RuntimeMissing, match="or register an fp16 model"):
         build(tmp_path, precision="fp16")
 

@@ -14,15 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import codec
-from agent.contract import SCHEMA, ReferenceRef, RuntimeRef, Scenario, TrialRequest, TrialResult
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob, TrialJob
-from agent.runner import trtexec, trtexec_files
-from agent.runner.backends.tensorrt import TensorRt
-from agent.runner.converters.base import Calibration
-from agent.runner.converters.trtexec_build import TrtexecBuild
-from agent.runner.errors import (
+from agent.contract import codec
+from agent.contract.child_jobs import Converted, ConvertJob, TrialJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import (
     BadModel,
     BadOption,
     BadOutput,
@@ -36,7 +31,19 @@ from agent.runner.errors import (
     UnsupportedShape,
     UnsupportedTarget,
 )
-from agent.runner.trtexec_session import describe
+from agent.contract.trial import (
+    SCHEMA,
+    ReferenceRef,
+    RuntimeRef,
+    Scenario,
+    TrialRequest,
+    TrialResult,
+)
+from agent.runtimes.converter import Calibration
+from agent.runtimes.tensorrt import trtexec, trtexec_output
+from agent.runtimes.tensorrt.backend import TensorRt
+from agent.runtimes.tensorrt.converters.trtexec_build import TrtexecBuild
+from agent.runtimes.tensorrt.trtexec_session import describe
 from support import trtexec_double
 from support.runner_child import (
     LOOSE,
@@ -275,18 +282,18 @@ def test_a_crash_is_named() -> None:
 
 
 def test_its_times_become_samples_without_the_warm_up() -> None:
-    every = trtexec_files.read_times(FIXTURES / "times.json", 0)
-    kept = trtexec_files.read_times(FIXTURES / "times.json", 100)
+    every = trtexec_output.read_times(FIXTURES / "times.json", 0)
+    kept = trtexec_output.read_times(FIXTURES / "times.json", 100)
     assert (len(every.latency), len(kept.latency), kept.latency.dtype.name) == (12, 10, "int64")
     assert 1_400_000 < kept.latency.min() < kept.latency.max() < 1_500_000
     assert (kept.compute < kept.latency).all()
     assert kept.wall_ns >= kept.latency.sum()
     with pytest.raises(BadOutput, match="no query after 9000 ms"):
-        trtexec_files.read_times(FIXTURES / "times.json", 9000)
+        trtexec_output.read_times(FIXTURES / "times.json", 9000)
 
 
 def test_its_outputs_become_arrays() -> None:
-    assert trtexec_files.read_outputs(FIXTURES / "output.json")["y"].shape == (1, 5)
+    assert trtexec_output.read_outputs(FIXTURES / "output.json")["y"].shape == (1, 5)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"latencyMs": 1}]', "[]", '[{"name": "y"}]'])
@@ -294,9 +301,9 @@ def test_a_spoilt_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spoilt.json"
     path.write_text(text)
     with pytest.raises(BadOutput):
-        trtexec_files.read_times(path, 0)
+        trtexec_output.read_times(path, 0)
     with pytest.raises(BadOutput):
-        trtexec_files.read_outputs(path)
+        trtexec_output.read_outputs(path)
 
 
 # --- building ---
@@ -390,8 +397,8 @@ def test_times_that_cannot_be_are_no_figure(
     program: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = load(engine)
-    late = trtexec_files.Times(np.full(9, 10**12), np.full(9, 10**11), 10**13)
-    monkeypatch.setattr(trtexec_files, "read_times", lambda *_: late)
+    late = trtexec_output.Times(np.full(9, 10**12), np.full(9, 10**11), 10**13)
+    monkeypatch.setattr(trtexec_output, "read_times", lambda *_: late)
     with pytest.raises(ClockError, match="9 queries took 9000"):
         session.measured(QUICK)
     with pytest.raises(UnsupportedScenario, match="not offline"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.runner import savedmodel_zip
-from agent.runner.errors import BadModel
+from agent.contract.failures import BadModel
+from agent.formats import savedmodel
 from agent.runner.stages import named
 
 GRAPH, WEIGHTS = "saved_model.pb", "variables/variables.index"
@@ -40,7 +40,7 @@ def test_the_folder_is_what_holds_the_graph(tmp_path: Path, job: Path, top: str)
 
 def test_what_stands_beside_the_only_folder_is_left(tmp_path: Path, job: Path) -> None:
     blob = write(tmp_path / "m.zip", "m/" + GRAPH, "m/" + WEIGHTS, "__MACOSX/m/._x")
-    found = savedmodel_zip.unpack(blob, job)
+    found = savedmodel.unpack(blob, job)
     assert sorted(p.name for p in found.iterdir()) == [GRAPH, "variables"]
 
 
@@ -70,7 +70,7 @@ def test_what_would_write_elsewhere_or_is_none_is_refused(
 ) -> None:
     blob = write(tmp_path / "m.zip", *names)
     with pytest.raises(BadModel) as refused:
-        savedmodel_zip.unpack(blob, job)
+        savedmodel.unpack(blob, job)
     assert says in str(refused.value)
     assert list(job.iterdir()) == []
     assert not (tmp_path / "out").exists()
@@ -83,28 +83,28 @@ def test_a_link_is_refused(tmp_path: Path, job: Path) -> None:
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc")
     with pytest.raises(BadModel, match="no plain file"):
-        savedmodel_zip.unpack(blob, job)
+        savedmodel.unpack(blob, job)
     assert list(job.iterdir()) == []
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(
     tmp_path: Path, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(savedmodel_zip, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(savedmodel, "MOST_BYTES", 1 << 20)
     blob = write(tmp_path / "m.zip", GRAPH, WEIGHTS, content=bytes(1 << 20))
     assert blob.stat().st_size < 5000
     with pytest.raises(BadModel, match="would take 2 MiB unpacked; there is room for 1"):
-        savedmodel_zip.unpack(blob, job)
+        savedmodel.unpack(blob, job)
     assert list(job.iterdir()) == []
 
 
 def test_too_many_files_are_refused(
     tmp_path: Path, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(savedmodel_zip, "MOST_FILES", 2)
+    monkeypatch.setattr(savedmodel, "MOST_FILES", 2)
     blob = write(tmp_path / "m.zip", GRAPH, "a", "b")
     with pytest.raises(BadModel, match="holds 3 files; at most 2"):
-        savedmodel_zip.unpack(blob, job)
+        savedmodel.unpack(blob, job)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", None])
@@ -115,10 +115,10 @@ def test_a_damaged_one_leaves_nothing(tmp_path: Path, job: Path, content: bytes 
         content = whole.replace(whole[45:60], bytes(15), 1)
     blob.write_bytes(content)
     with pytest.raises(BadModel, match="no zip of a SavedModel"):
-        savedmodel_zip.unpack(blob, job)
+        savedmodel.unpack(blob, job)
     assert list(job.iterdir()) == []
 
 
 def test_a_missing_one_is_named(job: Path) -> None:
     with pytest.raises(BadModel, match=r"m\.zip does not exist"):
-        savedmodel_zip.unpack(job / "m.zip", job)
+        savedmodel.unpack(job / "m.zip", job)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.runner.errors import BadModel
-from agent.runner.tensorflow_graph import has_loops, refuse_unsafe
+from agent.contract.failures import BadModel
+from agent.runtimes.tensorflow.graph_def import has_loops, refuse_unsafe
 
 SAVE, CALL = "__inference__traced_save_12", "__inference_call_3"
 

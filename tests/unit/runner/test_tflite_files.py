@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import tflite_graph
-from agent.tflite_wire import NotTflite, Operator, Tensor, TfliteFile, read
+from agent.formats import tflite_analysis
+from agent.formats.tflite import NotTflite, Operator, Tensor, TfliteFile, read
 
 TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
@@ -34,9 +34,9 @@ def graph_of(name: str) -> TfliteFile:
 )
 def test_what_the_graph_tells(name: str, inputs: str, outputs: str, kind: str) -> None:
     graph = graph_of(name)
-    assert tflite_graph.input_layout(graph, graph.inputs[0]) == inputs
-    assert tflite_graph.output_layout(graph, graph.outputs[0]) == outputs
-    assert tflite_graph.kind(graph) == kind
+    assert tflite_analysis.input_layout(graph, graph.inputs[0]) == inputs
+    assert tflite_analysis.output_layout(graph, graph.outputs[0]) == outputs
+    assert tflite_analysis.kind(graph) == kind
 
 
 def test_shapes_and_names_are_the_authors() -> None:
@@ -59,10 +59,10 @@ def test_no_cut_or_spoilt_file_raises_anything_else(
     with contextlib.suppress(NotTflite):
         graph = read(path)
         for tensor in (*graph.inputs, *graph.outputs):
-            tflite_graph.input_layout(graph, tensor)
-            tflite_graph.output_layout(graph, tensor)
-        tflite_graph.precision(graph)
-        tflite_graph.float_operators(graph)
+            tflite_analysis.input_layout(graph, tensor)
+            tflite_analysis.output_layout(graph, tensor)
+        tflite_analysis.precision(graph)
+        tflite_analysis.float_operators(graph)
 
 
 def test_many_branches_are_followed_once() -> None:
@@ -71,9 +71,9 @@ def test_many_branches_are_followed_once() -> None:
     tensors = [Tensor(f"t{n}", "float32", (1, 4, 4, 2), 0, b"") for n in range(count + 1)]
     pairs = [op for n in range(count) for op in (Operator("ADD", (n, n), (n + 1,)),) * 2]
     graph = TfliteFile(tuple(tensors), tuple(pairs), (0,), (count,), (), ())
-    assert tflite_graph.input_layout(graph, 0) == ""
+    assert tflite_analysis.input_layout(graph, 0) == ""
     loop = TfliteFile(tuple(tensors[:2]), (Operator("ADD", (0, 1), (1, 0)),), (0,), (1,), (), ())
-    assert tflite_graph.output_layout(loop, 1) == ""
+    assert tflite_analysis.output_layout(loop, 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_all_that_computes_on_integers_is_filed_under_int8(
     )
     operators = tuple(Operator("FULLY_CONNECTED", (n, 1, -1), (n + 2,)) for n in (0, 1))
     graph = TfliteFile(tensors, operators, (0,), (3,), (), ())
-    assert (tflite_graph.kind(graph), tflite_graph.precision(graph)) == (kind, precision)
+    assert (tflite_analysis.kind(graph), tflite_analysis.precision(graph)) == (kind, precision)

@@ -13,7 +13,7 @@ PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from agent.runner.torch_layouts import layout
+from agent.runtimes.pytorch.layouts import layout
 
 class Plain(torch.nn.Module):
     def __init__(self):

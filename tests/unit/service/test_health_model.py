@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from agent import tflite_graph, tflite_wire
+from agent.formats import tflite, tflite_analysis
 from inventory.health import make
 from orchestrator.store.canary import FEEDS, canary
 
@@ -61,10 +61,10 @@ def test_onnxruntime_computes_them() -> None:
 
 def test_the_tflite_file_holds_the_same_weights() -> None:
     data = canary().files["tflite"]
-    graph = tflite_wire.read(FOLDER / "canary.tflite")  # type: ignore[arg-type]
+    graph = tflite.read(FOLDER / "canary.tflite")  # type: ignore[arg-type]
     assert [o.name for o in graph.operators] == ["CONV_2D", "CONV_2D", "MEAN", "FULLY_CONNECTED"]
     assert (graph.input_names, graph.output_names) == (("x",), ("y",))
-    assert tflite_graph.kind(graph) == "fp32"
+    assert tflite_analysis.kind(graph) == "fp32"
     own = canary().model("tflite").own_inputs[0]
     assert graph.tensors[graph.inputs[0]].shape == own.shape == (1, 16, 16, 3)
     for kernel in (make.FIRST, make.SECOND):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from agent.contract import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
-from agent.graph import Tool
+from agent.contract.conversion_graph import Tool
+from agent.contract.trial import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
 from orchestrator.domain import retry
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.service import (

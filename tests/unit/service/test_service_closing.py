@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.contract import Failure, TrialResult
+from agent.contract.trial import Failure, TrialResult
 from orchestrator.report.build import build_report
 from orchestrator.service import events, ingest, progress, reconcile, reports, sweeps
 from orchestrator.service.closing import NOT_RUN

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agent.uplink_messages import Enrolment
+from agent.contract.api_messages import Enrolment
 from orchestrator.domain.errors import Conflict, FarmError, NotAllowed, NotFound, UserError
 from orchestrator.service import access, events, fleet, pacing, progress, register, retiring, sweeps
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, device_facts

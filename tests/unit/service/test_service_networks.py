@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.contract import TensorSpec
-from agent.jobs import Referenced, ReferenceJob
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.trial import TensorSpec
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.network import NetworkGraph

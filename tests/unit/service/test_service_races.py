@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from agent.contract import Built
+from agent.contract.trial import Built
 from orchestrator.domain.errors import Conflict, Superseded
 from orchestrator.service import attempts, dispatch, ingest, progress, reconcile, sweeps
 from orchestrator.service.models import NewModel, add

@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from sqlalchemy import select
 
-from agent import codec
-from agent.contract import Built, TrialRequest, TrialResult
+from agent.contract import codec
+from agent.contract.trial import Built, TrialRequest, TrialResult
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
 from orchestrator.report.build import build_report
 from orchestrator.service import events, ingest, models, progress, reports, retention, sweeps

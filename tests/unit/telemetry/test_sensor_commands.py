@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.telemetry import commands
-from agent.telemetry.errors import Unreadable
+from agent.system import commands
+from agent.system.errors import Unreadable
 from support.board_files import tool
 
 

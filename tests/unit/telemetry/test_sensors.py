@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.device_facts import Sensor
+from agent.contract.device import Sensor
+from agent.system import files
+from agent.system.errors import Unreadable
 from agent.telemetry import (
     apex,
     cpufreq,
     fan,
-    files,
     ina3221,
     intel,
     nvidia,
@@ -27,7 +28,6 @@ from agent.telemetry import (
     thermal,
     throttle,
 )
-from agent.telemetry.errors import Unreadable
 from agent.telemetry.sources import SOURCES, read_all
 from support.board_files import JETSON, tool, tree
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.system.errors import Unreadable
 from agent.telemetry import tegrastats
-from agent.telemetry.errors import Unreadable
 from support.board_files import JETSON, tool, tree
 from support.tegrastats_lines import LINES, Line
 

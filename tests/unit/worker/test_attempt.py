@@ -12,9 +12,9 @@ import pytest
 import zstandard
 
 import agent
-from agent import codec
-from agent.contract import Failure, TrialRequest, TrialResult
-from agent.jobs import Converted
+from agent.contract import codec
+from agent.contract.child_jobs import Converted
+from agent.contract.trial import Failure, TrialRequest, TrialResult
 from agent.worker.attempt import Finished, execute
 from agent.worker.isolate import Cancel, ChildEnd
 from agent.worker.runner import Outcome

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import locks
-from agent.device_facts import RuntimeFacts
-from agent.jobs import Probed
+from agent.contract.child_jobs import Probed
+from agent.contract.device import RuntimeFacts
+from agent.runtimes.manifest import Recipe
 from agent.worker import inspect, packages
 from agent.worker.builder import Builder
 from agent.worker.environments import Environments
@@ -30,7 +30,7 @@ from agent.worker.errors import (
     RuntimeMissing,
 )
 from agent.worker.packages import Packages, Said
-from agent.worker.recipes import Recipe, read
+from agent.worker.recipes import RuntimeRequirement, parse
 from agent.worker.runtimes import Runtimes
 
 
@@ -301,7 +301,7 @@ def test_with_a_wheelhouse_no_index_is_asked(
 
 def test_without_uv_venv_and_pip_do_it(tools: Tools, tmp_path: Path, wheelhouse: Path) -> None:
     builder = Builder(tmp_path / "r", tools.probe, Packages("", tools.run))
-    manifest = builder.build(read("onnxruntime"), wheelhouse, print)
+    manifest = builder.build(parse("onnxruntime"), wheelhouse, print)
     assert manifest.tool == "venv and pip"
     made, install, _ = tools.calls
     assert made[:4] == [sys.executable, "-I", "-m", "venv"]
@@ -329,7 +329,7 @@ def test_the_tested_version_is_held_to_its_lock_file(
     runtimes.build("onnxruntime==1.30.0", None, print)
     runtimes.build("onnxruntime==1.29.0", tmp_path / "wheels", print)
     tested, other, wheels = (call for call in tools.calls if "install" in call)
-    assert tested[tested.index("--constraint") + 1] == str(locks.path("onnxruntime"))
+    assert tested[tested.index("--constraint") + 1] == str(parse("onnxruntime").lock)
     assert "--constraint" not in other + wheels
 
 
@@ -340,7 +340,7 @@ def test_of_torchs_steps_the_one_that_takes_its_build_is_free(
     runtimes.build("pytorch", None, print)
     first, second = (call for call in tools.calls if "install" in call)
     assert "--constraint" not in first
-    assert str(locks.path("torch")) in second
+    assert str(parse("pytorch").lock) in second
 
 
 def test_another_lock_file_makes_another_environment(
@@ -352,7 +352,7 @@ def test_another_lock_file_makes_another_environment(
     assert len(tools.calls) == before
     newer = tmp_path / "newer.lock"
     newer.write_text("onnxruntime==1.31.1\n")
-    monkeypatch.setattr(locks, "path", lambda name: newer)
+    monkeypatch.setattr(RuntimeRequirement, "lock", newer)
     runtimes.build("onnxruntime", None, print)
     assert len(tools.calls) > before
 
@@ -413,17 +413,17 @@ def test_torchs_own_note_of_its_build_is_read(tmp_path: Path, version: str | Non
 def test_an_older_python_is_looked_for_where_the_package_needs_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = Recipe("x", "old", "1", "", newest_python=(3, 9))
+    recipe = Recipe("old", "1", newest_python=(3, 9))
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
 
     def command(words: Sequence[str], folder: Path) -> Said:
         works = words[0].endswith("3.8")  # 3.9 is a shim that leads nowhere
         return Said(0, "3.8.20\n") if works else Said(127, "", "no such version")
 
-    assert packages.base_python(recipe, command) == ("/usr/bin/python3.8", "3.8.20")
+    assert packages.base_python("x", recipe, command) == ("/usr/bin/python3.8", "3.8.20")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BadInput, match=r"old runs on Python 3\.8 to 3\.9, and none of them"):
-        packages.base_python(recipe, command)
+        packages.base_python("x", recipe, command)
 
 
 def test_pips_last_words_are_kept_short() -> None:

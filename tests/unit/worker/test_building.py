@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import archive
-from agent.contract import DatasetRef, RuntimeRef, TensorSpec, TrialRequest
-from agent.graph import Edge
-from agent.jobs import Converted, ConvertJob
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.trial import DatasetRef, RuntimeRef, TensorSpec, TrialRequest
+from agent.formats import archive
 from agent.worker.attempt import Finished, execute
 from agent.worker.isolate import Cancel
 from agent.worker.runner import Outcome

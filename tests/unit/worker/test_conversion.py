@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent.contract import DatasetRef, Failure, Fidelity, Scenario, TensorSpec, TrialRequest
-from agent.device_facts import RuntimeFacts
-from agent.graph import Edge, Tool
-from agent.jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob
+from agent.contract.child_jobs import Converted, ConvertJob, Probed, Referenced, ReferenceJob
+from agent.contract.conversion_graph import Edge, Tool
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import DatasetRef, Failure, Fidelity, Scenario, TensorSpec, TrialRequest
 from agent.worker.conversion import Conversion, Sources, Workshop
 from agent.worker.engines import Engines
 from agent.worker.environments import Environments, RuntimeEnvironment

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import ModelRef, RuntimeRef
-from agent.jobs import Converted, ConvertJob
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.contract.trial import ModelRef, RuntimeRef
 from agent.worker.engines import ANSWER_NAME, Engine, Engines
 from agent.worker.runner import Outcome
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.device_facts import RuntimeFacts
-from agent.jobs import Probed
-from agent.versions import fits, version_key
+from agent.contract.child_jobs import Probed
+from agent.contract.device import RuntimeFacts
+from agent.contract.versions import fits, version_key
 from agent.worker.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
 

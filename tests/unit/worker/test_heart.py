@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
+from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from agent.telemetry.thermal import hottest_c
-from agent.uplink_messages import Heartbeat, HeartbeatAnswer
 from agent.worker.heart import Heart, Vitals, vitals_of
 from agent.worker.uplink import Uplink
 

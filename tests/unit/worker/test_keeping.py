@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import codec
-from agent.contract import SCHEMA, TrialResult
-from agent.uplink_messages import Started
+from agent.contract import codec
+from agent.contract.api_messages import Started
+from agent.contract.trial import SCHEMA, TrialResult
 from agent.worker import attempt
 from agent.worker.courier import Courier
 from agent.worker.desk import Desk

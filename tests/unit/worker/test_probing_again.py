@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import codec
-from agent.device_facts import DeviceFacts
-from agent.jobs import Probed
+from agent.contract import codec
+from agent.contract.child_jobs import Probed
+from agent.contract.device import DeviceFacts
 from agent.worker.environments import Environments
 from agent.worker.lookout import LONGEST_ASK_S, LOOK_S, Lookout
 from agent.worker.runner import Runner

@@ -10,10 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent import codec
-from agent.contract import SCHEMA, Built, Samples, TrialResult
-from agent.device_facts import DeviceFacts
-from agent.uplink_messages import (
+from agent.contract import codec
+from agent.contract.api_messages import (
     INLINE_HEADER,
     Enrolled,
     Enrolment,
@@ -21,6 +19,8 @@ from agent.uplink_messages import (
     HeartbeatAnswer,
     take_samples,
 )
+from agent.contract.device import DeviceFacts
+from agent.contract.trial import SCHEMA, Built, Samples, TrialResult
 from agent.worker import courier
 from agent.worker.courier import deliver_due
 from agent.worker.errors import (

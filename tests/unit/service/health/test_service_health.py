@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent import codec
-from agent.contract import Failure, TrialResult
-from agent.device_facts import RuntimeFacts
-from agent.uplink_messages import Enrolment, Heartbeat
+from agent.contract import codec
+from agent.contract.api_messages import Enrolment, Heartbeat
+from agent.contract.device import RuntimeFacts
+from agent.contract.trial import Failure, TrialResult
 from orchestrator.domain.errors import NotFound, UnknownAttempt
 from orchestrator.service import (
     checks,

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from sqlalchemy import func, select
 
-from agent.contract import Failure
+from agent.contract.trial import Failure
 from orchestrator.domain.errors import Conflict, NotFound
 from orchestrator.service import fleet, health, ingest, progress, reconcile, register, sweeps
 from orchestrator.store.models import Device, Sweep, Trial

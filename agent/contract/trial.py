@@ -1,0 +1,361 @@
+"""The wire types between the controller, the agent and the measured child process.
+
+Frozen dataclasses of the standard library only, in Python 3.8 syntax, because the measured child
+runs under whatever interpreter a board's vendor bindings need. Units stand in the field names:
+``_s`` seconds, ``_ms`` milliseconds, ``_ns`` nanoseconds, ``_mib`` mebibytes, ``_bytes`` bytes.
+``agent.contract.codec`` turns them into JSON and back, strictly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple, Union
+
+from agent.contract.conversion_graph import Node
+
+SCHEMA = 1
+"""Number of this contract; a request of another number is refused by name, never guessed at."""
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+SCENARIO_KINDS = ("single_stream", "multi_stream", "server", "offline", "sustained")
+STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
+STATUSES = ("ok", "unsupported", "invalid", "failed", "cancelled")
+"""``unsupported``: this runtime cannot run that model, a result. ``invalid``: it ran, but no figure
+can be trusted (see ``Failure``). ``failed``: it did not run to the end."""
+
+Option = Union[str, int, float, bool]
+Options = Dict[str, Option]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. ``shape`` may hold -1 for a dimension that the source leaves free.
+
+    ``dtype`` is NumPy's name (``float32``, ``int64``, ``uint8``); ``layout`` is ``NCHW``, ``NHWC``
+    or empty where nothing is known: it is never guessed.
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A source artifact. Inputs have fixed shapes here: the controller resolved every free one.
+
+    ``inputs`` and ``outputs`` are the model's, as registered and as its reference and data set have
+    them; ``own_inputs`` and ``own_outputs`` the artifact's, in the model's order, where its names
+    or layouts differ (empty: they do not).
+
+    ``precision``: empty where the file tells. ``entry``: what to load of a blob that is an archive
+    (``agent.formats.archive``), empty where the blob is the artifact. ``made``: the steps that made
+    it on another device.
+    """
+
+    name: str
+    format: str
+    sha256: str
+    size_bytes: int
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    own_inputs: Tuple[TensorSpec, ...] = ()
+    own_outputs: Tuple[TensorSpec, ...] = ()
+    precision: str = ""
+    entry: str = ""
+    made: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RuntimeRef:
+    """What to run a model with. ``threads`` 0 leaves the runtime's own default.
+
+    ``format``: which of the formats that the backend loads, empty: the one that is cheapest to come
+    by. ``via``: converters that must be on the way to it.
+    """
+
+    backend: str
+    version: str = ""
+    target: str = "CPU"
+    precision: str = "fp32"
+    threads: int = 0
+    options: Options = field(default_factory=dict)
+    format: str = ""
+    via: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How to load a session, and when a trial has enough samples (see ``runner/stopping.py``).
+
+    ``batch_size`` is the number of the model's inputs, as registered, joined along axis 0.
+
+    ``percentile`` is the one whose relative confidence half-width must meet ``target_relative_ci``.
+    """
+
+    kind: str = "single_stream"
+    batch_size: int = 1
+    concurrency: int = 1
+    target_qps: float = 0.0
+    latency_bound_ms: float = 0.0
+    min_duration_s: float = 1.0
+    max_duration_s: float = 10.0
+    warm_up_s: float = 0.3
+    min_samples: int = 100
+    percentile: float = 50.0
+    target_relative_ci: float = 0.01
+
+
+@dataclass(frozen=True)
+class ReferenceRef:
+    """The FP32 reference outputs of a model: an ``.npz`` blob with ``input:NAME`` and
+    ``output:NAME``, each of shape (feeds, *tensor shape)``, and what the source model scores.
+
+    ``origin`` says what computed it, e.g. ``onnxruntime 1.31.1, graph optimisation off``.
+    """
+
+    sha256: str
+    size_bytes: int
+    feeds: int
+    origin: str
+    top1: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A labelled data set: an ``.npz`` blob with ``inputs`` (samples, *one sample's shape),
+    ``labels`` (samples,) of the held-out part, and ``calibration`` (m, *one sample's shape)."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    samples: int
+    calibration_samples: int
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """When a cell's outputs still count as the same network (DESIGN decision 7).
+
+    ``min_cosine`` against the FP32 reference; ``max_top1_drop`` is a share (0.01 = one point).
+    """
+
+    min_cosine: float
+    max_top1_drop: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one attempt: wall seconds of converting and of measuring, memory of each child."""
+
+    convert_s: float = 600.0
+    trial_s: float = 300.0
+    memory_mib: int = 8192
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What an agent needs to execute one attempt. ``calibration``: dataset, random or empty.
+
+    ``build``: make this of the model, for another device, and hand it in; nothing is measured, and
+    of ``runtime`` only the options and ``via`` count.
+    """
+
+    schema: int
+    attempt_id: str
+    trial_id: str
+    model: ModelRef
+    runtime: RuntimeRef
+    scenario: Scenario
+    reference: ReferenceRef
+    tolerance: Tolerance
+    dataset: Optional[DatasetRef] = None
+    calibration: str = ""
+    telemetry: Tuple[str, ...] = ()
+    power_mode: str = ""
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+    build: Optional[Node] = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt gave no figure. Data, never an exception across the wire.
+
+    ``kind`` is a short machine-readable word: ``unsupported_operator``, ``crash``, ``timeout``,
+    ``out_of_memory``, ``runtime_missing``, ``bad_output``, ``clock``, ``io``, ``internal`` …
+    ``transient`` says whether another attempt could go better.
+    """
+
+    stage: str
+    kind: str
+    message: str
+    transient: bool = False
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds an attempt spent in each phase; ``None``: the attempt did not get there.
+
+    ``import_s`` is the runtime's own import, ``load_cold_s`` the first load in a fresh process,
+    ``load_warm_s`` a second load in the same process, ``convert_s`` 0.0 on an engine-cache hit.
+    ``process_s`` is the wall time of the measured child from spawn to exit, seen by its parent;
+    ``total_s`` the attempt's, from the doorbell's arrival to the result in the outbox.
+    """
+
+    fetch_s: Optional[float] = None
+    convert_s: Optional[float] = None
+    import_s: Optional[float] = None
+    load_cold_s: Optional[float] = None
+    load_warm_s: Optional[float] = None
+    first_inference_ms: Optional[float] = None
+    warm_up_s: Optional[float] = None
+    measure_s: Optional[float] = None
+    verify_s: Optional[float] = None
+    preprocess_ms: Optional[float] = None
+    process_s: Optional[float] = None
+    total_s: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The measured clock: its tick (greatest common divisor of observed steps) and call cost."""
+
+    name: str
+    tick_ns: int
+    call_ns: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The raw samples blob: little-endian int64, shape (len(series), count), nanoseconds.
+
+    ``series[0]`` is always ``caller``: what the code that called the runtime saw. ``runtime``,
+    where there is one, is the latency that the runtime itself reports for the same inferences.
+    ``calls_per_sample`` > 1: each sample is the mean of that many back-to-back calls (clock guard).
+    ``stopped_by``: ``precision`` or ``max_duration``. ``wall_s`` is the loop's outer wall time.
+    """
+
+    sha256: str
+    size_bytes: int
+    count: int
+    series: Tuple[str, ...]
+    encoding: str
+    calls_per_sample: int
+    batch_size: int
+    stopped_by: str
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident set of the measured child itself (``VmHWM``, reset before the load)."""
+
+    peak_rss_mib: float
+    after_import_rss_mib: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Processor use over the measured loop. ``cpu_percent`` is per core: 200 = two cores busy."""
+
+    cpu_percent: float
+    voluntary_switches: int
+    involuntary_switches: int
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Outputs against the FP32 reference on the same inputs, worst output, all feeds.
+
+    ``psnr_db`` is ``None`` where the outputs are identical (infinite).
+    """
+
+    max_abs: float
+    max_rel: float
+    cosine: float
+    psnr_db: Optional[float]
+    feeds: int
+    worst_output: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of held-out samples whose arg-max is the label; ``reference_top1`` is the source's."""
+
+    top1: float
+    samples: int
+    reference_top1: Optional[float]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The board's condition just before or after a measurement; ``None``: could not be read.
+
+    ``pressure_cpu_some_us`` is the running total of ``/proc/pressure/cpu`` ``some``.
+    """
+
+    at_unix_ns: int
+    load_average_1m: Optional[float] = None
+    cpu_mhz: Optional[float] = None
+    governor: Optional[str] = None
+    temperature_c: Optional[float] = None
+    pressure_cpu_some_us: Optional[int] = None
+    memory_available_mib: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """An artifact that was made for other devices, as a blob; ``entry`` as in ``ModelRef``.
+
+    ``inputs`` and ``outputs`` are its own, empty where they are as the model's; ``steps`` made it.
+    """
+
+    format: str
+    precision: str
+    sha256: str
+    size_bytes: int
+    entry: str = ""
+    inputs: Tuple[TensorSpec, ...] = ()
+    outputs: Tuple[TensorSpec, ...] = ()
+    steps: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What an attempt gave. ``failure`` is set exactly when ``status`` is not ``ok``; if it is,
+    either ``samples`` is there or, where the request was to build, ``built``.
+
+    ``runtime_version`` and ``environment`` say what really ran, ``placement`` where (provider or
+    device as the runtime reports it), ``artifact_format`` and ``artifact_size_bytes`` what was
+    loaded, ``conversion`` the steps that made it.
+    """
+
+    schema: int
+    attempt_id: str
+    status: str
+    agent_version: str
+    phases: Phases = field(default_factory=Phases)
+    failure: Optional[Failure] = None
+    samples: Optional[Samples] = None
+    memory: Optional[Memory] = None
+    usage: Optional[Usage] = None
+    fidelity: Optional[Fidelity] = None
+    accuracy: Optional[Accuracy] = None
+    clock: Optional[Clock] = None
+    runtime_version: str = ""
+    environment: str = ""
+    placement: str = ""
+    artifact_format: str = ""
+    artifact_size_bytes: Optional[int] = None
+    conversion: Tuple[str, ...] = ()
+    convert_cached: bool = False
+    telemetry: Dict[str, float] = field(default_factory=dict)
+    fingerprint_before: Optional[Fingerprint] = None
+    fingerprint_after: Optional[Fingerprint] = None
+    built: Optional[Built] = None

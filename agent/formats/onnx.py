@@ -1,0 +1,132 @@
+"""An ONNX file's input dimensions and output names, read from its protobuf bytes without any
+library.
+
+ONNX Runtime wants free dimensions fixed by name *before* it loads a model, yet tells the names
+only after. Field numbers from onnx/onnx.proto (ModelProto.graph 7, GraphProto.input 11 and
+.output 12, ValueInfoProto.name 1 and .type 2, TypeProto.tensor_type 1, Tensor.shape 2,
+TensorShapeProto.dim 1, Dimension.dim_value 1 and .dim_param 2). Initializers are skipped unread.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple, Union
+
+from agent.contract.failures import BadModel
+
+Dimension = Union[int, str]
+
+_GRAPH, _INPUT, _NAME, _TYPE, _TENSOR, _SHAPE, _DIM, _VALUE, _PARAM = 7, 11, 1, 2, 1, 2, 1, 1, 2
+_OUTPUT = 12
+
+
+class NotProtobuf(ValueError):
+    """The bytes end early, or hold a wire type that ONNX does not use."""
+
+
+def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
+    """For each graph input its dimensions: a number, a symbol, or ``""`` for an unnamed free one.
+
+    Raises:
+        NotProtobuf: the file is not protobuf, or is cut short.
+        OSError: it cannot be read.
+    """
+    return _read(_view(path))
+
+
+def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
+    """``input_dimensions`` of what a user gave. Raises ``BadModel``."""
+    try:
+        return input_dimensions(artifact)
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except NotProtobuf as error:
+        raise BadModel("%s is not an ONNX model: %s" % (artifact.name, error)) from error
+
+
+def output_names(path: Path) -> List[str]:
+    """The graph's outputs, in order. Raises as ``input_dimensions``."""
+    return [
+        _name(value)
+        for graph in messages(_view(path), _GRAPH)
+        for value in messages(graph, _OUTPUT)
+    ]
+
+
+def _view(path: Path) -> memoryview:
+    if path.stat().st_size == 0:
+        raise NotProtobuf("the file is empty")
+    with open(str(path), "rb") as file:
+        # Not closed by hand: slices may still point into it, and it goes with the last of them.
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _read(view: memoryview) -> Dict[str, Tuple[Dimension, ...]]:
+    found = {}
+    for graph in messages(view, _GRAPH):
+        for value in messages(graph, _INPUT):
+            shapes = (
+                shape
+                for kind in messages(value, _TYPE)
+                for tensor in messages(kind, _TENSOR)
+                for shape in messages(tensor, _SHAPE)
+            )
+            found[_name(value)] = tuple(
+                _dimension(d) for shape in shapes for d in messages(shape, _DIM)
+            )
+    return found
+
+
+def _name(value: memoryview) -> str:
+    return b"".join(bytes(n) for n in messages(value, _NAME)).decode("utf-8", "replace")
+
+
+def _dimension(message: memoryview) -> Dimension:
+    for number, value in fields(message):
+        if number == _VALUE and isinstance(value, int):
+            return value if value < 1 << 63 else ""  # some exporters write -1 for a free one
+        if number == _PARAM and not isinstance(value, int):
+            return bytes(value).decode("utf-8", "replace")
+    return ""
+
+
+def messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    """The fields of that number that hold bytes: messages, texts, packed numbers."""
+    for number, value in fields(message):
+        if number == wanted and not isinstance(value, int):
+            yield value
+
+
+def fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
+    """Each field's number and value, where it lies. Raises ``NotProtobuf``."""
+    at, end = 0, len(message)
+    while at < end:
+        key, at = _varint(message, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if wire == 2:
+            size, at = _varint(message, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise NotProtobuf("wire type %d at byte %d" % (wire, at))
+        if at + size > end:
+            raise NotProtobuf("the file ends inside a field")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> Tuple[int, int]:
+    result = shift = 0
+    while at < len(message) and shift < 70:
+        byte = message[at]
+        at += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, at
+        shift += 7
+    raise NotProtobuf("a number is cut short at byte %d" % at)

@@ -1,0 +1,77 @@
+"""Where an ONNX file keeps its weights, told from its bytes without reading them.
+
+One protobuf message holds at most 2 GiB, so larger networks keep theirs in files beside (field
+numbers from onnx/onnx.proto: GraphProto.initializer 5, TensorProto.external_data 13 and
+.data_location 14, whose EXTERNAL is 1; StringStringEntryProto.key 1, .value 2).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Iterator, Set
+
+from agent.contract.failures import Unsupported
+from agent.formats.onnx import NotProtobuf, fields, messages
+
+MESSAGE_BYTES = (2 << 30) - 1
+_GRAPH, _INITIALIZER, _EXTERNAL_DATA, _LOCATION, _EXTERNAL, _KEY, _VALUE = 7, 5, 13, 14, 1, 1, 2
+
+
+def external_files(path: Path) -> Set[Path]:
+    """The files beside ``path`` that its initializers lie in. Raises ``OSError``; a file that is
+    no ONNX has none, and whoever reads it says so."""
+    if path.stat().st_size == 0:
+        return set()
+    try:
+        with open(str(path), "rb") as file:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return {path.parent / name for name in _locations(view)}
+    except NotProtobuf:
+        return set()
+
+
+def _locations(view: memoryview) -> Iterator[str]:
+    for graph in messages(view, _GRAPH):
+        for tensor in messages(graph, _INITIALIZER):
+            if not any(n == _LOCATION and v == _EXTERNAL for n, v in fields(tensor)):
+                continue
+            for entry in messages(tensor, _EXTERNAL_DATA):
+                key, value = (_text(entry, number) for number in (_KEY, _VALUE))
+                if key == "location":
+                    yield value
+
+
+def _text(message: memoryview, number: int) -> str:
+    return b"".join(bytes(part) for part in messages(message, number)).decode("utf-8", "replace")
+
+
+def require_whole(path: Path) -> None:
+    """Raises ``Unsupported`` where no reader could have all of it: a single file too large for
+    protobuf, which readers call damaged after minutes, or one whose weights lie elsewhere."""
+    if not path.is_file():
+        return
+    size = path.stat().st_size
+    if size > MESSAGE_BYTES:
+        raise Unsupported(
+            "%s has %d MiB, and one ONNX message holds at most 2 GiB: no runtime reads it"
+            % (path.name, size >> 20)
+        )
+    missing = sorted(p.name for p in external_files(path) if not p.is_file())
+    if missing:
+        raise Unsupported(
+            "the model keeps weights in %s, which is not beside it: make one file of it, with"
+            " onnx.save(onnx.load(PATH), PATH)" % ", ".join(missing)[:200]
+        )
+
+
+def require_one_message(path: Path, converter: str) -> None:
+    """Raises ``Unsupported`` where a converter that holds the whole network in one message would
+    have to hold more than fits; said before it takes the memory for it."""
+    size = sum(os.path.getsize(str(p)) for p in (path, *external_files(path)) if p.is_file())
+    if size > MESSAGE_BYTES:
+        raise Unsupported(
+            "%s holds a network in one ONNX message, of at most 2 GiB; with its weights this one"
+            " has %d MiB" % (converter, size >> 20)
+        )

@@ -1,0 +1,228 @@
+"""ONNX to ncnn by pnnx, which comes as one program in its wheel; weights in FP32 or FP16.
+
+Beside ``model.param`` and ``model.bin`` lies ``notes.json``: names, shapes and batch axes of inputs
+and outputs, which ncnn's files do not hold.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+
+from agent.contract.child_jobs import ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import (
+    BadModel,
+    ConversionFailed,
+    RuntimeMissing,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    UnsupportedShape,
+)
+from agent.contract.trial import TensorSpec
+from agent.formats.onnx import NotProtobuf, input_dimensions, output_names
+from agent.runtimes.backend import Options
+from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.validation import require_shapes
+
+NOTES = "notes.json"
+NO_BATCH = 233
+"""pnnx's own mark: the tensor has no batch axis."""
+
+_TYPES = {"float32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}
+_UNKNOWN = (
+    re.compile(r"No Op registered for (\S+)"),
+    re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered"),
+)
+_INPUT = re.compile(r'ex\.input\("in(\d+)", ncnn\.Mat\(\S+?\.numpy\(\), batch_index=(\d+)\)')
+_OUTPUT = re.compile(r"out(\d+)\.numpy\(batch_index=(\d+)\)")
+
+
+class NcnnPnnx:
+    name = "ncnn_pnnx"
+    edges = tuple(Edge("ncnn_pnnx", ("onnx", "fp32"), ("ncnn", p)) for p in ("fp32", "fp16"))
+    needs_calibration = False
+    modules = ("ncnn", "pnnx")
+    commands = ()
+    keeps = ("layout", "names")
+    where = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def __init__(self) -> None:
+        self._half = False
+        self._inputs: Sequence[TensorSpec] = ()
+
+    def configure(self, job: ConvertJob) -> None:
+        self._half = job.runtime.precision == "fp16"
+        self._inputs = job.model.inputs
+
+    def convert(
+        self,
+        source: Path,
+        folder: Path,
+        calibration: Calibration,  # noqa: ARG002
+    ) -> Made:
+        dimensions, outputs = _read(source)
+        inputs = _wanted(self._inputs, dimensions)
+        inside = folder / "source.onnx"  # it writes beside its input
+        os.symlink(str(source.resolve()), str(inside))
+        _run(inside, inputs, self._half)
+        axes = _batch_axes(folder / "source_ncnn.py", len(inputs), len(outputs))
+        _require_ranks(inputs, axes[0])
+        artifact = folder / "model.param"
+        os.rename(str(folder / "source.ncnn.param"), str(artifact))
+        os.rename(str(folder / "source.ncnn.bin"), str(folder / "model.bin"))
+        for left in folder.glob("source*"):
+            left.unlink()
+        require_layers(importlib.import_module("ncnn"), artifact)
+        notes = {
+            "inputs": [
+                _described(spec, dimensions[spec.name], axis)
+                for spec, axis in zip(inputs, axes[0])  # noqa: B905 - newer than 3.8
+            ],
+            "outputs": [
+                {"name": name, "batch_axis": axis}
+                for name, axis in zip(outputs, axes[1])  # noqa: B905
+            ],
+            "sizes": {n: os.path.getsize(str(folder / n)) for n in ("model.param", "model.bin")},
+        }
+        (folder / NOTES).write_text(json.dumps(notes, indent=1), "utf-8")
+        words = "weights fp16" if self._half else "weights fp32"
+        return Made(artifact, "%s %s, %s" % (self.name, _version(), words))
+
+
+def _read(source: Path) -> Tuple[Dict[str, Tuple[Any, ...]], List[str]]:
+    """Raises ``BadModel``."""
+    try:
+        dimensions, outputs = input_dimensions(source), output_names(source)
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % source.name) from error
+    except NotProtobuf as error:
+        raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
+    if not outputs:
+        raise BadModel("%s is not an ONNX model: its graph has no output" % source.name)
+    return dimensions, outputs
+
+
+def _wanted(
+    inputs: Sequence[TensorSpec], dimensions: Dict[str, Tuple[Any, ...]]
+) -> List[TensorSpec]:
+    """The model's inputs in the file's order. Raises ``UnsupportedShape``, ``UnsupportedFormat``.
+
+    A file may list its weights among its inputs: they are no business of the caller.
+    """
+    asked = {spec.name for spec in inputs}
+    own = [
+        TensorSpec(name, "", tuple(d if isinstance(d, int) else -1 for d in shape))
+        for name, shape in dimensions.items()
+        if name in asked or not asked & set(dimensions)
+    ]
+    require_shapes(inputs, own)
+    by_name = {spec.name: spec for spec in inputs}
+    found = [by_name[spec.name] for spec in own]
+    for spec in found:
+        if spec.dtype not in _TYPES:
+            raise UnsupportedFormat("ncnn: input %s has element type %s" % (spec.name, spec.dtype))
+    return found
+
+
+def _require_ranks(inputs: Sequence[TensorSpec], axes: Sequence[int]) -> None:
+    for spec, axis in zip(inputs, axes):  # noqa: B905 - strict= is newer than 3.8
+        if len(spec.shape) - (axis != NO_BATCH) not in (1, 2, 3, 4):
+            raise UnsupportedShape(
+                "ncnn: input %s has %d dimensions; it takes 1 to 4 beside the batch"
+                % (spec.name, len(spec.shape))
+            )
+
+
+def _run(source: Path, inputs: Sequence[TensorSpec], half: bool) -> None:
+    """Raises ``UnsupportedOperator``, ``BadModel``, ``ConversionFailed``."""
+    shapes = ["[%s]%s" % (",".join(map(str, s.shape)), _TYPES[s.dtype]) for s in inputs]
+    words = [str(_program()), source.name, "fp16=%d" % half, "inputshape=" + ",".join(shapes)]
+    done = subprocess.run(
+        words,
+        cwd=str(source.parent),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    said = done.stdout.decode("utf-8", "replace")
+    for pattern in _UNKNOWN:
+        found = pattern.search(said)
+        if found:
+            raise UnsupportedOperator("pnnx", found.group(1))
+    if "read_proto_from_binary failed" in said or "Missing opset in the model" in said:
+        raise BadModel("pnnx cannot read the ONNX model")
+    if done.returncode or not source.with_name("source.ncnn.param").exists():
+        telling = [line for line in said.splitlines() if re.search("fail|error|not support", line)]
+        how = "ended with status %d" % done.returncode
+        if done.returncode < 0:
+            how = "crashed (%s)" % signal.Signals(-done.returncode).name
+        raise ConversionFailed("pnnx %s; %s" % (how, "; ".join(telling[-3:])[:400] or "no reason"))
+
+
+def _program() -> Path:
+    """The wheel's program, found without importing the package: that imports torch."""
+    found = importlib.util.find_spec("pnnx")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    for folder in folders:
+        path = Path(folder, "pnnx")
+        if path.is_file():
+            return path
+    raise RuntimeMissing("the pnnx program is not here", "install it with pip install pnnx")
+
+
+def _version() -> str:
+    import importlib.metadata as metadata
+
+    return metadata.version("pnnx")
+
+
+def _batch_axes(script: Path, inputs: int, outputs: int) -> Tuple[List[int], List[int]]:
+    """Which axis of each input and output is the batch, as pnnx says in the example that it
+    writes. Raises ``ConversionFailed``."""
+    text = script.read_text("utf-8")
+    found = [dict(pattern.findall(text)) for pattern in (_INPUT, _OUTPUT)]
+    for told, count, what in ((found[0], inputs, "inputs"), (found[1], outputs, "outputs")):
+        if set(told) != {str(n) for n in range(count)}:
+            raise ConversionFailed(
+                "pnnx made a network of %d %s; the model has %d" % (len(told), what, count)
+            )
+    return (
+        [int(found[0][str(n)]) for n in range(inputs)],
+        [int(found[1][str(n)]) for n in range(outputs)],
+    )
+
+
+def require_layers(ncnn: Any, param: Path) -> None:
+    """pnnx hands on what ncnn has no layer for, and ncnn itself only says that it failed.
+
+    Raises:
+        UnsupportedOperator: a layer type that this ncnn does not have. BadModel: no network.
+    """
+    lines = param.read_text("utf-8", "replace").splitlines()
+    if lines[:1] != ["7767517"]:
+        raise BadModel("%s is no ncnn network: it does not begin with 7767517" % param.name)
+    for line in lines[2:]:
+        kind = line.split()[0] if line.split() else ""
+        if kind and ncnn.layer_to_index(kind) < 0:
+            raise UnsupportedOperator("ncnn", kind)
+
+
+def _described(spec: TensorSpec, dimensions: Sequence[Any], axis: int) -> Mapping[str, Any]:
+    """A free batch stays free: ncnn's networks do not hold it. Other dimensions are now fixed."""
+    shape = list(spec.shape)
+    if axis == 0 and not isinstance(dimensions[0], int):
+        shape[0] = -1
+    return {"name": spec.name, "dtype": spec.dtype, "shape": shape, "batch_axis": axis}
+
+
+CONVERTER = NcnnPnnx

@@ -1,0 +1,268 @@
+"""ONNX Runtime on its execution providers: never silently on another than the target's."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
+
+import numpy as np
+
+from agent.contract.device import RuntimeFacts
+from agent.contract.failures import (
+    BadModel,
+    RuntimeMissing,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    UnsupportedShape,
+    UnsupportedTarget,
+)
+from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.formats.onnx import dimensions_of
+from agent.runtimes.backend import Feed, Options, Wants
+from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.onnxruntime import providers
+from agent.runtimes.onnxruntime.converters import onnxruntime_quantize
+from agent.runtimes.validation import (
+    chosen,
+    facts_of,
+    require_precision,
+    require_shapes,
+    require_target,
+)
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disable": "ORT_DISABLE_ALL",
+}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{
+        "tensor(%sint%d)" % (sign, bits): "%sint%d" % (sign, bits)
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+}
+_NO_OPERATOR = (
+    re.compile(r"No Op registered for (\S+) with domain_version"),
+    re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
+    re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
+)
+_TOO_OLD = re.compile(
+    r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
+)
+_NOT_A_MODEL = (
+    "INVALID_PROTOBUF",
+    "INVALID_GRAPH",
+    "NO_MODEL",
+    "No graph was found",
+    "NO_SUCHFILE",
+)
+
+
+class OnnxRuntime:
+    name = "onnxruntime"
+    accepts = ("onnx",)
+    wants: ClassVar[Wants] = {
+        precision: (("onnx", precision),) for precision in ("fp32", "fp16", "int8")
+    }
+    options: ClassVar[Options] = {
+        "graph_optimization": tuple(_LEVELS),
+        "cpu_fallback": ("refuse", "allow"),
+        **onnxruntime_quantize.OPTIONS,
+    }
+
+    def import_runtime(self) -> str:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise RuntimeMissing(
+                "onnxruntime cannot be imported (%s)" % error,
+                "install it with pip install onnxruntime",
+            ) from error
+        return str(onnxruntime.__version__)
+
+    def probe(self) -> RuntimeFacts:
+        version = self.import_runtime()
+        import onnxruntime
+
+        targets = providers.facts(onnxruntime.get_available_providers())
+        if not targets:
+            raise RuntimeMissing("this onnxruntime has no known provider", "install another build")
+        return facts_of(self, version, targets)
+
+    def load(
+        self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
+    ) -> OnnxRuntimeSession:
+        self.import_runtime()
+        import onnxruntime
+
+        options = chosen(self.name, self.options, runtime.options)
+        known = providers.targets(onnxruntime.get_available_providers())
+        require_target(self.name, runtime.target, known)
+        provider, where, _ = known[runtime.target]
+        require_precision(self.name, runtime.precision, provider.precisions)
+        settings = _settings(runtime, options, provider.name)
+        for symbol, size in _overrides(artifact, inputs).items():
+            settings.add_free_dimension_override_by_name(symbol, size)
+        chosen_settings = provider.settings(where, runtime.precision, runtime.threads)
+        try:
+            session = onnxruntime.InferenceSession(
+                str(artifact),
+                settings,
+                providers=[provider.name],
+                provider_options=[chosen_settings],
+                enable_fallback=0,  # a provider that cannot start must not become the processor
+            )
+        except Exception as error:  # its own classes share no base but Exception
+            raise _named(error) from error
+        if session.get_providers()[0] != provider.name:
+            raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
+        return OnnxRuntimeSession(session, inputs, _placement(session, provider.name, options))
+
+
+def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = runtime.threads
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, _LEVELS[options["graph_optimization"]]
+    )
+    if provider == providers.CPU:
+        return settings
+    if provider == "XnnpackExecutionProvider":
+        # It has its own thread pool: the session's would only contend with it.
+        settings.intra_op_num_threads = 1
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if providers.can_record(onnxruntime.InferenceSession):
+        # Recorded, not forbidden: the refusal can then name the operators.
+        settings.add_session_config_entry(providers.RECORD, "1")
+    elif options["cpu_fallback"] == "refuse":
+        settings.add_session_config_entry(providers.NO_CPU, "1")
+    return settings
+
+
+def _placement(session: Any, provider: str, options: Dict[str, str]) -> str:
+    """Raises ``LeftOnCpu`` where operators are left on the processor and that is not allowed."""
+    if provider == providers.CPU:
+        # Spinning threads are the runtime's default; it changes latency, so it is said.
+        return "%s (spinning: default)" % provider
+    found = providers.assignment(session)
+    words = providers.placed(provider, found, options["cpu_fallback"])
+    return words + ", inputs copied to the device before, outputs to the host in each inference"
+
+
+def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
+    """The size of each symbolic dimension that ``inputs`` fix."""
+    declared = dimensions_of(artifact)
+    found: Dict[str, int] = {}
+    for spec in inputs:
+        pairs = zip(declared.get(spec.name, ()), spec.shape)  # noqa: B905 - strict= is newer than 3.8
+        for dimension, size in pairs:
+            if not isinstance(dimension, str) or not dimension:
+                continue
+            if found.setdefault(dimension, size) != size:
+                raise UnsupportedShape(
+                    "dimension %s of the model cannot be both %d and %d"
+                    % (dimension, found[dimension], size)
+                )
+    return found
+
+
+def _named(error: Exception) -> Exception:
+    message = str(error)
+    for pattern in _NO_OPERATOR:
+        match = pattern.search(message)
+        if match:
+            return UnsupportedOperator("onnxruntime", match.group(1))
+    too_old = _TOO_OLD.search(message)
+    if too_old:
+        reason = " ".join(too_old.group().split())[:500]
+        return UnsupportedFormat("onnxruntime is too old for this model: %s" % reason)
+    if any(word in message for word in _NOT_A_MODEL):
+        return BadModel("onnxruntime cannot read the model: %s" % message[:500])
+    if "fallback to CPU EP has been explicitly disabled" in message:
+        return providers.LeftOnCpu("%s (option cpu_fallback: allow runs it so)" % message[-300:])
+    return error
+
+
+class OnnxRuntimeSession:
+    """Inputs and, where their shapes are known, outputs are bound to arrays made once."""
+
+    infer: Callable[[], None]
+
+    def __init__(self, session: Any, inputs: Sequence[TensorSpec], placement: str) -> None:
+        self._session = session
+        own = [_spec(node) for node in session.get_inputs()]
+        if inputs:
+            require_shapes(inputs, own)
+        self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
+        self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
+        self.placement = placement
+        self._on_host = session.get_providers()[0] == providers.CPU
+        self._buffers = HostBuffers(self.inputs)
+        self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
+        self._binding = session.io_binding()
+        self.infer = _bare_run(session, self._binding)
+
+    def _bind_outputs(self) -> None:
+        for spec in self.outputs:
+            if -1 in spec.shape:
+                self._binding.bind_output(spec.name, "cpu")
+                continue
+            array = np.empty(spec.shape, spec.dtype)
+            self._results[spec.name] = array
+            self._binding.bind_output(
+                spec.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+            )
+
+    def bind(self, feed: Feed) -> None:
+        fresh = self._buffers.fill(feed)
+        if fresh:
+            self._bind_outputs()  # those that the runtime allocates keep the last run's shape
+        # For a device, binding copies: our array's new content is not seen without another.
+        if fresh or not self._on_host:
+            for name, array in self._buffers.arrays.items():
+                self._binding.bind_cpu_input(name, array)
+
+    def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
+        if len(self._results) == len(self.outputs):
+            return {name: array.copy() for name, array in self._results.items()}
+        arrays = self._binding.copy_outputs_to_cpu()
+        return {spec.name: np.array(arrays[n]) for n, spec in enumerate(self.outputs)}
+
+    def close(self) -> None:
+        self._binding = self._session = None
+        self.infer = _closed
+
+
+def _closed() -> None:
+    raise RuntimeError("the session is closed")
+
+
+def _bare_run(session: Any, binding: Any) -> Callable[[], None]:
+    """``run_with_iobinding`` without its Python wrapper, which costs microseconds a call; the
+    public call where a version keeps these attributes elsewhere."""
+    try:
+        return partial(session._sess.run_with_iobinding, binding._iobinding, None)
+    except AttributeError:
+        return partial(session.run_with_iobinding, binding)
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise UnsupportedFormat("%s has element type %s" % (node.name, node.type))
+    shape: Tuple[int, ...] = tuple(d if isinstance(d, int) else -1 for d in node.shape)
+    return TensorSpec(node.name, _DTYPES[node.type], shape)
+
+
+BACKEND = OnnxRuntime

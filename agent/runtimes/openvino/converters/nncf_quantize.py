@@ -1,0 +1,97 @@
+"""ONNX or OpenVINO IR in FP32 to OpenVINO IR in INT8 by NNCF post-training quantisation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple
+
+from agent.contract.child_jobs import ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
+from agent.runtimes.converter import Calibration, Made, own_options
+
+OPTIONS: Mapping[str, Tuple[str, ...]] = {
+    "preset": ("performance", "mixed"),
+    "per_channel": ("on", "off"),
+}
+
+
+class NncfQuantize:
+    name = "nncf_quantize"
+    edges = tuple(
+        Edge("nncf_quantize", (source, "fp32"), ("openvino_ir", "int8"))
+        for source in ("onnx", "openvino_ir")
+    )
+    needs_calibration = True
+    modules = ("nncf", "openvino")
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
+    options = OPTIONS
+
+    def __init__(self) -> None:
+        self._options = {key: values[0] for key, values in OPTIONS.items()}
+
+    def configure(self, job: ConvertJob) -> None:
+        self._options = own_options(self.name, OPTIONS, job)
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+        os.environ["NNCF_CI"] = "1"  # its only switch against telemetry
+        import nncf
+        import openvino
+
+        nncf.set_log_level(30)
+        options = self._options
+        original = read_model(openvino, source)
+        artifact = folder / "model.xml"
+        try:
+            quantised = nncf.quantize(
+                original,
+                nncf.Dataset(calibration.feeds),
+                subset_size=len(calibration.feeds),
+                **_arguments(options),
+            )
+            openvino.save_model(quantised, str(artifact), compress_to_fp16=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # nncf raises its own and OpenVINO's
+            raise ConversionFailed("%s: %s" % (self.name, error)) from error
+        step = "%s %s, openvino %s, preset %s, weights %s, %s" % (
+            self.name,
+            nncf.__version__,
+            str(openvino.__version__).split("-")[0],
+            options["preset"],
+            "per channel" if options["per_channel"] == "on" else "per tensor",
+            calibration.origin,
+        )
+        return Made(artifact, step)
+
+
+def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
+    """``performance``: symmetric; ``mixed``: asymmetric activations. Per channel is the default."""
+    import nncf
+
+    found: Dict[str, Any] = {"preset": nncf.QuantizationPreset(options["preset"])}
+    if options["per_channel"] == "off":
+        from nncf.quantization import advanced_parameters as advanced
+
+        found["advanced_parameters"] = advanced.AdvancedQuantizationParameters(
+            weights_quantization_params=advanced.QuantizationParameters(per_channel=False)
+        )
+    return found
+
+
+def read_model(openvino: Any, source: Path) -> Any:
+    """Raises ``UnsupportedOperator``, ``BadModel``."""
+    try:
+        return openvino.Core().read_model(str(source))
+    except RuntimeError as error:
+        message = str(error)
+        if "No conversion rule found for operations:" in message:
+            operators = message.split("No conversion rule found for operations:")[1]
+            raise UnsupportedOperator("openvino", operators.strip().splitlines()[0]) from error
+        raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
+
+
+CONVERTER = NncfQuantize

@@ -1,0 +1,90 @@
+"""``torch.export`` program to ONNX by PyTorch's own exporter (``dynamo=True``, onnxscript).
+
+Names of inputs and outputs are the program's; shapes are fixed. Weights of more than what one
+protobuf may hold lie in ``model.onnx.data`` beside the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Sequence
+
+from agent.contract.child_jobs import ConvertJob
+from agent.contract.conversion_graph import Edge
+from agent.contract.failures import UnsupportedOperator
+from agent.contract.trial import TensorSpec
+from agent.runtimes.backend import Options
+from agent.runtimes.converter import Calibration, Made, failed, is_ours
+from agent.runtimes.pytorch import exported_program
+
+EXTERNAL_BYTES = 1900 * 2**20
+"""Above this the weights go into a file of their own: a protobuf ends at 2 GiB."""
+
+
+class TorchOnnx:
+    name = "torch_onnx"
+    edges = (Edge("torch_onnx", ("pt2", "fp32"), ("onnx", "fp32")),)
+    needs_calibration = False
+    modules = ("torch", "onnx", "onnxscript")
+    commands = ()
+    keeps = ("layout", "names")
+    where = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def __init__(self) -> None:
+        self._inputs: Sequence[TensorSpec] = ()
+
+    def configure(self, job: ConvertJob) -> None:
+        self._inputs = job.model.inputs
+
+    def convert(
+        self,
+        source: Path,
+        folder: Path,
+        calibration: Calibration,  # noqa: ARG002
+    ) -> Made:
+        import torch
+
+        program = exported_program.load(source)
+        own = exported_program.inputs_of(program)
+        outputs = exported_program.outputs_of(program)
+        artifact = folder / "model.onnx"
+        try:
+            made = torch.onnx.export(
+                exported_program.fixed(program, self._inputs),
+                dynamo=True,
+                input_names=[spec.name for spec in own],
+                output_names=[spec.name for spec in outputs],
+                verbose=False,
+            )
+            external = _weight_bytes(program) > EXTERNAL_BYTES
+            made.save(str(artifact), external_data=external)
+        except Exception as error:  # torch and onnxscript each raise their own
+            raise _named(self.name, error) from error
+        step = "%s %s, opset %d" % (self.name, torch.__version__, made.model.opset_imports[""])
+        return Made(artifact, step)
+
+
+def _weight_bytes(program: Any) -> int:
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    return sum(t.numel() * t.element_size() for t in tensors if hasattr(t, "element_size"))
+
+
+def _named(converter: str, error: BaseException) -> BaseException:
+    """What the exporter raised, by our names; it wraps the reason."""
+    if is_ours(error):
+        return error
+    cause: Any = error
+    while cause is not None:
+        if type(cause).__name__ == "DispatchError":
+            return UnsupportedOperator("torch.onnx", _operator(str(cause)))
+        last, cause = cause, cause.__cause__
+    return failed(converter, last)
+
+
+def _operator(message: str) -> str:
+    """``No ONNX function found for <OpOverload(op='aten.…', overload='…')>. Failure message: …``"""
+    return message.split("op='")[1].split("'")[0] if "op='" in message else message[:200]
+
+
+CONVERTER = TorchOnnx

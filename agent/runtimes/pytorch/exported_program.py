@@ -1,0 +1,132 @@
+"""``torch.export`` programs (``.pt2``): read without running their code, described, made fixed."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, List, Sequence
+
+import numpy as np
+
+from agent.contract.failures import (
+    BadModel,
+    RuntimeMissing,
+    UnsupportedFormat,
+    UnsupportedOperator,
+    UnsupportedShape,
+)
+from agent.contract.trial import TensorSpec
+from agent.runtimes.pytorch import layouts
+from agent.runtimes.validation import require_shapes
+
+# Entries of an archive that run code when they are loaded: compiled libraries, pickled objects.
+_RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
+
+
+def import_torch(remedy: str = "pip install torch") -> str:
+    """Torch's version. Raises ``RuntimeMissing``."""
+    # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        import torch
+        import torch.export
+    except ImportError as error:
+        raise RuntimeMissing(
+            "torch cannot be imported (%s)" % error,
+            "install it with %s (a CPU build where there is no GPU)" % remedy,
+        ) from error
+    return str(torch.__version__)
+
+
+def load(artifact: Path) -> Any:
+    """The program in a file. Raises ``BadModel``, ``UnsupportedOperator``."""
+    import_torch()
+    import torch
+
+    _refuse_code(artifact)
+    try:
+        return torch.export.load(str(artifact))
+    except Exception as error:  # it raises whatever its parsers raise
+        message = str(error)
+        if "torch.ops" in message or "_OpNamespace" in message:
+            raise UnsupportedOperator("pytorch", _operator(message)) from error
+        raise BadModel(
+            "torch.export cannot load %s: %s" % (artifact.name, message[:500])
+        ) from error
+
+
+def _operator(message: str) -> str:
+    return message.split("'")[-2] if message.count("'") >= 2 else message[:200]
+
+
+def _refuse_code(artifact: Path) -> None:
+    """Raises ``BadModel``: no archive, or one that would run code of its own when loaded."""
+    try:
+        with zipfile.ZipFile(str(artifact)) as archive:
+            names = archive.namelist()
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except zipfile.BadZipFile as error:
+        raise BadModel("%s is no exported program: %s" % (artifact.name, error)) from error
+    for name in names:
+        if any(part in name for part in _RUNS_CODE):
+            raise BadModel("%s holds %s, which runs code when loaded" % (artifact.name, name))
+
+
+def inputs_of(program: Any) -> List[TensorSpec]:
+    """The inputs that a caller gives, in order."""
+    wanted = program.graph_signature.user_inputs
+    nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
+    return [_spec(nodes[name], True) for name in wanted if isinstance(name, str)]
+
+
+def outputs_of(program: Any) -> List[TensorSpec]:
+    """The outputs, in order."""
+    nodes = {n.name: n for n in program.graph_module.graph.nodes}
+    return [_spec(nodes[name], False) for name in program.graph_signature.user_outputs]
+
+
+def _spec(node: Any, an_input: bool) -> TensorSpec:
+    name, value = node.name, node.meta["val"]
+    if not hasattr(value, "dtype"):
+        raise UnsupportedFormat("%s is no tensor but %r" % (name, value))
+    dtype = str(value.dtype).replace("torch.", "")
+    if not hasattr(np, dtype):
+        raise UnsupportedFormat("%s has element type %s" % (name, dtype))
+    # A free dimension is a symbol (SymInt), not an int.
+    shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+    return TensorSpec(name, dtype, shape, layouts.layout(node, forward=an_input))
+
+
+def renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[TensorSpec]:
+    """A program's names are those of its author's variables: where they differ from the ones that
+    the model is registered with, the inputs are taken in order."""
+    if len(own) != len(inputs) or {s.name for s in own} == {s.name for s in inputs}:
+        return list(own)
+    return [replace(spec, name=inputs[index].name) for index, spec in enumerate(own)]
+
+
+def fixed(program: Any, wanted: Sequence[TensorSpec]) -> Any:
+    """The program at the shapes of ``wanted`` (none: its own), exported anew where it has free
+    dimensions.
+
+    Raises:
+        UnsupportedShape: it does not take those, or a dimension stays free.
+    """
+    import torch
+
+    own = inputs_of(program)
+    called = renamed(own, wanted)
+    if wanted:
+        require_shapes(wanted, called)
+    shapes = {spec.name: tuple(spec.shape) for spec in wanted}
+    asked = [replace(s, shape=shapes.get(s.name, tuple(s.shape))) for s in called]
+    for spec in asked:
+        if -1 in spec.shape:
+            raise UnsupportedShape("input %s has a free dimension; give it a shape" % spec.name)
+    if asked == called:
+        return program
+    example = tuple(torch.zeros(s.shape, dtype=getattr(torch, s.dtype)) for s in asked)
+    return torch.export.export(program.module(), example)

@@ -1,0 +1,59 @@
+"""Keras files to ONNX by Keras' own ``export``: the second route, beside a SavedModel's."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from agent.contract.conversion_graph import Edge
+from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.tensorflow import onnx_export
+from agent.runtimes.tensorflow.conversion import Ported, failure
+from agent.runtimes.tensorflow.models import converting, free_as_none, identifiers, open_model
+
+
+class KerasOnnx(Ported):
+    name = "keras_onnx"
+    # Dearer than through a SavedModel (2): its rules are the same, but it says less of a failure.
+    edges = tuple(
+        Edge("keras_onnx", (source, "fp32"), ("onnx", "fp32"), 2.5) for source in ("keras", "h5")
+    )
+    modules = ("keras", "tensorflow", "tf2onnx", "onnx")
+    keeps = ("layout",)
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+        tf = converting()
+        import keras
+        import onnx
+        import tf2onnx
+
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        artifact = folder / "model.onnx"
+        try:
+            opened = open_model(source, self._ports.fixed)
+            model = opened.keep[1]
+            leaves = [
+                tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
+                for name, spec in zip(identifiers(opened.inputs), opened.inputs)  # noqa: B905
+            ]
+            model.model.export(
+                str(artifact),
+                format="onnx",
+                input_signature=[model.packed(leaves)],
+                verbose=False,
+                opset_version=onnx_export.OPSET,
+            )
+            made = onnx.load(str(artifact))
+            onnx_export.save(made, artifact, self.name)
+        except Exception as error:  # Keras, tf2onnx and onnx each raise their own
+            raise failure(self.name, error) from error
+        return Made(
+            artifact,
+            "%s %s, tf2onnx %s, opset %d"
+            % (self.name, keras.__version__, tf2onnx.__version__, onnx_export.OPSET),
+            onnx_export.renamed(opened.inputs, opened.inputs, made.graph.input),
+            onnx_export.renamed(opened.outputs, opened.outputs, made.graph.output),
+        )
+
+
+CONVERTER = KerasOnnx

@@ -1,0 +1,42 @@
+"""Between Keras' own format and the older HDF5: loaded and saved again by Keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from agent.contract.conversion_graph import Edge
+from agent.runtimes.backend import Options
+from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.tensorflow.conversion import failure
+from agent.runtimes.tensorflow.keras_files import KerasModel
+from agent.runtimes.tensorflow.models import converting
+
+
+class KerasSave:
+    name = "keras_save"
+    edges = (
+        Edge("keras_save", ("keras", "fp32"), ("h5", "fp32")),
+        Edge("keras_save", ("h5", "fp32"), ("keras", "fp32")),
+    )
+    needs_calibration = False
+    modules = ("keras", "tensorflow")
+    commands = ()
+    keeps = ("dynamic_shapes", "layout", "names")
+    where = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+        converting()
+        import keras
+
+        suffix = ".keras" if source.suffix == ".h5" else ".h5"
+        artifact = folder / ("model" + suffix)
+        try:
+            KerasModel(source).model.save(str(artifact))
+        except Exception as error:  # Keras and h5py each raise their own
+            raise failure(self.name, error) from error
+        return Made(artifact, "%s %s, as %s" % (self.name, keras.__version__, suffix))
+
+
+CONVERTER = KerasSave

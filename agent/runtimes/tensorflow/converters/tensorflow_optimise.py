@@ -1,0 +1,76 @@
+"""A frozen graph to an optimised one by Grappler, TensorFlow's graph optimiser.
+
+Only passes whose result other tools can read: those that fuse operators into kernels of the
+processor at hand are left to TensorFlow, which does that itself when it loads a graph.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from agent.contract.conversion_graph import Edge
+from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
+from agent.runtimes.tensorflow.graph_def import Layouts
+from agent.runtimes.tensorflow.models import converting, endpoints, plain, read_graph, spec_of
+
+PASSES = ("pruning", "function", "constfold", "shape", "arithmetic", "constfold", "dependency")
+# What Grappler notes of shapes; tf2onnx takes them for attributes of the operators.
+_NOTES = ("_input_shapes", "_output_shapes")
+
+
+class TensorFlowOptimise(Ported):
+    name = "tensorflow_optimise"
+    edges = (Edge("tensorflow_optimise", ("frozen_pb", "fp32"), ("optimised_pb", "fp32")),)
+    modules = ("tensorflow",)
+    keeps = ("dynamic_shapes", "layout", "names")
+
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+        tf = converting()
+        artifact = folder / "model.pb"
+        graph_def = read_graph(source)
+        before = len(graph_def.node)
+        layouts = Layouts(graph_def)
+        graph = tf.Graph()
+        try:
+            with graph.as_default():
+                tf.compat.v1.import_graph_def(graph_def, name="")
+            feeds, fetches = endpoints(graph, source.name)
+            optimised = _optimised(graph, [*feeds, *fetches])
+            artifact.write_bytes(optimised.SerializeToString())
+        except Exception as error:  # TensorFlow raises whatever its passes raise
+            raise failure(self.name, error) from error
+        inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
+        outputs = [spec_of(plain(t.name), t, layouts.of_output(t.name)) for t in fetches]
+        return Made(
+            artifact,
+            "%s %s, %d nodes of %d" % (self.name, tf.__version__, len(optimised.node), before),
+            ordered(inputs, self._ports.inputs),
+            ordered(outputs, self._ports.outputs),
+        )
+
+
+def _optimised(graph: Any, ports: Sequence[Any]) -> Any:
+    """The graph's ``GraphDef`` after ``PASSES``; ``ports`` are kept, with their names."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    meta = tf.compat.v1.train.export_meta_graph(graph=graph, graph_def=graph.as_graph_def())
+    kept = meta_graph_pb2.CollectionDef()
+    kept.node_list.value.extend(tensor.name for tensor in ports)
+    meta.collection_def["train_op"].CopyFrom(kept)
+    config = tf.compat.v1.ConfigProto()
+    rewrites = config.graph_options.rewrite_options
+    rewrites.optimizers.extend(PASSES)
+    rewrites.min_graph_nodes = -1  # small graphs too
+    found = tf_optimizer.OptimizeGraph(config, meta)
+    for node in found.node:
+        for note in _NOTES:
+            if note in node.attr:
+                del node.attr[note]
+    return found
+
+
+CONVERTER = TensorFlowOptimise

@@ -1,0 +1,104 @@
+"""TensorFlow's converter to TFLite, as the converters for FP32, FP16 and INT8 share it."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Callable, Tuple
+
+from agent.contract.failures import Unsupported, UnsupportedOperator
+from agent.contract.trial import TensorSpec
+from agent.formats.tflite import TfliteFile, read
+from agent.formats.tflite_analysis import input_layout, kind, output_layout, precision
+from agent.runtimes.tensorflow.conversion import (
+    Ports,
+    failure,
+    fixed_savedmodel,
+    ordered,
+    signature_specs,
+)
+from agent.runtimes.tensorflow.models import converting
+
+
+def convert(
+    name: str,
+    source: Path,
+    artifact: Path,
+    ports: Ports,
+    wanted: str,
+    set_up: Callable[..., None],
+) -> TfliteFile:
+    """Write ``source``, a SavedModel, as ``artifact``.
+
+    Args:
+        ports: whose shapes are fixed first, for a free one costs some interpreters four times.
+        wanted: the precision that the file must turn out to be in.
+        set_up: called with the converter and the inputs, before it converts.
+
+    Raises:
+        UnsupportedOperator: TFLite has no kernel, only TensorFlow has.
+        Unsupported: the file is in another precision, nothing in it could be changed.
+    """
+    tf = converting()
+    try:
+        fixed = fixed_savedmodel(source, ports.fixed)
+        inputs, _ = signature_specs(fixed)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(fixed))
+        set_up(converter, inputs)
+        artifact.write_bytes(converter.convert())
+    except Exception as error:  # TensorFlow raises whatever its passes raise
+        raise failure(name, error) from error
+    graph = read(artifact)
+    if precision(graph) != wanted:
+        raise Unsupported(
+            "%s: the file came out as %s: the network has nothing to be made %s"
+            % (name, kind(graph), wanted)
+        )
+    return graph
+
+
+def refuse_loops(name: str, converter: Any, folder: Path) -> None:
+    """Refuse a network that still has a loop as TFLite: TensorFlow's calibrator crashes on it.
+
+    Raises:
+        UnsupportedOperator: says what to do instead.
+    """
+    scratch = folder / "loops.tflite"
+    scratch.write_bytes(converter.convert())
+    operators = {operator.name for operator in read(scratch).operators}
+    scratch.unlink()
+    if "WHILE" in operators:
+        raise UnsupportedOperator(
+            name,
+            "WHILE",
+            "TensorFlow's calibrator crashes on loops: unroll the layer (unroll=True), or choose"
+            " quantisation: dynamic_range",
+        )
+
+
+def ports_of(
+    graph: TfliteFile, ports: Ports
+) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorSpec, ...]]:
+    """The file's inputs and outputs in the source's order: a SavedModel's are sorted by name, the
+    file lists its tensors in an order of its own."""
+    by_name = attrgetter("name")
+    return (
+        ordered(sorted(specs_of(graph, outputs=False), key=by_name), ports.inputs),
+        ordered(sorted(specs_of(graph, outputs=True), key=by_name), ports.outputs),
+    )
+
+
+def specs_of(graph: TfliteFile, outputs: bool) -> Tuple[TensorSpec, ...]:
+    """Inputs or outputs as the file lists them, named by its signature where it has one."""
+    names = graph.output_names if outputs else graph.input_names
+    tensors = graph.outputs if outputs else graph.inputs
+    layout = output_layout if outputs else input_layout
+    return tuple(
+        TensorSpec(
+            names[number] if names else graph.tensors[tensor].name,
+            graph.tensors[tensor].dtype,
+            graph.tensors[tensor].shape,
+            layout(graph, tensor),
+        )
+        for number, tensor in enumerate(tensors)
+    )
