@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from agent.worker.config import default_state_dir, load
+
 app = typer.Typer(
     name="benchfarm-agent",
     help="The benchfarm agent: makes this board a device of a farm.",
@@ -47,7 +49,7 @@ def join(
     state_dir: StateDir = None,
 ) -> None:
     """Enrol this board: redeem a join token and remember who it is."""
-    from agent.worker import join as joining
+    from agent.worker.uplink import enrol as joining
 
     if token == "-":  # nobody sees it in the list of processes
         token = sys.stdin.readline().strip()
@@ -58,18 +60,18 @@ def join(
 @app.command()
 def run(state_dir: StateDir = None, verbose: bool = False) -> None:
     """Run the agent until it is told to stop (SIGTERM, SIGINT)."""
-    from agent.worker import process, settings
+    from agent.worker import daemon
 
-    process.run(settings.load(_state(state_dir)), verbose=verbose)
+    daemon.run(load(_state(state_dir)), verbose=verbose)
 
 
 @app.command()
 def probe(output: Format = Output.table, state_dir: StateDir = None) -> None:
     """Show what this device is and which runtimes answer here."""
-    from agent.worker import inspect
+    from agent.worker import cli_support
 
-    known = inspect.device_facts(_state(state_dir))
-    _show(known, inspect.facts_rows(known), output)
+    known = cli_support.device_facts(_state(state_dir))
+    _show(known, cli_support.facts_rows(known), output)
 
 
 @app.command()
@@ -86,10 +88,10 @@ def doctor(output: Format = Output.table, state_dir: StateDir = None) -> None:
 @runtimes_app.command("list")
 def runtimes_list(output: Format = Output.table, state_dir: StateDir = None) -> None:
     """List what answers here, in which environment, and what building it cost."""
-    from agent.worker import inspect
+    from agent.worker import cli_support
 
-    found = inspect.runtimes(_state(state_dir)).listing()
-    _show(found, inspect.listed_rows(found), output)
+    found = cli_support.runtimes(_state(state_dir)).listing()
+    _show(found, cli_support.listed_rows(found), output)
 
 
 @runtimes_app.command("add")
@@ -109,9 +111,9 @@ def runtimes_add(
     state_dir: StateDir = None,
 ) -> None:
     """Build an environment for a backend and version, or name an existing interpreter."""
-    from agent.worker import inspect
+    from agent.worker import cli_support
 
-    runtimes = inspect.runtimes(_state(state_dir))
+    runtimes = cli_support.runtimes(_state(state_dir))
     with _ended_by_signals():
         if python:
             added = runtimes.add(name, python, _tell)
@@ -129,9 +131,9 @@ def runtimes_remove(
     state_dir: StateDir = None,
 ) -> None:
     """Forget an environment: one that was built is deleted, a named interpreter stays."""
-    from agent.worker import inspect
+    from agent.worker import cli_support
 
-    gone = inspect.runtimes(_state(state_dir)).remove(name, _tell, force=force)
+    gone = cli_support.runtimes(_state(state_dir)).remove(name, _tell, force=force)
     typer.echo(f"{gone.name} is removed")
 
 
@@ -157,9 +159,8 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _state(chosen: Path | None) -> Path:
-    from agent.worker import settings
 
-    return chosen or settings.default_state_dir()
+    return chosen or default_state_dir()
 
 
 def _show(value: Any, rows: list[tuple[str, ...]], output: Output) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from typing import TypeVar
 
 from agent.contract import codec
-from agent.worker.runner import RUNNER
+from agent.worker.isolation.runner_client import RUNNER
 
 T = TypeVar("T")
 

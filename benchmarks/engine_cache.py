@@ -12,13 +12,13 @@ from pathlib import Path
 
 from agent.contract.child_jobs import ConvertJob, ReferenceJob
 from agent.contract.trial import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
-from agent.worker.conversion import Conversion, Sources, Workshop
-from agent.worker.engines import Engines
-from agent.worker.environments import Environments
-from agent.worker.isolate import Bounds, Cancel
-from agent.worker.planning import plan
-from agent.worker.runner import Outcome as ChildOutcome
-from agent.worker.runner import Runner
+from agent.worker.attempts.conversion import Conversion, Sources, Workshop
+from agent.worker.attempts.engine_cache import Engines
+from agent.worker.environments.conversion_planning import plan
+from agent.worker.environments.environments import Environments
+from agent.worker.isolation.child_process import Bounds, Cancel
+from agent.worker.isolation.runner_client import Outcome as ChildOutcome
+from agent.worker.isolation.runner_client import Runner
 from benchmarks.artifacts import Files
 from benchmarks.interpreters import Missing, needed
 from benchmarks.outcome import Outcome, of_rounds

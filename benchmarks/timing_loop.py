@@ -8,9 +8,9 @@ from pathlib import Path
 
 from agent.contract.trial import RuntimeRef, Scenario
 from agent.runner.clock import characterise
-from agent.runner.inputs import seeded
-from agent.runner.measure import collector_off
-from agent.runner.measure import measure as our_loop
+from agent.runner.feeds import seeded
+from agent.runner.timing_loop import collector_off
+from agent.runner.timing_loop import measure as our_loop
 from agent.runtimes.onnxruntime.backend import OnnxRuntime
 from benchmarks.models import small_mlp
 from benchmarks.outcome import Outcome, of_rounds

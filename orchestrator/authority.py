@@ -145,7 +145,7 @@ def _pair(folder: Path, name: str) -> Pair:
 
 
 def _write(pair: Pair, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    from agent.worker.settings import write_atomically
+    from agent.worker.config import write_atomically
 
     secret = key.private_bytes(
         serialization.Encoding.PEM,

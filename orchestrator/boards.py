@@ -178,8 +178,8 @@ def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
 
 def is_local(home: Path, device: str) -> bool:
     """Whether ``device`` is the agent beside the controller of ``home``."""
+    from agent.worker.config import load
     from agent.worker.errors import AgentError
-    from agent.worker.settings import load
 
     try:
         return load(home / LOCAL_AGENT).device == device

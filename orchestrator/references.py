@@ -41,9 +41,9 @@ class References:
     def _python(self, backend: str) -> str:
         """The interpreter of the environment that the agent would run the backend in; empty: it has
         none. Raises ``AgentError``: what lists them cannot be read."""
-        from agent.worker import inspect
+        from agent.worker import cli_support
 
-        environments = inspect.environments(self.state_dir)
+        environments = cli_support.environments(self.state_dir)
         if all(e.backend != backend for e in environments.listed()):
             return ""  # the agent would take this interpreter, which has been asked
         return environments.resolve(backend).python
@@ -56,8 +56,8 @@ class References:
 
 
 def _run(python: str, job: ReferenceJob) -> Referenced:
-    from agent.worker.isolate import Bounds, Cancel
-    from agent.worker.runner import Runner
+    from agent.worker.isolation.child_process import Bounds, Cancel
+    from agent.worker.isolation.runner_client import Runner
 
     bounds = Bounds(wall_s=LIMIT_S, memory_mib=MEMORY_MIB)
     with Cancel() as cancel:

@@ -25,7 +25,7 @@ from orchestrator.domain.questions import (
 )
 
 if TYPE_CHECKING:
-    from agent.worker.isolate import ChildEnd
+    from agent.worker.isolation.child_process import ChildEnd
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Sandbox:
             raise self._unreadable(question.name, _MEMORY) from None
 
     def _run(self, job: str) -> ChildEnd:
-        from agent.worker.isolate import Bounds, Cancel, run_child
+        from agent.worker.isolation.child_process import Bounds, Cancel, run_child
 
         try:
             with (

@@ -43,7 +43,7 @@ from orchestrator.store.database import Database
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from agent.worker.settings import AgentConfig
+    from agent.worker.config import AgentConfig
 
 log = logging.getLogger(__name__)
 
@@ -195,12 +195,12 @@ def local_agent(running: Controller, name: str) -> Iterator[None]:
 
     In a process of its own, or, where the broker is in-process memory, in a thread of this one.
     """
-    from agent.worker.settings import load
+    from agent.worker.config import load
 
     home = running.farm.settings.home / "agent"
     _join(running, home, name)
     if running.broker.one_process:
-        from agent.worker.service import Agent
+        from agent.worker.agent import Agent
 
         agent = Agent(load(home))
         agent.start()
@@ -220,11 +220,11 @@ def build_runtimes(home: Path, names: Sequence[str], note: Callable[[str], None]
     Raises:
         FarmError: one could not be built; the message is the agent's.
     """
-    from agent.worker import inspect
+    from agent.worker import cli_support
     from agent.worker.errors import AgentError
 
     wheelhouse = os.environ.get("BENCHFARM_WHEELHOUSE")
-    runtimes = inspect.runtimes(home / "agent")
+    runtimes = cli_support.runtimes(home / "agent")
     try:
         for name in names:
             runtimes.build(name, Path(wheelhouse) if wheelhouse else None, note)
@@ -258,9 +258,9 @@ def _join(running: Controller, home: Path, name: str) -> None:
     Raises:
         UserError: this machine is registered under another name.
     """
+    from agent.worker.config import load, save
     from agent.worker.errors import NotJoined
-    from agent.worker.join import join
-    from agent.worker.settings import load, save
+    from agent.worker.uplink.enrol import join
 
     settings, again = running.farm.settings, False
     try:
@@ -373,7 +373,7 @@ def _note_for_clients(farm: Farm) -> str:
 
     The administrator's token in it is kept for as long as this database knows it.
     """
-    from agent.worker.settings import write_atomically
+    from agent.worker.config import write_atomically
 
     path = farm.settings.home / CONFIG_NAME
     try:

@@ -31,12 +31,12 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
-from agent.worker import inspect as board
-from agent.worker.conversion import Sources, Workshop
-from agent.worker.engines import Engines, folder_bytes
-from agent.worker.isolate import Cancel
-from agent.worker.planning import Plan
-from agent.worker.runner import Runner
+from agent.worker import cli_support as board
+from agent.worker.attempts.conversion import Sources, Workshop
+from agent.worker.attempts.engine_cache import Engines, folder_bytes
+from agent.worker.environments.conversion_planning import Plan
+from agent.worker.isolation.child_process import Cancel
+from agent.worker.isolation.runner_client import Runner
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.domain.questions import Inspector
 from orchestrator.references import References

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 
 from agent import lock_files
-from agent.worker.recipes import OLDEST_PYTHON, RuntimeRequirement, parse
+from agent.worker.environments.recipes import OLDEST_PYTHON, RuntimeRequirement, parse
 from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
 from playbooks.run import Step

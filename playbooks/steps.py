@@ -183,7 +183,7 @@ def agent_step() -> Step:
             f"--compile-bytecode --find-links {folder} {folder}/{wheel.name}\n"
             # what zstandard has for PyPy: 12 MiB that CPython never loads
             f"rm -f {new}/lib/python*/site-packages/zstandard/_cffi.*.so\n"
-            f"{python} -I -c 'import agent.cli, agent.worker.service, kombu.transport.redis'\n"
+            f"{python} -I -c 'import agent.cli, agent.worker.agent, kombu.transport.redis'\n"
             f"touch {new}/.whole; sync\n"
             f"old=$(readlink {OPT}/agent || true)\n"
             f"ln -sfn agents/{name} {OPT}/agent.new; mv -T {OPT}/agent.new {OPT}/agent\n"

@@ -1,5 +1,5 @@
 """What this device is. One file per kind of fact; ``collect`` puts them together."""
 
-from agent.facts.base import collect, remote
+from agent.facts.collect import collect, remote
 
 __all__ = ["collect", "remote"]

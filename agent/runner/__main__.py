@@ -27,8 +27,8 @@ def _find_agent() -> None:
 def main() -> None:
     if "agent" not in sys.modules:
         _find_agent()
-    from agent.runner.confine import give_up_privileges
-    from agent.runner.verbs import VERBS, answer_on_stdout
+    from agent.runner.commands import VERBS, answer_on_stdout
+    from agent.runner.privileges import give_up_privileges
 
     if len(sys.argv) != 2 or sys.argv[1] not in VERBS:
         sys.exit("usage: __main__.py %s  (job on stdin)" % "|".join(VERBS))

@@ -19,11 +19,12 @@ from agent.contract.failures import (
     listed,
 )
 from agent.contract.trial import ModelRef
-from agent.runner import inputs
-from agent.runner.adapt import View
-from agent.runner.check import check, checker
-from agent.runner.procfs import tree_bytes
-from agent.runner.stages import Progress, named
+from agent.runner.artifact_paths import named
+from agent.runner.conversion_check import check, checker
+from agent.runner.feeds import load_npz, sample_feeds, seeded
+from agent.runner.process_metrics import tree_bytes
+from agent.runner.progress import Progress
+from agent.runner.tensor_mapping import View
 from agent.runtimes import registry
 from agent.runtimes.converter import Calibration, Configurable, missing
 
@@ -113,12 +114,12 @@ def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
     view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     if job.calibration == "random":
         seed = job.seed + RANDOM_SEED_OFFSET
-        feeds = inputs.seeded(model.inputs, seed, RANDOM_CALIBRATION)
+        feeds = seeded(model.inputs, seed, RANDOM_CALIBRATION)
         origin = "calibrated on %d random inputs" % len(feeds)
     elif job.calibration == "dataset" and job.dataset:
-        samples = inputs.load_npz(Path(job.dataset), ("calibration",))["calibration"]
+        samples = load_npz(Path(job.dataset), ("calibration",))["calibration"]
         samples = samples[:MAX_CALIBRATION]
-        feeds = inputs.sample_feeds(samples, model.inputs, "calibration")
+        feeds = sample_feeds(samples, model.inputs, "calibration")
         origin = "calibrated on %d samples of the data set" % len(samples)
     elif job.calibration == "dataset":
         raise CalibrationMissing(

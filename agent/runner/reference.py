@@ -21,10 +21,12 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
 from agent.formats.tflite import NotTflite
-from agent.runner import fidelity, inputs
-from agent.runner.adapt import View
-from agent.runner.pairing import fixed, paired
-from agent.runner.stages import Progress, named
+from agent.runner import fidelity
+from agent.runner.artifact_paths import named
+from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
+from agent.runner.progress import Progress
+from agent.runner.tensor_mapping import View
+from agent.runner.tensor_matching import fixed, paired
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend, Feed, Feeds, Session
 from agent.runtimes.formats import FORMATS, precision
@@ -54,7 +56,7 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
         return _joined(job, source, Path(job.expected), progress)
     session, own = _loaded(job, source)
     progress.enter("measure")
-    data = inputs.load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
+    data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
     feeds = _feeds(job, session.inputs, data)
     outputs = [infer(session, feed) for feed in feeds]
     _require_finite(outputs)
@@ -152,8 +154,8 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
     own_outputs = paired("output", model.outputs, _told(job, session.outputs))
     view = View(model.inputs, model.outputs, own_inputs, own_outputs)
     progress.enter("verify")
-    feeds = inputs.load_reference(expected, "input")
-    wanted = inputs.load_reference(expected, "output")
+    feeds = load_reference(expected, "input")
+    wanted = load_reference(expected, "output")
     given = [infer(session, feed, view) for feed in feeds]
     session.close()
     return Referenced(
@@ -192,8 +194,8 @@ def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
     if job.feeds < 1:
         raise BadData("a reference needs at least 1 feed, not %d" % job.feeds)
     if data is None:
-        return inputs.seeded(specs, job.seed, job.feeds)
-    feeds = inputs.sample_feeds(data["inputs"], specs, "inputs")
+        return seeded(specs, job.seed, job.feeds)
+    feeds = sample_feeds(data["inputs"], specs, "inputs")
     return feeds[: job.feeds]
 
 
@@ -214,7 +216,7 @@ def score(session: Session, specs: Any, data: Any, view: Optional[View] = None) 
     samples, labels = data["inputs"], data["labels"]
     if len(samples) != len(labels):
         raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
-    feeds = inputs.sample_feeds(samples, specs, "inputs")
+    feeds = sample_feeds(samples, specs, "inputs")
     outputs = [infer(session, feed, view) for feed in feeds]
     return fidelity.top1([next(iter(output.values())) for output in outputs], labels)
 

@@ -6,9 +6,9 @@ from typing import Any, Callable, Dict, List
 
 from agent.contract.failures import BadOption, UnsupportedScenario, listed
 from agent.contract.trial import Clock, Scenario
+from agent.runner.async_timing_loop import measure_queue
 from agent.runner.clock import NowNs
-from agent.runner.measure import measure
-from agent.runner.throughput import measure_queue
+from agent.runner.timing_loop import measure
 from agent.runtimes.backend import AsyncThroughput, Laps, OwnLatency, Session
 
 Loop = Callable[[Session, List[int], Scenario, Clock, NowNs], Laps]

@@ -14,10 +14,12 @@ from agent import __version__
 from agent.contract.child_jobs import TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.runner import clock, fidelity, inputs, measure, reference, scenarios
-from agent.runner.adapt import View
-from agent.runner.procfs import MemoryMeter, UsageMeter, fingerprint
-from agent.runner.stages import Progress, named
+from agent.runner import clock, fidelity, reference, scenarios, timing_loop
+from agent.runner.artifact_paths import named
+from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
+from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
+from agent.runner.progress import Progress
+from agent.runner.tensor_mapping import View
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend, Feeds, Laps, SelfMeasured, Session
 
@@ -40,13 +42,11 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
     memory = MemoryMeter()
 
     progress.enter("load")
-    specs = inputs.batched_specs(request.model.inputs, request.scenario.batch_size)
+    specs = batched_specs(request.model.inputs, request.scenario.batch_size)
     view = View(specs, request.model.outputs, job.own_inputs, job.own_outputs)
     session = _load(job, backend, view.specs(specs), progress, "load_cold_s")
     progress.known["placement"] = session.placement
-    feeds = inputs.batches(
-        inputs.load_reference(Path(job.reference), "input"), request.scenario.batch_size
-    )
+    feeds = batches(load_reference(Path(job.reference), "input"), request.scenario.batch_size)
     session.bind(view.feed(feeds[0]))
     if isinstance(session, SelfMeasured):
         laps = _measured_by_its_tool(session, request.scenario, progress)
@@ -77,7 +77,7 @@ def _measured(
     progress.enter("warm_up")
     progress.known["fingerprint_before"] = fingerprint()
     with progress.timing("warm_up_s", now_ns):
-        pilot_ns = measure.warm_up(session.infer, scenario.warm_up_s, now_ns)
+        pilot_ns = timing_loop.warm_up(session.infer, scenario.warm_up_s, now_ns)
     # Before the loop, which runs nothing new but stores samples: those are ours.
     progress.known["memory"] = memory.read()
 
@@ -157,16 +157,16 @@ def _verify(
     progress: Progress,
 ) -> None:
     request = job.request
-    expected = inputs.load_reference(Path(job.reference), "output")
+    expected = load_reference(Path(job.reference), "output")
     outputs = [reference.infer(session, feed, view) for feed in feeds]
-    actual = inputs.unbatched(outputs, request.scenario.batch_size, len(expected))
+    actual = unbatched(outputs, request.scenario.batch_size, len(expected))
     progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
     if job.dataset is None:
         return
     if isinstance(session, SelfMeasured):
         sys.stderr.write("no accuracy: each sample would take a run of the tool\n")
         return
-    data = inputs.load_npz(Path(job.dataset), ("inputs", "labels"))
+    data = load_npz(Path(job.dataset), ("inputs", "labels"))
     score = reference.score(session, specs, data, view)
     progress.known["accuracy"] = fidelity.accuracy(
         score, len(data["labels"]), request.reference.top1, request.tolerance

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from agent.worker import process, settings
+from agent.worker import config, daemon
 from agent.worker.errors import AgentError
 
 try:
-    process.run(settings.load(settings.default_state_dir()))
+    daemon.run(config.load(config.default_state_dir()))
 except AgentError as error:
     sys.exit(f"benchfarm-agent: {error}")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import broker, facts
-from agent.worker import cgroup, inspect, settings
+from agent.worker import cli_support
+from agent.worker.config import AgentConfig, load
 from agent.worker.errors import AgentError
-from agent.worker.settings import AgentConfig
-from agent.worker.uplink import Uplink
+from agent.worker.isolation import agent_cgroup
+from agent.worker.uplink.http_client import Uplink
 
 SKEW_LIMIT_S = 30.0
 FREE_LIMIT_MIB = 1024.0
@@ -28,7 +29,7 @@ class Finding:
 def examine(state_dir: Path) -> list[Finding]:
     """All checks; without ``agent.json`` only those that need none."""
     try:
-        config = settings.load(state_dir)
+        config = load(state_dir)
     except AgentError as error:
         return [Finding("joined", False, str(error)), *_local(state_dir)]
     findings = [Finding("joined", True, f"as {config.device} to {config.controller_url}")]
@@ -91,7 +92,7 @@ def _disk(state_dir: Path) -> tuple[bool, str]:
 
 
 def _runtimes(state_dir: Path) -> tuple[bool, str]:
-    found = inspect.environments(state_dir).facts()
+    found = cli_support.environments(state_dir).facts()
     answering = [f"{r.backend} {r.version}" for r in found if not r.missing]
     return bool(answering), ", ".join(answering) or "none answers; see `benchfarm-agent probe`"
 
@@ -99,6 +100,6 @@ def _runtimes(state_dir: Path) -> tuple[bool, str]:
 def _bounds(state_dir: Path) -> tuple[bool, str]:
     """What the agent bounds children by: never a failure, for it works either way."""
     try:
-        return True, (state_dir / cgroup.NOTE_NAME).read_text("utf-8").strip()
+        return True, (state_dir / agent_cgroup.NOTE_NAME).read_text("utf-8").strip()
     except FileNotFoundError:
         return True, "not known before an agent has run as a process of its own"

@@ -21,7 +21,7 @@ def acl(
     ),
 ) -> None:
     """An ACL file for Redis: its open user off, one for the controller, one for each device."""
-    from agent.worker.settings import write_atomically
+    from agent.worker.config import write_atomically
     from orchestrator.redis_users import CONTROLLER, controller_line, with_credentials
 
     require_writable(output)

@@ -81,9 +81,9 @@ def emit(form: str, python: str, name: str, path: Path, seed: int, batch: int) -
 def _listed(backend: str, state_dir: Path) -> str:
     """The interpreter of the environment that the agent prefers for ``backend``; empty: none."""
     from agent.contract.versions import version_key
-    from agent.worker import inspect
+    from agent.worker import cli_support
 
-    found = [e for e in inspect.environments(state_dir).listed() if e.backend == backend]
+    found = [e for e in cli_support.environments(state_dir).listed() if e.backend == backend]
     if not found:
         return ""
     return max(found, key=lambda e: (e.preferred, version_key(e.version))).python

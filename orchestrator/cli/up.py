@@ -63,6 +63,6 @@ def _allow_connections() -> None:
 
 def device_name() -> str:
     """This host's name as a device's."""
-    from agent.worker.join import name_from_host
+    from agent.worker.uplink.enrol import name_from_host
 
     return name_from_host(socket.gethostname()) or "local"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.worker import recipes
+from agent.worker.environments import recipes
 from agent.worker.errors import BadInput
 from orchestrator.domain import farm_file, selectors
 from orchestrator.domain.errors import UserError

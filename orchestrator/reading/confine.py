@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.runner.confine import give_up_privileges
+from agent.runner.privileges import give_up_privileges
 from orchestrator.domain.questions import NO_LANDLOCK, NO_SECCOMP
 from orchestrator.reading import landlock, limits, seccomp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agent.worker import inspect
+from agent.worker import cli_support
 from support.cli import running
 from support.wheels import NEW, OLD
 
@@ -21,7 +21,7 @@ baseline: {{version: "{OLD}"}}
 
 def test_each_version_runs_in_its_own_environment(tmp_path: Path, wheelhouse: Path) -> None:
     home = tmp_path / "home"
-    runtimes = inspect.runtimes(home / "agent")
+    runtimes = cli_support.runtimes(home / "agent")
     for version in (OLD, NEW):
         runtimes.build(f"onnxruntime=={version}", wheelhouse, print)
     sweep = tmp_path / "sweep.yaml"

@@ -19,9 +19,9 @@ from unittest import mock
 sys.path.insert(0, "/try")
 
 from agent.contract.child_jobs import Converted
-from agent.worker import cgroup, child_group, isolate
-from agent.worker.isolate import Bounds, Cancel, ChildEnd, run_child
-from agent.worker.runner import read_answer
+from agent.worker.isolation import agent_cgroup, child_cgroup, child_process
+from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd, run_child
+from agent.worker.isolation.runner_client import read_answer
 
 STATE = Path(os.environ.get("BENCHFARM_AGENT_HOME", "/nowhere"))
 BEFORE = STATE / "before"
@@ -96,21 +96,21 @@ def alive(pid: int) -> bool:
 
 
 def groups() -> list[str]:
-    top = cgroup.survey().top
+    top = agent_cgroup.survey().top
     return [] if top is None else [folder.name for folder in top.glob("child-*")]
 
 
 def first() -> None:
-    isolate.MEMORY_CHECK_S = 600.0  # the kernel alone bounds it
+    child_process.MEMORY_CHECK_S = 600.0  # the kernel alone bounds it
     found("limits", answer=child(LIMITS).answer)
     found("swaps", answer=child(LIMITS, Bounds(60.0, 512, swaps=True)).answer)
     small = Bounds(60.0, 64)
     found("greedy", **failure(child(GREEDY, small), small))
     large = Bounds(60.0, 1 << 20)
     found("greedier than the board", **failure(child(GREEDY, large), large))
-    child_group.PROCESSES = 50
+    child_cgroup.PROCESSES = 50
     found("forks", count=int(child(FORKS).answer or -1))
-    child_group.PROCESSES = 4096
+    child_cgroup.PROCESSES = 4096
     found("escapes", left=escaped())
     found("old kernel", left=old_kernel())
     found("left behind", left=left_behind())
@@ -138,11 +138,11 @@ def old_kernel() -> bool:
     """What was in a group without ``cgroup.kill``."""
     pids: list[str] = []
 
-    def kill(self: child_group.ChildGroup) -> None:
-        pids.extend(child_group.words(self.folder / "cgroup.procs"))
+    def kill(self: child_cgroup.ChildGroup) -> None:
+        pids.extend(child_cgroup.words(self.folder / "cgroup.procs"))
         self._kill_each(time.monotonic() + 5)
 
-    with mock.patch.object(child_group.ChildGroup, "kill", kill):
+    with mock.patch.object(child_cgroup.ChildGroup, "kill", kill):
         child(ESCAPES)
     assert pids, "nothing was in it"
     return any(alive(int(pid)) for pid in pids)
@@ -150,18 +150,18 @@ def old_kernel() -> bool:
 
 def left_behind() -> bool:
     """What an agent left that was killed where no systemd clears up."""
-    top = cgroup.survey().top
+    top = agent_cgroup.survey().top
     assert top is not None
     folder = top / "child-999999-1"
     (folder / "made-by-the-child").mkdir(parents=True)
     sleeper = subprocess.Popen(["/bin/sleep", "600"])
-    child_group.set_value(folder / "made-by-the-child/cgroup.procs", str(sleeper.pid))
-    cgroup.settle()
+    child_cgroup.set_value(folder / "made-by-the-child/cgroup.procs", str(sleeper.pid))
+    agent_cgroup.settle()
     return sleeper.wait(5) != -signal.SIGKILL or folder.exists()
 
 
 def as_a_unit() -> None:
-    said, own = cgroup.settle(), Path("/proc/self/cgroup").read_text().strip()
+    said, own = agent_cgroup.settle(), Path("/proc/self/cgroup").read_text().strip()
     if BEFORE.exists():
         left = alive(int(BEFORE.read_text()))
         found("again", said=said, own=own, left=left, groups=groups())
@@ -176,7 +176,7 @@ def as_a_unit() -> None:
 
 def escape() -> None:
     """Only what needs no controller."""
-    said = cgroup.settle()
+    said = agent_cgroup.settle()
     found("escapes", said=said, user=os.getuid(), left=escaped(), groups=groups())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.worker.child_group import MEMORY_HEADROOM_MIB, PROCESSES
+from agent.worker.isolation.child_cgroup import MEMORY_HEADROOM_MIB, PROCESSES
 from farm import virtual
 from farm.board import Board
 from farm.tree import NATIVE, tree

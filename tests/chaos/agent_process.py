@@ -28,11 +28,11 @@ def main() -> None:
     state = Path(sys.argv[1])
     skew(state / CLOCK_FILE)
     # only now: the outbox takes ``time.time`` as its clock when it is imported
-    from agent.worker import process, settings
-    from agent.worker.runner import RUNNER
+    from agent.worker import config, daemon
+    from agent.worker.isolation.runner_client import RUNNER
 
     runner = Path(sys.argv[2]) if len(sys.argv) > 2 else RUNNER
-    process.run(settings.load(state), runner=runner)
+    daemon.run(config.load(state), runner=runner)
 
 
 if __name__ == "__main__":

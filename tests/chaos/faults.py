@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agent import broker
 from agent.contract import codec
 from agent.contract.trial import SCHEMA, Failure, TrialResult
-from agent.worker import settings
+from agent.worker import config
 from orchestrator.store.models import Attempt
 
 from . import host_faults
@@ -191,7 +191,7 @@ def _poison(world: World, fault: Fault) -> None:
 
 def _give(world: World, board: Board, attempt_id: str, result: TrialResult) -> int:
     """Hand a result in as this board; the status of the answer, 0 where none came."""
-    token = settings.load(board.state).token
+    token = config.load(board.state).token
     url = f"http://{world.host}:{world.ports[0]}/api/v1/attempts/{attempt_id}/result"
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:

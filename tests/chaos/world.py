@@ -23,9 +23,11 @@ from sqlalchemy.orm import Session
 
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
-from agent.worker import join, processes, settings
-from agent.worker.folders import mark_of
-from agent.worker.isolate import MARK
+from agent.worker.config import save
+from agent.worker.isolation import proc_scan
+from agent.worker.isolation.child_process import MARK
+from agent.worker.state_dir import mark_of
+from agent.worker.uplink import enrol
 from farm.cache import keep_wheels
 from farm.farm import Farm
 from orchestrator.client import Client
@@ -84,7 +86,7 @@ class Board:
     def children(self) -> list[int]:
         """Processes that carry this agent's mark."""
         mark = f"{MARK}={mark_of(self.state)}:".encode()
-        return [pid for pid in processes._pids() if processes._has_mark(pid, mark)]
+        return [pid for pid in proc_scan._pids() if proc_scan._has_mark(pid, mark)]
 
     def restart(self) -> None:
         self.process.start()
@@ -206,13 +208,13 @@ class World:
             self._mounts.append(state)
         uplink = f"http://{self.host}:{self.uplink.port}"
         token = self.ask(lambda farm: farm.join_token(name)).join_token
-        config = join.join(uplink, token, name, state)
+        config = enrol.join(uplink, token, name, state)
         if self.redis is not None:
             user, password = credentials_of(config.broker_url)
             assert user, f"{name} was given no user of its own on Redis"
             proxied = f"redis://{self.host}:{self.broker.port}/0"
             config = replace(config, broker_url=with_credentials(proxied, user, password))
-        settings.save(config)
+        save(config)
         words: list[str | Path] = [sys.executable, HERE / "agent_process.py", state]
         words += [runner] if runner else []
         own = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -364,7 +366,7 @@ class World:
             board.process.send(signal.SIGCONT)
         self._stack.close()
         for board in self.boards:
-            processes.kill_marked(MARK, f"{mark_of(board.state)}:")
+            proc_scan.kill_marked(MARK, f"{mark_of(board.state)}:")
         for mount in self._mounts:
             subprocess.run(["umount", "-l", str(mount)], check=False)
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent.contract.failures import ClockError
 from agent.contract.trial import Clock, RuntimeRef, Scenario
-from agent.runner.throughput import measure_queue
+from agent.runner.async_timing_loop import measure_queue
 from agent.runtimes import registry
 from support.runner_child import (
     QUICK,

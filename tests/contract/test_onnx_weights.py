@@ -16,7 +16,7 @@ import pytest
 from agent.contract.failures import Unsupported
 from agent.contract.trial import RuntimeRef
 from agent.formats import onnx_external_data
-from agent.runner.stages import named
+from agent.runner.artifact_paths import named
 from support.need import need
 from support.runner_child import (
     Bench,

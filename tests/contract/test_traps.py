@@ -17,10 +17,10 @@ import agent
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import Fingerprint, Phases, RuntimeRef, TensorSpec
-from agent.runner.inputs import seeded
+from agent.runner.feeds import seeded
 from agent.runtimes import registry
-from agent.worker.isolate import Bounds, Cancel
-from agent.worker.runner import Runner
+from agent.worker.isolation.child_process import Bounds, Cancel
+from agent.worker.isolation.runner_client import Runner
 from orchestrator.report.build import build_report
 from orchestrator.report.html import html_report
 from support.report_samples import cell, steady_trials, sweep

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agent.worker.errors import ControllerUnreachable
-from agent.worker.uplink import Uplink
+from agent.worker.uplink.http_client import Uplink
 from orchestrator.service import retiring
 from orchestrator.store.blobs import PARTIAL
 from support.farms import FarmKit

@@ -11,7 +11,7 @@ import pytest
 
 from agent import broker
 from agent.bell import Bell
-from agent.worker.doorbell import Doorbell, make_listener
+from agent.worker.broker.consumer import Doorbell, make_listener
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 
@@ -59,7 +59,7 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
         waits(text)
         ended(text)
 
-    monkeypatch.setattr(logging.getLogger("agent.worker.doorbell"), "warning", warn)
+    monkeypatch.setattr(logging.getLogger("agent.worker.broker.consumer"), "warning", warn)
     for _ in range(2):
         waits.event.clear()
         ended.event.clear()

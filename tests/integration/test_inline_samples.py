@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from agent.contract import codec
 from agent.contract.api_messages import INLINE_HEADER, INLINE_KEY, Heartbeat, with_samples
 from agent.contract.trial import TrialResult
-from agent.worker.courier import deliver_due
-from agent.worker.outbox import Outbox
-from agent.worker.uplink import Uplink
+from agent.worker.uplink.http_client import Uplink
+from agent.worker.uplink.outbox import Outbox
+from agent.worker.uplink.result_sender import deliver_due
 from orchestrator.api import devices
 from orchestrator.api.devices import INLINE_BYTES
 from orchestrator.service import sweeps

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.contract.child_jobs import Converted
-from agent.worker import processes, rlimits
-from agent.worker.isolate import (
+from agent.worker.isolation import proc_scan, rlimits
+from agent.worker.isolation.child_process import (
     LOG_TAIL_BYTES,
     MARK,
     Bounds,
@@ -23,8 +23,8 @@ from agent.worker.isolate import (
     child_environment,
     run_child,
 )
-from agent.worker.rlimits import FILE_MAX_BYTES, OPEN_FILES
-from agent.worker.runner import Outcome, read_answer
+from agent.worker.isolation.rlimits import FILE_MAX_BYTES, OPEN_FILES
+from agent.worker.isolation.runner_client import Outcome, read_answer
 
 MARGIN_S = 5.0
 USUAL = Bounds(60.0, 2048)
@@ -335,8 +335,8 @@ def test_a_dead_parents_children_are_found_by_their_mark(tmp_path: Path) -> None
     ) as parent:
         assert parent.stdout is not None
         orphan = int(parent.stdout.readline())
-    assert processes.kill_marked(MARK, f"{tmp_path}/other:") == []
-    assert processes.kill_marked(MARK, f"{tmp_path}:") == [orphan]
+    assert proc_scan.kill_marked(MARK, f"{tmp_path}/other:") == []
+    assert proc_scan.kill_marked(MARK, f"{tmp_path}:") == [orphan]
     assert gone(orphan)
 
 
@@ -391,7 +391,7 @@ print(count, flush=True)
     end = child(tmp_path, source, wall_s=60)
     assert end.answer is not None, end.log_tail
     # as whose number the limit was counted, the parent's user may have tasks of its own
-    assert 0 < int(end.answer) <= processes.tasks_of(os.getuid()) + 100
+    assert 0 < int(end.answer) <= proc_scan.tasks_of(os.getuid()) + 100
 
 
 def test_limits_cannot_be_lifted_by_who_is_not_root(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_the_runner_gives_up_new_privileges(tmp_path: Path) -> None:
     source = f"""
 import subprocess, sys
 sys.path.insert(0, {str(root)!r})
-from agent.runner.confine import give_up_privileges
+from agent.runner.privileges import give_up_privileges
 give_up_privileges()
 text = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
 print([line for line in text.splitlines() if line.startswith("NoNewPrivs")][0].split()[1])

@@ -15,7 +15,7 @@ import redis
 
 from agent import broker
 from agent.bell import Bell
-from agent.worker.doorbell import make_listener
+from agent.worker.broker.consumer import make_listener
 from orchestrator.embedded import find_server
 from orchestrator.redis_users import RedisUsers, controller_line, with_credentials
 from orchestrator.service.doors import DoorsFailed

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker import inspect, packages
-from agent.worker.builder import Builder
-from agent.worker.environments import RuntimeEnvironment
+from agent.worker import cli_support
+from agent.worker.environments import package_tools
+from agent.worker.environments.builder import Builder
+from agent.worker.environments.commands import Runtimes
+from agent.worker.environments.environments import RuntimeEnvironment
+from agent.worker.environments.package_tools import Packages
 from agent.worker.errors import BadInput, IndexUnreachable
-from agent.worker.packages import Packages
-from agent.worker.runtimes import Runtimes
 from support.need import need
 from support.wheels import NEW, OLD
 
@@ -26,7 +27,7 @@ from support.wheels import NEW, OLD
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[Packages], Runtimes]:
     def made(tools: Packages) -> Runtimes:
-        real = inspect.runtimes(tmp_path)
+        real = cli_support.runtimes(tmp_path)
         builder = Builder(tmp_path / "runtimes", real.builder.probe, tools)
         return Runtimes(tmp_path, real.environments, builder)
 
@@ -48,7 +49,7 @@ def left(runtimes: Runtimes) -> list[str]:
 def test_two_versions_are_built_offline_and_stand_side_by_side(
     make: Callable[[Packages], Runtimes], wheelhouse: Path, tool: str
 ) -> None:
-    found = packages.find()
+    found = package_tools.find()
     if tool == "uv":
         need("uv", bool(found.uv), "no uv on the path")
     runtimes = make(found if tool == "uv" else Packages(""))
@@ -79,7 +80,7 @@ def test_two_versions_are_built_offline_and_stand_side_by_side(
 def test_a_version_that_is_not_in_the_wheelhouse_is_named(
     make: Callable[[Packages], Runtimes], wheelhouse: Path
 ) -> None:
-    for tools in (packages.find(), Packages("")):
+    for tools in (package_tools.find(), Packages("")):
         runtimes = make(tools)
         with pytest.raises(BadInput, match=r"onnxruntime==9\.9 cannot be installed here: "):
             runtimes.build("onnxruntime==9.9", wheelhouse, print)
@@ -90,7 +91,7 @@ def test_a_version_that_is_not_in_the_wheelhouse_is_named(
 def test_without_network_and_wheelhouse_there_is_one_clear_message(
     make: Callable[[Packages], Runtimes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: str
 ) -> None:
-    found = packages.find()
+    found = package_tools.find()
     if tool == "uv":
         need("uv", bool(found.uv), "no uv on the path")
     dead = "http://127.0.0.1:9"  # the discard port: nothing listens there

@@ -51,7 +51,7 @@ def _landlock() -> bool:
     """Asked of a process of its own, which the answer confines."""
     source = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
-        "from agent.runner.confine import give_up_privileges; give_up_privileges()\n"
+        "from agent.runner.privileges import give_up_privileges; give_up_privileges()\n"
         "from orchestrator.reading import landlock, seccomp\n"
         "sys.exit(0 if landlock.read_only([]) and seccomp.refuse_calls() else 1)"
     )

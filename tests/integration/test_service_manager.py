@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.worker import settings
+from agent.worker import config
 from support.controllers import JOIN_TOKEN, serving
 from support.servers import free_port
 
@@ -18,7 +18,7 @@ LIMIT_S = 60
 def agent(home: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-I", "-m", *words],
-        env={**os.environ, settings.HOME_VARIABLE: str(home)},
+        env={**os.environ, config.HOME_VARIABLE: str(home)},
         input=given,
         capture_output=True,
         text=True,
@@ -31,7 +31,7 @@ def test_a_token_from_stdin_joins_and_the_agent_beats(tmp_path: Path) -> None:
         words = ("agent.cli", "join", controller.url, "-", "--name", "board")
         refused = agent(tmp_path, *words, given="not-it\n")
         assert refused.returncode == 2
-        assert not (tmp_path / settings.CONFIG_NAME).exists()
+        assert not (tmp_path / config.CONFIG_NAME).exists()
 
         joined = agent(tmp_path, *words, given=f"{JOIN_TOKEN}\n")
         assert joined.returncode == 0, joined.stderr
@@ -39,7 +39,7 @@ def test_a_token_from_stdin_joins_and_the_agent_beats(tmp_path: Path) -> None:
 
         process = subprocess.Popen(
             [sys.executable, "-I", "-m", "agent.worker"],
-            env={**os.environ, settings.HOME_VARIABLE: str(tmp_path)},
+            env={**os.environ, config.HOME_VARIABLE: str(tmp_path)},
             stderr=subprocess.DEVNULL,
         )
         try:

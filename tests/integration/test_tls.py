@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from agent import broker
+from agent.worker.config import load
 from agent.worker.doctor import examine
 from agent.worker.errors import ControllerUnreachable
-from agent.worker.join import join
-from agent.worker.settings import load
+from agent.worker.uplink.enrol import join
 from orchestrator import authority, wiring
 from orchestrator.client import Client, NoController
 from orchestrator.domain.errors import UserError

@@ -24,13 +24,13 @@ from agent.contract.trial import (
     TrialRequest,
     TrialResult,
 )
-from agent.worker.attempt import Tools
-from agent.worker.blobs import Blobs
-from agent.worker.engines import Engines
-from agent.worker.environments import Environments
+from agent.worker.attempts.attempt import Tools
+from agent.worker.attempts.engine_cache import Engines
+from agent.worker.environments.environments import Environments
 from agent.worker.errors import BlobMissing
-from agent.worker.isolate import Bounds, Cancel, ChildEnd
-from agent.worker.runner import Outcome, Runner
+from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd
+from agent.worker.isolation.runner_client import Outcome, Runner
+from agent.worker.uplink.blob_cache import Blobs
 
 MODEL = b"a model"
 REFERENCE = b"a reference"

@@ -39,8 +39,8 @@ from agent.contract.trial import (
     TrialResult,
 )
 from agent.runtimes import registry
-from agent.worker.conversion import as_it_is, unknown_option
-from agent.worker.planning import NoWay, offered, plan
+from agent.worker.attempts.conversion import as_it_is, unknown_option
+from agent.worker.environments.conversion_planning import NoWay, offered, plan
 from support.need import need
 
 T = TypeVar("T")

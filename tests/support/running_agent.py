@@ -25,9 +25,9 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
-from agent.worker import processes
-from agent.worker.folders import mark_of
-from agent.worker.isolate import MARK
+from agent.worker.isolation import proc_scan
+from agent.worker.isolation.child_process import MARK
+from agent.worker.state_dir import mark_of
 from support import onnx_files
 from support.controllers import JOIN_TOKEN, Controller, serving
 from support.need import need
@@ -90,7 +90,7 @@ class Board:
     def children(self) -> list[int]:
         """Processes that carry this agent's mark."""
         mark = f"{MARK}={mark_of(self.home)}:".encode()
-        return [pid for pid in processes._pids() if processes._has_mark(pid, mark)]
+        return [pid for pid in proc_scan._pids() if proc_scan._has_mark(pid, mark)]
 
     @property
     def log(self) -> str:
@@ -141,7 +141,7 @@ def joined(tmp_path: Path, broker_url: str) -> Iterator[Board]:
         finally:
             if board.process is not None:
                 board.stop(signal.SIGKILL)
-            processes.kill_marked(MARK, f"{mark_of(home)}:")
+            proc_scan.kill_marked(MARK, f"{mark_of(home)}:")
 
 
 def end_attempt(board: Board, attempt_id: str) -> None:

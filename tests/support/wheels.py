@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.worker.recipes import parse
+from agent.worker.environments.recipes import parse
 
 OLD, NEW = "1.30.0", "1.31.1"
 """The versions of onnxruntime that the wheelhouse holds; ``NEW`` is the tested one."""

@@ -30,7 +30,7 @@ from agent.contract.api_messages import (
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import TrialRequest, TrialResult
 from agent.formats.archive import BadArchive, unpack
-from agent.worker import tasks
+from agent.worker.broker import tasks
 from orchestrator.api.guard import depth
 from orchestrator.cli.token import lifetime
 from orchestrator.domain import selectors

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from agent import lock_files
 from agent.runtimes import registry
-from agent.worker.recipes import parse
+from agent.worker.environments.recipes import parse
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -10,6 +10,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from agent import statistics
 from agent.contract.failures import (
     BadModel,
     BadOption,
@@ -19,7 +20,6 @@ from agent.contract.failures import (
     UnsupportedScenario,
 )
 from agent.contract.trial import Clock, Memory, Scenario, TensorSpec
-from agent.runner import stopping
 from agent.runtimes.backend import Feed, Laps
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.tensorrt import trtexec, trtexec_output
@@ -157,10 +157,12 @@ class TrtexecSession:
                     "trtexec's %d queries took %.3f s by their own times, and the whole run %.3f s"
                     % (len(found.latency), found.latency.sum() / 1e9, ran.seconds)
                 )
-            reason = stopping.reason_to_stop(found.latency, duration_s, scenario)
+            reason = statistics.reason_to_stop(found.latency, duration_s, scenario)
             if reason:
                 break
-        return Laps(found.latency, found.compute, 1, reason or stopping.MAX_DURATION, found.wall_ns)
+        return Laps(
+            found.latency, found.compute, 1, reason or statistics.MAX_DURATION, found.wall_ns
+        )
 
     def tool_memory(self) -> Memory:
         """Of the program's process; it holds the runtime and the model from its start on, so what

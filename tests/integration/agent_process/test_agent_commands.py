@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from agent.worker import settings
+from agent.worker.config import load, save
 from support.controllers import JOIN_TOKEN
 from support.running_agent import Board
 
@@ -18,8 +18,8 @@ def test_the_doctor(board: Board) -> None:
     assert set(findings) == {
         "joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"
     }  # fmt: skip
-    config = settings.load(board.home)
-    settings.save(replace(config, token="wrong", broker_url="redis://127.0.0.1:1/0"))
+    config = load(board.home)
+    save(replace(config, token="wrong", broker_url="redis://127.0.0.1:1/0"))
     done = board.command("doctor", "-o", "json")
     failed = {f["check"] for f in json.loads(done.stdout) if not f["ok"]}
     assert (done.returncode, failed) == (1, {"token", "broker"})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.lookout import LOOK_S
+from agent.worker.capability_probe import LOOK_S
 from support.running_agent import LONG, Board, end_attempt
 
 

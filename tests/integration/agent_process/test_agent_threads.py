@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import broker
-from agent.worker import settings
-from agent.worker.service import Agent
+from agent.worker import config
+from agent.worker.agent import Agent
 from support.running_agent import DEVICE, LONG, joined
 
 
@@ -20,13 +20,13 @@ def test_an_agent_in_a_thread(
     url = "memory://" if transport == "memory" else request.getfixturevalue("redis_url")
     with joined(tmp_path, url) as board:
         for attempt_id in ("a1", "a2"):  # started twice: nothing of the first may be left
-            agent = Agent(settings.load(board.home))
+            agent = Agent(config.load(board.home))
             agent.start()
             assert agent.wait_ready(60)
             board.attempt(f"{transport}-{attempt_id}")
             assert board.controller.result_of(f"{transport}-{attempt_id}").status == "ok"
             assert agent.stop()
-        agent = Agent(settings.load(board.home))
+        agent = Agent(config.load(board.home))
         agent.start()
         assert agent.wait_ready(60)
         board.attempt(f"{transport}-long", LONG)
@@ -42,8 +42,8 @@ def test_two_agents_in_one_process(tmp_path: Path, redis_url: str) -> None:
         joined(tmp_path / "one", redis_url) as one,
         joined(tmp_path / "two", redis_url) as two,
     ):
-        two_config = replace(settings.load(two.home), device="board-2")
-        agents = [Agent(settings.load(one.home)), Agent(two_config)]
+        two_config = replace(config.load(two.home), device="board-2")
+        agents = [Agent(config.load(one.home)), Agent(two_config)]
         for agent in agents:
             agent.start()
         for agent in agents:

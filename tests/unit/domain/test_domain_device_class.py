@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from agent.contract.device import Accelerator, DeviceFacts
 from agent.contract.trial import Limits
 from agent.runtimes import registry
-from agent.telemetry.sources import SOURCES
-from agent.worker import recipes
+from agent.telemetry.registry import SOURCES
+from agent.worker.environments import recipes
 from orchestrator.domain.device_class import DeviceClass, Telemetry, VendorRuntime, recognise
 from orchestrator.store.classes import BadClassFile, device_classes, read_classes
 

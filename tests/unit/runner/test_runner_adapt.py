@@ -7,7 +7,7 @@ import pytest
 
 from agent.contract.failures import UnsupportedShape
 from agent.contract.trial import TensorSpec
-from agent.runner.adapt import View
+from agent.runner.tensor_mapping import View
 
 IMAGE = TensorSpec("image", "float32", (2, 3, 4, 5), "NCHW")
 COUNT = TensorSpec("count", "int64", (1,))

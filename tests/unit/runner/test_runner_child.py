@@ -14,7 +14,7 @@ import agent
 from agent.contract import codec
 from agent.contract.child_jobs import Converted, Probed, Referenced
 from agent.contract.trial import Failure, TrialResult
-from agent.runner.verbs import failure_of
+from agent.runner.commands import failure_of
 from agent.runtimes import registry
 
 MAIN = Path(agent.__file__).parent / "runner" / "__main__.py"

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper
 from agent.contract.failures import BadOption, BadRequest, UnsupportedShape
 from agent.contract.trial import PRECISIONS, TensorSpec
 from agent.formats.onnx import NotProtobuf, input_dimensions
-from agent.runner import procfs
-from agent.runner.stages import Progress, named
+from agent.runner import process_metrics
+from agent.runner.artifact_paths import named
+from agent.runner.progress import Progress
 from agent.runtimes import registry
 from agent.runtimes.formats import SOURCES, precisions
 from agent.runtimes.host_buffers import HostBuffers
@@ -123,8 +124,8 @@ def test_an_empty_file_is_no_protobuf(tmp_path: Path) -> None:
 
 
 def test_memory_and_usage_are_read_of_this_process() -> None:
-    meter = procfs.UsageMeter()
-    memory = procfs.MemoryMeter()
+    meter = process_metrics.UsageMeter()
+    memory = process_metrics.MemoryMeter()
     ballast = np.ones(8 * 2**20)
     found = memory.read()
     assert found.peak_rss_mib >= found.after_import_rss_mib + ballast.nbytes / 2**21
@@ -133,8 +134,8 @@ def test_memory_and_usage_are_read_of_this_process() -> None:
 
 
 def test_what_a_board_does_not_show_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs, "read_text", lambda path: None)
-    found = procfs.fingerprint()
+    monkeypatch.setattr(process_metrics, "read_text", lambda path: None)
+    found = process_metrics.fingerprint()
     assert found.at_unix_ns > 0
     assert set(asdict(found).values()) == {found.at_unix_ns, None}
 
@@ -142,8 +143,8 @@ def test_what_a_board_does_not_show_is_none(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_placeholder_temperature_is_no_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glob, "glob", lambda pattern: ["a", "b", "c"])
     texts = {"a": "-256000\n", "b": "41500\n", "c": "39000\n"}
-    monkeypatch.setattr(procfs, "read_text", texts.get)
-    assert procfs.hottest_c() == 41.5
+    monkeypatch.setattr(process_metrics, "read_text", texts.get)
+    assert process_metrics.hottest_c() == 41.5
 
 
 def test_the_stage_is_on_disk_before_its_first_step(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.contract.failures import BadOption, ClockError, UnsupportedScenario
 from agent.contract.trial import Clock, Scenario
-from agent.runner import clock, measure
+from agent.runner import clock, timing_loop
 from agent.runner.scenarios import loop_of
 from agent.runtimes.backend import Laps
 
@@ -48,9 +48,9 @@ BRIEF = Scenario(min_duration_s=0.0, max_duration_s=0.05, min_samples=20)
 def laps_of(takes_ns: int, scenario: Scenario = BRIEF, own: int | None = None) -> Laps:
     time = FakeClock()
     session = FakeSession(time, takes_ns)
-    pilot = measure.warm_up(session.infer, 0.0, time)
+    pilot = timing_loop.warm_up(session.infer, 0.0, time)
     reporter = None if own is None else (lambda: own)
-    return measure.measure(session.infer, reporter, pilot, scenario, GOOD, time)
+    return timing_loop.measure(session.infer, reporter, pilot, scenario, GOOD, time)
 
 
 def test_tick_and_cost_are_measured() -> None:
@@ -149,7 +149,7 @@ def test_others_may_run_between_two_laps() -> None:
 def test_the_collector_rests_in_the_loop_and_is_put_back() -> None:
     time = FakeClock()
     session = FakeSession(time, 100_000)
-    measure.measure(session.infer, None, [100_000], BRIEF, GOOD, time)
+    timing_loop.measure(session.infer, None, [100_000], BRIEF, GOOD, time)
     assert session.collected
     assert not any(session.collected)
     assert gc.isenabled()
@@ -159,7 +159,7 @@ def test_the_collector_rests_in_the_loop_and_is_put_back() -> None:
 def test_the_collector_stays_off_where_it_was_off() -> None:
     gc.disable()
     try:
-        with measure.collector_off():
+        with timing_loop.collector_off():
             pass
         assert not gc.isenabled()
     finally:
@@ -169,17 +169,17 @@ def test_the_collector_stays_off_where_it_was_off() -> None:
 def test_warm_up_runs_for_its_time_and_at_least_once() -> None:
     time = FakeClock()
     session = FakeSession(time, 1_000_000)
-    laps = measure.warm_up(session.infer, 0.1, time)
+    laps = timing_loop.warm_up(session.infer, 0.1, time)
     assert session.calls == 100
     assert len(laps) == 64
     assert np.median(laps) == 1_000_050
-    assert len(measure.warm_up(FakeSession(time, 50_000_000).infer, 0.0, time)) == 1
+    assert len(timing_loop.warm_up(FakeSession(time, 50_000_000).infer, 0.0, time)) == 1
 
 
 def test_a_warm_up_of_no_time_still_gives_a_pilot() -> None:
     time = FakeClock()
-    assert len(measure.warm_up(FakeSession(time, 100_000).infer, 0.0, time)) == 16
-    assert len(measure.warm_up(FakeSession(time, 2_000_000).infer, 0.0, time)) == 5
+    assert len(timing_loop.warm_up(FakeSession(time, 100_000).infer, 0.0, time)) == 16
+    assert len(timing_loop.warm_up(FakeSession(time, 2_000_000).infer, 0.0, time)) == 5
 
 
 def test_a_stall_while_reading_the_clock_is_not_its_cost() -> None:

@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import statistics
 from agent.contract.trial import Scenario
-from agent.runner import stopping
 
 SCENARIO = Scenario(min_duration_s=1.0, max_duration_s=10.0, min_samples=100)
 
 
 @pytest.mark.parametrize(("percentile", "count"), [(50, 11), (90, 64), (95, 130), (99, 662)])
 def test_a_percentile_is_claimable_at_the_published_counts(percentile: float, count: int) -> None:
-    assert stopping.claimable_at(percentile) == count
+    assert statistics.claimable_at(percentile) == count
 
 
 def test_first_check_waits_for_both_the_wish_and_the_claim() -> None:
-    assert stopping.first_check(Scenario(min_samples=100, percentile=50.0)) == 100
-    assert stopping.first_check(Scenario(min_samples=100, percentile=99.0)) == 662
+    assert statistics.first_check(Scenario(min_samples=100, percentile=50.0)) == 100
+    assert statistics.first_check(Scenario(min_samples=100, percentile=99.0)) == 662
 
 
 def test_the_schedule_is_geometric_and_always_advances() -> None:
-    assert stopping.next_check(100) == 125
-    assert stopping.next_check(1) == 2
+    assert statistics.next_check(100) == 125
+    assert statistics.next_check(1) == 2
 
 
 def binomial_cdf(k: int, n: int, p: Fraction) -> Fraction:
@@ -39,7 +39,7 @@ def binomial_cdf(k: int, n: int, p: Fraction) -> Fraction:
 @pytest.mark.parametrize("count", [20, 64, 101, 200])
 def test_ranks_leave_at_most_the_tail_on_each_side(count: int, percentile: int) -> None:
     p, tail = Fraction(percentile, 100), Fraction(25, 1000)
-    ranks = stopping.interval_ranks(count, float(percentile))
+    ranks = statistics.interval_ranks(count, float(percentile))
     low_exists = binomial_cdf(0, count, p) <= tail
     high_exists = 1 - binomial_cdf(count - 1, count, p) <= tail
     if ranks is None:
@@ -51,7 +51,7 @@ def test_ranks_leave_at_most_the_tail_on_each_side(count: int, percentile: int) 
 
 
 def test_the_normal_limit_continues_the_exact_ranks() -> None:
-    before, after = stopping.interval_ranks(3_999, 50.0), stopping.interval_ranks(4_001, 50.0)
+    before, after = statistics.interval_ranks(3_999, 50.0), statistics.interval_ranks(4_001, 50.0)
     assert before is not None
     assert after is not None
     assert abs(after[0] - before[0]) <= 3
@@ -60,19 +60,19 @@ def test_the_normal_limit_continues_the_exact_ranks() -> None:
 
 @given(st.integers(2, 3_000), st.floats(1.0, 99.0))
 def test_ranks_lie_in_range_and_in_order(count: int, percentile: float) -> None:
-    ranks = stopping.interval_ranks(count, percentile)
+    ranks = statistics.interval_ranks(count, percentile)
     if ranks is not None:
         assert 0 <= ranks[0] < ranks[1] < count
 
 
 def test_constant_samples_have_no_width_and_few_samples_no_interval() -> None:
-    assert stopping.relative_half_width(np.full(100, 7), 50.0) == 0.0
-    assert stopping.relative_half_width(np.full(3, 7), 50.0) == math.inf
+    assert statistics.relative_half_width(np.full(100, 7), 50.0) == 0.0
+    assert statistics.relative_half_width(np.full(3, 7), 50.0) == math.inf
 
 
 def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
     random = np.random.RandomState(0)
-    ranks = stopping.interval_ranks(101, 50.0)
+    ranks = statistics.interval_ranks(101, 50.0)
     assert ranks is not None
     draws = np.sort(random.standard_exponential((4_000, 101)), axis=1)
     covered = (draws[:, ranks[0]] <= math.log(2)) & (math.log(2) <= draws[:, ranks[1]])
@@ -80,32 +80,32 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
 
 
 def test_steady_samples_stop_by_precision() -> None:
-    assert stopping.reason_to_stop(np.full(200, 1_000_000), 2.0, SCENARIO) == "precision"
+    assert statistics.reason_to_stop(np.full(200, 1_000_000), 2.0, SCENARIO) == "precision"
 
 
 @pytest.mark.parametrize("count", [2, 99])
 def test_too_few_samples_go_on(count: int) -> None:
-    assert stopping.reason_to_stop(np.full(count, 1_000_000), 2.0, SCENARIO) is None
+    assert statistics.reason_to_stop(np.full(count, 1_000_000), 2.0, SCENARIO) is None
 
 
 def test_the_minimum_time_is_kept() -> None:
-    assert stopping.reason_to_stop(np.full(200, 1_000_000), 0.99, SCENARIO) is None
+    assert statistics.reason_to_stop(np.full(200, 1_000_000), 0.99, SCENARIO) is None
 
 
 def test_a_wide_interval_goes_on_and_the_maximum_time_caps_it() -> None:
     samples = np.random.RandomState(1).randint(500_000, 1_500_000, 200)
-    assert stopping.reason_to_stop(samples, 9.9, SCENARIO) is None
-    assert stopping.reason_to_stop(samples, 10.0, SCENARIO) == "max_duration"
+    assert statistics.reason_to_stop(samples, 9.9, SCENARIO) is None
+    assert statistics.reason_to_stop(samples, 10.0, SCENARIO) == "max_duration"
 
 
 def test_drift_goes_on_even_where_the_interval_is_narrow() -> None:
     samples = np.concatenate([np.full(400, 1_000_000), np.full(200, 1_030_000)])
-    assert stopping.relative_half_width(samples, 50.0) <= 0.01
-    assert stopping.drifts(samples, 0.01)
-    assert stopping.reason_to_stop(samples, 5.0, SCENARIO) is None
+    assert statistics.relative_half_width(samples, 50.0) <= 0.01
+    assert statistics.drifts(samples, 0.01)
+    assert statistics.reason_to_stop(samples, 5.0, SCENARIO) is None
 
 
 def test_a_single_stall_is_no_drift() -> None:
     samples = np.full(300, 1_000_000)
     samples[-1] = 90_000_000
-    assert not stopping.drifts(samples, 0.01)
+    assert not statistics.drifts(samples, 0.01)

@@ -10,7 +10,7 @@ import pytest
 
 from agent.contract.failures import BadModel
 from agent.formats import savedmodel
-from agent.runner.stages import named
+from agent.runner.artifact_paths import named
 
 GRAPH, WEIGHTS = "saved_model.pb", "variables/variables.index"
 

@@ -21,14 +21,14 @@ from agent.telemetry import (
     fan,
     ina3221,
     intel,
-    nvidia,
+    nvidia_smi,
     pressure,
     rapl,
     raspberry,
     thermal,
     throttle,
 )
-from agent.telemetry.sources import SOURCES, read_all
+from agent.telemetry.registry import SOURCES, read_all
 from support.board_files import JETSON, tool, tree
 
 ZONE = "sys/class/thermal/thermal_zone"
@@ -296,9 +296,9 @@ def test_nvidia_smi_is_asked_in_both_its_languages(
     monkeypatch.setenv("OLD", old)
     root = tree(tmp_path, {"proc/driver/nvidia/version": "NVRM version: x"})
     with pytest.raises(Unreadable, match="nvidia-smi is not installed"):
-        nvidia.read(root)
+        nvidia_smi.read(root)
     tool(root, "nvidia-smi", SMI)
-    found = values(nvidia.read(root))
+    found = values(nvidia_smi.read(root))
     assert found["gpu0 power"] == pytest.approx(71420)
     assert (found["gpu0 temperature"], found["gpu0 SM clock"]) == (31, 1980)
     assert (found["gpu0 load"], found["gpu0 memory used"]) == (7, 529)
@@ -308,7 +308,7 @@ def test_nvidia_smi_is_asked_in_both_its_languages(
 
 
 def test_what_a_card_does_not_tell_is_left_out() -> None:
-    found = nvidia.parse("45, [N/A], 1200, [Not Supported], 0, 10\n51, 9.8, N/A, 405, 3, 11\n")
+    found = nvidia_smi.parse("45, [N/A], 1200, [Not Supported], 0, 10\n51, 9.8, N/A, 405, 3, 11\n")
     assert set(values(found)) == {
         *("gpu0 temperature", "gpu0 SM clock", "gpu0 load", "gpu0 memory used"),
         *("gpu1 temperature", "gpu1 power", "gpu1 memory clock", "gpu1 load", "gpu1 memory used"),
@@ -317,7 +317,7 @@ def test_what_a_card_does_not_tell_is_left_out() -> None:
 
 def test_a_jetson_is_left_to_tegrastats(tmp_path: Path) -> None:
     root = tree(tmp_path, {**JETSON, "proc/driver/nvidia/version": "NVRM version: x"})
-    assert nvidia.read(root) == []
+    assert nvidia_smi.read(root) == []
 
 
 def test_intels_npu_and_graphics(tmp_path: Path) -> None:
@@ -368,7 +368,12 @@ def test_a_pi_whose_user_may_not_ask_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "parse",
-    [nvidia.parse, nvidia.parse_reasons, raspberry.parse, lambda text: pressure.parse("io", text)],
+    [
+        nvidia_smi.parse,
+        nvidia_smi.parse_reasons,
+        raspberry.parse,
+        lambda text: pressure.parse("io", text),
+    ],
 )
 @given(text=st.text())
 def test_any_text_is_read_or_refused(parse: Callable[[str], list[Sensor]], text: str) -> None:

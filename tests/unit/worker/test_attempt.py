@@ -15,9 +15,9 @@ import agent
 from agent.contract import codec
 from agent.contract.child_jobs import Converted
 from agent.contract.trial import Failure, TrialRequest, TrialResult
-from agent.worker.attempt import Finished, execute
-from agent.worker.isolate import Cancel, ChildEnd
-from agent.worker.runner import Outcome
+from agent.worker.attempts.attempt import Finished, execute
+from agent.worker.isolation.child_process import Cancel, ChildEnd
+from agent.worker.isolation.runner_client import Outcome
 from support.played_board import ENDED, MODEL, Board, make_board, make_request, measured, sha
 
 

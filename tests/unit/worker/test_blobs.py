@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.worker import blobs as module
-from agent.worker.blobs import Blobs, Entry, to_evict
 from agent.worker.errors import BadInput, BlobCorrupt, BlobMissing, ControllerUnreachable, DiskFull
+from agent.worker.uplink import blob_cache as module
+from agent.worker.uplink.blob_cache import Blobs, Entry, to_evict
 
 CONTENT = bytes(range(256)) * 400
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import bell, broker
-from agent.worker import tasks
-from agent.worker.tasks import parse_doorbell
+from agent.worker.broker import tasks
+from agent.worker.broker.tasks import parse_doorbell
 
 URLS = [
     "redis://farm:6379/0",

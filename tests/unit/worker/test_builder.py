@@ -17,9 +17,13 @@ import pytest
 from agent.contract.child_jobs import Probed
 from agent.contract.device import RuntimeFacts
 from agent.runtimes.manifest import Recipe
-from agent.worker import inspect, packages
-from agent.worker.builder import Builder
-from agent.worker.environments import Environments
+from agent.worker import cli_support
+from agent.worker.environments import package_tools
+from agent.worker.environments.builder import Builder
+from agent.worker.environments.commands import Runtimes
+from agent.worker.environments.environments import Environments
+from agent.worker.environments.package_tools import Packages, Said
+from agent.worker.environments.recipes import RuntimeRequirement, parse
 from agent.worker.errors import (
     AgentError,
     BadInput,
@@ -29,9 +33,6 @@ from agent.worker.errors import (
     IndexUnreachable,
     RuntimeMissing,
 )
-from agent.worker.packages import Packages, Said
-from agent.worker.recipes import RuntimeRequirement, parse
-from agent.worker.runtimes import Runtimes
 
 
 class Tools:
@@ -60,7 +61,7 @@ class Tools:
             (made / "pyvenv.cfg").write_text("home = /usr/bin\n")
         if "-c" not in words:
             return Said(0, "")
-        return Said(0, json.dumps(self.pins) if words[-1] == packages._FREEZE else self.cuda)
+        return Said(0, json.dumps(self.pins) if words[-1] == package_tools._FREEZE else self.cuda)
 
     def probe(self, python: str) -> Probed:
         assert os.access(python, os.X_OK)
@@ -381,7 +382,7 @@ def test_a_cuda_build_is_told_where_there_is_no_gpu(
     assert warned == [f"warning: {listed.warning}"]
     for word in ("CUDA 13.0", added.name, "PIP_EXTRA_INDEX_URL=", "no NVIDIA GPU"):
         assert word in listed.warning
-    assert listed.warning in inspect.listed_rows([listed])[0][-1]
+    assert listed.warning in cli_support.listed_rows([listed])[0][-1]
     notes.clear()
     assert runtimes.build("pytorch", None, notes.append) == added  # also of what is here already
     assert notes[-1] == warned[0]
@@ -420,14 +421,14 @@ def test_an_older_python_is_looked_for_where_the_package_needs_one(
         works = words[0].endswith("3.8")  # 3.9 is a shim that leads nowhere
         return Said(0, "3.8.20\n") if works else Said(127, "", "no such version")
 
-    assert packages.base_python("x", recipe, command) == ("/usr/bin/python3.8", "3.8.20")
+    assert package_tools.base_python("x", recipe, command) == ("/usr/bin/python3.8", "3.8.20")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BadInput, match=r"old runs on Python 3\.8 to 3\.9, and none of them"):
-        packages.base_python("x", recipe, command)
+        package_tools.base_python("x", recipe, command)
 
 
 def test_pips_last_words_are_kept_short() -> None:
     said = "WARNING: x\nERROR: Could not find a version that satisfies a==9 (from versions: 1)\n"
-    assert packages.shortened(said).startswith("ERROR: Could not find a version")
-    assert len(packages.shortened("error: " + "x" * 9000)) == 400
-    assert packages.shortened("one\ntwo\n\nthree\nfour\n") == "two; three; four"
+    assert package_tools.shortened(said).startswith("ERROR: Could not find a version")
+    assert len(package_tools.shortened("error: " + "x" * 9000)) == 400
+    assert package_tools.shortened("one\ntwo\n\nthree\nfour\n") == "two; three; four"

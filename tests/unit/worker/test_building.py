@@ -12,9 +12,9 @@ from agent.contract.child_jobs import Converted, ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import DatasetRef, RuntimeRef, TensorSpec, TrialRequest
 from agent.formats import archive
-from agent.worker.attempt import Finished, execute
-from agent.worker.isolate import Cancel
-from agent.worker.runner import Outcome
+from agent.worker.attempts.attempt import Finished, execute
+from agent.worker.isolation.child_process import Cancel
+from agent.worker.isolation.runner_client import Outcome
 from support import played_board
 from support.played_board import ENDED, MODEL, QUANTISER, Board, make_board, make_request, sha
 

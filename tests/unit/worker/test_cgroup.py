@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker import cgroup
+from agent.worker.isolation import agent_cgroup
 
 UNIT = "/system.slice/benchfarm-agent.service"
 V2 = "35 24 0:30 / {place} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
-SURVEY = cgroup.survey
+SURVEY = agent_cgroup.survey
 V1 = "36 24 0:31 / /sys/fs/cgroup/memory rw shared:10 - cgroup cgroup rw,memory"
 
 
@@ -35,7 +35,7 @@ class Played:
         folder.mkdir(parents=True)
         return folder
 
-    def survey(self, user: int = 12345) -> cgroup.Ground:
+    def survey(self, user: int = 12345) -> agent_cgroup.Ground:
         return SURVEY(self.proc, user)
 
 
@@ -65,8 +65,8 @@ def test_a_marked_group_is_ours(played: Played, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_in_its_leaf_an_agent_is_settled(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    leaf = played.make(f"{UNIT}/{cgroup.LEAF}")
-    played.stand(f"0::{UNIT}/{cgroup.LEAF}\n")
+    leaf = played.make(f"{UNIT}/{agent_cgroup.LEAF}")
+    played.stand(f"0::{UNIT}/{agent_cgroup.LEAF}\n")
     given(leaf.parent, monkeypatch, user_delegate=b"1")
     ground = played.survey()
     assert (ground.own, ground.top, ground.settled) == (leaf, leaf.parent, True)
@@ -142,7 +142,7 @@ def test_only_a_part_of_the_tree_may_be_mounted(
 
 
 def test_without_a_group_a_child_runs_as_it_did() -> None:
-    with cgroup.child_group(64) as group:
+    with agent_cgroup.child_group(64) as group:
         assert group.command(["/bin/true"]) == ["/bin/true"]
         assert (group.out_of_memory(), group.peak_mib()) == ("", 0.0)
 
@@ -152,14 +152,14 @@ def test_where_others_are_in_the_group_that_is_said(
 ) -> None:
     """The kernel refuses to divide it then; a tree of plain files has nothing to write to."""
     top = played.make(UNIT)
-    leaf = played.make(f"{UNIT}/{cgroup.LEAF}")
+    leaf = played.make(f"{UNIT}/{agent_cgroup.LEAF}")
     (leaf / "cgroup.procs").write_text("")
     (top / "cgroup.controllers").write_text("memory pids\n")
     (top / "cgroup.subtree_control").mkdir()
     played.stand(f"0::{UNIT}\n")
     given(top, monkeypatch, user_delegate=b"1")
-    monkeypatch.setattr(cgroup, "survey", played.survey)
-    said = cgroup.settle()
+    monkeypatch.setattr(agent_cgroup, "survey", played.survey)
+    said = agent_cgroup.settle()
     assert (leaf / "cgroup.procs").read_text() == "0", "it has gone into the leaf all the same"
     assert "do not bound their memory and pids" in said
     assert "other processes are in that group" in said
@@ -169,12 +169,12 @@ def test_a_group_of_a_killed_agent_goes_and_one_of_an_agent_beside_us_stays(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = played.make(UNIT)
-    leaf = played.make(f"{UNIT}/{cgroup.LEAF}")
+    leaf = played.make(f"{UNIT}/{agent_cgroup.LEAF}")
     (leaf / "cgroup.procs").write_text(f"4711 {os.getpid()}\n")
     for name in ("child-4711-1", "child-4712-1", f"child-{os.getpid()}-3", "other"):
         played.make(f"{UNIT}/{name}")
-    played.stand(f"0::{UNIT}/{cgroup.LEAF}\n")
+    played.stand(f"0::{UNIT}/{agent_cgroup.LEAF}\n")
     given(top, monkeypatch, user_delegate=b"1")
-    monkeypatch.setattr(cgroup, "survey", played.survey)
-    cgroup.settle()
-    assert {path.name for path in top.iterdir()} == {cgroup.LEAF, "child-4711-1", "other"}
+    monkeypatch.setattr(agent_cgroup, "survey", played.survey)
+    agent_cgroup.settle()
+    assert {path.name for path in top.iterdir()} == {agent_cgroup.LEAF, "child-4711-1", "other"}

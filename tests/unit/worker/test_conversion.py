@@ -13,12 +13,12 @@ from agent.contract.child_jobs import Converted, ConvertJob, Probed, Referenced,
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import DatasetRef, Failure, Fidelity, Scenario, TensorSpec, TrialRequest
-from agent.worker.conversion import Conversion, Sources, Workshop
-from agent.worker.engines import Engines
-from agent.worker.environments import Environments, RuntimeEnvironment
-from agent.worker.isolate import Bounds
-from agent.worker.planning import NoWay, plan
-from agent.worker.runner import Outcome
+from agent.worker.attempts.conversion import Conversion, Sources, Workshop
+from agent.worker.attempts.engine_cache import Engines
+from agent.worker.environments.conversion_planning import NoWay, plan
+from agent.worker.environments.environments import Environments, RuntimeEnvironment
+from agent.worker.isolation.child_process import Bounds
+from agent.worker.isolation.runner_client import Outcome
 from support.played_board import make_request
 
 DATASET = DatasetRef("digits", "d" * 64, 1, 1, 1)

@@ -9,8 +9,8 @@ import pytest
 
 from agent.contract.child_jobs import Converted, ConvertJob
 from agent.contract.trial import ModelRef, RuntimeRef
-from agent.worker.engines import ANSWER_NAME, Engine, Engines
-from agent.worker.runner import Outcome
+from agent.worker.attempts.engine_cache import ANSWER_NAME, Engine, Engines
+from agent.worker.isolation.runner_client import Outcome
 
 
 class Bench:

@@ -12,7 +12,7 @@ import pytest
 from agent.contract.child_jobs import Probed
 from agent.contract.device import RuntimeFacts
 from agent.contract.versions import fits, version_key
-from agent.worker.environments import Environments, RuntimeEnvironment
+from agent.worker.environments.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from agent.telemetry.thermal import hottest_c
-from agent.worker.heart import Heart, Vitals, vitals_of
-from agent.worker.uplink import Uplink
+from agent.worker.uplink.heartbeat import Heart, Vitals, vitals_of
+from agent.worker.uplink.http_client import Uplink
 
 
 class Ear:

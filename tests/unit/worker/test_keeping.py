@@ -10,15 +10,15 @@ import pytest
 from agent.contract import codec
 from agent.contract.api_messages import Started
 from agent.contract.trial import SCHEMA, TrialResult
-from agent.worker import attempt
-from agent.worker.courier import Courier
-from agent.worker.desk import Desk
+from agent.worker.agent import Agent
+from agent.worker.attempts import attempt
+from agent.worker.attempts.result_keeper import Desk
+from agent.worker.config import AgentConfig
 from agent.worker.errors import ControllerUnreachable
-from agent.worker.folders import Folders, recover
-from agent.worker.outbox import Outbox
-from agent.worker.service import Agent
-from agent.worker.settings import AgentConfig
-from agent.worker.uplink import Uplink
+from agent.worker.state_dir import Folders, recover
+from agent.worker.uplink.http_client import Uplink
+from agent.worker.uplink.outbox import Outbox
+from agent.worker.uplink.result_sender import Courier
 from support.played_board import Board, make_board, make_request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.contract.api_messages import HeartbeatAnswer
-from agent.worker.leases import Leases
+from agent.worker.uplink.leases import Leases
 
 RENEWED = HeartbeatAnswer(renewed=True, cancel=False, heartbeat_s=5, lease_s=20)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker import listing
-from agent.worker.builder import FOLDER, MANIFEST_NAME, Manifest
+from agent.worker.environments import environments_file
+from agent.worker.environments.builder import FOLDER, MANIFEST_NAME, Manifest
+from agent.worker.environments.environments_file import FILE_NAME, RuntimeEnvironment
 from agent.worker.errors import BadInput
-from agent.worker.listing import FILE_NAME, RuntimeEnvironment
 
 NAMED = RuntimeEnvironment("tensorrt-10.9", "tensorrt", "10.9", "/usr/bin/python3")
 
@@ -62,7 +62,7 @@ def test_of_a_damaged_list_what_was_built_is_found_again(
 ) -> None:
     python = build(tmp_path, "onnxruntime-1.31.1-abc", "1.31.1")
     file.write_text(text)
-    found = listing.read(file)
+    found = environments_file.read(file)
     assert found == [RuntimeEnvironment("onnxruntime-1.31.1-abc", "onnxruntime", "1.31.1", python)]
     (said,) = caplog.records
     assert said.levelno == logging.ERROR
@@ -71,16 +71,16 @@ def test_of_a_damaged_list_what_was_built_is_found_again(
     assert "the list is now: onnxruntime-1.31.1-abc" in said.getMessage()
     assert (tmp_path / "environments.json.damaged-1").read_text() == text
     caplog.clear()
-    assert listing.read(file) == found
+    assert environments_file.read(file) == found
     assert caplog.records == []
 
 
 def test_a_list_that_ends_early_says_so_and_leaves_what_answers_by_itself(
     tmp_path: Path, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listing.write(file, [NAMED])
+    environments_file.write(file, [NAMED])
     file.write_text(file.read_text()[:-20])
-    assert listing.read(file) == []
+    assert environments_file.read(file) == []
     assert "the list is now: empty" in caplog.text
     assert "runtimes add NAME --python PATH" in caplog.text
 
@@ -88,7 +88,10 @@ def test_a_list_that_ends_early_says_so_and_leaves_what_answers_by_itself(
 def test_one_wrong_entry_costs_no_other(tmp_path: Path, file: Path) -> None:
     built = build(tmp_path, "ncnn-1.0-abc", "1.0")
     file.write_text(json.dumps([asdict(NAMED), {"name": 7}]))
-    assert listing.read(file) == [NAMED, RuntimeEnvironment("ncnn-1.0-abc", "ncnn", "1.0", built)]
+    assert environments_file.read(file) == [
+        NAMED,
+        RuntimeEnvironment("ncnn-1.0-abc", "ncnn", "1.0", built),
+    ]
 
 
 def test_keys_of_a_newer_agent_are_passed_over(
@@ -96,7 +99,7 @@ def test_keys_of_a_newer_agent_are_passed_over(
 ) -> None:
     text = json.dumps([{**asdict(NAMED), "colour": "green"}])
     file.write_text(text)
-    assert listing.read(file) == [NAMED]
+    assert environments_file.read(file) == [NAMED]
     assert file.read_text() == text
     assert caplog.records == []
 
@@ -106,7 +109,7 @@ def test_of_two_built_alike_the_newer_is_listed_and_a_variant_is_not_preferred(
 ) -> None:
     build(tmp_path, "tflite-a", "2.14.0", "tflite-runtime", age_s=5)
     python = build(tmp_path, "tflite-b", "2.14.0", "tflite-runtime")
-    assert listing.built(tmp_path) == [
+    assert environments_file.built(tmp_path) == [
         RuntimeEnvironment("tflite-b", "tflite", "2.14.0", python, preferred=False)
     ]
 
@@ -114,13 +117,13 @@ def test_of_two_built_alike_the_newer_is_listed_and_a_variant_is_not_preferred(
 def test_what_has_lost_its_interpreter_or_was_never_whole_is_not_listed(tmp_path: Path) -> None:
     os.unlink(build(tmp_path, "onnxruntime-1.31.1-abc", "1.31.1"))
     (tmp_path / FOLDER / "tmp-x" / "env").mkdir(parents=True)
-    assert listing.built(tmp_path) == []
+    assert environments_file.built(tmp_path) == []
 
 
 def test_earlier_damaged_lists_are_kept(tmp_path: Path, file: Path) -> None:
     for number in (1, 2):
         file.write_text("{" * number)
-        listing.read(file)
+        environments_file.read(file)
     kept = {path.name: path.read_text() for path in tmp_path.glob("*.damaged-*")}
     assert kept == {"environments.json.damaged-1": "{", "environments.json.damaged-2": "{{"}
 
@@ -134,12 +137,12 @@ def test_a_list_that_cannot_be_written_anew_is_named(
         raise PermissionError(13, "Permission denied")
 
     file.write_text("{")
-    monkeypatch.setattr(listing, "write", refuse)
+    monkeypatch.setattr(environments_file, "write", refuse)
     with pytest.raises(BadInput, match=r"environments\.json: expected a list.*Permission denied"):
-        listing.read(file)
+        environments_file.read(file)
     assert file.read_text() == "{"
 
 
 def test_no_list_is_an_empty_one(file: Path) -> None:
-    assert listing.read(file) == []
+    assert environments_file.read(file) == []
     assert not file.exists()

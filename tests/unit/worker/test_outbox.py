@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.outbox import LONGEST_WAIT_S, Outbox
+from agent.worker.uplink.outbox import LONGEST_WAIT_S, Outbox
 
 
 class Clock:
@@ -132,7 +132,7 @@ def test_every_commit_is_flushed(tmp_path: Path, outbox: Outbox) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from agent.worker.outbox import Outbox
+from agent.worker.uplink.outbox import Outbox
 box = Outbox(Path(sys.argv[1]))
 number = 0
 while True:

@@ -10,10 +10,10 @@ import pytest
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
 from agent.contract.device import DeviceFacts
-from agent.worker.environments import Environments
-from agent.worker.lookout import LONGEST_ASK_S, LOOK_S, Lookout
-from agent.worker.runner import Runner
-from agent.worker.uplink import Uplink
+from agent.worker.capability_probe import LONGEST_ASK_S, LOOK_S, Lookout
+from agent.worker.environments.environments import Environments
+from agent.worker.isolation.runner_client import Runner
+from agent.worker.uplink.http_client import Uplink
 from support.farms import runtime_facts
 
 RUNNER = """

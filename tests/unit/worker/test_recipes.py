@@ -6,8 +6,8 @@ import pytest
 
 from agent.runtimes import registry
 from agent.runtimes.manifest import Recipe, Runtime
+from agent.worker.environments.recipes import is_default, parse
 from agent.worker.errors import BadInput
-from agent.worker.recipes import is_default, parse
 
 
 def test_with_no_version_the_tested_one_is_taken_with_its_tested_company() -> None:

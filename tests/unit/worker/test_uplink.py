@@ -21,8 +21,6 @@ from agent.contract.api_messages import (
 )
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import SCHEMA, Built, Samples, TrialResult
-from agent.worker import courier
-from agent.worker.courier import deliver_due
 from agent.worker.errors import (
     AgentError,
     BadInput,
@@ -34,8 +32,10 @@ from agent.worker.errors import (
     Superseded,
     Unauthorised,
 )
-from agent.worker.outbox import Outbox
-from agent.worker.uplink import Uplink, back_off, check_controller_url
+from agent.worker.uplink import result_sender
+from agent.worker.uplink.http_client import Uplink, back_off, check_controller_url
+from agent.worker.uplink.outbox import Outbox
+from agent.worker.uplink.result_sender import deliver_due
 from support.played_board import sha
 
 FACTS = DeviceFacts("h", "x86_64", "Linux", "3.11")
@@ -287,7 +287,7 @@ def test_samples_go_first_then_the_result(
 def test_much_that_arrived_before_is_not_sent_again(
     controller: Controller, outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "SMALL_BYTES", 3)
+    monkeypatch.setattr(result_sender, "SMALL_BYTES", 3)
     controller.blobs[posted(outbox, tmp_path).stem] = b"samples"
     deliver_due(outbox, controller.net.uplink)
     assert [r.method for r in controller.net.requests] == ["HEAD", "PUT"]
@@ -305,7 +305,7 @@ def test_much_that_arrived_before_is_not_sent_again(
 def test_much_goes_on_where_it_was_cut(
     outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str, ranges: list[str]
 ) -> None:
-    monkeypatch.setattr(courier, "SMALL_BYTES", 3)
+    monkeypatch.setattr(result_sender, "SMALL_BYTES", 3)
     posted(outbox, tmp_path)
 
     def handle(request: httpx.Request) -> httpx.Response:

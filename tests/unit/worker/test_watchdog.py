@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.doorbell import Doorbell, make_listener
-from agent.worker.watchdog import PREFIX, Watchdog, notify
+from agent.worker.broker.consumer import Doorbell, make_listener
+from agent.worker.broker.watchdog import PREFIX, Watchdog, notify
 
 
 def until(what: Callable[[], object], within_s: float = 20.0) -> None:

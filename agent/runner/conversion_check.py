@@ -1,0 +1,67 @@
+"""Whether an artifact still computes what the model's reference says, output by output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from agent.contract.conversion_graph import Node
+from agent.contract.failures import OffReference, RunnerError
+from agent.contract.trial import ModelRef, RuntimeRef
+from agent.runner import fidelity, reference
+from agent.runner.feeds import load_reference
+from agent.runner.tensor_mapping import View
+from agent.runtimes import registry
+from agent.runtimes.backend import Backend
+from agent.runtimes.formats import MIN_COSINE
+
+
+def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:
+    """A backend under this interpreter that loads such an artifact: the job's own, if it does."""
+    names = sorted(registry.backend_names(), key=lambda name: (name != runtime.backend, name))
+    for name in names:
+        backend = registry.find_backend(name)
+        if node not in backend.wants.get(node[1], ()):
+            continue
+        try:
+            backend.import_runtime()
+        except RunnerError:
+            continue
+        return backend
+    return None
+
+
+def check(
+    backend: Backend, model: ModelRef, node: Node, artifact: Path, reference_file: Path, who: str
+) -> str:
+    """Run ``artifact`` on the reference's inputs; what was found, for people.
+
+    ``model``'s own tensors are the artifact's. ``who`` made it.
+
+    Raises:
+        OffReference: names the first output that is off, and by how much.
+    """
+    least = MIN_COSINE[node[1]]
+    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    runtime = RuntimeRef(backend.name, precision=node[1])
+    session = backend.load(artifact, runtime, view.specs(model.inputs))
+    worst = 1.0
+    try:
+        feeds = load_reference(reference_file, "input")
+        expected = load_reference(reference_file, "output")
+        for number, (feed, theirs) in enumerate(zip(feeds, expected)):  # noqa: B905 - newer
+            ours = view.outputs(reference.infer(session, view.feed(feed)))
+            ours = fidelity.aligned(ours, theirs)
+            for name, array in theirs.items():
+                fidelity.require_sound(name, ours[name], array)
+                found = fidelity.distance(ours[name], array)
+                if not found.within(least):
+                    raise OffReference(
+                        "%s: output %s is off the source's on input %d: cosine %.6f, at least %g"
+                        " wanted; largest difference %.4g"
+                        % (who, name, number + 1, found.cosine, least, found.max_abs)
+                    )
+                worst = min(worst, found.cosine)
+    finally:
+        session.close()
+    return "checked by %s, cosine %.6f" % (backend.name, worst)

@@ -1,0 +1,150 @@
+"""The engine cache: what a runtime loads, converted once per device and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.contract import codec
+from agent.contract.child_jobs import Converted, ConvertJob
+from agent.system.durable import sync_folder
+from agent.worker.errors import ChildFailed
+from agent.worker.isolation.runner_client import Outcome
+from agent.worker.uplink.blob_cache import Entry, to_evict
+
+ANSWER_NAME = "converted.json"
+_SOURCE = "@source"
+"""In a kept answer: the artifact is the source itself."""
+
+Convert = Callable[[ConvertJob, Path], Outcome]
+"""``convert(job, folder)`` runs the child's verb ``convert`` in ``folder``."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What converting gave: ``converted`` (its status may be other than ``ok``) or a failure."""
+
+    outcome: Outcome
+    cached: bool
+
+    @property
+    def converted(self) -> Converted | None:
+        """The child's answer, if there was one."""
+        answer: Converted | None = self.outcome.answer
+        return answer
+
+
+def engine_key(parts: dict[str, Any]) -> str:
+    """SHA-256 over canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Engines:
+    """A folder of conversions by key. One conversion at a time is what a device can do anyway.
+
+    An answer that is not ``ok`` is not kept.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder.absolute()
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("tmp-*"):  # a power cut while converting
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def get(
+        self, parts: dict[str, Any], make: Callable[[Path], ConvertJob], run: Convert
+    ) -> Engine:
+        """The kept conversion, else a new one. A hit starts no process.
+
+        ``make(folder)`` gives the job; its ``source`` is what ``@source`` stands for.
+        """
+        key = engine_key(parts)
+        home = self._folder / key
+        with self._lock:
+            kept = self._kept(home, make(home).source)
+            if kept is not None:
+                return Engine(Outcome(None, answer=kept), cached=True)
+            self._evict(keep=key)
+            return self._convert(home, parts, make, run)
+
+    def _kept(self, home: Path, source: str) -> Converted | None:
+        try:
+            converted = codec.loads(Converted, (home / ANSWER_NAME).read_bytes())
+        except (OSError, codec.ContractError):
+            return None
+        artifact = Path(source) if converted.artifact == _SOURCE else home / converted.artifact
+        if not artifact.exists():
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(home / ANSWER_NAME)
+        return replace(converted, artifact=str(artifact))
+
+    def _convert(
+        self,
+        home: Path,
+        parts: dict[str, Any],
+        make: Callable[[Path], ConvertJob],
+        run: Convert,
+    ) -> Engine:
+        folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=self._folder))
+        try:
+            job = make(folder)
+            outcome = run(job, folder)
+            converted: Converted | None = outcome.answer
+            if converted is None or converted.status != "ok":
+                return Engine(outcome, cached=False)
+            relative = _relative(converted.artifact, folder, job.source)
+            answer = codec.dumps(replace(converted, artifact=relative))
+            (folder / ANSWER_NAME).write_text(answer, "utf-8")
+            (folder / "key.json").write_text(json.dumps(parts, indent=2), "utf-8")
+            _sync_tree(folder)
+            shutil.rmtree(home, ignore_errors=True)
+            os.replace(folder, home)
+            sync_folder(self._folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        artifact = job.source if relative == _SOURCE else str(home / relative)
+        return Engine(replace(outcome, answer=replace(converted, artifact=artifact)), cached=False)
+
+    def _evict(self, keep: str) -> None:
+        entries = []
+        for home in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                used_ns = (home / ANSWER_NAME).stat().st_mtime_ns
+                entries.append(Entry(home.name, folder_bytes(home), used_ns))
+        for name in to_evict(entries, self._max_bytes, {keep}):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Sum of the sizes of the files below a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def _relative(artifact: str, folder: Path, source: str) -> str:
+    if Path(artifact) == Path(source):
+        return _SOURCE
+    path = Path(os.path.abspath(artifact))  # a link in the folder stays a link
+    if not path.is_relative_to(folder):
+        raise ChildFailed(f"the converter answered {artifact}, which is not in its folder {folder}")
+    return str(path.relative_to(folder))
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush before the rename: a power cut must not leave a whole name on half a file."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,73 @@
+"""What the commands show of this board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent import facts
+from agent.contract.device import DeviceFacts, RuntimeFacts
+from agent.facts.rows import rows
+from agent.worker.environments.builder import FOLDER, Builder
+from agent.worker.environments.commands import Listed, Runtimes
+from agent.worker.environments.environments import Environments
+from agent.worker.isolation.runner_client import Runner
+from agent.worker.state_dir import mark_of
+
+
+def environments(state_dir: Path) -> Environments:
+    """The environments of a state folder, probed by real children."""
+    return Environments(state_dir, _runner(state_dir).probe)
+
+
+def runtimes(state_dir: Path) -> Runtimes:
+    """The environments of a state folder, and what builds new ones there."""
+    state_dir = state_dir.absolute()
+    probe = _runner(state_dir).probe
+    builder = Builder(state_dir / FOLDER, probe)
+    return Runtimes(state_dir, Environments(state_dir, probe), builder)
+
+
+def _runner(state_dir: Path) -> Runner:
+    # Another mark than the running agent's: its start must not end our children, nor we its.
+    return Runner(f"command:{mark_of(state_dir)}")
+
+
+def device_facts(state_dir: Path) -> DeviceFacts:
+    """Facts with runtimes."""
+    known = environments(state_dir)
+    return facts.collect(state_dir, runtimes=known.facts(), tools=known.tools())
+
+
+def facts_rows(known: DeviceFacts) -> list[tuple[str, ...]]:
+    """A device's facts as rows of (name, value)."""
+    found: list[tuple[str, ...]] = [*rows(known)]
+    return found + [("runtime", " ".join(row)) for row in runtime_rows(known.runtimes)]
+
+
+def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
+    """Runtimes as rows of (backend, version, environment, targets or why it is missing)."""
+    return [
+        (
+            r.backend,
+            r.version or "-",
+            r.environment or "-",
+            f"missing: {r.missing}"
+            if r.missing
+            else "; ".join(f"{t.name} ({', '.join(t.precisions)})" for t in r.targets),
+        )
+        for r in runtimes
+    ]
+
+
+def listed_rows(listed: Iterable[Listed]) -> list[tuple[str, ...]]:
+    """``runtime_rows`` with what building each cost."""
+    return [
+        (
+            *row[:3],
+            each.built.cost if each.built else "-",
+            f"{row[3]}; warning: {each.warning}" if each.warning else row[3],
+        )
+        for each in listed
+        for row in runtime_rows([each.facts])
+    ]

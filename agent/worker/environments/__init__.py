@@ -1,0 +1,1 @@
+"""Runtime environments: what is listed, what is built, and what plans over them."""

@@ -1,0 +1,1 @@
+"""The measured child: a process of its own, with limits and a control group."""

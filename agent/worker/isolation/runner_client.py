@@ -1,0 +1,180 @@
+"""The measured child's verbs, called by process: JSON in, JSON out, nothing imported from it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import agent
+from agent.contract import codec
+from agent.contract.child_jobs import (
+    Converted,
+    ConvertJob,
+    Probed,
+    Referenced,
+    ReferenceJob,
+    TrialJob,
+)
+from agent.contract.trial import Failure, TrialResult
+from agent.worker.errors import ChildFailed
+from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd, run_child
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+RUNNER = Path(agent.__file__).parent / "runner" / "__main__.py"
+PROBE_BOUNDS = Bounds(wall_s=120.0, memory_mib=8192)
+_CANCELS = {
+    "cancelled": "the controller cancelled it",
+    "lease": "its lease ran out or was taken back",
+    "shutdown": "the agent was stopped",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A child's answer or why there is none: exactly one is set. ``end`` says how it ended."""
+
+    end: ChildEnd | None
+    answer: Any = None
+    failure: Failure | None = None
+
+    @property
+    def status(self) -> str:
+        """``TrialResult.status`` of a failure: the child was ended on request, or it failed."""
+        return "cancelled" if self.end is not None and self.end.killed in _CANCELS else "failed"
+
+
+class Runner:
+    """Starts the child under a given interpreter. ``mark`` names this agent's children."""
+
+    def __init__(self, mark: str, path: Path = RUNNER) -> None:
+        self._mark = mark
+        self._path = path
+        self._stopped = False
+        self._probing: set[Cancel] = set()
+
+    def stop_probing(self) -> None:
+        """End probes that run, and any that begins from now on."""
+        self._stopped = True
+        for cancel in list(self._probing):
+            cancel.set("shutdown")
+
+    def probe(self, python: str) -> Probed:
+        """Which runtimes answer under an interpreter. Raises ``ChildFailed``."""
+        with tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder, Cancel() as cancel:
+            self._probing.add(cancel)
+            if self._stopped:
+                cancel.set("shutdown")
+            outcome = self._run(python, "probe", "{}", Probed, Path(folder), PROBE_BOUNDS, cancel)
+            self._probing.discard(cancel)
+        if outcome.failure is not None:
+            tail = outcome.failure.log_tail.strip().splitlines()[-1:]
+            raise ChildFailed(": ".join([f"{python}: {outcome.failure.message}", *tail]))
+        answer: Probed = outcome.answer
+        return answer
+
+    def convert(
+        self, python: str, job: ConvertJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        """Run verb ``convert``; the answer is a ``Converted``."""
+        text = codec.dumps(job)
+        return self._run(python, "convert", text, Converted, folder, bounds, cancel)
+
+    def trial(
+        self, python: str, job: TrialJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        """Run verb ``trial``; the answer is a ``TrialResult``."""
+        text = codec.dumps(job)
+        return self._run(python, "trial", text, TrialResult, folder, bounds, cancel)
+
+    def reference(
+        self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds, cancel: Cancel
+    ) -> Outcome:
+        """Run verb ``reference``; the answer is a ``Referenced``."""
+        text = codec.dumps(job)
+        return self._run(python, "reference", text, Referenced, folder, bounds, cancel)
+
+    def _run(
+        self,
+        python: str,
+        verb: str,
+        job: str,
+        cls: type[T],
+        folder: Path,
+        bounds: Bounds,
+        cancel: Cancel,
+    ) -> Outcome:
+        command = [python, "-I", str(self._path), verb]
+        try:
+            end = run_child(
+                command,
+                job,
+                folder=folder,
+                bounds=bounds,
+                cancel=cancel,
+                mark=self._mark,
+                log_name=f"{verb}.log",
+            )
+        except OSError as error:
+            return Outcome(None, failure=Failure("environment", "io", f"{python}: {error}"))
+        return read_answer(end, cls, verb, bounds)
+
+
+def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: Bounds) -> Outcome:
+    """Judge how a child ended. A whole answer counts even if the process crashed on its way out:
+    vendor libraries do so while unloading."""
+    stage = end.stage or ("convert" if verb == "convert" else "environment")
+    if end.killed:
+        return Outcome(end, failure=_killed(end, stage, bounds))
+    answer, wrong = None, "it answered nothing"
+    if end.answer is not None:
+        try:
+            answer = codec.loads(cls, end.answer)
+        except codec.ContractError as error:
+            wrong = str(error)
+    if answer is not None:
+        if end.exit_code != 0:
+            log.warning("%s answered, then ended with %s", verb, _how(end))
+        return Outcome(end, answer=answer)
+    if end.signal_name:
+        message = f"the child ({verb}) was ended by {end.signal_name}"
+        return Outcome(end, failure=Failure(stage, "crash", message, log_tail=end.log_tail))
+    kind = "bad_answer" if end.exit_code == 0 else "crash"
+    message = f"the child ({verb}) ended with {_how(end)}: {wrong}"
+    return Outcome(end, failure=Failure(stage, kind, message, log_tail=end.log_tail))
+
+
+def _killed(end: ChildEnd, stage: str, bounds: Bounds) -> Failure:
+    tail = end.log_tail
+    if end.killed == "timeout":
+        message = f"not done within its limit of {bounds.wall_s:g} s"
+        return Failure(stage, "timeout", message, log_tail=tail)
+    if end.killed == "memory":
+        message = f"{end.peak_seen_mib:.0f} MiB resident, over its limit of {bounds.memory_mib} MiB"
+        return Failure(stage, "out_of_memory", message, log_tail=tail)
+    if end.killed == "memory_group":
+        message = f"the kernel ended it{_at(end)}, over its limit of {bounds.memory_mib} MiB"
+        return Failure(stage, "out_of_memory", message, log_tail=tail)
+    if end.killed == "memory_system":
+        message = f"the kernel ended it{_at(end)}: its unit, or the board, had no memory left"
+        return Failure(stage, "out_of_memory", message, log_tail=tail)
+    return cancel_failure(end.killed, stage, tail)
+
+
+def _at(end: ChildEnd) -> str:
+    return f" at {end.peak_seen_mib:.0f} MiB" if end.peak_seen_mib else ""
+
+
+def cancel_failure(reason: str, stage: str, log_tail: str = "") -> Failure:
+    """Why an attempt was stopped; another one makes sense unless somebody asked for the stop."""
+    kind = "lease_lost" if reason == "lease" else reason
+    transient = reason != "cancelled"
+    return Failure(stage, kind, _CANCELS[reason], transient=transient, log_tail=log_tail)
+
+
+def _how(end: ChildEnd) -> str:
+    return end.signal_name or f"exit code {end.exit_code}"

@@ -1,0 +1,86 @@
+"""The agent's state folder: where things lie in it, whose it is, and what a killed agent left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.contract import codec
+from agent.contract.trial import Failure
+from agent.worker.attempts.attempt import failed
+from agent.worker.errors import AlreadyRunning
+from agent.worker.isolation.child_process import read_stage
+from agent.worker.uplink.outbox import Outbox
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things lie below the state folder."""
+
+    state: Path
+
+    @property
+    def attempts(self) -> Path:
+        return self.state / "attempts"
+
+    @property
+    def samples(self) -> Path:
+        return self.state / "samples"
+
+    @property
+    def outbox(self) -> Path:
+        return self.state / "outbox.sqlite"
+
+    def make(self) -> None:
+        """Create them."""
+        for folder in (self.state, self.attempts, self.samples):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def attempt(self, attempt_id: str) -> Path:
+        """That of one attempt."""
+        return self.attempts / re.sub(r"[^A-Za-z0-9._-]", "_", attempt_id)
+
+
+def mark_of(state_dir: Path) -> str:
+    """What every child of the agent on this state folder carries in its environment."""
+    return str(state_dir.resolve())
+
+
+@contextlib.contextmanager
+def locked(folders: Folders) -> Iterator[None]:
+    """Inside, no other agent works on this state folder. Raises ``AlreadyRunning``."""
+    with (folders.state / "agent.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"another agent runs with the state folder {folders.state}"
+            ) from None
+        yield
+
+
+def recover(folders: Folders, outbox: Outbox) -> None:
+    """Report attempts that a kill or a power cut ended, so that nobody waits for their leases."""
+    for folder in folders.attempts.iterdir():
+        with contextlib.suppress(OSError):
+            attempt_id = (folder / "attempt_id").read_text("utf-8")
+            stage = read_stage(folder / "trial") or "environment"
+            failure = Failure(stage, "agent_died", "the agent ended while executing it", True)
+            outbox.put(attempt_id, codec.dumps(failed(attempt_id, failure)), None)
+        shutil.rmtree(folder, ignore_errors=True)
+    used = outbox.samples_in_use()
+    for path in folders.samples.iterdir():
+        if path not in used:
+            path.unlink(missing_ok=True)
+
+
+def begin(folder: Path, attempt_id: str) -> None:
+    """Make an attempt's folder, by which the next agent knows that it was begun."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "trial").mkdir(parents=True)
+    (folder / "attempt_id").write_text(attempt_id, "utf-8")
