@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from benchmarks.outcome import Outcome, of_rounds
-from orchestrator import wiring
 from orchestrator.cli.demo import RUNTIMES
+from orchestrator.local.setup import build_runtimes
 
 ROUNDS = 3
 ALLOWED_S = 60.0
@@ -34,7 +34,7 @@ def _built_s(costs: list[str]) -> float:
     """Seconds for all of them, in a folder that has none."""
     with tempfile.TemporaryDirectory(prefix="benchfarm-environments-") as folder:
         start = time.perf_counter()
-        wiring.build_runtimes(Path(folder), RUNTIMES, costs.append)
+        build_runtimes(Path(folder), RUNTIMES, costs.append)
         spent = time.perf_counter() - start
     costs[:] = [line for line in costs if " built " in line]
     return spent

@@ -32,14 +32,15 @@ from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from benchmarks import scale_bare, scale_servers
 from benchmarks.outcome import Outcome, keep, of_rounds
 from orchestrator import wiring
+from orchestrator.broker.redis_acl import RedisUsers
 from orchestrator.cli import zoo
 from orchestrator.client import Client
 from orchestrator.client import noted as noted_in
-from orchestrator.redis_users import RedisUsers
-from orchestrator.service import register, sweeps
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
+from orchestrator.service.devices import registration
+from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
-from orchestrator.store.models import Attempt, Trial
+from orchestrator.store.tables import Attempt, Trial
 
 SHARE_OF_BARE = 0.25
 IDLE_SHARE = 0.1
@@ -155,9 +156,9 @@ def enrol(farm: Farm, name: str, broker_url: str) -> dict[str, str]:
     wants: dict[str, tuple[Node, ...]] = {"fp32": (("onnx", "fp32"),)}
     runtime = RuntimeFacts("onnxruntime", "0", "played", cpu, ("onnx",), wants=wants)
     facts = DeviceFacts(name, "x86_64", "Linux", "3.11", runtimes=(runtime,))
-    joined = register.join_token(farm, name)
+    joined = registration.join_token(farm, name)
     enrolment = Enrolment(joined.join_token, name, "0", facts)
-    enrolled = register.enrol(farm, enrolment, broker_url)
+    enrolled = registration.enrol(farm, enrolment, broker_url)
     return {"token": enrolled.token, "broker_url": enrolled.broker_url}
 
 

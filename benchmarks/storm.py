@@ -38,12 +38,12 @@ from benchmarks.storm_schedule import OF_BOARDS, Fault, plan
 from benchmarks.storm_servers import Servers, Service
 from benchmarks.storm_verdict import Verdict, judge, logged, still_open
 from orchestrator import wiring
+from orchestrator.broker.redis_acl import RedisUsers
 from orchestrator.client import Client
-from orchestrator.domain import pace as rules
+from orchestrator.domain import rate_control as rules
 from orchestrator.domain.errors import FarmError
-from orchestrator.redis_users import RedisUsers
-from orchestrator.service import sweeps
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
+from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
 
 TIMES = {"HEARTBEAT_S": 2.0, "LEASE_S": 10.0, "DISPATCH_S": 20.0, "BEATS_PER_S": 100.0}

@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 
 from benchmarks.scale_boards import measured
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
+from orchestrator.store.backup.integrity_check import findings
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.check import findings
-from orchestrator.store.models import Attempt, Sweep, Trial
+from orchestrator.store.tables import Attempt, Sweep, Trial
 
 BROKEN_OFF = "is no blob"
 """How ``db check`` names what a killed controller's uploads left; it frees them a day later."""

@@ -15,8 +15,10 @@ from benchmarks.outcome import Outcome, of_rounds
 from orchestrator import wiring
 from orchestrator.cli import zoo
 from orchestrator.client import Client
+from orchestrator.controller import Controller
+from orchestrator.local.setup import local_agent, wait_online
 from orchestrator.settings import Settings
-from orchestrator.store.models import Attempt
+from orchestrator.store.tables import Attempt
 
 TRIALS = 12
 ALLOWED_S = 1.5
@@ -34,10 +36,10 @@ def measure() -> list[Outcome]:
         settings = Settings(home=Path(folder), port=0)
         with (
             wiring.controller(settings) as running,
-            wiring.local_agent(running, "bench"),
+            local_agent(running, "bench"),
             Client(running.url, running.token) as farm,
         ):
-            wiring.wait_online(running, "bench")
+            wait_online(running, "bench")
             for file in zoo.emit("digits_cnn", Path(folder)):
                 zoo.register(farm, "digits_cnn", file)
             farm.submit(SPEC % TRIALS, "benchmark")
@@ -56,7 +58,7 @@ def measure() -> list[Outcome]:
     ]
 
 
-def _attempts(running: wiring.Controller) -> list[Attempt]:
+def _attempts(running: Controller) -> list[Attempt]:
     with running.farm.database.transaction() as session:
         found = session.scalars(select(Attempt).order_by(Attempt.ended_at)).all()
         return [a for a in found if a.accepted]

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from orchestrator.archive import packed
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.report.model import SweepReport
+from orchestrator.report.schema import SweepReport
+from orchestrator.savedmodel_archive import packed
 from orchestrator.service.views import (
     BrokerUsersView,
     ControllerView,

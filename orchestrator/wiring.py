@@ -6,12 +6,11 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,23 +18,23 @@ from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from agent.bell import Bell
 from agent.broker import make_app, no_answer
+from orchestrator.broker.background_publisher import Ringer
+from orchestrator.broker.embedded import Broker, broker
+from orchestrator.broker.redis_acl import RedisUsers
+from orchestrator.broker.redis_publisher import Bell
 from orchestrator.client import CONFIG_NAME, noted
-from orchestrator.domain import builders
+from orchestrator.controller import Controller
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.embedded import Broker, broker
-from orchestrator.local_agent import kept_running
-from orchestrator.redis_users import RedisUsers, credentials_of, with_credentials
-from orchestrator.references import References
-from orchestrator.ringer import Ringer
-from orchestrator.sandbox import Sandbox
-from orchestrator.service import access, admission, fleet, pacing, register
-from orchestrator.service.admission import Guard
-from orchestrator.service.clock import FarmClock, source_of
-from orchestrator.service.doors import Doors, DoorsFailed
-from orchestrator.service.farm import Farm
-from orchestrator.service.reconcile import Scheduler
+from orchestrator.inspection.client import Sandbox
+from orchestrator.local.reference_runs import References
+from orchestrator.service import rate_control
+from orchestrator.service.context import Farm
+from orchestrator.service.devices import tokens
+from orchestrator.service.devices.broker_users import Guard
+from orchestrator.service.farm_clock import FarmClock, source_of
+from orchestrator.service.ports import Doors, DoorsFailed
+from orchestrator.service.scheduling.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
@@ -43,21 +42,10 @@ from orchestrator.store.database import Database
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from agent.worker.config import AgentConfig
 
 log = logging.getLogger(__name__)
 
 START_LIMIT_S = 15.0
-
-
-@dataclass(frozen=True)
-class Controller:
-    """A controller that answers. ``token`` is an administrator's."""
-
-    farm: Farm
-    url: str
-    token: str
-    broker: Broker
 
 
 def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) -> Farm:
@@ -153,7 +141,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
         ringer = Ringer(farm.ring, settings.dispatch_s)
         stack.callback(ringer.close)
         farm = replace(farm, ring=ringer)
-        pacing.look(farm)  # before any board is told how often to beat
+        rate_control.look(farm)  # before any board is told how often to beat
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
         stack.enter_context(Guard(farm))
@@ -187,115 +175,6 @@ def _doors(settings: Settings) -> Iterator[RedisUsers | None]:
         yield users
     finally:
         users.close()
-
-
-@contextlib.contextmanager
-def local_agent(running: Controller, name: str) -> Iterator[None]:
-    """This machine's own agent, registered as ``name``, beside the controller.
-
-    In a process of its own, or, where the broker is in-process memory, in a thread of this one.
-    """
-    from agent.worker.config import load
-
-    home = running.farm.settings.home / "agent"
-    _join(running, home, name)
-    if running.broker.one_process:
-        from agent.worker.agent import Agent
-
-        agent = Agent(load(home))
-        agent.start()
-        try:
-            yield
-        finally:
-            agent.stop()
-        return
-    with kept_running(home):
-        yield
-
-
-def build_runtimes(home: Path, names: Sequence[str], note: Callable[[str], None]) -> None:
-    """Runtime environments for the local agent of ``home``, before it starts: what is there already
-    is kept. ``names`` as for ``benchfarm-agent runtimes add``.
-
-    Raises:
-        FarmError: one could not be built; the message is the agent's.
-    """
-    from agent.worker import cli_support
-    from agent.worker.errors import AgentError
-
-    wheelhouse = os.environ.get("BENCHFARM_WHEELHOUSE")
-    runtimes = cli_support.runtimes(home / "agent")
-    try:
-        for name in names:
-            runtimes.build(name, Path(wheelhouse) if wheelhouse else None, note)
-    except AgentError as error:
-        raise FarmError(str(error)) from error
-
-
-def wait_online(
-    running: Controller, name: str, stop: threading.Event | None = None, limit_s: float = 120.0
-) -> bool:
-    """Until the agent has said what it can run, and beats; false if ``stop`` was set before.
-
-    Raises:
-        FarmError: it did not within ``limit_s``.
-    """
-    stop = stop or threading.Event()
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        view = fleet.device(running.farm, name)
-        if view.connection == "online" and view.runtimes:
-            return True
-        if stop.wait(0.1):
-            return False
-    log_path = running.farm.settings.home / "agent" / "agent.log"
-    raise FarmError(f"the local agent did not come online in {limit_s:.0f} s; see {log_path}")
-
-
-def _join(running: Controller, home: Path, name: str) -> None:
-    """Enrol the local agent once; later starts only follow the controller's address.
-
-    Raises:
-        UserError: this machine is registered under another name.
-    """
-    from agent.worker.config import load, save
-    from agent.worker.errors import NotJoined
-    from agent.worker.uplink.enrol import join
-
-    settings, again = running.farm.settings, False
-    try:
-        config = load(home)
-        if config.device != name:
-            raise UserError(
-                f"{home} is registered as {config.device!r}; keep that name, or use another --home"
-            )
-        again = access.was_of(running.farm, config.token, name)  # rotated: it is still ours
-        access.identify(running.farm, config.token)
-    except (NotJoined, NotAllowed):  # never joined, or another database than this one
-        # the controller's machine usually has every tool; `device tag NAME builder=no` says no
-        tags = {builders.TAG: builders.YES}
-        token = register.join_token(running.farm, name, tags=tags, again=again).join_token
-        join(running.url, token, name, home, settings.ca_path)
-        return
-    save(
-        replace(
-            config,
-            controller_url=running.url,
-            broker_url=_followed(running, config),
-            ca_file=settings.ca_path,
-        )
-    )
-
-
-def _followed(running: Controller, config: AgentConfig) -> str:
-    """The broker's address as it is now, with the credentials that the local agent has for it."""
-    farm, url = running.farm, running.broker.url
-    user, password = credentials_of(config.broker_url)
-    if farm.doors is None:
-        return url
-    if admission.digests(farm).get(config.device) == access.digest(password):
-        return with_credentials(url, user, password)
-    return register.broker_url_of(farm, config.device)
 
 
 @contextlib.contextmanager
@@ -378,12 +257,12 @@ def _note_for_clients(farm: Farm) -> str:
     path = farm.settings.home / CONFIG_NAME
     try:
         token = noted(path).get("token", "")
-        access.identify(farm, token)
+        tokens.identify(farm, token)
     except (UserError, NotAllowed):  # damaged, none, or another database's
         token = ""
     if not token:
         with farm.database.transaction() as session:
-            token = access.issue(farm, session, "admin", note="benchfarm up")
+            token = tokens.issue(farm, session, "admin", note="benchfarm up")
     found = {"url": farm.settings.url, "token": token, "ca_file": farm.settings.ca_path}
     write_atomically(path, json.dumps(found), mode=0o600)
     return token

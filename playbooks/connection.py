@@ -33,7 +33,7 @@ from playbooks.errors import (
     StepFailed,
     Unreachable,
 )
-from playbooks.pins import Pins
+from playbooks.host_keys import Pins
 
 CONNECT_S = 10
 COMMAND_S = 60.0

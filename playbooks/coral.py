@@ -4,8 +4,8 @@ device."""
 from __future__ import annotations
 
 from playbooks.errors import Unfit
-from playbooks.run import Step
-from playbooks.site import Site
+from playbooks.step_runner import Step
+from playbooks.target import Site
 
 UDEV_RULES = "/etc/udev/rules.d/65-benchfarm-edgetpu.rules"
 APEX_RULE = 'SUBSYSTEM=="apex", MODE="0660", GROUP="apex"\n'

@@ -11,9 +11,9 @@ from agent import lock_files
 from agent.worker.environments.recipes import OLDEST_PYTHON, RuntimeRequirement, parse
 from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
-from playbooks.run import Step
-from playbooks.site import AGENT, STARTED, STATE, USER, Site
-from playbooks.transfer import deliver, installer, need_space
+from playbooks.file_transfer import deliver, installer, need_space
+from playbooks.step_runner import Step
+from playbooks.target import AGENT, STARTED, STATE, USER, Site
 from playbooks.wheels import Wheelhouse, wheelhouse
 
 BUILD_LIMIT_S = 3600.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from playbooks.errors import StepFailed
-from playbooks.run import Step
-from playbooks.site import Site
+from playbooks.step_runner import Step
+from playbooks.target import Site
 
 CHECK_LIMIT_S = 600.0
 GOOD, MAINTENANCE = "good", "maintenance"

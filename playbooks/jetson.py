@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from playbooks.classes import BoardClass
 from playbooks.errors import Unfit
-from playbooks.power import rights_step
-from playbooks.run import Step
-from playbooks.site import Site
+from playbooks.power_rights import rights_step
+from playbooks.step_runner import Step
+from playbooks.target import Site
 
 _ASK = (
     "test -x /usr/src/tensorrt/bin/trtexec || command -v trtexec || python3 -I -c 'import tensorrt'"

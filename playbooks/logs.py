@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from playbooks.connection import Login, connected
-from playbooks.pins import Pins
-from playbooks.site import UNIT
+from playbooks.host_keys import Pins
+from playbooks.target import UNIT
 
 
 def stream(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from playbooks.errors import Unfit
-from playbooks.run import Step
-from playbooks.site import Site
+from playbooks.step_runner import Step
+from playbooks.target import Site
 
 _ASK = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
 

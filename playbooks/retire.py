@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import BadOrder
-from playbooks.power import SUDOERS
-from playbooks.run import Step
-from playbooks.site import OPT, STATE, UNIT, UNIT_PATH, USER, Site
-from playbooks.transfer import INCOMING
+from playbooks.file_transfer import INCOMING
+from playbooks.power_rights import SUDOERS
+from playbooks.step_runner import Step
+from playbooks.target import OPT, STATE, UNIT, UNIT_PATH, USER, Site
 
 STOP_LIMIT_S = 60.0
 

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from playbooks import steps
-from playbooks.boards import Workshop, at_work, pins, registration, site_of
-from playbooks.classes import chosen
+from playbooks.class_steps import chosen
 from playbooks.connection import Login, connected
+from playbooks.controller_reachability import require_controller
 from playbooks.errors import BadOrder
-from playbooks.reach import require_controller
-from playbooks.run import Outcome, play
-from playbooks.site import AGENT_PYTHON, OPT, Site
+from playbooks.playbook import Workshop, at_work, pins, registration, site_of
+from playbooks.step_runner import Outcome, play
+from playbooks.target import AGENT_PYTHON, OPT, Site
 
 
 @dataclass(frozen=True)

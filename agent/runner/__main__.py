@@ -27,11 +27,11 @@ def _find_agent() -> None:
 def main() -> None:
     if "agent" not in sys.modules:
         _find_agent()
-    from agent.runner.commands import VERBS, answer_on_stdout
-    from agent.runner.privileges import give_up_privileges
+    from agent.privileges import give_up_privileges
+    from agent.runner.commands import COMMANDS, answer_on_stdout
 
-    if len(sys.argv) != 2 or sys.argv[1] not in VERBS:
-        sys.exit("usage: __main__.py %s  (job on stdin)" % "|".join(VERBS))
+    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
+        sys.exit("usage: __main__.py %s  (job on stdin)" % "|".join(COMMANDS))
     give_up_privileges()
     answer_on_stdout(sys.argv[1])
 

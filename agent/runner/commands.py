@@ -44,7 +44,7 @@ def do_reference(text: str) -> str:
     return _answer(ReferenceJob, text, reference.run, failed, stage_file=False)
 
 
-VERBS: Dict[str, Callable[[str], str]] = {
+COMMANDS: Dict[str, Callable[[str], str]] = {
     "probe": do_probe,
     "convert": do_convert,
     "trial": do_trial,
@@ -103,7 +103,7 @@ def answer_on_stdout(verb: str) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    _write_all(answer_fd, (VERBS[verb](text) + "\n").encode("utf-8"))
+    _write_all(answer_fd, (COMMANDS[verb](text) + "\n").encode("utf-8"))
     os.close(answer_fd)
     sys.stdout.flush()
     sys.stderr.flush()

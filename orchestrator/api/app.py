@@ -14,12 +14,19 @@ from starlette.requests import ClientDisconnect
 
 from agent import __version__
 from agent.contract.codec import ContractError
-from orchestrator.api import administration, blobs, devices, fleet, people
-from orchestrator.api.context import Desks
-from orchestrator.api.direct import Direct
-from orchestrator.api.guard import Guard
-from orchestrator.api.seldom import Seldom
-from orchestrator.api.throttle import Throttle
+from orchestrator.api import (
+    admin_routes,
+    agent_routes,
+    blob_routes,
+    device_routes,
+    model_routes,
+    sweep_routes,
+)
+from orchestrator.api.dependencies import Desks
+from orchestrator.api.hot_path import Direct
+from orchestrator.api.log_throttle import Seldom
+from orchestrator.api.rate_limit import Throttle
+from orchestrator.api.request_limits import Guard
 from orchestrator.domain.errors import (
     Busy,
     Conflict,
@@ -31,7 +38,7 @@ from orchestrator.domain.errors import (
     UnknownAttempt,
     UserError,
 )
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
 from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.uploads import UploadBusy
 
@@ -60,7 +67,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 """First match wins: the more particular error stands before its parent."""
 
-HOT = (devices.heartbeat, devices.start, devices.result, blobs.put_blob)
+HOT = (agent_routes.heartbeat, agent_routes.start, agent_routes.result, blob_routes.put_blob)
 """What a farm at work asks, over and over."""
 
 
@@ -80,11 +87,12 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
     app.state.desks = Desks()
     routers = (
-        devices.router,
-        fleet.router,
-        people.router,
-        blobs.router,
-        administration.router,
+        agent_routes.router,
+        device_routes.router,
+        model_routes.router,
+        sweep_routes.router,
+        blob_routes.router,
+        admin_routes.router,
     )
     for router in routers:
         app.include_router(router, prefix=PREFIX)

@@ -6,23 +6,12 @@ import sys
 
 import typer
 
-from orchestrator.cli import (
-    broker,
-    ca,
-    db,
-    demo,
-    device,
-    doctor,
-    events,
-    inventory,
-    model,
-    report,
-    sweep,
-    token,
-    up,
-    zoo,
-)
+from orchestrator.cli import broker, ca, db, demo, doctor, events, token, up, zoo
 from orchestrator.cli.context import State, fail
+from orchestrator.cli.device import device
+from orchestrator.cli.inventory import inventory
+from orchestrator.cli.model import model
+from orchestrator.cli.sweep import report, sweep
 
 app = typer.Typer(
     name="benchfarm",

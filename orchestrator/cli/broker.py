@@ -22,7 +22,7 @@ def acl(
 ) -> None:
     """An ACL file for Redis: its open user off, one for the controller, one for each device."""
     from agent.worker.config import write_atomically
-    from orchestrator.redis_users import CONTROLLER, controller_line, with_credentials
+    from orchestrator.broker.redis_acl import CONTROLLER, controller_line, with_credentials
 
     require_writable(output)
     with client(context) as farm:

@@ -18,9 +18,9 @@ def init(
     days: int = typer.Option(3650, "--days", min=1, max=7300, help="How long it is valid."),
 ) -> None:
     """Make an authority: ca.pem, which everybody may have, and ca.key, which nobody may."""
-    from orchestrator import authority
+    from orchestrator import certificates
 
-    made = authority.init(folder, name, days)
+    made = certificates.init(folder, name, days)
     typer.echo(f"wrote {made.certificate} (give it to boards and people) and {made.key} (keep it)")
 
 
@@ -34,7 +34,7 @@ def issue(
     days: int = typer.Option(397, "--days", min=1, max=825, help="How long it is valid."),
 ) -> None:
     """A server's certificate, NAME.pem and NAME.key, for localhost, this host and each --san."""
-    from orchestrator import authority
+    from orchestrator import certificates
 
-    made, names = authority.issue(folder, name, san, days)
+    made, names = certificates.issue(folder, name, san, days)
     typer.echo(f"wrote {made.certificate} and {made.key}, for {', '.join(names)}")

@@ -14,7 +14,7 @@ from orchestrator.cli.context import State
 from orchestrator.cli.output import size
 
 if TYPE_CHECKING:
-    from orchestrator.service.retention import Pruned, Pruning
+    from orchestrator.service.sweeps.retention import Pruned, Pruning
 
 app = typer.Typer(help="The farm's data: backup, restore, check, prune.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def backup(
     """Write the whole farm into one file, while it runs."""
     from agent import __version__
     from orchestrator import wiring
-    from orchestrator.store import backup as backups
+    from orchestrator.store.backup import backup as backups
 
     state: State = context.obj
     with wiring.store(state.settings()) as (database, blobs):
@@ -62,7 +62,7 @@ def restore(
 ) -> None:
     """Make a farm from a backup, on SQLite or PostgreSQL, whichever it was made on."""
     from orchestrator import wiring
-    from orchestrator.store.restore import restore
+    from orchestrator.store.backup.restore import restore
 
     state: State = context.obj
     settings = state.settings()
@@ -93,7 +93,7 @@ def check(
     """Say what is wrong with the farm's data, one line a finding; exit 1 if anything is."""
     from orchestrator import wiring
     from orchestrator.domain.durations import duration
-    from orchestrator.store import check as checks
+    from orchestrator.store.backup import integrity_check as checks
 
     state: State = context.obj
     grace_s = duration(grace, "--grace").total_seconds()
@@ -124,7 +124,8 @@ def prune(
     from orchestrator import wiring
     from orchestrator.domain.durations import duration
     from orchestrator.domain.errors import FarmError, UserError
-    from orchestrator.service import actors, retention
+    from orchestrator.service import current_actor
+    from orchestrator.service.sweeps import retention
 
     state: State = context.obj
     settings = state.settings()
@@ -149,7 +150,7 @@ def prune(
         if not yes:
             _say_due(retention.due(farm, policy))
             return
-        with actors.acting(f"command line ({_user()})"):
+        with current_actor.acting(f"command line ({_user()})"):
             _say_done(retention.prune(farm, policy))
     finally:
         farm.database.close()

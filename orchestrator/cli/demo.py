@@ -24,8 +24,9 @@ def demo(
     """Register this machine, sweep two networks over two runtimes at two precisions, report."""
     from orchestrator import wiring
     from orchestrator.cli import zoo
-    from orchestrator.cli.sweep import show_plan, watch_to_end
+    from orchestrator.cli.sweep.sweep import show_plan, watch_to_end
     from orchestrator.client import Client
+    from orchestrator.local import setup
 
     state: State = context.obj
     require_writable(html)
@@ -38,12 +39,12 @@ def demo(
     with wiring.controller(settings) as running:
         typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
         # each in an environment of its own, kept for the next demo
-        wiring.build_runtimes(home, RUNTIMES, typer.echo)
+        setup.build_runtimes(home, RUNTIMES, typer.echo)
         with (
-            wiring.local_agent(running, device),
+            setup.local_agent(running, device),
             Client(running.url, running.token, running.farm.settings.ca_path) as farm,
         ):
-            wiring.wait_online(running, device)
+            setup.wait_online(running, device)
             found = farm.device(device)
             names = [f"{r.backend} {r.version}" for r in found.runtimes if not r.missing]
             typer.echo(f"device {device} ({found.device_class}): {', '.join(names)}")

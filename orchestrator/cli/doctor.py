@@ -13,8 +13,8 @@ from orchestrator.cli.context import State, client
 
 def doctor(context: typer.Context) -> None:
     """Check this machine and the controller it talks to; exit 1 if something is wrong."""
+    from orchestrator.broker.embedded import find_server
     from orchestrator.domain.errors import FarmError
-    from orchestrator.embedded import find_server
 
     state: State = context.obj
     home = state.settings().home

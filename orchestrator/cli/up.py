@@ -27,6 +27,7 @@ def up(
 ) -> None:
     """Run the controller: database, broker, API and scheduler. Ctrl-C stops it."""
     from orchestrator import wiring
+    from orchestrator.local import setup
 
     _allow_connections()
     state: State = context.obj
@@ -42,8 +43,8 @@ def up(
         typer.echo(f"broker: {running.broker.description}")
         if local_agent:
             device = name or device_name()
-            stack.enter_context(wiring.local_agent(running, device))
-            if wiring.wait_online(running, device, stop):
+            stack.enter_context(setup.local_agent(running, device))
+            if setup.wait_online(running, device, stop):
                 typer.echo(f"device: {device} is online")
         if not stop.is_set():
             typer.echo("ready; Ctrl-C stops it")

@@ -70,13 +70,13 @@ def build(
     ),
 ) -> None:
     """Emit architectures as ONNX, and other formats, and register them with their data sets."""
-    from orchestrator.cli import interpreters
+    from orchestrator.local import zoo_interpreters
 
     state: State = context.obj
     state_dir = state.settings().home / "agent"
     wanted = dict.fromkeys([*(form.value for form in formats), *(["pt2"] if pt2 else [])])
     # Asked before anything is written or registered.
-    pythons = {form: interpreters.find(form, python, state_dir) for form in wanted}
+    pythons = {form: zoo_interpreters.find(form, python, state_dir) for form in wanted}
     with tempfile.TemporaryDirectory(prefix="benchfarm-zoo-") as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def build(
             files = emit(name, folder, seed, batch)
             for form, interpreter in pythons.items():
                 files.append(folder / f"{name}.{form}")
-                interpreters.emit(form, interpreter, name, files[-1], seed, batch)
+                zoo_interpreters.emit(form, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))

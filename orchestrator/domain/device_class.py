@@ -144,8 +144,9 @@ class DeviceClass(Strict):
     """One ``inventory/classes/*.yaml``. ``recognise`` maps facts to regular expressions, all of
     which must be found; of several such maps one is enough. ``runtimes``: what its boards are
     given, as ``benchfarm-agent runtimes add`` takes it, or a vendor's. ``groups``: those of the
-    board in which the agent's user reaches its accelerators and sensors. ``targets``: backend →
-    target → precisions that such a board is expected to have, where the backend answers at all."""
+    board in which the agent's user reaches its accelerators and sensors. ``steps``: what its
+    installation takes besides (``playbooks.class_steps``). ``targets``: backend → target →
+    precisions that such a board is expected to have, where the backend answers at all."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str
@@ -153,6 +154,7 @@ class DeviceClass(Strict):
     recognise: Annotated[tuple[dict[Fact, str], ...], BeforeValidator(_one_or_more)] = ()
     runtimes: tuple[Runtime, ...] = ()
     groups: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
+    steps: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], ...] = ()
     targets: dict[str, dict[str, tuple[Precision, ...]]] = {}
     telemetry: tuple[Telemetry, ...] = ()
     power: Power | None = None

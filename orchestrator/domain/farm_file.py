@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from agent.contract import device_name
-from orchestrator.domain import marked_yaml, tags
+from orchestrator.domain import tags, yaml_source
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.marked_yaml import Marked, Mistake, Mistakes, Path
+from orchestrator.domain.yaml_source import Marked, Mistake, Mistakes, Path
 
 URL = r"^https?://[^/\s@?#]+/?$"
 FINGERPRINT = r"^SHA256:[A-Za-z0-9+/]{43}$"
@@ -139,7 +139,7 @@ def parse(text: str, source: str, known: Known) -> Read:
         UserError: one line for every mistake in it: ``FILE:LINE: what, and what is accepted``.
     """
     try:
-        marked = marked_yaml.load(text, _is_tag)
+        marked = yaml_source.load(text, _is_tag)
     except Mistakes as error:
         raise _refusal(source, error.found) from None
     if not isinstance(marked.data, dict):

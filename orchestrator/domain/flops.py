@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from orchestrator.domain.network import NetworkGraph, Node
+from orchestrator.domain.network_graph import NetworkGraph, Node
 
 NOT_YET = "it multiplies and adds, but is not counted yet"
 

@@ -7,15 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.domain.fault import Fault
-from orchestrator.report import estimates as est
-from orchestrator.report import ranking, stats
-from orchestrator.report.estimates import Measured, absent, measured, measured_trials
-from orchestrator.report.inputs import CellData, SweepData, TrialData
-from orchestrator.report.labels import labels, workload
-from orchestrator.report.model import CellRow, Group, SweepReport, TrialRow, TrustRow
-from orchestrator.report.pareto import cells_on_front
-from orchestrator.report.status import (
+from orchestrator.domain.failure_cause import Fault
+from orchestrator.report.cell_status import (
     accuracy_passed,
     cell_failure,
     cell_status,
@@ -23,7 +16,14 @@ from orchestrator.report.status import (
     worst_accuracy,
     worst_fidelity,
 )
-from orchestrator.report.steady import Verdict, judge_cell, judge_trial
+from orchestrator.report.inputs import CellData, SweepData, TrialData
+from orchestrator.report.labels import labels, workload
+from orchestrator.report.schema import CellRow, Group, SweepReport, TrialRow, TrustRow
+from orchestrator.report.statistics import estimates as est
+from orchestrator.report.statistics import ranking, stats
+from orchestrator.report.statistics.estimates import Measured, absent, measured, measured_trials
+from orchestrator.report.statistics.pareto import cells_on_front
+from orchestrator.report.statistics.stability import Verdict, judge_cell, judge_trial
 
 BYTES_PER_MIB = 1 << 20
 

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
 from orchestrator.service.views import EventView
-from orchestrator.store.models import Event
+from orchestrator.store.tables import Event
 
 
 @dataclass(frozen=True)

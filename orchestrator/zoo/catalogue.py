@@ -11,11 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from orchestrator.zoo import architectures
-from orchestrator.zoo.entry import Info
+from orchestrator.zoo.entry import DATA, Info
 from orchestrator.zoo.errors import UnknownArchitecture
 from orchestrator.zoo.network import Network
-
-DATA = Path(__file__).parent / "data"
 
 
 def names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,6 @@ class Info:
     input_shape: tuple[int, ...]
     trained: bool = False
     dataset: str | None = None
+
+
+DATA = Path(__file__).parent / "data"

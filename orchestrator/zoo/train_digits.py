@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.zoo import catalogue, digits, emit_onnx, emit_torch
+from orchestrator.zoo import digits, emit_onnx, emit_torch
 from orchestrator.zoo.architectures import digits_cnn
+from orchestrator.zoo.entry import DATA
 from orchestrator.zoo.network import Network
 from orchestrator.zoo.weights import FloatArray, SeededWeights, StoredWeights
 
@@ -126,7 +127,7 @@ def record(data: digits.Digits, correct: int, folder: Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, measures, writes; prints the accuracy."""
     parser = argparse.ArgumentParser(prog="python -m orchestrator.zoo.train_digits")
-    parser.add_argument("--out", type=Path, default=catalogue.DATA, help="folder to write to")
+    parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
     folder: Path = parser.parse_args(arguments).out
     data = digits.load()
     network = digits_cnn.describe_with(train(data))

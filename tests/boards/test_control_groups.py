@@ -16,8 +16,8 @@ from farm import virtual
 from farm.board import Board
 from farm.tree import NATIVE, tree
 from farm.virtual import Entry
-from playbooks.site import STATE, UNIT, USER
 from playbooks.steps import UNIT_TEXT
+from playbooks.target import STATE, UNIT, USER
 from support.need import need
 
 ROOT = Path(__file__).parents[2]

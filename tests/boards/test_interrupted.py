@@ -11,15 +11,15 @@ import pytest
 
 from farm.board import PASSWORD, Board
 from farm.farm import Farm
-from orchestrator.boards import RemoteController, workshop
 from orchestrator.client import Client
+from orchestrator.provisioning.boards import RemoteController, workshop
 from orchestrator.settings import Settings
-from playbooks import boards
-from playbooks.boards import Workshop
+from playbooks import playbook
 from playbooks.connection import Login, connected
 from playbooks.errors import BadOrder, ConnectionLost, DiskFull, NoRoot, StepFailed
-from playbooks.pins import Pins
-from playbooks.run import Event, Outcome
+from playbooks.host_keys import Pins
+from playbooks.playbook import Workshop
+from playbooks.step_runner import Event, Outcome
 from support.cli import Shell
 
 Find = Callable[[str], Board]
@@ -27,7 +27,7 @@ Find = Callable[[str], Board]
 
 def add(work: Workshop, name: str, login: Login, **options: Any) -> Outcome:
     """The same class on whatever processor this machine has."""
-    return boards.add(work, name, login, device_class="x86-64-generic", **options)
+    return playbook.add(work, name, login, device_class="x86-64-generic", **options)
 
 
 class Told:
@@ -102,7 +102,7 @@ def test_power_cuts_and_a_full_disk_on_the_way(
     assert set(told.changed()) <= {"heartbeat"}
     assert work.controller.known("unlucky").seen_at != seen
 
-    boards.retire(work, "unlucky", login(two))
+    playbook.retire(work, "unlucky", login(two))
     assert not work.controller.known("unlucky").joined
 
 
@@ -122,7 +122,7 @@ def test_two_at_once_on_one_name(
     with pytest.raises(KeyboardInterrupt):
         add(work, "twice", login(two))
     assert "another `benchfarm` works on 'twice'" in refused[0]
-    boards.retire(work, "twice", login(two))
+    playbook.retire(work, "twice", login(two))
     assert two.inside("ls /opt") == ""
 
 
@@ -191,7 +191,7 @@ def test_a_standalone_python_is_brought_along(
         two.inside("rm -r /opt/benchfarm/python")
         with pytest.raises(StepFailed, match="tar"):
             add(work, "old", login(two), python_archive=tmp_path / "no.tar.gz")
-        boards.retire(work, "old", login(two))
+        playbook.retire(work, "old", login(two))
         assert two.inside("ls /opt") == ""
     finally:
         two.inside("mv /usr/bin/hidden /usr/bin/python3.11")

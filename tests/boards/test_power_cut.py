@@ -12,7 +12,7 @@ from farm.board import Board
 from orchestrator.client import Client
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
-from orchestrator.store.models import Attempt, Sweep, Trial
+from orchestrator.store.tables import Attempt, Sweep, Trial
 from support import onnx_files
 from support.cli import Shell
 

@@ -10,13 +10,13 @@ import pytest
 
 from farm.board import Board
 from farm.farm import Farm
-from orchestrator.boards import RemoteController, workshop
 from orchestrator.client import Client
+from orchestrator.provisioning.boards import RemoteController, workshop
 from orchestrator.settings import Settings
-from playbooks import boards
+from playbooks import playbook
 from playbooks.connection import Login
 from playbooks.errors import BadOrder, LoginRefused
-from playbooks.run import Event
+from playbooks.step_runner import Event
 from support.cli import Shell
 
 Find = Callable[[str], Board]
@@ -61,7 +61,7 @@ def test_a_wrong_password_is_refused(
     with Client.from_home(Settings(home=shell.home)) as client:
         work = workshop(shell.home, RemoteController(client), lambda _: None, lambda _: None)
         with pytest.raises(LoginRefused, match=r"refuses the login .*and the password: name"):
-            boards.add(work, "locked", Login(f"bench@{two.address}", password="wrong"))
+            playbook.add(work, "locked", Login(f"bench@{two.address}", password="wrong"))
     assert two.inside("ls /opt") == ""
 
 
@@ -89,14 +89,14 @@ def test_two_controllers_do_not_both_take_a_board(
             ):
                 theirs = workshop(tmp_path / name, controller, lambda _: None, lambda _: None)
                 with pytest.raises(BadOrder) as caught:
-                    boards.add(theirs, name, login, device_class="x86-64-generic")
+                    playbook.add(theirs, name, login, device_class="x86-64-generic")
                 refused.append(str(caught.value))
             raise KeyboardInterrupt  # enough of the first one, too
 
         mine = workshop(shell.home, RemoteController(client), others, lambda _: None)
         with pytest.raises(KeyboardInterrupt):
-            boards.add(mine, "twice", login, device_class="x86-64-generic")
+            playbook.add(mine, "twice", login, device_class="x86-64-generic")
         assert "is the board 'twice' already" in refused[0]
         assert "is the board 'twice' of another controller, http://" in refused[1]
-        boards.retire(mine, "twice", login)
+        playbook.retire(mine, "twice", login)
     assert two.inside("ls /opt") == ""

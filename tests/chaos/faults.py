@@ -19,7 +19,7 @@ from agent import broker
 from agent.contract import codec
 from agent.contract.trial import SCHEMA, Failure, TrialResult
 from agent.worker import config
-from orchestrator.store.models import Attempt
+from orchestrator.store.tables import Attempt
 
 from . import host_faults
 from .agent_process import CLOCK_FILE

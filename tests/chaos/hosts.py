@@ -13,7 +13,7 @@ from pathlib import Path
 from farm.board import BOOT_LIMIT_S, Board
 from farm.commands import CommandFailed
 from farm.farm import Farm
-from orchestrator.redis_users import credentials_of, with_credentials
+from orchestrator.broker.redis_acl import credentials_of, with_credentials
 
 STATE = "var/lib/benchfarm"
 AGENT = "benchfarm-agent.service"

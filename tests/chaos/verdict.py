@@ -16,9 +16,9 @@ from agent.contract import codec
 from agent.contract.trial import TrialResult
 from orchestrator.domain.health import Health
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
+from orchestrator.store.backup.integrity_check import findings
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.check import findings
-from orchestrator.store.models import (
+from orchestrator.store.tables import (
     HEALTH,
     SWEEP,
     Attempt,

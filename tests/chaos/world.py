@@ -30,13 +30,13 @@ from agent.worker.state_dir import mark_of
 from agent.worker.uplink import enrol
 from farm.cache import keep_wheels
 from farm.farm import Farm
+from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.client import Client
 from orchestrator.domain.errors import FarmError
 from orchestrator.domain.trial import TrialState
-from orchestrator.redis_users import credentials_of, with_credentials
-from orchestrator.service.dispatch import is_outstanding
+from orchestrator.service.scheduling.dispatch import is_outstanding
 from orchestrator.store.database import Database
-from orchestrator.store.models import SWEEP, Attempt, Device, Sweep, Trial
+from orchestrator.store.tables import SWEEP, Attempt, Device, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
 from support.servers import free_port

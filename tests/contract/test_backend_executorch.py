@@ -15,7 +15,8 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runner import backends, errors
+from agent.contract import failures
+from agent.runtimes import registry
 
 program = Path(sys.argv[2])
 backend = registry.find_backend("executorch")
@@ -46,7 +47,7 @@ for seed in (1, 2, 1):
     found.append(array)
 assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
 for bad in ({"z": x}, {"x": x[:, :, :5]}, {"x": x.astype(np.float64)}):
-    raises(errors.UnsupportedShape, lambda: session.bind(bad))
+    raises(failures.UnsupportedShape, lambda: session.bind(bad))
 session.close()
 raises(RuntimeError, session.infer, "closed")
 
@@ -63,16 +64,16 @@ data = program.read_bytes()
 cut = bare.with_name("cut.pte")
 for length in (0, 3, 11, 40, 200, len(data) // 2, len(data) - 4000, len(data) - 1):
     cut.write_bytes(data[:max(length, 0)])
-    raises(errors.BadModel, lambda: backend.load(cut, one, [spec]), "cut.pte")
-raises(errors.BadModel, lambda: backend.load(bare.with_name("none.pte"), one), "does not exist")
-raises(errors.UnsupportedPrecision,
+    raises(failures.BadModel, lambda: backend.load(cut, one, [spec]), "cut.pte")
+raises(failures.BadModel, lambda: backend.load(bare.with_name("none.pte"), one), "does not exist")
+raises(failures.UnsupportedPrecision,
        lambda: backend.load(program, RuntimeRef("executorch", precision="fp8")), "int8")
-raises(errors.UnsupportedTarget,
+raises(failures.UnsupportedTarget,
        lambda: backend.load(program, RuntimeRef("executorch", target="NPU")), "CPU")
-raises(errors.BadOption,
+raises(failures.BadOption,
        lambda: backend.load(program, RuntimeRef("executorch", options={"delegate": "x"})),
        "xnnpack, portable")
-raises(errors.UnsupportedShape,
+raises(failures.UnsupportedShape,
        lambda: backend.load(program, one, [TensorSpec("x", "float32", (2, 3, 6, 6))]),
        "[1, 3, 6, 6]")
 for threads in (1, 2):

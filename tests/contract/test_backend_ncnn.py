@@ -254,7 +254,8 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runner import backends, errors
+from agent.contract import failures
+from agent.runtimes import registry
 
 artifact = Path(sys.argv[2])
 backend = registry.find_backend("ncnn")
@@ -274,7 +275,7 @@ for options in ({}, {"winograd": "off", "packing": "off"}):
     for bad in ({"z": x}, {"x": x[:, :, :5]}, {"x": x.astype(np.float64)}):
         try:
             session.bind(bad)
-        except errors.UnsupportedShape:
+        except failures.UnsupportedShape:
             continue
         raise AssertionError(bad)
     session.close()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
-from orchestrator.store.canary import FEEDS, canary
+from orchestrator.store.health_model import FEEDS, canary
 from support.runner_child import (
     BIAS,
     KERNEL,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from orchestrator.service import retention, sweeps
-from orchestrator.store.canary import canary, digest
-from orchestrator.store.check import findings, repair
-from orchestrator.store.models import Attempt, Event, Sweep, Trial
+from orchestrator.service.sweeps import retention, sweeps
+from orchestrator.store.backup.integrity_check import findings, repair
+from orchestrator.store.health_model import canary, digest
+from orchestrator.store.tables import Attempt, Event, Sweep, Trial
 from support.checked import EVERY_S, check
 from support.farms import FarmKit, failed
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError
 
 from orchestrator.domain.errors import Conflict
 from orchestrator.store.database import MIGRATIONS, Database
-from orchestrator.store.models import (
+from orchestrator.store.tables import (
     Artifact,
     Attempt,
     Base,

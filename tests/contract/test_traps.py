@@ -22,7 +22,7 @@ from agent.runtimes import registry
 from agent.worker.isolation.child_process import Bounds, Cancel
 from agent.worker.isolation.runner_client import Runner
 from orchestrator.report.build import build_report
-from orchestrator.report.html import html_report
+from orchestrator.report.render.html import html_report
 from support.report_samples import cell, steady_trials, sweep
 from support.runner_child import (
     SPEC,

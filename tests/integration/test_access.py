@@ -11,10 +11,10 @@ import pytest
 
 from agent.contract import codec
 from agent.contract.api_messages import Enrolment
-from orchestrator.api.guard import HEADERS, MAX_BODY_BYTES, MAX_DEPTH, depth
+from orchestrator.api.request_limits import HEADERS, MAX_BODY_BYTES, MAX_DEPTH, depth
 from orchestrator.client import Client
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError
-from orchestrator.service import access
+from orchestrator.service.devices import tokens
 from orchestrator.service.views import TokenView
 from support.farms import AGENT_VERSION, FarmKit, build, device_facts, spec_text
 from support.serving import Served, serving
@@ -119,13 +119,13 @@ def header(served: Served, role: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {served.kit.enrol('board').token}"}
     with farm.database.transaction() as session:
         if role == "expired":
-            secret = access.issue(farm, session, "admin", lifetime=timedelta(seconds=-1))
+            secret = tokens.issue(farm, session, "admin", lifetime=timedelta(seconds=-1))
         elif role == "revoked":
-            secret = access.issue(farm, session, "admin")
+            secret = tokens.issue(farm, session, "admin")
         else:
-            secret = access.issue(farm, session, role, note="board")
+            secret = tokens.issue(farm, session, role, note="board")
     if role == "revoked":
-        access.revoke(farm, access.identify(farm, secret).token_id)
+        tokens.revoke(farm, tokens.identify(farm, secret).token_id)
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -212,9 +212,9 @@ def _find(admin: Client, number: int) -> TokenView:
 
 
 def test_a_devices_token_is_no_persons_to_revoke(served: Served) -> None:
-    device = access.identify(served.kit.farm, served.kit.enrol("board").token)
+    device = tokens.identify(served.kit.farm, served.kit.enrol("board").token)
     with pytest.raises(NotFound):
-        access.revoke(served.kit.farm, device.token_id)
+        tokens.revoke(served.kit.farm, device.token_id)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_token_that_is_none_is_refused(
 ) -> None:
     before = sqlite_farm.rows()
     with pytest.raises(UserError):
-        access.create(sqlite_farm.farm, role, name, lifetime)
+        tokens.create(sqlite_farm.farm, role, name, lifetime)
     assert sqlite_farm.rows() == before
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from agent.contract.api_messages import Enrolment
 from agent.contract.codec import to_plain
-from orchestrator.service import access, events, ingest
-from orchestrator.service.reconcile import Scheduler
+from orchestrator.service import events
+from orchestrator.service.devices import tokens
+from orchestrator.service.scheduling import ingest
+from orchestrator.service.scheduling.scheduler import Scheduler
 from support.farms import AGENT_VERSION, FarmKit, device_facts
 from support.serving import serving
 
@@ -25,7 +27,7 @@ def http(sqlite_farm: FarmKit) -> Iterator[httpx.Client]:
 
 def token(kit: FarmKit, role: str, note: str) -> dict[str, str]:
     with kit.farm.database.transaction() as session:
-        secret = access.issue(kit.farm, session, role, note=note)
+        secret = tokens.issue(kit.farm, session, role, note=note)
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from agent.worker.errors import ControllerUnreachable
 from agent.worker.uplink.http_client import Uplink
-from orchestrator.service import retiring
+from orchestrator.service.devices import retirement
 from orchestrator.store.blobs import PARTIAL
 from support.farms import FarmKit
 from support.played_board import sha
@@ -167,7 +167,7 @@ def test_nobody_is_told_of_anothers_upload(served: Served, file: Path) -> None:
         assert (unknown.status_code, "upload-offset" in unknown.headers) == (404, False)
         b.put_blob(SHA, file, 0)
         assert a.uploaded(SHA) == 5000, "that b handed it in is no business of a's"
-        retiring.retire(kit.farm, "a")
+        retirement.retire(kit.farm, "a")
         assert kit.blobs() == {SHA}
 
 

@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 
 from agent.contract import codec
 from agent.contract.api_messages import Heartbeat
-from orchestrator.api import app, direct
-from orchestrator.service import access, ingest
-from orchestrator.service.access import Identity
+from orchestrator.api import app, hot_path
+from orchestrator.service.devices import tokens as access
+from orchestrator.service.devices.tokens import Identity
+from orchestrator.service.scheduling import ingest
 from support.farms import AGENT_VERSION, FarmKit, build, failed
 from support.serving import Served, serving
 
@@ -117,13 +118,13 @@ def test_troubles_are_answered_the_same(
 def test_the_shortcut_is_taken(sqlite_farm: FarmKit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this the comparison above would prove nothing."""
     past: list[str] = []
-    answered = direct.Direct._answered
+    answered = hot_path.Direct._answered
 
-    async def noted(self: direct.Direct, request, endpoint, given):  # type: ignore[no-untyped-def]
+    async def noted(self: hot_path.Direct, request, endpoint, given):  # type: ignore[no-untyped-def]
         past.append(endpoint.__name__)
         return await answered(self, request, endpoint, given)
 
-    monkeypatch.setattr(direct.Direct, "_answered", noted)
+    monkeypatch.setattr(hot_path.Direct, "_answered", noted)
     token = sqlite_farm.enrol("board").token
     with serving(sqlite_farm) as served, served.http(token) as http:
         for what in ("beat", "start", "a stranger's result", "a wrong blob", "get start"):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from agent import broker
-from agent.bell import Bell
 from agent.worker.broker.consumer import Doorbell, make_listener
+from orchestrator.broker.redis_publisher import Bell
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 

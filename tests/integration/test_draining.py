@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cli import drain
+from orchestrator.cli.device import drain
 from orchestrator.client import Client
 from orchestrator.service.views import DeviceView
 from support.farms import FarmKit

@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from agent.broker import make_app, queue_name, ring
-from orchestrator import embedded
-from orchestrator.embedded import Broker, BrokerFailed, broker
+from orchestrator.broker import embedded
+from orchestrator.broker.embedded import Broker, BrokerFailed, broker
 from support.need import need
 
 

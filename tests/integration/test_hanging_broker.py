@@ -14,8 +14,8 @@ import pytest
 from agent.contract import codec
 from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from orchestrator import wiring
-from orchestrator.service import sweeps
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
+from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
 from support.farms import AGENT_VERSION, Bell, Clock, FarmKit, spec_text
 from support.servers import free_port

@@ -21,9 +21,9 @@ from agent.contract.trial import TrialResult
 from agent.worker.uplink.http_client import Uplink
 from agent.worker.uplink.outbox import Outbox
 from agent.worker.uplink.result_sender import deliver_due
-from orchestrator.api import devices
-from orchestrator.api.devices import INLINE_BYTES
-from orchestrator.service import sweeps
+from orchestrator.api import agent_routes
+from orchestrator.api.agent_routes import INLINE_BYTES
+from orchestrator.service.sweeps import sweeps
 from support.farms import AGENT_VERSION, FarmKit, failed
 from support.serving import serving
 
@@ -130,7 +130,7 @@ def test_a_controller_that_takes_none_is_sent_none(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of before: it offers nothing."""
-    monkeypatch.setattr(devices, "OFFER", {})
+    monkeypatch.setattr(agent_routes, "OFFER", {})
     lab.uplink.start(lab.attempt)
     result, content = measured(lab.kit, lab.attempt)
     assert deliver_due(posted(lab, tmp_path, result, content), lab.uplink) == 1
@@ -143,7 +143,7 @@ def test_an_older_controller_beside_the_one_that_offered_it(
 ) -> None:
     """It refuses the key that it does not know; nothing is lost by that."""
     lab.uplink.start(lab.attempt)
-    monkeypatch.setattr(devices, "take_samples", lambda _data: None)
+    monkeypatch.setattr(agent_routes, "take_samples", lambda _data: None)
     result, content = measured(lab.kit, lab.attempt)
     outbox = posted(lab, tmp_path, result, content)
     refused = lab.put(with_samples(codec.dumps(result), content))

@@ -420,7 +420,7 @@ def test_the_runner_gives_up_new_privileges(tmp_path: Path) -> None:
     source = f"""
 import subprocess, sys
 sys.path.insert(0, {str(root)!r})
-from agent.runner.privileges import give_up_privileges
+from agent.privileges import give_up_privileges
 give_up_privileges()
 text = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
 print([line for line in text.splitlines() if line.startswith("NoNewPrivs")][0].split()[1])

@@ -16,9 +16,9 @@ import pytest
 from onnx import numpy_helper
 
 from orchestrator.domain.errors import UserError
-from orchestrator.references import References
-from orchestrator.service import models
-from orchestrator.service.models import NewModel
+from orchestrator.local.reference_runs import References
+from orchestrator.service.models import registration
+from orchestrator.service.models.registration import NewModel
 from orchestrator.service.views import ArtifactView, ModelView
 from support import onnx_files
 from support.farms import FarmKit
@@ -59,7 +59,7 @@ class Controller:
 
     def add(self, file: Path, name: str = "small", **more: Any) -> ModelView:
         sha256 = self.kit.farm.blobs.put_file(file)
-        return models.add(self.kit.farm, NewModel(name, file.name, sha256, **more))
+        return registration.add(self.kit.farm, NewModel(name, file.name, sha256, **more))
 
     def refused(self, file: Path, name: str = "small", **more: Any) -> str:
         """The message; nothing may be left of it."""
@@ -72,13 +72,13 @@ class Controller:
 
     def reference(self, name: str = "small") -> dict[str, Any]:
         with self.kit.farm.database.snapshot() as session:
-            digest = models.find(session, name).reference["sha256"]
+            digest = registration.find(session, name).reference["sha256"]
         with np.load(io.BytesIO(self.kit.farm.blobs.read(digest))) as arrays:
             return dict(arrays)
 
     def wire(self, form: str, name: str = "small") -> Any:
         with self.kit.farm.database.snapshot() as session:
-            return models.wire(models.find(session, name), form)
+            return registration.wire(registration.find(session, name), form)
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 import redis
 
 from agent import broker
-from agent.bell import Bell
 from agent.worker.broker.consumer import make_listener
-from orchestrator.embedded import find_server
-from orchestrator.redis_users import RedisUsers, controller_line, with_credentials
-from orchestrator.service.doors import DoorsFailed
+from orchestrator.broker.embedded import find_server
+from orchestrator.broker.redis_acl import RedisUsers, controller_line, with_credentials
+from orchestrator.broker.redis_publisher import Bell
+from orchestrator.service.ports import DoorsFailed
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 

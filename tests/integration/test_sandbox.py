@@ -20,9 +20,8 @@ import numpy as np
 import psutil
 import pytest
 
-from orchestrator import sandbox
 from orchestrator.domain.errors import Busy, FarmError, UserError
-from orchestrator.domain.questions import (
+from orchestrator.domain.file_inspection import (
     NO_LANDLOCK,
     NO_SECCOMP,
     Arrays,
@@ -33,9 +32,10 @@ from orchestrator.domain.questions import (
     OnnxFacts,
     Question,
 )
-from orchestrator.sandbox import Sandbox
-from orchestrator.service import models
-from orchestrator.service.models import NewModel
+from orchestrator.inspection import client
+from orchestrator.inspection.client import Sandbox
+from orchestrator.service.models import registration
+from orchestrator.service.models.registration import NewModel
 from support import malicious, onnx_files
 from support.farms import FarmKit
 from support.inspectors import inspect
@@ -51,8 +51,8 @@ def _landlock() -> bool:
     """Asked of a process of its own, which the answer confines."""
     source = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
-        "from agent.runner.privileges import give_up_privileges; give_up_privileges()\n"
-        "from orchestrator.reading import landlock, seccomp\n"
+        "from agent.privileges import give_up_privileges; give_up_privileges()\n"
+        "from orchestrator.inspection.child import landlock, seccomp\n"
         "sys.exit(0 if landlock.read_only([]) and seccomp.refuse_calls() else 1)"
     )
     return subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
@@ -75,12 +75,12 @@ def evil(tmp_path: Path, home: Path) -> Callable[..., Sandbox]:
         body = "\n".join("    " + line for line in source.strip().splitlines())
         program.write_text(
             f"import os, sys\nsys.path.append({str(ROOT)!r})\n"
-            "from orchestrator.domain.questions import Checked\n"
-            "from orchestrator.reading import verbs\n"
-            "from orchestrator.reading.__main__ import main\n"
+            "from orchestrator.domain.file_inspection import Checked\n"
+            "from orchestrator.inspection.child import commands\n"
+            "from orchestrator.inspection.child.__main__ import main\n"
             f"{prelude}\n"
             f"def read(question):\n{body}\n"
-            "verbs.VERBS['Checked'] = read\n"
+            "commands.COMMANDS['Checked'] = read\n"
             "main()\n"
         )
         return Sandbox(home, wall_s, mib, program)
@@ -222,9 +222,9 @@ def test_processor_time_is_bounded_by_the_kernel_too(
     evil: Callable[..., Sandbox], question: Question
 ) -> None:
     """As it is where the controller is not there any more to look at the clock."""
-    lenient = "from orchestrator.reading import confine, limits\n"
-    lenient += "real = limits.limit\n"
-    lenient += "confine.limits.limit = lambda wall_s, mib, size: real(0.5, mib, size)"
+    lenient = "from orchestrator.inspection.child import confine, rlimits\n"
+    lenient += "real = rlimits.limit\n"
+    lenient += "confine.rlimits.limit = lambda wall_s, mib, size: real(0.5, mib, size)"
     message = refused(evil("while True: pass", prelude=lenient), question)
     assert "was not done by then" in message
 
@@ -368,7 +368,7 @@ def test_without_the_kernels_walls_the_limits_still_hold(
 ) -> None:
     """No byte in a file, few files, and, but for root, no process: as on an old kernel, of which
     the log warns once."""
-    none = "from orchestrator.reading import landlock, seccomp\n"
+    none = "from orchestrator.inspection.child import landlock, seccomp\n"
     none += "landlock.read_only = lambda paths: False\nseccomp.refuse_calls = lambda: False"
     source = (
         TRIES
@@ -440,16 +440,16 @@ def test_a_killed_controller_leaves_no_child(tmp_path: Path, question: Question)
     program = tmp_path / "reader.py"
     program.write_text(
         f"import sys, time\nsys.path.append({str(ROOT)!r})\n"
-        "from orchestrator.reading import verbs\n"
-        "from orchestrator.reading.__main__ import main\n"
-        "verbs.VERBS['Checked'] = lambda question: time.sleep(600)\n"
+        "from orchestrator.inspection.child import commands\n"
+        "from orchestrator.inspection.child.__main__ import main\n"
+        "commands.COMMANDS['Checked'] = lambda question: time.sleep(600)\n"
         "main()\n"
     )
     source = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
         "from pathlib import Path\n"
-        "from orchestrator.domain.questions import Checked, Question\n"
-        "from orchestrator.sandbox import Sandbox\n"
+        "from orchestrator.domain.file_inspection import Checked, Question\n"
+        "from orchestrator.inspection.client import Sandbox\n"
         f"Sandbox(None, 600, 512, Path({str(program)!r}))"
         f"(Question({question.path!r}, 'x', 'tflite'), Checked)\n"
     )
@@ -525,7 +525,7 @@ def test_a_farm_goes_on_and_keeps_nothing(
 
 def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmKit) -> None:
     """The same as where the test's own process reads the file."""
-    from orchestrator.service import networks
+    from orchestrator.service.models import network_graphs
 
     farm = sqlite_farm.farm
     walled = replace(farm, inspect=Sandbox(farm.settings.home, 60, MIB))
@@ -546,8 +546,8 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
             dataset_name="set.npz",
             dataset_sha256=one.blobs.put(buffer.getvalue()),
         )
-        views.append(models.add(one, new).model_copy(update={"name": ""}))
-        assert "18 MACs (36 FLOPs)" in networks.svg(one, f"dense{number}")
+        views.append(registration.add(one, new).model_copy(update={"name": ""}))
+        assert "18 MACs (36 FLOPs)" in network_graphs.svg(one, f"dense{number}")
     first, second = (view.model_dump(exclude={"created_at"}) for view in views)
     assert first == second
 
@@ -555,8 +555,8 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
 def test_few_are_read_at_once_and_few_wait(
     evil: Callable[..., Sandbox], question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "AT_ONCE", 1)
-    monkeypatch.setattr(sandbox, "WAITING", 1)
+    monkeypatch.setattr(client, "AT_ONCE", 1)
+    monkeypatch.setattr(client, "WAITING", 1)
     reader = evil("import time; time.sleep(600)", wall_s=3)
     errors: list[Exception] = []
 
@@ -585,6 +585,6 @@ def test_an_answer_that_makes_no_sense_is_not_kept(home: Path) -> None:
     from agent.contract.codec import ContractError
 
     with pytest.raises(ContractError):
-        sandbox.understood(Question("", "m"), Checked, 0, text)
+        client.understood(Question("", "m"), Checked, 0, text)
     with pytest.raises(ContractError):
-        sandbox.understood(Question("", "m"), Checked, 0, "[" * 100_000)
+        client.understood(Question("", "m"), Checked, 0, "[" * 100_000)

@@ -20,8 +20,8 @@ from agent import broker
 from agent.broker import TASK, queue_name
 from agent.contract import codec
 from agent.contract.api_messages import Enrolment, Started, with_samples
-from orchestrator.redis_users import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
-from orchestrator.service import admission, fleet, register, retiring
+from orchestrator.broker.redis_acl import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
+from orchestrator.service.devices import broker_users, devices, registration, retirement
 from support import onnx_files
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, build, device_facts, failed
 from support.need import need
@@ -55,7 +55,7 @@ class Theft:
             for a in self.kit.attempts()
             if a.device_id != self.kit.device_id(A)
         ]
-        return self.kit.rows(), attempts, self.kit.states(), fleet.device(self.kit.farm, B)
+        return self.kit.rows(), attempts, self.kit.states(), devices.device(self.kit.farm, B)
 
 
 @pytest.fixture
@@ -282,21 +282,21 @@ def test_forged_doorbells_change_nothing(theft: Theft) -> None:
 def test_revoking_ends_what_the_thief_holds(theft: Theft) -> None:
     kit = theft.kit
     held = theft.thief.connection_pool.get_connection()
-    joined = register.rotate(kit.farm, A)
+    joined = registration.rotate(kit.farm, A)
     assert theft.a.put(f"/devices/{A}/heartbeat", json=heartbeat()).status_code == 403
     with pytest.raises(redis.ConnectionError):
         held.read_response()
     with pytest.raises(redis.AuthenticationError):
         theft.thief.ping()
     enrolment = Enrolment(joined.join_token, A, AGENT_VERSION, device_facts(A))
-    renewed = register.enrol(kit.farm, enrolment, BROKER_URL)
+    renewed = registration.enrol(kit.farm, enrolment, BROKER_URL)
     with contextlib.closing(redis.Redis.from_url(renewed.broker_url)) as found:
         assert found.ping()
     with theft.served.http(renewed.token) as again:
         assert again.put(f"/devices/{A}/heartbeat", json=heartbeat()).status_code == 200
-    assert set(admission.digests(kit.farm)) == {A, B}
-    retiring.retire(kit.farm, A)
-    assert set(admission.digests(kit.farm)) == {B}
+    assert set(broker_users.digests(kit.farm)) == {A, B}
+    retirement.retire(kit.farm, A)
+    assert set(broker_users.digests(kit.farm)) == {B}
     with (
         contextlib.closing(redis.Redis.from_url(renewed.broker_url)) as gone,
         pytest.raises(redis.AuthenticationError),

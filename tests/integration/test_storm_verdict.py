@@ -15,8 +15,8 @@ sys.path.append(str(Path(__file__).parents[2]))  # the benchmarks
 from benchmarks.scale_boards import measured
 from benchmarks.storm_schedule import OF_BOARDS, OF_SERVERS, plan
 from benchmarks.storm_verdict import Verdict, judge, logged, still_open
-from orchestrator.service import ingest
-from orchestrator.store.models import Attempt, Trial
+from orchestrator.service.scheduling import ingest
+from orchestrator.store.tables import Attempt, Trial
 from support.farms import FarmKit, build
 
 TRIALS = 3

@@ -18,10 +18,12 @@ from agent.worker.config import load
 from agent.worker.doctor import examine
 from agent.worker.errors import ControllerUnreachable
 from agent.worker.uplink.enrol import join
-from orchestrator import authority, wiring
+from orchestrator import certificates, wiring
 from orchestrator.client import Client, NoController
+from orchestrator.controller import Controller
 from orchestrator.domain.errors import UserError
-from orchestrator.service import fleet, register
+from orchestrator.local.setup import local_agent, wait_online
+from orchestrator.service.devices import devices, registration
 from orchestrator.settings import Settings, read_settings
 from support import onnx_files
 from support.farms import spec_text
@@ -33,9 +35,9 @@ from support.servers import free_port, redis_program, redis_server
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority with certificates for controller and Redis."""
     folder = tmp_path_factory.mktemp("ca")
-    authority.init(folder)
+    certificates.init(folder)
     for name in ("controller", "redis"):
-        authority.issue(folder, name)
+        certificates.issue(folder, name)
     return folder
 
 
@@ -43,7 +45,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another authority's certificate."""
     folder = tmp_path_factory.mktemp("stranger")
-    return authority.init(folder).certificate
+    return certificates.init(folder).certificate
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def broker_url(ca: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def running(tmp_path: Path, ca: Path, broker_url: str) -> Iterator[wiring.Controller]:
+def running(tmp_path: Path, ca: Path, broker_url: str) -> Iterator[Controller]:
     settings = Settings(
         home=tmp_path / "home",
         port=0,
@@ -74,11 +76,11 @@ def running(tmp_path: Path, ca: Path, broker_url: str) -> Iterator[wiring.Contro
 
 
 def test_an_agent_joins_and_runs_a_trial_over_tls(
-    running: wiring.Controller, ca: Path, tmp_path: Path
+    running: Controller, ca: Path, tmp_path: Path
 ) -> None:
     assert running.url.startswith("https://")
-    with wiring.local_agent(running, "bench"):
-        assert wiring.wait_online(running, "bench")
+    with local_agent(running, "bench"):
+        assert wait_online(running, "bench")
         config = load(running.farm.settings.home / "agent")
         assert config.broker_url.startswith("rediss://device-bench:")
         assert config.ca_file == str(ca / "ca.pem")
@@ -90,7 +92,7 @@ def test_an_agent_joins_and_runs_a_trial_over_tls(
             person.submit(spec_text(more="scenario: {max_duration_s: 2}\n"), "sweep.yaml")
             _wait_done(person)
             assert person.sweep("first").counts == {"done": 1}
-    token = register.join_token(running.farm, "other").join_token
+    token = registration.join_token(running.farm, "other").join_token
     other = join(running.url, token, "other", tmp_path / "other", str(ca / "ca.pem"))
     app = broker.make_app(other.broker_url, "other", other.ca_file)
     assert broker.no_answer(app) == ""
@@ -106,10 +108,10 @@ def _wait_done(person: Client) -> None:
 
 
 def test_another_authority_is_refused_in_words(
-    running: wiring.Controller, stranger: Path, tmp_path: Path, broker_url: str
+    running: Controller, stranger: Path, tmp_path: Path, broker_url: str
 ) -> None:
     for ca_file in (str(stranger), ""):
-        token = register.join_token(running.farm, "other").join_token
+        token = registration.join_token(running.farm, "other").join_token
         with pytest.raises(ControllerUnreachable, match=r"not trusted here: .*--ca-file"):
             join(running.url, token, "other", tmp_path / "other", ca_file)
         with (
@@ -119,7 +121,7 @@ def test_another_authority_is_refused_in_words(
             client.devices()
         why = broker.no_answer(broker.make_app(broker_url, "other", ca_file))
         assert "CERTIFICATE_VERIFY_FAILED" in why
-    assert fleet.device(running.farm, "other").facts is None
+    assert devices.device(running.farm, "other").facts is None
     with httpx.Client(verify=False) as blind:
         answer = blind.get(f"{running.url}/api/v1/devices")
     assert answer.headers["strict-transport-security"].startswith("max-age=")
@@ -127,7 +129,7 @@ def test_another_authority_is_refused_in_words(
 
 def test_a_name_that_the_certificate_lacks_is_refused(ca: Path) -> None:
     context = ssl.create_default_context(cafile=str(ca / "ca.pem"))
-    pair, names = authority.issue(ca, "named", ["farm.example", "10.1.2.3"])
+    pair, names = certificates.issue(ca, "named", ["farm.example", "10.1.2.3"])
     assert names[:3] == ("localhost", "127.0.0.1", "::1")
     assert names[-2:] == ("farm.example", "10.1.2.3")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

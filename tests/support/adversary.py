@@ -25,21 +25,15 @@ from sqlalchemy import ColumnElement, Connection, select
 from agent.contract.trial import Built, TrialResult
 from orchestrator.domain.errors import NotFound, Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
-from orchestrator.service import (
-    dispatch,
-    fleet,
-    ingest,
-    progress,
-    reconcile,
-    retention,
-    retiring,
-    sweeps,
-)
-from orchestrator.service.farm import Farm
+from orchestrator.service.context import Farm
+from orchestrator.service.devices import devices as fleet
+from orchestrator.service.devices import retirement
+from orchestrator.service.scheduling import dispatch, ingest, scheduler
+from orchestrator.service.sweeps import progress, retention, sweeps
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
-from orchestrator.store.models import HEALTH, Attempt, Cell, Device, Sweep, Trial
+from orchestrator.store.tables import HEALTH, Attempt, Cell, Device, Sweep, Trial
 from support import farms
 from support.farms import TOOLS, Bell, Clock, FarmKit, device_facts, judged
 from support.inspectors import inspect
@@ -196,7 +190,7 @@ class Adversary(RuleBasedStateMachine):
         elif len(self.devices) > 1:
             hidden = (Attempt.device_id == self.devices.pop(name), Sweep.kind == HEALTH)
             gone = self._attempts_of(*hidden)
-            retiring.retire(self.farm, name)
+            retirement.retire(self.farm, name)
             self._forget(gone)
 
     def _join(self, name: str) -> None:
@@ -226,7 +220,7 @@ class Adversary(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        reconcile.tick(self.farm)
+        scheduler.tick(self.farm)
 
     @rule(device=TURN)
     def dispatch(self, device: int) -> None:
@@ -469,7 +463,7 @@ class Adversary(RuleBasedStateMachine):
             if self._at_rest():
                 break
             self.kit.clock.advance(3.0)
-            reconcile.tick(self.farm)
+            scheduler.tick(self.farm)
             self.everything_holds()
             for device in self.devices.values():
                 held = self._held(device)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import zstandard
 
-from orchestrator.store import archive, dump
-from orchestrator.store.backup import backup
+from orchestrator.store.backup import archive_format, table_dump
+from orchestrator.store.backup.backup import backup
+from orchestrator.store.backup.restore import restore
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
-from orchestrator.store.restore import restore
 from support.farms import FarmKit
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -49,9 +49,9 @@ class Elsewhere:
     def rows(self) -> dict[str, list[str]]:
         found = {}
         with self.database.engine.connect() as connection:
-            for table in dump.tables(connection):
+            for table in table_dump.tables(connection):
                 lines = BytesIO()
-                dump.write(connection, table, lines)
+                table_dump.write(connection, table, lines)
                 found[table.name] = lines.getvalue().decode().splitlines()
         return found
 
@@ -76,7 +76,7 @@ def unpacked(path: Path) -> dict[str, bytes]:
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:
     with path.open("wb") as file:
-        writer = archive.Writer(file)
+        writer = archive_format.Writer(file)
         for name, content in members.items():
             writer.add(name, len(content), iter([content]))
         writer.close()
@@ -93,5 +93,5 @@ def rewritten(folder: Path, source: Path, changes: dict[str, object]) -> Path:
 def signed(path: Path, members: dict[str, bytes], manifest: object) -> Path:
     text_ = json.dumps(manifest).encode()
     rest = {k: v for k, v in members.items() if not k.startswith("manifest")}
-    head = {"manifest.json": text_, "manifest.sha256": archive.checksum(text_)}
+    head = {"manifest.json": text_, "manifest.sha256": archive_format.checksum(text_)}
     return packed(path, {**head, **rest})

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from agent.contract.trial import TrialResult
-from orchestrator.service import fleet, health, ingest, reconcile
+from orchestrator.service.devices import devices
+from orchestrator.service.health import health_checks
+from orchestrator.service.scheduling import ingest, scheduler
 from orchestrator.service.views import HealthCheckView
-from orchestrator.store.models import Device
+from orchestrator.store.tables import Device
 from support.farms import FarmKit, judged
 
 EVERY_S, RETRY_S, FRESH_S = 3600.0, 300.0, 600.0
 
 
 def latest(farm: FarmKit) -> HealthCheckView:
-    return health.latest(farm.farm, "board", 1)[0]
+    return health_checks.latest(farm.farm, "board", 1)[0]
 
 
 def condition(farm: FarmKit) -> tuple[str, int]:
-    found = fleet.device(farm.farm, "board")
+    found = devices.device(farm.farm, "board")
     return found.health, found.checks_failed
 
 
 def rung(farm: FarmKit) -> str:
     """Have the scheduler ring once; the attempt."""
     before = len(farm.bell.rung)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     assert len(farm.bell.rung) == before + 1, "the board was not rung for"
     return farm.last_rung()
 
@@ -36,7 +38,7 @@ def run(farm: FarmKit, board: int, attempt_id: str, result: TrialResult | None =
 
 def check(farm: FarmKit, board: int, *, right: bool = True, ns: int = 1000) -> HealthCheckView:
     """Ask for a check, run it, and how it was judged."""
-    asked = health.ask(farm.farm, "board")
+    asked = health_checks.ask(farm.farm, "board")
     attempt = rung(farm)
     run(farm, board, attempt, judged(farm.ok(attempt, [ns] * 3), right=right))
     ended = latest(farm)

@@ -15,14 +15,16 @@ from agent.contract.api_messages import Enrolled, Enrolment, Heartbeat, Heartbea
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from agent.contract.trial import SCHEMA, Failure, Fidelity, Phases, Samples, TrialResult
-from orchestrator.service import ingest, models, register, sweeps
-from orchestrator.service.farm import Farm
-from orchestrator.service.models import NewModel
+from orchestrator.service.context import Farm
+from orchestrator.service.devices import registration
+from orchestrator.service.models.registration import NewModel, add
+from orchestrator.service.scheduling import ingest
+from orchestrator.service.sweeps import sweeps
 from orchestrator.service.views import ModelView, SweepView
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
-from orchestrator.store.models import Attempt, Base, Device, Trial
+from orchestrator.store.tables import Attempt, Base, Device, Trial
 from support import onnx_files
 from support.inspectors import inspect
 from support.references import reference
@@ -137,9 +139,9 @@ class FarmKit:
     # --- devices
 
     def enrol(self, name: str, facts: DeviceFacts | None = None, **tags: str) -> Enrolled:
-        joined = register.join_token(self.farm, name, tags=tags)
+        joined = registration.join_token(self.farm, name, tags=tags)
         enrolment = Enrolment(joined.join_token, name, AGENT_VERSION, facts or device_facts(name))
-        return register.enrol(self.farm, enrolment, BROKER_URL)
+        return registration.enrol(self.farm, enrolment, BROKER_URL)
 
     def device(self, name: str = "board", facts: DeviceFacts | None = None, **tags: str) -> int:
         """An enrolled device that has just beaten; its id."""
@@ -159,7 +161,7 @@ class FarmKit:
 
     def add_model(self, name: str = "dense", data: bytes | None = None) -> ModelView:
         sha256 = self.farm.blobs.put(onnx_files.dense_bytes() if data is None else data)
-        return models.add(self.farm, NewModel(name, f"{name}.onnx", sha256))
+        return add(self.farm, NewModel(name, f"{name}.onnx", sha256))
 
     def submit(
         self, name: str = "first", trials: int = 1, attempts: int = 3, **more: str

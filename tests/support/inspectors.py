@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from orchestrator.domain.questions import Job, Question
-from orchestrator.reading import verbs
-from orchestrator.sandbox import understood
+from orchestrator.domain.file_inspection import Job, Question
+from orchestrator.inspection.child import commands
+from orchestrator.inspection.client import understood
 
 T = TypeVar("T")
 
 
 def inspect(question: Question, answer: type[T]) -> T:
     """The document is written and read as between the processes."""
-    code, text = verbs.answer(Job(answer.__name__, question, 60.0, 4096))
+    code, text = commands.answer(Job(answer.__name__, question, 60.0, 4096))
     return understood(question, answer, code, text)

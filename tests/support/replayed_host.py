@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
-from playbooks import machine
+from playbooks import board_probe
 from playbooks.connection import COMMAND_S, Host, Said
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed
-from playbooks.power import SUDOERS
-from playbooks.site import (
+from playbooks.power_rights import SUDOERS
+from playbooks.target import (
     AGENT,
     AGENT_PYTHON,
     MARK,
@@ -113,7 +113,7 @@ class ReplayedHost(Host):
         self.arrived.setdefault(folder, {})[name] = digest
 
     def _answer(self, command: str, root: bool, secret: str) -> Said:
-        if command == machine._ASK:
+        if command == board_probe._ASK:
             return Said(0, self._examined(), "")
         for given in self.transcript.get("answers", ()):
             if given["command"] == command:

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 from orchestrator.api.app import create_app
-from orchestrator.service import access
+from orchestrator.service.devices import tokens
 from support.farms import BROKER_URL, FarmKit
 from support.servers import free_port
 
@@ -24,7 +24,7 @@ class Served:
 
     def token(self, role: str, note: str = "") -> str:
         with self.kit.farm.database.transaction() as session:
-            return access.issue(self.kit.farm, session, role, note=note)
+            return tokens.issue(self.kit.farm, session, role, note=note)
 
     def http(self, token: str = "") -> httpx.Client:
         """A bare client below ``/api/v1``; the caller closes it."""

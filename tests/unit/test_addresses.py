@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.boards import Address, Addresses
 from orchestrator.domain.errors import UserError
+from orchestrator.provisioning.boards import Address, Addresses
 
 
 def test_an_address_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ from agent.contract.device import DeviceFacts
 from agent.contract.trial import TrialRequest, TrialResult
 from agent.formats.archive import BadArchive, unpack
 from agent.worker.broker import tasks
-from orchestrator.api.guard import depth
+from orchestrator.api.request_limits import depth
+from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.cli.token import lifetime
 from orchestrator.domain import selectors
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.spec import SweepSpec, parse
-from orchestrator.reading import datasets
-from orchestrator.redis_users import credentials_of, with_credentials
+from orchestrator.inspection.child import datasets
 from support.farms import device_facts, failed, spec_text
 
 JSON = st.recursive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.contract.power_modes import PowerCommands, UnknownMode, current_mode, modes_of
-from orchestrator.store.classes import device_class, device_classes
+from orchestrator.store.device_class_files import device_class, device_classes
 
 QUERIES = [
     ("NV Power Mode: MAXN\n0\n", "MAXN"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.broker import BrokerDown
-from orchestrator.ringer import MOST, Ringer
+from orchestrator.broker.background_publisher import MOST, Ringer
 
 KEEP_S = 30.0
 LIMIT_S = 30

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.archive import packed
 from orchestrator.domain.errors import UserError
-from orchestrator.reading import files
+from orchestrator.inspection.child import format_checks
+from orchestrator.savedmodel_archive import packed
 
 
 def saved_model(folder: Path, names: list[str]) -> Path:
@@ -31,7 +31,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     os.utime(two / "saved_model.pb", (1e9, 1e9))
     with packed(one) as first, packed(two) as second:
         assert first.read_bytes() == second.read_bytes()
-        assert files.checked(first, "one", "savedmodel") == "savedmodel"
+        assert format_checks.checked(first, "one", "savedmodel") == "savedmodel"
         with zipfile.ZipFile(first) as archive:
             assert archive.namelist() == sorted(NAMES)
             archive.extractall(tmp_path / "out")

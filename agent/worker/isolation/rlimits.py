@@ -21,7 +21,7 @@ together. Not for root, who has no such limit."""
 
 def limit(pid: int, memory_mib: int) -> None:
     """By the hard limits no code in the child lifts them, unless it runs as root. Its own first act
-    is to give up new privileges (``agent.runner.privileges``)."""
+    is to give up new privileges (``agent.privileges``)."""
     data = (memory_mib + DATA_HEADROOM_MIB) << 20
     tasks = proc_scan.tasks_of(os.getuid()) + PROCESSES_HEADROOM
     for kind, wanted in (

@@ -9,8 +9,7 @@ so its 1024 columns are permuted as well. Sizes, counts and operations are the s
 from __future__ import annotations
 
 from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.catalogue import DATA
-from orchestrator.zoo.entry import Info
+from orchestrator.zoo.entry import DATA, Info
 from orchestrator.zoo.network import Network
 from orchestrator.zoo.weights import Weights, read_onnx_weights
 

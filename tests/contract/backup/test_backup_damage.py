@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from orchestrator.domain.errors import FarmError, UserError
-from orchestrator.store.archive import BadArchive
+from orchestrator.store.backup.archive_format import BadArchive
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from support.backups import Elsewhere, measured, packed, save, signed, unpacked

@@ -18,18 +18,18 @@ from sqlalchemy import select, text
 
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.report.build import build_report
-from orchestrator.service import reports, retention
-from orchestrator.store import archive
-from orchestrator.store.backup import backup
+from orchestrator.service.sweeps import report_data, retention
+from orchestrator.store.backup import archive_format
+from orchestrator.store.backup.backup import backup
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database, upgrade
-from orchestrator.store.models import Device, Event, Trial
+from orchestrator.store.tables import Device, Event, Trial
 from support.backups import AT, Elsewhere, as_elsewhere, measured, rewritten, save, unpacked
 from support.farms import FarmKit, build
 
 
 def report(kit: FarmKit, name: str = "first") -> str:
-    return build_report(reports.collect(kit.farm, name)).model_dump_json()
+    return build_report(report_data.collect(kit.farm, name)).model_dump_json()
 
 
 def test_what_is_restored_is_what_was_saved(
@@ -124,14 +124,14 @@ def test_a_blob_that_is_freed_while_the_backup_is_written_is_in_it(
 ) -> None:
     """The snapshot was taken: what it refers to is held, whatever is deleted meanwhile."""
     blobs = full.blobs()
-    write = archive.Writer.add
+    write = archive_format.Writer.add
 
-    def deleting(self: archive.Writer, name: str, size: int, chunks: Iterator[bytes]) -> str:
+    def deleting(self: archive_format.Writer, name: str, size: int, chunks: Iterator[bytes]) -> str:
         if name == "manifest.json":
             assert retention.delete_sweep(full.farm, "first").freed_blobs == 2
         return write(self, name, size, chunks)
 
-    monkeypatch.setattr(archive.Writer, "add", deleting)
+    monkeypatch.setattr(archive_format.Writer, "add", deleting)
     made = save(full, tmp_path / "farm.backup")
     assert len(full.blobs()) == len(blobs) - 2
     elsewhere.restore(made)

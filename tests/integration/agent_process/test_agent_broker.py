@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from agent import broker
-from agent.bell import Bell
+from orchestrator.broker.redis_publisher import Bell
 from support.need import need
 from support.running_agent import DEVICE, LONG, QUICK, Board, end_attempt, joined
 from support.servers import free_port, redis_program

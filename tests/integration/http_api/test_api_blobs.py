@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.api.blobs import SMALL_BYTES
+from orchestrator.api.blob_routes import SMALL_BYTES
 from orchestrator.client import Client
 from orchestrator.domain.errors import UserError
 from support.http_calls import BYTES, SHA256, beat, kind

@@ -11,7 +11,7 @@ from agent.contract import codec
 from agent.contract.api_messages import HeartbeatAnswer, Started
 from orchestrator.client import Client
 from orchestrator.domain.errors import UserError
-from orchestrator.service import dispatch
+from orchestrator.service.scheduling import dispatch
 from support import onnx_files
 from support.farms import judged, spec_text
 from support.http_calls import beat, kind

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from orchestrator.api.desks import Desk
+from orchestrator.api.thread_pool import Desk
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from orchestrator.api.seldom import SELDOM_S, Seldom
+from orchestrator.api.log_throttle import SELDOM_S, Seldom
 
 
 def test_a_warning_is_given_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import agent
-from orchestrator.boards import is_local
-from orchestrator.cli import checkup, device_watch, logs
+from orchestrator.cli.device import doctor, logs, watch
 from orchestrator.domain.errors import UserError
-from orchestrator.service import fleet
-from playbooks import checks
+from orchestrator.provisioning.boards import is_local
+from orchestrator.service.devices import devices
+from playbooks.doctor import Found, of_agent
 from support.farms import FarmKit
 
 
@@ -70,7 +70,7 @@ def test_a_line_for_each_device(sqlite_farm: FarmKit) -> None:
     kit.submit(trials=2)
     kit.beat(device_id)
     kit.clock.advance(10)
-    lines = device_watch.rows(fleet.devices(kit.farm), kit.clock.at)
+    lines = watch.rows(devices.devices(kit.farm), kit.clock.at)
     board, silent = lines
     assert (board["name"], board["connection"], board["enabled"]) == ("board", "online", "yes")
     assert str(board["running"]).startswith("sweep first: ")
@@ -86,8 +86,8 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
     kit = sqlite_farm
     kit.device("board")
 
-    def failed() -> dict[str, checks.Found]:
-        found = checkup.known(fleet.device(kit.farm, "board"), kit.clock.at)
+    def failed() -> dict[str, Found]:
+        found = doctor.known(devices.device(kit.farm, "board"), kit.clock.at)
         assert all(bool(f.remedy) != f.ok for f in found)
         return {f.check: f for f in found if not f.ok}
 
@@ -95,17 +95,17 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
         assert failed() == {}
     kit.clock.advance(3600)
     assert "1 h 0 min ago: offline" in failed()["heartbeat"].text
-    view = fleet.device(kit.farm, "board")
-    old = checkup.known(view.model_copy(update={"agent_version": "0.0.1"}), kit.clock.at)
+    view = devices.device(kit.farm, "board")
+    old = doctor.known(view.model_copy(update={"agent_version": "0.0.1"}), kit.clock.at)
     assert "device upgrade board" in next(f for f in old if f.check == "version").remedy
 
 
 def test_the_boards_own_word_is_given_a_remedy() -> None:
     failed = {"check": "token", "ok": False, "text": "403"}
-    found = checks.of_agent(failed, "board")
+    found = of_agent(failed, "board")
     assert (found.side, found.ok, found.text) == ("board", False, "403")
     assert "device add board" in found.remedy
-    fine = checks.of_agent({**failed, "ok": True}, "board")
+    fine = of_agent({**failed, "ok": True}, "board")
     assert fine == replace(found, ok=True, remedy="")
     with pytest.raises(KeyError):
-        checks.of_agent({"ok": True}, "board")
+        of_agent({"ok": True}, "board")

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from agent.contract.trial import Failure
-from orchestrator.cli.sweep import watch_to_end
+from orchestrator.cli.sweep.sweep import watch_to_end
 from orchestrator.report.build import build_report
-from orchestrator.report.model import SweepReport
+from orchestrator.report.schema import SweepReport
 from orchestrator.service.views import SweepView
 from support.report_samples import cell, failed_trials, sweep
 

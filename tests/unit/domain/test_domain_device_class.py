@@ -16,7 +16,7 @@ from agent.runtimes import registry
 from agent.telemetry.registry import SOURCES
 from agent.worker.environments import recipes
 from orchestrator.domain.device_class import DeviceClass, Telemetry, VendorRuntime, recognise
-from orchestrator.store.classes import BadClassFile, device_classes, read_classes
+from orchestrator.store.device_class_files import BadClassFile, device_classes, read_classes
 
 CLASSES = {c.name: c for c in device_classes()}
 JETSONS = ["nano", "tx2", "xavier-nx", "agx-xavier", "orin-nano", "agx-orin", "thor"]

@@ -8,7 +8,7 @@ import pytest
 
 from agent.contract import failures
 from agent.contract.trial import Failure
-from orchestrator.domain.fault import Fault, exit_code, whose
+from orchestrator.domain.failure_cause import Fault, exit_code, whose
 from orchestrator.domain.health import DEVICE_FAULTS
 
 OF_RUNNER = {

@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from orchestrator.domain import flops
 from orchestrator.domain.flops import Work
-from orchestrator.reading import onnx_network
+from orchestrator.inspection.child import onnx_graph
 from orchestrator.zoo import catalogue
 from orchestrator.zoo.emit_onnx import to_model
 
@@ -28,7 +28,7 @@ al. stride the first 1 × 1, torchvision the 3 × 3)."""
 
 
 def work_of(model: ModelProto, **shapes: tuple[int, ...]) -> Work:
-    return flops.count(onnx_network.of_model(model, shapes))
+    return flops.count(onnx_graph.of_model(model, shapes))
 
 
 def one(
@@ -307,7 +307,7 @@ def test_a_large_weight_is_declared_not_copied() -> None:
     shape = (2000, 300)
     model = one("MatMul", {"x": (1, 2000)}, {"w": shape})
     before = model.SerializeToString()
-    graph = onnx_network.of_model(model, {})
+    graph = onnx_graph.of_model(model, {})
     assert graph.parameters == prod(shape)
     assert graph.inputs == ("x",)
     assert flops.count(graph).macs == prod(shape)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent.contract.conversion_graph import Edge, Node, Tool
 from agent.contract.device import RuntimeFacts, TargetFacts
-from orchestrator.domain.forms import Form, forms, sweep
+from orchestrator.domain.format_options import Form, forms, sweep
 from orchestrator.domain.placement import DeviceView, ModelView
 from orchestrator.domain.spec import parse
 

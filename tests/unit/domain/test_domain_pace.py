@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.pace import FEW, Pace, pace, room
+from orchestrator.domain.rate_control import FEW, Pace, pace, room
 
 
 def test_a_small_farm_keeps_its_settings() -> None:

@@ -13,7 +13,7 @@ from orchestrator.domain.errors import UserError
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.placement import DeviceView, ModelView, chosen, distinct, place
 from orchestrator.domain.spec import DeviceChoice
-from orchestrator.store.classes import device_classes
+from orchestrator.store.device_class_files import device_classes
 from support.farms import TOOLS, device_facts, runtime_facts
 
 LABELS = {"name": "board", "class": "intel-cpu"}

@@ -10,8 +10,8 @@ import pytest
 
 from agent import facts
 from orchestrator.domain.device_class import DeviceClass
+from playbooks.board_probe import _ASK, _facts, _parse
 from playbooks.errors import Unfit
-from playbooks.machine import _ASK, _facts, _parse
 from support.board_files import JETSON, tree
 from support.need import need
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.inventory.differences import at_controller, extra, on_board
-from orchestrator.inventory.load import Wanted
+from orchestrator.provisioning.diff import at_controller, extra, on_board
+from orchestrator.provisioning.fleet_file import Wanted
 from orchestrator.service.views import DeviceView
-from playbooks.run import Event
+from playbooks.step_runner import Event
 
 
 def view(name: str = "one", **other: Any) -> DeviceView:

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.farm_file import Known, parse
-from orchestrator.inventory.load import load
-from playbooks.classes import known
+from orchestrator.provisioning.fleet_file import load
+from orchestrator.store.device_class_files import device_classes
 
 EXAMPLE = files("inventory") / "example-farm.yaml"
 CLASSES = (
@@ -107,4 +107,4 @@ def test_the_example_is_valid_and_has_each_class_once() -> None:
 
 def test_the_example_can_be_applied_and_shows_every_class_there_is() -> None:
     fleet = load(Path(str(EXAMPLE)))
-    assert {board.device_class for board in fleet.boards} == set(known())
+    assert {board.device_class for board in fleet.boards} == {c.name for c in device_classes()}

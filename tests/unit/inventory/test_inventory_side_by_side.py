@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from orchestrator.inventory.side_by_side import Ended, Stopped, side_by_side
+from orchestrator.provisioning.parallel import Ended, Stopped, side_by_side
 
 Tell = Callable[[str], None]
 LIMIT_S = 20.0

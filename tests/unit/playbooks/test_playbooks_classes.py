@@ -1,17 +1,18 @@
-"""Class playbooks: each is found by its class's name, and orders what can be built."""
+"""A device class's part of the installation: it names its steps, and orders what can be built."""
 
 from __future__ import annotations
 
 import pytest
 
 from agent.contract.device import DeviceFacts
-from orchestrator.boards import board_class
 from orchestrator.domain.device_class import recognise
-from orchestrator.store.classes import device_classes
-from playbooks.boards import registration
-from playbooks.classes import chosen, known
+from orchestrator.provisioning.boards import board_class
+from orchestrator.store.device_class_files import device_classes
+from playbooks.board_probe import _facts, _parse
+from playbooks.class_steps import chosen, class_steps
+from playbooks.classes import BoardClass
 from playbooks.errors import BadOrder
-from playbooks.machine import _facts, _parse
+from playbooks.playbook import registration
 
 PI = """\
 machine=aarch64
@@ -32,7 +33,7 @@ file=proc/device-tree/model
 SHIPPED = {c.name: board_class(c) for c in device_classes()}
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_a_class_is_found_by_name_and_its_steps_have_names_of_their_own(name: str) -> None:
     found = chosen(SHIPPED, name)
     assert found.name == name
@@ -43,8 +44,9 @@ def test_a_class_is_found_by_name_and_its_steps_have_names_of_their_own(name: st
     ]
 
 
-def test_every_shipped_class_has_one() -> None:
-    assert known() == sorted(SHIPPED)
+def test_steps_that_do_not_exist_are_refused_with_those_that_do() -> None:
+    with pytest.raises(BadOrder, match=r"class toaster: there are no steps 'toast'.*jetpack"):
+        class_steps(BoardClass("toaster", steps=("toast",)))
 
 
 def test_an_unknown_class_is_refused_with_those_that_are_known() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from playbooks.errors import StepFailed
 from playbooks.health import health_step
-from playbooks.run import Outcome, play
-from playbooks.site import Checked, Known, Site
+from playbooks.step_runner import Outcome, play
+from playbooks.target import Checked, Known, Site
 
 
 @dataclass

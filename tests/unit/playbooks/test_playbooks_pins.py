@@ -10,7 +10,7 @@ from paramiko import Ed25519Key, PKey, RSAKey, SSHClient
 
 from farm.commands import run
 from playbooks.errors import HostKeyChanged
-from playbooks.pins import Pins
+from playbooks.host_keys import Pins
 
 HOST = "[board.example]:2222"
 

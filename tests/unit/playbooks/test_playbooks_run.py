@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from playbooks.errors import StepFailed
-from playbooks.run import Event, Outcome, Step, play
-from playbooks.site import Site
+from playbooks.step_runner import Event, Outcome, Step, play
+from playbooks.target import Site
 
 NOWHERE = cast(Site, None)
 """These steps look at no board."""

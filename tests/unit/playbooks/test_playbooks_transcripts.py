@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from orchestrator.boards import board_class
 from orchestrator.domain.device_class import recognise
-from orchestrator.store.classes import device_classes
-from playbooks import boards, wheels
-from playbooks.boards import Workshop
+from orchestrator.provisioning.boards import board_class
+from orchestrator.store.device_class_files import device_classes
+from playbooks import playbook, wheels
 from playbooks.connection import Login
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed, Unfit
-from playbooks.power import SUDOERS
-from playbooks.run import Event, Outcome
-from playbooks.site import STANDALONE, STATE, UNIT_PATH
+from playbooks.playbook import Workshop
+from playbooks.power_rights import SUDOERS
+from playbooks.step_runner import Event, Outcome
+from playbooks.target import STANDALONE, STATE, UNIT_PATH
 from playbooks.wheels import Platform
 from support.need import need
 from support.replayed_host import (
@@ -126,7 +126,7 @@ class Bench:
 
     def add(self, **options: Any) -> Outcome:
         self.events.clear()
-        return boards.add(self.work, "one", Login("user@board"), **options)
+        return playbook.add(self.work, "one", Login("user@board"), **options)
 
     def steps(self) -> list[str]:
         return [e.step for e in self.events if e.status]
@@ -150,7 +150,7 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         for text in requirements:
             write_wheel(folder, Requirement(text))
 
-    monkeypatch.setattr(boards, "connected", connected)
+    monkeypatch.setattr(playbook, "connected", connected)
     monkeypatch.setattr(wheels, "_download", download)
     controller, events, notes = ReplayedController(host), [], []  # type: ignore[var-annotated]
     work = Workshop(
@@ -288,7 +288,7 @@ def test_sudo_reads_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_retired_board_is_as_it_was_found(board: tuple[Bench, Expected]) -> None:
     made, _ = board
     made.add(python_archive=made.archive)
-    boards.retire(made.work, "one", Login("user@board"))
+    playbook.retire(made.work, "one", Login("user@board"))
     assert made.host.files == made.host.transcript.get("files", {})
     assert (made.host.member_of, made.host.enabled, made.host.joined) == (None, False, "")
     assert made.host.paths == set()

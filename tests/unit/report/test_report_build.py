@@ -12,8 +12,8 @@ import pytest
 from agent.contract.trial import Accuracy, Clock, Failure, Fingerprint, Phases, Scenario
 from orchestrator.report.build import build_report
 from orchestrator.report.inputs import CellData, TrialData
-from orchestrator.report.model import CellRow, SweepReport
-from orchestrator.report.pareto import front
+from orchestrator.report.schema import CellRow, SweepReport
+from orchestrator.report.statistics.pareto import front
 from support.report_samples import (
     BAD,
     GOOD,

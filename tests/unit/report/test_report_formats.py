@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.contract.trial import Accuracy
 from orchestrator.report.build import build_report
-from orchestrator.report.formats import best, ordered
+from orchestrator.report.format_comparison import best, ordered
 from support.report_samples import BAD, cell, failed_trials, steady_trials, sweep
 
 EQUAL = Accuracy(0.99, 400, 0.99, True)

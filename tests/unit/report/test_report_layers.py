@@ -7,15 +7,15 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report import layers
-from orchestrator.report.layers import Layout, Link
+from orchestrator.report.network import graph_layout
+from orchestrator.report.network.graph_layout import Layout, Link
 
 LONGEST = 60
 
 
 def placed(count: int, links: list[Link], longest: int = LONGEST) -> Layout:
     sizes = [(100.0, 30.0 + 10 * (box % 4)) for box in range(count)]
-    return layers.place(sizes, links, layers.ranks(count, links), longest)
+    return graph_layout.place(sizes, links, graph_layout.ranks(count, links), longest)
 
 
 @st.composite
@@ -71,7 +71,7 @@ def test_a_chain_is_straight() -> None:
 
 def test_a_box_that_nothing_leads_to_stands_above_its_use() -> None:
     links = [Link(0, 1, "a"), Link(1, 2, "b"), Link(2, 4, "c"), Link(3, 4, "d")]
-    assert layers.ranks(5, links) == [0, 1, 2, 2, 3]
+    assert graph_layout.ranks(5, links) == [0, 1, 2, 2, 3]
 
 
 def test_links_that_lead_back_or_too_far_are_not_routed() -> None:
@@ -91,4 +91,4 @@ def test_branches_that_need_not_cross_do_not() -> None:
 
 
 def test_nothing_to_place() -> None:
-    assert layers.place([], [], [], LONGEST) == Layout([], [], 0.0, 0.0)
+    assert graph_layout.place([], [], [], LONGEST) == Layout([], [], 0.0, 0.0)

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from orchestrator.domain import flops
-from orchestrator.domain.network import NetworkGraph, Node, Tensor
-from orchestrator.report import network_svg
-from orchestrator.report.network_operators import COLOURS, family
+from orchestrator.domain.network_graph import NetworkGraph, Node, Tensor
+from orchestrator.report.network import svg
+from orchestrator.report.network.operator_families import COLOURS, family
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -27,8 +27,8 @@ def chain(count: int, shape: tuple[int, ...] = (1, 8)) -> NetworkGraph:
 
 
 def draw(graph: NetworkGraph, name: str = "net") -> ElementTree.Element:
-    text = network_svg.draw(name, graph, flops.count(graph))
-    assert network_svg.is_drawing(text)
+    text = svg.draw(name, graph, flops.count(graph))
+    assert svg.is_drawing(text)
     return ElementTree.fromstring(text)
 
 
@@ -104,8 +104,8 @@ def test_it_stands_alone_and_runs_nothing() -> None:
             assert not key.startswith("on")
             assert "href" not in key
             assert "url(" not in value or value == "url(#head)"
-    assert "http" not in network_svg.STYLE
-    assert "url" not in network_svg.STYLE
+    assert "http" not in svg.STYLE
+    assert "url" not in svg.STYLE
 
 
 @pytest.mark.parametrize(
@@ -135,27 +135,27 @@ def test_unknown_shapes_are_said_to_be() -> None:
 
 
 def test_what_is_cut_is_said() -> None:
-    root = draw(chain(network_svg.MOST_OPERATORS + 700))
-    assert len(boxes(root)) == network_svg.MOST_OPERATORS + 2  # the input, and what is left out
+    root = draw(chain(svg.MOST_OPERATORS + 700))
+    assert len(boxes(root)) == svg.MOST_OPERATORS + 2  # the input, and what is left out
     assert "the first 1,500 operators are drawn, 700 more are not" in texts(root)
     assert "700 more operators are not drawn" in texts(root)
     assert len(ElementTree.tostring(root)) < 3_000_000
 
 
 def test_the_largest_that_is_drawn_whole() -> None:
-    root = draw(chain(network_svg.MOST_OPERATORS))
-    assert len(boxes(root)) == network_svg.MOST_OPERATORS + 2
+    root = draw(chain(svg.MOST_OPERATORS))
+    assert len(boxes(root)) == svg.MOST_OPERATORS + 2
     assert not any("not drawn" in text for text in texts(root))
 
 
 def test_a_tensor_from_far_above_is_named_instead_of_drawn() -> None:
-    graph = chain(network_svg.LONGEST + 5)
+    graph = chain(svg.LONGEST + 5)
     end = Node("Add", "", (graph.outputs[0], "t0"), ("y",))
     tensors = {**graph.tensors, "y": tensor("y", 1, 8)}
     graph = NetworkGraph("onnx", "ONNX", (*graph.nodes, end), ("t0",), ("y",), tensors, frozenset())
     root = draw(graph)
     assert "also takes t0, from far above" in texts(root)
-    assert len(edges(root)) == network_svg.LONGEST + 5 + 1 + 1
+    assert len(edges(root)) == svg.LONGEST + 5 + 1 + 1
 
 
 def test_dense_connections_stay_bounded() -> None:
@@ -178,8 +178,8 @@ def test_edges_without_end_and_names_without_end_are_cut() -> None:
     graph = NetworkGraph("onnx", "ONNX", nodes, ("t0",), (f"t{count}",), tensors, frozenset())
     root = draw(graph)
     links = count * (count + 1) // 2 + 1
-    assert f"{links - network_svg.MOST_EDGES:,} more edges are not drawn" in texts(root)
-    assert len(edges(root)) <= network_svg.MOST_EDGES
+    assert f"{links - svg.MOST_EDGES:,} more edges are not drawn" in texts(root)
+    assert len(edges(root)) <= svg.MOST_EDGES
     assert len(ElementTree.tostring(root)) < 10_000_000
 
 
@@ -219,8 +219,8 @@ def test_operators_of_both_formats_have_the_same_family_and_all_have_a_colour() 
 )
 def test_what_we_could_not_have_drawn_is_told(place: str, put: str) -> None:
     graph = small()
-    text = network_svg.draw("net", graph, flops.count(graph))
-    assert network_svg.is_drawing(text)
+    text = svg.draw("net", graph, flops.count(graph))
+    assert svg.is_drawing(text)
     spoilt = text.replace(place, put, 1)
     assert spoilt != text
-    assert not network_svg.is_drawing(spoilt)
+    assert not svg.is_drawing(spoilt)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from orchestrator.report import export, figures, tables
+from orchestrator.report import number_format
 from orchestrator.report.build import build_report
-from orchestrator.report.charts import cell_charts, group_charts
-from orchestrator.report.html import html_report, render_html, script_json
 from orchestrator.report.inputs import SweepData
-from orchestrator.report.model import Estimate, SweepReport
-from orchestrator.report.series import ECDF_POINTS, TIME_BLOCKS, chart_series
+from orchestrator.report.render import export, tables
+from orchestrator.report.render.charts import cell_charts, group_charts
+from orchestrator.report.render.html import html_report, render_html, script_json
+from orchestrator.report.schema import Estimate, SweepReport
+from orchestrator.report.statistics.chart_series import ECDF_POINTS, TIME_BLOCKS, chart_series
 from support.report_samples import cell, failed_trials, farm, steady_trials, sweep, trial
 
 EVIL = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'|[a](http://e.x)"
@@ -128,7 +129,7 @@ def test_csv_runs_no_formula() -> None:
     ],
 )
 def test_figures_have_the_digits_that_they_deserve(figure: Estimate, text: str) -> None:
-    assert figures.compact(figure) == text
+    assert number_format.compact(figure) == text
 
 
 def test_series_are_bounded(data: SweepData) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as sps
 
-from orchestrator.report import stats
+from orchestrator.report.statistics import stats
 
 latency = st.floats(min_value=1e-3, max_value=1e4, allow_nan=False)
 series = st.lists(latency, min_size=2, max_size=40)

@@ -11,63 +11,63 @@ from ruptures import Pelt
 from ruptures.costs import CostNormal
 
 from agent.contract.trial import Fingerprint, Usage
-from orchestrator.report import changes, steady
-from orchestrator.report.steady import Verdict, judge_cell, judge_trial
+from orchestrator.report.statistics import change_points, stability
+from orchestrator.report.statistics.stability import Verdict, judge_cell, judge_trial
 from support.report_samples import drifting, latencies, result
 
 
 @pytest.mark.parametrize("shape", ["flat", "warm_up", "slow_down", "no_steady_state"])
 @pytest.mark.parametrize("seed", range(5))
 def test_each_shape_is_recognised(shape: str, seed: int) -> None:
-    assert steady.segments(drifting(shape, seed=seed)).shape == shape
+    assert stability.segments(drifting(shape, seed=seed)).shape == shape
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e4])
 def test_the_class_does_not_depend_on_the_unit(factor: float) -> None:
-    assert steady.segments(drifting("slow_down") * factor).shape == "slow_down"
+    assert stability.segments(drifting("slow_down") * factor).shape == "slow_down"
 
 
 def test_flat_series_are_rarely_called_anything_else() -> None:
-    shapes = [steady.segments(latencies(3.0, 400, seed)).shape for seed in range(60)]
+    shapes = [stability.segments(latencies(3.0, 400, seed)).shape for seed in range(60)]
     assert shapes.count("flat") >= 59
 
 
 def test_single_interrupted_inferences_are_no_change_of_state() -> None:
     samples = latencies(3.0, 4000)
     samples[::97] *= 20
-    assert steady.segments(samples).shape == "flat"
+    assert stability.segments(samples).shape == "flat"
 
 
 def test_a_drift_smaller_than_the_threshold_is_flat() -> None:
     samples = latencies(3.0, 2000, spread=0.001).astype(float)
     samples[1000:] *= 1.01
-    assert steady.segments(samples).shape == "flat"
+    assert stability.segments(samples).shape == "flat"
     samples[1000:] *= 1.04
-    assert steady.segments(samples).shape == "slow_down"
+    assert stability.segments(samples).shape == "slow_down"
 
 
 def test_a_slow_start_counts_unless_it_is_over_at_once() -> None:
     samples = latencies(3.0, 2000).astype(float)
     samples[:80] *= 1.5
-    assert steady.segments(samples).shape == "flat"
+    assert stability.segments(samples).shape == "flat"
     samples[:300] *= 1.5
-    assert steady.segments(samples).shape == "warm_up"
+    assert stability.segments(samples).shape == "warm_up"
     fast_start = latencies(3.0, 2000).astype(float)
     fast_start[:80] /= 1.5
-    assert steady.segments(fast_start).shape == "slow_down"
+    assert stability.segments(fast_start).shape == "slow_down"
 
 
 def test_constant_and_coarse_samples_are_flat() -> None:
-    assert steady.segments(np.full(1000, 5_000)).shape == "flat"
+    assert stability.segments(np.full(1000, 5_000)).shape == "flat"
     coarse = np.round(latencies(0.01, 3000, spread=0.01) / 100) * 100
-    assert steady.segments(coarse).shape == "flat"
+    assert stability.segments(coarse).shape == "flat"
 
 
 def test_blocks_are_bounded_medians() -> None:
-    reduced = changes.blocks(np.arange(1_000_003))
-    assert len(reduced) == changes.MAX_BLOCKS
+    reduced = change_points.blocks(np.arange(1_000_003))
+    assert len(reduced) == change_points.MAX_BLOCKS
     assert np.all(np.diff(reduced) > 0)
-    assert np.array_equal(changes.blocks([3, 1, 2]), [3, 1, 2])
+    assert np.array_equal(change_points.blocks([3, 1, 2]), [3, 1, 2])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -75,12 +75,12 @@ def test_change_points_are_those_of_the_library_cost(seed: int) -> None:
     rng = np.random.default_rng(seed)
     series = np.concatenate([rng.normal(m, s, 100) for m, s in ((5, 1), (9, 1), (9, 3), (4, 1))])
     cost = CostNormal(add_small_diag=False)
-    known = Pelt(custom_cost=cost, min_size=changes.GRID, jump=changes.GRID)
+    known = Pelt(custom_cost=cost, min_size=change_points.GRID, jump=change_points.GRID)
     scaled = ((series - series.mean()) / series.std()).reshape(-1, 1)
-    assert changes.change_points(series) == known.fit(scaled).predict(
-        pen=changes.PENALTY * np.log(len(series))
+    assert change_points.change_points(series) == known.fit(scaled).predict(
+        pen=change_points.PENALTY * np.log(len(series))
     )
-    assert all(a < b for a, b in pairwise(changes.change_points(series)))
+    assert all(a < b for a, b in pairwise(change_points.change_points(series)))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_trial_is_judged_by_its_shape(shape: str, trust: str) -> None:
 
 
 def test_too_few_samples_and_a_missed_target_are_too_short() -> None:
-    few = latencies(3.0, steady.MIN_SAMPLES - 1)
+    few = latencies(3.0, stability.MIN_SAMPLES - 1)
     assert judge_trial(result(few[None]), few).trust == "too_short"
     samples = latencies(3.0)
     made = result(samples[None])
@@ -126,10 +126,10 @@ def test_pressure_and_involuntary_switches_are_interference() -> None:
 
 
 def test_unreadable_pressure_is_no_verdict() -> None:
-    assert steady.pressure_share(None, None) is None
-    assert steady.pressure_share(Fingerprint(0), Fingerprint(10)) is None
+    assert stability.pressure_share(None, None) is None
+    assert stability.pressure_share(Fingerprint(0), Fingerprint(10)) is None
     backwards = Fingerprint(0, pressure_cpu_some_us=9), Fingerprint(1000, pressure_cpu_some_us=1)
-    assert steady.pressure_share(*backwards) is None
+    assert stability.pressure_share(*backwards) is None
 
 
 def test_throttling_is_named_with_its_evidence() -> None:

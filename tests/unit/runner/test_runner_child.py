@@ -20,7 +20,7 @@ from agent.runtimes import registry
 MAIN = Path(agent.__file__).parent / "runner" / "__main__.py"
 NOISY = """
 import os, sys
-from agent.runner import verbs
+from agent.runner import commands
 
 def noisy(text):
     print("a vendor's banner")
@@ -29,10 +29,10 @@ def noisy(text):
     print("stdin is", repr(sys.stdin.read()))
     return '{"got": %s}' % text
 
-verbs.VERBS["probe"] = noisy
+commands.COMMANDS["probe"] = noisy
 import atexit
 atexit.register(lambda: os.abort())
-verbs.answer_on_stdout("probe")
+commands.answer_on_stdout("probe")
 """
 
 

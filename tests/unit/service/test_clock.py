@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.service.clock import FarmClock, source_of
+from orchestrator.service.farm_clock import FarmClock, source_of
 from support.farms import START, FarmKit
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 
 from agent.formats import tflite, tflite_analysis
 from inventory.health import make
-from orchestrator.store.canary import FEEDS, canary
+from orchestrator.store.health_model import FEEDS, canary
 
 FOLDER = files("inventory") / "health"
 

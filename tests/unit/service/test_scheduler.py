@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.service import health, reconcile
-from orchestrator.service.farm import Farm
-from orchestrator.service.reconcile import Scheduler
+from orchestrator.service.context import Farm
+from orchestrator.service.health import health_checks
+from orchestrator.service.scheduling import scheduler
+from orchestrator.service.scheduling.scheduler import Scheduler
 from support.farms import FarmKit
 
 
@@ -32,12 +33,12 @@ def test_rounds_go_on_whatever_fails(
             raise error
         return 0
 
-    monkeypatch.setattr(reconcile, "tick", tick)
+    monkeypatch.setattr(scheduler, "tick", tick)
     settings = sqlite_farm.farm.settings.model_copy(update={"tick_s": 0.01})
     farm = Farm(**{**vars(sqlite_farm.farm), "settings": settings})
     with Scheduler(farm):
         assert done.wait(60)
-    said = [record.getMessage() for record in caplog.records if "reconcile" in record.name]
+    said = [record.getMessage() for record in caplog.records if "scheduler" in record.name]
     line = "the database does not answer: (builtins.Exception) connection refused"
     # once when it goes, and once more as it goes again
     assert said == [line, "scheduler round failed; trying again", line]
@@ -58,11 +59,11 @@ def test_a_database_that_goes_away_during_the_health_round_is_no_boards_trouble(
         asked.append(device_id)
         raise errors[0]
 
-    monkeypatch.setattr(health, "_ask_if_due", ask)
+    monkeypatch.setattr(health_checks, "_ask_if_due", ask)
     with pytest.raises(OperationalError):
-        health.round_(kit.farm)
+        health_checks.round_(kit.farm)
     assert (len(asked), caplog.records) == (1, [])
     errors.pop(0)
-    health.round_(kit.farm)
+    health_checks.round_(kit.farm)
     assert len(asked) == 3, "what one board alone is in trouble with keeps no other waiting"
     assert len(caplog.records) == 2

@@ -10,18 +10,11 @@ from agent.contract.conversion_graph import Tool
 from agent.contract.trial import Built, Failure, Options, TensorSpec, TrialRequest, TrialResult
 from orchestrator.domain import retry
 from orchestrator.domain.errors import FarmError, UserError
-from orchestrator.service import (
-    dispatch,
-    fleet,
-    ingest,
-    progress,
-    reconcile,
-    register,
-    reports,
-    retiring,
-    sweeps,
-)
-from orchestrator.service.builds import KEYS_A_QUERY
+from orchestrator.service.devices import devices as fleet
+from orchestrator.service.devices import registration, retirement
+from orchestrator.service.scheduling import dispatch, ingest, scheduler
+from orchestrator.service.sweeps import progress, report_data, sweeps
+from orchestrator.service.trials.builds import KEYS_A_QUERY
 from orchestrator.service.views import SweepView
 from support.farms import TOOLS, FarmKit, device_facts, failed, runtime_facts, spec_text
 
@@ -96,7 +89,7 @@ def test_a_plan_says_who_builds_what(pair: Pair) -> None:
 def test_what_waits_is_not_given_out_before_it_is_built(pair: Pair) -> None:
     pair.submit(trials=2)
     assert pair.rung(pair.board) == ""
-    assert reconcile.tick(pair.kit.farm) == 1, "the builder alone is rung"
+    assert scheduler.tick(pair.kit.farm) == 1, "the builder alone is rung"
     attempt = pair.kit.last_rung()
     assert pair.kit.bell.rung == [("x86-01", attempt)]
     view = pair.view
@@ -131,7 +124,7 @@ def test_what_was_built_is_what_those_that_waited_run(pair: Pair) -> None:
         pair.kit.give(pair.board, replace(pair.kit.ok(mine), conversion=model.made))
     view = pair.view
     assert (view.state, view.counts, view.builds) == ("done", {"done": 2}, {"done": 1})
-    [cell] = reports.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect(pair.kit.farm, "first").cells
     assert (cell.device, len(cell.trials)) == ("board", 2)
     assert cell.source_size_bytes == len(pair.kit.farm.blobs.read(source))
 
@@ -165,7 +158,7 @@ def test_a_build_that_fails_ends_those_that_wait_with_its_reason(pair: Pair) -> 
     messages = {p.message for p in view.problems if not p.build}
     assert len(messages) == 1
     assert f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library" in messages.pop()
-    [cell] = reports.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect(pair.kit.farm, "first").cells
     failures = [t.result.failure for t in cell.trials]
     assert [f.message for f in failures if f] == [
         f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library"
@@ -179,7 +172,7 @@ def test_what_cannot_be_converted_is_unsupported_on_the_board_too(pair: Pair) ->
     pair.kit.give(pair.builder, replace(failed(attempt, status="unsupported"), failure=failure))
     assert pair.view.counts == {"unsupported": 2}
     assert pair.view.state == "done"
-    [cell] = reports.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect(pair.kit.farm, "first").cells
     assert {t.result.status for t in cell.trials} == {"unsupported"}
 
 
@@ -189,7 +182,7 @@ def test_a_lost_build_is_tried_again_and_then_fails_those_that_wait(pair: Pair) 
         attempt = pair.rung(pair.builder)
         pair.request(pair.builder, attempt)
         pair.kit.clock.advance(pair.kit.farm.settings.lease_s + 1)
-        reconcile.reclaim(pair.kit.farm)
+        scheduler.reclaim(pair.kit.farm)
         pair.kit.clock.advance(retry.FIRST_S)
         assert pair.view.counts == {left: 1}
     message = next(p.message for p in pair.view.problems if not p.build)
@@ -205,7 +198,7 @@ def test_a_failed_build_and_what_waited_for_it_are_resumed(pair: Pair) -> None:
     mine = pair.rung(pair.board)
     pair.kit.give(pair.board, pair.kit.ok(mine))
     assert (pair.view.state, pair.view.counts) == ("done", {"done": 1})
-    [cell] = reports.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect(pair.kit.farm, "first").cells
     assert [t.result.status for t in cell.trials] == ["ok"]
 
 
@@ -244,10 +237,10 @@ def test_it_is_built_again_where_its_blob_is_gone_or_the_builder_has_changed(pai
     result = pair.built(pair.rung(pair.builder))
     pair.kit.give(pair.builder, result)
     facts = device_facts("x86-01", tuple(replace(r, version="9") for r in runtime_facts()))
-    register.take_facts(pair.kit.farm, pair.builder, facts)
+    registration.take_facts(pair.kit.farm, pair.builder, facts)
     pair.submit("upgraded")
     assert progress.sweep(pair.kit.farm, "upgraded").builds == {"pending": 1}
-    register.take_facts(pair.kit.farm, pair.builder, device_facts("x86-01"))
+    registration.take_facts(pair.kit.farm, pair.builder, device_facts("x86-01"))
     assert result.built is not None
     pair.kit.farm.blobs.discard([result.built.sha256])
     pair.submit("gone")
@@ -315,7 +308,7 @@ def test_many_builds_are_looked_up_in_few_statements(pair: Pair) -> None:
     depths = ", ".join(f"'{n}'" for n in range(cells))
     tools = tuple(replace(t, options={"depth": ()}) for t in TOOLS)
     facts = replace(device_facts("x86-01"), tools=tools)
-    register.take_facts(pair.kit.farm, pair.builder, facts)
+    registration.take_facts(pair.kit.farm, pair.builder, facts)
     statements: list[str] = []
     event.listen(
         pair.kit.farm.database.engine,
@@ -345,7 +338,7 @@ def test_a_tag_that_is_none_is_refused(pair: Pair, tag: dict[str, str]) -> None:
     with pytest.raises(UserError, match="tag"):
         fleet.tag(pair.kit.farm, "board", tag)
     with pytest.raises(UserError, match="tag"):
-        register.join_token(pair.kit.farm, "new", tags=tag)
+        registration.join_token(pair.kit.farm, "new", tags=tag)
 
 
 def test_an_empty_value_removes_a_tag(pair: Pair) -> None:
@@ -358,7 +351,7 @@ def test_an_empty_value_removes_a_tag(pair: Pair) -> None:
 def test_a_retired_builder_takes_what_waits_for_it_along(pair: Pair) -> None:
     pair.submit(trials=2)
     assert pair.rung(pair.builder)
-    assert retiring.retire(pair.kit.farm, "x86-01").cancelled == 3
+    assert retirement.retire(pair.kit.farm, "x86-01").cancelled == 3
     assert (pair.view.state, pair.view.counts) == ("cancelled", {"cancelled": 2})
     assert pair.view.builds == {"cancelled": 1}
     assert sweeps.resume(pair.kit.farm, "first").state == "cancelled", "nobody is there to build"

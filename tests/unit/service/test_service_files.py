@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.errors import UserError
-from orchestrator.reading.files import checked
-from orchestrator.service import files
+from orchestrator.inspection.child.format_checks import checked
+from orchestrator.service.models import file_formats
 from support import onnx_files
 
 GOOD = onnx_files.dense_bytes()
@@ -30,7 +30,7 @@ GOOD = onnx_files.dense_bytes()
     ],
 )
 def test_the_format_is_told_by_the_name_or_by_the_user(file: str, told: str, form: str) -> None:
-    assert files.format_of(file, told) == form
+    assert file_formats.format_of(file, told) == form
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_format_is_told_by_the_name_or_by_the_user(file: str, told: str, for
 )
 def test_a_format_that_contradicts_the_name_is_refused(file: str, told: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(says)):
-        files.format_of(file, told)
+        file_formats.format_of(file, told)
 
 
 def archive(*names: str) -> bytes:
@@ -78,7 +78,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_files_pass_and_no_cut_one_does(tmp_path: Path, name: str) -> None:
-    form, data, path = files.format_of(name), WHOLE[name], tmp_path / "blob"
+    form, data, path = file_formats.format_of(name), WHOLE[name], tmp_path / "blob"
     path.write_bytes(data)
     assert checked(path, name, form) == form
     shortest = 8 if name == "net.h5" else len(data)  # of HDF5 only the beginning is read
@@ -109,4 +109,4 @@ def test_what_is_something_else_is_refused(
     path = tmp_path / "blob"
     path.write_bytes(data)
     with pytest.raises(UserError, match=re.escape(says)):
-        checked(path, name, files.format_of(name))
+        checked(path, name, file_formats.format_of(name))

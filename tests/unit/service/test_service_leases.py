@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from orchestrator.service import fleet, ingest, leases, reconcile
-from orchestrator.service.leases import Watch
-from orchestrator.store.models import Attempt, Device, Event, Trial
+from orchestrator.service.devices import devices
+from orchestrator.service.scheduling import ingest, lease_watch, scheduler
+from orchestrator.service.scheduling.lease_watch import Watch
+from orchestrator.store.tables import Attempt, Device, Event, Trial
 from support.farms import FarmKit, failed
 
 HOURS_S = 3 * 3600.0
@@ -37,7 +38,7 @@ class Looks:
         self.steady_s += seconds
 
     def round_(self) -> None:
-        reconcile.tick(self.farm, self.watch.look())
+        scheduler.tick(self.farm, self.watch.look())
 
     def go_on(self, seconds: float, board: int = 0, attempt: str = "") -> None:
         """Rounds, each second, and the beats of a board that lives."""
@@ -141,7 +142,7 @@ def test_what_a_clock_that_was_ahead_left_is_not_waited_for(looks: Looks, board:
         session.get_one(Device, board).checked_at = looks.kit.clock()
     looks.kit.beat(board)
     looks.kit.clock.advance(-HOURS_S)
-    assert fleet.device(farm, "board").connection == "online"
+    assert devices.device(farm, "board").connection == "online"
     Watch(farm).look()
     now = looks.kit.clock()
     with database.snapshot() as session:
@@ -158,5 +159,5 @@ def test_set_right_leaves_what_is_right(looks: Looks, board: int) -> None:
     attempt = begin(looks, board)
     looks.kit.beat(board, attempt)
     before = looks.kit.rows()
-    leases.set_right(looks.farm)
+    lease_watch.set_right(looks.farm)
     assert looks.kit.rows() == before

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.health import BAD_AFTER, ILL, Health
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service import health
-from orchestrator.store.models import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
+from orchestrator.service.health import health_checks
+from orchestrator.store.tables import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
 from support.adversary import EVERYBODY, TURN, Adversary
 
 Said = tuple[object, ...]
@@ -35,14 +35,16 @@ class CheckedAdversary(Adversary):
     @rule(name=st.sampled_from(EVERYBODY), on=st.booleans())
     def maintain(self, name: str, on: bool) -> None:
         with contextlib.suppress(UserError):
-            health.maintain(self.farm, name, on)
+            health_checks.maintain(self.farm, name, on)
 
     @rule(name=st.sampled_from(EVERYBODY))
     def ask(self, name: str) -> None:
         with contextlib.suppress(UserError):
-            first = health.ask(self.farm, name)
+            first = health_checks.ask(self.farm, name)
             assert first.ended_at is None
-            assert health.ask(self.farm, name).id == first.id, "one that is open was asked for"
+            assert health_checks.ask(self.farm, name).id == first.id, (
+                "one that is open was asked for"
+            )
 
     @rule(device=TURN)
     def fall_ill(self, device: int) -> None:
@@ -111,7 +113,7 @@ class CheckedAdversary(Adversary):
     def _everything_ends(self) -> None:
         for name in EVERYBODY:
             with contextlib.suppress(UserError):
-                health.maintain(self.farm, name, False)
+                health_checks.maintain(self.farm, name, False)
         super()._everything_ends()
 
     def _at_rest(self) -> bool:

@@ -13,12 +13,12 @@ from onnx import TensorProto, helper
 from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.reading import onnx_file
-from orchestrator.service import models
-from orchestrator.service.farm import Farm
-from orchestrator.service.models import NewModel
-from orchestrator.service.sources import REFERENCE_FEEDS
-from orchestrator.store.models import Model
+from orchestrator.inspection.child import onnx_file
+from orchestrator.service.context import Farm
+from orchestrator.service.models import registration
+from orchestrator.service.models.registration import NewModel
+from orchestrator.service.models.source_file import REFERENCE_FEEDS
+from orchestrator.store.tables import Model
 from support import onnx_files
 from support.farms import FarmKit
 
@@ -45,7 +45,7 @@ def refuse(farm: FarmKit, new: NewModel, error: type[Exception] = UserError) -> 
     """What ``new`` is answered with; nothing may be left of it."""
     rows, blobs = farm.rows(), farm.blobs() - {new.sha256, new.dataset_sha256}
     with pytest.raises(error) as caught:
-        models.add(farm.farm, new)
+        registration.add(farm.farm, new)
     assert (farm.rows(), farm.blobs()) == (rows, blobs)
     assert list(farm.farm.settings.home.glob("reference-*")) == []
     return str(caught.value)
@@ -89,10 +89,10 @@ def test_the_same_file_with_other_shapes_or_data_is_refused(
     farm: FarmKit, more: dict[str, object], says: str
 ) -> None:
     new = put(farm, GOOD)
-    models.add(farm.farm, new)
-    models.add(farm.farm, replace(new, shapes={"x": [1, 6]}))
+    registration.add(farm.farm, new)
+    registration.add(farm.farm, replace(new, shapes={"x": [1, 6]}))
     with pytest.raises(Conflict) as caught:
-        models.add(farm.farm, replace(new, **more))  # type: ignore[arg-type]
+        registration.add(farm.farm, replace(new, **more))  # type: ignore[arg-type]
     assert says in str(caught.value)
     assert "--name" in str(caught.value)
     assert new.sha256 in farm.blobs()
@@ -147,7 +147,7 @@ def test_a_free_shape_is_fixed_by_what_is_given(
     sqlite_farm: FarmKit, batch: int, free: bool
 ) -> None:
     new = put(sqlite_farm, onnx_files.dense_bytes("n"), shapes={"x": [batch, 6]})
-    view = models.add(sqlite_farm.farm, new)
+    view = registration.add(sqlite_farm.farm, new)
     assert (view.inputs[0]["shape"], view.free_batch) == ([batch, 6], free)
 
 
@@ -228,7 +228,7 @@ def _npy(array: np.ndarray) -> bytes:
 def test_a_data_set_is_bound(farm: FarmKit) -> None:
     digest = farm.farm.blobs.put(npz(**data_set()))
     new = put(farm, GOOD, dataset_name="digits.npz", dataset_sha256=digest)
-    assert models.add(farm.farm, new).dataset == "digits.npz"
+    assert registration.add(farm.farm, new).dataset == "digits.npz"
     with farm.farm.database.transaction() as session:
         dataset = session.scalars(select(Model.dataset)).one()
     assert dataset is not None
@@ -239,7 +239,7 @@ def test_refusing_a_file_never_deletes_what_is_in_use(farm: FarmKit) -> None:
     """A name for the bytes is all that a request gives: it may be those of anything."""
     digest = farm.farm.blobs.put(npz(**data_set()))
     dataset = {"dataset_name": "d.npz", "dataset_sha256": digest}
-    models.add(farm.farm, put(farm, GOOD, name="dense", **dataset))
+    registration.add(farm.farm, put(farm, GOOD, name="dense", **dataset))
     board = farm.device()
     farm.submit()
     farm.beat(board)
@@ -248,9 +248,9 @@ def test_refusing_a_file_never_deletes_what_is_in_use(farm: FarmKit) -> None:
     assert len(kept) == 4, "model, data set, reference, samples"
     for sha256 in kept:
         with pytest.raises(UserError):
-            models.add(farm.farm, NewModel("no name!", "x.onnx", sha256))
+            registration.add(farm.farm, NewModel("no name!", "x.onnx", sha256))
         with pytest.raises(UserError):
-            models.add(farm.farm, NewModel("new", "x.txt", sha256, dataset_sha256=sha256))
+            registration.add(farm.farm, NewModel("new", "x.txt", sha256, dataset_sha256=sha256))
     assert farm.blobs() == kept
 
 
@@ -260,12 +260,12 @@ def test_an_exported_program_joins_its_onnx_model(sqlite_farm: FarmKit) -> None:
         archive.writestr("mine/models/model.json", "{}" * 500)
     pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
     assert "torch cannot be imported" in refuse(sqlite_farm, pt2)
-    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    registration.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     pt2 = put(sqlite_farm, program.getvalue(), "mine.pt2")
-    first, joined = models.add(sqlite_farm.farm, pt2).artifacts
+    first, joined = registration.add(sqlite_farm.farm, pt2).artifacts
     assert (first.format, first.checked) == ("onnx", "gave the reference")
     assert (joined.format, joined.checked[:38]) == ("pt2", "not checked: torch cannot be imported ")
-    models.add(sqlite_farm.farm, pt2)
+    registration.add(sqlite_farm.farm, pt2)
     assert sqlite_farm.rows()["artifacts"] == 2
 
 
@@ -276,7 +276,7 @@ def test_a_damaged_exported_program_leaves_nothing(sqlite_farm: FarmKit, cut: in
         archive.writestr("mine/models/model.json", str(list(range(400))))
     data = program.getvalue()
     spoilt = data[:cut] if cut < 0 else data[:cut] + b"\xff" * 40 + data[cut + 40 :]
-    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    registration.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     message = refuse(sqlite_farm, put(sqlite_farm, spoilt, "mine.pt2"))
     assert "not a .pt2 exported program" in message
 
@@ -285,14 +285,14 @@ def test_a_damaged_exported_program_leaves_nothing(sqlite_farm: FarmKit, cut: in
 def test_a_tflite_file_joins_its_onnx_model(sqlite_farm: FarmKit, file: str, form: str) -> None:
     data = (TFLITE / f"{file}.tflite").read_bytes()
     refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
-    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
-    added = models.add(sqlite_farm.farm, put(sqlite_farm, data, "mine.tflite"))
+    registration.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    added = registration.add(sqlite_farm.farm, put(sqlite_farm, data, "mine.tflite"))
     assert [a.format for a in added.artifacts] == ["onnx", form]
     assert added.artifacts[1].checked.startswith("not checked: ")
 
 
 def test_a_file_that_joins_brings_no_other_data_set_or_shapes(sqlite_farm: FarmKit) -> None:
-    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    registration.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     data = (TFLITE / "nhwc.tflite").read_bytes()
     digest = sqlite_farm.farm.blobs.put(npz(**data_set()))
     other = put(sqlite_farm, data, "mine.tflite", dataset_name="d.npz", dataset_sha256=digest)
@@ -305,7 +305,7 @@ def test_a_file_that_joins_brings_no_other_data_set_or_shapes(sqlite_farm: FarmK
     "spoil", [lambda d: b"", lambda d: b"TFL3", lambda d: d[:-40], lambda d: b"no" * 99]
 )
 def test_a_damaged_tflite_file_leaves_nothing(sqlite_farm: FarmKit, spoil: object) -> None:
-    models.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
+    registration.add(sqlite_farm.farm, put(sqlite_farm, GOOD))
     data = spoil((TFLITE / "nhwc.tflite").read_bytes())  # type: ignore[operator]
     message = refuse(sqlite_farm, put(sqlite_farm, data, "mine.tflite"))
     assert message.startswith("mine.tflite: ")
@@ -374,7 +374,7 @@ def test_an_outputs_layout_follows_from_what_made_it(
 
 def test_a_model_that_is_not_there_is_named_with_the_known_ones(sqlite_farm: FarmKit) -> None:
     with pytest.raises(NotFound, match="known: none yet"):
-        models.model(sqlite_farm.farm, "dense")
+        registration.model(sqlite_farm.farm, "dense")
     sqlite_farm.add_model()
-    assert [m.name for m in models.models(sqlite_farm.farm)] == ["dense"]
-    assert models.model(sqlite_farm.farm, "dense").artifacts[0].size_bytes == len(GOOD)
+    assert [m.name for m in registration.models(sqlite_farm.farm)] == ["dense"]
+    assert registration.model(sqlite_farm.farm, "dense").artifacts[0].size_bytes == len(GOOD)

@@ -12,11 +12,11 @@ from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.trial import TensorSpec
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.network import NetworkGraph
-from orchestrator.domain.questions import Question
-from orchestrator.reading import verbs
-from orchestrator.service import models, networks
-from orchestrator.service.models import NewModel
+from orchestrator.domain.file_inspection import Question
+from orchestrator.domain.network_graph import NetworkGraph
+from orchestrator.inspection.child import commands
+from orchestrator.service.models import network_graphs, registration
+from orchestrator.service.models.registration import NewModel
 from orchestrator.service.views import ArtifactView
 from support import onnx_files
 from support.farms import FarmKit
@@ -26,7 +26,7 @@ TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
 
 def tflite(name: str, batch: int = 1) -> NetworkGraph:
-    return verbs.graph(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
+    return commands.graph(TFLITE / f"{name}.tflite", "tflite", {"x": (batch, 3, 6, 6)})
 
 
 @pytest.mark.parametrize("name", ["free", "fixed", "nhwc", "fp16", "int8", "uint8"])
@@ -62,14 +62,14 @@ def test_a_registered_model_is_counted_and_drawn(sqlite_farm: FarmKit) -> None:
     assert (work["macs"], work["flops"]) == (18, 36)
     assert work["flops_by_operator"] == {"Gemm": 36}
     assert work["not_counted"] == {"Relu": 1}
-    svg = networks.svg(sqlite_farm.farm, "dense")
+    svg = network_graphs.svg(sqlite_farm.farm, "dense")
     assert "ONNX opset 17 · 2 operators · 21 parameters · 18 MACs (36 FLOPs)" in svg
 
 
 def test_a_free_batch_is_counted_at_its_registered_size(sqlite_farm: FarmKit) -> None:
     farm = sqlite_farm.farm
     sha256 = farm.blobs.put(onnx_files.dense_bytes("n"))
-    found = models.add(farm, NewModel("free", "free.onnx", sha256, shapes={"x": [5, 6]}))
+    found = registration.add(farm, NewModel("free", "free.onnx", sha256, shapes={"x": [5, 6]}))
     assert found.details["work"]["macs"] == 5 * 18
 
 
@@ -77,23 +77,23 @@ def test_a_model_from_before_it_was_counted_is_counted_when_shown(sqlite_farm: F
     view = sqlite_farm.add_model("dense")
     told = {key: value for key, value in view.details.items() if key != "work"}
     before = view.model_copy(update={"details": told})
-    assert networks.with_work(sqlite_farm.farm, before) == view
-    assert networks.with_work(sqlite_farm.farm, view) is view
+    assert network_graphs.with_work(sqlite_farm.farm, before) == view
+    assert network_graphs.with_work(sqlite_farm.farm, view) is view
 
 
 def test_of_several_artifacts_the_asked_one_is_drawn(sqlite_farm: FarmKit) -> None:
     farm = sqlite_farm.farm
     sqlite_farm.add_model("dense")
     sha256 = farm.blobs.put((TFLITE / "nhwc.tflite").read_bytes())
-    models.add(farm, NewModel("dense", "nhwc.tflite", sha256))
-    assert "Gemm" in networks.svg(farm, "dense")
-    drawn = networks.svg(farm, "dense", "tflite")
+    registration.add(farm, NewModel("dense", "nhwc.tflite", sha256))
+    assert "Gemm" in network_graphs.svg(farm, "dense")
+    drawn = network_graphs.svg(farm, "dense", "tflite")
     assert "FULLY_CONNECTED" in drawn
     assert "1.748 k MACs" in drawn
     with pytest.raises(UserError, match=r"'dense' has no pt2; it has onnx, tflite"):
-        networks.svg(farm, "dense", "pt2")
+        network_graphs.svg(farm, "dense", "pt2")
     with pytest.raises(UserError, match=r"there is no model 'other'; known: dense"):
-        networks.svg(farm, "other")
+        network_graphs.svg(farm, "other")
 
 
 def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> None:
@@ -102,7 +102,7 @@ def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> 
     pt2 = [replace_format(artifact, "pt2") for artifact in view.artifacts]
     told = {key: value for key, value in view.details.items() if key != "work"}
     alone = view.model_copy(update={"artifacts": pt2, "details": told})
-    work = networks.with_work(sqlite_farm.farm, alone).details["work"]
+    work = network_graphs.with_work(sqlite_farm.farm, alone).details["work"]
     assert work["flops"] is None
     assert "no graph is read from pt2, only from onnx, tflite" in work["unknown"]["every operator"]
 
@@ -119,11 +119,11 @@ def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -
 
     farm = replace(sqlite_farm.farm, reference=played)
     sha256 = farm.blobs.put((TFLITE / "nhwc.tflite").read_bytes())
-    view = models.add(farm, NewModel("small", "nhwc.tflite", sha256))
+    view = registration.add(farm, NewModel("small", "nhwc.tflite", sha256))
     assert view.details["precision"] == "fp32"
     assert view.details["work"]["macs"] == 1748
     assert view.artifacts[0].precision == "fp32"
-    assert networks.with_work(farm, view) is view
+    assert network_graphs.with_work(farm, view) is view
 
 
 def test_a_drawing_that_is_none_of_ours_is_refused(sqlite_farm: FarmKit) -> None:
@@ -136,7 +136,7 @@ def test_a_drawing_that_is_none_of_ours_is_refused(sqlite_farm: FarmKit) -> None
 
     farm = replace(sqlite_farm.farm, inspect=spoilt)
     with pytest.raises(UserError, match="no drawing of ours"):
-        networks.svg(farm, "dense")
+        network_graphs.svg(farm, "dense")
 
 
 def replace_format(artifact: ArtifactView, form: str) -> ArtifactView:

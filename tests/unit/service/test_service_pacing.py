@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, update
 
-from orchestrator.domain.pace import FEW
-from orchestrator.service import ending, fleet, ingest, pacing, progress, reconcile
-from orchestrator.store.models import Device, Sweep
+from orchestrator.domain.rate_control import FEW
+from orchestrator.service import rate_control
+from orchestrator.service.devices import devices as fleet
+from orchestrator.service.scheduling import ingest, scheduler
+from orchestrator.service.sweeps import progress
+from orchestrator.service.trials import completion
+from orchestrator.store.tables import Device, Sweep
 from support.farms import FarmKit, build
 
 TICK_S = 0.5
@@ -27,18 +31,18 @@ def slow(tmp_path: Path) -> Iterator[FarmKit]:
 
 def test_a_larger_farm_beats_less_often(slow: FarmKit) -> None:
     board = slow.device("b0")
-    assert pacing.look(slow.farm)
+    assert rate_control.look(slow.farm)
     answer = slow.beat(board)
     assert (answer.heartbeat_s, answer.lease_s) == (10.0, 30.0)
     for number in range(1, 4):
         slow.device(f"b{number}")
-    assert not pacing.look(slow.farm), "not at every tick"
+    assert not rate_control.look(slow.farm), "not at every tick"
     slow.clock.advance(10)
-    reconcile.tick(slow.farm)
+    scheduler.tick(slow.farm)
     answer = slow.beat(board)
     assert (answer.heartbeat_s, answer.lease_s) == (40.0, 120.0)
     slow.clock.advance(119)
-    reconcile.tick(slow.farm)
+    scheduler.tick(slow.farm)
     assert fleet.device(slow.farm, "b0").connection == "online"
     slow.clock.advance(1)
     assert fleet.device(slow.farm, "b0").connection == "offline"
@@ -50,12 +54,12 @@ def test_a_slower_beat_costs_no_attempt(slow: FarmKit) -> None:
     for number in range(1, 4):
         slow.device(f"b{number}")
     slow.submit(devices="{names: [b0]}")
-    assert reconcile.tick(slow.farm) == 1
+    assert scheduler.tick(slow.farm) == 1
     attempt = slow.last_rung()
     assert ingest.start(slow.farm, board, attempt).lease_s == 120.0
     for _ in range(4):
         slow.clock.advance(slow.beat(board, attempt).heartbeat_s)
-        reconcile.tick(slow.farm)
+        scheduler.tick(slow.farm)
     slow.give(board, slow.ok(attempt))
     assert slow.states() == ["done"]
 
@@ -65,13 +69,13 @@ def test_boards_that_left_do_not_make_the_others_seem_offline(slow: FarmKit) -> 
     for number in range(1, 4):
         slow.device(f"b{number}")
     for _ in range(500):  # longer than an hour, and then another
-        pacing.look(slow.farm)
+        rate_control.look(slow.farm)
         told_s = slow.beat(board).heartbeat_s
         slow.clock.advance(told_s - 0.001)
-        pacing.look(slow.farm)
+        rate_control.look(slow.farm)
         assert fleet.device(slow.farm, "b0").connection == "online"
     assert told_s == 10.0
-    assert pacing.present(slow.farm).offline_after_s == 30.0
+    assert rate_control.present(slow.farm).offline_after_s == 30.0
 
 
 def crowd(kit: FarmKit, boards: int) -> dict[str, int]:
@@ -106,7 +110,7 @@ def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> N
     most = 0
     for _ in range(400):
         farm.bell.rung.clear()
-        reconcile.tick(farm.farm)
+        scheduler.tick(farm.farm)
         waiting += farm.bell.rung
         most = max(most, len(waiting))
         if not waiting:
@@ -127,7 +131,7 @@ def test_a_mass_start_at_a_fast_controller_is_soon_done(farm: FarmKit) -> None:
     rung = []
     while len(farm.attempts()) < 300:
         farm.bell.rung.clear()
-        rung.append(reconcile.tick(farm.farm))
+        rung.append(scheduler.tick(farm.farm))
         for device, attempt in farm.bell.rung:
             ingest.start(farm.farm, devices[device], attempt)
         farm.clock.advance(TICK_S)
@@ -140,7 +144,7 @@ def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
     started = set()
     for _ in range(100):
         farm.bell.rung.clear()
-        reconcile.tick(farm.farm)
+        scheduler.tick(farm.farm)
         for device, attempt in farm.bell.rung:
             if device in hearing:
                 farm.give(devices[device], farm.ok(attempt))
@@ -154,15 +158,15 @@ def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
 
 def test_a_heartbeat_rings_only_where_there_is_room(farm: FarmKit) -> None:
     devices = crowd(farm, FEW + 2)
-    assert reconcile.tick(farm.farm) == FEW
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == FEW
+    assert scheduler.tick(farm.farm) == 0
     late = set(devices) - {device for device, _ in farm.bell.rung}
     for name in late:
         farm.beat(devices[name])
     assert len(farm.bell.rung) == FEW
     for device, attempt in farm.bell.rung[:2]:
         ingest.start(farm.farm, devices[device], attempt)
-    assert reconcile.tick(farm.farm) == 2
+    assert scheduler.tick(farm.farm) == 2
 
 
 def test_a_sweep_whose_controller_died_after_the_last_result_is_closed(farm: FarmKit) -> None:
@@ -176,6 +180,6 @@ def test_a_sweep_whose_controller_died_after_the_last_result_is_closed(farm: Far
     with farm.farm.database.transaction() as session:
         assert session.scalars(select(Sweep.finished_at)).one() is None
     farm.clock.advance(10)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     assert progress.sweep(farm.farm, "first").state == "done"
-    ending.close_forgotten(farm.farm)
+    completion.close_forgotten(farm.farm)

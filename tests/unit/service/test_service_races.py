@@ -11,9 +11,11 @@ import pytest
 
 from agent.contract.trial import Built
 from orchestrator.domain.errors import Conflict, Superseded
-from orchestrator.service import attempts, dispatch, ingest, progress, reconcile, sweeps
-from orchestrator.service.models import NewModel, add
-from orchestrator.service.trials import lock
+from orchestrator.service.models.registration import NewModel, add
+from orchestrator.service.scheduling import dispatch, ingest, scheduler
+from orchestrator.service.sweeps import progress, sweeps
+from orchestrator.service.trials import attempt_queries
+from orchestrator.service.trials.transitions import lock
 from support import onnx_files
 from support.at_once import at_once
 from support.farms import TOOLS, FarmKit, device_facts, spec_text
@@ -40,7 +42,7 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
 
 def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
     with farm.farm.database.transaction() as session:
-        sweep = attempts.sweep_of(session, device_id, attempt_id)
+        sweep = attempt_queries.sweep_of(session, device_id, attempt_id)
         lock(session, sweep.id)
         ingest._accept(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
 
@@ -50,7 +52,7 @@ def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
     for i in range(5):
         farm.device(f"board{i}")
     farm.submit(trials=3)
-    outcomes = at_once([lambda: reconcile.tick(farm.farm)] * 4)
+    outcomes = at_once([lambda: scheduler.tick(farm.farm)] * 4)
     assert sum(int(str(n)) for n in outcomes) == 5
     assert sorted(device for device, _ in farm.bell.rung) == [f"board{i}" for i in range(5)]
 
@@ -98,7 +100,7 @@ def test_results_cancels_and_resumes_at_once_do_not_block_each_other(farm: FarmK
         ]
         calls += [lambda: sweeps.cancel(farm.farm, "first")] * 2
         calls += [lambda: sweeps.resume(farm.farm, "first")] * 2
-        calls += [lambda: reconcile.tick(farm.farm)] * 2
+        calls += [lambda: scheduler.tick(farm.farm)] * 2
         odd = [o for o in at_once(calls) if isinstance(o, Exception)]
         assert [o for o in odd if not isinstance(o, Superseded)] == []
         view = sweeps.resume(farm.farm, "first")
@@ -115,7 +117,7 @@ def test_a_result_waits_for_no_other_of_its_sweep(farm: FarmKit) -> None:
     farm.beat(board)
     attempt = farm.last_rung()
     with farm.farm.database.transaction() as session:
-        attempts.hold_beside_others(session, other, others)
+        attempt_queries.hold_beside_others(session, other, others)
         farm.give(board, farm.ok(attempt))
         assert Counter(farm.states()) == {"done": 1, "dispatched": 2, "pending": 1}
 
@@ -160,9 +162,9 @@ def test_reclaiming_at_once_takes_each_attempt_back_once(farm: FarmKit) -> None:
         farm.beat(board)
         ingest.start(farm.farm, board, farm.last_rung())
     farm.clock.advance(31)
-    outcomes = at_once([lambda: reconcile.reclaim(farm.farm)] * THREADS)
+    outcomes = at_once([lambda: scheduler.reclaim(farm.farm)] * THREADS)
     assert all(isinstance(o, int) for o in outcomes), outcomes
-    assert reconcile.reclaim(farm.farm) + sum(int(str(o)) for o in outcomes) == 4
+    assert scheduler.reclaim(farm.farm) + sum(int(str(o)) for o in outcomes) == 4
     assert farm.states() == ["failed"] * 4
     assert {progress.sweep(farm.farm, n).state for n in "ab"} == {"failed"}
 
@@ -211,7 +213,7 @@ def test_builds_results_cancels_and_resumes_at_once_leave_nobody_waiting(farm: F
             if attempt.device_id == builder:
                 given = replace(given, samples=None, built=built)
             calls.append(partial(farm.give, attempt.device_id, given))
-        calls += [lambda: reconcile.tick(farm.farm)] * 2
+        calls += [lambda: scheduler.tick(farm.farm)] * 2
         if turn < 4:
             calls += [lambda: sweeps.cancel(farm.farm, "first")] * 2
             calls += [lambda: sweeps.resume(farm.farm, "first")] * 2

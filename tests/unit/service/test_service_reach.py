@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from orchestrator.service import access, reach
-from orchestrator.store.models import Cell
+from orchestrator.service.devices import blob_access, tokens
+from orchestrator.store.tables import Cell
 from support.farms import FarmKit
 
 
@@ -19,20 +19,20 @@ def test_a_device_reads_what_its_attempts_are_about_and_nothing_else(farm: FarmK
         request = session.scalars(select(Cell.request)).one()
     assert request is not None
     model, reference = request["model"]["sha256"], request["reference"]["sha256"]
-    assert not reach.may_read(farm.farm, mine, model), "it was planned, not yet given to it"
+    assert not blob_access.may_read(farm.farm, mine, model), "it was planned, not yet given to it"
     farm.beat(mine)
     for sha256 in (model, reference):
-        assert reach.may_read(farm.farm, mine, sha256)
-        assert not reach.may_read(farm.farm, other, sha256)
-    assert not reach.may_read(farm.farm, mine, "0" * 64)
+        assert blob_access.may_read(farm.farm, mine, sha256)
+        assert not blob_access.may_read(farm.farm, other, sha256)
+    assert not blob_access.may_read(farm.farm, mine, "0" * 64)
     result = farm.ok(farm.last_rung())
     assert result.samples is not None
-    assert not reach.has_given(farm.farm, mine, result.samples.sha256)
+    assert not blob_access.has_given(farm.farm, mine, result.samples.sha256)
     farm.give(mine, result)
-    assert reach.has_given(farm.farm, mine, result.samples.sha256)
-    assert not reach.has_given(farm.farm, other, result.samples.sha256)
-    assert not reach.may_read(farm.farm, mine, result.samples.sha256)
-    assert reach.may_read(farm.farm, mine, model), "an attempt that is over was its own, too"
+    assert blob_access.has_given(farm.farm, mine, result.samples.sha256)
+    assert not blob_access.has_given(farm.farm, other, result.samples.sha256)
+    assert not blob_access.may_read(farm.farm, mine, result.samples.sha256)
+    assert blob_access.may_read(farm.farm, mine, model), "an attempt that is over was its own, too"
 
 
 def test_a_hash_in_words_opens_nothing(farm: FarmKit) -> None:
@@ -47,18 +47,18 @@ def test_a_hash_in_words_opens_nothing(farm: FarmKit) -> None:
         model = {**cell.request["model"], "made": [f"step {secret}"], "entry": secret}
         cell.request = {**cell.request, "model": model}
     farm.beat(mine)
-    assert not reach.may_read(farm.farm, mine, secret)
+    assert not blob_access.may_read(farm.farm, mine, secret)
 
 
 def test_whose_a_token_was(farm: FarmKit) -> None:
     enrolled = farm.enrol("board")
     farm.enrol("other")
-    assert access.was_of(farm.farm, enrolled.token, "board")
-    assert not access.was_of(farm.farm, enrolled.token, "other")
-    assert not access.was_of(farm.farm, "guess", "board")
-    made = access.create(farm.farm, "viewer", "board", timedelta(days=1))
-    assert not access.was_of(farm.farm, made.secret, "board")
-    whose = access.identify(farm.farm, made.secret)
-    assert whose == access.Identity(
+    assert tokens.was_of(farm.farm, enrolled.token, "board")
+    assert not tokens.was_of(farm.farm, enrolled.token, "other")
+    assert not tokens.was_of(farm.farm, "guess", "board")
+    made = tokens.create(farm.farm, "viewer", "board", timedelta(days=1))
+    assert not tokens.was_of(farm.farm, made.secret, "board")
+    whose = tokens.identify(farm.farm, made.secret)
+    assert whose == tokens.Identity(
         "viewer", None, f"viewer board (token {made.token.id})", made.token.id
     )

@@ -15,12 +15,15 @@ from agent.contract import codec
 from agent.contract.trial import Built, TrialRequest, TrialResult
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
 from orchestrator.report.build import build_report
-from orchestrator.service import events, ingest, models, progress, reports, retention, sweeps
-from orchestrator.service.models import NewModel
-from orchestrator.service.retention import Policy
-from orchestrator.store import references
-from orchestrator.store.models import Attempt, Cell, Event
-from orchestrator.store.references import PLACES, BlobGone
+from orchestrator.service import events
+from orchestrator.service.models import registration
+from orchestrator.service.models.registration import NewModel
+from orchestrator.service.scheduling import ingest
+from orchestrator.service.sweeps import progress, report_data, retention, sweeps
+from orchestrator.service.sweeps.retention import Policy
+from orchestrator.store import blob_references
+from orchestrator.store.blob_references import PLACES, BlobGone
+from orchestrator.store.tables import Attempt, Cell, Event
 from support import onnx_files
 from support.farms import FarmKit
 
@@ -142,7 +145,7 @@ def test_a_result_whose_blob_was_freed_is_asked_for_again(farm: FarmKit, board: 
     assert caught.value.transient
     farm.give(board, farm.ok(late.attempt_id))  # which uploads it once more
     assert progress.sweep(farm.farm, "second").state == "done"
-    assert reports.collect(farm.farm, "second").cells[0].trials[0].samples_ns is not None
+    assert report_data.collect(farm.farm, "second").cells[0].trials[0].samples_ns is not None
 
 
 def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
@@ -158,12 +161,12 @@ def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     def free() -> None:
         while not stop.wait(0.001):  # else nobody else comes in on a busy machine
             with farm.farm.database.transaction() as session:
-                references.free(session, farm.farm.blobs, [sha256])
+                blob_references.free(session, farm.farm.blobs, [sha256])
 
     def refer(built: dict[str, object] | None) -> None:
         with farm.farm.database.transaction() as session:
             if built:
-                references.hold(session, farm.farm.blobs, [sha256])
+                blob_references.hold(session, farm.farm.blobs, [sha256])
             attempt = session.scalars(select(Attempt)).one()
             attempt.result = {**(attempt.result or {}), "built": built}
 
@@ -200,13 +203,13 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
     def meanwhile(job: Any) -> Any:
         found = compute(job)
         with pytest.raises(FarmError):
-            models.add(farm.farm, NewModel("no/name", "dense.onnx", sha256))
+            registration.add(farm.farm, NewModel("no/name", "dense.onnx", sha256))
         assert not farm.farm.blobs.has(sha256)
         return found
 
     object.__setattr__(farm.farm, "reference", meanwhile)
     with pytest.raises(BlobGone, match="upload the blob first"):
-        models.add(farm.farm, NewModel("dense", "dense.onnx", sha256))
+        registration.add(farm.farm, NewModel("dense", "dense.onnx", sha256))
     assert (farm.rows()["models"], farm.blobs()) == (0, set())
 
 
@@ -216,14 +219,14 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
 def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, board: int) -> None:
     samples = tuple(1000 + 7 * (i % 13) for i in range(200))
     blob = digest(measured(farm, board, samples=samples))
-    before = build_report(reports.collect(farm.farm, "first"))
+    before = build_report(report_data.collect(farm.farm, "first"))
     assert before.rows[0].p50_ms is not None
-    assert reports.frozen(farm.farm, "first") is None
+    assert report_data.frozen(farm.farm, "first") is None
     farm.clock.advance(91 * DAY)
     done = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (done.samples, done.freed_blobs, done.kept) == (("first",), 1, ())
     assert not farm.farm.blobs.has(blob)
-    after = reports.frozen(farm.farm, "first")
+    after = report_data.frozen(farm.farm, "first")
     assert after is not None
     assert after.rows == before.rows
     assert after.notes[: len(before.notes)] == before.notes
@@ -232,11 +235,11 @@ def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, boa
     again = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (again.samples, again.freed_blobs) == ((), 0)
     with farm.farm.database.transaction() as session:
-        assert references.free(session, farm.farm.blobs, farm.blobs()) == set()
+        assert blob_references.free(session, farm.farm.blobs, farm.blobs()) == set()
     # with the sweep its report goes too
     retention.delete_sweep(farm.farm, "first")
     measured(farm, board)
-    assert reports.frozen(farm.farm, "first") is None
+    assert report_data.frozen(farm.farm, "first") is None
 
 
 def test_only_what_is_old_enough_is_pruned(farm: FarmKit, board: int) -> None:
@@ -266,7 +269,7 @@ def test_events_that_a_report_hangs_on_outlive_their_age(farm: FarmKit, board: i
     farm.clock.advance(400 * DAY)
     retention.prune(farm.farm, Policy(events=timedelta(days=365)))
     assert {e.kind for e in events.after(farm.farm, 0, 99)} == {"samples_pruned", "events_pruned"}
-    assert reports.frozen(farm.farm, "first") is not None
+    assert report_data.frozen(farm.farm, "first") is not None
 
 
 def test_a_pruned_sweep_is_not_resumed(farm: FarmKit, board: int) -> None:
@@ -302,14 +305,15 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
     sweeps.cancel(farm.farm, "second")
     sweeps.resume(farm.farm, "second")
     farm.clock.advance(3600)
-    from orchestrator.service import fleet, reconcile, retiring
+    from orchestrator.service.devices import devices, retirement
+    from orchestrator.service.scheduling import scheduler
 
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     sweeps.cancel(farm.farm, "second")
-    fleet.tag(farm.farm, "board", {"a": "b"})
-    fleet.enable(farm.farm, "board", False)
+    devices.tag(farm.farm, "board", {"a": "b"})
+    devices.enable(farm.farm, "board", False)
     retention.delete_sweep(farm.farm, "second")
-    retiring.retire(farm.farm, "board")
+    retirement.retire(farm.farm, "board")
     retention.prune(farm.farm, Policy(samples=timedelta(0), sweeps=timedelta(0)))
     assert statements == []
     farm.clock.advance(10)
@@ -365,7 +369,7 @@ def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
 def test_a_result_that_comes_twice_after_pruning_changes_nothing(farm: FarmKit, board: int) -> None:
     result = measured(farm, board)
     retention.prune_samples(farm.farm, "first")
-    frozen = reports.frozen(farm.farm, "first")
+    frozen = report_data.frozen(farm.farm, "first")
     farm.ok(result.attempt_id)
     ingest.result(farm.farm, board, result.attempt_id, result)
-    assert reports.frozen(farm.farm, "first") == frozen
+    assert report_data.frozen(farm.farm, "first") == frozen

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import event, select
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
-from orchestrator.service import fleet, ingest, progress, reconcile, sweeps
-from orchestrator.service.estimate import START_UP_S
-from orchestrator.service.farm import Farm
-from orchestrator.store.models import Cell, Device
+from orchestrator.service.context import Farm
+from orchestrator.service.devices import devices
+from orchestrator.service.scheduling import ingest, scheduler
+from orchestrator.service.sweeps import progress, sweeps
+from orchestrator.service.sweeps.duration_estimate import START_UP_S
+from orchestrator.store.tables import Cell, Device
 from support.farms import FarmKit, device_facts, failed, spec_text
 
 TWO = "[{backend: onnxruntime, precision: [fp32, fp16]}, {backend: openvino, threads: [1, 2]}]"
@@ -132,7 +134,7 @@ def test_cancelling_stops_what_runs_and_what_waits(farm: FarmKit, board: int) ->
         farm.give(board, farm.ok(running))
     farm.clock.advance(60)
     farm.beat(board)
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
     assert farm.states() == ["done", "cancelled", "cancelled"]
 
 
@@ -197,7 +199,7 @@ def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) 
 
 def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
     farm.device("other")
-    fleet.enable(farm.farm, "other", False)
+    devices.enable(farm.farm, "other", False)
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
     assert "disabled" in skips["other"]

@@ -8,17 +8,11 @@ import pytest
 
 from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
-from orchestrator.service import (
-    dispatch,
-    events,
-    fleet,
-    ingest,
-    pacing,
-    progress,
-    reconcile,
-    sweeps,
-)
-from orchestrator.store.references import BlobGone
+from orchestrator.service import events, rate_control
+from orchestrator.service.devices import devices
+from orchestrator.service.scheduling import dispatch, ingest, scheduler
+from orchestrator.service.sweeps import progress, sweeps
+from orchestrator.store.blob_references import BlobGone
 from support.farms import FarmKit, failed, unsupported
 
 
@@ -33,7 +27,7 @@ def test_from_submitting_to_done(farm: FarmKit, board: int) -> None:
     view = farm.submit(trials=2)
     assert (view.state, view.cells, view.trials, view.counts) == ("running", 1, 2, {"pending": 2})
     assert farm.bell.rung == [], "submitting rings nobody: the scheduler does"
-    assert reconcile.tick(farm.farm) == 1
+    assert scheduler.tick(farm.farm) == 1
     first = farm.last_rung()
     assert farm.bell.rung == [("board", first)]
     started = ingest.start(farm.farm, board, first)
@@ -59,9 +53,9 @@ def test_a_device_that_should_not_work_is_not_rung(farm: FarmKit, board: int, wh
     farm.submit()
     match why:
         case "offline":
-            farm.clock.advance(pacing.present(farm.farm).offline_after_s)
+            farm.clock.advance(rate_control.present(farm.farm).offline_after_s)
         case "drained":
-            fleet.enable(farm.farm, "board", False)
+            devices.enable(farm.farm, "board", False)
         case _:
             farm.enrol("new")
             farm.submit("second", devices="{names: [new]}")
@@ -81,7 +75,7 @@ def test_a_heartbeat_of_an_idle_device_fetches_work(farm: FarmKit, board: int) -
 
 def test_starting_twice_gives_the_same_answer(farm: FarmKit, board: int) -> None:
     farm.submit(attempts=1)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     first = ingest.start(farm.farm, board, attempt)
     farm.clock.advance(5)
@@ -92,7 +86,7 @@ def test_starting_twice_gives_the_same_answer(farm: FarmKit, board: int) -> None
 
 def test_a_result_given_twice_changes_nothing(farm: FarmKit, board: int) -> None:
     farm.submit(trials=2)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     result = farm.ok(attempt)
     farm.give(board, result)
@@ -108,7 +102,7 @@ def test_a_result_given_twice_changes_nothing(farm: FarmKit, board: int) -> None
 def test_a_transient_failure_given_twice_is_acknowledged_twice(farm: FarmKit, board: int) -> None:
     """The first acknowledgement may be lost; the outbox then sends the failure again."""
     farm.submit()
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     farm.give(board, failed(attempt, transient=True))
     farm.give(board, failed(attempt, transient=True))
@@ -118,7 +112,7 @@ def test_a_transient_failure_given_twice_is_acknowledged_twice(farm: FarmKit, bo
 
 def test_a_result_counts_even_if_the_starts_answer_was_lost(farm: FarmKit, board: int) -> None:
     farm.submit()
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     farm.give(board, farm.ok(farm.last_rung()))
     assert farm.states() == ["done"]
 
@@ -126,7 +120,7 @@ def test_a_result_counts_even_if_the_starts_answer_was_lost(farm: FarmKit, board
 def test_another_devices_attempt_is_unknown(farm: FarmKit, board: int) -> None:
     other = farm.device("other")
     farm.submit(devices="{names: [board]}")
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     with pytest.raises(UnknownAttempt):
         ingest.start(farm.farm, other, attempt)
@@ -148,10 +142,10 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
         ingest.start(farm.farm, board, seen[-1])
         assert farm.trials()[0].attempt == number
         farm.clock.advance(farm.farm.settings.lease_s)
-        assert reconcile.reclaim(farm.farm) == 0, "a lease holds to its last moment"
+        assert scheduler.reclaim(farm.farm) == 0, "a lease holds to its last moment"
         farm.clock.advance(0.001)
-        assert reconcile.reclaim(farm.farm) == 1
-        assert reconcile.reclaim(farm.farm) == 0
+        assert scheduler.reclaim(farm.farm) == 1
+        assert scheduler.reclaim(farm.farm) == 0
         farm.beat(board)
         assert farm.last_rung() == seen[-1], "not at once"
         farm.clock.advance(retry.pause(number, seen[-1]).total_seconds())
@@ -165,14 +159,14 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
 
 def test_heartbeats_keep_a_lease(farm: FarmKit, board: int) -> None:
     farm.submit()
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     ingest.start(farm.farm, board, attempt)
     for _ in range(5):
         farm.clock.advance(20)
         answer = farm.beat(board, attempt)
         assert (answer.renewed, answer.cancel) == (True, False)
-        assert reconcile.reclaim(farm.farm) == 0
+        assert scheduler.reclaim(farm.farm) == 0
     assert farm.states() == ["running"]
 
 
@@ -183,7 +177,7 @@ def test_a_late_result_is_kept_and_counts_nowhere(farm: FarmKit, board: int, lat
     first = farm.last_rung()
     ingest.start(farm.farm, board, first)
     farm.clock.advance(31)
-    reconcile.reclaim(farm.farm)
+    scheduler.reclaim(farm.farm)
     farm.clock.advance(retry.FIRST_S)
     if late == "after the next dispatch":
         farm.beat(board)
@@ -211,7 +205,7 @@ def test_a_bell_that_cannot_be_rung_loses_no_trial(farm: FarmKit, board: int) ->
         farm.beat(board)
         assert farm.states() == ["dispatched"]
         farm.clock.advance(farm.farm.settings.dispatch_s + 1)
-        assert reconcile.reclaim(farm.farm) == 1
+        assert scheduler.reclaim(farm.farm) == 1
         assert farm.states() == ["pending"]
     farm.bell.error = None
     farm.beat(board)

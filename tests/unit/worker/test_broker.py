@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import bell, broker
+from agent import broker
 from agent.worker.broker import tasks
 from agent.worker.broker.tasks import parse_doorbell
+from orchestrator.broker import redis_publisher
 
 URLS = [
     "redis://farm:6379/0",
@@ -88,7 +89,7 @@ def sent_by_celery(device: str, attempt_id: str) -> dict[str, Any]:
 def test_the_bells_message_is_celerys_own(attempt_id: str) -> None:
     """Field by field, but for the numbers that no two messages share."""
     wanted = sent_by_celery("board", attempt_id)
-    found = json.loads(bell.message(broker.queue_name("board"), attempt_id))
+    found = json.loads(redis_publisher.message(broker.queue_name("board"), attempt_id))
     assert base64.b64decode(found.pop("body")) == base64.b64decode(wanted.pop("body"))
     ids = set()
     for message in (wanted, found):
@@ -99,12 +100,12 @@ def test_the_bells_message_is_celerys_own(attempt_id: str) -> None:
         for changing in ("reply_to", "origin"):
             assert (headers if changing == "origin" else properties).pop(changing)
     assert found == wanted
-    again = json.loads(bell.message("device.board", attempt_id))["headers"]["id"]
+    again = json.loads(redis_publisher.message("device.board", attempt_id))["headers"]["id"]
     assert again not in ids
 
 
 def test_on_another_broker_the_bell_is_celerys() -> None:
-    bell.Bell(broker.make_app("memory://", "ringer"))("another", "a1")
+    redis_publisher.Bell(broker.make_app("memory://", "ringer"))("another", "a1")
     [message] = received("memory://", "another")
     assert message["body"][1] == {"attempt_id": "a1"}
 
@@ -114,7 +115,7 @@ def test_a_broker_that_is_away_is_a_named_error() -> None:
     with pytest.raises(broker.BrokerDown, match="board"):
         broker.ring(app, "board", "a1")
     with pytest.raises(broker.BrokerDown, match="board"):
-        bell.Bell(app)("board", "a1")
+        redis_publisher.Bell(app)("board", "a1")
 
 
 @pytest.mark.parametrize("attempt_id", ["a1", "0", "t-12.3_x:4", "A" * 120])

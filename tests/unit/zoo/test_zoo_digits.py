@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.zoo import catalogue, digits, emit_onnx, train_digits
+from orchestrator.zoo.entry import DATA
 
 FLOOR = 0.985
 
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((catalogue.DATA / "digits_cnn.json").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((DATA / "digits_cnn.json").read_text("utf-8"))
     return content
 
 
@@ -30,7 +31,7 @@ def made() -> digits.Digits:
 
 def test_accuracy_on_the_held_out_part_is_the_recorded_one(recorded: dict[str, Any]) -> None:
     session = onnxruntime.InferenceSession(
-        catalogue.DATA / "digits_cnn.onnx", providers=["CPUExecutionProvider"]
+        DATA / "digits_cnn.onnx", providers=["CPUExecutionProvider"]
     )
     with np.load(catalogue.dataset_path("digits")) as data:
         inputs, labels = data["inputs"], data["labels"]
@@ -62,13 +63,13 @@ def test_no_held_out_image_was_trained_or_calibrated_on(made: digits.Digits) -> 
 
 def test_the_record_names_the_shipped_files(recorded: dict[str, Any]) -> None:
     for name, expected in recorded["sha256"].items():
-        content = (catalogue.DATA / name).read_bytes()
+        content = (DATA / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == expected
         assert len(content) < 1_000_000
 
 
 def test_emitting_the_trained_network_gives_the_shipped_file() -> None:
-    shipped = (catalogue.DATA / "digits_cnn.onnx").read_bytes()
+    shipped = (DATA / "digits_cnn.onnx").read_bytes()
     assert emit_onnx.to_bytes(catalogue.load("digits_cnn", seed=9)) == shipped
 
 

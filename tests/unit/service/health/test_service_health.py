@@ -12,22 +12,13 @@ from agent.contract.api_messages import Enrolment, Heartbeat
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Failure, TrialResult
 from orchestrator.domain.errors import NotFound, UnknownAttempt
-from orchestrator.service import (
-    checks,
-    dispatch,
-    estimate,
-    events,
-    fleet,
-    health,
-    ingest,
-    progress,
-    reconcile,
-    register,
-    retiring,
-    sweeps,
-)
-from orchestrator.store.canary import canary, digest
-from orchestrator.store.models import Device
+from orchestrator.service import events
+from orchestrator.service.devices import devices, health_check_rows, registration, retirement
+from orchestrator.service.health import health_checks
+from orchestrator.service.scheduling import dispatch, ingest, scheduler
+from orchestrator.service.sweeps import duration_estimate, progress, sweeps
+from orchestrator.store.health_model import canary, digest
+from orchestrator.store.tables import Device
 from support.checked import (
     EVERY_S,
     RETRY_S,
@@ -49,7 +40,7 @@ def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int)
     assert (request.model.name, request.runtime.backend) == ("health-check", "onnxruntime")
     for data in canary().blobs:
         assert digest(data) in farm.blobs()
-    busy = fleet.device(farm.farm, "board").running
+    busy = devices.device(farm.farm, "board").running
     assert busy is not None
     assert busy.words() == "health check"
     farm.give(board, judged(farm.ok(attempt, [2_000_000, 3_000_000, 4_000_000])))
@@ -58,13 +49,13 @@ def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int)
     assert (found.latency_ms, found.attempt) == (3.0, attempt)
     assert found.runtime == "onnxruntime 1.31.1 on CPU"
     assert condition(farm) == ("good", 0)
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
 
 
 def test_checks_are_shown_nowhere_as_a_sweep(farm: FarmKit, board: int) -> None:
     check(farm, board)
     assert progress.sweeps(farm.farm) == []
-    hidden = checks.hidden_name("board")
+    hidden = health_check_rows.hidden_name("board")
     for act in (progress.sweep, sweeps.cancel, sweeps.resume):
         with pytest.raises(NotFound, match="known: none yet"):
             act(farm.farm, hidden)
@@ -75,7 +66,7 @@ def test_checks_are_shown_nowhere_as_a_sweep(farm: FarmKit, board: int) -> None:
     kinds = {e.kind for e in events.after(farm.farm, 0, 99)}
     assert not kinds & {"trial_ended", "sweep_finished"}
     with farm.farm.database.snapshot() as session:
-        assert estimate.Estimator(session)._seen == {}
+        assert duration_estimate.Estimator(session)._seen == {}
 
 
 def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: int) -> None:
@@ -86,7 +77,7 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
     farm.submit(trials=2)
     # before its sweep the board is given the chance of a check, and nothing else
     run(farm, board, rung(farm), judged(farm.ok(farm.last_rung()), right=False))
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
     view = progress.sweep(farm.farm, "first")
     assert view.counts == {"pending": 2}
     assert list(view.held) == ["board"]
@@ -118,14 +109,14 @@ def test_nothing_is_rung_between_a_check_and_its_verdict(farm: FarmKit, board: i
     ingest._take(farm.farm, board, attempt, given, alone=True)
     assert not dispatch.dispatch(farm.farm, board)
     assert latest(farm).ended_at is None
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     assert latest(farm).ok is False
 
 
 def test_a_check_whose_lease_runs_out_has_failed(farm: FarmKit, board: int) -> None:
     ingest.start(farm.farm, board, rung(farm))
     farm.clock.advance(farm.farm.settings.lease_s + 1)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     found = latest(farm)
     assert (found.ok, condition(farm)) == (False, ("unknown", 1))
     assert "silent" in found.reasons[0]
@@ -139,7 +130,7 @@ def test_a_doorbell_that_nobody_answered_is_no_failure(farm: FarmKit, board: int
 
 
 def test_an_agent_that_was_stopped_is_asked_again(farm: FarmKit, board: int) -> None:
-    asked = health.ask(farm.farm, "board")
+    asked = health_checks.ask(farm.farm, "board")
     for _ in range(3):
         attempt = rung(farm)
         shutdown = Failure("measure", "shutdown", "the agent was stopped", transient=True)
@@ -160,7 +151,7 @@ def test_a_check_that_does_not_run_has_failed(farm: FarmKit, board: int, kind: s
 
 
 def test_an_agent_that_died_twice_has_failed(farm: FarmKit, board: int) -> None:
-    health.ask(farm.farm, "board")
+    health_checks.ask(farm.farm, "board")
     died = Failure("measure", "agent_died", "the agent ended while executing it", transient=True)
     for ends in (None, False):
         attempt = rung(farm)
@@ -177,9 +168,9 @@ def test_a_slow_canary_is_held_against_the_boards_own_history(farm: FarmKit, boa
     assert slow.ok is False
     assert "canary" in slow.reasons[0]
     # a person has put it into another power mode, and says so
-    health.maintain(farm.farm, "board", True)
+    health_checks.maintain(farm.farm, "board", True)
     later(farm, board, 60)
-    health.maintain(farm.farm, "board", False)
+    health_checks.maintain(farm.farm, "board", False)
     assert check(farm, board, ns=2500).ok
 
 
@@ -188,7 +179,7 @@ def test_another_version_of_the_runtime_has_a_history_of_its_own(farm: FarmKit, 
         check(farm, board)
     ort, *others = runtime_facts()
     newer = (replace(ort, version="2.0"), *others)
-    register.take_facts(farm.farm, board, device_facts("board", newer))
+    registration.take_facts(farm.farm, board, device_facts("board", newer))
     found = check(farm, board, ns=90_000)
     assert (found.ok, found.runtime) == (True, "onnxruntime 2.0 on CPU")
 
@@ -196,7 +187,7 @@ def test_another_version_of_the_runtime_has_a_history_of_its_own(farm: FarmKit, 
 def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -> None:
     ahead_ns = int((START.timestamp() + 45) * 1e9)
     ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", ahead_ns, 100.0, 95.0))
-    found = fleet.device(farm.farm, "board")
+    found = devices.device(farm.farm, "board")
     assert (found.storage_free_mib, found.temperature_c) == (100.0, 95.0)
     assert found.clock_skew_s == pytest.approx(45.0, abs=0.01)
     ended = check(farm, board)
@@ -206,7 +197,7 @@ def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -
     ]  # fmt: skip
     assert (ended.temperature_c, ended.storage_free_mib) == (95.0, 100.0)
     farm.beat(board)
-    found = fleet.device(farm.farm, "board")
+    found = devices.device(farm.farm, "board")
     assert (found.clock_skew_s, found.temperature_c) == (None, None)
 
 
@@ -222,19 +213,19 @@ def test_a_controllers_wrong_clock_makes_no_board_ill(farm: FarmKit, board: int)
 def test_a_clock_that_is_far_off_breaks_nothing(farm: FarmKit, board: int) -> None:
     for at in (10**400, -(10**300), 1):
         ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", at))
-        assert abs(fleet.device(farm.farm, "board").clock_skew_s or 0) > 1e8
+        assert abs(devices.device(farm.farm, "board").clock_skew_s or 0) > 1e8
 
 
 def test_a_board_that_nothing_can_be_run_on_stays_unknown(farm: FarmKit) -> None:
     board = farm.device(facts=device_facts("board", (RuntimeFacts("x", "", "", missing="no"),)))
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     found = latest(farm)
     assert (found.state, found.ok, condition(farm)) == ("ended", None, ("unknown", 0))
     assert "no runtime" in found.reasons[0]
-    reconcile.tick(farm.farm)
-    assert len(health.latest(farm.farm, "board", 9)) == 1, "once, not each half second"
-    assert health.ask(farm.farm, "board").ok is None
-    register.take_facts(farm.farm, board, device_facts("board"))
+    scheduler.tick(farm.farm)
+    assert len(health_checks.latest(farm.farm, "board", 9)) == 1, "once, not each half second"
+    assert health_checks.ask(farm.farm, "board").ok is None
+    registration.take_facts(farm.farm, board, device_facts("board"))
     run(farm, board, rung(farm))
     assert condition(farm) == ("good", 0)
 
@@ -244,11 +235,11 @@ def test_old_checks_go_with_all_they_ran(farm: FarmKit, board: int) -> None:
         check(farm, board, ns=ns)
     samples = [s.sha256 for s in _samples(farm)]
     with farm.farm.database.transaction() as session:
-        unused = checks.trim(session, board, kept=2, together=2)
+        unused = health_check_rows.trim(session, board, kept=2, together=2)
     assert unused == set(samples[:2])
     rows = farm.rows()
     assert [rows[t] for t in ("health_checks", "trials", "attempts", "cells")] == [2] * 4
-    assert [c.latency_ms for c in health.latest(farm.farm, "board", 9)] == [4e-6, 3e-6]
+    assert [c.latency_ms for c in health_checks.latest(farm.farm, "board", 9)] == [4e-6, 3e-6]
 
 
 def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> None:
@@ -258,22 +249,22 @@ def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> N
     run(farm, board, attempt, farm.ok(attempt, [1000] * 3))
     check(farm, board, ns=5)
     with farm.farm.database.transaction() as session:
-        assert checks.trim(session, board, kept=1, together=1) == set()
+        assert health_check_rows.trim(session, board, kept=1, together=1) == set()
 
 
 def test_checks_that_could_not_run_are_not_heaped_up(
     farm: FarmKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks.trim, "__defaults__", (2, 1))
+    monkeypatch.setattr(health_check_rows.trim, "__defaults__", (2, 1))
     board = farm.device(facts=device_facts("board", (RuntimeFacts("x", "", "", missing="no"),)))
     for _ in range(4):
-        reconcile.tick(farm.farm)
+        scheduler.tick(farm.farm)
         later(farm, board, EVERY_S)
     assert farm.rows()["health_checks"] == 2
 
 
 def test_more_than_are_kept(farm: FarmKit, board: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.trim, "__defaults__", (2, 1))
+    monkeypatch.setattr(health_check_rows.trim, "__defaults__", (2, 1))
     for ns in range(1, 5):
         check(farm, board, ns=ns)
     assert farm.rows()["health_checks"] == 2
@@ -290,11 +281,11 @@ def _samples(farm: FarmKit) -> list[Any]:
 def test_a_retired_board_leaves_no_checks(farm: FarmKit, board: int) -> None:
     attempt = ready(farm, board)
     run(farm, board, attempt, farm.ok(attempt))
-    health.ask(farm.farm, "board")
+    health_checks.ask(farm.farm, "board")
     running = rung(farm)
     ingest.start(farm.farm, board, running)
-    retiring.retire(farm.farm, "board")
-    found = fleet.device(farm.farm, "board")
+    retirement.retire(farm.farm, "board")
+    found = devices.device(farm.farm, "board")
     assert (found.health, found.checked_at, found.storage_free_mib) == ("unknown", None, None)
     assert farm.rows()["health_checks"] == 0
     assert progress.sweep(farm.farm, "first").counts == {"done": 1}
@@ -305,7 +296,7 @@ def test_a_retired_board_leaves_no_checks(farm: FarmKit, board: int) -> None:
 
 def test_a_board_that_only_was_checked_is_forgotten_whole(farm: FarmKit, board: int) -> None:
     check(farm, board)
-    retiring.retire(farm.farm, "board")
+    retirement.retire(farm.farm, "board")
     rows = farm.rows()
     gone = ("devices", "health_checks", "sweeps", "cells", "trials", "attempts", "tokens")
     assert [rows[t] for t in gone] == [0] * len(gone)
@@ -313,9 +304,9 @@ def test_a_board_that_only_was_checked_is_forgotten_whole(farm: FarmKit, board: 
 
 def test_a_board_that_joins_anew_is_another(farm: FarmKit, board: int) -> None:
     wrong(farm, board)
-    token = register.join_token(farm.farm, "board", again=True).join_token
+    token = registration.join_token(farm.farm, "board", again=True).join_token
     enrolment = Enrolment(token, "board", AGENT_VERSION, device_facts("board"))
-    register.enrol(farm.farm, enrolment, "redis://x")
+    registration.enrol(farm.farm, enrolment, "redis://x")
     assert condition(farm) == ("unknown", 0)
     rung(farm)
     assert latest(farm).why == "registration"

@@ -11,8 +11,11 @@ from sqlalchemy import func, select
 
 from agent.contract.trial import Failure
 from orchestrator.domain.errors import Conflict, NotFound
-from orchestrator.service import fleet, health, ingest, progress, reconcile, register, sweeps
-from orchestrator.store.models import Device, Sweep, Trial
+from orchestrator.service.devices import devices, registration
+from orchestrator.service.health import health_checks
+from orchestrator.service.scheduling import ingest, scheduler
+from orchestrator.service.sweeps import progress, sweeps
+from orchestrator.store.tables import Device, Sweep, Trial
 from support.at_once import at_once
 from support.checked import EVERY_S, FRESH_S, check, condition, later, latest, ready, run, rung
 from support.farms import FarmKit, device_facts, failed, judged, spec_text
@@ -21,7 +24,7 @@ from support.farms import FarmKit, device_facts, failed, judged, spec_text
 def test_a_board_is_checked_on_schedule(farm: FarmKit, board: int) -> None:
     run(farm, board, rung(farm))
     later(farm, board, EVERY_S - 1)
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
     later(farm, board, 1)
     rung(farm)
     assert latest(farm).why == "schedule"
@@ -53,7 +56,9 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     found = latest(farm)
     assert (found.why, found.ended_at) == ("after failure", None)
     farm.give(board, failed(attempt))
-    assert len(health.latest(farm.farm, "board", 9)) == 2, "the same result asks for no other"
+    assert len(health_checks.latest(farm.farm, "board", 9)) == 2, (
+        "the same result asks for no other"
+    )
     later(farm, board, 1)
     run(farm, board, farm.last_rung())
     assert latest(farm).ok
@@ -61,7 +66,7 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     attempt = farm.last_rung()
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert len(health.latest(farm.farm, "board", 9)) == 2
+    assert len(health_checks.latest(farm.farm, "board", 9)) == 2
 
 
 def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, board: int) -> None:
@@ -75,7 +80,7 @@ def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, boa
 def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
     ingest.start(farm.farm, board, ready(farm, board))
     farm.clock.advance(farm.farm.settings.lease_s + 1)
-    reconcile.tick(farm.farm)
+    scheduler.tick(farm.farm)
     assert (latest(farm).why, latest(farm).state) == ("after failure", "pending")
     assert progress.sweep(farm.farm, "first").counts == {"pending": 1}
     farm.beat(board)
@@ -84,31 +89,31 @@ def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
 
 
 def test_a_drained_board_is_checked_only_when_somebody_asks(farm: FarmKit, board: int) -> None:
-    fleet.enable(farm.farm, "board", False)
-    assert reconcile.tick(farm.farm) == 0
-    fleet.enable(farm.farm, "board", True)
+    devices.enable(farm.farm, "board", False)
+    assert scheduler.tick(farm.farm) == 0
+    devices.enable(farm.farm, "board", True)
     farm.submit()
-    fleet.enable(farm.farm, "board", False)
+    devices.enable(farm.farm, "board", False)
     assert latest(farm).why == "before sweep first"
-    assert reconcile.tick(farm.farm) == 0, "what nobody asked for waits until it is wanted again"
-    health.ask(farm.farm, "board")
+    assert scheduler.tick(farm.farm) == 0, "what nobody asked for waits until it is wanted again"
+    health_checks.ask(farm.farm, "board")
     run(farm, board, rung(farm))
     assert (latest(farm).why, latest(farm).ok) == ("asked for", True)
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
     assert progress.sweep(farm.farm, "first").counts == {"pending": 1}
 
 
 def test_in_maintenance_it_is_given_checks_only(farm: FarmKit, board: int) -> None:
     check(farm, board)
     farm.submit()
-    assert health.maintain(farm.farm, "board", True).health == "maintenance"
-    assert reconcile.tick(farm.farm) == 0
+    assert health_checks.maintain(farm.farm, "board", True).health == "maintenance"
+    assert scheduler.tick(farm.farm) == 0
     assert progress.sweep(farm.farm, "first").held == {"board": "in maintenance"}
     assert check(farm, board).ok
     assert condition(farm) == ("maintenance", 0)
     later(farm, board, 2 * EVERY_S)
-    assert reconcile.tick(farm.farm) == 0
-    assert health.maintain(farm.farm, "board", False).health == "unknown"
+    assert scheduler.tick(farm.farm) == 0
+    assert health_checks.maintain(farm.farm, "board", False).health == "unknown"
     assert latest(farm).why == "after maintenance"
     run(farm, board, rung(farm))
     assert condition(farm) == ("good", 0)
@@ -122,29 +127,29 @@ def test_with_checks_turned_off_only_a_wish_starts_one(
     farm = farm_on(database_url)
     farm.add_model()
     board = farm.device()
-    assert reconcile.tick(farm.farm) == 0
+    assert scheduler.tick(farm.farm) == 0
     farm.submit()
     attempt = rung(farm)
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert health.latest(farm.farm, "board", 9) == []
+    assert health_checks.latest(farm.farm, "board", 9) == []
     assert check(farm, board).ok
 
 
 def test_who_cannot_be_checked_is_refused(farm: FarmKit) -> None:
-    register.join_token(farm.farm, "promised")
+    registration.join_token(farm.farm, "promised")
     with pytest.raises(Conflict, match="not joined"):
-        health.ask(farm.farm, "promised")
+        health_checks.ask(farm.farm, "promised")
     farm.enrol("silent", device_facts("silent", ()))
     with pytest.raises(Conflict, match="what it can run"):
-        health.ask(farm.farm, "silent")
+        health_checks.ask(farm.farm, "silent")
     with pytest.raises(NotFound, match="promised, silent"):
-        health.ask(farm.farm, "nobody")
+        health_checks.ask(farm.farm, "nobody")
     assert farm.rows()["health_checks"] == farm.rows()["trials"] == 0
 
 
 def test_asking_twice_asks_for_one(farm: FarmKit, board: int) -> None:
-    assert health.ask(farm.farm, "board").id == health.ask(farm.farm, "board").id
+    assert health_checks.ask(farm.farm, "board").id == health_checks.ask(farm.farm, "board").id
     assert farm.rows()["trials"] == 1
 
 
@@ -152,9 +157,12 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
     farm.submit(trials=3)
     for _ in range(3):
         later(farm, board, EVERY_S)
-        tick, ask = partial(reconcile.tick, farm.farm), partial(health.ask, farm.farm, "board")
+        tick, ask = (
+            partial(scheduler.tick, farm.farm),
+            partial(health_checks.ask, farm.farm, "board"),
+        )
         at_once([*[tick] * 6, ask])
-        open_ = [c for c in health.latest(farm.farm, "board", 99) if c.ended_at is None]
+        open_ = [c for c in health_checks.latest(farm.farm, "board", 99) if c.ended_at is None]
         assert len(open_) == 1
         assert [t.state for t in farm.trials()].count("dispatched") == 1
         run(farm, board, farm.last_rung())
@@ -165,7 +173,7 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
 def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, board: int) -> None:
     """The order of the locks: on PostgreSQL a wrong one is a deadlock, on SQLite a wait."""
     for _ in range(6):
-        health.ask(farm.farm, "board")
+        health_checks.ask(farm.farm, "board")
         attempt = rung(farm)
         ingest.start(farm.farm, board, attempt)
         given = judged(farm.ok(attempt))
@@ -173,10 +181,10 @@ def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, boa
             [
                 partial(farm.give, board, given),
                 partial(farm.beat, board, attempt),
-                partial(reconcile.tick, farm.farm),
-                partial(health.settle, farm.farm, board),
-                partial(health.maintain, farm.farm, "board", False),
-                partial(fleet.device, farm.farm, "board"),
+                partial(scheduler.tick, farm.farm),
+                partial(health_checks.settle, farm.farm, board),
+                partial(health_checks.maintain, farm.farm, "board", False),
+                partial(devices.device, farm.farm, "board"),
             ]
         )
         assert not [o for o in outcomes if isinstance(o, Exception)], outcomes
@@ -204,6 +212,6 @@ def test_one_boards_trouble_keeps_no_other_from_its_work(
     farm.device("other")
     with farm.farm.database.transaction() as session:
         session.get_one(Device, board).facts = {"hostname": "damaged"}
-    assert reconcile.tick(farm.farm) == 1
+    assert scheduler.tick(farm.farm) == 1
     assert [name for name, _ in farm.bell.rung] == ["other"]
     assert "health of device" in caplog.text

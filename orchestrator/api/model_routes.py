@@ -1,0 +1,50 @@
+"""What people ask of models: listing, showing, drawing, adding."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from orchestrator.api.dependencies import InFarm, Operator, Viewer
+from orchestrator.api.request_models import Body
+from orchestrator.service.models import network_graphs, registration
+from orchestrator.service.views import (
+    ModelView,
+)
+
+router = APIRouter(tags=["models"])
+
+
+class ModelBody(Body):
+    name: str
+    file_name: str
+    sha256: str
+    format: str = ""
+    shapes: dict[str, list[int]] = Field(default_factory=dict)
+    dataset_name: str = ""
+    dataset_sha256: str = ""
+
+
+@router.get("/models")
+def list_models(farm: InFarm, _: Viewer) -> list[ModelView]:
+    return registration.models(farm)
+
+
+@router.get("/models/{name}")
+def show_model(name: str, farm: InFarm, _: Viewer) -> ModelView:
+    return network_graphs.with_work(farm, registration.model(farm, name))
+
+
+@router.get("/models/{name}/network")
+def draw_model(
+    name: str, farm: InFarm, _: Viewer, form: Annotated[str, Query(alias="format")] = ""
+) -> Response:
+    """The network as SVG, drawn from the artifact in ``format``, else from the best that can be."""
+    return Response(network_graphs.svg(farm, name, form), media_type="image/svg+xml")
+
+
+@router.post("/models")
+def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
+    return registration.add(farm, registration.NewModel(**body.model_dump()))

@@ -1,0 +1,117 @@
+"""What people ask of sweeps, reports and the event log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, Field
+
+from orchestrator.api.dependencies import InFarm, Operator, Viewer
+from orchestrator.api.request_models import MAX_ID, Body
+from orchestrator.report.build import build_report
+from orchestrator.report.render import export, html, tables
+from orchestrator.service import events
+from orchestrator.service.context import Farm
+from orchestrator.service.sweeps import progress, report_data, retention, sweeps
+from orchestrator.service.views import (
+    ControllerView,
+    DeletedView,
+    EventView,
+    PlanView,
+    SweepView,
+)
+from orchestrator.settings import reaches_one_machine
+
+router = APIRouter(tags=["people"])
+
+
+class SweepBody(Body):
+    """``text`` is the YAML as written; ``source`` the file's name, for messages. ``yes_really``:
+    also where it has more cells than usual."""
+
+    text: Annotated[str, Field(max_length=1 << 20)]
+    source: str = "spec"
+    name: str = ""
+    yes_really: bool = False
+
+
+@router.get("/controller")
+def show_controller(request: Request, farm: InFarm, _: Viewer) -> ControllerView:
+    local = reaches_one_machine(request.app.state.broker_url)
+    return ControllerView(url=farm.settings.public_url, local_broker=local)
+
+
+@router.post("/sweeps/plan")
+def plan_sweep(body: SweepBody, farm: InFarm, _: Viewer) -> PlanView:
+    return sweeps.plan(farm, body.text, body.source, body.name)
+
+
+@router.post("/sweeps", status_code=201)
+def submit_sweep(body: SweepBody, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.submit(farm, body.text, body.source, body.name, yes_really=body.yes_really)
+
+
+@router.get("/sweeps")
+def list_sweeps(farm: InFarm, _: Viewer) -> list[SweepView]:
+    return progress.sweeps(farm)
+
+
+@router.get("/sweeps/{name}")
+def show_sweep(name: str, farm: InFarm, _: Viewer) -> SweepView:
+    return progress.sweep(farm, name)
+
+
+@router.post("/sweeps/{name}/cancel")
+def cancel_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.cancel(farm, name)
+
+
+@router.post("/sweeps/{name}/resume")
+def resume_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
+    return sweeps.resume(farm, name)
+
+
+@router.delete("/sweeps/{name}")
+def delete_sweep(name: str, farm: InFarm, _: Operator) -> DeletedView:
+    return retention.delete_sweep(farm, name)
+
+
+@router.get("/sweeps/{name}/report")
+def report(
+    name: str,
+    farm: InFarm,
+    _: Viewer,
+    form: Annotated[Literal["json", "html", "markdown", "csv"], Query(alias="format")] = "json",
+) -> Response:
+    """The report, computed from the raw samples as it is asked for."""
+    if form == "html":
+        return Response(_page(farm, name), media_type="text/html; charset=utf-8")
+    made = report_data.frozen(farm, name) or build_report(report_data.collect(farm, name))
+    match form:
+        case "json":
+            return Response(made.model_dump_json(), media_type="application/json")
+        case "markdown":
+            return Response(tables.markdown(made), media_type="text/markdown; charset=utf-8")
+        case "csv":
+            return Response(export.to_csv(made), media_type="text/csv; charset=utf-8")
+
+
+def _page(farm: Farm, name: str) -> str:
+    kept = report_data.frozen(farm, name)
+    return html.render_html(kept, {}) if kept else html.html_report(report_data.collect(farm, name))
+
+
+@router.get("/events")
+def list_events(
+    farm: InFarm,
+    _: Viewer,
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    subject: str = "",
+    kind: str = "",
+    since: AwareDatetime | None = None,
+    latest: bool = False,
+) -> list[EventView]:
+    """The event log after an event's number, oldest first; ``latest``: its last ``limit``."""
+    return events.find(farm, events.Wanted(after, limit, subject, kind, since, latest))

@@ -1,0 +1,201 @@
+"""Redis' users (ACL, Redis 6 and newer): one for each device, which reaches its own queue only.
+
+What a device's user may do was found by running an agent against a real Redis with ``ACL LOG``: it
+pops from its queue, pings, and rings its own doorbell to prove that doorbells arrive (HELLO: before
+Redis 6.2). Nothing is shared between devices, because kombu's acknowledgements are off and
+the queue is on the default exchange (see ``agent.broker``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from agent.broker import queue_name, tls_options
+from orchestrator.service.ports import DoorsFailed
+
+log = logging.getLogger(__name__)
+
+PREFIX = "device-"
+DEVICE_COMMANDS = ("+ping", "+brpop", "+lpush", "+hello")
+CONTROLLER = "benchfarm"
+CONTROLLER_RULES = (
+    "~device.*", "resetchannels", "-@all", "+ping", "+hello", "+lpush", "+ltrim", "+multi", "+exec",
+    "+acl|setuser", "+acl|deluser", "+acl|list",
+)  # fmt: skip
+"""All that the controller does on the broker: ring, and keep the devices' users."""
+OPEN_DEFAULT = "user default on nopass"
+TIMEOUT_S = 5.0
+
+
+class RedisUsers:
+    """``Doors`` over one Redis. ``url`` holds the controller's own credentials.
+
+    ``url`` is told away after all where the server has no users, or does not let the controller
+    keep them: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
+    """
+
+    def __init__(self, url: str, ca_file: str = "") -> None:
+        self._url = url
+        self._client: Any = redis.Redis.from_url(  # its commands are not typed
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            **(tls_options(ca_file) if url.startswith("rediss:") else {}),
+        )
+        self._refused = ""
+        self._known = False
+        self._asserted = False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def warning(self) -> str:
+        """What is unsafe about this broker, in words; empty where nothing is.
+
+        Raises:
+            DoorsFailed: it does not answer.
+        """
+        listed = self._listed()
+        if self._refused:
+            return (
+                f"the broker does not let the controller keep a user for each device "
+                f"({self._refused}): every device is told the controller's own address of it, and "
+                "one stolen board can read every doorbell; see docs/security.md"
+            )
+        if any(line.startswith(OPEN_DEFAULT) for line in listed):
+            return (
+                "whoever reaches the broker may do anything there: its default user has no "
+                "password; `benchfarm broker acl` writes the file that closes it"
+            )
+        return ""
+
+    def url_for(self, device: str, password: str) -> str:
+        try:
+            self._require_known()
+        except DoorsFailed as error:
+            log.warning("the broker does not answer; taken to have users: %s", error)
+        if self._refused:
+            return self._url
+        return with_credentials(self._url, PREFIX + device, password)
+
+    def admit(self, device: str, digest: str) -> None:
+        self._apply([(PREFIX + device, digest)], [PREFIX + device])
+
+    def dismiss(self, device: str) -> None:
+        self._apply([], [PREFIX + device])
+
+    def assert_all(self, digests: Mapping[str, str]) -> None:
+        listed = self._listed()
+        if self._refused:
+            return
+        wanted = {PREFIX + device: digest for device, digest in digests.items()}
+        there = dict(_device_user(line) for line in listed if line.startswith(f"user {PREFIX}"))
+        changed = {user for user, digest in wanted.items() if there.get(user) != digest}
+        ended = [user for user in there if user in changed or user not in wanted]
+        # the first time all of them: an older benchfarm may have given them other rights
+        told = wanted if not self._asserted else {u: d for u, d in wanted.items() if u in changed}
+        if told or ended:
+            self._apply(list(told.items()), ended)
+        self._asserted = True
+
+    def lines(self, digests: Mapping[str, str]) -> list[str]:
+        found = []
+        for device, digest in sorted(digests.items()):
+            user = PREFIX + device
+            found.append(" ".join(["user", user, *rules(user, digest)[1:]]))
+        return found
+
+    def controller_line(self) -> str:
+        parts = urlsplit(self._url)
+        if not parts.username or not parts.password:
+            return ""
+        return controller_line(unquote(parts.username), unquote(parts.password))
+
+    def place(self) -> str:
+        parts = urlsplit(self._url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    def _apply(self, users: Sequence[tuple[str, str]], deleted: Sequence[str]) -> None:
+        """One transaction. A user that is changed is deleted first: that ends its connections,
+        which would go on with what they were once allowed."""
+        self._require_known()
+        if self._refused:
+            return
+        with self._spoken(), self._client.pipeline(transaction=True) as pipeline:
+            if deleted:
+                pipeline.execute_command("ACL DELUSER", *deleted)
+            for user, digest in users:
+                pipeline.execute_command("ACL SETUSER", user, *rules(user, digest))
+            pipeline.execute()
+
+    def _require_known(self) -> None:
+        if not self._known:
+            self._listed()
+
+    def _listed(self) -> list[str]:
+        """The server's users as it lists them; none where it does not let us."""
+        with self._spoken():
+            try:
+                found = self._client.execute_command("ACL LIST")
+            except redis.ResponseError as error:
+                older = "unknown command" in str(error).lower()  # than Redis 6
+                if not (older or isinstance(error, NoPermissionError)):
+                    raise  # it may pass, and must not make us tell the controller's password
+                self._known, self._refused = True, str(error)
+                return []
+            self._known, self._refused = True, ""
+            return [_text(line) for line in found]
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise DoorsFailed(str(error)) from error
+
+
+def rules(user: str, digest: str) -> list[str]:
+    """What ``ACL SETUSER`` is told of a device's user; ``digest``: SHA-256 of its password."""
+    key = queue_name(user.removeprefix(PREFIX))
+    return ["reset", "on", f"#{digest}", f"~{key}", "resetchannels", "-@all", *DEVICE_COMMANDS]
+
+
+def controller_line(user: str, password: str) -> str:
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    return " ".join(["user", user, "on", f"#{digest}", *CONTROLLER_RULES])
+
+
+def with_credentials(url: str, user: str, password: str) -> str:
+    """``url`` with these credentials in place of its own."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{credentials}@{place}"))
+
+
+def credentials_of(url: str) -> tuple[str, str]:
+    """User and password of a broker's address; empty where it has none."""
+    parts = urlsplit(url)
+    return unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def _device_user(line: str) -> tuple[str, str]:
+    """Name and digest of a listed user; no digest where it differs from what we would set."""
+    user, *words = line.split()[1:]
+    found = [word[1:] for word in words if word.startswith("#")]
+    digest = found[0] if len(found) == 1 else ""
+    keys = [word for word in words if word.startswith(("~", "%"))]
+    own = keys == [f"~{queue_name(user.removeprefix(PREFIX))}"]
+    return user, digest if own and "on" in words else ""
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

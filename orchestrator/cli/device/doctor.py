@@ -1,0 +1,118 @@
+"""``benchfarm device doctor``: everything between the controller and one device, checked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.context import State
+from orchestrator.cli.device.ssh_options import ASK_PASSWORD, IDENTITY, SSH, address_of, login_to
+from orchestrator.cli.output import FORM, Form, duration, show
+
+if TYPE_CHECKING:
+    from orchestrator.service.views import DeviceView
+    from playbooks.doctor import Found
+
+_BY_UP = frozenset({"joined", "token", "controller"})
+"""What ``benchfarm up`` sets right for the agent beside it."""
+
+
+def doctor(
+    context: typer.Context,
+    name: str,
+    output: Form = FORM,
+    ssh: str = SSH,
+    identity: str = IDENTITY,
+    ask_password: bool = ASK_PASSWORD,
+) -> None:
+    """Check a device from both ends: heartbeat, version, SSH, unit, disk, clock, token, broker,
+    runtimes. Exit 1 if anything is wrong."""
+    from orchestrator.provisioning import boards
+    from orchestrator.service.views import CheckView
+    from playbooks.doctor import examine
+    from playbooks.host_keys import Pins
+    from playbooks.playbook import KNOWN_HOSTS
+
+    state: State = context.obj
+    home = state.settings().home
+    with state.client() as farm:
+        device = farm.device(name)
+    found = known(device, datetime.now(UTC))
+    if boards.is_local(home, name) and not ssh:
+        found += _here(home / boards.LOCAL_AGENT, name)
+    elif ssh or boards.Addresses(home).get(name) is not None:
+        login = login_to(address_of(home, name, ssh, identity), ask_password)
+        pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
+        found += examine(name, login, pins)
+    else:
+        typer.echo(
+            f"{name} joined by a token, no way in is known here: this is what the controller "
+            "knows; `benchfarm-agent doctor` on the board says the rest",
+            err=True,
+        )
+    rows = [
+        {
+            "from": f.side,
+            "check": f.check,
+            "ok": "ok" if f.ok else "FAILED",
+            "found": f.text,
+            "what to do": f.remedy,
+        }
+        for f in found
+    ]
+    show([CheckView(**asdict(f)) for f in found], rows, output)
+    if not all(f.ok for f in found):
+        raise typer.Exit(1)
+
+
+def known(device: DeviceView, now: datetime) -> list[Found]:
+    """What the controller itself knows of a device."""
+    import agent
+    from playbooks.doctor import Found
+
+    def check(name: str, ok: bool, text: str, remedy: str) -> Found:
+        return Found("controller", name, ok, text, "" if ok else remedy)
+
+    name, version = device.name, device.agent_version
+    if device.seen_at is None:
+        beat = "none yet"
+    else:
+        beat = f"{duration(max(0.0, (now - device.seen_at).total_seconds()))} ago"
+    facts = device.facts
+    runtimes = [f"{r.backend} {r.version}" for r in device.runtimes if not r.missing]
+    told = f"{facts.get('hostname')}, {facts.get('system')}" if facts else "none yet"
+    return [
+        check(
+            "heartbeat",
+            device.connection == "online",
+            f"{beat}: {device.connection}",
+            f"is the board on, and its agent running? See `benchfarm device logs {name}`",
+        ),
+        check(
+            "version",
+            version == agent.__version__,
+            f"agent {version or 'unknown'}, this command {agent.__version__}",
+            f"benchfarm device upgrade {name}",
+        ),
+        check("facts", facts is not None, told, f"run `benchfarm device add {name}`"),
+        check(
+            "runtimes",
+            bool(runtimes),
+            ", ".join(runtimes) or "none answers",
+            "`benchfarm-agent runtimes add NAME` on the board",
+        ),
+    ]
+
+
+def _here(state_dir: Path, name: str) -> list[Found]:
+    """The word of the agent beside the controller, asked in this process."""
+    from agent.worker import doctor as checks
+    from playbooks.doctor import of_agent
+
+    found = [of_agent(asdict(finding), name) for finding in checks.examine(state_dir)]
+    anew = "start `benchfarm up --local-agent` anew: it joins its own agent again"
+    return [replace(f, remedy=anew) if f.check in _BY_UP and not f.ok else f for f in found]

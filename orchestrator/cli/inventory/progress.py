@@ -1,0 +1,164 @@
+"""What ``benchfarm inventory`` shows while boards are at work: a line a board, or plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.cli.output import console
+from orchestrator.domain.errors import FarmError
+from orchestrator.provisioning.board import Made
+from orchestrator.provisioning.parallel import Ended
+from playbooks.errors import PlaybookError
+from playbooks.step_runner import Event
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+WAITING, WORKING, FAILED, STOPPED, ENDED = "waiting", "working", "failed", "stopped", "done"
+ORDER = (WORKING, FAILED, WAITING, STOPPED, ENDED)
+"""Where the terminal is too low for all boards, what matters stands above."""
+
+
+@dataclass
+class _Line:
+    state: str = WAITING
+    step: str = ""
+    changed: int = 0
+    began: float = 0.0
+    seconds: float = field(default=0.0)
+
+    def shown_s(self) -> float:
+        return time.monotonic() - self.began if self.state == WORKING else self.seconds
+
+
+def _why(end: Ended[Any]) -> str:
+    return str(end.error) if end.stopped else f"failed: {end.error}"
+
+
+class Progress:
+    """``quiet``: on a terminal alone, and on stderr, for a command whose output is its result."""
+
+    def __init__(self, dry_run: bool, quiet: bool = False) -> None:
+        self._dry_run = dry_run
+        self._quiet = quiet
+        self._screen = console(stderr=quiet)
+        self._lines: dict[str, _Line] = {}
+        self._live: Live | None = None
+
+    @contextlib.contextmanager
+    def of(self, names: Sequence[str]) -> Iterator[None]:
+        """Show these boards while the block lasts."""
+        self._lines = {name: _Line() for name in names}
+        if not names or not self._screen.is_terminal:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(self._table(), console=self._screen, auto_refresh=False, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def hear(self, name: str, said: Event | str | Ended[Any]) -> None:
+        line = self._lines[name]
+        if line.state == WAITING:
+            line.state, line.began = WORKING, time.monotonic()
+        if isinstance(said, Ended):
+            self._end(name, line, said)
+        elif isinstance(said, str):
+            self._print(f"{name}: {said}")
+        else:
+            line.step = said.step
+            line.changed += said.status in ("changed", "would change")
+            self._print_event(name, said)
+
+    def tick(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+
+    def stopping(self) -> None:
+        self._print("stopping: each board ends the step it is in; Ctrl-C again leaves at once")
+
+    def summary(self, ended: Mapping[str, Ended[Any]]) -> None:
+        """A row for each board, the errors once more, and one line for all."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        would = "would change" if self._dry_run else "changed"
+        table = Table(box=None, pad_edge=False)
+        for column in ("name", "class", "steps", would, "seconds", "state"):
+            right = column in ("steps", would, "seconds")
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
+        for name, end in ended.items():
+            made = end.value
+            table.add_row(
+                name,
+                *(
+                    (made.device_class, str(made.steps), str(made.changed))
+                    if made
+                    else ("", "", str(self._changed(name)))
+                ),
+                f"{end.seconds:.1f}",
+                escape(made.state if made else _why(end)),
+            )
+        self._screen.print(table)
+        good = sum(1 for e in ended.values() if e.error is None)
+        failed = sum(1 for e in ended.values() if e.error and not e.stopped)
+        changed = sum(e.value.changed for e in ended.values() if e.value)
+        well = "could be looked at" if self._dry_run else "as the file says"
+        typer.echo(f"{len(ended)} boards: {good} {well}, {failed} failed, {would}={changed}")
+
+    def _changed(self, name: str) -> int:
+        return self._lines[name].changed if name in self._lines else 0
+
+    def _print_event(self, name: str, event: Event) -> None:
+        if self._live is not None:
+            return
+        if not event.status:
+            self._print(f"{name}: {event.step} … {event.text}")
+        elif event.status != "ok":
+            why = f" ({event.text})" if event.status == "would change" else ""
+            self._print(f"{name}: {event.step} {event.status}{why} {event.seconds:.1f} s")
+
+    def _end(self, name: str, line: _Line, end: Ended[Any]) -> None:
+        line.seconds = end.seconds
+        line.state = STOPPED if end.stopped else FAILED if end.error else ENDED
+        line.step = ""
+        made, error = end.value, end.error
+        if isinstance(made, Made) and not self._quiet:
+            would = "would change" if self._dry_run else "changed"
+            self._print(f"{name}: {made.steps} steps, {would}={made.changed}, {end.seconds:.1f} s")
+        elif error is not None and not end.stopped:
+            if not isinstance(error, PlaybookError | FarmError):
+                traceback.print_exception(error)
+            sys.stderr.write(f"error: {name}: {error}\n")
+
+    def _print(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        elif not self._quiet:
+            typer.echo(text)
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for column in ("name", "state", "step", "changed", "seconds"):
+            table.add_column(
+                column, justify="right" if column in ("changed", "seconds") else "left"
+            )
+        ordered = sorted(self._lines.items(), key=lambda item: ORDER.index(item[1].state))
+        for name, line in ordered:
+            table.add_row(name, line.state, line.step, str(line.changed), f"{line.shown_s():.0f}")
+        return table

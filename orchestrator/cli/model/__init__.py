@@ -1,0 +1,1 @@
+"""``benchfarm model …``"""

@@ -1,0 +1,115 @@
+"""``benchfarm model convert``: from one format to another, with this machine's environments."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.context import State, client
+from orchestrator.cli.output import require_writable, size
+
+if TYPE_CHECKING:
+    from agent.contract.trial import Option
+
+
+def convert(
+    context: typer.Context,
+    source: str = typer.Argument(help="A file or a SavedModel's folder, or a registered model."),
+    to: str = typer.Option(..., help="The format to make: onnx, savedmodel, tflite, …"),
+    precision: str = typer.Option("fp32", help="fp32, fp16, bf16, int8."),
+    via: list[str] = typer.Option([], help="A converter that must be on the way; repeatable."),
+    output: Path | None = typer.Option(None, help="Empty: the source's name with another ending."),
+    explain: bool = typer.Option(False, "--explain", help="Only say how it would be done."),
+    form: str = typer.Option("", "--format", help="Of the source, where its ending does not tell."),
+    shape: list[str] = typer.Option([], help="INPUT=1,3,224,224 for a free shape; repeatable."),
+    option: list[str] = typer.Option([], help="KEY=VALUE for a converter; repeatable."),
+    dataset: Path | None = typer.Option(None, help=".npz with calibration data for int8."),
+    calibration: str = typer.Option("", help="'random': int8 on random inputs, said aloud."),
+) -> None:
+    """Convert a model, hold every step against the source's outputs, and say what was done."""
+    from orchestrator.cli.model.shape_option import shape_of
+    from orchestrator.domain.errors import UserError
+    from orchestrator.inspection.client import Sandbox
+    from orchestrator.local.conversion import Order, Workbench
+    from orchestrator.service.models.inspection import checked
+
+    state: State = context.obj
+    if calibration not in ("", "random"):
+        raise UserError(f"--calibration {calibration}: accepted is random, or give --dataset")
+    settings = state.settings()
+    inspect = Sandbox(None, settings.inspect_s, settings.inspect_mib)
+    bench = Workbench(settings.home / "agent", inspect)
+    with _source(context, source, form) as (path, known, stem):
+        found = checked(inspect, path, source, known)
+        order = Order(
+            source=path,
+            format=found.format,
+            precision=found.precision,
+            goal=(to, precision),
+            via=tuple(via),
+            shapes=dict(shape_of(text) for text in shape),
+            options=dict(_option(text) for text in option),
+            calibration="dataset" if dataset else calibration,
+            dataset=dataset.resolve() if dataset else None,
+        )
+        if explain:
+            typer.echo("\n".join(bench.explain(order)))
+            return
+        target = output or Path(_default(stem, to))
+        require_writable(target)
+        if target.exists():
+            raise UserError(f"{target} is there already; choose another --output")
+        before = path.stat().st_size
+        made = bench.make(order, target, typer.echo)
+    for step in made.steps:
+        typer.echo(f"  {step}")
+    typer.echo(f"wrote {made.path}: {size(made.size_bytes)}, from {size(before)}")
+
+
+@contextmanager
+def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Path, str, str]]:
+    """The file to start from, what its format is to be, and what its name is without the ending."""
+    from orchestrator.domain.errors import UserError
+    from orchestrator.savedmodel_archive import packed
+    from orchestrator.service.models.file_formats import format_of
+
+    path = Path(source).resolve()
+    if path.is_dir():
+        with packed(path) as archive:
+            yield archive, "savedmodel", path.stem
+    elif path.is_file():
+        yield path, format_of(path.name, form), path.stem
+    elif "." in source or "/" in source:
+        raise UserError(f"{source}: there is no such file")
+    else:
+        with tempfile.TemporaryDirectory(prefix="benchfarm-") as folder, client(context) as farm:
+            found = farm.model(source)
+            there = {a.format: a for a in found.artifacts}
+            if form and form not in there:
+                raise UserError(f"{source} has no {form} file; it has {', '.join(there)}")
+            artifact = there[form] if form else found.artifacts[0]
+            file = Path(folder) / f"{source}.{artifact.format}"
+            farm.fetch(artifact.sha256, file)
+            yield file, artifact.format, source
+
+
+def _default(stem: str, to: str) -> str:
+    from agent.runtimes.formats import FORMATS
+
+    known = FORMATS.get(to)
+    one_file = known is not None and known.registered and to != "savedmodel"
+    return stem + (known.suffix if known and one_file else f".{to}")
+
+
+def _option(text: str) -> tuple[str, Option]:
+    from orchestrator.domain.errors import UserError
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"--option {text}: expected KEY=VALUE")
+    return key, value

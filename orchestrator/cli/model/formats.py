@@ -1,0 +1,126 @@
+"""``benchfarm model formats``: every form that a model can take on a device, measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.context import client
+from orchestrator.cli.output import FORM, Form, console, show
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.domain.placement import DeviceView, ModelView
+    from orchestrator.report.schema import CellRow, SweepReport
+
+
+def formats(
+    context: typer.Context,
+    model: str,
+    device: str = typer.Option("", help="Empty: the only device that there is."),
+    precision: list[str] = typer.Option(["fp32"], help="fp32, fp16, bf16, int8; repeatable."),
+    backend: list[str] = typer.Option([], help="Only these runtimes; repeatable."),
+    tuning_trials: int = typer.Option(
+        0, min=0, help="Also tune for TVM, with so many schedules measured."
+    ),
+    trials: int = typer.Option(5, min=1, help="Fresh processes for each."),
+    output: Form = FORM,
+) -> None:
+    """Size, time and accuracy of a model in each format, and the best at equal accuracy."""
+    from orchestrator.cli.sweep.watch import follow
+    from orchestrator.domain import format_options as domain
+    from orchestrator.domain.errors import UserError
+
+    with client(context) as farm:
+        board, network = _device(farm, device), _model(farm, model)
+        found = [
+            form
+            for form in domain.forms(board, network, precision, tuning_trials)
+            if not backend or form.backend in backend
+        ]
+        if not found:
+            raise UserError(
+                f"{board.name} has no runtime that a way leads to from {model} "
+                f"({', '.join(form for form, _ in network.sources)}) in {', '.join(precision)}"
+            )
+        name = _free_name(model, {s.name for s in farm.sweeps()})
+        farm.submit(domain.sweep(name, board.name, model, found, trials), name)
+        view = follow(farm, name, console(stderr=output is not Form.TABLE))
+        report = farm.report(name)
+    _print(report, output)
+    raise typer.Exit(0 if view.state == "done" else 1)
+
+
+def _device(farm: Client, name: str) -> DeviceView:
+    from agent.contract import codec
+    from agent.contract.device import DeviceFacts
+    from orchestrator.domain.errors import UserError
+    from orchestrator.domain.placement import DeviceView
+
+    if not name:
+        names = [d.name for d in farm.devices()]
+        if len(names) != 1:
+            raise UserError(f"--device: choose one of {', '.join(names) or 'none yet'}")
+        name = names[0]
+    found = farm.device(name)
+    if found.facts is None:
+        raise UserError(f"{name} has not said yet what it can run; start `benchfarm-agent run`")
+    facts = codec.from_plain(DeviceFacts, found.facts)
+    labels = found.labels()
+    return DeviceView(name, labels, found.enabled, facts.runtimes, facts.tools, facts.machine)
+
+
+def _model(farm: Client, name: str) -> ModelView:
+    from orchestrator.domain.placement import ModelView, sources_of
+
+    found = farm.model(name)
+    sources = sources_of((a.format, a.precision) for a in found.artifacts)
+    return ModelView(name, sources, found.free_batch, bool(found.dataset))
+
+
+def _free_name(model: str, taken: set[str]) -> str:
+    number = 1
+    while f"formats-{model}-{number}" in taken:
+        number += 1
+    return f"formats-{model}-{number}"
+
+
+def _print(report: SweepReport, output: Form) -> None:
+    from orchestrator.report.format_comparison import best, ordered
+
+    cells = ordered(report)
+    show(cells, [_row(cell) for cell in cells], output)
+    if output is not Form.TABLE:
+        return
+    found = best(report)
+    if found is None:
+        typer.echo("\nnone of them computes what the source does")
+        return
+    first, tied = found
+    typer.echo(f"\nbest at equal accuracy: {_words(first)}")
+    if tied:
+        typer.echo(f"not shown to be slower: {'; '.join(_words(c) for c in tied)}")
+
+
+def _words(cell: CellRow) -> str:
+    return f"{cell.format} under {cell.backend} {cell.version} in {cell.precision}" + (
+        f" by {cell.via}" if cell.via else ""
+    )
+
+
+def _row(cell: CellRow) -> dict[str, object]:
+    from orchestrator.report.number_format import compact
+
+    size = cell.artifact_size_mib
+    return {
+        "format": cell.format,
+        "made by": cell.conversion or "as registered",
+        "runtime": f"{cell.backend} {cell.version}",
+        "precision": cell.precision,
+        "size, KiB": "-" if size is None else f"{size * 1024:.1f}",
+        "median, ms": compact(cell.p50_ms),
+        "top-1": "-" if cell.top1 is None else f"{cell.top1:.4f}",
+        "source's": "-" if cell.reference_top1 is None else f"{cell.reference_top1:.4f}",
+        "note": cell.status_note or ("" if cell.status == "ok" else cell.status),
+    }

@@ -1,0 +1,132 @@
+"""``benchfarm model``: registered models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.cli.context import client
+from orchestrator.cli.model import network
+from orchestrator.cli.model.convert import convert
+from orchestrator.cli.model.formats import formats
+from orchestrator.cli.model.shape_option import shape_of
+from orchestrator.cli.output import FORM, Form, show, size
+
+if TYPE_CHECKING:
+    from orchestrator.service.views import ArtifactView
+
+app = typer.Typer(help="Models of the farm.", no_args_is_help=True)
+app.command("formats")(formats)
+app.command("convert")(convert)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    file: Path,
+    name: str = typer.Option("", help="Empty: the file's name without its suffix."),
+    form: str = typer.Option(
+        "", "--format", help="Where the suffix does not tell: optimised_pb (.pb: frozen_pb)."
+    ),
+    shape: list[str] = typer.Option(
+        [], help="INPUT=1,3,224,224 for an input whose shape is free; repeatable."
+    ),
+    dataset: Path | None = typer.Option(
+        None, help=".npz with inputs, labels (held out) and calibration."
+    ),
+) -> None:
+    """Register a model, or one more format of a model that is there.
+
+    FILE is .onnx, .pt2, .tflite, .keras, .h5, .pb, a SavedModel's folder or an archive of one
+    (.zip). What joins a model must give the same outputs.
+    """
+    from orchestrator.domain.errors import UserError
+
+    for path in (file, dataset):
+        if path is not None and not path.is_file() and not (path is file and path.is_dir()):
+            found = "this is no file" if path.exists() else "there is no such file"
+            raise UserError(f"{path}: {found}")
+    with client(context) as farm:
+        added = farm.add_model(file, name, dict(shape_of(s) for s in shape), dataset, form)
+    inputs = "; ".join(_tensor(i) for i in added.inputs)
+    formats = ", ".join(a.format for a in added.artifacts)
+    typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
+    for artifact in added.artifacts:
+        if artifact.checked.startswith("not checked"):
+            typer.echo(f"{artifact.format}: {artifact.checked}")
+    if added.reference_top1 is not None:
+        typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
+
+
+def _tensor(spec: dict[str, Any]) -> str:
+    return f"{spec['name']} {_typed(spec)}"
+
+
+def _typed(spec: dict[str, Any]) -> str:
+    return f"{spec['dtype']} {spec['shape']} {spec['layout']}".rstrip()
+
+
+def _artifact(found: ArtifactView) -> dict[str, str]:
+    """A file: what it is, whether it was checked, and its own tensors."""
+    facts = {
+        f"{found.format} file": f"{size(found.size_bytes)} sha256 {found.sha256}",
+        f"{found.format} outputs": found.checked,
+    }
+    if found.inputs:
+        takes, gives = ("; ".join(map(_tensor, specs)) for specs in (found.inputs, found.outputs))
+        facts[f"{found.format} tensors"] = f"{takes} → {gives}"
+    return facts
+
+
+@app.command("list")
+def list_(context: typer.Context, output: Form = FORM) -> None:
+    """All models."""
+    with client(context) as farm:
+        found = farm.models()
+    rows = [
+        {
+            "name": m.name,
+            "input": "; ".join(str(i["shape"]) for i in m.inputs),
+            "parameters": f"{m.details['parameters']:,}" if "parameters" in m.details else "-",
+            "formats": ", ".join(f"{a.format} ({size(a.size_bytes)})" for a in m.artifacts),
+            "data set": m.dataset or "-",
+            "top-1": "-" if m.reference_top1 is None else f"{m.reference_top1:.4f}",
+        }
+        for m in found
+    ]
+    show(found, rows, output)
+
+
+@app.command("show")
+def show_(
+    context: typer.Context,
+    name: str,
+    out: Path | None = typer.Argument(None, help="Where --graph writes; else NAME.svg here."),
+    graph: bool = typer.Option(False, "--graph", help="Draw the network as SVG."),
+    netron: bool = typer.Option(False, "--netron", help="Open the file in Netron."),
+    form: str = typer.Option("", "--format", help="The artifact for --graph or --netron."),
+    output: Form = FORM,
+) -> None:
+    """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; formats
+    and whether each was checked; and drawn."""
+    drawing = network.drawing_path(name, out, graph)
+    program = network.netron_program() if netron else ""
+    with client(context) as farm:
+        found = farm.model(name)
+        if drawing is not None:
+            network.draw(farm, name, form, drawing)
+    facts: dict[str, object] = {
+        **{f"input {i['name']}": _typed(i) for i in found.inputs},
+        **{f"output {o['name']}": _typed(o) for o in found.outputs},
+        "batch size": "free" if found.free_batch else "as exported",
+        **{fact: words for a in found.artifacts for fact, words in _artifact(a).items()},
+        "data set": found.dataset or "-",
+        "reference": found.reference,
+        **network.facts(found.details),
+    }
+    show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)
+    if program:
+        with client(context) as farm:
+            network.open_netron(farm, found, form, program)

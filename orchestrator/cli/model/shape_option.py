@@ -1,0 +1,16 @@
+"""``--shape INPUT=1,3,224,224``, which several commands take."""
+
+from __future__ import annotations
+
+
+def shape_of(text: str) -> tuple[str, list[int]]:
+    from orchestrator.domain.errors import UserError
+
+    name, _, dims = text.rpartition("=")
+    try:
+        shape = [int(d) for d in dims.replace("x", ",").split(",")]
+    except ValueError:
+        shape = []
+    if not name or not shape:
+        raise UserError(f"--shape {text}: expected INPUT=1,3,224,224")
+    return name, shape

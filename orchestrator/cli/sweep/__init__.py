@@ -1,0 +1,1 @@
+"""``benchfarm sweep …`` and ``benchfarm report``."""

@@ -1,0 +1,1 @@
+"""Reading what people upload, in a confined child process."""

@@ -1,0 +1,34 @@
+"""``INTERPRETER -I …/reading/__main__.py``: one ``Job`` on stdin, one answer on stdout.
+
+Run by path: the packages are found from this file's place where they are not installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if root not in sys.path:
+        sys.path.append(root)
+    from agent.contract import codec
+    from orchestrator.domain.file_inspection import Job
+    from orchestrator.inspection.child import commands
+    from orchestrator.inspection.child.confine import confine
+
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not end up in the answer
+    job = codec.loads(Job, sys.stdin.buffer.read())
+    confine(job.question.path, job.wall_s, job.memory_mib)
+    code, text = commands.answer(job)
+    data = text.encode()
+    while data:
+        data = data[os.write(answers, data) :]
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The child's verbs: what may be asked about a file. A refusal is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.contract import codec
+from agent.runtimes.formats import precision
+from orchestrator.domain import flops
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.file_inspection import (
+    REFUSED,
+    Arrays,
+    Checked,
+    Counted,
+    Drawing,
+    Job,
+    Layouts,
+    OnnxFacts,
+    Question,
+    Refused,
+    counted,
+)
+from orchestrator.domain.network_graph import NetworkGraph
+
+
+def answer(job: Job) -> tuple[int, str]:
+    """The exit code and the document to write; whatever else goes wrong is raised."""
+    try:
+        return 0, codec.dumps(COMMANDS[job.verb](job.question))
+    except UserError as error:
+        return REFUSED, codec.dumps(Refused("bad_input", str(error)))
+    except MemoryError:
+        return REFUSED, codec.dumps(Refused("memory", ""))
+    except ImportError as error:
+        return REFUSED, codec.dumps(Refused("missing", str(error)))
+
+
+def check(question: Question) -> Checked:
+    from orchestrator.inspection.child import format_checks
+
+    path = Path(question.path)
+    form = format_checks.checked(path, question.name, question.form)
+    return Checked(form, precision(form, path))
+
+
+def onnx(question: Question) -> OnnxFacts:
+    from orchestrator.inspection.child import onnx_file
+
+    return onnx_file.onnx_model(Path(question.path), question.name, question.shapes)
+
+
+def layouts(question: Question) -> Layouts:
+    from orchestrator.inspection.child import onnx_file
+
+    return Layouts(onnx_file.onnx_layouts(Path(question.path), question.name))
+
+
+def arrays(question: Question) -> Arrays:
+    from orchestrator.inspection.child import datasets
+
+    return Arrays(datasets.shapes_of(Path(question.path), question.name))
+
+
+def count(question: Question) -> Counted:
+    return counted(flops.count(_graph(question)))
+
+
+def draw(question: Question) -> Drawing:
+    """Headed by the question's name."""
+    from orchestrator.report.network import svg
+
+    found = _graph(question)
+    return Drawing(svg.draw(question.name, found, flops.count(found)))
+
+
+def _graph(question: Question) -> NetworkGraph:
+    return graph(Path(question.path), question.form, question.shapes)
+
+
+def graph(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """The graph of a file that was checked when it was registered, at its registered shapes."""
+    if form == "onnx":
+        from orchestrator.inspection.child import onnx_graph
+
+        return onnx_graph.read(path, shapes)
+    from orchestrator.inspection.child import tflite_graph
+
+    return tflite_graph.read(path, form, shapes)
+
+
+COMMANDS: dict[str, Callable[[Question], Any]] = {
+    "Checked": check,
+    "OnnxFacts": onnx,
+    "Layouts": layouts,
+    "Arrays": arrays,
+    "Counted": count,
+    "Drawing": draw,
+}
+"""By the name of what it answers."""

@@ -1,0 +1,260 @@
+"""Reading what an ONNX file says of itself, and refusing what is not one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent.contract.trial import TensorSpec
+from orchestrator.domain import flops
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.file_inspection import OnnxFacts, counted
+from orchestrator.inspection.child import onnx_graph
+
+MOST_TENSORS = 300
+"""That are followed from an input to learn its layout: what tells is met within a few."""
+
+_SPATIAL = frozenset(
+    [
+        "Conv",
+        "ConvInteger",
+        "QLinearConv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "LpPool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LRN",
+        "DepthToSpace",
+        "SpaceToDepth",
+    ]
+)
+_KEEPS_AXES = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Relu",
+        "LeakyRelu",
+        "Clip",
+        "Sigmoid",
+        "Tanh",
+        "Cast",
+        "Pad",
+        "Identity",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
+)
+
+
+def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> OnnxFacts:
+    """Check an ONNX file and fix the shapes of its inputs.
+
+    Args:
+        path: the file's bytes.
+        name: how messages name it.
+        shapes: input name → shape, for inputs whose shape the file leaves free.
+
+    Raises:
+        UserError: not an ONNX model, or an input's shape is free and not given.
+    """
+    import onnx
+
+    model = _load(path, name)
+    graph = model.graph
+    declared = _declared(graph, name)
+    unknown = sorted(set(shapes) - set(declared))
+    if unknown:
+        raise UserError(f"{name}: no input {unknown[0]!r}; it has {', '.join(declared)}")
+    layouts = _layouts(graph, declared)
+    fixed = (_input(name, value, shapes.get(key)) for key, value in declared.items())
+    inputs = tuple(
+        replace(spec, layout=layouts.get(spec.name, "")) if len(spec.shape) == 4 else spec
+        for spec in fixed
+    )
+    fixed_shapes = {spec.name: tuple(spec.shape) for spec in inputs}
+    opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
+    kinds = Counter(node.op_type for node in graph.node)
+    return OnnxFacts(
+        inputs=inputs,
+        free_batch=_free_batch(declared, inputs),
+        layouts=layouts,
+        opset=opsets,
+        ir_version=model.ir_version,
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        parameters=parameters,
+        operators=dict(sorted(kinds.items())),
+        work=counted(flops.count(onnx_graph.of_model(model, fixed_shapes))),
+        onnx=onnx.__version__,
+    )
+
+
+def onnx_layouts(path: Path, name: str) -> dict[str, str]:
+    """The layouts of an ONNX file's inputs and outputs, where they are known. Raises
+    ``UserError``: not an ONNX model."""
+    graph = _load(path, name).graph
+    return _layouts(graph, _declared(graph, name))
+
+
+def _declared(graph: Any, name: str) -> dict[str, Any]:
+    weights = {initializer.name for initializer in graph.initializer}
+    declared = {i.name: i for i in graph.input if i.name not in weights}
+    if not declared or not graph.output or not graph.node:
+        raise UserError(f"{name}: the ONNX graph has no inputs, no outputs or no operators")
+    return declared
+
+
+def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
+    found = {name: _layout(graph, name, {}) for name in declared}
+    found |= {o.name: _made_layout(graph, o.name) for o in graph.output}
+    return {name: layout for name, layout in found.items() if layout}
+
+
+def _load(path: Path, name: str) -> Any:
+    """Never more than two copies of the file at once, however large it is."""
+    import onnx
+
+    if path.stat().st_size == 0:
+        raise UserError(f"{name}: the file is empty; expected an ONNX model")
+    data, wrong = path.read_bytes(), ""
+    try:
+        onnx.checker.check_model(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  the checker raises many kinds
+        wrong = " ".join(str(error).split())[:200]
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not wrong:  # the checker has parsed it: protobuf has one word for want of memory too
+            raise MemoryError from error
+        model = onnx.ModelProto()
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+        raise UserError(
+            f"{name}: its weights lie in a second file; save it as one file "
+            "(onnx.save(..., save_as_external_data=False))"
+        )
+    if wrong:
+        raise UserError(f"{name}: not a valid ONNX model (truncated, or another format?): {wrong}")
+    return model
+
+
+def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise UserError(f"{name}: input {value.name!r} is not a tensor; only tensors are accepted")
+    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if dtype == "object":
+        raise UserError(f"{name}: input {value.name!r} holds texts; only numbers are accepted")
+    if not tensor.HasField("shape"):
+        declared: list[int] | None = None
+    else:
+        declared = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+    if given is None:
+        if declared is None or any(d < 1 for d in declared):
+            raise UserError(_free_shape(name, value.name, tensor if declared is not None else None))
+        return TensorSpec(value.name, dtype, tuple(declared))
+    _check_given(name, value.name, declared, given)
+    return TensorSpec(value.name, dtype, tuple(given))
+
+
+def _layout(graph: Any, tensor: str, known: dict[str, str]) -> str:
+    """``NCHW`` where the input reaches a spatial operator, which ONNX defines on NCHW alone,
+    through operators that keep the order of axes; ``NHWC`` where it is transposed to that on the
+    way; else unknown. Followed, never guessed. ``known``: what was found or is being sought."""
+    if tensor in known or len(known) > MOST_TENSORS:
+        return known.get(tensor, "")
+    known[tensor] = ""
+    found = set()
+    for node in graph.node:
+        if tensor not in node.input:
+            continue
+        if node.op_type in _SPATIAL and node.input[0] == tensor:
+            found.add("NCHW")
+        elif node.op_type in _KEEPS_AXES:
+            found.add(_layout(graph, node.output[0], known))
+        elif node.op_type == "Transpose":
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+            if order == [0, 3, 1, 2] and _layout(graph, node.output[0], known) == "NCHW":
+                found.add("NHWC")
+    found.discard("")
+    known[tensor] = found.pop() if len(found) == 1 else ""
+    return known[tensor]
+
+
+def _made_layout(graph: Any, tensor: str) -> str:
+    """As ``_layout``, of an output: by the operators that lead to it, against their direction."""
+    makers = {output: node for node in graph.node for output in node.output}
+    turned = False
+    for _ in range(MOST_TENSORS):
+        node = makers.get(tensor)
+        if node is None:
+            return ""
+        if node.op_type in _SPATIAL:
+            return "NHWC" if turned else "NCHW"
+        if node.op_type == "Transpose" and not turned:
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+            if order != [0, 2, 3, 1]:
+                return ""
+            turned = True
+        elif node.op_type not in _KEEPS_AXES:
+            return ""
+        # of an operator on two tensors the one that is computed: the other may be a constant
+        tensor = next((i for i in node.input if i in makers), "")
+    return ""
+
+
+def _free_shape(name: str, input_name: str, tensor: Any) -> str:
+    if tensor is None:
+        return (
+            f"{name}: input {input_name!r} has no shape; give one: --shape {input_name}=1,3,224,224"
+        )
+    dims = [d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in tensor.shape.dim]
+    example = ",".join(d if d.isdigit() else "1" for d in dims)
+    return (
+        f"{name}: input {input_name!r} has the free shape [{', '.join(dims)}]; "
+        f"give every dimension a size: --shape {input_name}={example}"
+    )
+
+
+def _check_given(
+    name: str, input_name: str, declared: list[int] | None, given: Sequence[int]
+) -> None:
+    shape = ",".join(str(d) for d in given)
+    if not given or any(d < 1 for d in given):
+        raise UserError(f"--shape {input_name}={shape}: every dimension must be 1 or more")
+    if declared is None:
+        return
+    fits = len(declared) == len(given) and all(
+        d in (-1, 0, g) for d, g in zip(declared, given, strict=True)
+    )
+    if not fits:
+        wants = ", ".join("?" if d < 1 else str(d) for d in declared)
+        raise UserError(f"--shape {input_name}={shape}: {name} declares [{wants}] there")
+
+
+def _free_batch(declared: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> bool:
+    leading = [value.type.tensor_type.shape.dim for value in declared.values()]
+    free = all(dims and not dims[0].dim_value for dims in leading)
+    return free and all(spec.shape[0] == 1 for spec in inputs)
+
+
+def _elements(dims: Sequence[int]) -> int:
+    total = 1
+    for dim in dims:
+        total *= dim
+    return total

@@ -1,0 +1,155 @@
+"""An ONNX file's main graph as a ``NetworkGraph``, every shape inferred by onnx itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from orchestrator.domain.network_graph import Attribute, NetworkGraph, Node, Tensor
+from orchestrator.inspection.child import onnx_shapes
+
+OWN = ("", "ai.onnx")
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """The graph of a file that was checked when it was registered; ``shapes``: its inputs'."""
+    import onnx
+
+    return of_model(onnx.load(str(path), load_external_data=False), shapes)
+
+
+def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """As ``read``, of a loaded model, which is left as it is."""
+    import onnx
+    import onnx.inliner
+
+    light = _without_weights(model)
+    _fix(light.graph, shapes)
+    if light.functions:
+        # onnx raises many kinds; operators that stay functions are told as unknown
+        with suppress(Exception):
+            light = onnx.inliner.inline_local_functions(light)
+    graph = light.graph
+    weights = {i.name for i in model.graph.initializer}
+    weights |= {i.values.name for i in model.graph.sparse_initializer}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    tensors = {
+        key: Tensor(
+            key, _dtype(kind.tensor_type.elem_type), onnx_shapes.shape(kind), key in weights
+        )
+        for key, kind in onnx_shapes.infer(light).items()
+    }
+    opset = next((o.version for o in model.opset_import if o.domain in OWN), 0)
+    return NetworkGraph(
+        format="onnx",
+        origin=f"ONNX opset {opset}",
+        nodes=tuple(_node(node, set(tensors)) for node in graph.node),
+        inputs=tuple(i.name for i in model.graph.input if i.name not in weights),
+        outputs=tuple(o.name for o in model.graph.output),
+        tensors=tensors,
+        weights=frozenset(i.name for i in model.graph.initializer if i.data_type in floats),
+    )
+
+
+def _without_weights(model: Any) -> Any:
+    """A copy that declares its large weights instead of holding them: inference copies again."""
+    import onnx
+
+    light = onnx.ModelProto()
+    for name in ("ir_version", "producer_name"):
+        setattr(light, name, getattr(model, name))
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    graph, source = light.graph, model.graph
+    graph.name = source.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(source, field))
+    declared = {i.name for i in source.input}
+    for weight in source.initializer:
+        if prod(weight.dims) <= onnx_shapes.SHORT:
+            graph.initializer.append(weight)
+        elif weight.name not in declared:
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+            )
+    return light
+
+
+def _fix(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give the inputs their registered shapes; drop what the file says of free ones behind them."""
+    import onnx
+
+    for value in graph.input:
+        if value.name in shapes:
+            fixed = onnx.helper.make_tensor_type_proto(
+                value.type.tensor_type.elem_type, shapes[value.name]
+            )
+            value.type.CopyFrom(fixed)
+    told = [v for v in graph.value_info if all(d.HasField("dim_value") for d in _dims(v))]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
+    for value in graph.output:
+        for dim in _dims(value):
+            dim.ClearField("dim_param")
+
+
+def _dims(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim
+
+
+def _dtype(code: int) -> str:
+    import onnx
+
+    name = str(onnx.TensorProto.DataType.Name(code)).lower() if code else ""
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _node(node: Any, outside: set[str]) -> Node:
+    attributes: dict[str, Attribute] = {}
+    captured: dict[str, None] = {}
+    bodies: list[str] = []
+    for attribute in node.attribute:
+        found = _attribute(attribute)
+        if found is not None:
+            attributes[attribute.name] = found
+        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            bodies += [inner.op_type for inner in _inside(body)]
+            captured |= {n: None for inner in _inside(body) for n in inner.input if n in outside}
+    return Node(
+        operator=node.op_type,
+        name=node.name,
+        inputs=(*node.input, *(n for n in captured if n not in node.input)),
+        outputs=tuple(node.output),
+        attributes=attributes,
+        domain="" if node.domain in OWN else node.domain,
+        bodies=tuple(bodies),
+    )
+
+
+def _inside(graph: Any) -> Iterator[Any]:
+    """The operators of a body, and of bodies within it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _inside(body)
+
+
+def _attribute(attribute: Any) -> Attribute | None:
+    import onnx
+
+    kinds = onnx.AttributeProto
+    match attribute.type:
+        case kinds.INT:
+            return int(attribute.i)
+        case kinds.FLOAT:
+            return float(attribute.f)
+        case kinds.STRING:
+            return str(attribute.s.decode("utf-8", "replace"))
+        case kinds.INTS:
+            return tuple(attribute.ints)
+        case _:
+            return None

@@ -1,0 +1,84 @@
+"""A TFLite file's main graph as a ``NetworkGraph``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.formats import tflite
+from orchestrator.domain.network_graph import UNKNOWN, Attribute, NetworkGraph, Node, Tensor
+
+BIAS = frozenset(["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"])
+ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
+
+
+def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """``shapes``: the registered inputs'.
+
+    Where the file leaves the leading dimension alone free, and it is registered as 1, sizes are
+    those at 1: what TFLite's converter itself writes for a free dimension.
+    """
+    file = tflite.read(path)
+    given = [file.tensors[n].shape for n in file.inputs]
+    at_one = all(UNKNOWN not in shape[1:] for shape in given) and all(
+        shape[:1] == (1,) for shape in shapes.values()
+    )
+    tensors = {
+        str(index): Tensor(
+            tensor.name,
+            tensor.dtype,
+            tuple(1 if at_one and d < 0 else d for d in tensor.shape),
+            constant=tensor.constant_bytes > 0,
+        )
+        for index, tensor in enumerate(file.tensors)
+    }
+    return NetworkGraph(
+        format=form,
+        origin="TFLite, compiled for the Edge TPU" if form == "edgetpu_tflite" else "TFLite",
+        nodes=tuple(_node(operator) for operator in file.operators),
+        inputs=_keys(file.inputs),
+        outputs=_keys(file.outputs),
+        tensors=tensors,
+        weights=_weights(file, tensors),
+    )
+
+
+def _weights(file: tflite.TfliteFile, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Constants but for shapes, axes and the like, which are integers of 32 bits; so are biases
+    of quantised operators, which are the third operand of theirs."""
+    return frozenset(
+        key
+        for operator in file.operators
+        for place, key in enumerate(_keys(operator.inputs))
+        if key
+        and tensors[key].constant
+        and (tensors[key].dtype not in ("int32", "int64") or (place == 2 and operator.name in BIAS))
+    )
+
+
+def _keys(indices: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(str(n) if n >= 0 else "" for n in indices)
+
+
+def _node(operator: tflite.Operator) -> Node:
+    options = dict(operator.options)
+    fused = options.pop("activation", 0)
+    attributes: dict[str, Attribute] = {}
+    for name in ("kernel", "stride", "dilation"):
+        if f"{name}_h" in options:
+            attributes[name] = (options.pop(f"{name}_h"), options.pop(f"{name}_w"))
+    if "padding" in options:
+        attributes["padding"] = "valid" if options.pop("padding") else "same"
+    if 0 < fused < len(ACTIVATIONS):
+        attributes["activation"] = ACTIVATIONS[fused]
+    attributes |= options
+    own = operator.name in tflite.OPERATORS
+    other = "a newer schema" if operator.name.startswith("BUILTIN_") else "a custom kernel"
+    return Node(
+        operator=operator.name,
+        name="",
+        inputs=_keys(operator.inputs),
+        outputs=_keys(operator.outputs),
+        attributes=attributes,
+        domain="" if own else other,
+    )

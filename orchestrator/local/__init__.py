@@ -1,0 +1,1 @@
+"""What this machine itself runs for the controller: its agent, references, conversions."""

@@ -1,0 +1,1 @@
+"""Boards over SSH, one by one and whole fleets from a file."""

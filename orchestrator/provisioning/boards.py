@@ -1,0 +1,188 @@
+"""Boards over SSH: the playbooks, with this farm's controller as they need it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.client import Client
+from orchestrator.domain import device_name
+from orchestrator.domain.device_class import DeviceClass, recognise
+from orchestrator.domain.errors import UserError
+from orchestrator.service.views import DeviceView
+from orchestrator.settings import reaches_one_machine
+from orchestrator.store.device_class_files import device_classes
+from playbooks.classes import BoardClass, VendorRuntime
+from playbooks.playbook import Workshop
+from playbooks.step_runner import Event
+from playbooks.target import Checked, Known
+
+FOLDER = "boards"
+LOCAL_AGENT = "agent"
+"""Below the controller's home: the state of the agent beside it."""
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Address:
+    """How a board was last reached, so that it need not be said again."""
+
+    ssh: str
+    identity: str = ""
+
+
+class Addresses:
+    """The addresses of boards, one file each."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / FOLDER
+
+    def get(self, device: str) -> Address | None:
+        try:
+            return Address(**json.loads(self._path(device).read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{self._path(device)}: {error}; give --ssh") from None
+
+    def put(self, device: str, address: Address) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(address), file)
+        os.replace(temporary, self._path(device))
+
+    def forget(self, device: str) -> None:
+        self._path(device).unlink(missing_ok=True)
+
+    def _path(self, device: str) -> Path:
+        device_name.require(device)
+        return self._folder / f"{device}.json"
+
+
+def uncheckable(view: DeviceView) -> str:
+    """Why no health check could say anything of a device."""
+    ended = view.health == "unknown" and view.checked_at is not None and not view.checks_failed
+    return "; ".join(view.health_reasons) if ended else ""
+
+
+class RemoteController:
+    """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it;
+    empty: where it says itself."""
+
+    def __init__(self, client: Client, url: str = "") -> None:
+        self._client = client
+        self._said = client.controller()
+        self.url = (url or self._said.url).rstrip("/")
+        self.cancelled = 0
+        """Trials that retiring a device took back."""
+
+    @property
+    def authority(self) -> str:
+        """What this machine trusts the controller by, boards are to trust it by, too."""
+        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
+
+    def require_reachable(self) -> None:
+        """Raises ``UserError`` where no board could reach the controller, or its broker."""
+        if reaches_one_machine(f"redis://{urlsplit(self.url).netloc}"):
+            raise UserError(
+                f"boards cannot reach the controller at {self.url}: start it with --host 0.0.0.0, "
+                "or say where it is by --controller-url"
+            )
+        if self._said.local_broker:
+            raise UserError(
+                "the controller's message broker answers on its own machine alone, so no board "
+                "would hear it: start the controller with BENCHFARM_BROKER_URL=redis://ADDRESS:6379"
+                ", a Redis that boards reach"
+            )
+
+    def known(self, device: str) -> Known:
+        view = self._client.find_device(device)
+        if view is None or view.facts is None:
+            return Known(joined=False)
+        answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
+        return Known(
+            joined=True,
+            online=view.connection == "online",
+            seen_at=view.seen_at,
+            runtimes=frozenset(answering),
+            device_class=view.device_class,
+            health=view.health,
+            uncheckable=uncheckable(view),
+        )
+
+    def check_health(self, device: str, limit_s: float) -> Checked | None:
+        deadline = time.monotonic() + limit_s
+        found = self._client.ask_check(device)
+        while found.ended_at is None:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(POLL_S)
+            found = self._client.check(device, found.id)
+        return Checked(found.ok, tuple(found.reasons))
+
+    def join_token(self, device: str, device_class: str) -> str:
+        return self._client.join_token(device, device_class, again=True).join_token
+
+    def classify(self, device: str, device_class: str) -> None:
+        self._client.classify(device, device_class)
+
+    def retire(self, device: str) -> None:
+        if self._client.find_device(device) is not None:
+            self.cancelled += self._client.retire(device).cancelled
+
+
+def workshop(
+    home: Path,
+    controller: RemoteController,
+    tell: Callable[[Event], None],
+    note: Callable[[str], None],
+) -> Workshop:
+    """What the playbooks work with."""
+    return Workshop(
+        home=home / FOLDER,
+        controller=controller,
+        classes={c.name: board_class(c) for c in device_classes()},
+        recognise=lambda facts: recognise(device_classes(), facts),
+        tell=tell,
+        note=note,
+    )
+
+
+def board_class(given: DeviceClass) -> BoardClass:
+    """A device class as the playbooks see it."""
+    return BoardClass(
+        name=given.name,
+        runtimes=tuple(
+            r if isinstance(r, str) else VendorRuntime(**r.model_dump()) for r in given.runtimes
+        ),
+        groups=given.groups,
+        steps=given.steps,
+        power=given.power.commands() if given.power else None,
+    )
+
+
+def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
+    """Backend → target → precisions that answer on a device, in whatever version."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for runtime in view.runtimes:
+        for target, precisions in ({} if runtime.missing else runtime.targets).items():
+            found.setdefault(runtime.backend, {}).setdefault(target, set()).update(precisions)
+    return found
+
+
+def is_local(home: Path, device: str) -> bool:
+    """Whether ``device`` is the agent beside the controller of ``home``."""
+    from agent.worker.config import load
+    from agent.worker.errors import AgentError
+
+    try:
+        return load(home / LOCAL_AGENT).device == device
+    except AgentError:
+        return False

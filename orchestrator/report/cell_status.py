@@ -1,0 +1,116 @@
+"""A cell's status from its accepted results and the states of its trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from agent.contract.trial import Accuracy, Failure, Fidelity
+from orchestrator.domain.failure_cause import whose
+from orchestrator.report.inputs import CellData
+from orchestrator.report.schema import CellStatus, FailureRow, FidelityRow
+from orchestrator.report.statistics.estimates import Measured
+
+GRAVEST: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
+"""Of several statuses without a figure, the first that occurs names the cell."""
+
+
+def cell_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellStatus, str]:
+    """The status and a sentence that explains it (empty where there is nothing to say)."""
+    if usable:
+        return _measured_status(cell, usable)
+    if cell.skip_reason:
+        return "skipped", cell.skip_reason
+    if any(trial.result.status == "ok" for trial in cell.trials):
+        return "invalid", "measured, but the samples are missing or hold a latency of zero"
+    statuses = {trial.result.status for trial in cell.trials}
+    for status in GRAVEST:
+        if status in statuses:
+            return status, _progress(cell)
+    if cell.state_counts and set(cell.state_counts) <= {"failed", "cancelled"}:
+        return ("failed" if cell.state_counts.get("failed") else "cancelled"), _progress(cell)
+    return "pending", _progress(cell)
+
+
+def _measured_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellStatus, str]:
+    fidelity, top1_passed = worst_fidelity(usable), accuracy_passed(usable)
+    if fidelity is not None and not fidelity.passed:
+        return "failed_fidelity", (
+            f"output {fidelity.worst_output} is too far from the FP32 reference: "
+            f"cosine {_cosine(fidelity.cosine)}, largest difference {fidelity.max_abs:.3g}"
+        )
+    if top1_passed is False:
+        worst = min(_accuracies(usable), key=lambda a: a.top1)
+        known = (
+            "" if worst.reference_top1 is None else f" (source model {worst.reference_top1:.1%})"
+        )
+        return "failed_accuracy", f"top-1 is {worst.top1:.1%}{known}"
+    if len(usable) < cell.planned_trials:
+        return "partial", f"{len(usable)} of {cell.planned_trials} trials measured"
+    return "ok", ""
+
+
+def _cosine(value: float) -> str:
+    """With two significant digits of what is missing to 1: what failed must not read 1.0000."""
+    missing = 1.0 - value
+    digits = 1 - math.floor(math.log10(missing)) if 0.0 < missing < 1e-3 else 4
+    return f"{value:.{min(digits, 15)}f}"
+
+
+def _progress(cell: CellData) -> str:
+    states = ", ".join(f"{n} {state}" for state, n in sorted(cell.state_counts.items()) if n)
+    given_up = f", {cell.not_run} of them not run after the others" if cell.not_run else ""
+    return f"trials: {states}{given_up}" if states else ""
+
+
+def _accuracies(usable: Sequence[Measured]) -> list[Accuracy]:
+    found = [m.trial.result.accuracy for m in usable]
+    return [a for a in found if a is not None]
+
+
+def worst_fidelity(usable: Sequence[Measured]) -> FidelityRow | None:
+    """The verification with the lowest cosine; failed where any trial failed."""
+    found = [m.trial.result.fidelity for m in usable]
+    known: list[Fidelity] = [f for f in found if f is not None]
+    if not known:
+        return None
+    worst = min(known, key=lambda f: (f.passed, f.cosine))
+    return FidelityRow(
+        max_abs=worst.max_abs,
+        max_rel=worst.max_rel,
+        cosine=worst.cosine,
+        psnr_db=worst.psnr_db,
+        worst_output=worst.worst_output,
+        passed=worst.passed,
+    )
+
+
+def accuracy_passed(usable: Sequence[Measured]) -> bool | None:
+    """Whether every measured accuracy passed; ``None`` where there is none."""
+    known = _accuracies(usable)
+    return all(a.passed for a in known) if known else None
+
+
+def worst_accuracy(usable: Sequence[Measured]) -> Accuracy | None:
+    """The lowest accuracy measured."""
+    return min(_accuracies(usable), key=lambda a: a.top1, default=None)
+
+
+def failure_row(failure: Failure | None) -> FailureRow | None:
+    """The wire's failure as the report's."""
+    if failure is None:
+        return None
+    return FailureRow(
+        stage=failure.stage,
+        kind=failure.kind,
+        message=failure.message,
+        log_tail=failure.log_tail,
+        fault=whose(failure).value,
+    )
+
+
+def cell_failure(cell: CellData, status: CellStatus) -> FailureRow | None:
+    """The failure that gave the cell its status, else the last one among its trials."""
+    failed = [t.result for t in cell.trials if t.result.failure is not None]
+    own = [r for r in failed if r.status == status]
+    return failure_row((own or failed)[-1].failure) if failed else None

@@ -1,0 +1,1 @@
+"""A model's graph, laid out and drawn."""

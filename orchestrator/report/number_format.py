@@ -1,0 +1,118 @@
+"""Figures as people read them: as many digits as the interval and the clock allow, never more."""
+
+from __future__ import annotations
+
+import math
+
+from orchestrator.report.schema import CellRow, Estimate, SpeedUp
+
+NOTHING = "–"
+ASYMMETRY = 0.1
+"""Up to this share of its half-width an interval off its point's centre is still written as ±."""
+
+
+def digits_of(figure: Estimate) -> int:
+    """Digits after the point: two significant ones of the interval's half-width (three of the
+    value without an interval), at least one of the value, and never below the clock's tick."""
+    if figure.value is None:
+        return 0
+    if figure.low is not None and figure.high is not None and figure.high > figure.low:
+        wanted = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
+        if figure.unit == "x" and not _touches_one(figure, wanted - 1):
+            wanted -= 1  # of a ratio one digit of the half-width will do
+        wanted = min(wanted, _significant(figure.value, 5))  # a huge n is no reason for ten digits
+        wanted = max(wanted, _significant(figure.value, 1))  # nor a wild interval for a bare 0
+    else:
+        wanted = _significant(figure.value, 3)
+    most = 9 if figure.decimals is None else figure.decimals
+    return max(0, min(wanted, most))
+
+
+def _touches_one(figure: Estimate, digits: int) -> bool:
+    """Whether rounding would move an end of the interval onto 1, and so contradict the verdict."""
+    return any(end is not None and round(end, digits) == 1.0 for end in (figure.low, figure.high))
+
+
+def _significant(value: float, count: int) -> int:
+    return count - 1 - math.floor(math.log10(abs(value))) if value else count - 1
+
+
+def point(figure: Estimate) -> str:
+    """The value alone: ``3.214``."""
+    return NOTHING if figure.value is None else f"{figure.value:,.{digits_of(figure)}f}"
+
+
+def interval(figure: Estimate) -> str:
+    """``[3.1, 3.3]``, or empty where there is none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    digits = digits_of(figure)
+    return f"[{figure.low:,.{digits}f}, {figure.high:,.{digits}f}]"
+
+
+def compact(figure: Estimate) -> str:
+    """``3.21 ±0.05``; ``3.21 [3.1, 3.5]`` where the interval is lopsided; the value where none."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return point(figure)
+    half = (figure.high - figure.low) / 2
+    if abs((figure.high + figure.low) / 2 - figure.value) > ASYMMETRY * half:
+        return f"{point(figure)} {interval(figure)}"
+    return f"{point(figure)} ±{half:,.{digits_of(figure)}f}"
+
+
+def number(value: float | None, significant: int = 3) -> str:
+    """A figure without an interval, to three significant digits: ``12.3``, ``1,230``."""
+    if value is None:
+        return NOTHING
+    if value and abs(value) < 1e-3:
+        return f"{value:.{significant - 1}g}"
+    return f"{value:,.{max(0, _significant(value, significant))}f}"
+
+
+def clocked(value: float | None, row: CellRow) -> str:
+    """A time in milliseconds without an interval, never finer than the row's clock."""
+    if value is None:
+        return NOTHING
+    most = 9 if row.p50_ms.decimals is None else row.p50_ms.decimals
+    return f"{value:,.{max(0, min(most, _significant(value, 4)))}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share (0 to 1) in per cent with one decimal."""
+    return NOTHING if value is None else f"{value:.1%}"
+
+
+def cosine(value: float | None) -> str:
+    """Similarity; what rounds to 1 without being 1 keeps a mark."""
+    if value is None:
+        return NOTHING
+    return "≈1" if value >= 0.99995 else f"{value:.4f}"
+
+
+def speed_up(found: SpeedUp | None) -> str:
+    """``2.41× ±0.08``, ``no difference shown``, ``baseline``, or nothing."""
+    if found is None:
+        return NOTHING
+    if found.verdict == "baseline":
+        return "baseline"
+    if found.verdict == "no_difference_shown":
+        return "no difference shown"
+    text = f"{point(found.estimate)}×"
+    return text if found.verdict == "no_interval" else f"{text} {interval(found.estimate)}"
+
+
+def rank(row: CellRow) -> str:
+    """``1``, ``=2`` where tied, nothing where the cell may not win."""
+    if row.rank is None:
+        return NOTHING
+    return f"={row.rank}" if row.tied else str(row.rank)
+
+
+def status(text: str) -> str:
+    """``failed_fidelity`` as people read it."""
+    return text.replace("_", " ")
+
+
+def spoken(trust: str) -> str:
+    """``no_steady_state`` as people read it."""
+    return trust.replace("_", " ")

@@ -1,0 +1,220 @@
+"""One self-contained HTML file: tables, charts, every cell's details, how the figures were made.
+
+Names come from users, so everything is escaped (Jinja2 autoescape), the chart data cannot leave its
+script element, and the page's own policy allows no script but ours and no network at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report import number_format
+from orchestrator.report.build import build_report
+from orchestrator.report.inputs import SweepData
+from orchestrator.report.render import charts, tables
+from orchestrator.report.schema import CellRow, Estimate, Group, SweepReport, Winner
+from orchestrator.report.statistics import change_points, stability, stats
+from orchestrator.report.statistics.chart_series import CellSeries, chart_series
+from orchestrator.report.statistics.ranking import why_unranked
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HERE = Path(__file__).parent
+
+
+def html_report(sweep: SweepData) -> str:
+    """A sweep's page, straight from its raw samples."""
+    return render_html(build_report(sweep), chart_series(sweep))
+
+
+def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
+    """The page as one string; ``series`` holds the charts' data, empty: no charts over samples."""
+    from markupsafe import Markup
+
+    anchors = {row.cell_id: f"cell-{i}" for i, row in enumerate(report.rows, start=1)}
+    plots = _Plots()
+    sections = [_section(i, report, g, series, anchors, plots) for i, g in enumerate(report.groups)]
+    specs = script_json(plots.specs)
+    attention = [_View(r, anchors[r.cell_id]) for r in report.rows if tables.reasons(r)]
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            sections=sections,
+            attention=sorted(attention, key=lambda view: _gravity(view.row)),
+            tiles=_tiles(report),
+            needed={q: stats.samples_needed(q) for q in (50, 90, 99)},
+            steady=stability,
+            changes=change_points,
+            style=Markup(_text("style.html")),
+            specs=Markup(specs) if plots.specs else "",
+            bundle=Markup(_bundle()) if plots.specs else "",
+            boot=Markup(_text("script.html")),
+            nonce=_nonce(report, specs),
+        )
+    )
+
+
+class _View:
+    """A row with its anchor in the page and its charts; everything else is the row's own."""
+
+    def __init__(self, row: CellRow, anchor: str, plots: Sequence[Mapping[str, str]] = ()) -> None:
+        self.row, self.anchor, self.charts = row, anchor, plots
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.row, name)
+
+
+class _Plots:
+    """The specs of all charts of the page, each under an identifier of ours."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, Any] = {}
+
+    def add(self, found: Sequence[charts.Chart]) -> list[dict[str, str]]:
+        """What the template needs to place each chart."""
+        placed = []
+        for chart in found:
+            key = f"chart-{len(self.specs) + 1}"
+            self.specs[key] = {k: v for k, v in chart.spec.items() if k != "$schema"}
+            placed.append({"id": key, "title": chart.title, "caption": chart.caption})
+        return placed
+
+
+def _section(
+    index: int,
+    report: SweepReport,
+    group: Group,
+    series: Mapping[str, CellSeries],
+    anchors: Mapping[str, str],
+    plots: _Plots,
+) -> dict[str, Any]:
+    rows = report.rows_of(group)
+    placed = plots.add(charts.group_charts(report, group, series))
+    views = [_View(r, anchors[r.cell_id], plots.add(charts.cell_charts(r, series))) for r in rows]
+    of_device: dict[str, list[_View]] = {}
+    for view in views:
+        of_device.setdefault(view.row.device, []).append(view)
+    best = group.winner and report.row(group.winner.cell_id)
+    return {
+        "id": f"model-{index + 1}",
+        "group": group,
+        "ambiguous": sum(other.model == group.model for other in report.groups) > 1,
+        "best": _View(best, anchors[best.cell_id]) if best else None,
+        "tied": _tied(report, group.winner, with_device=True) if group.winner else [],
+        "devices": [
+            {
+                "device": w.device,
+                "row": report.row(w.cell_id),
+                "tied": ", ".join(_tied(report, w, with_device=False)),
+            }
+            for w in group.device_winners
+        ],
+        "rows": views,
+        "by_device": list(of_device.items()),
+        "has_top1": any(row.top1 is not None for row in rows),
+        "charts": placed,
+    }
+
+
+def _tied(report: SweepReport, winner: Winner, with_device: bool) -> list[str]:
+    rows = [report.row(cell_id) for cell_id in winner.tied_with]
+    return [f"{row.label} on {row.device}" if with_device else row.label for row in rows]
+
+
+def _tiles(report: SweepReport) -> dict[str, int]:
+    measured = [row for row in report.rows if row.trials_measured]
+    return {
+        "ok": sum(not why_unranked(row) for row in report.rows),
+        "cells": len(report.rows),
+        "trials": sum(row.trials_measured for row in report.rows),
+        "planned": sum(row.trials_planned for row in report.rows),
+        "samples": sum(row.samples for row in report.rows),
+        "devices": len({row.device for row in report.rows}),
+        "unsteady": sum(row.trust.verdict != "steady" for row in measured),
+    }
+
+
+def _gravity(row: CellRow) -> tuple[int, str, str]:
+    order = ("failed", "invalid", "failed_fidelity", "failed_accuracy", "unsupported", "partial",
+             "cancelled", "ok", "skipped", "pending")  # fmt: skip
+    return order.index(row.status), row.model, row.label
+
+
+def tone(row: CellRow) -> str:
+    """The badge's colour class: good, warn, bad, or none for what simply was not run."""
+    if row.status in ("failed", "invalid", "failed_fidelity", "failed_accuracy"):
+        return "bad"
+    if row.status == "ok":
+        return "good" if row.trust.verdict == "steady" else "warn"
+    return "warn" if row.status in ("partial", "unsupported") else ""
+
+
+def line(figure: Estimate) -> str:
+    """A figure and its interval on one line, or why there is none."""
+    if figure.value is None:
+        return (
+            f"{number_format.NOTHING} ({figure.reason})" if figure.reason else number_format.NOTHING
+        )
+    return f"{number_format.point(figure)} {number_format.interval(figure)}".strip()
+
+
+def script_json(value: object) -> str:
+    """JSON that cannot end the script element it stands in, nor open a comment there."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _nonce(report: SweepReport, specs: str) -> str:
+    """Same report, same page; and no name in the report can know the nonce it would need."""
+    return hashlib.sha256((report.model_dump_json() + specs).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "point": number_format.point,
+        "interval": number_format.interval,
+        "number": number_format.number,
+        "percent": number_format.percent,
+        "cosine": number_format.cosine,
+        "clocked": number_format.clocked,
+        "rank": number_format.rank,
+        "verdict": tables.verdict,
+        "reasons": tables.reasons,
+        "spoken": number_format.spoken,
+        "tone": tone,
+        "line": line,
+    }
+    return made
+
+
+@lru_cache(maxsize=4)
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, once per page."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(
+        "</script", "<\\/script"
+    )

@@ -1,0 +1,1 @@
+"""The statistics of a report: pure functions over samples and estimates."""

@@ -1,0 +1,65 @@
+"""Pareto fronts: which cells no other cell beats in every respect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from orchestrator.report.schema import CellRow
+from orchestrator.report.statistics.ranking import why_unranked
+
+Objective = tuple[str, Callable[[CellRow], float | None]]
+
+
+def front(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which of ``points`` (n, objectives; each minimised) are dominated by no other.
+
+    A point dominates another that it equals or betters everywhere and betters somewhere; equal
+    points are both on the front. Quadratic in n.
+    """
+    if not points:
+        return []
+    values = np.asarray(points, dtype=np.float64)
+    kept = []
+    for point in values:
+        no_worse = np.all(values <= point, axis=1)
+        better = np.any(values < point, axis=1)
+        kept.append(not bool(np.any(no_worse & better)))
+    return kept
+
+
+def _cosine_loss(row: CellRow) -> float | None:
+    return None if row.fidelity is None else round(1 - row.fidelity.cosine, 4)
+
+
+def _memory(row: CellRow) -> float | None:
+    return None if row.peak_rss_mib is None else float(round(row.peak_rss_mib))
+
+
+# Rounded, or noise would put nearly every cell on the front: four digits of cosine are the rounding
+# of float32 sums, and a resident set moves by less than a MiB between starts.
+OBJECTIVES: tuple[Objective, ...] = (
+    ("p50_ms", lambda row: row.p50_ms.value),
+    ("1 - top1", lambda row: None if row.top1 is None else 1 - row.top1),
+    ("1 - cosine", _cosine_loss),
+    ("peak_rss_mib", _memory),
+)
+
+
+def cells_on_front(rows: Sequence[CellRow]) -> tuple[set[str], tuple[str, ...]]:
+    """Ids of the cells on the front of latency, quality and memory, and the objectives used.
+
+    Only cells that may win take part. Quality is accuracy where every one of them has it, else
+    cosine similarity; an objective that is unknown for one of them is left out for all.
+    """
+    able = [row for row in rows if not why_unranked(row)]
+    known = [(n, read) for n, read in OBJECTIVES if all(read(row) is not None for row in able)]
+    if any(name == "1 - top1" for name, _ in known):
+        known = [(name, read) for name, read in known if name != "1 - cosine"]
+    if not able or len(known) < 2:
+        return set(), ()
+    points = [[read(row) or 0.0 for _, read in known] for row in able]
+    kept = front(points)
+    ids = {row.cell_id for row, on in zip(able, kept, strict=True) if on}
+    return ids, tuple(name for name, _ in known)

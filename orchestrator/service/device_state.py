@@ -1,0 +1,26 @@
+"""What a device's row says of its state: online, retired, its facts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from agent.contract import codec
+from agent.contract.device import DeviceFacts
+from orchestrator.service import rate_control
+from orchestrator.service.context import Farm
+from orchestrator.store.tables import Device
+
+
+def online(farm: Farm, seen_at: datetime | None) -> bool:
+    """Whether a device that was last heard of then counts as connected."""
+    limit = timedelta(seconds=rate_control.present(farm).offline_after_s)
+    return seen_at is not None and farm.now() - seen_at < limit
+
+
+def retired(found: Device) -> bool:
+    """It was a board of the farm, and no more than its measurements is left."""
+    return found.facts is None and bool(found.agent_version)
+
+
+def facts_of(found: Device) -> DeviceFacts | None:
+    return None if found.facts is None else codec.from_plain(DeviceFacts, found.facts)

@@ -1,0 +1,1 @@
+"""Devices: how they join, what they are, who may do what, and how they leave."""

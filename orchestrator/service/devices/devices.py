@@ -1,0 +1,132 @@
+"""Looking after devices: what is known of them, what they are, the wish to have them work."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from orchestrator.domain import tags as tag_rules
+from orchestrator.domain.errors import NotFound, UserError
+from orchestrator.service.context import Farm
+from orchestrator.service.device_state import facts_of, online, retired
+from orchestrator.service.devices import workload
+from orchestrator.service.views import DeviceView, RuntimeView
+from orchestrator.store.device_class_files import device_classes
+from orchestrator.store.tables import Device
+
+
+def devices(farm: Farm) -> list[DeviceView]:
+    with farm.database.snapshot() as session:
+        todo = workload.by_device(session)
+        listed = session.scalars(select(Device).order_by(Device.name))
+        return [view(farm, d, todo.get(d.id, workload.NONE)) for d in listed]
+
+
+def device(farm: Farm, name: str) -> DeviceView:
+    with farm.database.snapshot() as session:
+        return _view(farm, session, find(session, name))
+
+
+def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
+    """Set tags; an empty value removes one.
+
+    Raises:
+        NotFound: no such device. UserError: a tag that is none.
+    """
+    require_tags(tags)
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        found.tags = {k: v for k, v in {**found.tags, **tags}.items() if v}
+        farm.note(session, "device_tagged", name, tags=tags)
+        return _view(farm, session, found)
+
+
+def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
+    """Say what kind of board a device is; what it reports of itself does not change that.
+
+    Raises:
+        NotFound: no such device, no such class.
+    """
+    require_class(device_class)
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        if found.device_class != device_class:
+            farm.note(
+                session,
+                "device_classified",
+                name,
+                device_class=device_class,
+                before=found.device_class,
+            )
+            found.device_class = device_class
+        return _view(farm, session, found)
+
+
+def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
+    """Say whether the device should be given work; what runs there ends normally."""
+    with farm.database.transaction() as session:
+        found = find(session, name)
+        found.enabled = enabled
+        farm.note(session, "device_enabled" if enabled else "device_drained", name)
+        return _view(farm, session, found)
+
+
+def require_class(device_class: str) -> None:
+    """Raises ``NotFound``."""
+    known = [c.name for c in device_classes()]
+    if device_class not in known:
+        raise NotFound("device class", device_class, known)
+
+
+def require_tags(given: dict[str, str]) -> None:
+    """Raises ``UserError``."""
+    for key, value in given.items():
+        why = tag_rules.mistake(key, value)
+        if why:
+            raise UserError(why)
+
+
+def find(session: Session, name: str) -> Device:
+    """Raises ``NotFound``."""
+    found = session.scalar(select(Device).where(Device.name == name))
+    if found is None:
+        raise NotFound("device", name, list(session.scalars(select(Device.name))))
+    return found
+
+
+def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
+    return view(farm, found, workload.by_device(session, found.id).get(found.id, workload.NONE))
+
+
+def view(farm: Farm, found: Device, todo: workload.Work = workload.NONE) -> DeviceView:
+    facts = facts_of(found)
+    connection = "online" if online(farm, found.seen_at) else "offline"
+    return DeviceView(
+        name=found.name,
+        device_class=found.device_class,
+        tags=found.tags,
+        enabled=found.enabled,
+        connection="retired" if retired(found) else connection,
+        health=found.health,
+        agent_version=found.agent_version,
+        seen_at=found.seen_at,
+        facts=found.facts,
+        runtimes=[
+            RuntimeView(
+                backend=r.backend,
+                version=r.version,
+                targets={t.name: list(t.precisions) for t in r.targets},
+                environment=r.environment,
+                missing=r.missing,
+            )
+            for r in (facts.runtimes if facts else ())
+        ],
+        health_reasons=list(found.health_reasons),
+        checks_failed=found.checks_failed,
+        checked_at=found.checked_at,
+        storage_free_mib=found.storage_free_mib,
+        temperature_c=found.temperature_c,
+        clock_skew_s=found.clock_skew_s,
+        running=todo.running,
+        waiting=todo.waiting,
+    )

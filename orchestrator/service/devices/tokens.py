@@ -1,0 +1,194 @@
+"""Tokens: who may do what. Only digests are stored; a secret is shown once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, bindparam, select
+from sqlalchemy.orm import Session
+
+from orchestrator.domain.errors import NotAllowed, NotFound, UserError
+from orchestrator.service.context import Farm
+from orchestrator.service.views import NewTokenView, TokenView
+from orchestrator.store.tables import Device, Token
+
+T = TypeVar("T", Token, Row[Any])
+
+ROLES = ("viewer", "operator", "admin")
+"""People's roles, each including the ones before it. A device's token has the role ``device``."""
+
+
+USED_EVERY = timedelta(minutes=1)
+"""How exactly it is known when a token was last used: not every request is to write."""
+LONGEST_NOTE = 100
+LONGEST_LIFETIME = timedelta(days=3650)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose token this is; ``device_id`` and ``device``, its name, are set exactly for a device's
+    own token. ``name`` is how the event log calls its holder."""
+
+    role: str
+    device_id: int | None = None
+    name: str = ""
+    token_id: int = 0
+    device: str = ""
+
+
+def issue(
+    farm: Farm,
+    session: Session,
+    role: str,
+    *,
+    device_id: int | None = None,
+    note: str = "",
+    lifetime: timedelta | None = None,
+) -> str:
+    """Make a token and return its secret, the only time that it is seen."""
+    secret = secrets.token_urlsafe(32)
+    while secret.startswith("-"):  # it stands on command lines, and must not read as an option
+        secret = secrets.token_urlsafe(32)
+    session.add(
+        Token(
+            digest=digest(secret),
+            role=role,
+            device_id=device_id,
+            note=note,
+            expires_at=farm.now() + lifetime if lifetime else None,
+        )
+    )
+    return secret
+
+
+def identify(farm: Farm, secret: str) -> Identity:
+    """Whose secret this is. Raises ``NotAllowed``."""
+    wanted = digest(secret)
+    with farm.database.look() as connection:  # of every request: no more than this one statement
+        found: Any = connection.execute(_TOKEN, {"digest": wanted}).one_or_none()
+    token: Row[Any] = _require_valid(farm, found, wanted)
+    last = token.last_used_at
+    if last is None or farm.now() - last >= USED_EVERY:
+        with farm.database.transaction() as session:
+            session.get_one(Token, token.id).last_used_at = farm.now()
+    return Identity(token.role, token.device_id, _name(token), token.id, token.device or "")
+
+
+_TOKEN = (
+    select(
+        Token.id,
+        Token.digest,
+        Token.role,
+        Token.device_id,
+        Token.note,
+        Token.expires_at,
+        Token.revoked_at,
+        Token.last_used_at,
+        Device.name.label("device"),
+    )
+    .outerjoin_from(Token, Device, (Device.id == Token.device_id) & (Token.role == "device"))
+    .where(Token.digest == bindparam("digest"))
+)
+
+
+def _name(token: Row[Any]) -> str:
+    if token.role == "device":
+        return f"device {token.note}"
+    return " ".join(filter(None, [token.role, token.note, f"(token {token.id})"]))
+
+
+def valid(farm: Farm, session: Session, secret: str) -> Token:
+    """The token of ``secret``, locked until the transaction ends, so that nobody else can spend it
+    meanwhile, if it is neither expired nor revoked. Raises ``NotAllowed``."""
+    wanted = digest(secret)
+    token = session.scalar(select(Token).where(Token.digest == wanted).with_for_update())
+    return _require_valid(farm, token, wanted)
+
+
+def _require_valid(farm: Farm, token: T | None, wanted: str) -> T:
+    # the index has compared digests, of which a guesser chooses no part; this takes constant time
+    if token is None or not hmac.compare_digest(token.digest, wanted) or token.revoked_at:
+        raise NotAllowed("the token is unknown or was revoked")
+    if token.expires_at is not None and token.expires_at <= farm.now():
+        raise NotAllowed("the token has expired; ask for a new one")
+    return token
+
+
+def was_of(farm: Farm, secret: str, device: str) -> bool:
+    """Whether this was a device's own token once, whatever became of it."""
+    with farm.database.snapshot() as session:
+        query = select(Token.role).join(Device, Device.id == Token.device_id)
+        mine = query.where(Token.digest == digest(secret), Device.name == device)
+        return session.scalar(mine) == "device"
+
+
+def demand(identity: Identity, role: str) -> None:
+    """Raises ``NotAllowed`` unless ``identity`` is a person of at least ``role``."""
+    if identity.role not in ROLES or ROLES.index(identity.role) < ROLES.index(role):
+        raise NotAllowed(f"this needs the role {role}; the token has {identity.role}")
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def create(farm: Farm, role: str, name: str, lifetime: timedelta | None) -> NewTokenView:
+    """A person's token, named after who uses it; its secret is seen here and never again.
+
+    Raises:
+        UserError: no such role, no name, or a lifetime that is none.
+    """
+    if role not in ROLES:
+        raise UserError(f"role {role!r}: expected {', '.join(ROLES)}")
+    if not name.strip() or len(name) > LONGEST_NOTE or not name.isprintable():
+        raise UserError(f"name {name[:40]!r}: expected one line of 1 to {LONGEST_NOTE} characters")
+    if lifetime is not None and not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+        raise UserError(f"a token lives for at most {LONGEST_LIFETIME.days} days, or for ever")
+    with farm.database.transaction() as session:
+        secret = issue(farm, session, role, note=name, lifetime=lifetime)
+        session.flush()
+        token = session.scalars(select(Token).where(Token.digest == digest(secret))).one()
+        farm.note(session, "token_created", name, role=role, token=token.id)
+        return NewTokenView(secret=secret, token=_view(farm, token))
+
+
+def tokens(farm: Farm) -> list[TokenView]:
+    """People's tokens, without their secrets, which nobody knows any more."""
+    with farm.database.snapshot() as session:
+        query = select(Token).where(Token.role.in_(ROLES)).order_by(Token.id)
+        return [_view(farm, token) for token in session.scalars(query)]
+
+
+def revoke(farm: Farm, token_id: int) -> TokenView:
+    """Refuse a person's token from now on; again is fine. Raises ``NotFound``."""
+    with farm.database.transaction() as session:
+        token = session.get(Token, token_id, with_for_update=True)
+        if token is None or token.role not in ROLES:
+            known = [str(t) for t in session.scalars(select(Token.id).where(Token.role.in_(ROLES)))]
+            raise NotFound("token", str(token_id), known)
+        if token.revoked_at is None:
+            token.revoked_at = farm.now()
+            farm.note(session, "token_revoked", token.note, role=token.role, token=token.id)
+        return _view(farm, token)
+
+
+def _view(farm: Farm, token: Token) -> TokenView:
+    state = "valid"
+    if token.revoked_at is not None:
+        state = "revoked"
+    elif token.expires_at is not None and token.expires_at <= farm.now():
+        state = "expired"
+    return TokenView(
+        id=token.id,
+        name=token.note,
+        role=token.role,
+        state=state,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+    )

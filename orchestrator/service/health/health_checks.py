@@ -1,0 +1,360 @@
+"""Health checks: asked for, due, before a sweep, after a failure; judged; and what follows.
+
+Locks: a device's row before any sweep's or trial's. So a check is judged in a transaction after the
+one that took its result; until then its device is given nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+from sqlalchemy import exists, or_, select
+from sqlalchemy.orm import Session
+
+from agent.contract import codec
+from agent.contract.trial import Failure, Samples, TrialResult
+from orchestrator.domain import health
+from orchestrator.domain.errors import Conflict, FarmError, NotFound
+from orchestrator.domain.health import Condition, Health, Reading, Verdict, Why
+from orchestrator.domain.trial import FINAL, TrialState
+from orchestrator.service import rate_control
+from orchestrator.service.context import Farm
+from orchestrator.service.device_state import facts_of, online
+from orchestrator.service.devices import devices as fleet
+from orchestrator.service.devices import health_check_rows
+from orchestrator.service.trials.samples import decode
+from orchestrator.service.trials.transitions import apply, lifecycle_of
+from orchestrator.service.views import DeviceView, HealthCheckView
+from orchestrator.store.database import AWAY
+from orchestrator.store.tables import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
+
+log = logging.getLogger(__name__)
+
+AGAIN_AFTER = timedelta(seconds=2)
+"""Pause before a check that was stopped half-way is run once more."""
+
+
+# --- asking for checks
+
+
+def ask(farm: Farm, name: str) -> HealthCheckView:
+    """Have a device checked now, drained or in maintenance as it may be. One that is pending or
+    runs already is the one that was asked for.
+
+    Raises:
+        NotFound: no such device.
+        Conflict: it has not joined, or not said yet what it can run.
+    """
+    with farm.database.transaction() as session:
+        device = _held(session, fleet.find(session, name).id)
+        facts = facts_of(device)
+        if facts is None:
+            raise Conflict(f"device {name!r} has not joined yet; `benchfarm device add` it")
+        if not facts.runtimes:
+            raise Conflict(f"device {name!r} has not said yet what it can run; is its agent up?")
+        check = health_check_rows.current(session, device.id)
+        if check is None:
+            check = _add(farm, session, device, Why.ASKED)
+        check.why = Why.ASKED.value
+        session.flush()
+        return view(session, check, device.name)
+
+
+def _held(session: Session, device_id: int) -> Device:
+    """The device's row, locked until the transaction ends, and as it is now."""
+    return session.get_one(Device, device_id, with_for_update=True, populate_existing=True)
+
+
+def _add(farm: Farm, session: Session, device: Device, why: str) -> HealthCheck:
+    facts = facts_of(device)
+    assert facts is not None
+    check = health_check_rows.add(farm, session, device, facts, why)
+    if check.ended_at is not None:
+        _follow(farm, session, device, check, Verdict(None, tuple(check.reasons)))
+    return check
+
+
+def _ask_unasked(farm: Farm, session: Session, device: Device, why: str) -> None:
+    """A check that nobody asked for, unless one is open, or nobody would want one. The caller
+    holds the device's row."""
+    facts = facts_of(device)
+    if (
+        farm.settings.health_every_s > 0
+        and device.enabled
+        and device.health != Health.MAINTENANCE
+        and facts is not None
+        and facts.runtimes
+        and health_check_rows.current(session, device.id) is None
+    ):
+        _add(farm, session, device, why)
+
+
+def before_sweep(farm: Farm, session: Session, name: str, devices: Iterable[int]) -> None:
+    """Have those of ``devices`` checked first that have had no good check lately.
+
+    The caller's transaction holds no sweep's or trial's lock.
+    """
+    if farm.settings.health_every_s <= 0:
+        return
+    stale = farm.now() - timedelta(seconds=farm.settings.health_fresh_s)
+    for device_id in sorted(set(devices)):
+        device = _held(session, device_id)
+        good = health_check_rows.last_good(session, device_id)
+        if good is None or good.ended_at is None or good.ended_at < stale:
+            _ask_unasked(farm, session, device, f"{Why.BEFORE_SWEEP} {name}")
+
+
+def after_failure(farm: Farm, attempt_id: str, failure: Failure | None, lost: bool = False) -> None:
+    """Have a device checked where the failure of its attempt may be its own fault. Asking again for
+    the same attempt asks for nothing more."""
+    if farm.settings.health_every_s <= 0 or not (lost or health.may_be_the_board(failure)):
+        return
+    with farm.database.transaction() as session:
+        attempt = session.get(Attempt, attempt_id)
+        if attempt is None:  # its board was retired meanwhile
+            return
+        trial = session.get_one(Trial, attempt.trial_id)
+        device = _held(session, attempt.device_id)
+        hidden = session.get_one(Sweep, trial.sweep_id).kind == HEALTH
+        if not hidden and not _asked_since(session, attempt) and not _cleared(session, trial):
+            _ask_unasked(farm, session, device, Why.AFTER_FAILURE)
+
+
+def _asked_since(session: Session, attempt: Attempt) -> bool:
+    later = select(HealthCheck.id).where(
+        HealthCheck.device_id == attempt.device_id, HealthCheck.asked_at >= attempt.ended_at
+    )
+    return session.scalar(later.limit(1)) is not None
+
+
+def _cleared(session: Session, trial: Trial) -> bool:
+    """Whether the board was found good after another failure of the same cell: then it is the cell
+    that fails, and a check after each of its trials would tell nothing new."""
+    good = health_check_rows.last_good(session, trial.device_id)
+    if good is None:
+        return False
+    before = (
+        select(Attempt.id)
+        .join(Trial, Attempt.trial_id == Trial.id)
+        .where(Trial.cell_id == trial.cell_id, Trial.id != trial.id)
+        .where(Trial.state == TrialState.FAILED.value, Attempt.ended_at <= good.asked_at)
+    )
+    return session.scalar(before.limit(1)) is not None
+
+
+# --- the scheduler's
+
+
+def round_(farm: Farm) -> None:
+    """Judge what has ended and nobody judged, and ask for the checks that are due."""
+    work = [
+        *((settle, d) for d in health_check_rows.over(farm)),
+        *((_ask_if_due, d) for d in _due(farm)),
+    ]
+    for act, device_id in work:
+        try:
+            act(farm, device_id)
+        except AWAY:  # nobody's trouble but the database's, and the same for the next one
+            raise
+        except Exception:  # one board's trouble must not keep the others from their work
+            log.exception("health of device %d: trying again", device_id)
+
+
+def _ask_if_due(farm: Farm, device_id: int) -> None:
+    with farm.database.transaction() as session:
+        device = _held(session, device_id)
+        if _is_due(farm, device):
+            why = Why.SCHEDULE if device.checked_at else Why.REGISTRATION
+            _ask_unasked(farm, session, device, why)
+        session.flush()
+        unused = health_check_rows.trim(
+            session, device_id
+        )  # where nothing can run, nothing is judged either
+    farm.free(unused)
+
+
+def _due(farm: Farm) -> list[int]:
+    if farm.settings.health_every_s <= 0:
+        return []
+    settings, now = farm.settings, farm.now()
+    open_ = exists().where(HealthCheck.device_id == Device.id, HealthCheck.ended_at.is_(None))
+    # as ``_is_due``, which is asked again of each: all but a few devices are left out by the query
+    due = or_(
+        Device.checked_at.is_(None),
+        (Device.checks_failed == 0)
+        & (Device.checked_at <= now - timedelta(seconds=settings.health_every_s)),
+        (Device.checks_failed > 0)
+        & (Device.checked_at <= now - timedelta(seconds=settings.health_retry_s)),
+    )
+    offline_after = timedelta(seconds=rate_control.present(farm).offline_after_s)
+    query = select(Device.id).where(
+        Device.enabled,
+        Device.health != Health.MAINTENANCE,
+        Device.seen_at > now - offline_after,
+        due,
+        ~open_,
+    )
+    with farm.database.look() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _is_due(farm: Farm, device: Device) -> bool:
+    if not online(farm, device.seen_at):
+        return False
+    settings = farm.settings
+    pause_s = settings.health_retry_s if device.checks_failed else settings.health_every_s
+    return device.checked_at is None or farm.now() - device.checked_at >= timedelta(seconds=pause_s)
+
+
+# --- judging
+
+
+def settle(farm: Farm, device_id: int) -> None:
+    """Judge the device's check if its trial has ended; once, whoever asks."""
+    if not health_check_rows.is_over(farm, device_id):
+        return
+    with farm.database.transaction() as session:
+        device = _held(session, device_id)
+        check = health_check_rows.current(session, device_id)
+        if check is None:
+            return
+        trial = session.get_one(Trial, check.trial_id)
+        if TrialState(trial.state) not in FINAL:
+            return
+        reading = _reading(farm, session, device, check, trial)
+        history = health_check_rows.history(session, device, check)
+        verdict = health.judge(health_check_rows.policy_of(device), reading, history)
+        if verdict.again:
+            apply(trial, lifecycle_of(trial).to(TrialState.PENDING))
+            trial.not_before = farm.now() + AGAIN_AFTER
+            return
+        check.ended_at, check.ok, check.reasons = farm.now(), verdict.ok, list(verdict.reasons)
+        check.latency_ms, check.temperature_c = reading.latency_ms, reading.temperature_c
+        check.storage_free_mib, check.clock_skew_s = reading.storage_free_mib, reading.clock_skew_s
+        _follow(farm, session, device, check, verdict)
+        session.flush()
+        unused = health_check_rows.trim(session, device_id)
+    farm.free(unused)
+
+
+def _follow(
+    farm: Farm, session: Session, device: Device, check: HealthCheck, verdict: Verdict
+) -> None:
+    """Bring the device's health to where the verdict leads, and say so in the event log."""
+    before = _condition(device)
+    after = before.after(verdict)
+    device.health, device.checks_failed = after.health.value, after.failed
+    device.health_reasons, device.checked_at = list(verdict.reasons), check.ended_at
+    told = {"reasons": list(verdict.reasons), "why": check.why}
+    if after.health is Health.BAD and before.health is not Health.BAD:
+        farm.note(session, "device_quarantined", device.name, **told)
+    elif before.health is Health.BAD and after.health is Health.GOOD:
+        farm.note(session, "device_restored", device.name, why=check.why)
+    elif verdict.ok is False:
+        farm.note(session, "health_check_failed", device.name, **told)
+
+
+def _condition(device: Device) -> Condition:
+    return Condition(Health(device.health), device.checks_failed)
+
+
+def _reading(
+    farm: Farm, session: Session, device: Device, check: HealthCheck, trial: Trial
+) -> Reading:
+    query = select(Attempt).where(Attempt.trial_id == trial.id, Attempt.number == trial.attempt)
+    attempt = session.scalars(query).one()
+    check.attempt_id = attempt.id
+    if attempt.result is None or not attempt.accepted:
+        return Reading(status="failed", lost=True)
+    result = codec.from_plain(TrialResult, attempt.result)
+    reading = Reading(
+        status=result.status,
+        failure=result.failure,
+        outputs_right=result.fidelity.passed if result.fidelity else None,
+        temperature_c=device.temperature_c,
+        storage_free_mib=device.storage_free_mib,
+        clock_skew_s=device.clock_skew_s,
+        usual_skew_s=_usual_skew_s(farm, session, device),
+    )
+    if result.status != "ok" or result.samples is None:
+        return reading
+    try:
+        return replace(reading, latency_ms=_median_ms(farm, result.samples))
+    except FarmError as error:
+        return replace(reading, status="failed", failure=Failure("measure", "io", str(error)))
+
+
+def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
+    if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
+        return 0.0
+    since = farm.now() - timedelta(seconds=rate_control.present(farm).offline_after_s)
+    beating = (Device.seen_at > since, Device.clock_skew_s.is_not(None))
+    return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
+
+
+def _median_ms(farm: Farm, samples: Samples) -> float:
+    """Raises ``DamagedSamples`` or ``NotFound``."""
+    found = decode(samples, farm.blobs.read(samples.sha256))
+    return float(np.median(found[0])) / 1e6
+
+
+# --- people's
+
+
+def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
+    """Take a device into maintenance, or out of it: then its health is unknown until a check, and
+    its canary is not compared with what it was before: it may be in another power mode now."""
+    with farm.database.transaction() as session:
+        device = _held(session, fleet.find(session, name).id)
+        before = _condition(device)
+        after = before.maintained(on)
+        if after != before:
+            device.health, device.checks_failed = after.health.value, after.failed
+            farm.note(session, "device_maintenance", name, on=on)
+            if not on:
+                device.health_reasons, device.baseline_at = [], farm.now()
+                _ask_unasked(farm, session, device, Why.AFTER_MAINTENANCE)
+        return fleet.view(farm, device)
+
+
+def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
+    """A device's checks, the latest first. Raises ``NotFound``."""
+    with farm.database.snapshot() as session:
+        device = fleet.find(session, name)
+        query = select(HealthCheck).where(HealthCheck.device_id == device.id)
+        rows = session.scalars(query.order_by(HealthCheck.id.desc()).limit(limit))
+        return [view(session, row, name) for row in rows]
+
+
+def one(farm: Farm, name: str, number: int) -> HealthCheckView:
+    """Raises ``NotFound``."""
+    with farm.database.snapshot() as session:
+        device = fleet.find(session, name)
+        check = session.get(HealthCheck, number)
+        if check is None or check.device_id != device.id:
+            raise NotFound("health check", f"{name} {number}", [])
+        return view(session, check, name)
+
+
+def view(session: Session, check: HealthCheck, device: str) -> HealthCheckView:
+    trial = session.get(Trial, check.trial_id) if check.trial_id else None
+    return HealthCheckView(
+        id=check.id,
+        device=device,
+        why=check.why,
+        state="ended" if check.ended_at or trial is None else trial.state,
+        runtime=check.runtime,
+        asked_at=check.asked_at,
+        ended_at=check.ended_at,
+        ok=check.ok,
+        reasons=list(check.reasons),
+        latency_ms=check.latency_ms,
+        temperature_c=check.temperature_c,
+        storage_free_mib=check.storage_free_mib,
+        clock_skew_s=check.clock_skew_s,
+        attempt=check.attempt_id,
+    )

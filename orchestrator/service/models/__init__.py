@@ -1,0 +1,1 @@
+"""Models: their registration, files, formats, data sets and graphs."""

@@ -1,0 +1,31 @@
+"""Labelled data sets: held against the model that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.contract.trial import DatasetRef, TensorSpec
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.file_inspection import Shapes
+
+
+def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None:
+    """Raises ``UserError`` where one sample is not what the model's first input takes."""
+    wanted = inputs[0].shape[1:]
+    for key in ("inputs", "calibration"):
+        if shapes[key][1:] != wanted:
+            raise UserError(
+                f"{name}: one sample of {key!r} has shape {list(shapes[key][1:])}, "
+                f"the model takes {list(wanted)}"
+            )
+
+
+def ref(shapes: Shapes, name: str, sha256: str, path: Path) -> DatasetRef:
+    return DatasetRef(
+        name=name,
+        sha256=sha256,
+        size_bytes=path.stat().st_size,
+        samples=shapes["inputs"][0],
+        calibration_samples=shapes["calibration"][0],
+    )

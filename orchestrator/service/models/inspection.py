@@ -1,0 +1,92 @@
+"""Questions about files that people sent: read by a confined child, never here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agent.contract.trial import TensorSpec
+from agent.runtimes.formats import SOURCES, precisions
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.file_inspection import (
+    Arrays,
+    Checked,
+    Counted,
+    Drawing,
+    Inspector,
+    Layouts,
+    OnnxFacts,
+    Question,
+    Shapes,
+)
+
+GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
+"""Formats whose graph is read, the preferred first."""
+MOST_AXES = 64
+
+
+def checked(inspect: Inspector, path: Path, name: str, form: str) -> Checked:
+    """That a file is what it is said to be; the format that it is, for TFLite files tell whether
+    they were compiled for the Edge TPU. Raises ``UserError``: empty, cut short, something else."""
+    if path.stat().st_size == 0:
+        raise UserError(f"{name}: the file is empty; expected a {form} model")
+    if form == "onnx":  # read as a whole by each of the questions below
+        return Checked(form, precisions(form)[0])
+    found = inspect(Question(str(path), name, form), Checked)
+    if found.format not in SOURCES or found.precision not in precisions(found.format):
+        raise UserError(
+            f"{name}: what reads it calls it {found.format!r:.60}, {found.precision!r:.60}"
+        )
+    return found
+
+
+def onnx(
+    inspect: Inspector, path: Path, name: str, shapes: Mapping[str, Sequence[int]]
+) -> OnnxFacts:
+    """What an ONNX file says of itself, the shapes of its inputs fixed.
+
+    Args:
+        shapes: input name → shape, for inputs whose shape the file leaves free.
+
+    Raises:
+        UserError: not an ONNX model, or an input's shape is free and not given.
+    """
+    found = inspect(Question(str(path), name, "onnx", _plain(shapes)), OnnxFacts)
+    if not all(_sound(spec) for spec in found.inputs):
+        raise UserError(f"{name}: an input has more axes or elements than any tensor can")
+    return found
+
+
+def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, str]:
+    """Of inputs and outputs, where something else than the file's runtime tells."""
+    if form != "onnx":
+        return {}
+    return inspect(Question(str(path), name, form), Layouts).layouts
+
+
+def arrays(inspect: Inspector, path: Path, name: str) -> Shapes:
+    """The arrays of a data set. Raises ``UserError``: not one, or they do not go together."""
+    return inspect(Question(str(path), name), Arrays).shapes
+
+
+def work(
+    inspect: Inspector, path: Path, name: str, form: str, inputs: Sequence[TensorSpec]
+) -> dict[str, object]:
+    """What one inference costs, of a file in one of ``GRAPHS``."""
+    shapes = {spec.name: spec.shape for spec in inputs}
+    return inspect(Question(str(path), name, form, _plain(shapes)), Counted).plain()
+
+
+def drawing(
+    inspect: Inspector, path: Path, name: str, form: str, shapes: Mapping[str, Sequence[int]]
+) -> str:
+    """The SVG of a file in one of ``GRAPHS``; ``name`` heads it."""
+    return inspect(Question(str(path), name, form, _plain(shapes)), Drawing).svg
+
+
+def _plain(shapes: Mapping[str, Sequence[int]]) -> Shapes:
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _sound(spec: TensorSpec) -> bool:
+    return len(spec.shape) <= MOST_AXES and all(0 < size < 1 << 63 for size in spec.shape)

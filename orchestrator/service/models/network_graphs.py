@@ -1,0 +1,60 @@
+"""The graphs of registered models: counted, drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.domain import flops
+from orchestrator.domain.errors import Busy, UserError
+from orchestrator.report.network.svg import is_drawing
+from orchestrator.service.context import Farm
+from orchestrator.service.models import inspection, registration
+from orchestrator.service.models.inspection import GRAPHS
+from orchestrator.service.models.source_file import tensors
+from orchestrator.service.views import ModelView
+
+
+class _Chosen(NamedTuple):
+    path: Path
+    format: str
+    inputs: list[dict[str, Any]]
+
+
+def svg(farm: Farm, name: str, form: str = "") -> str:
+    """A model drawn, from its artifact in ``form`` or the preferred one. Raises ``UserError``."""
+    chosen = _chosen(farm, registration.model(farm, name), form)
+    shapes = {i["name"]: i["shape"] for i in chosen.inputs}
+    drawn = inspection.drawing(farm.inspect, chosen.path, name, chosen.format, shapes)
+    if not is_drawing(drawn):
+        raise UserError(f"{name}: what was drawn of it is no drawing of ours")
+    return drawn
+
+
+def with_work(farm: Farm, model: ModelView) -> ModelView:
+    """``model`` with what one inference costs, counted now where registering it did not."""
+    if "work" in model.details:
+        return model
+    return model.model_copy(update={"details": {**model.details, "work": _work(farm, model)}})
+
+
+def _work(farm: Farm, model: ModelView) -> dict[str, Any]:
+    try:
+        path, form, inputs = _chosen(farm, model, "")
+        return inspection.work(farm.inspect, path, model.name, form, tensors(inputs))
+    except (UserError, Busy) as error:
+        return flops.nothing(str(error)).plain()
+
+
+def _chosen(farm: Farm, model: ModelView, form: str) -> _Chosen:
+    there = {artifact.format: artifact for artifact in model.artifacts}
+    if form and form not in there:
+        raise UserError(f"model {model.name!r} has no {form}; it has {', '.join(there)}")
+    chosen = form or next((f for f in GRAPHS if f in there), "")
+    if chosen not in GRAPHS:
+        raise UserError(
+            f"no graph is read from {chosen or ', '.join(there)}, only from {', '.join(GRAPHS)}; "
+            f"add {model.name!r} in one of these too (`benchfarm model add`)"
+        )
+    # the file's own: it may have other names and axes than the model it joined
+    return _Chosen(farm.blobs.path(there[chosen].sha256), chosen, there[chosen].inputs)

@@ -1,0 +1,266 @@
+"""Registering models: check the file, compute its reference or hold it against that of the model it
+joins, and only then write a row."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from agent.contract import codec
+from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
+from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.service.context import Farm
+from orchestrator.service.models import file_formats, further_formats, inspection, source_file
+from orchestrator.service.models.source_file import tensors
+from orchestrator.service.views import ArtifactView, ModelView
+from orchestrator.store import blob_references
+from orchestrator.store.blobs import SHA256
+from orchestrator.store.tables import Artifact, Model
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A model to register; its file and data set are blobs already.
+
+    ``file_name`` is what messages call the file and where its format is read from, unless
+    ``format`` says it.
+    """
+
+    name: str
+    file_name: str
+    sha256: str
+    format: str = ""
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    dataset_name: str = ""
+    dataset_sha256: str = ""
+
+
+def add(farm: Farm, new: NewModel) -> ModelView:
+    """Register a model, or one more format of a model that is there.
+
+    Raises:
+        UserError: the file or its data set is not what it should be, or the file is not the same
+            network as the model that it joins; nothing is kept.
+        Conflict: the model has another file in that format, other shapes or another data set.
+    """
+    try:
+        return _add(farm, new)
+    except Exception:
+        _forget(farm, [new.sha256, new.dataset_sha256])
+        raise
+
+
+def _add(farm: Farm, new: NewModel) -> ModelView:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
+        raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
+    promised = file_formats.format_of(new.file_name, new.format)
+    path = farm.blobs.path(new.sha256)
+    found = inspection.checked(farm.inspect, path, new.file_name, promised)
+    form = found.format
+    file = source_file.File(new.file_name, form, found.precision, new.sha256, path)
+    with farm.database.snapshot() as session:
+        present = session.scalar(select(Model).where(Model.name == new.name))
+    if present is None:
+        return _create(farm, new, file)
+    _require_same(present, new)
+    artifact = next((a for a in present.artifacts if a.format == form), None)
+    if artifact is None:
+        return _attach(farm, present, file)
+    if artifact.sha256 != new.sha256:
+        raise Conflict(
+            f"model {new.name!r} is there with another {form} file ({artifact.sha256[:12]}…); "
+            "results already refer to it: choose another name with --name"
+        )
+    if artifact.checked.startswith(further_formats.UNCHECKED):
+        return _check_again(farm, present, file)
+    return view(present)
+
+
+def _require_same(present: Model, new: NewModel) -> None:
+    """Raises ``Conflict`` where a model that is there is given other shapes or another data set."""
+    shapes = {i["name"]: list(i["shape"]) for i in present.inputs}
+    for name, shape in new.shapes.items():
+        if list(shape) != shapes.get(name):
+            raise Conflict(
+                f"model {new.name!r} is there with {name}={shapes.get(name, 'no such input')}, not "
+                f"{list(shape)}; register it once more under another name with --name"
+            )
+    dataset = present.dataset or {}
+    if new.dataset_sha256 and new.dataset_sha256 != dataset.get("sha256"):
+        raise Conflict(
+            f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
+            f"{new.dataset_name}; register it once more under another name with --name"
+        )
+
+
+def _create(farm: Farm, new: NewModel, file: source_file.File) -> ModelView:
+    dataset = source_file.Dataset.of(farm, new.dataset_name, new.dataset_sha256)
+    with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
+        source = source_file.read(
+            farm.inspect, farm.reference, new.name, file, new.shapes, dataset, folder
+        )
+        ref = ReferenceRef(
+            sha256=farm.blobs.put_file(source.reference),
+            size_bytes=source.reference.stat().st_size,
+            feeds=source_file.REFERENCE_FEEDS,
+            origin=source.origin,
+            top1=source.top1,
+        )
+    try:
+        with farm.database.transaction() as session:
+            blob_references.hold(session, farm.blobs, _needed(file, ref, dataset))
+            model = Model(
+                name=new.name,
+                inputs=[codec.to_plain(i) for i in source.inputs],
+                outputs=[codec.to_plain(o) for o in source.outputs],
+                free_batch=source.free_batch,
+                reference=codec.to_plain(ref),
+                dataset=codec.to_plain(dataset.ref) if dataset else None,
+                details=source.details,
+                artifacts=[
+                    _artifact(file, further_formats.Joined(checked=further_formats.REFERENCE))
+                ],
+            )
+            session.add(model)
+            farm.note(session, "model_added", new.name, format=file.format, sha256=new.sha256)
+            session.flush()
+            return view(model)
+    except Exception:
+        _forget(farm, [ref.sha256])
+        raise
+
+
+def _needed(
+    file: source_file.File, ref: ReferenceRef, dataset: source_file.Dataset | None
+) -> list[str]:
+    return [file.sha256, ref.sha256, *([dataset.ref.sha256] if dataset else [])]
+
+
+def _attach(farm: Farm, present: Model, file: source_file.File) -> ModelView:
+    joined = further_formats.join(farm, present, file)
+    details = present.details
+    if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
+        work = inspection.work(farm.inspect, file.path, file.name, file.format, joined.inputs)
+        details = {**details, "work": work}
+    with farm.database.transaction() as session:
+        blob_references.hold(session, farm.blobs, [file.sha256])
+        model = find(session, present.name)
+        model.artifacts.append(_artifact(file, joined))
+        model.details = details
+        farm.note(
+            session,
+            "artifact_added",
+            model.name,
+            format=file.format,
+            sha256=file.sha256,
+            checked=joined.checked,
+        )
+        session.flush()
+        return view(model)
+
+
+def _check_again(farm: Farm, present: Model, file: source_file.File) -> ModelView:
+    """A file that was kept unchecked, given once more: perhaps its runtime is there now."""
+    joined = further_formats.join(farm, present, file)
+    with farm.database.transaction() as session:
+        model = find(session, present.name)
+        artifact = next(a for a in model.artifacts if a.format == file.format)
+        artifact.own_inputs, artifact.own_outputs = joined.plain_inputs, joined.plain_outputs
+        artifact.checked = joined.checked
+        return view(model)
+
+
+def _artifact(file: source_file.File, joined: further_formats.Joined) -> Artifact:
+    return Artifact(
+        format=file.format,
+        sha256=file.sha256,
+        size_bytes=file.path.stat().st_size,
+        precision=file.precision,
+        own_inputs=joined.plain_inputs,
+        own_outputs=joined.plain_outputs,
+        checked=joined.checked,
+    )
+
+
+def _forget(farm: Farm, digests: Sequence[str]) -> None:
+    """Drop the blobs of a refused model unless something uses them."""
+    farm.free([d for d in digests if SHA256.fullmatch(d)])
+
+
+def models(farm: Farm) -> list[ModelView]:
+    with farm.database.snapshot() as session:
+        return [view(m) for m in session.scalars(select(Model).order_by(Model.name))]
+
+
+def model(farm: Farm, name: str) -> ModelView:
+    with farm.database.snapshot() as session:
+        return view(find(session, name))
+
+
+def find(session: Session, name: str) -> Model:
+    """Raises ``NotFound``."""
+    found = session.scalar(select(Model).where(Model.name == name))
+    if found is None:
+        raise NotFound("model", name, list(session.scalars(select(Model.name))))
+    return found
+
+
+def wire(found: Model, form: str) -> ModelRef:
+    """The model as a trial takes it: one artifact, shapes as registered, and the artifact's own
+    tensors where they are not the model's."""
+    artifact = next(a for a in found.artifacts if a.format == form)
+    inputs, outputs = tensors(found.inputs), tensors(found.outputs)
+    own_inputs, own_outputs = tensors(artifact.own_inputs), tensors(artifact.own_outputs)
+    return ModelRef(
+        name=found.name,
+        format=form,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        inputs=inputs,
+        outputs=outputs,
+        own_inputs=own_inputs if differ(inputs, own_inputs) else (),
+        own_outputs=own_outputs if differ(outputs, own_outputs) else (),
+    )
+
+
+def differ(model: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
+    """Whether a file's tensors go by other names or axes than the model's; a layout that is not
+    known is no other."""
+    return any(
+        (m.name, m.shape) != (o.name, o.shape) or (m.layout != o.layout and m.layout and o.layout)
+        for m, o in zip(model, own, strict=False)
+    )
+
+
+def view(found: Model) -> ModelView:
+    reference = codec.from_plain(ReferenceRef, found.reference)
+    return ModelView(
+        name=found.name,
+        inputs=found.inputs,
+        outputs=found.outputs,
+        free_batch=found.free_batch,
+        artifacts=[_artifact_view(found, a) for a in found.artifacts],
+        dataset=found.dataset["name"] if found.dataset else "",
+        reference=reference.origin,
+        reference_top1=reference.top1,
+        details=found.details,
+        created_at=found.created_at,
+    )
+
+
+def _artifact_view(found: Model, artifact: Artifact) -> ArtifactView:
+    first = artifact.checked == further_formats.REFERENCE
+    return ArtifactView(
+        format=artifact.format,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        checked=artifact.checked,
+        precision=artifact.precision,
+        inputs=found.inputs if first else artifact.own_inputs or [],
+        outputs=found.outputs if first else artifact.own_outputs or [],
+    )

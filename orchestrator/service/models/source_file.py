@@ -1,0 +1,165 @@
+"""The file that a model is registered from: what it takes and gives, and its reference outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.contract import codec
+from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.trial import DatasetRef, Failure, ModelRef, TensorSpec
+from agent.runtimes.formats import FORMATS
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.file_inspection import Inspector, Shapes
+from orchestrator.service.context import Farm
+from orchestrator.service.models import datasets, inspection
+
+Reference = Callable[[ReferenceJob], Referenced]
+REFERENCE_FEEDS = 4
+"""Seeded inputs of one reference: outputs are compared on inputs that vary (FACTS)."""
+
+
+def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
+    """Inputs or outputs as they are kept in a row."""
+    return tuple(codec.from_plain(TensorSpec, p) for p in plain or ())
+
+
+@dataclass(frozen=True)
+class File:
+    """A model's file as a blob; ``name`` is what messages call it."""
+
+    name: str
+    format: str
+    precision: str
+    sha256: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as a blob, its arrays checked against each other."""
+
+    name: str
+    path: Path
+    shapes: Shapes
+    ref: DatasetRef
+
+    @classmethod
+    def of(cls, farm: Farm, name: str, sha256: str) -> Dataset | None:
+        """``None`` where none is given. Raises ``UserError``."""
+        if not sha256:
+            return None
+        return cls.read(farm.inspect, farm.blobs.path(sha256), name, sha256)
+
+    @classmethod
+    def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> Dataset:
+        """Raises ``UserError``."""
+        shapes = inspection.arrays(inspect, path, name)
+        return cls(name, path, shapes, datasets.ref(shapes, name, sha256, path))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is from now on. ``inputs`` have fixed shapes."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    free_batch: bool
+    details: dict[str, Any]
+    reference: Path
+    origin: str
+    top1: float | None
+
+
+def read(
+    inspect: Inspector,
+    reference: Reference,
+    name: str,
+    file: File,
+    shapes: Mapping[str, Sequence[int]],
+    dataset: Dataset | None,
+    folder: str,
+) -> Source:
+    """Run the file in a bounded child of its own runtime, which says what it takes; of an ONNX
+    file ``inspect`` does before. The reference lies in ``folder``.
+
+    Raises:
+        UserError: no reference can be computed, or the data set does not fit.
+    """
+    if not FORMATS[file.format].backend:
+        raise UserError(
+            f"{file.name}: it gives no reference, for nothing but its accelerator runs it "
+            f"({file.format}): register the file that it was made of first, then add this one"
+        )
+    model = ModelRef(name, file.format, file.sha256, file.path.stat().st_size, (), ())
+    job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
+    job = replace(job, dataset=str(dataset.path) if dataset else None)
+    if file.format == "onnx":
+        return _onnx(inspect, reference, file, job, shapes, dataset)
+    job = replace(job, shapes={key: tuple(shape) for key, shape in shapes.items()})
+    referenced = _referenced(reference, file, job, dataset)
+    inputs = tuple(replace(i, shape=job.shapes.get(i.name, i.shape)) for i in referenced.inputs)
+    if dataset:
+        datasets.require_fit(dataset.shapes, dataset.name, inputs)
+    free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
+    details: dict[str, Any] = {"precision": referenced.precision}
+    if file.format in inspection.GRAPHS:
+        details["work"] = inspection.work(inspect, file.path, file.name, file.format, inputs)
+    return Source(
+        inputs=inputs,
+        outputs=referenced.outputs,
+        free_batch=free and all(i.shape[0] == 1 for i in inputs),
+        details=details,
+        reference=Path(referenced.path),
+        origin=referenced.origin,
+        top1=referenced.top1,
+    )
+
+
+def _onnx(
+    inspect: Inspector,
+    reference: Reference,
+    file: File,
+    job: ReferenceJob,
+    shapes: Mapping[str, Sequence[int]],
+    dataset: Dataset | None,
+) -> Source:
+    inspected = inspection.onnx(inspect, file.path, file.name, shapes)
+    if dataset:
+        datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
+    job = replace(job, model=replace(job.model, inputs=inspected.inputs), layouts=inspected.layouts)
+    referenced = _referenced(reference, file, job, dataset)
+    return Source(
+        inputs=inspected.inputs,
+        outputs=referenced.outputs,
+        free_batch=inspected.free_batch,
+        details=inspected.details,
+        reference=Path(referenced.path),
+        origin=referenced.origin,
+        top1=referenced.top1,
+    )
+
+
+def _referenced(
+    reference: Reference, file: File, job: ReferenceJob, dataset: Dataset | None
+) -> Referenced:
+    referenced = reference(job)
+    failure = referenced.failure
+    if failure is None:
+        return referenced
+    if dataset and failure.kind == "bad_data":
+        raise UserError(f"{dataset.name}: {failure.message}")
+    raise UserError(f"{file.name}: {said(failure)}")
+
+
+_PLAIN = ("bad_shape", "other_network", "runtime_missing", "environments", "bad_output")
+"""Kinds of failure whose message says all that a user needs."""
+
+
+def said(failure: Failure) -> str:
+    """Why a run of a file failed, for people."""
+    if failure.kind in _PLAIN:
+        return failure.message
+    return f"the reference run failed ({failure.kind}): {failure.message}"

@@ -1,0 +1,1 @@
+"""Which trial runs next, where, and what becomes of its attempt."""

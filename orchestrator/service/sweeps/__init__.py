@@ -1,0 +1,1 @@
+"""Sweeps: submitting, progress, and what a report is made of."""

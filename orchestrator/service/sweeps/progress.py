@@ -1,0 +1,178 @@
+"""How far sweeps have got."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from agent.contract import codec
+from agent.contract.trial import Failure, TrialResult
+from orchestrator.domain.errors import NotFound
+from orchestrator.domain.failure_cause import whose
+from orchestrator.domain.health import ILL, Health
+from orchestrator.domain.trial import OUTSTANDING, TrialState
+from orchestrator.service.context import Farm
+from orchestrator.service.device_state import online
+from orchestrator.service.trials import builds, circuit_breaker
+from orchestrator.service.views import SweepView, TrialProgress
+from orchestrator.store.tables import SWEEP, Attempt, Cell, Device, Sweep, Trial
+
+
+def sweeps(farm: Farm) -> list[SweepView]:
+    with farm.database.snapshot() as session:
+        found = session.scalars(select(Sweep).where(Sweep.kind == SWEEP).order_by(Sweep.id))
+        return [sweep_view(farm, session, s) for s in found]
+
+
+def sweep(farm: Farm, name: str) -> SweepView:
+    with farm.database.snapshot() as session:
+        return sweep_view(farm, session, find(session, name))
+
+
+def find(session: Session, name: str) -> Sweep:
+    """Raises ``NotFound``."""
+    shown = Sweep.kind == SWEEP
+    found = session.scalar(select(Sweep).where(shown, Sweep.name == name))
+    if found is None:
+        raise NotFound("sweep", name, list(session.scalars(select(Sweep.name).where(shown))))
+    return found
+
+
+def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
+    session.flush()
+    counts, builds_ = _counts(session, found)
+    skips = session.scalars(
+        select(Cell.skip).where(Cell.sweep_id == found.id, Cell.build_key == "")
+    ).all()
+    waiting = select(Trial.device_id).where(
+        Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
+    )
+    devices = session.scalars(select(Device).where(Device.id.in_(waiting))).all()
+    return SweepView(
+        name=found.name,
+        state=state_of(found, counts),
+        created_at=found.created_at,
+        finished_at=found.finished_at,
+        cells=len(skips),
+        skipped=sum(1 for s in skips if s),
+        trials=sum(counts.values()),
+        counts=counts,
+        builds=builds_,
+        running=_progress(session, found, [s.value for s in OUTSTANDING]),
+        problems=[
+            *_given_up(session, found),
+            *_progress(session, found, ["failed", "invalid", "unsupported"]),
+        ],
+        offline=sorted(d.name for d in devices if not online(farm, d.seen_at)),
+        held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
+    )
+
+
+def _name(device: Device) -> str:
+    return device.name
+
+
+def _held_by(device: Device) -> str:
+    if device.health == Health.MAINTENANCE:
+        return "in maintenance"
+    return f"quarantined: {'; '.join(device.health_reasons)}"
+
+
+def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, int]]:
+    """By state, the trials that measure and those that build."""
+    builds_ = Cell.build_key != ""
+    rows = session.execute(
+        select(builds_, Trial.state, func.count())
+        .join(Cell, Trial.cell_id == Cell.id)
+        .where(Trial.sweep_id == found.id)
+        .group_by(builds_, Trial.state)
+    ).all()
+    return (
+        {state: number for building, state, number in rows if not building},
+        {state: number for building, state, number in rows if building},
+    )
+
+
+def state_of(found: Sweep, counts: dict[str, int]) -> str:
+    """``running``, or once every trial is final: ``cancelled``, ``failed`` or ``done``."""
+    if found.finished_at is None:
+        return "running"
+    if counts.get(TrialState.CANCELLED):
+        return "cancelled"
+    return "failed" if counts.get(TrialState.FAILED) else "done"
+
+
+def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialProgress]:
+    rows = session.execute(
+        select(Trial, Cell, Device.name, Attempt)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .join(Device, Trial.device_id == Device.id)
+        .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(
+            Trial.sweep_id == found.id, Trial.state.in_(states), ~and_(*circuit_breaker.not_run())
+        )
+        .order_by(Trial.place.desc())
+        .limit(20)
+    )
+    return [
+        TrialProgress(
+            cell=str(cell.configuration["label"]),
+            device=device,
+            number=row.number,
+            attempt=row.attempt,
+            state=row.state,
+            build=bool(cell.build_key),
+            **_said(session, row, attempt),
+        )
+        for row, cell, device, attempt in rows
+    ]
+
+
+def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
+    """Of each cell that was given up one trial, in the place of all that were not run."""
+    mine = (Trial.sweep_id == found.id, *circuit_breaker.not_run())
+    last = (
+        select(func.max(Trial.id))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(*mine)
+        .group_by(Trial.cell_id)
+        .order_by(Trial.cell_id)
+        .limit(20)
+    )
+    rows = session.execute(
+        select(Trial, Cell, Device.name)
+        .join(Cell, Trial.cell_id == Cell.id)
+        .join(Device, Trial.device_id == Device.id)
+        .where(Trial.id.in_(last))
+        .order_by(Trial.cell_id)
+    )
+    return [
+        TrialProgress(
+            cell=str(cell.configuration["label"]),
+            device=device,
+            number=row.number,
+            attempt=row.attempt,
+            state=row.state,
+            message=circuit_breaker.NOT_RUN,
+        )
+        for row, cell, device in rows
+    ]
+
+
+def _said(session: Session, row: Trial, attempt: Attempt | None) -> dict[str, str]:
+    """The trial's message, and whose fault that is."""
+    if row.waits_for is not None and attempt is None:
+        failure = builds.in_its_stead(session, row.waits_for).failure
+    elif circuit_breaker.lost(row, attempt):
+        failure = circuit_breaker.silence(row).failure
+    else:
+        given = attempt and attempt.result
+        failure = codec.from_plain(TrialResult, given).failure if given else None
+    if failure is None:
+        return {"message": ""}
+    return {"message": _one_line(failure), "fault": whose(failure).value}
+
+
+def _one_line(failure: Failure) -> str:
+    return f"{failure.stage}: {failure.kind}: {failure.message}"[:300]

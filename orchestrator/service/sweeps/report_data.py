@@ -1,0 +1,210 @@
+"""From the store to a report: every accepted result, with its raw samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, selectinload
+
+from agent import __version__
+from agent.contract import codec
+from agent.contract.trial import Samples, TrialRequest, TrialResult
+from orchestrator.domain.errors import FarmError
+from orchestrator.domain.spec import SweepSpec
+from orchestrator.domain.trial import TrialState
+from orchestrator.report.inputs import CellData, SweepData, TrialData
+from orchestrator.report.schema import SweepReport
+from orchestrator.service.context import Farm
+from orchestrator.service.device_state import facts_of
+from orchestrator.service.sweeps import progress
+from orchestrator.service.trials import builds, circuit_breaker
+from orchestrator.service.trials.samples import decode
+from orchestrator.store.blob_references import SWEEP_IS_THERE
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.tables import Artifact, Attempt, Cell, Event, Sweep, Trial
+
+FROZEN = "samples_pruned"
+"""Kind of the events that name a sweep's report as it was before its raw samples were pruned."""
+
+
+def frozen(farm: Farm, name: str) -> SweepReport | None:
+    """The report of a sweep whose raw samples were pruned, as it was then, with a note that says
+    so; ``None`` where it can be computed. Raises ``NotFound``, ``FarmError``."""
+    with farm.database.snapshot() as session:
+        event = frozen_event(session, progress.find(session, name))
+    if event is None:
+        return None
+    try:
+        kept = SweepReport.model_validate_json(farm.blobs.read(event.data["report"]["sha256"]))
+    except ValidationError:
+        raise FarmError(
+            f"{name}: its samples were pruned by a benchfarm of other reports"
+        ) from None
+    note = (
+        f"The raw samples were pruned on {event.at:%Y-%m-%d}: the figures are what was computed "
+        "from them before, cannot be computed again, and have no charts over single samples."
+    )
+    return kept.model_copy(update={"notes": (*kept.notes, note)})
+
+
+def frozen_event(session: Session, sweep: Sweep) -> Event | None:
+    """What says where the last report of a sweep is, if its raw samples were pruned."""
+    return session.scalar(
+        select(Event)
+        .where(Event.kind == FROZEN, Event.subject == sweep.name, SWEEP_IS_THERE)
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+
+
+def collect(farm: Farm, name: str) -> SweepData:
+    """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
+    with farm.database.snapshot() as session:
+        found = progress.find(session, name)
+        spec = SweepSpec.model_validate(found.spec)
+        view = progress.sweep_view(farm, session, found)
+        cells = session.scalars(
+            select(Cell)
+            .where(Cell.sweep_id == found.id, Cell.build_key == "")
+            .options(selectinload(Cell.trials), selectinload(Cell.device))
+            .order_by(Cell.id)
+        ).all()
+        results = _results(session, found)
+        unbuilt = _unbuilt(session, cells)
+        silent = _silent(session, found)
+        sizes = _source_sizes(session)
+        devices = {c.device.name: facts_of(c.device) for c in cells}
+        given_up = _not_run(session, found)
+        loaded = [(c, _cell(c, spec, sizes)) for c in cells]
+    return SweepData(
+        name=found.name,
+        created_at=found.created_at,
+        state=view.state,
+        spec_yaml=found.spec_text,
+        baseline=spec.baseline,
+        cells=[
+            CellData(
+                **fields,
+                trials=_trials(farm, c, results, unbuilt, silent),
+                not_run=given_up.get(c.id, 0),
+            )
+            for c, fields in loaded
+        ],
+        devices={key: facts for key, facts in devices.items() if facts is not None},
+        benchfarm_version=__version__,
+    )
+
+
+def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
+    configuration = cell.configuration
+    request = codec.from_plain(TrialRequest, cell.request) if cell.request else None
+    source = configuration.get("source_sha256") or (request.model.sha256 if request else "")
+    return {
+        "cell_id": str(cell.id),
+        "device": cell.device.name,
+        "device_class": cell.device.device_class,
+        "model": cell.model,
+        "backend": configuration["backend"],
+        "version": configuration["version"],
+        "target": configuration["target"],
+        "precision": configuration["precision"],
+        "threads": configuration["threads"],
+        "batch_size": configuration["batch_size"],
+        "options": configuration["options"],
+        "calibration": configuration["calibration"],
+        "format": configuration.get("format", ""),
+        "via": configuration.get("via", ""),
+        "scenario": spec.scenario.at_batch(configuration["batch_size"]),
+        "planned_trials": len(cell.trials),
+        "state_counts": dict(Counter(t.state for t in cell.trials)),
+        "skip_reason": cell.skip,
+        "source_size_bytes": sizes.get(source, 0),
+    }
+
+
+def _trials(
+    farm: Farm,
+    cell: Cell,
+    results: dict[int, tuple[Attempt, TrialResult]],
+    unbuilt: dict[int, TrialResult],
+    silent: dict[int, TrialResult],
+) -> list[TrialData]:
+    return (
+        [
+            TrialData(t.number, attempt.number, result, _samples(farm.blobs, result.samples))
+            for t in cell.trials
+            if t.id in results
+            for attempt, result in [results[t.id]]
+        ]
+        + [
+            TrialData(t.number, 0, unbuilt[t.waits_for])
+            for t in cell.trials
+            if t.waits_for in unbuilt
+        ]
+        + [
+            TrialData(t.number, t.attempt, silent[t.id])
+            for t in cell.trials
+            if t.id in silent and t.id not in results
+        ]
+    )
+
+
+def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
+    """By the build that was waited for in vain, what its failure means for whoever waited."""
+    ended = (TrialState.FAILED.value, TrialState.UNSUPPORTED.value)
+    waited = {
+        t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
+    }
+    return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
+
+
+def _silent(session: Session, found: Sweep) -> dict[int, TrialResult]:
+    """By trial, what stands for the result of those whose device fell silent every time."""
+    rows = session.execute(
+        select(Trial, Attempt)
+        .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, Trial.state == TrialState.FAILED.value)
+        .where(~Attempt.accepted, Trial.spent >= Sweep.attempts)
+    )
+    return {
+        t.id: circuit_breaker.silence(t) for t, attempt in rows if circuit_breaker.lost(t, attempt)
+    }
+
+
+def _not_run(session: Session, found: Sweep) -> dict[int, int]:
+    """By cell, how many trials failed without a run."""
+    rows = session.execute(
+        select(Trial.cell_id, func.count())
+        .join(Sweep, Trial.sweep_id == Sweep.id)
+        .where(Trial.sweep_id == found.id, *circuit_breaker.not_run())
+        .group_by(Trial.cell_id)
+    )
+    return dict(rows.all())
+
+
+def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:
+    if samples is None or not samples.sha256:  # none were taken, or they were pruned
+        return None
+    return decode(samples, blobs.read(samples.sha256))
+
+
+def _results(session: Session, found: Sweep) -> dict[int, tuple[Attempt, TrialResult]]:
+    rows = session.scalars(
+        select(Attempt)
+        .join(Trial, Attempt.trial_id == Trial.id)
+        .where(Trial.sweep_id == found.id, Attempt.accepted)
+        .order_by(Attempt.number)
+    )
+    return {a.trial_id: (a, codec.from_plain(TrialResult, a.result)) for a in rows}
+
+
+def _source_sizes(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Artifact.sha256, Artifact.size_bytes))
+    return dict(rows.all())

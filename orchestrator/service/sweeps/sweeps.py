@@ -1,0 +1,299 @@
+"""Sweeps: plan, submit, watch, cancel, resume."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from orchestrator.domain.builders import Builder, is_builder
+from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.health import ILL
+from orchestrator.domain.matrix import count, expand, may_be_baseline
+from orchestrator.domain.placement import (
+    DeviceView,
+    ModelView,
+    Placement,
+    Ways,
+    chosen,
+    distinct,
+    place,
+    sources_of,
+)
+from orchestrator.domain.spec import SweepSpec, parse
+from orchestrator.domain.trial import OUTSTANDING, RESUMABLE, TrialState, before
+from orchestrator.service.context import Farm
+from orchestrator.service.device_state import facts_of, online, retired
+from orchestrator.service.health import health_checks
+from orchestrator.service.sweeps import cells, report_data
+from orchestrator.service.sweeps.duration_estimate import Estimator
+from orchestrator.service.sweeps.progress import find, sweep_view
+from orchestrator.service.trials.transitions import finish, lock
+from orchestrator.service.views import PlannedCell, PlanView, SweepView
+from orchestrator.store.tables import Attempt, Device, Model, Sweep, Trial
+
+log = logging.getLogger(__name__)
+
+CANCELLED = TrialState.CANCELLED
+PLAIN = {"synchronize_session": False}
+"""No trial that is changed in bulk is looked at before its session ends."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A spec against the farm as it is now."""
+
+    spec: SweepSpec
+    placements: tuple[Placement, ...]
+
+    @property
+    def running(self) -> list[Placement]:
+        return [p for p in self.placements if not p.skip]
+
+
+def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
+    """What a sweep would run, where, what it would skip and why, how long it should take.
+
+    Raises:
+        UserError: as ``submit``.
+    """
+    with farm.database.snapshot() as session:
+        planned = _plan(farm, session, text, source, name)
+        estimator = Estimator(session)
+        found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
+    busy: dict[str, float] = defaultdict(float)
+    for cell in found:
+        busy[cell.device] += cell.estimate_s * cell.trials
+    return PlanView(
+        name=planned.spec.name,
+        cells=found,
+        trials=sum(c.trials for c in found),
+        estimate_s=max(busy.values(), default=0.0),
+    )
+
+
+def submit(
+    farm: Farm, text: str, source: str, name: str = "", *, yes_really: bool = False
+) -> SweepView:
+    """Turn a spec into cells and pending trials, all in one transaction.
+
+    Raises:
+        UserError: a bad spec, an unknown model or backend, no device that matches, nothing to run,
+            or more cells than usual without ``yes_really``.
+        Conflict: a sweep of that name exists.
+    """
+    with farm.database.transaction() as session:
+        planned = _plan(farm, session, text, source, name)
+        if not planned.running:
+            reasons = "; ".join(sorted({p.skip for p in planned.placements}))
+            raise UserError(f"{source}: no cell of this sweep can run: {reasons}")
+        if len(planned.running) > farm.settings.confirm_cells and not yes_really:
+            raise UserError(
+                f"{source}: {len(planned.running)} cells to run, more than "
+                f"{farm.settings.confirm_cells}: look at `benchfarm sweep plan`, then run it with "
+                "--yes-really"
+            )
+        if session.scalar(select(Sweep.id).where(Sweep.name == planned.spec.name)):
+            raise Conflict(
+                f"a sweep {planned.spec.name!r} exists; give this one another --name, "
+                f"or go on with `benchfarm sweep resume {planned.spec.name}`"
+            )
+        sweep = Sweep(
+            name=planned.spec.name,
+            spec=planned.spec.model_dump(mode="json"),
+            spec_text=text,
+            attempts=planned.spec.attempts,
+            created_at=farm.now(),
+        )
+        # first: a device's row is locked before anything refers to it
+        health_checks.before_sweep(farm, session, planned.spec.name, _at_work(session, planned))
+        session.add(sweep)
+        cells.add(farm, session, sweep, planned.spec, planned.placements)
+        farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
+        session.flush()
+        return sweep_view(farm, session, sweep)
+
+
+def _at_work(session: Session, planned: Planned) -> Sequence[int]:
+    """The devices that measure or build."""
+    names = {p.device for p in planned.running}
+    names |= {p.build.builder for p in planned.running if p.build is not None}
+    return session.scalars(select(Device.id).where(Device.name.in_(names))).all()
+
+
+def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Planned:
+    spec = parse(text, source, name)
+    by_name = {m.name: m for m in session.scalars(select(Model))}
+    for choice in spec.models:
+        if choice.name not in by_name:
+            raise NotFound("model", choice.name, list(by_name), f"{source}: models: ")
+    known = list(session.scalars(select(Device)))
+    devices = _chosen(known, spec, source)
+    _refuse_unknown_backends(spec, devices, source)
+    total = count(spec) * len(devices)
+    if total > farm.settings.max_cells:
+        raise UserError(
+            f"{source}: {total} cells, more than the limit of {farm.settings.max_cells}; "
+            "split the sweep or raise BENCHFARM_MAX_CELLS"
+        )
+    configurations = expand(spec)
+    if spec.baseline and not any(
+        may_be_baseline(spec.baseline, c, d.name) for c in configurations for d in devices
+    ):
+        wanted = ", ".join(f"{key}: {value}" for key, value in spec.baseline.items())
+        raise UserError(
+            f"{source}: baseline: no cell of this sweep has {wanted}; name one that it runs"
+        )
+    views = {key: _model_view(m) for key, m in by_name.items()}
+    builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
+    ways: Ways = {}
+    placements = distinct(
+        place(device, configuration, views[configuration.model], builders, ways)
+        for device in devices
+        for configuration in configurations
+    )
+    return Planned(spec, tuple(placements))
+
+
+def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[DeviceView]:
+    known = [_device_view(d) for d in farms]
+    for name in spec.devices.names:
+        if name not in {d.name for d in known}:
+            raise NotFound("device", name, [d.name for d in known], f"{source}: devices.names: ")
+    devices = chosen(known, spec.devices)
+    if not devices:
+        wanted = ", ".join(f"{k}={v}" for k, v in spec.devices.select.items()) or "any"
+        listed = ", ".join(f"{d.name} (class={d.labels['class']})" for d in known)
+        raise UserError(
+            f"{source}: devices: no device matches {wanted}; the farm has {listed or 'none yet'}"
+        )
+    return devices
+
+
+def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], source: str) -> None:
+    known = sorted({r.backend for d in devices for r in d.runtimes})
+    for runtime in spec.runtimes:
+        if runtime.backend not in known:
+            raise UserError(
+                f"{source}: runtimes: unknown backend {runtime.backend!r}; "
+                f"the chosen devices know {', '.join(known) or 'none (no agent has reported)'}"
+            )
+
+
+def _device_view(device: Device) -> DeviceView:
+    facts = facts_of(device)
+    labels = {**device.tags, "name": device.name, "class": device.device_class}
+    if facts is None:
+        return DeviceView(device.name, labels, device.enabled)
+    return DeviceView(
+        device.name, labels, device.enabled, facts.runtimes, facts.tools, facts.machine
+    )
+
+
+def _builder(farm: Farm, device: Device) -> Builder:
+    facts = facts_of(device)
+    ready = online(farm, device.seen_at) and device.health not in ILL
+    return Builder(device.name, facts.tools if facts else (), ready)
+
+
+def _model_view(model: Model) -> ModelView:
+    return ModelView(
+        name=model.name,
+        sources=sources_of((a.format, a.precision) for a in model.artifacts),
+        free_batch=model.free_batch,
+        has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
+    )
+
+
+def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -> PlannedCell:
+    seconds, source = (0.0, "") if placement.skip else estimator.trial_s(placement, spec)
+    return PlannedCell(
+        device=placement.device,
+        model=placement.configuration.model,
+        label=placement.configuration.label,
+        format=placement.format,
+        version=placement.version,
+        built=placement.build.described if placement.build else "",
+        skip=placement.skip,
+        trials=0 if placement.skip else spec.trials,
+        estimate_s=seconds,
+        estimate_from=source,
+    )
+
+
+def cancel(farm: Farm, name: str) -> SweepView:
+    """Stop a sweep: pending trials will not run, running children are killed by their agents.
+
+    Those are rung once more, so that they ask at once; a doorbell that is lost costs the time to
+    the next heartbeat.
+    """
+    with farm.database.transaction() as session:
+        sweep = lock(session, find(session, name).id)
+        running = _with_their_devices(session, sweep)
+        # one statement: to write fifty thousand rows one by one takes longer than leases last
+        stopped = update(Trial).where(Trial.sweep_id == sweep.id, _is_in(before(CANCELLED)))
+        session.execute(stopped.values(state=CANCELLED.value), execution_options=PLAIN)
+        finish(farm, session, sweep)
+        farm.note(session, "sweep_cancelled", name)
+        view = sweep_view(farm, session, sweep)
+    _ring(farm, running)
+    return view
+
+
+def _with_their_devices(session: Session, found: Sweep) -> list[tuple[str, str]]:
+    """Device and attempt of each attempt that is out."""
+    rows = session.execute(
+        select(Device.name, Attempt.id)
+        .join(Trial, Trial.device_id == Device.id)
+        .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
+        .where(Trial.sweep_id == found.id, Trial.state.in_([s.value for s in OUTSTANDING]))
+    )
+    return [(device, attempt_id) for device, attempt_id in rows]
+
+
+def _ring(farm: Farm, attempts: Sequence[tuple[str, str]]) -> None:
+    for device, attempt_id in attempts:
+        try:
+            farm.ring(device, attempt_id)
+        except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
+            log.warning("cancelled attempts wait for their heartbeats: %s", error)
+            return  # it is down for all of them
+
+
+def resume(farm: Farm, name: str) -> SweepView:
+    """Run what is missing: failed and cancelled trials become pending; results stay, and so does
+    what a retired device was to measure or to build.
+
+    Raises:
+        Conflict: its raw samples were pruned, so no report could show both.
+    """
+    with farm.database.transaction() as session:
+        sweep = find(session, name)
+        missing = (Trial.sweep_id == sweep.id, _is_in(RESUMABLE))
+        mine = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
+        devices = session.scalars(select(Device)).all()
+        gone = {d.id for d in devices if retired(d)}
+        health_checks.before_sweep(farm, session, name, [i for i in mine if i not in gone])
+        sweep = lock(session, sweep.id)
+        dead = select(Trial.id).where(Trial.sweep_id == sweep.id, Trial.device_id.in_(gone))
+        waits = Trial.waits_for.is_not(None) & Trial.waits_for.in_(dead)
+        again = update(Trial).where(*missing, Trial.device_id.not_in(gone), ~waits)
+        # a new budget of attempts; the fencing token stays
+        fresh = again.values(state=TrialState.PENDING.value, spent=0, not_before=None)
+        count = session.execute(fresh, execution_options=PLAIN).rowcount  # type: ignore[attr-defined]
+        if count and report_data.frozen_event(session, sweep) is not None:
+            raise Conflict(
+                f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
+            )
+        if count:
+            sweep.finished_at = None
+            farm.note(session, "sweep_resumed", name, trials=count)
+        return sweep_view(farm, session, sweep)
+
+
+def _is_in(states: Iterable[TrialState]) -> ColumnElement[bool]:
+    return Trial.state.in_([state.value for state in states])

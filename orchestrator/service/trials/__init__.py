@@ -1,0 +1,1 @@
+"""The states of trials and attempts, and their samples."""

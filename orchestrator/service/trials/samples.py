@@ -1,0 +1,35 @@
+"""Raw samples as they are stored: int64 nanoseconds, compressed with zstd."""
+
+from __future__ import annotations
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from agent.contract.trial import Samples
+from orchestrator.domain.errors import FarmError
+
+ENCODING = "int64le+zstd"
+
+
+class DamagedSamples(FarmError):
+    """A samples blob does not decode to what its result says it holds."""
+
+    kind = "damaged_samples"
+
+
+def decode(samples: Samples, data: bytes) -> NDArray[np.int64]:
+    """A samples blob as an array of shape (len(series), count), nanoseconds.
+
+    Raises:
+        DamagedSamples: another encoding, or another number of values than ``samples`` says.
+    """
+    values = len(samples.series) * samples.count
+    try:
+        if samples.encoding != ENCODING:
+            raise ValueError(f"unknown encoding {samples.encoding!r}")
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=8 * values)
+        array = np.frombuffer(raw, dtype="<i8").astype(np.int64)
+        return array.reshape(len(samples.series), samples.count)
+    except (ValueError, zstandard.ZstdError) as error:
+        raise DamagedSamples(f"samples {samples.sha256}: {error}") from None

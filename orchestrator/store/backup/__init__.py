@@ -1,0 +1,1 @@
+"""Backups of a farm: writing, restoring, checking."""

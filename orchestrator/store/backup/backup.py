@@ -1,0 +1,199 @@
+"""Everything that a farm has, in one file: made while it runs, restored on any database."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from orchestrator.domain.errors import FarmError, UserError
+from orchestrator.store.backup import table_dump
+from orchestrator.store.backup.archive_format import (
+    BLOB,
+    CHECKSUM,
+    MANIFEST,
+    Manifest,
+    Member,
+    Writer,
+    checksum,
+    chunks_of,
+)
+from orchestrator.store.blob_references import references
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.database import Database
+
+TRIES = 5
+"""Snapshots that are taken before a blob that is not there counts as lost rather than as just
+freed."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A backup that was written."""
+
+    path: Path
+    size_bytes: int
+    manifest: Manifest
+
+
+def backup(
+    database: Database,
+    blobs: FolderBlobs,
+    target: Path,
+    *,
+    version: str,
+    at: datetime,
+    with_blobs: bool = True,
+    overwrite: bool = False,
+) -> Made:
+    """Write ``target``, readable by its owner alone, whole or not at all.
+
+    Raises:
+        UserError: it is there already, or could not be written there.
+        FarmError: there is no database to speak of, or the disk is full.
+    """
+    revision = database.revision()
+    if revision not in database.known_revisions():
+        raise FarmError(
+            f"the database is at revision {revision or 'none'}, which this benchfarm does not "
+            "know; take the backup with the benchfarm that made it"
+        )
+    if target.is_dir() or not target.parent.is_dir():
+        raise UserError(f"{target} cannot be written: name a file in a folder that is there")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} is there already; choose another name, or say --force")
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as name:
+            folder = Path(name)
+            with _held(database, blobs, folder, with_blobs) as held:
+                made = folder / "archive"
+                manifest = _write(made, folder, held, database, revision, version, at, with_blobs)
+            size = made.stat().st_size
+            if target.exists() and not overwrite:
+                raise UserError(f"{target} is there already; choose another name, or say --force")
+            os.replace(made, target)
+    except PermissionError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}") from None
+    except OSError as error:
+        raise FarmError(
+            f"{target} could not be written: {error.strerror or error}; nothing is left of it"
+        ) from None
+    return Made(target, size, manifest)
+
+
+@dataclass
+class _Held:
+    """The tables as files, rows by table, and the blobs that they refer to, by digest: kept from
+    being freed. ``missing`` are none any more."""
+
+    rows: dict[str, int]
+    blobs: dict[str, Path]
+    missing: set[str]
+
+
+@contextmanager
+def _held(
+    database: Database, blobs: FolderBlobs, folder: Path, with_blobs: bool
+) -> Iterator[_Held]:
+    """One snapshot of the tables, and a second name for every blob that it refers to: one that is
+    freed while the archive is written keeps its bytes under the other."""
+    links = Path(tempfile.mkdtemp(dir=blobs.root, prefix=".backup-"))
+    try:
+        for turn in range(TRIES):
+            with database.frozen() as session:
+                rows = _dump(session, folder)
+                wanted = {r.sha256 for r in references(session)} if with_blobs else set()
+            held = {d: path for d in sorted(wanted) if (path := _hold(blobs, links, d))}
+            missing = wanted - set(held)
+            if not missing or turn == TRIES - 1:
+                yield _Held(rows, held, missing)
+                return
+    finally:
+        shutil.rmtree(links, ignore_errors=True)
+
+
+def _dump(session: Session, folder: Path) -> dict[str, int]:
+    connection: Connection = session.connection()
+    (folder / "tables").mkdir(exist_ok=True)
+    rows = {}
+    for table in table_dump.tables(connection):
+        with (folder / "tables" / f"{table.name}.jsonl").open("wb") as file:
+            rows[table.name] = table_dump.write(connection, table, file)
+    return rows
+
+
+def _hold(blobs: FolderBlobs, links: Path, sha256: str) -> Path | None:
+    place, link = blobs.place(sha256), links / sha256
+    if link.exists():
+        return link
+    try:
+        os.link(place, link)
+    except FileNotFoundError:
+        return None
+    except OSError:  # a file system without hard links: a copy holds it as well
+        try:
+            shutil.copyfile(place, link)
+        except FileNotFoundError:
+            return None
+    return link
+
+
+def _write(
+    made: Path,
+    folder: Path,
+    held: _Held,
+    database: Database,
+    revision: str,
+    version: str,
+    at: datetime,
+    with_blobs: bool,
+) -> Manifest:
+    tables = [folder / "tables" / f"{name}.jsonl" for name in held.rows]
+    members = [_member(f"tables/{path.name}", path) for path in tables]
+    sound = {}
+    for sha256, path in held.blobs.items():
+        member = _member(BLOB + sha256, path)
+        if member.sha256 == sha256:
+            sound[sha256] = path
+            members.append(member)
+    manifest = Manifest(
+        benchfarm=version,
+        revision=revision,
+        database=database.engine.dialect.name,
+        created_at=at.isoformat(),
+        rows=held.rows,
+        with_blobs=with_blobs,
+        missing=tuple(sorted(held.missing | (set(held.blobs) - set(sound)))),
+        members=tuple(members),
+    )
+    text = manifest.model_dump_json().encode()
+    with open(made, "xb", opener=_private) as file:
+        writer = Writer(file)
+        for name, content in ((MANIFEST, text), (CHECKSUM, checksum(text))):
+            writer.add(name, len(content), iter([content]))
+        for member, path in zip(members, [*tables, *sound.values()], strict=True):
+            if writer.add(member.name, member.size_bytes, chunks_of(path)) != member.sha256:
+                raise FarmError(f"{member.name} changed while it was read: is the disk failing?")
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
+
+
+def _member(name: str, path: Path) -> Member:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Member(name=name, size_bytes=path.stat().st_size, sha256=sha256)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

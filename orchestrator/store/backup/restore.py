@@ -1,0 +1,218 @@
+"""A farm from a backup: everything is verified before anything is changed, then all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, MetaData, Table, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.domain.errors import FarmError, UserError
+from orchestrator.store.backup import table_dump
+from orchestrator.store.backup.archive_format import BLOB, BadArchive, Manifest, Reader
+from orchestrator.store.blobs import FolderBlobs
+from orchestrator.store.database import Database, upgrade
+
+BESIDE = 1.05
+"""Room that is asked for, in sizes of what is unpacked."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """``aside``: what the names of what was here before end in now; empty: there was nothing."""
+
+    manifest: Manifest
+    aside: str
+
+
+def restore(
+    database: Database, blobs: FolderBlobs, source: Path, *, at: datetime, force: bool = False
+) -> Restored:
+    """Fill an empty database and an empty blob folder from ``source``.
+
+    ``force``: what is there is moved aside first, never deleted.
+
+    Raises:
+        BadArchive: it is no backup, or damaged. UserError: it is not there, it is of a newer
+            benchfarm, or this farm is not empty. FarmError: no room, the database refuses.
+    """
+    home = blobs.root.parent
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as name:
+        staged = Path(name)
+        manifest = _unpacked(source, staged, database)
+        full = _what_is_there(database, blobs, manifest)
+        if full and not force:
+            raise UserError(
+                f"this farm is not empty ({full}); restore into another --home or database, or say "
+                "--force, which moves aside what is here"
+            )
+        aside = f"before-restore-{at:%Y%m%d-%H%M%S}" if full else ""
+        moves = _Moves()
+        put = _into_file if database.engine.dialect.name == "sqlite" else _into_server
+        try:
+            put(database, blobs, staged, manifest, aside, moves)
+        except BaseException as error:
+            moves.undo()
+            if isinstance(error, SQLAlchemyError | table_dump.BadRows):
+                raise _refused(source, error) from None
+            raise
+    return Restored(manifest, aside)
+
+
+class _Moves:
+    """Renames that can be taken back."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[Path, Path]] = []
+
+    def move(self, source: Path, target: Path) -> None:
+        os.rename(source, target)
+        self._done.append((source, target))
+
+    def undo(self) -> None:
+        while self._done:
+            source, target = self._done.pop()
+            os.rename(target, source)
+
+
+def _into_server(
+    database: Database,
+    blobs: FolderBlobs,
+    staged: Path,
+    manifest: Manifest,
+    aside: str,
+    moves: _Moves,
+) -> None:
+    with database.engine.begin() as connection:
+        there = [*table_dump.tables(connection), *_version_table(connection)]
+        if aside:
+            quoted = connection.dialect.identifier_preparer.quote(aside)
+            connection.execute(text(f"CREATE SCHEMA {quoted}"))
+            for table in there:
+                connection.execute(text(f"ALTER TABLE {table.name} SET SCHEMA {quoted}"))
+        else:
+            for table in reversed(there):
+                table.drop(connection)
+        _fill(connection, staged, manifest)
+        _place_blobs(blobs, staged, manifest, aside, moves)
+
+
+def _into_file(
+    database: Database,
+    blobs: FolderBlobs,
+    staged: Path,
+    manifest: Manifest,
+    aside: str,
+    moves: _Moves,
+) -> None:
+    """SQLite's file is made anew beside the old one, and takes its place at the very end."""
+    assert database.engine.url.database is not None
+    path = Path(database.engine.url.database)
+    new = path.with_name(f".{path.name}.restored")
+    new.unlink(missing_ok=True)
+    made = Database(f"sqlite:///{new}")
+    try:
+        with made.engine.begin() as connection:
+            _fill(connection, staged, manifest)
+        made.close()  # writes the log back into the file
+        database.close()
+        _place_blobs(blobs, staged, manifest, aside, moves)
+        for ending in ("", "-wal", "-shm"):
+            old = path.with_name(path.name + ending)
+            if aside and old.exists():
+                moves.move(old, path.with_name(f"{path.name}.{aside}{ending}"))
+        os.replace(new, path)
+    finally:
+        made.close()
+        new.unlink(missing_ok=True)
+
+
+def _version_table(connection: Connection) -> list[Table]:
+    found = MetaData()
+    found.reflect(connection, only=lambda name, _: name == table_dump.VERSION_TABLE)
+    return list(found.sorted_tables)
+
+
+def _fill(connection: Connection, staged: Path, manifest: Manifest) -> None:
+    """The tables at the archive's revision, its rows, and then the newest revision."""
+    upgrade(connection, manifest.revision)
+    tables = table_dump.tables(connection)
+    if {t.name for t in tables} != set(manifest.rows):
+        raise table_dump.BadRows(f"its tables are {', '.join(sorted(manifest.rows))}")
+    for table in tables:
+        with (staged / "tables" / f"{table.name}.jsonl").open("rb") as file:
+            count = table_dump.read(connection, table, file)
+        if count != manifest.rows[table.name]:
+            raise table_dump.BadRows(
+                f"{table.name} has {count} rows, not {manifest.rows[table.name]}"
+            )
+    upgrade(connection, "head")
+
+
+def _place_blobs(
+    blobs: FolderBlobs, staged: Path, manifest: Manifest, aside: str, moves: _Moves
+) -> None:
+    if not manifest.with_blobs:
+        return
+    placed = staged / "placed"
+    placed.mkdir()
+    for member in manifest.members:
+        if member.name.startswith(BLOB):
+            (placed / member.sha256[:2]).mkdir(exist_ok=True)
+            os.rename(staged / member.name, placed / member.sha256[:2] / member.sha256)
+    if blobs.root.exists():
+        moves.move(blobs.root, blobs.root.with_name(f"blobs.{aside}") if aside else staged / "old")
+    moves.move(placed, blobs.root)
+
+
+def _refused(source: Path, error: Exception) -> BadArchive:
+    first = str(error).strip().splitlines()[0][:300]
+    return BadArchive(f"{source}: its rows do not go into the tables: {first}; nothing was changed")
+
+
+def _unpacked(source: Path, staged: Path, database: Database) -> Manifest:
+    """Every member of the archive as a file below ``staged``, verified."""
+    try:
+        with source.open("rb") as file:
+            reader = Reader(file, str(source))
+            manifest = reader.manifest
+            known = database.known_revisions()
+            if manifest.revision not in known:
+                raise UserError(
+                    f"{source} was made by benchfarm {manifest.benchfarm} at revision "
+                    f"{manifest.revision}; this one knows up to {known[-1]}: upgrade it first"
+                )
+            free = shutil.disk_usage(staged).free
+            if manifest.size_bytes * BESIDE > free:
+                raise FarmError(
+                    f"{source} unpacks to {manifest.size_bytes >> 20} MiB, and {free >> 20} MiB "
+                    f"are free at {staged.parent}"
+                )
+            reader.unpack(staged)
+    except IsADirectoryError:
+        raise UserError(f"{source} is a folder; give the file of a backup") from None
+    except FileNotFoundError as error:
+        if error.filename == str(source):
+            raise UserError(f"{source}: there is no such file") from None
+        raise
+    except OSError as error:
+        raise FarmError(f"{source} could not be unpacked: {error.strerror}") from None
+    return manifest
+
+
+def _what_is_there(database: Database, blobs: FolderBlobs, manifest: Manifest) -> str:
+    """In words; empty where nothing would be lost."""
+    with database.engine.connect() as connection:
+        for table in table_dump.tables(connection):
+            count = connection.scalar(select(func.count()).select_from(table))
+            if count:
+                return f"table {table.name} has {count} rows"
+    if manifest.with_blobs and next(blobs.stored(), None) is not None:
+        return f"there are blobs in {blobs.root}"
+    return ""

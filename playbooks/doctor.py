@@ -1,0 +1,140 @@
+"""What is right and wrong with a board, from outside and by its own agent's word."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from playbooks.connection import Host, Login, connected
+from playbooks.errors import HostKeyChanged, LoginRefused, PlaybookError
+from playbooks.host_keys import Pins
+from playbooks.target import AGENT, MARK, OPT, STATE, UNIT, USER
+
+FREE_LIMIT_MIB = 1024
+SKEW_LIMIT_S = 30.0
+DOCTOR_LIMIT_S = 180.0
+
+REMEDIES: Mapping[str, str] = {
+    "joined": "run `benchfarm device add NAME` again: it joins the board anew",
+    "controller": "is the controller up, and its address let through? Else run `benchfarm device "
+    "add NAME --controller-url http://ADDRESS:PORT`",
+    "clock": "let the board's clock be set: `timedatectl set-ntp true` on it",
+    "token": "run `benchfarm device add NAME` again: it gives the board a new token",
+    "broker": "BENCHFARM_BROKER_URL of the controller must name an address that boards reach",
+    "disk": "free some space on the board",
+    "runtimes": "run `benchfarm device add NAME` again: it builds what is missing",
+}
+"""By the check of ``benchfarm-agent doctor``: what to do where it fails."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One check: ``side`` is where it was made from, ``remedy`` empty where it is ``ok``."""
+
+    side: str
+    check: str
+    ok: bool
+    text: str
+    remedy: str = ""
+
+
+def examine(device: str, login: Login, pins: Pins) -> list[Found]:
+    """Everything that can be seen over SSH; a check that cannot be made is left out after the one
+    that says why."""
+    try:
+        with connected(login, pins) as host:
+            found = [
+                Found("controller", "ssh", True, f"as {host.name}"),
+                Found("controller", "host key", True, "as pinned"),
+            ]
+            return found + _looked_at(host, device)
+    except HostKeyChanged as error:
+        return [Found("controller", "host key", False, str(error), "see left")]
+    except LoginRefused as error:
+        return [Found("controller", "ssh", False, str(error), "--identity or --ask-password")]
+    except PlaybookError as error:
+        remedy = "check the board's power, cable and address, then ask again"
+        return [Found("controller", "ssh", False, str(error), remedy)]
+
+
+def _looked_at(host: Host, device: str) -> list[Found]:
+    found: list[Found] = []
+    for look in (_board, _unit, _disk, _clock):
+        found.append(_checked(look, host, device))
+    if found[0].ok:
+        found += _own_word(host, device)
+    return found
+
+
+def _checked(look: Callable[[Host, str], Found], host: Host, device: str) -> Found:
+    try:
+        return look(host, device)
+    except PlaybookError as error:
+        return Found("controller", look.__name__.strip("_"), False, str(error), "see left")
+
+
+def _board(host: Host, device: str) -> Found:
+    text = host.ask(f"cat {MARK} 2>/dev/null")
+    try:
+        owner = str(json.loads(text)["device"]) if text else ""
+    except (ValueError, KeyError, TypeError):
+        owner = "?"
+    if owner == device:
+        link = host.ask(f"readlink {OPT}/agent")
+        return Found("controller", "board", True, f"it is {device}, with {link or 'no agent'}")
+    words = f"it is the board {owner!r}" if owner else "it is no board of a farm"
+    remedy = f"run `benchfarm device add {device} --ssh ...` with the right address"
+    return Found("controller", "board", False, words, remedy)
+
+
+def _unit(host: Host, _device: str) -> Found:
+    active = host.ask(f"systemctl is-active {UNIT}") or "unknown"
+    enabled = host.ask(f"systemctl is-enabled {UNIT} 2>/dev/null") or "not there"
+    ok = (active, enabled) == ("active", "enabled")
+    remedy = "see `benchfarm device logs`; `benchfarm device add` sets it right" if not ok else ""
+    return Found("controller", "unit", ok, f"{active}, {enabled}", remedy)
+
+
+def _disk(host: Host, _device: str) -> Found:
+    free = host.free_mib(STATE if host.is_true(f"test -e {STATE}") else "/")
+    ok = free >= FREE_LIMIT_MIB
+    text = f"{free} MiB free, {FREE_LIMIT_MIB} are wanted"
+    return Found("controller", "disk", ok, text, "" if ok else REMEDIES["disk"])
+
+
+def _clock(host: Host, _device: str) -> Found:
+    before = time.time()
+    theirs = float(host.run("date +%s").out)
+    skew_s = theirs - (before + time.time()) / 2
+    ok = abs(skew_s) <= SKEW_LIMIT_S
+    text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
+    return Found("controller", "clock", ok, text, "" if ok else REMEDIES["clock"])
+
+
+def _own_word(host: Host, device: str) -> list[Found]:
+    """``benchfarm-agent doctor``, as the agent's user, with the agent's state."""
+    words = shlex.join((AGENT, "doctor", "-o", "json"))
+    try:
+        said = host.run(
+            f"cd {STATE} && HOME={STATE} BENCHFARM_AGENT_HOME={STATE} {words}",
+            user=USER,
+            limit_s=DOCTOR_LIMIT_S,
+            check=False,
+        )
+        return [of_agent(item, device) for item in json.loads(said.out)]
+    except (ValueError, KeyError, TypeError):
+        text = f"`benchfarm-agent doctor` failed: {said.tail}"
+    except PlaybookError as error:
+        text = str(error)
+    remedy = f"run `benchfarm device add {device}` again: it makes the agent whole"
+    return [Found("board", "agent", False, text, remedy)]
+
+
+def of_agent(item: Mapping[str, object], device: str) -> Found:
+    """A finding of the agent's own. Raises ``KeyError``."""
+    check, ok = str(item["check"]), item["ok"] is True
+    remedy = REMEDIES.get(check, "see what it says").replace("NAME", device)
+    return Found("board", check, ok, str(item["text"]), "" if ok else remedy)
