@@ -26,7 +26,7 @@ runtimes_app = typer.Typer(help="Runtime environments of this board.", no_args_i
 app.add_typer(runtimes_app, name="runtimes")
 
 
-class Output(StrEnum):
+class ListFormat(StrEnum):
     """How to print."""
 
     table = "table"
@@ -37,7 +37,7 @@ StateDir = Annotated[
     Path | None,
     typer.Option("--state-dir", help="Where the agent keeps its state.", show_default=False),
 ]
-Format = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
+Format = Annotated[ListFormat, typer.Option("-o", "--output", help="table or json.")]
 
 
 @app.command()
@@ -66,7 +66,7 @@ def run(state_dir: StateDir = None, verbose: bool = False) -> None:
 
 
 @app.command()
-def probe(output: Format = Output.table, state_dir: StateDir = None) -> None:
+def probe(output: Format = ListFormat.table, state_dir: StateDir = None) -> None:
     """Show what this device is and which runtimes answer here."""
     from agent.worker import cli_support
 
@@ -75,7 +75,7 @@ def probe(output: Format = Output.table, state_dir: StateDir = None) -> None:
 
 
 @app.command()
-def doctor(output: Format = Output.table, state_dir: StateDir = None) -> None:
+def doctor(output: Format = ListFormat.table, state_dir: StateDir = None) -> None:
     """Check everything between this board and its controller."""
     from agent.worker import doctor as checks
 
@@ -86,7 +86,7 @@ def doctor(output: Format = Output.table, state_dir: StateDir = None) -> None:
 
 
 @runtimes_app.command("list")
-def runtimes_list(output: Format = Output.table, state_dir: StateDir = None) -> None:
+def runtimes_list(output: Format = ListFormat.table, state_dir: StateDir = None) -> None:
     """List what answers here, in which environment, and what building it cost."""
     from agent.worker import cli_support
 
@@ -163,8 +163,8 @@ def _state(chosen: Path | None) -> Path:
     return chosen or default_state_dir()
 
 
-def _show(value: Any, rows: list[tuple[str, ...]], output: Output) -> None:
-    if output is Output.json:
+def _show(value: Any, rows: list[tuple[str, ...]], output: ListFormat) -> None:
+    if output is ListFormat.json:
         from dataclasses import asdict
 
         plain = [asdict(v) for v in value] if isinstance(value, (tuple, list)) else asdict(value)

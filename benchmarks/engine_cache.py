@@ -12,13 +12,13 @@ from pathlib import Path
 
 from agent.contract.child_jobs import ConvertJob, ReferenceJob
 from agent.contract.trial import SCHEMA, RuntimeRef, Scenario, Tolerance, TrialRequest
-from agent.worker.attempts.conversion import Conversion, Sources, Workshop
-from agent.worker.attempts.engine_cache import Engines
+from agent.worker.attempts.conversion import Conversion, ConversionInputs, ConversionRunner
+from agent.worker.attempts.engine_cache import EngineCache
 from agent.worker.environments.conversion_planning import plan
 from agent.worker.environments.environments import Environments
-from agent.worker.isolation.child_process import Bounds, Cancel
-from agent.worker.isolation.runner_client import Outcome as ChildOutcome
-from agent.worker.isolation.runner_client import Runner
+from agent.worker.isolation.child_process import CancelRequest, ChildLimits
+from agent.worker.isolation.runner_client import ChildOutcome as ChildOutcome
+from agent.worker.isolation.runner_client import RunnerClient
 from benchmarks.artifacts import Files
 from benchmarks.interpreters import Missing, needed
 from benchmarks.outcome import Outcome, of_rounds
@@ -70,17 +70,17 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
         tolerance=Tolerance(0.9, 1.0),
         calibration="random",
     )
-    sources = Sources(files.onnx.path, files.folder / "reference.npz")
-    runner = Runner(mark="benchmark")
+    sources = ConversionInputs(files.onnx.path, files.folder / "reference.npz")
+    runner = RunnerClient(mark="benchmark")
     environments = Environments(folder, runner.probe)
     environments.enlist(environments.check(case.runtime.backend, python))
     cold_s: list[float] = []
     hit_s: list[float] = []
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
         run, check = partial(_child, runner, cancel), partial(_reference, runner, cancel)
         for turn in range(ROUNDS):
-            engines = Engines(folder / f"engines{turn}", 1 << 34)
-            workshop = Workshop(environments, engines, run, check, "benchmark")
+            engines = EngineCache(folder / f"engines{turn}", 1 << 34)
+            workshop = ConversionRunner(environments, engines, run, check, "benchmark")
             cold_s.append(_seconds(request, workshop, sources, cached=False))
             hit_s += [_seconds(request, workshop, sources, cached=True) for _ in range(HITS)]
     return of_rounds(
@@ -94,18 +94,30 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
 
 
 def _reference(
-    runner: Runner, cancel: Cancel, python: str, job: ReferenceJob, folder: Path, bounds: Bounds
+    runner: RunnerClient,
+    cancel: CancelRequest,
+    python: str,
+    job: ReferenceJob,
+    folder: Path,
+    bounds: ChildLimits,
 ) -> ChildOutcome:
     return runner.reference(python, job, folder, bounds, cancel)
 
 
 def _child(
-    runner: Runner, cancel: Cancel, python: str, job: ConvertJob, folder: Path, bounds: Bounds
+    runner: RunnerClient,
+    cancel: CancelRequest,
+    python: str,
+    job: ConvertJob,
+    folder: Path,
+    bounds: ChildLimits,
 ) -> ChildOutcome:
     return runner.convert(python, job, folder, bounds, cancel)
 
 
-def _seconds(request: TrialRequest, workshop: Workshop, sources: Sources, cached: bool) -> float:
+def _seconds(
+    request: TrialRequest, workshop: ConversionRunner, sources: ConversionInputs, cached: bool
+) -> float:
     """What the worker does for an attempt between having its files and having its artifact."""
     start = time.perf_counter()
     environments = workshop.environments

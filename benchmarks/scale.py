@@ -32,11 +32,11 @@ from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from benchmarks import scale_bare, scale_servers
 from benchmarks.outcome import Outcome, keep, of_rounds
 from orchestrator import wiring
-from orchestrator.broker.redis_acl import RedisUsers
+from orchestrator.broker.redis_acl import RedisAcl
 from orchestrator.cli import zoo
 from orchestrator.client import Client
 from orchestrator.client import noted as noted_in
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import registration
 from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
@@ -115,7 +115,7 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
                 broker_url=broker_url,
                 health_every_s=0,
             )
-            doors = RedisUsers(broker_url)
+            doors = RedisAcl(broker_url)
             farm = wiring.build_farm(settings, broker_url, doors)
             each = -(-trials // boards)
             orders = {
@@ -151,7 +151,7 @@ def add_model(url: str, folder: Path) -> str:
     return token
 
 
-def enrol(farm: Farm, name: str, broker_url: str) -> dict[str, str]:
+def enrol(farm: FarmContext, name: str, broker_url: str) -> dict[str, str]:
     cpu = (TargetFacts("CPU", ("fp32",)),)
     wants: dict[str, tuple[Node, ...]] = {"fp32": (("onnx", "fp32"),)}
     runtime = RuntimeFacts("onnxruntime", "0", "played", cpu, ("onnx",), wants=wants)
@@ -221,7 +221,7 @@ def _rss_mib(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / (1 << 20)
 
 
-def _check(farm: Farm, trials: int) -> None:
+def _check(farm: FarmContext, trials: int) -> None:
     """Every trial done, each with one result that counts, or there is nothing to report."""
     with farm.database.snapshot() as session:
         done = session.scalar(select(func.count()).where(Trial.state == "done"))

@@ -38,11 +38,11 @@ from benchmarks.storm_schedule import OF_BOARDS, Fault, plan
 from benchmarks.storm_servers import Servers, Service
 from benchmarks.storm_verdict import Verdict, judge, logged, still_open
 from orchestrator import wiring
-from orchestrator.broker.redis_acl import RedisUsers
+from orchestrator.broker.redis_acl import RedisAcl
 from orchestrator.client import Client
 from orchestrator.domain import rate_control as rules
 from orchestrator.domain.errors import FarmError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
 
@@ -171,7 +171,7 @@ class Run:
                 broker_url=self.servers.redis.server.url,
                 health_every_s=0,
             )
-            doors = RedisUsers(settings.broker_url)
+            doors = RedisAcl(settings.broker_url)
             farm = wiring.build_farm(settings, settings.broker_url, doors)
             self._token = scale.add_model(self.orders["url"], self.folder)
             names = [f"b{number}" for number in range(self.given.boards)]
@@ -184,7 +184,7 @@ class Run:
                 farm.database.close()
                 doors.close()
 
-    def _played(self, farm: Farm, boards: Boards) -> Verdict:
+    def _played(self, farm: FarmContext, boards: Boards) -> Verdict:
         total = 0
         each = max(1, -(-self.given.trials // (self.given.boards * self.given.sweeps)))
         for number in range(self.given.sweeps):
@@ -212,7 +212,7 @@ class Run:
         boards.close()
         return self._verdict(farm, total)
 
-    def _verdict(self, farm: Farm, total: int) -> Verdict:
+    def _verdict(self, farm: FarmContext, total: int) -> Verdict:
         servers, storm = self.servers, self.storm
         servers.stop_watching()
         try:
@@ -302,7 +302,7 @@ class Run:
 
     # --- waiting
 
-    def _wait_final(self, farm: Farm, boards: Boards, within_s: float) -> None:
+    def _wait_final(self, farm: FarmContext, boards: Boards, within_s: float) -> None:
         """Until every trial is final; ``wrong`` where that takes longer."""
         deadline, last = time.monotonic() + within_s, 0.0
         left = -1

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from benchmarks.scale_boards import measured
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.backup.integrity_check import findings
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.tables import Attempt, Sweep, Trial
@@ -46,7 +46,7 @@ class Verdict:
         )
 
 
-def judge(farm: Farm, trials: int, answers: Path, blobs: Path) -> Verdict:
+def judge(farm: FarmContext, trials: int, answers: Path, blobs: Path) -> Verdict:
     """Once the boards have ended. ``trials``: as many were submitted; ``answers``: what the boards
     were told."""
     verdict = Verdict(trials)
@@ -121,7 +121,7 @@ def logged(log: Path, postgres: Path, verdict: Verdict) -> Counter[str]:
     return errors
 
 
-def still_open(farm: Farm) -> int:
+def still_open(farm: FarmContext) -> int:
     """Trials that are in no final state, or wait for their sweep's resume."""
     states = [state.value for state in FINAL - {TrialState.CANCELLED}]
     with farm.database.snapshot() as session:

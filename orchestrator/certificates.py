@@ -27,14 +27,14 @@ BACKDATED = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Pair:
+class CertificateFiles:
     """A certificate and its key, PEM files; the key's mode is 0600."""
 
     certificate: Path
     key: Path
 
 
-def init(folder: Path, name: str = "benchfarm", days: int = 3650) -> Pair:
+def init(folder: Path, name: str = "benchfarm", days: int = 3650) -> CertificateFiles:
     """A new authority in ``folder``.
 
     Raises:
@@ -56,7 +56,7 @@ def init(folder: Path, name: str = "benchfarm", days: int = 3650) -> Pair:
 
 def issue(
     folder: Path, name: str, sans: Sequence[str] = (), days: int = 397
-) -> tuple[Pair, tuple[str, ...]]:
+) -> tuple[CertificateFiles, tuple[str, ...]]:
     """A server's certificate under the authority in ``folder``, in place of an earlier one of that
     name; and the names that it is for.
 
@@ -140,11 +140,13 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     return certificate, key
 
 
-def _pair(folder: Path, name: str) -> Pair:
-    return Pair(folder / f"{name}.pem", folder / f"{name}.key")
+def _pair(folder: Path, name: str) -> CertificateFiles:
+    return CertificateFiles(folder / f"{name}.pem", folder / f"{name}.key")
 
 
-def _write(pair: Pair, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+def _write(
+    pair: CertificateFiles, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
+) -> None:
     from agent.worker.config import write_atomically
 
     secret = key.private_bytes(

@@ -19,21 +19,21 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent.broker import make_app, no_answer
-from orchestrator.broker.background_publisher import Ringer
+from orchestrator.broker.background_publisher import BackgroundPublisher
 from orchestrator.broker.embedded import Broker, broker
-from orchestrator.broker.redis_acl import RedisUsers
-from orchestrator.broker.redis_publisher import Bell
+from orchestrator.broker.redis_acl import RedisAcl
+from orchestrator.broker.redis_publisher import DoorbellPublisher
 from orchestrator.client import CONFIG_NAME, noted
 from orchestrator.controller import Controller
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.inspection.client import Sandbox
-from orchestrator.local.reference_runs import References
+from orchestrator.inspection.client import ConfinedInspector
+from orchestrator.local.reference_runs import ReferenceRunner
 from orchestrator.service import rate_control
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import tokens
-from orchestrator.service.devices.broker_users import Guard
+from orchestrator.service.devices.broker_users import BrokerUsersSync
 from orchestrator.service.farm_clock import FarmClock, source_of
-from orchestrator.service.ports import Doors, DoorsFailed
+from orchestrator.service.ports import BrokerAccess, BrokerAccessFailed
 from orchestrator.service.scheduling.scheduler import Scheduler
 from orchestrator.settings import Settings
 from orchestrator.store.blobs import FolderBlobs
@@ -48,20 +48,22 @@ log = logging.getLogger(__name__)
 START_LIMIT_S = 15.0
 
 
-def build_farm(settings: Settings, broker_url: str, doors: Doors | None = None) -> Farm:
+def build_farm(
+    settings: Settings, broker_url: str, doors: BrokerAccess | None = None
+) -> FarmContext:
     """The farm's ports over real adapters; the database is brought to the newest revision."""
     _make_home(settings.home)
     database = _database(settings)
     app = make_app(broker_url, "benchfarm-controller", settings.ca_path)
     clock = FarmClock(source_of(database))
-    return Farm(
+    return FarmContext(
         settings=settings,
         database=database,
         blobs=FolderBlobs(settings.blobs_folder, settings.max_upload_bytes),
-        ring=Bell(app),
-        reference=References(settings.home / "agent"),
+        ring=DoorbellPublisher(app),
+        reference=ReferenceRunner(settings.home / "agent"),
         now=clock.now,
-        inspect=Sandbox(settings.home, settings.inspect_s, settings.inspect_mib),
+        inspect=ConfinedInspector(settings.home, settings.inspect_s, settings.inspect_mib),
         doors=doors,
         look=clock.look,
     )
@@ -138,19 +140,19 @@ def controller(settings: Settings) -> Iterator[Controller]:
             doors = None
         farm = build_farm(settings, chosen.url, doors)
         stack.callback(farm.database.close)
-        ringer = Ringer(farm.ring, settings.dispatch_s)
+        ringer = BackgroundPublisher(farm.ring, settings.dispatch_s)
         stack.callback(ringer.close)
         farm = replace(farm, ring=ringer)
         rate_control.look(farm)  # before any board is told how often to beat
         token = _note_for_clients(farm)
         stack.enter_context(_serving(farm, chosen.url, listener))
-        stack.enter_context(Guard(farm))
+        stack.enter_context(BrokerUsersSync(farm))
         stack.enter_context(Scheduler(farm))
         yield Controller(farm, settings.url, token, chosen)
 
 
 @contextlib.contextmanager
-def _doors(settings: Settings) -> Iterator[RedisUsers | None]:
+def _doors(settings: Settings) -> Iterator[RedisAcl | None]:
     """The users of the broker that BENCHFARM_BROKER_URL names; none where it can have none.
 
     That it does not answer is a warning: doorbells are rung again once it is there.
@@ -164,9 +166,9 @@ def _doors(settings: Settings) -> Iterator[RedisUsers | None]:
     if settings.broker_acl == "off" or not settings.broker_url.startswith(("redis:", "rediss:")):
         yield None
         return
-    users = RedisUsers(settings.broker_url, settings.ca_path)
+    users = RedisAcl(settings.broker_url, settings.ca_path)
     try:
-        with contextlib.suppress(DoorsFailed):
+        with contextlib.suppress(BrokerAccessFailed):
             warning = users.warning()
             if warning and settings.broker_acl == "on":
                 raise FarmError(f"{warning}; BENCHFARM_BROKER_ACL=on demands better")
@@ -205,7 +207,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _serving(farm: Farm, broker_url: str, listener: socket.socket) -> Iterator[None]:
+def _serving(farm: FarmContext, broker_url: str, listener: socket.socket) -> Iterator[None]:
     import uvicorn
 
     from orchestrator.api.app import create_app
@@ -247,7 +249,7 @@ def _wait_started(server: Server, thread: threading.Thread) -> None:
         time.sleep(0.02)
 
 
-def _note_for_clients(farm: Farm) -> str:
+def _note_for_clients(farm: FarmContext) -> str:
     """Write ``client.json`` (mode 0600), which the command line on this machine reads.
 
     The administrator's token in it is kept for as long as this database knows it.

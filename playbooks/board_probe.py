@@ -72,7 +72,7 @@ true
 
 
 @dataclass(frozen=True)
-class Python:
+class BoardPython:
     """An interpreter on the board that can run the agent."""
 
     path: str
@@ -85,23 +85,23 @@ class Python:
 
 
 @dataclass(frozen=True)
-class Machine:
+class BoardMachine:
     """``glibc`` as (2, 36); ``pythons`` those that have ``venv``, the system's own first; ``facts``
     what its class is recognised by."""
 
     machine: str
     glibc: tuple[int, int]
-    pythons: tuple[Python, ...]
+    pythons: tuple[BoardPython, ...]
     facts: DeviceFacts
 
     @property
-    def python(self) -> Python | None:
+    def python(self) -> BoardPython | None:
         """The interpreter for the agent: the system's own if it is new enough."""
         fitting = [p for p in self.pythons if p.minor >= OLDEST_PYTHON]
         return fitting[0] if fitting else None
 
 
-def examine(host: Host) -> Machine:
+def examine(host: Host) -> BoardMachine:
     """Ask the board what it is. Raises ``Unfit`` where no agent could ever run."""
     given, files = _parse(host.run(_ASK).out)
     machine = given["machine"][0]
@@ -114,10 +114,10 @@ def examine(host: Host) -> Machine:
         found = given["libc"][0] or "none that says so (musl?)"
         raise Unfit(f"{host.name} has the C library {found}; the packages are built for glibc")
     pythons = [line.partition(" ") for line in given.get("python", [])]
-    return Machine(
+    return BoardMachine(
         machine=machine,
         glibc=(int(libc[1]), int(libc[2])),
-        pythons=tuple(Python(path, version) for version, _, path in pythons),
+        pythons=tuple(BoardPython(path, version) for version, _, path in pythons),
         facts=_facts(machine, given["hostname"][0], files),
     )
 

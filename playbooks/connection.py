@@ -25,8 +25,8 @@ from paramiko import (
 
 from playbooks.errors import (
     BadOrder,
+    BoardDiskFull,
     ConnectionLost,
-    DiskFull,
     LoginRefused,
     NoRoot,
     PlaybookError,
@@ -56,7 +56,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """How a command ended, and what it printed."""
 
     exit_code: int
@@ -108,7 +108,7 @@ class Host:
         secret: str = "",
         limit_s: float = COMMAND_S,
         check: bool = True,
-    ) -> Said:
+    ) -> CommandResult:
         """Run a POSIX shell command, as root or as ``user`` if said; ``secret`` is its stdin.
 
         Raises:
@@ -126,7 +126,7 @@ class Host:
         said = self._execute(words, stdin, limit_s)
         if check and said.exit_code != 0:
             if "No space left on device" in said.err + said.out:
-                raise DiskFull(f"the disk of {self.name} is full: {said.tail}")
+                raise BoardDiskFull(f"the disk of {self.name} is full: {said.tail}")
             raise StepFailed(f"{self.name}: {said.tail}")
         return said
 
@@ -166,7 +166,7 @@ class Host:
         if code != 0:
             raise StepFailed(f"{self.name}: {said or f'exit {code}'}")
 
-    def _execute(self, words: str, stdin: str, limit_s: float) -> Said:
+    def _execute(self, words: str, stdin: str, limit_s: float) -> CommandResult:
         try:
             ended = self._connection.run(
                 words, hide=True, warn=True, in_stream=_AtOnce(stdin), timeout=limit_s
@@ -181,7 +181,7 @@ class Host:
             ) from None
         if ended.exited == _LOST:
             raise ConnectionLost(f"{self.name} went away in the middle of a command")
-        return Said(ended.exited, ended.stdout, ended.stderr)
+        return CommandResult(ended.exited, ended.stdout, ended.stderr)
 
     def _become_root(self) -> str:
         """What stands before a command that root shall run; found out once.
@@ -214,7 +214,7 @@ class Host:
 
     def send(self, source: Path, target: str) -> None:
         """Put a file of this machine into a folder of the login user's. Half a file never has its
-        name. Raises ``DiskFull``, ``StepFailed`` or ``ConnectionLost``."""
+        name. Raises ``BoardDiskFull``, ``StepFailed`` or ``ConnectionLost``."""
         try:
             sftp = self._connection.sftp()
             sftp.put(str(source), f"{target}.tmp")
@@ -227,7 +227,7 @@ class Host:
             why = f"{self.name}: {source.name} could not be stored: {error}"
             free = self.free_mib(str(Path(target).parent))
             if free <= source.stat().st_size >> 20:
-                raise DiskFull(f"{why}; {free} MiB are free there") from None
+                raise BoardDiskFull(f"{why}; {free} MiB are free there") from None
             raise StepFailed(why) from None
 
     def free_mib(self, folder: str) -> int:

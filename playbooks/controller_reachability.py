@@ -7,14 +7,14 @@ import shlex
 from urllib.parse import urlsplit
 
 from playbooks.errors import Unfit
-from playbooks.target import Site
+from playbooks.target import BoardTarget
 
 ANSWER_LIMIT_S = 10
 
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), {limit})"
 
 
-def require_controller(site: Site) -> None:
+def require_controller(site: BoardTarget) -> None:
     """Raises ``Unfit`` where the board does not know the controller's name, or cannot reach it."""
     parts = urlsplit(site.controller.url)
     host = parts.hostname or ""

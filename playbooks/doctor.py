@@ -31,7 +31,7 @@ REMEDIES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class DoctorFinding:
     """One check: ``side`` is where it was made from, ``remedy`` empty where it is ``ok``."""
 
     side: str
@@ -41,27 +41,29 @@ class Found:
     remedy: str = ""
 
 
-def examine(device: str, login: Login, pins: Pins) -> list[Found]:
+def examine(device: str, login: Login, pins: Pins) -> list[DoctorFinding]:
     """Everything that can be seen over SSH; a check that cannot be made is left out after the one
     that says why."""
     try:
         with connected(login, pins) as host:
             found = [
-                Found("controller", "ssh", True, f"as {host.name}"),
-                Found("controller", "host key", True, "as pinned"),
+                DoctorFinding("controller", "ssh", True, f"as {host.name}"),
+                DoctorFinding("controller", "host key", True, "as pinned"),
             ]
             return found + _looked_at(host, device)
     except HostKeyChanged as error:
-        return [Found("controller", "host key", False, str(error), "see left")]
+        return [DoctorFinding("controller", "host key", False, str(error), "see left")]
     except LoginRefused as error:
-        return [Found("controller", "ssh", False, str(error), "--identity or --ask-password")]
+        return [
+            DoctorFinding("controller", "ssh", False, str(error), "--identity or --ask-password")
+        ]
     except PlaybookError as error:
         remedy = "check the board's power, cable and address, then ask again"
-        return [Found("controller", "ssh", False, str(error), remedy)]
+        return [DoctorFinding("controller", "ssh", False, str(error), remedy)]
 
 
-def _looked_at(host: Host, device: str) -> list[Found]:
-    found: list[Found] = []
+def _looked_at(host: Host, device: str) -> list[DoctorFinding]:
+    found: list[DoctorFinding] = []
     for look in (_board, _unit, _disk, _clock):
         found.append(_checked(look, host, device))
     if found[0].ok:
@@ -69,14 +71,14 @@ def _looked_at(host: Host, device: str) -> list[Found]:
     return found
 
 
-def _checked(look: Callable[[Host, str], Found], host: Host, device: str) -> Found:
+def _checked(look: Callable[[Host, str], DoctorFinding], host: Host, device: str) -> DoctorFinding:
     try:
         return look(host, device)
     except PlaybookError as error:
-        return Found("controller", look.__name__.strip("_"), False, str(error), "see left")
+        return DoctorFinding("controller", look.__name__.strip("_"), False, str(error), "see left")
 
 
-def _board(host: Host, device: str) -> Found:
+def _board(host: Host, device: str) -> DoctorFinding:
     text = host.ask(f"cat {MARK} 2>/dev/null")
     try:
         owner = str(json.loads(text)["device"]) if text else ""
@@ -84,37 +86,39 @@ def _board(host: Host, device: str) -> Found:
         owner = "?"
     if owner == device:
         link = host.ask(f"readlink {OPT}/agent")
-        return Found("controller", "board", True, f"it is {device}, with {link or 'no agent'}")
+        return DoctorFinding(
+            "controller", "board", True, f"it is {device}, with {link or 'no agent'}"
+        )
     words = f"it is the board {owner!r}" if owner else "it is no board of a farm"
     remedy = f"run `benchfarm device add {device} --ssh ...` with the right address"
-    return Found("controller", "board", False, words, remedy)
+    return DoctorFinding("controller", "board", False, words, remedy)
 
 
-def _unit(host: Host, _device: str) -> Found:
+def _unit(host: Host, _device: str) -> DoctorFinding:
     active = host.ask(f"systemctl is-active {UNIT}") or "unknown"
     enabled = host.ask(f"systemctl is-enabled {UNIT} 2>/dev/null") or "not there"
     ok = (active, enabled) == ("active", "enabled")
     remedy = "see `benchfarm device logs`; `benchfarm device add` sets it right" if not ok else ""
-    return Found("controller", "unit", ok, f"{active}, {enabled}", remedy)
+    return DoctorFinding("controller", "unit", ok, f"{active}, {enabled}", remedy)
 
 
-def _disk(host: Host, _device: str) -> Found:
+def _disk(host: Host, _device: str) -> DoctorFinding:
     free = host.free_mib(STATE if host.is_true(f"test -e {STATE}") else "/")
     ok = free >= FREE_LIMIT_MIB
     text = f"{free} MiB free, {FREE_LIMIT_MIB} are wanted"
-    return Found("controller", "disk", ok, text, "" if ok else REMEDIES["disk"])
+    return DoctorFinding("controller", "disk", ok, text, "" if ok else REMEDIES["disk"])
 
 
-def _clock(host: Host, _device: str) -> Found:
+def _clock(host: Host, _device: str) -> DoctorFinding:
     before = time.time()
     theirs = float(host.run("date +%s").out)
     skew_s = theirs - (before + time.time()) / 2
     ok = abs(skew_s) <= SKEW_LIMIT_S
     text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
-    return Found("controller", "clock", ok, text, "" if ok else REMEDIES["clock"])
+    return DoctorFinding("controller", "clock", ok, text, "" if ok else REMEDIES["clock"])
 
 
-def _own_word(host: Host, device: str) -> list[Found]:
+def _own_word(host: Host, device: str) -> list[DoctorFinding]:
     """``benchfarm-agent doctor``, as the agent's user, with the agent's state."""
     words = shlex.join((AGENT, "doctor", "-o", "json"))
     try:
@@ -130,11 +134,11 @@ def _own_word(host: Host, device: str) -> list[Found]:
     except PlaybookError as error:
         text = str(error)
     remedy = f"run `benchfarm device add {device}` again: it makes the agent whole"
-    return [Found("board", "agent", False, text, remedy)]
+    return [DoctorFinding("board", "agent", False, text, remedy)]
 
 
-def of_agent(item: Mapping[str, object], device: str) -> Found:
+def of_agent(item: Mapping[str, object], device: str) -> DoctorFinding:
     """A finding of the agent's own. Raises ``KeyError``."""
     check, ok = str(item["check"]), item["ok"] is True
     remedy = REMEDIES.get(check, "see what it says").replace("NAME", device)
-    return Found("board", check, ok, str(item["text"]), "" if ok else remedy)
+    return DoctorFinding("board", check, ok, str(item["text"]), "" if ok else remedy)

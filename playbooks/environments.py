@@ -13,7 +13,7 @@ from playbooks.classes import Runtime, VendorRuntime
 from playbooks.errors import Unfit
 from playbooks.file_transfer import deliver, installer, need_space
 from playbooks.step_runner import Step
-from playbooks.target import AGENT, STARTED, STATE, USER, Site
+from playbooks.target import AGENT, STARTED, STATE, USER, BoardTarget
 from playbooks.wheels import Wheelhouse, wheelhouse
 
 BUILD_LIMIT_S = 3600.0
@@ -35,14 +35,14 @@ def runtime_name(runtime: Runtime) -> str:
 
 
 def _built_step(text: str) -> Step:
-    def requirement(site: Site) -> RuntimeRequirement:
+    def requirement(site: BoardTarget) -> RuntimeRequirement:
         return parse(text, site.machine.machine)
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         wanted = requirement(site)
         return "" if any(_is(e, wanted) for e in _listed(site)) else f"no {wanted.label}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         wanted = requirement(site)
         need_space(site, wanted.recipe.mib)
         house = _wheels(site, wanted)
@@ -56,13 +56,13 @@ def _built_step(text: str) -> Step:
 
 
 def _named_step(runtime: VendorRuntime) -> Step:
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         listed = _listed(site)
         ways = _interpreters(runtime, listed)
         there = [e["python"] for e in listed if e["backend"] == runtime.name]
         return "" if set(there) & set(ways) else f"no {runtime.name}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         ways = _interpreters(runtime, _listed(site))
         fitting = next((w for w in ways if _answers(site, runtime, w)), None)
         if fitting is None:
@@ -80,7 +80,7 @@ def _named_step(runtime: VendorRuntime) -> Step:
 _OLDEST = ".".join(map(str, OLDEST_PYTHON))
 
 
-def _listed(site: Site) -> list[dict[str, str]]:
+def _listed(site: BoardTarget) -> list[dict[str, str]]:
     """Nothing of a damaged list: the agent's next command puts it right."""
     text = site.host.ask(f"cat {STATE}/environments.json", root=True)
     try:
@@ -103,7 +103,7 @@ def _interpreters(runtime: VendorRuntime, listed: list[dict[str, str]]) -> list[
     return ways
 
 
-def _answers(site: Site, runtime: VendorRuntime, python: str) -> bool:
+def _answers(site: BoardTarget, runtime: VendorRuntime, python: str) -> bool:
     """Whether it is worth trying. What was built here is; of the board's own, imports decide."""
     if python not in runtime.python:
         return True
@@ -117,7 +117,7 @@ def _is(entry: Mapping[str, object], wanted: RuntimeRequirement) -> bool:
     return (entry["backend"], entry["version"]) == (wanted.backend, wanted.version)
 
 
-def _wheels(site: Site, wanted: RuntimeRequirement) -> Wheelhouse:
+def _wheels(site: BoardTarget, wanted: RuntimeRequirement) -> Wheelhouse:
     needed = sorted({r for s in wanted.steps for r in s})
     pins = lock_files.pins(wanted.lock, site.platform.environment) if wanted.lock else ()
     return wheelhouse(site.cache, site.platform, needed, pins)

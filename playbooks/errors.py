@@ -37,7 +37,7 @@ class Unfit(PlaybookError):
     """The board lacks what an agent needs; the message says what, and how to give it."""
 
 
-class DiskFull(PlaybookError):
+class BoardDiskFull(PlaybookError):
     """The board's disk has too little space."""
 
 

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from playbooks.errors import DiskFull, StepFailed
-from playbooks.target import OPT, STATE, Site
+from playbooks.errors import BoardDiskFull, StepFailed
+from playbooks.target import OPT, STATE, BoardTarget
 from playbooks.wheels import wheelhouse
 
 INCOMING = ".benchfarm-incoming"
@@ -17,7 +17,7 @@ SPARE_MIB = 64
 UV_SETTINGS = "UV_OFFLINE=1 UV_NO_CACHE=1 UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never"
 
 
-def deliver(site: Site, files: Sequence[Path], key: str) -> str:
+def deliver(site: BoardTarget, files: Sequence[Path], key: str) -> str:
     """Put ``files`` into a folder of root's that everybody may read; returns its path there.
 
     Raises:
@@ -42,7 +42,7 @@ def deliver(site: Site, files: Sequence[Path], key: str) -> str:
     return f"{OPT}/wheels/{key}"
 
 
-def installer(site: Site) -> str:
+def installer(site: BoardTarget) -> str:
     """The folder of a ``uv`` on the board, there until ``clear``. It installs several times faster
     than pip there, and needs neither pip nor ensurepip."""
     house = wheelhouse(site.cache, site.platform, ["uv"])
@@ -58,24 +58,24 @@ def installer(site: Site) -> str:
     return f"{folder}/bin"
 
 
-def _arrived(site: Site, quoted: str) -> dict[str, str]:
+def _arrived(site: BoardTarget, quoted: str) -> dict[str, str]:
     """Name → SHA-256 of what lies in the folder."""
     said = site.host.ask(f"cd {quoted} && sha256sum -- * 2>/dev/null")
     pairs = (line.split(None, 1) for line in said.splitlines())
     return {name.strip(): digest for digest, name in pairs}
 
 
-def need_space(site: Site, mib: int) -> None:
-    """Raises ``DiskFull`` unless the board has so much to spare."""
+def need_space(site: BoardTarget, mib: int) -> None:
+    """Raises ``BoardDiskFull`` unless the board has so much to spare."""
     free = site.host.free_mib(OPT)
     if free < mib + SPARE_MIB:
-        raise DiskFull(
+        raise BoardDiskFull(
             f"{site.host.name} has {free} MiB free on the disk of {OPT}; this step needs "
             f"{mib + SPARE_MIB} MiB: free some, then run the same again"
         )
 
 
-def clear(site: Site) -> None:
+def clear(site: BoardTarget) -> None:
     """Take away what only the installation needed."""
     site.host.run(f'rm -rf "$HOME/{INCOMING}"')
     # beside these caches the runtimes keep theirs, and the agent is at work by now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playbooks.errors import StepFailed
 from playbooks.step_runner import Step
-from playbooks.target import Site
+from playbooks.target import BoardTarget
 
 CHECK_LIMIT_S = 600.0
 GOOD, MAINTENANCE = "good", "maintenance"
@@ -13,13 +13,13 @@ GOOD, MAINTENANCE = "good", "maintenance"
 def health_step() -> Step:
     """A board that no check can say anything of, or that is in maintenance, is left as it is."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         known = site.controller.known(site.device)
         if known.health in (GOOD, MAINTENANCE) or known.uncheckable:
             return ""
         return f"its health is {known.health}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         checked = site.controller.check_health(site.device, CHECK_LIMIT_S)
         if checked is None:
             raise StepFailed(

@@ -21,19 +21,19 @@ from playbooks.errors import BadOrder
 from playbooks.health import health_step
 from playbooks.host_keys import Pins
 from playbooks.retire import retire_steps
-from playbooks.step_runner import Outcome, Step, Tell, play
-from playbooks.target import Controller, Note, Site
+from playbooks.step_runner import RunOutcome, Step, Tell, play
+from playbooks.target import BoardTarget, Note, PlaybookController
 
 KNOWN_HOSTS = "known_hosts"
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ProvisioningContext:
     """Where this machine keeps what boards need (``home``), who the controller is, which classes
     there are and how one is recognised, and who is told what happens."""
 
     home: Path
-    controller: Controller
+    controller: PlaybookController
     classes: Mapping[str, BoardClass]
     recognise: Callable[[DeviceFacts], str]
     tell: Tell
@@ -41,7 +41,7 @@ class Workshop:
 
 
 def add(
-    workshop: Workshop,
+    workshop: ProvisioningContext,
     device: str,
     login: Login,
     *,
@@ -50,7 +50,7 @@ def add(
     host_key: str = "",
     python_archive: Path | None = None,
     dry_run: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Make the host of ``login`` the board ``device``. What is right already is left alone.
     ``runtimes``: beside those of its class.
 
@@ -70,7 +70,7 @@ def add(
         return play(registration(board_class, runtimes), site, workshop.tell, dry_run=dry_run)
 
 
-def _class_of(site: Site, workshop: Workshop) -> BoardClass:
+def _class_of(site: BoardTarget, workshop: ProvisioningContext) -> BoardClass:
     """What the controller calls the device already, else what the board looks like."""
     there = site.controller.known(site.device)
     if there.joined and there.device_class in workshop.classes:
@@ -104,8 +104,13 @@ def registration(board_class: BoardClass, beside: Sequence[str] = ()) -> list[St
 
 
 def retire(
-    workshop: Workshop, device: str, login: Login, *, host_key: str = "", dry_run: bool = False
-) -> Outcome:
+    workshop: ProvisioningContext,
+    device: str,
+    login: Login,
+    *,
+    host_key: str = "",
+    dry_run: bool = False,
+) -> RunOutcome:
     """Leave the host as it was found, and have the controller forget its tokens.
 
     Raises:
@@ -116,14 +121,16 @@ def retire(
         return play(retire_steps(), site, workshop.tell, dry_run=dry_run)
 
 
-def pins(workshop: Workshop, host_key: str = "") -> Pins:
+def pins(workshop: ProvisioningContext, host_key: str = "") -> Pins:
     """The host keys that this controller knows."""
     return Pins(workshop.home / KNOWN_HOSTS, workshop.note, host_key)
 
 
-def site_of(workshop: Workshop, host: Host, device: str, device_class: str) -> Site:
+def site_of(
+    workshop: ProvisioningContext, host: Host, device: str, device_class: str
+) -> BoardTarget:
     """What the steps work on. Raises ``Unfit``."""
-    return Site(
+    return BoardTarget(
         host=host,
         device=device,
         device_class=device_class,
@@ -134,7 +141,7 @@ def site_of(workshop: Workshop, host: Host, device: str, device_class: str) -> S
 
 
 @contextlib.contextmanager
-def at_work(workshop: Workshop, device: str) -> Iterator[None]:
+def at_work(workshop: ProvisioningContext, device: str) -> Iterator[None]:
     """Two at once on one name would undo each other. Raises ``BadOrder``."""
     why = device_name.mistake(device)
     if why:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.contract.power_modes import Argv, PowerCommands
 from playbooks.step_runner import Step
-from playbooks.target import USER, Site
+from playbooks.target import USER, BoardTarget
 
 SUDOERS = "/etc/sudoers.d/benchfarm"
 
@@ -12,16 +12,16 @@ SUDOERS = "/etc/sudoers.d/benchfarm"
 def rights_step(power: PowerCommands) -> Step:
     """The agent's user may set those of the class's modes that this board has."""
 
-    def wanted(site: Site) -> str:
+    def wanted(site: BoardTarget) -> str:
         listing = site.host.ask(f"cat {power.listing}") if power.listing else ""
         lines = [_line(argv) for argv in power.allowed(power.numbers(listing))]
         return "\n".join(["# benchfarm: the power modes of this board, and nothing more", *lines])
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         there = site.host.ask(f"cat {SUDOERS} 2>/dev/null", root=True)
         return "" if there == wanted(site) else f"no {SUDOERS} as it should be"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         # sudo reads no file with a dot in its name: what is not whole, or wrong, does not count
         site.script(
             f"t={SUDOERS}.new; cat > $t; chmod 440 $t\n"

@@ -7,7 +7,7 @@ from playbooks.errors import BadOrder
 from playbooks.file_transfer import INCOMING
 from playbooks.power_rights import SUDOERS
 from playbooks.step_runner import Step
-from playbooks.target import OPT, STATE, UNIT, UNIT_PATH, USER, Site
+from playbooks.target import OPT, STATE, UNIT, UNIT_PATH, USER, BoardTarget
 
 STOP_LIMIT_S = 60.0
 
@@ -24,23 +24,23 @@ def retire_steps() -> list[Step]:
     ]
 
 
-def _is_ours(site: Site) -> str:
+def _is_ours(site: BoardTarget) -> str:
     owner = site.mark().get("device", site.device)
     if owner != site.device:
         raise BadOrder(f"{site.host.name} is the board {owner!r}, not {site.device!r}: left alone")
     return ""
 
 
-def _nothing(site: Site) -> None:
+def _nothing(site: BoardTarget) -> None:
     """Whose board it is is only asked."""
 
 
-def _unit_there(site: Site) -> str:
+def _unit_there(site: BoardTarget) -> str:
     there = bool(site.mark()) and site.host.is_true(f"test -e {UNIT_PATH}")
     return f"{UNIT} is there" if there else ""
 
 
-def _remove_unit(site: Site) -> None:
+def _remove_unit(site: BoardTarget) -> None:
     site.script(
         f"systemctl --quiet disable --now {UNIT}; rm -f {UNIT_PATH}; systemctl daemon-reload\n"
         f"systemctl reset-failed {UNIT} 2>/dev/null || true",
@@ -48,33 +48,33 @@ def _remove_unit(site: Site) -> None:
     )
 
 
-def _state_there(site: Site) -> str:
+def _state_there(site: BoardTarget) -> str:
     there = bool(site.mark()) and site.host.is_true(f"test -e {STATE}")
     return f"{STATE} is there" if there else ""
 
 
-def _remove_state(site: Site) -> None:
+def _remove_state(site: BoardTarget) -> None:
     site.script(f"rm -rf {STATE}", limit_s=STOP_LIMIT_S)
 
 
-def _user_there(site: Site) -> str:
+def _user_there(site: BoardTarget) -> str:
     made = bool(site.mark().get("user_made"))
     return f"user {USER} is there" if made and site.host.is_true(f"getent passwd {USER}") else ""
 
 
-def _remove_user(site: Site) -> None:
+def _remove_user(site: BoardTarget) -> None:
     site.script(
         f"pkill -KILL -u {USER} || true\n"
         f"userdel {USER}; getent group {USER} >/dev/null && groupdel {USER} || true"
     )
 
 
-def _files_there(site: Site) -> str:
+def _files_there(site: BoardTarget) -> str:
     ours = bool(site.mark()) or site.host.is_true(f'test -e "$HOME/{INCOMING}"')
     return f"{OPT} is there" if ours else ""
 
 
-def _remove_files(site: Site) -> None:
+def _remove_files(site: BoardTarget) -> None:
     site.host.run(f'rm -rf "$HOME/{INCOMING}"')
     site.script(
         f"rm -f {SUDOERS} {SUDOERS}.new; [ ! -e {UDEV_RULES} ] || {{ rm {UDEV_RULES}\n"
@@ -83,6 +83,6 @@ def _remove_files(site: Site) -> None:
     )
 
 
-def _known_there(site: Site) -> str:
+def _known_there(site: BoardTarget) -> str:
     known = site.controller.known(site.device)
     return "the controller still trusts it" if known.joined else ""

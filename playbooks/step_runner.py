@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from playbooks.errors import StepFailed
-from playbooks.target import Site
+from playbooks.target import BoardTarget
 
 Status = Literal["ok", "would change", "changed"]
 
@@ -22,13 +22,13 @@ class Step:
     """
 
     name: str
-    check: Callable[[Site], str]
-    apply: Callable[[Site], None]
+    check: Callable[[BoardTarget], str]
+    apply: Callable[[BoardTarget], None]
     ahead: bool = False
 
 
 @dataclass(frozen=True)
-class Event:
+class StepEvent:
     """A step that ended, or (``status`` empty) one that begins to change something."""
 
     step: str
@@ -38,17 +38,19 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a playbook ended: how many steps, how many of them changed something (or would)."""
 
     steps: int
     changed: int
 
 
-Tell = Callable[[Event], None]
+Tell = Callable[[StepEvent], None]
 
 
-def play(steps: Iterable[Step], site: Site, tell: Tell, *, dry_run: bool = False) -> Outcome:
+def play(
+    steps: Iterable[Step], site: BoardTarget, tell: Tell, *, dry_run: bool = False
+) -> RunOutcome:
     """Run ``steps`` in order. Raises the first ``PlaybookError``; what was done stays done."""
     seen = changed = 0
     for step in steps:
@@ -56,18 +58,18 @@ def play(steps: Iterable[Step], site: Site, tell: Tell, *, dry_run: bool = False
         seen += 1
         why = step.check(site)
         if not why:
-            tell(Event(step.name, "ok", "", time.monotonic() - began))
+            tell(StepEvent(step.name, "ok", "", time.monotonic() - began))
             continue
         changed += 1
         if dry_run:
-            tell(Event(step.name, "would change", why, time.monotonic() - began))
+            tell(StepEvent(step.name, "would change", why, time.monotonic() - began))
             if step.ahead:
                 break
             continue
-        tell(Event(step.name, "", why))
+        tell(StepEvent(step.name, "", why))
         step.apply(site)
         still = step.check(site)
         if still:
             raise StepFailed(f"{step.name}: done, and still {still}")
-        tell(Event(step.name, "changed", why, time.monotonic() - began))
-    return Outcome(seen, changed)
+        tell(StepEvent(step.name, "changed", why, time.monotonic() - began))
+    return RunOutcome(seen, changed)

@@ -22,7 +22,7 @@ from playbooks.target import (
     UNIT,
     UNIT_PATH,
     USER,
-    Site,
+    BoardTarget,
 )
 from playbooks.wheels import Wheelhouse, agent_wheelhouse
 
@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 def mark_step() -> Step:
     """Nobody else's board is touched, and two that begin at once do not both go on."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         mark = site.mark()
         owner, theirs = mark.get("device"), mark.get("controller", site.controller.url)
         if owner is None:
@@ -76,7 +76,7 @@ def mark_step() -> Step:
             )
         return ""
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         made = not site.host.is_true(f"getent passwd {USER}")
         whose = {"device": site.device, "controller": site.controller.url}
         text = json.dumps({**whose, "user_made": made})
@@ -93,11 +93,11 @@ def mark_step() -> Step:
 def user_step(groups: tuple[str, ...]) -> Step:
     """The agent's own user, without a login, in those ``groups`` that the board has."""
 
-    def wanted(site: Site) -> list[str]:
+    def wanted(site: BoardTarget) -> list[str]:
         there = site.host.ask("getent group | cut -d: -f1").split()
         return [g for g in groups if g in there]
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         if not site.host.is_true(f"getent passwd {USER}"):
             return f"no user {USER}"
         here = site.host.ask(f"id -Gn {USER}").split()
@@ -107,7 +107,7 @@ def user_step(groups: tuple[str, ...]) -> Step:
         folder = site.host.ask(f"stat -c '%U %a' {STATE} 2>/dev/null")
         return "" if folder == f"{USER} 700" else f"{STATE} is not {USER}'s alone"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         into = "".join(f"usermod -a -G {shlex.quote(g)} {USER}\n" for g in wanted(site))
         site.script(
             f"getent passwd {USER} >/dev/null || useradd --system --user-group --no-create-home "
@@ -118,7 +118,7 @@ def user_step(groups: tuple[str, ...]) -> Step:
     return Step("user", check, apply)
 
 
-def require(site: Site) -> None:
+def require(site: BoardTarget) -> None:
     """What no step can give is asked for before the first one. Raises ``NoRoot`` or ``Unfit``."""
     site.script("true")
     if site.machine.python is None and site.python_archive is None:
@@ -133,10 +133,10 @@ def require(site: Site) -> None:
 def interpreter_step() -> Step:
     """A Python for the agent: the system's own, else a standalone one that was brought along."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         return "" if site.machine.python is not None else f"no Python {_OLDEST} or newer"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         archive = site.python_archive
         assert archive is not None
         need_space(site, INSTALLED_PER_WHEEL * (1 + (archive.stat().st_size >> 20)))
@@ -158,18 +158,18 @@ def interpreter_step() -> Step:
 def agent_step() -> Step:
     """The agent, in a folder of its version; a link says which one runs."""
 
-    def parts(site: Site) -> tuple[Wheelhouse, Path, str]:
+    def parts(site: BoardTarget) -> tuple[Wheelhouse, Path, str]:
         house, wheel = agent_wheelhouse(site.cache, site.platform)
         return house, wheel, f"{wheel.parent.name}-{house.key}-py{site.python.version}"
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         *_, name = parts(site)
         link = site.host.ask(f"readlink {OPT}/agent")
         if link == f"agents/{name}" and site.host.is_true(f"test -e {OPT}/{link}/.whole"):
             return ""
         return "an older agent" if link else "no agent"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         house, wheel, name = parts(site)
         need_space(site, INSTALLED_PER_WHEEL * house.mib)
         uv = f"{installer(site)}/uv"
@@ -203,7 +203,7 @@ def join_step() -> Step:
         "print(c['device'], c['controller_url'])"
     )
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         python = shlex.quote(site.python.path)
         said = site.host.ask(f"{python} -I -c {shlex.quote(ask)} 2>/dev/null", root=True)
         if not said:
@@ -212,7 +212,7 @@ def join_step() -> Step:
             return f"joined as {said}"
         return "" if site.controller.known(site.device).joined else "not known to the controller"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         token = site.controller.join_token(site.device, site.device_class)
         site.script(f"rm -f {STARTED}")
         words = [AGENT, "join", site.controller.url, "-", "--name", site.device]
@@ -227,11 +227,11 @@ def join_step() -> Step:
 def class_step() -> Step:
     """The controller knows the class that the board is set up as."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         known = site.controller.known(site.device).device_class
         return "" if known == site.device_class else f"known as {known or 'nothing'}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         site.controller.classify(site.device, site.device_class)
 
     return Step("class", check, apply)
@@ -245,11 +245,11 @@ def broker_step() -> Step:
         "print(broker.no_answer(broker.make_app(c['broker_url'], 'provision')))"
     )
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         why = site.as_agent(AGENT_PYTHON, "-I", "-c", ask).out.strip()
         return f"no answer from the broker: {why}" if why else ""
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         raise StepFailed(
             f"{site.host.name} cannot reach the controller's message broker ({check(site)}): "
             "BENCHFARM_BROKER_URL of the controller must name an address that boards reach"
@@ -261,13 +261,13 @@ def broker_step() -> Step:
 def unit_step() -> Step:
     """The agent's systemd unit, enabled."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         if site.host.ask(f"cat {UNIT_PATH} 2>/dev/null") != UNIT_TEXT.strip():
             return f"no {UNIT} as it should be"
         enabled = site.host.ask(f"systemctl is-enabled {UNIT}")
         return "" if enabled == "enabled" else f"{UNIT} is {enabled}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         site.script(f"rm -f {STARTED}")
         site.write(UNIT_PATH, UNIT_TEXT)
         site.script(f"systemctl daemon-reload; systemctl --quiet enable {UNIT}")
@@ -278,13 +278,13 @@ def unit_step() -> Step:
 def start_step() -> Step:
     """It runs, and as what the files now describe."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         if not site.host.is_true(f"test -e {STARTED}"):
             return "not started as it now is"
         state = site.host.ask(f"systemctl is-active {UNIT}")
         return "" if state == "active" else f"the agent is {state}"
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         site.seen_before = site.controller.known(site.device).seen_at
         site.script(f"systemctl reset-failed {UNIT} || true; systemctl restart {UNIT}")
         site.script(f"touch {STARTED}")
@@ -296,7 +296,7 @@ def beat_step(runtimes: tuple[str, ...]) -> Step:
     """The controller hears it, and knows that the class's ``runtimes`` (``backend version``, or a
     backend in any version) answer there."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         known = site.controller.known(site.device)
         if not known.online or known.seen_at == site.seen_before:
             return "no heartbeat yet"
@@ -304,7 +304,7 @@ def beat_step(runtimes: tuple[str, ...]) -> Step:
         missing = [name for name in runtimes if name not in answering]
         return f"{', '.join(missing)} did not answer yet" if missing else ""
 
-    def apply(site: Site) -> None:
+    def apply(site: BoardTarget) -> None:
         deadline = time.monotonic() + BEAT_LIMIT_S
         while check(site):
             if time.monotonic() > deadline:
@@ -323,7 +323,7 @@ def beat_step(runtimes: tuple[str, ...]) -> Step:
 def clean_step() -> Step:
     """Nothing stays that only the installation needed."""
 
-    def check(site: Site) -> str:
+    def check(site: BoardTarget) -> str:
         left = site.host.is_true(f'test -e {OPT}/wheels || test -e "$HOME/.benchfarm-incoming"')
         return "packages lie about" if left else ""
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from playbooks.board_probe import Machine, Python, examine
-from playbooks.connection import Host, Said
+from playbooks.board_probe import BoardMachine, BoardPython, examine
+from playbooks.connection import CommandResult, Host
 from playbooks.errors import BadOrder, Unfit
 from playbooks.wheels import Platform
 
@@ -32,7 +32,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownDevice:
     """What the controller knows of a device. ``joined``: it has a token of its own."""
 
     joined: bool
@@ -47,14 +47,14 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Checked:
+class HealthCheckOutcome:
     """A health check that ran on the board. ``ok`` is ``None`` where it says nothing about it."""
 
     ok: bool | None
     reasons: tuple[str, ...] = ()
 
 
-class Controller(Protocol):
+class PlaybookController(Protocol):
     """The controller, as far as a playbook needs it. Its errors pass through."""
 
     @property
@@ -67,7 +67,7 @@ class Controller(Protocol):
         """The certificate authority (PEM) by which boards trust it; empty: their own do."""
         ...
 
-    def known(self, device: str) -> Known: ...
+    def known(self, device: str) -> KnownDevice: ...
 
     def join_token(self, device: str, device_class: str) -> str:
         """A one-time token; for a device that has joined already it replaces what it had."""
@@ -77,7 +77,7 @@ class Controller(Protocol):
         """Say what class a device that has joined is of."""
         ...
 
-    def check_health(self, device: str, limit_s: float) -> Checked | None:
+    def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
         """Run a health check there and wait for its end; ``None``: not within ``limit_s``."""
         ...
 
@@ -87,21 +87,21 @@ class Controller(Protocol):
 
 
 @dataclass
-class Site:
+class BoardTarget:
     """One board in the works."""
 
     host: Host
     device: str
     device_class: str
-    controller: Controller
+    controller: PlaybookController
     cache: Path
-    machine: Machine
+    machine: BoardMachine
     python_archive: Path | None = None
     seen_before: datetime | None = field(default=None)
     """The last heartbeat before the agent was started by this run."""
 
     @property
-    def python(self) -> Python:
+    def python(self) -> BoardPython:
         """The interpreter for the agent. Raises ``Unfit``."""
         if self.machine.python is None:
             raise Unfit(f"{self.host.name} has no Python that the agent runs on")
@@ -115,13 +115,13 @@ class Site:
         """Look at the machine anew."""
         self.machine = examine(self.host)
 
-    def script(self, text: str, *, limit_s: float = 60.0, secret: str = "") -> Said:
+    def script(self, text: str, *, limit_s: float = 60.0, secret: str = "") -> CommandResult:
         """Run a shell script as root that ends at its first failure. Python writes no caches into
         the board's own folders."""
         prelude = "set -e; umask 022; export PYTHONDONTWRITEBYTECODE=1; cd /\n"
         return self.host.run(prelude + text, root=True, limit_s=limit_s, secret=secret)
 
-    def as_agent(self, *words: str, secret: str = "", limit_s: float = 120.0) -> Said:
+    def as_agent(self, *words: str, secret: str = "", limit_s: float = 120.0) -> CommandResult:
         """Run a command as the agent's user, in its state folder."""
         command = shlex.join(words)
         return self.host.run(

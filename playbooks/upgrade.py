@@ -11,22 +11,22 @@ from playbooks.class_steps import chosen
 from playbooks.connection import Login, connected
 from playbooks.controller_reachability import require_controller
 from playbooks.errors import BadOrder
-from playbooks.playbook import Workshop, at_work, pins, registration, site_of
-from playbooks.step_runner import Outcome, play
-from playbooks.target import AGENT_PYTHON, OPT, Site
+from playbooks.playbook import ProvisioningContext, at_work, pins, registration, site_of
+from playbooks.step_runner import RunOutcome, play
+from playbooks.target import AGENT_PYTHON, OPT, BoardTarget
 
 
 @dataclass(frozen=True)
 class Upgraded:
     """``before`` and ``after``: the agent's version and build; empty where it could not say."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     before: str
     after: str
 
 
 def upgrade(
-    workshop: Workshop,
+    workshop: ProvisioningContext,
     device: str,
     login: Login,
     device_class: str,
@@ -59,7 +59,7 @@ def upgrade(
         return Upgraded(outcome, before, _agent(site))
 
 
-def _require_board(site: Site) -> None:
+def _require_board(site: BoardTarget) -> None:
     owner = site.mark().get("device")
     if owner != site.device:
         words = f"the board {owner!r}" if owner else "no board of this farm yet"
@@ -68,7 +68,7 @@ def _require_board(site: Site) -> None:
         )
 
 
-def _agent(site: Site) -> str:
+def _agent(site: BoardTarget) -> str:
     """``0.1.0 (agent-1a2b…)``: its version, and the folder that its files are named by."""
     ask = "import agent; print(agent.__version__)"
     version = site.host.ask(f"{AGENT_PYTHON} -I -c '{ask}' 2>/dev/null")

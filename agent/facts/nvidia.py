@@ -51,7 +51,7 @@ def _driven(root: Path) -> list[Path]:
     return files.entries(root, "proc/driver/nvidia/gpus/*")
 
 
-def _on_bus(root: Path) -> list[pci.Device]:
+def _on_bus(root: Path) -> list[pci.PciDevice]:
     return [d for d in pci.devices(root) if d.vendor == "10de" and d.kind in ("0300", "0302")]
 
 

@@ -11,7 +11,7 @@ from agent.system import files
 _NAMES = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids")
 
 
-class Device(NamedTuple):
+class PciDevice(NamedTuple):
     """``slot``: ``0000:00:02.0``; ``vendor`` and ``device`` as four small hex digits; ``kind`` the
     class's first four; ``driver`` empty: none is bound."""
 
@@ -22,7 +22,7 @@ class Device(NamedTuple):
     driver: str
 
 
-def devices(root: Path) -> list[Device]:
+def devices(root: Path) -> list[PciDevice]:
     """All that say what they are."""
     found = []
     for folder in sorted(root.glob("sys/bus/pci/devices/*")):
@@ -32,7 +32,7 @@ def devices(root: Path) -> list[Device]:
     return found
 
 
-def parse_uevent(slot: str, text: str) -> Device | None:
+def parse_uevent(slot: str, text: str) -> PciDevice | None:
     """``PCI_ID=8086:9A49``, ``PCI_CLASS=30000``, ``DRIVER=i915``; none for other text."""
     entries = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     ids = re.fullmatch(r"([0-9A-Fa-f]{1,4}):([0-9A-Fa-f]{1,4})", entries.get("PCI_ID", ""))
@@ -40,10 +40,10 @@ def parse_uevent(slot: str, text: str) -> Device | None:
     if ids is None or not re.fullmatch(r"[0-9A-Fa-f]{1,6}", kind):
         return None
     vendor, device = (part.lower().zfill(4) for part in ids.groups())
-    return Device(slot, vendor, device, kind.lower().zfill(6)[:4], entries.get("DRIVER", ""))
+    return PciDevice(slot, vendor, device, kind.lower().zfill(6)[:4], entries.get("DRIVER", ""))
 
 
-def name(root: Path, device: Device, otherwise: str) -> str:
+def name(root: Path, device: PciDevice, otherwise: str) -> str:
     """As ``pci.ids`` has it, else ``otherwise`` with the numbers."""
     for path in _NAMES:
         found = parse_ids(files.text(root / path), device.vendor, device.device)

@@ -80,7 +80,7 @@ class NotTflite(ValueError):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TfliteTensor:
     """``shape`` holds -1 where a dimension is free. ``constant_bytes``: of its value in the file, 0
     where it has none; ``constant`` is that value if it is short, such as a permutation."""
 
@@ -92,7 +92,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Operator:
+class TfliteOperator:
     """``name`` as in the schema, a custom operator's own, or ``BUILTIN_n`` for one without a name
     here. ``inputs`` may hold -1 for one left out. ``options``: those of the common operators."""
 
@@ -107,8 +107,8 @@ class TfliteFile:
     """The main graph. ``input_names``, ``output_names``: the signature's for these tensors, where
     the file has one; they are its author's, while tensors are named by converters."""
 
-    tensors: tuple[Tensor, ...]
-    operators: tuple[Operator, ...]
+    tensors: tuple[TfliteTensor, ...]
+    operators: tuple[TfliteOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     input_names: tuple[str, ...]
@@ -202,7 +202,7 @@ def _model(reader: _Reader) -> TfliteFile:
     main = graphs[0]
     tensors = tuple(_tensor(reader, t, buffers) for t in reader.tables(main, 0))
     operators = tuple(
-        Operator(
+        TfliteOperator(
             codes[reader.scalar(table, 0, "I")],
             reader.numbers(table, 1, "i"),
             reader.numbers(table, 2, "i"),
@@ -249,11 +249,11 @@ def _options(reader: _Reader, table: Table, name: str) -> tuple[tuple[str, int],
     return tuple((key, reader.scalar(at, *field)) for key, field in fields.items())
 
 
-def _tensor(reader: _Reader, table: Table, buffers: list[tuple[int, int]]) -> Tensor:
+def _tensor(reader: _Reader, table: Table, buffers: list[tuple[int, int]]) -> TfliteTensor:
     shape = reader.numbers(table, 7, "i") or reader.numbers(table, 0, "i")
     kind = reader.scalar(table, 1, "b")
     start, size = buffers[reader.scalar(table, 2, "I")]
-    return Tensor(
+    return TfliteTensor(
         name=reader.text(table, 3),
         dtype=DTYPES.get(kind, f"type {kind}"),
         shape=shape,

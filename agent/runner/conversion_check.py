@@ -10,7 +10,7 @@ from agent.contract.failures import OffReference, RunnerError
 from agent.contract.trial import ModelRef, RuntimeRef
 from agent.runner import fidelity, reference
 from agent.runner.feeds import load_reference
-from agent.runner.tensor_mapping import View
+from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend
 from agent.runtimes.formats import MIN_COSINE
@@ -42,7 +42,7 @@ def check(
         OffReference: names the first output that is off, and by how much.
     """
     least = MIN_COSINE[node[1]]
-    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
     session = backend.load(artifact, runtime, view.specs(model.inputs))
     worst = 1.0

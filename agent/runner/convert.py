@@ -24,7 +24,7 @@ from agent.runner.conversion_check import check, checker
 from agent.runner.feeds import load_npz, sample_feeds, seeded
 from agent.runner.process_metrics import tree_bytes
 from agent.runner.progress import Progress
-from agent.runner.tensor_mapping import View
+from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.converter import Calibration, Configurable, missing
 
@@ -90,7 +90,7 @@ def _checked(job: ConvertJob, model: ModelRef, edge: Edge, artifact: Path) -> st
 
 def _own(model: ModelRef) -> ModelRef:
     """The model as its artifact has it, at the model's fixed shapes: all that a converter sees."""
-    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     own = model.own_outputs or model.outputs
     specs = tuple(view.specs(model.inputs))
     return replace(model, inputs=specs, outputs=own, own_inputs=(), own_outputs=())
@@ -111,7 +111,7 @@ def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
         CalibrationMissing: none were named, or the data set is not there.
         BadData: the data set does not fit the model.
     """
-    view = View(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     if job.calibration == "random":
         seed = job.seed + RANDOM_SEED_OFFSET
         feeds = seeded(model.inputs, seed, RANDOM_CALIBRATION)

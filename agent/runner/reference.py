@@ -25,7 +25,7 @@ from agent.runner import fidelity
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
 from agent.runner.progress import Progress
-from agent.runner.tensor_mapping import View
+from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend, Feed, Feeds, Session
@@ -152,7 +152,7 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
         session.close()
         session = source.load(own_inputs)
     own_outputs = paired("output", model.outputs, _told(job, session.outputs))
-    view = View(model.inputs, model.outputs, own_inputs, own_outputs)
+    view = TensorMapping(model.inputs, model.outputs, own_inputs, own_outputs)
     progress.enter("verify")
     feeds = load_reference(expected, "input")
     wanted = load_reference(expected, "output")
@@ -199,7 +199,7 @@ def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
     return feeds[: job.feeds]
 
 
-def infer(session: Session, feed: Feed, view: Optional[View] = None) -> Dict[str, Any]:
+def infer(session: Session, feed: Feed, view: Optional[TensorMapping] = None) -> Dict[str, Any]:
     """One inference on the model's ``feed``: its outputs, seen through ``view`` if there is one."""
     session.bind(view.feed(feed) if view else feed)
     session.infer()
@@ -207,7 +207,7 @@ def infer(session: Session, feed: Feed, view: Optional[View] = None) -> Dict[str
     return view.outputs(outputs) if view else outputs
 
 
-def score(session: Session, specs: Any, data: Any, view: Optional[View] = None) -> float:
+def score(session: Session, specs: Any, data: Any, view: Optional[TensorMapping] = None) -> float:
     """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``.
 
     Args:

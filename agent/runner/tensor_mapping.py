@@ -16,7 +16,7 @@ from agent.contract.trial import TensorSpec
 from agent.formats.layouts import Axes, axes
 
 
-class View:
+class TensorMapping:
     """``inputs`` and ``outputs`` are the model's; ``own_…`` the artifact's in the same order, empty
     where they are the same.
 

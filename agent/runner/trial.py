@@ -19,7 +19,7 @@ from agent.runner.artifact_paths import named
 from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
 from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.progress import Progress
-from agent.runner.tensor_mapping import View
+from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend, Feeds, Laps, SelfMeasured, Session
 
@@ -43,7 +43,7 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
 
     progress.enter("load")
     specs = batched_specs(request.model.inputs, request.scenario.batch_size)
-    view = View(specs, request.model.outputs, job.own_inputs, job.own_outputs)
+    view = TensorMapping(specs, request.model.outputs, job.own_inputs, job.own_outputs)
     session = _load(job, backend, view.specs(specs), progress, "load_cold_s")
     progress.known["placement"] = session.placement
     feeds = batches(load_reference(Path(job.reference), "input"), request.scenario.batch_size)
@@ -151,7 +151,7 @@ def _write(laps: Laps, folder: Path, batch_size: int) -> Samples:
 def _verify(
     job: TrialJob,
     session: Session,
-    view: View,
+    view: TensorMapping,
     specs: List[TensorSpec],
     feeds: Feeds,
     progress: Progress,

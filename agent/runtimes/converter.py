@@ -36,7 +36,7 @@ class Calibration(NamedTuple):
     origin: str
 
 
-class Made(NamedTuple):
+class ConvertedArtifact(NamedTuple):
     """``artifact``: what to load (a file with its companions beside it, or a folder). ``step``:
     what ran, for people.
 
@@ -65,7 +65,7 @@ class Converter(Protocol):
     options: ClassVar[Options]
     """Those of a runtime's options that it reads, each with what it accepts."""
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         """Write the target's files into ``folder`` and nothing anywhere else.
 
         Raises ``BadModel``, ``Unsupported…``, ``ConversionFailed``.

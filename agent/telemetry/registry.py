@@ -20,9 +20,9 @@ from agent.telemetry import (
     thermal,
     throttle,
 )
-from agent.telemetry.source import Source
+from agent.telemetry.source import TelemetrySource
 
-SOURCES: tuple[Source, ...] = (
+SOURCES: tuple[TelemetrySource, ...] = (
     thermal,
     cpufreq,
     throttle,

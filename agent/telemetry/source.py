@@ -9,7 +9,7 @@ from typing import Protocol
 from agent.contract.device import Sensor
 
 
-class Source(Protocol):
+class TelemetrySource(Protocol):
     """``name`` is that of the sensors' ``source``."""
 
     @property

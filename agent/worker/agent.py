@@ -17,22 +17,22 @@ from agent.contract.api_messages import Started
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import Failure
 from agent.worker.attempts import attempt
-from agent.worker.attempts.engine_cache import Engines
-from agent.worker.attempts.result_keeper import LEAST_FREE_BYTES, Desk
+from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.attempts.result_keeper import LEAST_FREE_BYTES, ResultKeeper
 from agent.worker.broker.consumer import make_listener
 from agent.worker.broker.watchdog import Watchdog
-from agent.worker.capability_probe import Lookout
+from agent.worker.capability_probe import CapabilityProbe
 from agent.worker.config import AgentConfig
 from agent.worker.environments.commands import ATTEMPT_LOCK_NAME
 from agent.worker.environments.environments import Environments
-from agent.worker.errors import AgentError, NotOurs, Superseded
-from agent.worker.isolation.runner_client import RUNNER, Runner
-from agent.worker.state_dir import Folders, begin, locked, mark_of, recover
-from agent.worker.uplink.blob_cache import Blobs
-from agent.worker.uplink.heartbeat import Heart, vitals_of
+from agent.worker.errors import AgentError, AttemptSuperseded, AttemptUnknown
+from agent.worker.isolation.runner_client import RUNNER, RunnerClient
+from agent.worker.state_dir import StateFolders, begin, locked, mark_of, recover
+from agent.worker.uplink.blob_cache import BlobCache
+from agent.worker.uplink.heartbeat import HeartbeatSender, vitals_of
 from agent.worker.uplink.http_client import Uplink
 from agent.worker.uplink.outbox import Outbox
-from agent.worker.uplink.result_sender import Courier
+from agent.worker.uplink.result_sender import ResultSender
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +61,17 @@ class Agent:
 
     def __init__(self, config: AgentConfig, *, runner: Path = RUNNER) -> None:
         self._config = config
-        self._folders = Folders(config.state_dir)
+        self._folders = StateFolders(config.state_dir)
         self._stopping = threading.Event()
         self._uplink = Uplink(
             config.controller_url, config.token, ca_file=config.ca_file, wait=self._stopping.wait
         )
-        self._runner = Runner(mark_of(config.state_dir), runner)
+        self._runner = RunnerClient(mark_of(config.state_dir), runner)
         self.environments = Environments(config.state_dir, self._runner.probe)
         self._app, self._doorbell = make_listener(
             config.broker_url, config.device, self.ring, self.arrived, config.ca_file
         )
-        self._heart = Heart(
+        self._heart = HeartbeatSender(
             self._uplink,
             config.device,
             config.heartbeat_s,
@@ -80,7 +80,7 @@ class Agent:
         self._watchdog = Watchdog(self._app, config.device, self._doorbell, self._is_idle)
         self._busy = threading.Lock()
         self._quiet = threading.Lock()
-        self._lookout = Lookout(
+        self._lookout = CapabilityProbe(
             config.device,
             config.state_dir,
             self.environments,
@@ -90,7 +90,7 @@ class Agent:
             stopping=self._stopping,
         )
         self._resources = contextlib.ExitStack()
-        self._desk: Desk | None = None
+        self._desk: ResultKeeper | None = None
 
     def start(self) -> None:
         """Begin to beat, probe the runtimes, deliver what is left over, then listen."""
@@ -99,7 +99,7 @@ class Agent:
         self._resources.enter_context(locked(self._folders))
         outbox = Outbox(self._folders.outbox)
         recover(self._folders, outbox)
-        self._desk = Desk(outbox, Courier(outbox, self._uplink), self._make_tools())
+        self._desk = ResultKeeper(outbox, ResultSender(outbox, self._uplink), self._make_tools())
         self._heart.start()
         self._desk.courier.start()
         self._lookout.start()
@@ -153,26 +153,30 @@ class Agent:
         finally:
             self._busy.release()
 
-    def _answer(self, attempt_id: str, desk: Desk) -> None:
+    def _answer(self, attempt_id: str, desk: ResultKeeper) -> None:
         asked_at = time.monotonic()
         if not desk.has_room(self._folders.state):
             log.error("less than %d MiB free: %s must wait", LEAST_FREE_BYTES >> 20, attempt_id)
             return
         try:
             started = self._uplink.start(attempt_id)
-        except (NotOurs, Superseded) as error:
+        except (AttemptUnknown, AttemptSuperseded) as error:
             log.info("dropped the doorbell of %s: %s", attempt_id, error)
             return
         except codec.ContractError as error:
             failure = Failure("environment", "contract", f"this agent cannot read it: {error}")
-            desk.keep(attempt.Finished(attempt.failed(attempt_id, failure)), self._stopping.wait)
+            desk.keep(
+                attempt.FinishedAttempt(attempt.failed(attempt_id, failure)), self._stopping.wait
+            )
             return
         except AgentError as error:
             log.warning("could not start %s, the controller will ring again: %s", attempt_id, error)
             return
         self._execute(attempt_id, started, asked_at, desk)
 
-    def _execute(self, attempt_id: str, started: Started, asked_at: float, desk: Desk) -> None:
+    def _execute(
+        self, attempt_id: str, started: Started, asked_at: float, desk: ResultKeeper
+    ) -> None:
         log.info("attempt %s begins", attempt_id)
         folder = self._folders.attempt(attempt_id)
         with (
@@ -212,11 +216,11 @@ class Agent:
                 self._stopping.wait(0.2)
             yield
 
-    def _make_tools(self) -> attempt.Tools:
+    def _make_tools(self) -> attempt.AttemptServices:
         config = self._config
-        return attempt.Tools(
-            blobs=Blobs(config.state_dir / "blobs", config.blobs_max_mib << 20),
-            engines=Engines(config.state_dir / "engines", config.engines_max_mib << 20),
+        return attempt.AttemptServices(
+            blobs=BlobCache(config.state_dir / "blobs", config.blobs_max_mib << 20),
+            engines=EngineCache(config.state_dir / "engines", config.engines_max_mib << 20),
             environments=self.environments,
             runner=self._runner,
             open_blob=self._uplink.open_blob,

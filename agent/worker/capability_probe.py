@@ -26,7 +26,7 @@ LONGEST_ASK_S = 600.0
 """Between two probes of an interpreter that gives no answer, at last; at first ``LOOK_S``."""
 
 
-class Lookout(threading.Thread):
+class CapabilityProbe(threading.Thread):
     """Runs until ``stopping``. ``listen`` is called once, when the runtimes have been probed.
 
     ``quiet`` is held by an attempt, and by probing again: neither ever runs beside the other.

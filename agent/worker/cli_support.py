@@ -8,10 +8,10 @@ from pathlib import Path
 from agent import facts
 from agent.contract.device import DeviceFacts, RuntimeFacts
 from agent.facts.rows import rows
-from agent.worker.environments.builder import FOLDER, Builder
-from agent.worker.environments.commands import Listed, Runtimes
+from agent.worker.environments.builder import FOLDER, EnvironmentBuilder
+from agent.worker.environments.commands import ListedEnvironment, RuntimeCommands
 from agent.worker.environments.environments import Environments
-from agent.worker.isolation.runner_client import Runner
+from agent.worker.isolation.runner_client import RunnerClient
 from agent.worker.state_dir import mark_of
 
 
@@ -20,17 +20,17 @@ def environments(state_dir: Path) -> Environments:
     return Environments(state_dir, _runner(state_dir).probe)
 
 
-def runtimes(state_dir: Path) -> Runtimes:
+def runtimes(state_dir: Path) -> RuntimeCommands:
     """The environments of a state folder, and what builds new ones there."""
     state_dir = state_dir.absolute()
     probe = _runner(state_dir).probe
-    builder = Builder(state_dir / FOLDER, probe)
-    return Runtimes(state_dir, Environments(state_dir, probe), builder)
+    builder = EnvironmentBuilder(state_dir / FOLDER, probe)
+    return RuntimeCommands(state_dir, Environments(state_dir, probe), builder)
 
 
-def _runner(state_dir: Path) -> Runner:
+def _runner(state_dir: Path) -> RunnerClient:
     # Another mark than the running agent's: its start must not end our children, nor we its.
-    return Runner(f"command:{mark_of(state_dir)}")
+    return RunnerClient(f"command:{mark_of(state_dir)}")
 
 
 def device_facts(state_dir: Path) -> DeviceFacts:
@@ -60,7 +60,7 @@ def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
     ]
 
 
-def listed_rows(listed: Iterable[Listed]) -> list[tuple[str, ...]]:
+def listed_rows(listed: Iterable[ListedEnvironment]) -> list[tuple[str, ...]]:
     """``runtime_rows`` with what building each cost."""
     return [
         (

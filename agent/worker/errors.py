@@ -46,15 +46,15 @@ class Unauthorised(AgentError):
     """The controller does not accept this device's token; join again with a new join token."""
 
 
-class NotOurs(AgentError):
+class AttemptUnknown(AgentError):
     """The controller knows no such attempt for this device (404); it is dropped."""
 
 
-class Superseded(AgentError):
+class AttemptSuperseded(AgentError):
     """A newer attempt exists (409): what this one did or would do no longer counts."""
 
 
-class Refused(AgentError):
+class RequestRefused(AgentError):
     """The controller finds what was sent wrong (4xx); sending it again will not help."""
 
 
@@ -72,7 +72,7 @@ class DiskFull(AgentError):
     """Too little space in the state folder for what has to be stored; free some or move it."""
 
 
-class RuntimeMissing(AgentError):
+class EnvironmentMissing(AgentError):
     """No environment here has that runtime; add one with ``benchfarm-agent runtimes add``."""
 
 

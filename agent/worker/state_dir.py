@@ -19,7 +19,7 @@ from agent.worker.uplink.outbox import Outbox
 
 
 @dataclass(frozen=True)
-class Folders:
+class StateFolders:
     """Where things lie below the state folder."""
 
     state: Path
@@ -52,7 +52,7 @@ def mark_of(state_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folders: Folders) -> Iterator[None]:
+def locked(folders: StateFolders) -> Iterator[None]:
     """Inside, no other agent works on this state folder. Raises ``AlreadyRunning``."""
     with (folders.state / "agent.lock").open("w") as file:
         try:
@@ -64,7 +64,7 @@ def locked(folders: Folders) -> Iterator[None]:
         yield
 
 
-def recover(folders: Folders, outbox: Outbox) -> None:
+def recover(folders: StateFolders, outbox: Outbox) -> None:
     """Report attempts that a kill or a power cut ended, so that nobody waits for their leases."""
     for folder in folders.attempts.iterdir():
         with contextlib.suppress(OSError):

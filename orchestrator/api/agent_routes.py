@@ -20,7 +20,7 @@ from agent.contract.api_messages import (
 )
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import TrialResult
-from orchestrator.api.dependencies import Bearer, InFarm, Sender, at_beat, at_work
+from orchestrator.api.dependencies import InFarm, RequestSender, Sender, at_beat, at_work
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import current_actor
 from orchestrator.service.devices import registration
@@ -154,13 +154,13 @@ def _brought(data: Any) -> bytes | None:
     return samples
 
 
-def _id(sender: Bearer) -> int:
+def _id(sender: RequestSender) -> int:
     device_id = sender.device().device_id
     assert device_id is not None
     return device_id
 
 
-def _own_id(sender: Bearer, name: str) -> int:
+def _own_id(sender: RequestSender, name: str) -> int:
     found = sender.device()
     if found.device != name:
         raise NotAllowed(f"this token is not device {name!r}'s")

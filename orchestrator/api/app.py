@@ -22,11 +22,11 @@ from orchestrator.api import (
     model_routes,
     sweep_routes,
 )
-from orchestrator.api.dependencies import Desks
-from orchestrator.api.hot_path import Direct
-from orchestrator.api.log_throttle import Seldom
-from orchestrator.api.rate_limit import Throttle
-from orchestrator.api.request_limits import Guard
+from orchestrator.api.dependencies import DeviceThreads
+from orchestrator.api.hot_path import HotPath
+from orchestrator.api.log_throttle import LogThrottle
+from orchestrator.api.rate_limit import RateLimiter
+from orchestrator.api.request_limits import RequestLimits
 from orchestrator.domain.errors import (
     Busy,
     Conflict,
@@ -38,7 +38,7 @@ from orchestrator.domain.errors import (
     UnknownAttempt,
     UserError,
 )
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.uploads import UploadBusy
 
@@ -48,7 +48,7 @@ OUT_OF = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, 
 """Of system errors: it is neither the request's fault nor ours, and it may pass."""
 
 
-_away, _out_of = Seldom(log), Seldom(log)
+_away, _out_of = LogThrottle(log), LogThrottle(log)
 
 PREFIX = "/api/v1"
 
@@ -71,7 +71,7 @@ HOT = (agent_routes.heartbeat, agent_routes.start, agent_routes.result, blob_rou
 """What a farm at work asks, over and over."""
 
 
-def create_app(farm: Farm, broker_url: str) -> FastAPI:
+def create_app(farm: FarmContext, broker_url: str) -> FastAPI:
     """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
     # no pages of documentation: they would run another site's scripts beside somebody's token
     app = FastAPI(
@@ -84,8 +84,8 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.state.farm = farm
     app.state.broker_url = broker_url
     settings = farm.settings
-    app.state.throttle = Throttle(settings.enrolments_per_minute, settings.failures_per_minute)
-    app.state.desks = Desks()
+    app.state.throttle = RateLimiter(settings.enrolments_per_minute, settings.failures_per_minute)
+    app.state.desks = DeviceThreads()
     routers = (
         agent_routes.router,
         device_routes.router,
@@ -105,13 +105,15 @@ def create_app(farm: Farm, broker_url: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_middleware(
-        Direct,
+        HotPath,
         prefix=PREFIX,
         routes=[route for router in routers for route in router.routes],
         endpoints=HOT,
         errors=app.exception_handlers,
     )
-    app.add_middleware(Guard, streamed=f"{PREFIX}/blobs/")  # the last to be added is the outermost
+    app.add_middleware(
+        RequestLimits, streamed=f"{PREFIX}/blobs/"
+    )  # the last to be added is the outermost
     return app
 
 

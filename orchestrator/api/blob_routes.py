@@ -9,12 +9,12 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from orchestrator.api.dependencies import Anyone, Bearer, InFarm, Sender, at_work
+from orchestrator.api.dependencies import Anyone, InFarm, RequestSender, Sender, at_work
 from orchestrator.domain.errors import NotFound, UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import blob_access, tokens
 from orchestrator.service.devices.tokens import Identity
-from orchestrator.store.uploads import OutOfStep, Part, Uploads, uploader
+from orchestrator.store.uploads import UploadOutOfStep, UploadPart, Uploads, uploader
 
 SMALL_BYTES = 1 << 20
 """What is at once read whole, as most samples are: they cost a single change of threads."""
@@ -43,7 +43,7 @@ def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> R
         raise
 
 
-def _found(sha256: str, request: Request, farm: Farm, identity: Identity) -> FileResponse:
+def _found(sha256: str, request: Request, farm: FarmContext, identity: Identity) -> FileResponse:
     if identity.device_id is None or identity.role != "device":
         tokens.demand(identity, "viewer")
         return _file(farm.blobs.path(sha256), sha256)
@@ -93,16 +93,18 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
     return Response(status_code=200 if known else 201)
 
 
-async def _part(sha256: str, request: Request, farm: Farm, sender: Bearer) -> Response:
+async def _part(
+    sha256: str, request: Request, farm: FarmContext, sender: RequestSender
+) -> Response:
     identity = await run_in_threadpool(sender.identify)
     if await run_in_threadpool(_is_known, farm, identity, sha256):
         return Response(status_code=200)
-    part = Part.parse(request.headers["content-range"])
+    part = UploadPart.parse(request.headers["content-range"])
     try:
         size = await Uploads(farm.blobs).receive(
             _uploader(identity), sha256, part, request.stream()
         )
-    except OutOfStep as error:
+    except UploadOutOfStep as error:
         return Response(status_code=416, headers={OFFSET: str(error.size_bytes)})
     except ClientDisconnect:  # nobody hears the answer; what arrived is kept
         return Response(status_code=400)
@@ -118,7 +120,7 @@ async def _small(request: Request) -> bytes:
     return bytes(chunks)
 
 
-def _is_known(farm: Farm, identity: Identity, sha256: str) -> bool:
+def _is_known(farm: FarmContext, identity: Identity, sha256: str) -> bool:
     """Whether the body need not be read. Raises ``NotAllowed``."""
     if identity.role == "device":
         return False

@@ -8,11 +8,11 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from orchestrator.api.rate_limit import Throttle
-from orchestrator.api.thread_pool import Desk
+from orchestrator.api.rate_limit import RateLimiter
+from orchestrator.api.thread_pool import ThreadPool
 from orchestrator.domain.errors import NotAllowed
 from orchestrator.service import current_actor
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import tokens
 from orchestrator.service.devices.tokens import Identity
 
@@ -20,22 +20,22 @@ T = TypeVar("T")
 
 
 # those that do not block are coroutines: each plain function would cost a change of threads
-async def _farm(request: Request) -> Farm:
-    farm: Farm = request.app.state.farm
+async def _farm(request: Request) -> FarmContext:
+    farm: FarmContext = request.app.state.farm
     return farm
 
 
-class Bearer:
+class RequestSender:
     """Whoever sends a request, not identified yet."""
 
-    def __init__(self, farm: Farm, request: Request, secret: str) -> None:
+    def __init__(self, farm: FarmContext, request: Request, secret: str) -> None:
         self._farm, self._request, self._secret = farm, request, secret
 
     def identify(self) -> Identity:
         """The only place where a request is authenticated. Asks the database: call it in the thread
         that then does the work, on whose behalf that is done is noted there. Raises
         ``NotAllowed``."""
-        throttle: Throttle = self._request.app.state.throttle
+        throttle: RateLimiter = self._request.app.state.throttle
         digest = tokens.digest(self._secret)
         throttle.require_trusted(self._request, digest)
         try:
@@ -55,19 +55,19 @@ class Bearer:
         return found
 
 
-def bearer(request: Request) -> Bearer:
+def bearer(request: Request) -> RequestSender:
     """Raises ``NotAllowed`` where the request brings no token."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
-    return Bearer(request.app.state.farm, request, secret)
+    return RequestSender(request.app.state.farm, request, secret)
 
 
-async def _bearer(request: Request) -> Bearer:
+async def _bearer(request: Request) -> RequestSender:
     return bearer(request)
 
 
-async def _identity(sender: Annotated[Bearer, Depends(_bearer)]) -> Identity:
+async def _identity(sender: Annotated[RequestSender, Depends(_bearer)]) -> Identity:
     """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
     found = await run_in_threadpool(sender.identify)
     current_actor.become(found.name)
@@ -82,28 +82,28 @@ def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
     return check
 
 
-class Desks:
+class DeviceThreads:
     """The few threads that answer devices: more of them would fight for the interpreter, and a
     person's slow report keeps none of them from working. Heartbeats never wait for results: leases
     hang on them."""
 
     def __init__(self) -> None:
-        self.work, self.beats = Desk("work", 6), Desk("beats", 2)
+        self.work, self.beats = ThreadPool("work", 6), ThreadPool("beats", 2)
 
 
 async def at_work(request: Request, work: Callable[[], T]) -> T:
-    desks: Desks = request.app.state.desks
+    desks: DeviceThreads = request.app.state.desks
     return await desks.work.do(work)
 
 
 async def at_beat(request: Request, work: Callable[[], T]) -> T:
-    desks: Desks = request.app.state.desks
+    desks: DeviceThreads = request.app.state.desks
     return await desks.beats.do(work)
 
 
-InFarm = Annotated[Farm, Depends(_farm)]
+InFarm = Annotated[FarmContext, Depends(_farm)]
 Anyone = Annotated[Identity, Depends(_identity)]
-Sender = Annotated[Bearer, Depends(_bearer)]
+Sender = Annotated[RequestSender, Depends(_bearer)]
 """For devices' routes, which identify it where they work: each change of threads costs as much as
 a query, and they are most of all requests."""
 Viewer = Annotated[Identity, Depends(_at_least("viewer"))]

@@ -21,7 +21,7 @@ from orchestrator.api.dependencies import bearer
 Endpoint = Callable[..., Awaitable[Response]]
 
 
-class Direct:
+class HotPath:
     """ASGI middleware: calls some ``endpoints`` of ``routes`` itself, and passes all else on.
 
     Each takes ``request``, ``farm``, ``sender`` and the parameters of its path. ``errors``: what

@@ -9,7 +9,7 @@ from collections.abc import Callable
 SELDOM_S = 10.0
 
 
-class Seldom:
+class LogThrottle:
     """Warns once in ``SELDOM_S``, and says then how many times it had kept silent. ``clock`` in
     seconds."""
 

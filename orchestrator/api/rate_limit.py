@@ -17,7 +17,7 @@ REMEMBERED = 10_000
 router share it)."""
 
 
-class Throttle:
+class RateLimiter:
     """Counts in this process alone: controllers side by side allow as many times more."""
 
     def __init__(self, enrolments_per_minute: int, failures_per_minute: int) -> None:

@@ -43,7 +43,7 @@ _OURS = {name.lower().encode(): value.encode() for name, value in HEADERS.items(
 _OVER_TLS = {**_OURS, b"strict-transport-security": HSTS.encode()}
 
 
-class Guard:
+class RequestLimits:
     """ASGI middleware: refuses what is too large or too deep before anything reads it."""
 
     def __init__(self, app: ASGIApp, streamed: str) -> None:

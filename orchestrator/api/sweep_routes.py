@@ -12,7 +12,7 @@ from orchestrator.api.request_models import MAX_ID, Body
 from orchestrator.report.build import build_report
 from orchestrator.report.render import export, html, tables
 from orchestrator.service import events
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import progress, report_data, retention, sweeps
 from orchestrator.service.views import (
     ControllerView,
@@ -97,7 +97,7 @@ def report(
             return Response(export.to_csv(made), media_type="text/csv; charset=utf-8")
 
 
-def _page(farm: Farm, name: str) -> str:
+def _page(farm: FarmContext, name: str) -> str:
     kept = report_data.frozen(farm, name)
     return html.render_html(kept, {}) if kept else html.html_report(report_data.collect(farm, name))
 
@@ -114,4 +114,4 @@ def list_events(
     latest: bool = False,
 ) -> list[EventView]:
     """The event log after an event's number, oldest first; ``latest``: its last ``limit``."""
-    return events.find(farm, events.Wanted(after, limit, subject, kind, since, latest))
+    return events.find(farm, events.EventFilter(after, limit, subject, kind, since, latest))

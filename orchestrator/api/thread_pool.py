@@ -15,7 +15,7 @@ T = TypeVar("T")
 Job = tuple[Context, Callable[[], Any], "asyncio.Future[Any]"]
 
 
-class Desk:
+class ThreadPool:
     """Threads of its own, begun with the first work and ended with the desk.
 
     Not ``anyio.to_thread``, nor an executor: handing work over and back is the largest part of

@@ -20,8 +20,8 @@ FAREWELL_S = 5.0
 """How long ``close`` waits for those that wait."""
 
 
-class Ringer:
-    """``Farm.ring`` over another, which may take its time and raise. Thread-safe.
+class BackgroundPublisher:
+    """``FarmContext.ring`` over another, which may take its time and raise. Thread-safe.
 
     One that failed, or waited longer than ``keep_s``, is not rung: its attempt's lease brings it
     back. ``clock`` in seconds.

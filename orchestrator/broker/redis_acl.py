@@ -19,7 +19,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from agent.broker import queue_name, tls_options
-from orchestrator.service.ports import DoorsFailed
+from orchestrator.service.ports import BrokerAccessFailed
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ OPEN_DEFAULT = "user default on nopass"
 TIMEOUT_S = 5.0
 
 
-class RedisUsers:
-    """``Doors`` over one Redis. ``url`` holds the controller's own credentials.
+class RedisAcl:
+    """``BrokerAccess`` over one Redis. ``url`` holds the controller's own credentials.
 
     ``url`` is told away after all where the server has no users, or does not let the controller
     keep them: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
@@ -80,7 +80,7 @@ class RedisUsers:
     def url_for(self, device: str, password: str) -> str:
         try:
             self._require_known()
-        except DoorsFailed as error:
+        except BrokerAccessFailed as error:
             log.warning("the broker does not answer; taken to have users: %s", error)
         if self._refused:
             return self._url
@@ -159,7 +159,7 @@ class RedisUsers:
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            raise DoorsFailed(str(error)) from error
+            raise BrokerAccessFailed(str(error)) from error
 
 
 def rules(user: str, digest: str) -> list[str]:

@@ -24,7 +24,7 @@ _QUEUE, _ATTEMPT, _TASK, _TAG = "the-queue", "the-attempt", "the-task", "the-tag
 """What is filled in where these stand in the template."""
 
 
-class Bell:
+class DoorbellPublisher:
     """Rings doorbells over one application; from any thread. Raises ``BrokerDown``."""
 
     def __init__(self, app: Celery) -> None:

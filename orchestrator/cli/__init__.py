@@ -7,7 +7,7 @@ import sys
 import typer
 
 from orchestrator.cli import broker, ca, db, demo, doctor, events, token, up, zoo
-from orchestrator.cli.context import State, fail
+from orchestrator.cli.context import CliContext, fail
 from orchestrator.cli.device import device
 from orchestrator.cli.inventory import inventory
 from orchestrator.cli.model import model
@@ -43,7 +43,7 @@ def options(
     token: str = typer.Option("", envvar="BENCHFARM_TOKEN", help="Your token.", show_envvar=True),
     home: str = typer.Option("", envvar="BENCHFARM_HOME", help="Where the controller keeps state."),
 ) -> None:
-    context.obj = State(url=url, token=token, home=home)
+    context.obj = CliContext(url=url, token=token, home=home)
 
 
 def main() -> None:

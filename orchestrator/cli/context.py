@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class State:
+class CliContext:
     """The global options, as given."""
 
     url: str = ""
@@ -36,7 +36,7 @@ class State:
 
 def client(context: typer.Context) -> Client:
     """The controller that the global options mean. Raises ``NoController``."""
-    state: State = context.obj
+    state: CliContext = context.obj
     return state.client()
 
 

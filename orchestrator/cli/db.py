@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.output import size
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def backup(
     from orchestrator import wiring
     from orchestrator.store.backup import backup as backups
 
-    state: State = context.obj
+    state: CliContext = context.obj
     with wiring.store(state.settings()) as (database, blobs):
         made = backups.backup(
             database,
@@ -64,7 +64,7 @@ def restore(
     from orchestrator import wiring
     from orchestrator.store.backup.restore import restore
 
-    state: State = context.obj
+    state: CliContext = context.obj
     settings = state.settings()
     with wiring.store(settings, make=True) as (database, blobs), wiring.alone(settings.home):
         done = restore(database, blobs, file.absolute(), at=datetime.now(UTC), force=force)
@@ -95,7 +95,7 @@ def check(
     from orchestrator.domain.durations import duration
     from orchestrator.store.backup import integrity_check as checks
 
-    state: State = context.obj
+    state: CliContext = context.obj
     grace_s = duration(grace, "--grace").total_seconds()
     with wiring.store(state.settings()) as (database, blobs):
         if repair and database.revision() == database.known_revisions()[-1]:
@@ -127,7 +127,7 @@ def prune(
     from orchestrator.service import current_actor
     from orchestrator.service.sweeps import retention
 
-    state: State = context.obj
+    state: CliContext = context.obj
     settings = state.settings()
     given = (
         ("samples", settings.keep_samples, "BENCHFARM_KEEP_SAMPLES"),

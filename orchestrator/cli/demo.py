@@ -9,8 +9,8 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.context import State
-from orchestrator.cli.output import Form, duration, require_writable
+from orchestrator.cli.context import CliContext
+from orchestrator.cli.output import OutputFormat, duration, require_writable
 from orchestrator.cli.up import device_name
 
 MODELS = ("digits_cnn", "mobilenet_v2")
@@ -28,7 +28,7 @@ def demo(
     from orchestrator.client import Client
     from orchestrator.local import setup
 
-    state: State = context.obj
+    state: CliContext = context.obj
     require_writable(html)
     settings = state.settings()
     home = settings.home if state.home else settings.home / "demo"
@@ -54,7 +54,7 @@ def demo(
                         zoo.register(farm, name, file)
                     typer.echo(f"model {name} is registered")
             sweep = _free_name([s.name for s in farm.sweeps()])
-            show_plan(farm.plan(text, "demo.yaml", sweep), Form.TABLE)
+            show_plan(farm.plan(text, "demo.yaml", sweep), OutputFormat.TABLE)
             farm.submit(text, "demo.yaml", sweep)
             code = watch_to_end(farm, sweep, html)
     typer.echo(f"the whole demo took {duration(time.monotonic() - began)}")

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from orchestrator.cli.context import State, client
+from orchestrator.cli.context import CliContext, client
 
 
 def doctor(context: typer.Context) -> None:
@@ -16,7 +16,7 @@ def doctor(context: typer.Context) -> None:
     from orchestrator.broker.embedded import find_server
     from orchestrator.domain.errors import FarmError
 
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     free = shutil.disk_usage(next(p for p in (home, *home.parents) if p.exists())).free
     server = find_server()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, show
+from orchestrator.cli.output import FORM, OutputFormat, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -30,13 +30,13 @@ def events(
     kind: str = typer.Option("", help="Only of this kind: sweep_submitted, device_joined, …"),
     since: str = typer.Option("", help="Only younger than this: 1d, 12h, 30min."),
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on with those that happen."),
-    output: Form = FORM,
+    output: OutputFormat = FORM,
 ) -> None:
     """The event log, oldest first: it is only ever appended to. Ctrl-C ends --follow."""
     from orchestrator.domain.durations import duration
     from orchestrator.domain.errors import UserError
 
-    if follow and output not in (Form.TABLE, Form.JSON):
+    if follow and output not in (OutputFormat.TABLE, OutputFormat.JSON):
         raise UserError("--follow prints lines, or with -o json one object a line")
     start = datetime.now(UTC) - duration(since, "--since") if since else None
     with client(context) as farm:
@@ -57,7 +57,7 @@ def events(
 
 
 def _follow(
-    farm: Client, seen: set[int], newest: int, subject: str, kind: str, output: Form
+    farm: Client, seen: set[int], newest: int, subject: str, kind: str, output: OutputFormat
 ) -> None:
     while True:
         time.sleep(EVERY_S)
@@ -70,8 +70,8 @@ def _follow(
         seen -= {number for number in seen if number <= newest - OVERLAP}
 
 
-def _print(event: EventView, output: Form) -> None:
-    if output is Form.JSON:
+def _print(event: EventView, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         sys.stdout.write(event.model_dump_json() + "\n")
     else:
         sys.stdout.write("  ".join(str(v) or "-" for v in _row(event).values()) + "\n")

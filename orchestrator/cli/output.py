@@ -20,34 +20,37 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 140
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
     CSV = "csv"
 
 
-FORM = typer.Option(Form.TABLE, "-o", "--output", help="How to print.")
+FORM = typer.Option(OutputFormat.TABLE, "-o", "--output", help="How to print.")
 LABELS = typer.Option([], "-l", "--selector", help="Only what matches KEY=VALUE; repeatable.")
 
 
 def show(
-    items: Sequence[BaseModel], rows: Sequence[Mapping[str, object]], form: Form, title: str = ""
+    items: Sequence[BaseModel],
+    rows: Sequence[Mapping[str, object]],
+    form: OutputFormat,
+    title: str = "",
 ) -> None:
     """Print ``items`` whole as JSON or YAML, or their ``rows`` (column → value) as table or CSV."""
     match form:
-        case Form.JSON:
+        case OutputFormat.JSON:
             sys.stdout.write(json.dumps(_plain(items), indent=2) + "\n")
-        case Form.YAML:
+        case OutputFormat.YAML:
             import yaml
 
             sys.stdout.write(yaml.safe_dump(_plain(items), sort_keys=False))
-        case Form.CSV:
+        case OutputFormat.CSV:
             if rows:
                 writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
-        case Form.TABLE:
+        case OutputFormat.TABLE:
             _table(rows, title)
 
 

@@ -7,7 +7,7 @@ import re
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, show
+from orchestrator.cli.output import FORM, OutputFormat, show
 
 app = typer.Typer(help="People's tokens, each with a role.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def create(
 
 
 @app.command("list")
-def list_(context: typer.Context, output: Form = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
     """All tokens of people: role, whether it is valid, when it was last used."""
     with client(context) as farm:
         found = farm.tokens()

@@ -10,7 +10,7 @@ import threading
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 
 OPEN_FILES = 1 << 16
 """That a controller asks for: each board's connection is one."""
@@ -30,7 +30,7 @@ def up(
     from orchestrator.local import setup
 
     _allow_connections()
-    state: State = context.obj
+    state: CliContext = context.obj
     changes: dict[str, object] = {"host": host} if host else {}
     changes |= {"port": port} if port >= 0 else {}
     settings = state.settings().model_copy(update=changes)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State, client
-from orchestrator.cli.output import FORM, Form
+from orchestrator.cli.context import CliContext, client
+from orchestrator.cli.output import FORM, OutputFormat
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Architectures that ship with benchfarm.", no_args_is_help=True)
 
 
-class Format(StrEnum):
+class ZooFormat(StrEnum):
     """What an architecture can be had as, beside ONNX."""
 
     PT2 = "pt2"
@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 @app.command("list")
-def list_(output: Form = FORM) -> None:
+def list_(output: OutputFormat = FORM) -> None:
     """The architectures, and whether they are trained."""
     from orchestrator.cli.output import show
     from orchestrator.service.views import ZooView
@@ -59,7 +59,7 @@ def build(
     ),
     seed: int = typer.Option(0, help="Seed of the weights of an untrained architecture."),
     batch: int = typer.Option(1, min=1, help="Fixed batch size of the artifact."),
-    formats: list[Format] = typer.Option(
+    formats: list[ZooFormat] = typer.Option(
         [], "--format", help="Also in this format, beside ONNX; repeatable."
     ),
     pt2: bool = typer.Option(False, "--pt2", help="The same as --format pt2."),
@@ -72,7 +72,7 @@ def build(
     """Emit architectures as ONNX, and other formats, and register them with their data sets."""
     from orchestrator.local import zoo_interpreters
 
-    state: State = context.obj
+    state: CliContext = context.obj
     state_dir = state.settings().home / "agent"
     wanted = dict.fromkeys([*(form.value for form in formats), *(["pt2"] if pt2 else [])])
     # Asked before anything is written or registered.

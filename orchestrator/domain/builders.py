@@ -23,7 +23,7 @@ TAG, YES, NO = "builder", "yes", "no"
 
 
 @dataclass(frozen=True)
-class Builder:
+class BuilderDevice:
     """``ready``: online, and not known to be ill; others are asked only where none of those can."""
 
     name: str
@@ -32,7 +32,7 @@ class Builder:
 
 
 @dataclass(frozen=True)
-class Build:
+class PlannedBuild:
     """``builder`` makes ``node`` by ``way``, walked on it; ``rest`` is walked by the device."""
 
     builder: str
@@ -67,34 +67,34 @@ def is_builder(labels: Mapping[str, str], enabled: bool) -> bool:
 
 
 def build(
-    builders: Iterable[Builder],
+    builders: Iterable[BuilderDevice],
     here: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
     home: str = "",
     machine: str = "",
-) -> Build | None:
+) -> PlannedBuild | None:
     """The cheapest split of the work between a builder and a device that has the tools ``here`` and
     is a ``machine``.
 
     Of builders that cost the same the first by name; those that are not ready only where none of
     the others can.
     """
-    found: list[tuple[bool, float, str, Build]] = []
+    found: list[tuple[bool, float, str, PlannedBuild]] = []
     for builder in builders:
         ways = split(
             usable(builder.tools, BUILDER, machine), usable(here), starts, goals, via, home
         )
         if ways is not None and ways[0]:
             way, rest = ways
-            made = Build(builder.name, way[-1].target, way, rest)
+            made = PlannedBuild(builder.name, way[-1].target, way, rest)
             found.append((not builder.ready, cost(way) + cost(rest), builder.name, made))
     return min(found, key=lambda f: f[:3])[3] if found else None
 
 
 def why_not(
-    builders: Sequence[Builder],
+    builders: Sequence[BuilderDevice],
     here: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
@@ -109,7 +109,7 @@ def why_not(
 
 
 def _lack(
-    builder: Builder,
+    builder: BuilderDevice,
     here: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],

@@ -21,7 +21,7 @@ from pydantic import (
 from agent.contract import device_name
 from orchestrator.domain import tags, yaml_source
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.yaml_source import Marked, Mistake, Mistakes, Path
+from orchestrator.domain.yaml_source import MarkedYaml, Path, YamlMistake, YamlMistakes
 
 URL = r"^https?://[^/\s@?#]+/?$"
 FINGERPRINT = r"^SHA256:[A-Za-z0-9+/]{43}$"
@@ -33,14 +33,14 @@ and host to a shell. A user may be ``DOMAIN\\USER``."""
 
 
 @dataclass(frozen=True)
-class Known:
+class AcceptedNames:
     """What a farm file may name. ``runtime`` says what is wrong with one (empty: nothing)."""
 
     classes: Collection[str]
     runtime: Callable[[str], str]
 
 
-def _device_class(value: str, info: ValidationInfo[Known]) -> str:
+def _device_class(value: str, info: ValidationInfo[AcceptedNames]) -> str:
     known = info.context
     if value and value not in known.classes:
         raise ValueError(
@@ -50,7 +50,7 @@ def _device_class(value: str, info: ValidationInfo[Known]) -> str:
     return value
 
 
-def _runtime(value: str, info: ValidationInfo[Known]) -> str:
+def _runtime(value: str, info: ValidationInfo[AcceptedNames]) -> str:
     known = info.context
     if why := known.runtime(value):
         raise ValueError(why)
@@ -95,7 +95,7 @@ class Defaults(_Strict):
     enabled: bool | None = None
 
 
-class Device(Defaults):
+class DeviceEntry(Defaults):
     """One board. ``host_key``: the fingerprint that it shall show."""
 
     ssh: Annotated[Line, AfterValidator(_ssh)]
@@ -105,14 +105,14 @@ class Device(Defaults):
 class FarmFile(_Strict):
     controller_url: Annotated[str, StringConstraints(pattern=URL)] | None = None
     defaults: Defaults = Defaults()
-    devices: Annotated[dict[str, Device], Field(min_length=1)]
+    devices: Annotated[dict[str, DeviceEntry], Field(min_length=1)]
 
-    def merged(self) -> dict[str, Device]:
+    def merged(self) -> dict[str, DeviceEntry]:
         """Every device with the defaults where it says nothing; tags are merged key by key."""
         return {name: _over(self.defaults, device) for name, device in self.devices.items()}
 
 
-def _over(defaults: Defaults, device: Device) -> Device:
+def _over(defaults: Defaults, device: DeviceEntry) -> DeviceEntry:
     said = {name: getattr(device, name) for name in device.model_fields_set}
     assumed = {name: getattr(defaults, name) for name in defaults.model_fields_set}
     if defaults.tags is not None and device.tags is not None:
@@ -121,18 +121,18 @@ def _over(defaults: Defaults, device: Device) -> Device:
 
 
 @dataclass(frozen=True)
-class Read:
+class ParsedFarmFile:
     """A farm file that is valid; ``where(path)`` is ``FILE:LINE`` of what stands there."""
 
     file: FarmFile
     source: str
-    marked: Marked
+    marked: MarkedYaml
 
     def where(self, *path: str) -> str:
         return f"{self.source}:{self.marked.line(path)}"
 
 
-def parse(text: str, source: str, known: Known) -> Read:
+def parse(text: str, source: str, known: AcceptedNames) -> ParsedFarmFile:
     """Check a farm file. ``source`` names it in messages.
 
     Raises:
@@ -140,11 +140,11 @@ def parse(text: str, source: str, known: Known) -> Read:
     """
     try:
         marked = yaml_source.load(text, _is_tag)
-    except Mistakes as error:
+    except YamlMistakes as error:
         raise _refusal(source, error.found) from None
     if not isinstance(marked.data, dict):
         top = ", ".join(FarmFile.model_fields)
-        raise _refusal(source, [Mistake(1, f"expected a mapping at the top, with {top}")])
+        raise _refusal(source, [YamlMistake(1, f"expected a mapping at the top, with {top}")])
     mistakes = [*_bad_names(marked), *_same_addresses(marked)]
     try:
         found = FarmFile.model_validate(marked.data, context=known)
@@ -152,10 +152,10 @@ def parse(text: str, source: str, known: Known) -> Read:
         mistakes += [_mistake(marked, e) for e in error.errors()]
     if mistakes:
         raise _refusal(source, mistakes)
-    return Read(found, source, marked)
+    return ParsedFarmFile(found, source, marked)
 
 
-def _refusal(source: str, mistakes: Iterable[Mistake]) -> UserError:
+def _refusal(source: str, mistakes: Iterable[YamlMistake]) -> UserError:
     return UserError("\n".join(f"{source}:{m.line}: {m.text}" for m in sorted(set(mistakes))))
 
 
@@ -164,19 +164,19 @@ def _is_tag(path: Path) -> bool:
     return len(path) >= 3 and path[-2] == "tags"
 
 
-def _devices(marked: Marked) -> Mapping[str, Any]:
+def _devices(marked: MarkedYaml) -> Mapping[str, Any]:
     found = marked.data.get("devices")
     return found if isinstance(found, dict) else {}
 
 
-def _bad_names(marked: Marked) -> Iterable[Mistake]:
+def _bad_names(marked: MarkedYaml) -> Iterable[YamlMistake]:
     for name in _devices(marked):
         why = device_name.mistake(name)
         if why:
-            yield Mistake(marked.line(("devices", name)), why)
+            yield YamlMistake(marked.line(("devices", name)), why)
 
 
-def _same_addresses(marked: Marked) -> Iterable[Mistake]:
+def _same_addresses(marked: MarkedYaml) -> Iterable[YamlMistake]:
     first: dict[tuple[str, int | None], str] = {}
     for name, device in _devices(marked).items():
         ssh = device.get("ssh") if isinstance(device, dict) else None
@@ -185,7 +185,7 @@ def _same_addresses(marked: Marked) -> Iterable[Mistake]:
         other = first.setdefault(_host_and_port(ssh), name)
         if other != name:
             path = ("devices", name, "ssh")
-            yield Mistake(
+            yield YamlMistake(
                 marked.line(path),
                 f"devices.{name}.ssh: {ssh} is the address of {other!r} already (line "
                 f"{marked.line(('devices', other, 'ssh'))}): two names for one board",
@@ -202,26 +202,26 @@ def _host_and_port(ssh: str) -> tuple[str, int | None]:
     return host, int(port) if re.fullmatch(r"\d{1,5}", port) and 0 < int(port) < 65536 else None
 
 
-def _mistake(marked: Marked, error: Any) -> Mistake:
+def _mistake(marked: MarkedYaml, error: Any) -> YamlMistake:
     path: Path = tuple(part for part in error["loc"] if part != "[key]")
     line, where = marked.line(path), ".".join(map(str, path))
     match error["type"]:
         case "extra_forbidden":
             key, accepted = str(path[-1]), _keys_at(path[:-1])
             text = f"unknown key {where!r}{_near(key, accepted)}; accepted here: "
-            return Mistake(line, text + ", ".join(accepted))
+            return YamlMistake(line, text + ", ".join(accepted))
         case "missing":
             what = f": {SSH_FORM}" if path[-1] == "ssh" else ""
-            return Mistake(line, f"key {where!r} is missing{what}")
+            return YamlMistake(line, f"key {where!r} is missing{what}")
         case "string_pattern_mismatch":
             form = _FORMS.get(str(path[-1]), "one line of text")
-            return Mistake(line, f"{where}: expected {form} (found {_short(error['input'])})")
+            return YamlMistake(line, f"{where}: expected {form} (found {_short(error['input'])})")
         case "value_error":
             said = error["msg"].removeprefix("Value error, ")
-            return Mistake(line, f"{where}: {said} (found {_short(error['input'])})")
+            return YamlMistake(line, f"{where}: {said} (found {_short(error['input'])})")
         case kind:
             expected = _KINDS.get(kind, error["msg"])
-            return Mistake(line, f"{where}: {expected} (found {_short(error['input'])})")
+            return YamlMistake(line, f"{where}: {expected} (found {_short(error['input'])})")
 
 
 _FORMS = {
@@ -241,7 +241,7 @@ _KINDS = {
 def _keys_at(path: Path) -> list[str]:
     model: type[BaseModel] = FarmFile
     if path:
-        model = Device if path[0] == "devices" else Defaults
+        model = DeviceEntry if path[0] == "devices" else Defaults
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

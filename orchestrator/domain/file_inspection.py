@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from agent.contract.trial import TensorSpec
-from orchestrator.domain.flops import Work
+from orchestrator.domain.flops import ComputeWork
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFile:
     """A file is whole and in this format; precision as in ``agent.runtimes.formats``."""
 
     format: str
@@ -46,9 +46,9 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What one inference costs, as ``orchestrator.domain.flops.Work``; without ``counted`` nothing
-    of it could be counted, and ``macs`` means nothing."""
+class CountedWork:
+    """What one inference costs, as ``orchestrator.domain.flops.ComputeWork``; without ``counted``
+    nothing of it could be counted, and ``macs`` means nothing."""
 
     counted: bool
     macs: int
@@ -57,7 +57,7 @@ class Counted:
     unknown: dict[str, str]
 
     def plain(self) -> dict[str, object]:
-        """As it is kept and sent: the same as ``Work.plain``."""
+        """As it is kept and sent: the same as ``ComputeWork.plain``."""
         return {
             "macs": self.macs if self.counted else None,
             "flops": 2 * self.macs if self.counted else None,
@@ -81,7 +81,7 @@ class OnnxFacts:
     producer: str
     parameters: int
     operators: dict[str, int]
-    work: Counted
+    work: CountedWork
     onnx: str
 
     @property
@@ -99,14 +99,14 @@ class OnnxFacts:
 
 
 @dataclass(frozen=True)
-class Layouts:
+class OnnxLayouts:
     """Layouts of an ONNX file's inputs and outputs, where they are known."""
 
     layouts: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Arrays:
+class DatasetArrays:
     """The arrays of a data set, which go together."""
 
     shapes: Shapes
@@ -120,7 +120,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Refused:
+class InspectionRefused:
     """Instead of an answer. ``kind``: ``bad_input`` (the message is for people), ``memory``, or
     ``missing``: this machine lacks what would read it."""
 
@@ -129,7 +129,7 @@ class Refused:
 
 
 REFUSED = 3
-"""Exit code of a child that ended with a ``Refused``; with an answer it is 0."""
+"""Exit code of a child that ended with a ``InspectionRefused``; with an answer it is 0."""
 
 NO_LANDLOCK = "this kernel has no Landlock: a file's reader could read other files"
 NO_SECCOMP = "no seccomp filter here: a file's reader could start programs and open sockets"
@@ -150,9 +150,9 @@ class Inspector(Protocol):
     def __call__(self, question: Question, answer: type[T]) -> T: ...
 
 
-def counted(work: Work) -> Counted:
+def counted(work: ComputeWork) -> CountedWork:
     plain: Any = work.plain()
-    return Counted(
+    return CountedWork(
         counted=work.macs is not None,
         macs=work.macs or 0,
         flops_by_operator=plain["flops_by_operator"],

@@ -21,15 +21,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from orchestrator.domain.network_graph import NetworkGraph, Node
+from orchestrator.domain.network_graph import GraphNode, NetworkGraph
 
 NOT_YET = "it multiplies and adds, but is not counted yet"
 
-Rule = Callable[[NetworkGraph, Node], int]
+Rule = Callable[[NetworkGraph, GraphNode], int]
 
 
 @dataclass(frozen=True)
-class Work:
+class ComputeWork:
     """``by_node``: MACs of each counted node, by its place in the graph. ``by_operator``: their
     sums. ``not_counted``: operator → occurrences. ``unknown``: operator → why."""
 
@@ -50,16 +50,16 @@ class Work:
         }
 
 
-def nothing(why: str) -> Work:
+def nothing(why: str) -> ComputeWork:
     """Of a model whose graph cannot be read."""
-    return Work(None, {}, {}, {}, {"every operator": why})
+    return ComputeWork(None, {}, {}, {}, {"every operator": why})
 
 
 class _Unknown(Exception):
     """Why an operator's work cannot be known."""
 
 
-def count(graph: NetworkGraph) -> Work:
+def count(graph: NetworkGraph) -> ComputeWork:
     """The work of every operator of ``graph``; never refuses."""
     by_node: dict[int, int] = {}
     by_operator: Counter[str] = Counter()
@@ -75,7 +75,7 @@ def count(graph: NetworkGraph) -> Work:
             by_operator[node.operator] += by_node[place]
         except _Unknown as why:
             unknown.setdefault(node.operator, str(why))
-    return Work(
+    return ComputeWork(
         macs=sum(by_node.values()) if by_node or not unknown else None,
         by_node=by_node,
         by_operator=dict(by_operator.most_common()),
@@ -84,7 +84,7 @@ def count(graph: NetworkGraph) -> Work:
     )
 
 
-def _rule(graph: NetworkGraph, node: Node) -> Rule | None:
+def _rule(graph: NetworkGraph, node: GraphNode) -> Rule | None:
     """How a node's work is counted; ``None``: by convention it does not count."""
     rules = TFLITE if graph.format.endswith("tflite") else ONNX
     if node.domain:
@@ -102,11 +102,11 @@ def _shape(graph: NetworkGraph, keys: tuple[str, ...], index: int) -> tuple[int,
     return found
 
 
-def _in(graph: NetworkGraph, node: Node, index: int) -> tuple[int, ...]:
+def _in(graph: NetworkGraph, node: GraphNode, index: int) -> tuple[int, ...]:
     return _shape(graph, node.inputs, index)
 
 
-def _out(graph: NetworkGraph, node: Node, index: int = 0) -> tuple[int, ...]:
+def _out(graph: NetworkGraph, node: GraphNode, index: int = 0) -> tuple[int, ...]:
     return _shape(graph, node.outputs, index)
 
 
@@ -119,28 +119,28 @@ def _never(why: str) -> Rule:
     return rule
 
 
-def _convolution(graph: NetworkGraph, node: Node, weight: int = 1) -> int:
+def _convolution(graph: NetworkGraph, node: GraphNode, weight: int = 1) -> int:
     """Every output element sums over its kernel: weights are [out, in / groups, …]."""
     return prod(_out(graph, node)) * prod(_in(graph, node, weight)[1:])
 
 
-def _transposed(graph: NetworkGraph, node: Node) -> int:
+def _transposed(graph: NetworkGraph, node: GraphNode) -> int:
     """Every input element is spread over its kernel: weights are [in, out / groups, …]."""
     return prod(_in(graph, node, 0)) * prod(_in(graph, node, 1)[1:])
 
 
-def _gemm(graph: NetworkGraph, node: Node) -> int:
+def _gemm(graph: NetworkGraph, node: GraphNode) -> int:
     rows, columns = _in(graph, node, 0)
     inner = rows if node.attributes.get("transA") else columns
     return prod(_out(graph, node)) * inner
 
 
-def _product(graph: NetworkGraph, node: Node) -> int:
+def _product(graph: NetworkGraph, node: GraphNode) -> int:
     """Batched and broadcast as the output says; the left operand's last axis is summed over."""
     return prod(_out(graph, node)) * _in(graph, node, 0)[-1]
 
 
-def _einsum(graph: NetworkGraph, node: Node) -> int:
+def _einsum(graph: NetworkGraph, node: GraphNode) -> int:
     """The product of all axes: what a contraction in one go takes."""
     left = str(node.attributes.get("equation", "")).replace(" ", "").split("->")[0]
     sizes: dict[str, int] = {}
@@ -152,13 +152,13 @@ def _einsum(graph: NetworkGraph, node: Node) -> int:
     return prod(sizes.values()) if "," in left else 0
 
 
-def _recurrent(graph: NetworkGraph, node: Node) -> int:
+def _recurrent(graph: NetworkGraph, node: GraphNode) -> int:
     """Of every step and sequence, all gates' products with the input and with the last state."""
     sequence, weights, states = (_in(graph, node, n) for n in range(3))
     return sequence[0] * sequence[1] * (prod(weights) + prod(states))
 
 
-def _attention(graph: NetworkGraph, node: Node) -> int:
+def _attention(graph: NetworkGraph, node: GraphNode) -> int:
     """Queries by keys, then by values; heads fold into the last axis or have one of their own."""
     queries, keys, values = (_in(graph, node, n) for n in range(3))
     heads = node.attributes.get("q_num_heads", 0)
@@ -172,23 +172,23 @@ def _attention(graph: NetworkGraph, node: Node) -> int:
     raise _Unknown("its operands' shapes are not those that ONNX defines")
 
 
-def _depthwise(graph: NetworkGraph, node: Node) -> int:
+def _depthwise(graph: NetworkGraph, node: GraphNode) -> int:
     """Weights are [1, height, width, out]."""
     return prod(_out(graph, node)) * prod(_in(graph, node, 1)[1:3])
 
 
-def _transposed_nhwc(graph: NetworkGraph, node: Node) -> int:
+def _transposed_nhwc(graph: NetworkGraph, node: GraphNode) -> int:
     """Inputs are the output's shape, weights [out, height, width, in], and the tensor."""
     weights = _in(graph, node, 1)
     return prod(_in(graph, node, 2)) * prod(weights[:3])
 
 
-def _dense(graph: NetworkGraph, node: Node) -> int:
+def _dense(graph: NetworkGraph, node: GraphNode) -> int:
     """Weights are [out, in]."""
     return prod(_out(graph, node)) * _in(graph, node, 1)[-1]
 
 
-def _batch_product(graph: NetworkGraph, node: Node) -> int:
+def _batch_product(graph: NetworkGraph, node: GraphNode) -> int:
     left = _in(graph, node, 0)
     return prod(_out(graph, node)) * left[-2 if node.attributes.get("adj_x") else -1]
 

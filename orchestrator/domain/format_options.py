@@ -9,13 +9,13 @@ import yaml
 
 from agent.contract.conversion_graph import Edge, Node, cheapest, usable
 from agent.contract.device import RuntimeFacts
-from orchestrator.domain.placement import DeviceView, ModelView
+from orchestrator.domain.placement import PlacementDevice, PlacementModel
 
 SCENARIO = {"min_duration_s": 0.5, "max_duration_s": 3.0, "min_samples": 100}
 
 
 @dataclass(frozen=True)
-class Form:
+class FormatOption:
     """One format under one runtime; ``via`` where it is made otherwise than the cheapest way."""
 
     backend: str
@@ -28,14 +28,17 @@ class Form:
 
 
 def forms(
-    device: DeviceView, model: ModelView, precisions: Sequence[str], tuning_trials: int = 0
-) -> list[Form]:
+    device: PlacementDevice,
+    model: PlacementModel,
+    precisions: Sequence[str],
+    tuning_trials: int = 0,
+) -> list[FormatOption]:
     """Every format that a runtime of the device loads, by every route that leads to it.
 
     A route is told from another by the converter that makes the format. ``tuning_trials`` above 0
     adds the tuned form of what TVM loads.
     """
-    found: list[Form] = []
+    found: list[FormatOption] = []
     for facts in device.runtimes:
         if facts.missing or not facts.targets:
             continue
@@ -43,14 +46,18 @@ def forms(
         for precision in (p for p in precisions if p in target.precisions):
             for node in facts.wants.get(precision, ()):
                 for via in _routes(device, model, facts, node):
-                    form = Form(facts.backend, facts.version, target.name, precision, node[0], via)
+                    form = FormatOption(
+                        facts.backend, facts.version, target.name, precision, node[0], via
+                    )
                     found.append(form)
                     if tuning_trials and node[0] == "tvm_library":
                         found.append(replace(form, tuning_trials=tuning_trials))
     return list(dict.fromkeys(found))
 
 
-def _routes(device: DeviceView, model: ModelView, facts: RuntimeFacts, node: Node) -> Iterator[str]:
+def _routes(
+    device: PlacementDevice, model: PlacementModel, facts: RuntimeFacts, node: Node
+) -> Iterator[str]:
     """Empty for the cheapest way, then the other converters that make ``node``."""
     edges = usable(device.tools)
     way = cheapest(edges, model.sources, (node,), home=facts.environment)
@@ -74,7 +81,7 @@ def _turns_back(way: Sequence[Edge]) -> bool:
     return len({form for form, _ in seen}) < len(seen)
 
 
-def sweep(name: str, device: str, model: str, found: Sequence[Form], trials: int) -> str:
+def sweep(name: str, device: str, model: str, found: Sequence[FormatOption], trials: int) -> str:
     """The sweep that measures them, as a spec's YAML."""
     runtimes = []
     for form in found:

@@ -16,7 +16,7 @@ from agent.contract.device import DeviceFacts, RuntimeFacts
 from agent.contract.trial import Failure
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.matrix import Configuration
-from orchestrator.domain.placement import DeviceView, ModelView, place
+from orchestrator.domain.placement import PlacementDevice, PlacementModel, place
 
 MODEL = "health-check"
 SOURCES: tuple[Node, ...] = (("onnx", "fp32"), ("tflite", "fp32"))
@@ -56,7 +56,7 @@ ILL = frozenset({Health.BAD, Health.MAINTENANCE})
 """In these a device is given health checks only."""
 
 
-class Why(StrEnum):
+class CheckReason(StrEnum):
     """What a check was made for. One before a sweep is followed by the sweep's name."""
 
     REGISTRATION = "registration"
@@ -68,7 +68,7 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class CheckConfiguration:
     """What a check runs: a runtime in its version, on its first target, loading ``format``."""
 
     backend: str
@@ -80,7 +80,7 @@ class Chosen:
         return f"{self.backend} {self.version} on {self.target}"
 
 
-def choose(policy: HealthPolicy, facts: DeviceFacts) -> Chosen | None:
+def choose(policy: HealthPolicy, facts: DeviceFacts) -> CheckConfiguration | None:
     """The policy's runtime if it can take the model, else the first that loads one of its files as
     it is, else the first that a converter of the board leads to; ``None``: there is none."""
     answering = [r for r in facts.runtimes if not r.missing]
@@ -95,22 +95,22 @@ def _wants(runtime: RuntimeFacts) -> tuple[Node, ...]:
     return runtime.wants.get(PRECISION, ())
 
 
-def _chosen(facts: DeviceFacts, runtime: RuntimeFacts) -> Chosen | None:
+def _chosen(facts: DeviceFacts, runtime: RuntimeFacts) -> CheckConfiguration | None:
     targets = (t.name for t in runtime.targets if PRECISION in (t.runs or t.precisions))
     target = next(targets, "")
-    device = DeviceView("", {}, True, (runtime,), facts.tools, facts.machine)
+    device = PlacementDevice("", {}, True, (runtime,), facts.tools, facts.machine)
     wanted = Configuration(MODEL, runtime.backend, runtime.version, target, PRECISION, 0, 1)
-    placed = place(device, wanted, ModelView(MODEL, SOURCES, False, False))
+    placed = place(device, wanted, PlacementModel(MODEL, SOURCES, False, False))
     if placed.skip:
         return None
-    return Chosen(runtime.backend, runtime.version, target, placed.format)
+    return CheckConfiguration(runtime.backend, runtime.version, target, placed.format)
 
 
 NO_RUNTIME = "no runtime of this board takes the check's model (ONNX or TFLite, fp32)"
 
 
 @dataclass(frozen=True)
-class Reading:
+class CheckReading:
     """What one check gave; ``None``: not measured, or nobody said.
 
     ``status`` and ``failure`` are the trial's; ``lost``: its lease ran out. ``clock_skew_s``: the
@@ -129,7 +129,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckVerdict:
     """``ok`` is ``None`` where the check says nothing about the board; then, ``again``: it is to be
     run once more. ``reasons`` in words, for people; none where it is good."""
 
@@ -138,22 +138,22 @@ class Verdict:
     again: bool = False
 
 
-def judge(policy: HealthPolicy, reading: Reading, history: Sequence[float]) -> Verdict:
+def judge(policy: HealthPolicy, reading: CheckReading, history: Sequence[float]) -> CheckVerdict:
     """What a check says of its board.
 
     Args:
         history: milliseconds of the canary in the board's last good checks with this runtime.
     """
     if reading.status == "cancelled" and not reading.lost:
-        return Verdict(None, again=True)
+        return CheckVerdict(None, again=True)
     if reading.status == "unsupported":
-        return Verdict(None, (f"{NO_RUNTIME}: {_said(reading.failure)}",))
+        return CheckVerdict(None, (f"{NO_RUNTIME}: {_said(reading.failure)}",))
     reasons = [*_ran(reading), *_in_time(policy, reading.latency_ms, history)]
     reasons += _vitals(policy, reading)
-    return Verdict(not reasons, tuple(reasons))
+    return CheckVerdict(not reasons, tuple(reasons))
 
 
-def _ran(reading: Reading) -> list[str]:
+def _ran(reading: CheckReading) -> list[str]:
     if reading.lost:
         return ["the board fell silent during the check: its lease ran out"]
     if reading.status != "ok":
@@ -189,7 +189,7 @@ def band_ms(history: Sequence[float]) -> float | None:
     return max(SLOWEST * middle, middle + DEVIATIONS * scatter)
 
 
-def _vitals(policy: HealthPolicy, reading: Reading) -> list[str]:
+def _vitals(policy: HealthPolicy, reading: CheckReading) -> list[str]:
     reasons = []
     hot, free, skew = reading.temperature_c, reading.storage_free_mib, reading.clock_skew_s
     if hot is not None and hot > policy.max_temperature_c:
@@ -209,29 +209,29 @@ def usual_skew_s(skews: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Condition:
+class HealthState:
     """A device's health, and how many checks in a row have failed."""
 
     health: Health = Health.UNKNOWN
     failed: int = 0
 
-    def after(self, verdict: Verdict) -> Condition:
+    def after(self, verdict: CheckVerdict) -> HealthState:
         """Where a verdict leads. In maintenance, checks are counted and change nothing else."""
         if verdict.ok is None:
             nothing_known = self.health is Health.GOOD and not verdict.again
             return replace(self, health=Health.UNKNOWN) if nothing_known else self
         failed = 0 if verdict.ok else self.failed + 1
         if self.health is Health.MAINTENANCE:
-            return Condition(self.health, failed)
+            return HealthState(self.health, failed)
         if verdict.ok:
-            return Condition(Health.GOOD)
-        return Condition(Health.BAD if failed >= BAD_AFTER else self.health, failed)
+            return HealthState(Health.GOOD)
+        return HealthState(Health.BAD if failed >= BAD_AFTER else self.health, failed)
 
-    def maintained(self, on: bool) -> Condition:
+    def maintained(self, on: bool) -> HealthState:
         """In maintenance by a person's wish, or out of it: then nothing is known."""
         if on:
             return replace(self, health=Health.MAINTENANCE)
-        return Condition() if self.health is Health.MAINTENANCE else self
+        return HealthState() if self.health is Health.MAINTENANCE else self
 
 
 def may_be_the_board(failure: Failure | None) -> bool:

@@ -13,7 +13,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Tensor:
+class GraphTensor:
     """``shape``: sizes, ``UNKNOWN`` where the file does not tell one; ``None``: not even how many.
 
     ``constant``: its value is in the file, as weights are."""
@@ -30,7 +30,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Node:
+class GraphNode:
     """One operator. ``inputs`` and ``outputs`` are keys of tensors, empty for one left out.
 
     ``domain``: empty for the format's own operators. ``bodies``: the operators of the graphs that
@@ -54,10 +54,10 @@ class NetworkGraph:
 
     format: str
     origin: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[GraphNode, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, GraphTensor]
     weights: frozenset[str]
 
     @property

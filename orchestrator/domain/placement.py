@@ -11,14 +11,14 @@ from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
 from agent.runtimes.formats import SOURCES, precisions
 from orchestrator.domain import builders as others
-from orchestrator.domain.builders import Build, Builder
+from orchestrator.domain.builders import BuilderDevice, PlannedBuild
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
 from orchestrator.domain.spec import DeviceChoice
 
 
 @dataclass(frozen=True)
-class DeviceView:
+class PlacementDevice:
     """What placement needs to know of a device. ``labels`` holds name, class and tags."""
 
     name: str
@@ -39,7 +39,7 @@ def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
 
 
 @dataclass(frozen=True)
-class ModelView:
+class PlacementModel:
     """What placement needs to know of a model: its files and what its batch dimension allows.
 
     ``sources``: the (format, precision) of each file. ``free_batch``: the file leaves the leading
@@ -66,7 +66,7 @@ class Placement:
     format: str = ""
     version: str = ""
     skip: str = field(default="")
-    build: Build | None = None
+    build: PlannedBuild | None = None
     build_options: Options = field(default_factory=dict)
     options: Options = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ class _Found:
 
     start: Node
     tools: Sequence[Tool]
-    build: Build | None = None
+    build: PlannedBuild | None = None
     builders_tools: Sequence[Tool] = ()
 
 
@@ -85,7 +85,7 @@ Ways = dict[tuple[str, ...], _Found | str]
 """Ways of one farm by all that they depend on: cells often differ in threads or options alone."""
 
 
-def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceView]:
+def chosen(devices: Iterable[PlacementDevice], choice: DeviceChoice) -> list[PlacementDevice]:
     """The devices that ``choice`` means, by name."""
     return sorted(
         (
@@ -98,10 +98,10 @@ def chosen(devices: Iterable[DeviceView], choice: DeviceChoice) -> list[DeviceVi
 
 
 def place(
-    device: DeviceView,
+    device: PlacementDevice,
     configuration: Configuration,
-    model: ModelView,
-    builders: Sequence[Builder] = (),
+    model: PlacementModel,
+    builders: Sequence[BuilderDevice] = (),
     known: Ways | None = None,
 ) -> Placement:
     """Decide one cell. The device's own way is taken where it has one, else that of a builder.
@@ -157,7 +157,9 @@ def distinct(placements: Iterable[Placement]) -> list[Placement]:
     return list(found.values())
 
 
-def _runtime(device: DeviceView, configuration: Configuration) -> tuple[RuntimeFacts | None, str]:
+def _runtime(
+    device: PlacementDevice, configuration: Configuration
+) -> tuple[RuntimeFacts | None, str]:
     of_backend = [r for r in device.runtimes if r.backend == configuration.backend]
     working = [r for r in of_backend if not r.missing]
     # The device lists the runtimes of a backend as it prefers them: the first that fits is its own
@@ -196,11 +198,11 @@ def _unfit_target(facts: RuntimeFacts, configuration: Configuration) -> str:
 
 
 def _way(
-    device: DeviceView,
+    device: PlacementDevice,
     facts: RuntimeFacts,
     configuration: Configuration,
-    model: ModelView,
-    builders: Sequence[Builder],
+    model: PlacementModel,
+    builders: Sequence[BuilderDevice],
 ) -> _Found | str:
     """The way to what the runtime loads, as the devices on it will plan it; or why there is none:
     which tool is missing where."""
@@ -260,7 +262,7 @@ def _as_written(value: object, accepted: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _unfit_model(tools: Sequence[Tool], configuration: Configuration, model: ModelView) -> str:
+def _unfit_model(tools: Sequence[Tool], configuration: Configuration, model: PlacementModel) -> str:
     if configuration.batch_size != 1 and not model.free_batch:
         return (
             f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "
@@ -275,5 +277,5 @@ def _unfit_model(tools: Sequence[Tool], configuration: Configuration, model: Mod
     return ""
 
 
-def _skip(device: DeviceView, configuration: Configuration, reason: str) -> Placement:
+def _skip(device: PlacementDevice, configuration: Configuration, reason: str) -> Placement:
     return Placement(device.name, configuration, skip=reason)

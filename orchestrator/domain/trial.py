@@ -69,7 +69,7 @@ def before(state: TrialState) -> frozenset[TrialState]:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialLifecycle:
     """``attempt`` is the number of the last attempt, the fencing token: 0 before the first.
 
     ``spent`` counts the attempts of the present budget that a device took up: a doorbell that
@@ -82,7 +82,7 @@ class Trial:
     attempt: int = 0
     spent: int = 0
 
-    def to(self, state: TrialState) -> Trial:
+    def to(self, state: TrialState) -> TrialLifecycle:
         """A copy in ``state``. Dispatching opens the next attempt, running spends one.
 
         Raises:
@@ -99,7 +99,9 @@ class Trial:
         return replace(self, state=state)
 
 
-def after_result(trial: Trial, status: str, failure: Failure | None, budget: int) -> TrialState:
+def after_result(
+    trial: TrialLifecycle, status: str, failure: Failure | None, budget: int
+) -> TrialState:
     """Where the result of ``trial``'s current attempt takes it.
 
     A transient failure goes back to pending until ``budget`` attempts are spent. A result may
@@ -117,7 +119,7 @@ def after_result(trial: Trial, status: str, failure: Failure | None, budget: int
             return after_loss(trial, budget) if transient else TrialState.FAILED
 
 
-def after_loss(trial: Trial, budget: int) -> TrialState:
+def after_loss(trial: TrialLifecycle, budget: int) -> TrialState:
     """Where a lost attempt takes its trial. One that never started (the message or the broker was
     lost) is rung for again without end; one whose lease ran out, until ``budget`` is spent."""
     if trial.state is TrialState.DISPATCHED:

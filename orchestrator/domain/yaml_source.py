@@ -18,23 +18,23 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, order=True)
-class Mistake:
+class YamlMistake:
     """``line`` counts from 1."""
 
     line: int
     text: str
 
 
-class Mistakes(ValueError):
+class YamlMistakes(ValueError):
     """The text is no YAML that is accepted; each mistake is in ``found``."""
 
-    def __init__(self, *found: Mistake) -> None:
+    def __init__(self, *found: YamlMistake) -> None:
         super().__init__("; ".join(m.text for m in found))
         self.found = found
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedYaml:
     """Plain ``data``, and the line of each of its keys and items."""
 
     data: Any
@@ -47,7 +47,7 @@ class Marked:
         return self.lines.get(path, 1)
 
 
-def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
+def load(text: str, as_written: Callable[[Path], bool]) -> MarkedYaml:
     """Read YAML less its traps: aliases and keys given twice are mistakes, and every key is text.
 
     ``as_written``: the scalar at that path is its text, whatever YAML would make of it (``yes``,
@@ -57,25 +57,27 @@ def load(text: str, as_written: Callable[[Path], bool]) -> Marked:
         Mistakes: it cannot be read; all of a kind that reading goes on after are named.
     """
     if len(text.encode()) > MAX_BYTES:
-        raise Mistakes(Mistake(1, f"larger than {MAX_BYTES >> 20} MiB"))
+        raise YamlMistakes(YamlMistake(1, f"larger than {MAX_BYTES >> 20} MiB"))
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise Mistakes(Mistake(line, f"not YAML: {error.problem or error.context}")) from None
+        raise YamlMistakes(
+            YamlMistake(line, f"not YAML: {error.problem or error.context}")
+        ) from None
     except yaml.YAMLError as error:
-        raise Mistakes(Mistake(1, f"not YAML: {' '.join(str(error).split())}")) from None
+        raise YamlMistakes(YamlMistake(1, f"not YAML: {' '.join(str(error).split())}")) from None
     except RecursionError:
-        raise Mistakes(Mistake(1, TOO_DEEP)) from None
+        raise YamlMistakes(YamlMistake(1, TOO_DEEP)) from None
     reader = _Reader(as_written)
     try:
         data = None if root is None else reader.value(root, ())
     except RecursionError:
-        raise Mistakes(Mistake(1, TOO_DEEP)) from None
+        raise YamlMistakes(YamlMistake(1, TOO_DEEP)) from None
     if reader.mistakes:
-        raise Mistakes(*sorted(reader.mistakes))
-    return Marked(data, reader.lines)
+        raise YamlMistakes(*sorted(reader.mistakes))
+    return MarkedYaml(data, reader.lines)
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,7 +92,7 @@ class _Loader(yaml.SafeLoader):
 class _Reader:
     def __init__(self, as_written: Callable[[Path], bool]) -> None:
         self.lines: dict[Path, int] = {}
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[YamlMistake] = []
         self._as_written = as_written
         self._scalars = SafeConstructor()
 
@@ -106,12 +108,12 @@ class _Reader:
         found: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.mistakes.append(Mistake(_line(key), "a key must be a plain word"))
+                self.mistakes.append(YamlMistake(_line(key), "a key must be a plain word"))
                 continue
             here = (*path, key.value)
             if key.value in found:
                 text = f"key {_dotted(here)!r} is given twice, first on line {self.lines[here]}"
-                self.mistakes.append(Mistake(_line(key), text))
+                self.mistakes.append(YamlMistake(_line(key), text))
                 continue
             self.lines[here] = _line(key)
             found[key.value] = self.value(value, here)
@@ -125,7 +127,7 @@ class _Reader:
         except Exception as error:  # noqa: BLE001  a value such as 2025-99-99 raises what it likes
             why = error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error)
             text = f"{_dotted(path)}: {node.value!r} cannot be read: {why}; quote it"
-            self.mistakes.append(Mistake(_line(node), text))
+            self.mistakes.append(YamlMistake(_line(node), text))
             return None
 
 

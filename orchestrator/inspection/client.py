@@ -19,9 +19,9 @@ from orchestrator.domain.file_inspection import (
     NO_SECCOMP,
     REFUSED,
     Drawing,
+    InspectionRefused,
     Job,
     Question,
-    Refused,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot a
 T = TypeVar("T")
 
 
-class Sandbox:
+class ConfinedInspector:
     """An ``Inspector``. ``home``: where a child's empty working folder is made for as long as it
     lives; ``None``: among this machine's temporary files. ``program``: the child's."""
 
@@ -76,18 +76,18 @@ class Sandbox:
             raise self._unreadable(question.name, _MEMORY) from None
 
     def _run(self, job: str) -> ChildEnd:
-        from agent.worker.isolation.child_process import Bounds, Cancel, run_child
+        from agent.worker.isolation.child_process import CancelRequest, ChildLimits, run_child
 
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="inspect-", dir=self._home) as folder,
-                Cancel() as cancel,
+                CancelRequest() as cancel,
             ):
                 return run_child(
                     [sys.executable, "-I", str(self._program)],
                     job,
                     folder=Path(folder),
-                    bounds=Bounds(self._wall_s, self._memory_mib),
+                    bounds=ChildLimits(self._wall_s, self._memory_mib),
                     cancel=cancel,
                 )
         except OSError as error:
@@ -144,7 +144,7 @@ def understood(question: Question, answer: type[T], code: int | None, text: str)
         ContractError: it is no such document, or too large a one.
     """
     if code == REFUSED:
-        refused = codec.loads(Refused, text)
+        refused = codec.loads(InspectionRefused, text)
         match refused.kind:
             case "bad_input":
                 raise UserError(said(refused.message))

@@ -32,19 +32,19 @@ from agent.contract.trial import (
     TrialRequest,
 )
 from agent.worker import cli_support as board
-from agent.worker.attempts.conversion import Sources, Workshop
-from agent.worker.attempts.engine_cache import Engines, folder_bytes
-from agent.worker.environments.conversion_planning import Plan
-from agent.worker.isolation.child_process import Cancel
-from agent.worker.isolation.runner_client import Runner
+from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner
+from agent.worker.attempts.engine_cache import EngineCache, folder_bytes
+from agent.worker.environments.conversion_planning import ConversionPlan
+from agent.worker.isolation.child_process import CancelRequest
+from agent.worker.isolation.runner_client import RunnerClient
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.domain.file_inspection import Inspector
-from orchestrator.local.reference_runs import References
+from orchestrator.local.reference_runs import ReferenceRunner
 from orchestrator.service.models import source_file
 
 
 @dataclass(frozen=True)
-class Order:
+class ConversionRequest:
     """What to make: ``goal`` out of ``source``, which is of ``format`` and ``precision``, through
     ``via``."""
 
@@ -60,7 +60,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Product:
+class ConversionProduct:
     """What was made: its main file or folder, all of its bytes, and what was done."""
 
     path: Path
@@ -69,20 +69,20 @@ class Product:
     seconds: float
 
 
-class Workbench:
+class LocalConverter:
     """``state_dir``: of this machine's own agent, whose runtime environments are used."""
 
     def __init__(self, state_dir: Path, inspect: Inspector) -> None:
         self._inspect = inspect
         self._environments = board.environments(state_dir)
-        self._references = References(state_dir)
+        self._references = ReferenceRunner(state_dir)
         self._tools = self._environments.tools()
 
-    def start(self, order: Order) -> Node:
+    def start(self, order: ConversionRequest) -> Node:
         """The (format, precision) of the source."""
         return order.format, order.precision
 
-    def plan(self, order: Order) -> Way:
+    def plan(self, order: ConversionRequest) -> Way:
         """The cheapest way.
 
         Raises:
@@ -103,7 +103,7 @@ class Workbench:
             )
         return way
 
-    def explain(self, order: Order) -> list[str]:
+    def explain(self, order: ConversionRequest) -> list[str]:
         """The way in words, a line a step: what runs where, what it keeps, what it lacks."""
         way = self.plan(order)
         lines = [described(self.start(order), way)]
@@ -114,7 +114,9 @@ class Workbench:
             lines.append(line + (", needs calibration" if tool.needs_calibration else ""))
         return lines
 
-    def make(self, order: Order, output: Path, note: Callable[[str], None]) -> Product:
+    def make(
+        self, order: ConversionRequest, output: Path, note: Callable[[str], None]
+    ) -> ConversionProduct:
         """Convert, check each step against the source's own outputs, and put the result at
         ``output``: nothing is left there where anything fails.
 
@@ -123,32 +125,37 @@ class Workbench:
         """
         way = self.plan(order)
         note(described(self.start(order), way))
-        with tempfile.TemporaryDirectory(prefix="benchfarm-convert-") as name, Cancel() as cancel:
+        with (
+            tempfile.TemporaryDirectory(prefix="benchfarm-convert-") as name,
+            CancelRequest() as cancel,
+        ):
             folder = Path(name)
             request, files = self._request(order, folder)
-            runner = Runner("convert")
-            shop = Workshop(
+            runner = RunnerClient("convert")
+            shop = ConversionRunner(
                 self._environments,
-                Engines(folder / "engines", 1 << 40),
+                EngineCache(folder / "engines", 1 << 40),
                 lambda p, j, f, b: runner.convert(p, j, f, b, cancel),
                 lambda p, j, f, b: runner.reference(p, j, f, b, cancel),
                 "",
             )
-            done = shop.convert(request, Plan(self.start(order), way), files)
+            done = shop.convert(request, ConversionPlan(self.start(order), way), files)
             if done.converted is None or done.converted.status != "ok":
                 failure = done.outcome.failure or (done.converted and done.converted.failure)
                 raise FarmError(f"{failure.kind}: {failure.message}" if failure else "it failed")
             made = _moved(Path(done.converted.artifact), output)
-            return Product(made, _bytes(made), done.converted.steps, done.seconds)
+            return ConversionProduct(made, _bytes(made), done.converted.steps, done.seconds)
 
-    def _request(self, order: Order, folder: Path) -> tuple[TrialRequest, Sources]:
+    def _request(
+        self, order: ConversionRequest, folder: Path
+    ) -> tuple[TrialRequest, ConversionInputs]:
         """The conversion as an attempt's would be, with a reference that the source computes."""
-        file = source_file.File(
+        file = source_file.SourceFile(
             order.source.name, order.format, order.precision, _sha256(order.source), order.source
         )
         dataset = None
         if order.dataset is not None:
-            dataset = source_file.Dataset.read(
+            dataset = source_file.CheckedDataset.read(
                 self._inspect, order.dataset, order.dataset.name, _sha256(order.dataset)
             )
         read = source_file.read(
@@ -182,16 +189,16 @@ class Workbench:
             calibration=order.calibration,
             limits=Limits(convert_s=7200.0, memory_mib=16384),
         )
-        return request, Sources(order.source, read.reference, order.dataset)
+        return request, ConversionInputs(order.source, read.reference, order.dataset)
 
-    def _check_options(self, order: Order, way: Way) -> None:
+    def _check_options(self, order: ConversionRequest, way: Way) -> None:
         known = {key for tool in on_the_way(way, self._tools) for key in tool.options}
         for key in order.options:
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"
                 raise UserError(f"--option {key}: the converters on this way have {names}")
 
-    def _why_not(self, start: Node, order: Order) -> str:
+    def _why_not(self, start: Node, order: ConversionRequest) -> str:
         words = f"{order.source}: from {start[0]} in {start[1]} to {order.goal[0]} in "
         words += order.goal[1] + (f" through {', '.join(order.via)}" if order.via else "")
         absent = lacking(self._tools, (start,), (order.goal,), order.via)

@@ -16,7 +16,7 @@ MISSING = "runtime_missing"
 
 
 @dataclass(frozen=True)
-class References:
+class ReferenceRunner:
     """``state_dir``: of this machine's own agent, whose runtime environments serve here too."""
 
     state_dir: Path
@@ -56,12 +56,12 @@ class References:
 
 
 def _run(python: str, job: ReferenceJob) -> Referenced:
-    from agent.worker.isolation.child_process import Bounds, Cancel
-    from agent.worker.isolation.runner_client import Runner
+    from agent.worker.isolation.child_process import CancelRequest, ChildLimits
+    from agent.worker.isolation.runner_client import RunnerClient
 
-    bounds = Bounds(wall_s=LIMIT_S, memory_mib=MEMORY_MIB)
-    with Cancel() as cancel:
-        outcome = Runner("reference").reference(python, job, Path(job.folder), bounds, cancel)
+    bounds = ChildLimits(wall_s=LIMIT_S, memory_mib=MEMORY_MIB)
+    with CancelRequest() as cancel:
+        outcome = RunnerClient("reference").reference(python, job, Path(job.folder), bounds, cancel)
     if outcome.failure is not None:
         return Referenced(failure=outcome.failure)
     answer: Referenced = outcome.answer

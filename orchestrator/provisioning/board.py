@@ -10,24 +10,24 @@ from pathlib import Path
 from agent.contract.device import DeviceFacts
 from orchestrator.client import Client
 from orchestrator.provisioning import boards
-from orchestrator.provisioning.boards import Address, Addresses, RemoteController
+from orchestrator.provisioning.boards import AddressBook, BoardAddress, RemoteController
 from orchestrator.provisioning.diff import Difference, at_controller, on_board
-from orchestrator.provisioning.fleet_file import Wanted
+from orchestrator.provisioning.fleet_file import WantedBoard
 from playbooks import playbook as playbooks
 from playbooks.connection import Login
 from playbooks.errors import PlaybookError
-from playbooks.step_runner import Event, Outcome, Status
-from playbooks.target import Checked, Known
+from playbooks.step_runner import RunOutcome, Status, StepEvent
+from playbooks.target import HealthCheckOutcome, KnownDevice
 
 CONTROLLER = "controller"
 """The step after the board's own: class, tags and the wish, as the file says."""
 
-Say = Callable[[Event | str], None]
+Say = Callable[[StepEvent | str], None]
 """Takes a step's event, or a line for people."""
 
 
 @dataclass(frozen=True)
-class Made:
+class BoardOutcome:
     """How a board ended. ``changed``: how many of its ``steps`` changed something (or would)."""
 
     device_class: str
@@ -37,7 +37,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Farm:
+class FarmAccess:
     """What every board needs: where this machine keeps things, the controller, a password."""
 
     home: Path
@@ -45,22 +45,22 @@ class Farm:
     controller: RemoteController
     password: str = ""
 
-    def login(self, wanted: Wanted) -> Login:
+    def login(self, wanted: WantedBoard) -> Login:
         return Login(wanted.ssh, wanted.identity, self.password)
 
 
-def make(farm: Farm, wanted: Wanted, say: Say, *, dry_run: bool = False) -> Made:
+def make(farm: FarmAccess, wanted: WantedBoard, say: Say, *, dry_run: bool = False) -> BoardOutcome:
     """Bring one board to what the file says.
 
     Raises:
         PlaybookError, FarmError: it could not be done; what was done stays.
     """
-    addresses, board = Addresses(farm.home), _Board(farm, wanted)
+    addresses, board = AddressBook(farm.home), _Board(farm, wanted)
 
-    def tell(event: Event) -> None:
+    def tell(event: StepEvent) -> None:
         # from then on the host is known to be this board, and no other's
         if event.step == "board" and event.status and not dry_run:
-            addresses.put(wanted.name, Address(wanted.ssh, wanted.identity))
+            addresses.put(wanted.name, BoardAddress(wanted.ssh, wanted.identity))
         say(event)
 
     outcome = _play(board, tell, say, dry_run=dry_run)
@@ -69,9 +69,9 @@ def make(farm: Farm, wanted: Wanted, say: Say, *, dry_run: bool = False) -> Made
     if differ and not dry_run:
         board.settle(differ)
     would: Status = "would change" if dry_run else "changed"
-    say(Event(CONTROLLER, would if differ else "ok", why))
+    say(StepEvent(CONTROLLER, would if differ else "ok", why))
     now = farm.client.find_device(wanted.name)
-    return Made(
+    return BoardOutcome(
         device_class=board.device_class,
         steps=outcome.steps + 1,
         changed=outcome.changed + bool(differ),
@@ -79,12 +79,12 @@ def make(farm: Farm, wanted: Wanted, say: Say, *, dry_run: bool = False) -> Made
     )
 
 
-def look(farm: Farm, wanted: Wanted, say: Say) -> list[Difference]:
+def look(farm: FarmAccess, wanted: WantedBoard, say: Say) -> list[Difference]:
     """What differs; a board that cannot be looked at is a difference, too."""
-    events: list[Event] = []
+    events: list[StepEvent] = []
     board = _Board(farm, wanted)
 
-    def tell(event: Event) -> None:
+    def tell(event: StepEvent) -> None:
         events.append(event)
         say(event)
 
@@ -103,21 +103,23 @@ def look(farm: Farm, wanted: Wanted, say: Say) -> list[Difference]:
     return [*unseen, *kept, *(d for d in on_board(wanted.name, events) if d.what not in said)]
 
 
-def retire(farm: Farm, device: str, say: Say) -> Made:
+def retire(farm: FarmAccess, device: str, say: Say) -> BoardOutcome:
     """Leave a board as it was found; one that nobody knows an address of is only forgotten."""
-    kept = Addresses(farm.home).get(device)
+    kept = AddressBook(farm.home).get(device)
     if kept is None:
         farm.client.retire(device)
         say("its tokens are refused; no address is known, so the board itself is left as it is")
-        return Made("", 1, 1, "retired")
+        return BoardOutcome("", 1, 1, "retired")
     login = Login(kept.ssh, kept.identity, farm.password)
     work = boards.workshop(farm.home, farm.controller, say, say)
     outcome = playbooks.retire(work, device, login)
-    Addresses(farm.home).forget(device)
-    return Made("", outcome.steps, outcome.changed, "retired")
+    AddressBook(farm.home).forget(device)
+    return BoardOutcome("", outcome.steps, outcome.changed, "retired")
 
 
-def _play(board: _Board, tell: Callable[[Event], None], say: Say, *, dry_run: bool) -> Outcome:
+def _play(
+    board: _Board, tell: Callable[[StepEvent], None], say: Say, *, dry_run: bool
+) -> RunOutcome:
     farm, wanted = board.farm, board.wanted
     usual = boards.workshop(farm.home, farm.controller, tell, say)
 
@@ -142,7 +144,7 @@ class _Board:
     """The controller as a playbook sees it, for one board: which is what the file says before it
     can be given any work."""
 
-    def __init__(self, farm: Farm, wanted: Wanted) -> None:
+    def __init__(self, farm: FarmAccess, wanted: WantedBoard) -> None:
         self.farm = farm
         self.wanted = wanted
         self.device_class = wanted.device_class
@@ -155,7 +157,7 @@ class _Board:
     def authority(self) -> str:
         return self.farm.controller.authority
 
-    def known(self, device: str) -> Known:
+    def known(self, device: str) -> KnownDevice:
         found = self.farm.controller.known(device)
         self.device_class = self.device_class or found.device_class
         return found
@@ -171,7 +173,7 @@ class _Board:
     def classify(self, device: str, device_class: str) -> None:
         self.farm.controller.classify(device, device_class)
 
-    def check_health(self, device: str, limit_s: float) -> Checked | None:
+    def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
         return self.farm.controller.check_health(device, limit_s)
 
     def retire(self, device: str) -> None:

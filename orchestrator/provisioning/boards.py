@@ -19,9 +19,9 @@ from orchestrator.service.views import DeviceView
 from orchestrator.settings import reaches_one_machine
 from orchestrator.store.device_class_files import device_classes
 from playbooks.classes import BoardClass, VendorRuntime
-from playbooks.playbook import Workshop
-from playbooks.step_runner import Event
-from playbooks.target import Checked, Known
+from playbooks.playbook import ProvisioningContext
+from playbooks.step_runner import StepEvent
+from playbooks.target import HealthCheckOutcome, KnownDevice
 
 FOLDER = "boards"
 LOCAL_AGENT = "agent"
@@ -30,28 +30,28 @@ POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Address:
+class BoardAddress:
     """How a board was last reached, so that it need not be said again."""
 
     ssh: str
     identity: str = ""
 
 
-class Addresses:
+class AddressBook:
     """The addresses of boards, one file each."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / FOLDER
 
-    def get(self, device: str) -> Address | None:
+    def get(self, device: str) -> BoardAddress | None:
         try:
-            return Address(**json.loads(self._path(device).read_text("utf-8")))
+            return BoardAddress(**json.loads(self._path(device).read_text("utf-8")))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
             raise UserError(f"{self._path(device)}: {error}; give --ssh") from None
 
-    def put(self, device: str, address: Address) -> None:
+    def put(self, device: str, address: BoardAddress) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -102,12 +102,12 @@ class RemoteController:
                 ", a Redis that boards reach"
             )
 
-    def known(self, device: str) -> Known:
+    def known(self, device: str) -> KnownDevice:
         view = self._client.find_device(device)
         if view is None or view.facts is None:
-            return Known(joined=False)
+            return KnownDevice(joined=False)
         answering = (f"{r.backend} {r.version}" for r in view.runtimes if not r.missing)
-        return Known(
+        return KnownDevice(
             joined=True,
             online=view.connection == "online",
             seen_at=view.seen_at,
@@ -117,7 +117,7 @@ class RemoteController:
             uncheckable=uncheckable(view),
         )
 
-    def check_health(self, device: str, limit_s: float) -> Checked | None:
+    def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
         deadline = time.monotonic() + limit_s
         found = self._client.ask_check(device)
         while found.ended_at is None:
@@ -125,7 +125,7 @@ class RemoteController:
                 return None
             time.sleep(POLL_S)
             found = self._client.check(device, found.id)
-        return Checked(found.ok, tuple(found.reasons))
+        return HealthCheckOutcome(found.ok, tuple(found.reasons))
 
     def join_token(self, device: str, device_class: str) -> str:
         return self._client.join_token(device, device_class, again=True).join_token
@@ -141,11 +141,11 @@ class RemoteController:
 def workshop(
     home: Path,
     controller: RemoteController,
-    tell: Callable[[Event], None],
+    tell: Callable[[StepEvent], None],
     note: Callable[[str], None],
-) -> Workshop:
+) -> ProvisioningContext:
     """What the playbooks work with."""
-    return Workshop(
+    return ProvisioningContext(
         home=home / FOLDER,
         controller=controller,
         classes={c.name: board_class(c) for c in device_classes()},

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.provisioning.fleet_file import Wanted
+from orchestrator.provisioning.fleet_file import WantedBoard
 from orchestrator.service.views import DeviceView
-from playbooks.step_runner import Event
+from playbooks.step_runner import StepEvent
 
 NONE = "-"
 
@@ -29,7 +29,7 @@ class Difference(BaseModel):
 
 
 def at_controller(
-    wanted: Wanted, device_class: str, view: DeviceView | None
+    wanted: WantedBoard, device_class: str, view: DeviceView | None
 ) -> Iterable[Difference]:
     """Of what the controller keeps. ``device_class``: the file's, else as recognised; empty: not
     known."""
@@ -54,7 +54,7 @@ def at_controller(
         )
 
 
-def on_board(name: str, events: Iterable[Event]) -> Iterable[Difference]:
+def on_board(name: str, events: Iterable[StepEvent]) -> Iterable[Difference]:
     """Of what a dry run of the playbook would change there."""
     for event in events:
         if event.status == "would change":

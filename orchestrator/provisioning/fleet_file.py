@@ -15,7 +15,7 @@ from orchestrator.store.device_class_files import device_classes
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedBoard:
     """One board as the file has it, the defaults filled in and paths absolute. ``device_class``
     empty: as recognised; ``tags``, ``enabled`` ``None``: left as they are."""
 
@@ -39,7 +39,7 @@ class Fleet:
     """``named``: every device of the file; ``boards``: those that were selected."""
 
     controller_url: str
-    boards: tuple[Wanted, ...]
+    boards: tuple[WantedBoard, ...]
     named: frozenset[str]
 
     @property
@@ -62,7 +62,7 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; a farm file is YAML") from None
     found = farm_file.parse(
-        text, str(path), farm_file.Known([c.name for c in device_classes()], _runtime)
+        text, str(path), farm_file.AcceptedNames([c.name for c in device_classes()], _runtime)
     )
     boards = _boards(found, path.parent)
     chosen = tuple(b for b in boards if selectors.matches(selector, b.labels()))
@@ -81,7 +81,7 @@ def _runtime(text: str) -> str:
     return ""
 
 
-def _boards(found: farm_file.Read, folder: Path) -> list[Wanted]:
+def _boards(found: farm_file.ParsedFarmFile, folder: Path) -> list[WantedBoard]:
     boards, missing = [], []
     for name, device in found.file.merged().items():
         identity, archive = (
@@ -93,7 +93,7 @@ def _boards(found: farm_file.Read, folder: Path) -> list[Wanted]:
                 path = ("devices", name) if key in _own_keys(found, name) else ("defaults",)
                 missing.append(f"{found.where(*path, key)}: {key}: there is no file {value}")
         boards.append(
-            Wanted(
+            WantedBoard(
                 name=name,
                 ssh=device.ssh,
                 device_class=device.device_class,
@@ -110,6 +110,6 @@ def _boards(found: farm_file.Read, folder: Path) -> list[Wanted]:
     return boards
 
 
-def _own_keys(found: farm_file.Read, name: str) -> frozenset[str]:
+def _own_keys(found: farm_file.ParsedFarmFile, name: str) -> frozenset[str]:
     """The keys that a device gives itself, rather than by the defaults."""
     return frozenset(found.file.devices[name].model_fields_set)

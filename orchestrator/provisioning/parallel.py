@@ -15,12 +15,12 @@ Said = TypeVar("Said")
 TICK_S = 0.2
 
 
-class Stopped(Exception):
+class JobInterrupted(Exception):
     """The user wants no more; raised in a job when it next says something."""
 
 
 @dataclass(frozen=True)
-class Ended(Generic[T]):
+class JobOutcome(Generic[T]):
     """``value`` where the job ended well, else why not. ``seconds`` 0: it was not begun."""
 
     value: T | None = None
@@ -29,16 +29,16 @@ class Ended(Generic[T]):
 
     @property
     def stopped(self) -> bool:
-        return isinstance(self.error, Stopped)
+        return isinstance(self.error, JobInterrupted)
 
 
 def side_by_side(
     jobs: Mapping[str, Callable[[Callable[[Said], None]], T]],
     parallel: int,
-    hear: Callable[[str, Said | Ended[T]], None],
+    hear: Callable[[str, Said | JobOutcome[T]], None],
     tick: Callable[[], None] = lambda: None,
     stopping: Callable[[], None] = lambda: None,
-) -> dict[str, Ended[T]]:
+) -> dict[str, JobOutcome[T]]:
     """Run every job in a thread, at most ``parallel`` at a time, in their order.
 
     A job is called with what it tells its progress by. ``hear`` gets that and the job's end, and
@@ -46,10 +46,10 @@ def side_by_side(
     next tells something, so that none is left in the middle of a step, and begins no other
     (``stopping`` is called); a second one raises ``KeyboardInterrupt`` at once.
     """
-    said: queue.SimpleQueue[tuple[str, Said | Ended[T]]] = queue.SimpleQueue()
+    said: queue.SimpleQueue[tuple[str, Said | JobOutcome[T]]] = queue.SimpleQueue()
     stop = threading.Event()
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    ended: dict[str, Ended[T]] = {}
+    ended: dict[str, JobOutcome[T]] = {}
     for name in jobs:
         waiting.put(name)
 
@@ -62,22 +62,22 @@ def side_by_side(
             ended[name] = _end(name)
             said.put((name, ended[name]))
 
-    def _end(name: str) -> Ended[T]:
+    def _end(name: str) -> JobOutcome[T]:
         if stop.is_set():
-            return Ended(error=Stopped("not begun"))
+            return JobOutcome(error=JobInterrupted("not begun"))
 
         def tell(what: Said) -> None:
             said.put((name, what))
             if stop.is_set():
-                raise Stopped("stopped on the way")
+                raise JobInterrupted("stopped on the way")
 
         began = time.monotonic()
         try:
-            return Ended(jobs[name](tell), seconds=time.monotonic() - began)
+            return JobOutcome(jobs[name](tell), seconds=time.monotonic() - began)
         except Exception as error:  # noqa: BLE001  whatever it is, the other boards go on
-            late = stop.is_set() and not isinstance(error, Stopped)
-            why = Stopped(f"stopped on the way: {error}") if late else error
-            return Ended(error=why, seconds=time.monotonic() - began)
+            late = stop.is_set() and not isinstance(error, JobInterrupted)
+            why = JobInterrupted(f"stopped on the way: {error}") if late else error
+            return JobOutcome(error=why, seconds=time.monotonic() - began)
 
     # not an executor's: a second Ctrl-C shall not wait for them
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(parallel, len(jobs)))]
@@ -98,8 +98,8 @@ def side_by_side(
 
 
 def _listen(
-    said: queue.SimpleQueue[tuple[str, Said | Ended[T]]],
-    hear: Callable[[str, Said | Ended[T]], None],
+    said: queue.SimpleQueue[tuple[str, Said | JobOutcome[T]]],
+    hear: Callable[[str, Said | JobOutcome[T]], None],
     tick: Callable[[], None],
 ) -> None:
     try:

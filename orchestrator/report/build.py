@@ -18,12 +18,17 @@ from orchestrator.report.cell_status import (
 )
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.labels import labels, workload
-from orchestrator.report.schema import CellRow, Group, SweepReport, TrialRow, TrustRow
+from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, TrialRow, TrustRow
 from orchestrator.report.statistics import estimates as est
 from orchestrator.report.statistics import ranking, stats
-from orchestrator.report.statistics.estimates import Measured, absent, measured, measured_trials
+from orchestrator.report.statistics.estimates import (
+    MeasuredTrial,
+    absent,
+    measured,
+    measured_trials,
+)
 from orchestrator.report.statistics.pareto import cells_on_front
-from orchestrator.report.statistics.stability import Verdict, judge_cell, judge_trial
+from orchestrator.report.statistics.stability import StabilityVerdict, judge_cell, judge_trial
 
 BYTES_PER_MIB = 1 << 20
 
@@ -54,7 +59,7 @@ def build_report(sweep: SweepData) -> SweepReport:
     )
 
 
-def cell_row(cell: CellData, label: str, usable: Sequence[Measured]) -> CellRow:
+def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> CellRow:
     """One cell's row before it is compared with others (no speed-up, no rank)."""
     status, note = cell_status(cell, usable)
     verdicts = {id(m.trial): judge_trial(m.trial.result, m.caller_ns) for m in usable}
@@ -107,7 +112,7 @@ def _said(cell: CellData, name: str) -> str:
     return " / ".join(sorted(found - {""}))
 
 
-def _latency(usable: Sequence[Measured]) -> dict[str, Any]:
+def _latency(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
     runtime = [m for m in usable if m.runtime_ns is not None]
     reason = "the runtime reports no latency of its own"
     return {
@@ -122,7 +127,7 @@ def _latency(usable: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _spread(usable: Sequence[Measured]) -> dict[str, Any]:
+def _spread(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
     digits = est.clock_digits(usable)
     if not usable or digits is None:
         return {}
@@ -140,7 +145,7 @@ def _spread(usable: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _cost(cell: CellData, usable: Sequence[Measured]) -> dict[str, Any]:
+def _cost(cell: CellData, usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
     results = [m.trial.result for m in usable]
     converted = [r.phases.convert_s for r in results if not r.convert_cached and r.phases.convert_s]
     size = next((r.artifact_size_bytes for r in results if r.artifact_size_bytes), None)
@@ -161,7 +166,7 @@ def _cost(cell: CellData, usable: Sequence[Measured]) -> dict[str, Any]:
     }
 
 
-def _quality(usable: Sequence[Measured]) -> dict[str, Any]:
+def _quality(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
     accuracy = worst_accuracy(usable)
     return {
         "fidelity": worst_fidelity(usable),
@@ -175,7 +180,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def trial_row(trial: TrialData, verdict: Verdict | None) -> TrialRow:
+def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:
     """One trial's own figures; none where it gave no usable samples."""
     result, found = trial.result, measured(trial)
     before, after = result.fingerprint_before, result.fingerprint_after
@@ -199,7 +204,7 @@ def trial_row(trial: TrialData, verdict: Verdict | None) -> TrialRow:
     )
 
 
-def _trial_figures(found: Measured) -> dict[str, Any]:
+def _trial_figures(found: MeasuredTrial) -> dict[str, Any]:
     digits = est.clock_digits([found])
     samples_ms = found.caller_ns / est.NS_PER_MS
     shown: dict[str, Any] = {
@@ -222,10 +227,10 @@ def _trial_figures(found: Measured) -> dict[str, Any]:
 
 def _grouped(
     rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]]
-) -> tuple[list[CellRow], list[Group]]:
+) -> tuple[list[CellRow], list[ModelGroup]]:
     """Rows with rank and Pareto mark, in reading order, and the groups they form."""
     ordered: list[CellRow] = []
-    groups: list[Group] = []
+    groups: list[ModelGroup] = []
     keys = {(row.model, row.workload): None for row in rows}
     for model, load in keys:
         members = [row for row in rows if (row.model, row.workload) == (model, load)]
@@ -243,7 +248,7 @@ def _grouped(
         ordered += placed
         winners = [ranking.winner(device, found) for device, found in on_device.items()]
         groups.append(
-            Group(
+            ModelGroup(
                 model=model,
                 workload=load,
                 cells=tuple(row.cell_id for row in placed),
@@ -256,7 +261,7 @@ def _grouped(
 
 
 def _placed(
-    row: CellRow, here: ranking.Place | None, overall: ranking.Place | None, front: set[str]
+    row: CellRow, here: ranking.Rank | None, overall: ranking.Rank | None, front: set[str]
 ) -> CellRow:
     return row.model_copy(
         update={

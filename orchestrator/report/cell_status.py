@@ -9,13 +9,13 @@ from agent.contract.trial import Accuracy, Failure, Fidelity
 from orchestrator.domain.failure_cause import whose
 from orchestrator.report.inputs import CellData
 from orchestrator.report.schema import CellStatus, FailureRow, FidelityRow
-from orchestrator.report.statistics.estimates import Measured
+from orchestrator.report.statistics.estimates import MeasuredTrial
 
 GRAVEST: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
 """Of several statuses without a figure, the first that occurs names the cell."""
 
 
-def cell_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellStatus, str]:
+def cell_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[CellStatus, str]:
     """The status and a sentence that explains it (empty where there is nothing to say)."""
     if usable:
         return _measured_status(cell, usable)
@@ -32,7 +32,7 @@ def cell_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellStatus,
     return "pending", _progress(cell)
 
 
-def _measured_status(cell: CellData, usable: Sequence[Measured]) -> tuple[CellStatus, str]:
+def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[CellStatus, str]:
     fidelity, top1_passed = worst_fidelity(usable), accuracy_passed(usable)
     if fidelity is not None and not fidelity.passed:
         return "failed_fidelity", (
@@ -63,12 +63,12 @@ def _progress(cell: CellData) -> str:
     return f"trials: {states}{given_up}" if states else ""
 
 
-def _accuracies(usable: Sequence[Measured]) -> list[Accuracy]:
+def _accuracies(usable: Sequence[MeasuredTrial]) -> list[Accuracy]:
     found = [m.trial.result.accuracy for m in usable]
     return [a for a in found if a is not None]
 
 
-def worst_fidelity(usable: Sequence[Measured]) -> FidelityRow | None:
+def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
     """The verification with the lowest cosine; failed where any trial failed."""
     found = [m.trial.result.fidelity for m in usable]
     known: list[Fidelity] = [f for f in found if f is not None]
@@ -85,13 +85,13 @@ def worst_fidelity(usable: Sequence[Measured]) -> FidelityRow | None:
     )
 
 
-def accuracy_passed(usable: Sequence[Measured]) -> bool | None:
+def accuracy_passed(usable: Sequence[MeasuredTrial]) -> bool | None:
     """Whether every measured accuracy passed; ``None`` where there is none."""
     known = _accuracies(usable)
     return all(a.passed for a in known) if known else None
 
 
-def worst_accuracy(usable: Sequence[Measured]) -> Accuracy | None:
+def worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
     """The lowest accuracy measured."""
     return min(_accuracies(usable), key=lambda a: a.top1, default=None)
 

@@ -25,13 +25,13 @@ Trust = Literal[
 SpeedVerdict = Literal["faster", "slower", "no_difference_shown", "no_interval", "baseline"]
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Immutable, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Estimate(Frozen):
+class Estimate(FrozenModel):
     """A figure with its 95 % confidence interval.
 
     ``value`` is ``None`` where nothing can be claimed; ``low`` and ``high`` are ``None`` together
@@ -49,7 +49,7 @@ class Estimate(Frozen):
     decimals: int | None = None
 
 
-class SpeedUp(Frozen):
+class SpeedUp(FrozenModel):
     """Baseline latency / this cell's latency, from per-trial medians; above 1 is faster.
 
     ``q_value`` is the p-value after adjustment for all speed-ups of the sweep; a difference is
@@ -63,7 +63,7 @@ class SpeedUp(Frozen):
     q_value: float | None = None
 
 
-class FidelityRow(Frozen):
+class FidelityRow(FrozenModel):
     """Worst output over all verified trials, against the FP32 reference on the same inputs.
 
     ``psnr_db`` is ``None`` where the outputs were identical (infinite)."""
@@ -76,7 +76,7 @@ class FidelityRow(Frozen):
     passed: bool
 
 
-class FailureRow(Frozen):
+class FailureRow(FrozenModel):
     """Why a cell or trial gave no figure. ``fault``: whose it is (``domain.fault``)."""
 
     stage: str
@@ -86,14 +86,14 @@ class FailureRow(Frozen):
     fault: str = ""
 
 
-class TrustRow(Frozen):
+class TrustRow(FrozenModel):
     """The trust verdict and every reason for it."""
 
     verdict: Trust
     reasons: tuple[str, ...] = ()
 
 
-class TrialRow(Frozen):
+class TrialRow(FrozenModel):
     """One fresh process. ``p50_low_ms``/``p50_high_ms``: order-statistic interval within the trial.
 
     ``effective_samples`` is the count corrected for autocorrelation. ``trust`` judges this trial.
@@ -120,7 +120,7 @@ class TrialRow(Frozen):
     telemetry: dict[str, float] = Field(default_factory=dict)
 
 
-class CellRow(Frozen):
+class CellRow(FrozenModel):
     """One configuration on one device: everything known about it, units in the names.
 
     ``label`` tells it from the other cells of the sweep on one device. ``rank`` is among the cells
@@ -201,7 +201,7 @@ class CellRow(Frozen):
     trials: tuple[TrialRow, ...] = ()
 
 
-class Winner(Frozen):
+class Winner(FrozenModel):
     """The fastest trustworthy answer on one device (``device`` empty: on all of them).
 
     ``tied_with`` are the cells not shown to be slower.
@@ -212,7 +212,7 @@ class Winner(Frozen):
     tied_with: tuple[str, ...] = ()
 
 
-class Group(Frozen):
+class ModelGroup(FrozenModel):
     """Cells that may be compared: one model under one workload.
 
     ``pareto_objectives`` names what the Pareto front minimises.
@@ -226,7 +226,7 @@ class Group(Frozen):
     pareto_objectives: tuple[str, ...] = ()
 
 
-class SweepReport(Frozen):
+class SweepReport(FrozenModel):
     """A whole sweep: rows grouped by model, then device, then rank."""
 
     schema_number: int = REPORT_SCHEMA
@@ -237,7 +237,7 @@ class SweepReport(Frozen):
     spec_yaml: str
     baseline: dict[str, str]
     devices: dict[str, DeviceFacts]
-    groups: tuple[Group, ...]
+    groups: tuple[ModelGroup, ...]
     rows: tuple[CellRow, ...]
     notes: tuple[str, ...] = ()
 
@@ -248,7 +248,7 @@ class SweepReport(Frozen):
                 return row
         raise KeyError(cell_id)
 
-    def rows_of(self, group: Group) -> tuple[CellRow, ...]:
+    def rows_of(self, group: ModelGroup) -> tuple[CellRow, ...]:
         """The rows of a group, in the report's order."""
         members = set(group.cells)
         return tuple(row for row in self.rows if row.cell_id in members)

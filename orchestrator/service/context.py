@@ -14,7 +14,7 @@ from orchestrator.domain import rate_control as rules
 from orchestrator.domain.file_inspection import Inspector
 from orchestrator.domain.rate_control import Pace
 from orchestrator.service import current_actor
-from orchestrator.service.ports import Doors
+from orchestrator.service.ports import BrokerAccess
 from orchestrator.settings import Settings
 from orchestrator.store import blob_references
 from orchestrator.store.blobs import FolderBlobs
@@ -34,7 +34,7 @@ EVENT = (
 
 
 @dataclass
-class Memory:
+class RateMemory:
     """``pace``: none before the first look. ``room``: for doorbells that nobody's tick rings.
     ``after``: the device whose turn was last. ``witnesses``: by sweep, a trial that was open."""
 
@@ -46,7 +46,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Farm:
+class FarmContext:
     """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
 
     ``reference`` computes a model's FP32 reference outputs in a child process; ``inspect`` reads
@@ -62,9 +62,9 @@ class Farm:
     reference: Callable[[ReferenceJob], Referenced]
     now: Callable[[], datetime]
     inspect: Inspector
-    doors: Doors | None = None
+    doors: BrokerAccess | None = None
     look: Callable[[], float] = lambda: 0.0
-    memory: Memory = field(default_factory=Memory)
+    memory: RateMemory = field(default_factory=RateMemory)
 
     def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
         """Append to the event log, in the transaction of what happened, and on whose behalf."""

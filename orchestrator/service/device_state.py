@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from agent.contract import codec
 from agent.contract.device import DeviceFacts
 from orchestrator.service import rate_control
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.tables import Device
 
 
-def online(farm: Farm, seen_at: datetime | None) -> bool:
+def online(farm: FarmContext, seen_at: datetime | None) -> bool:
     """Whether a device that was last heard of then counts as connected."""
     limit = timedelta(seconds=rate_control.present(farm).offline_after_s)
     return seen_at is not None and farm.now() - seen_at < limit

@@ -7,13 +7,13 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.views import EventView
 from orchestrator.store.tables import Event
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Events with a greater ``id`` than ``after``, of a subject, a kind, no older than ``since``;
     what is empty does not narrow. ``latest``: the last ones instead of the first."""
 
@@ -25,7 +25,7 @@ class Wanted:
     latest: bool = False
 
 
-def find(farm: Farm, wanted: Wanted) -> list[EventView]:
+def find(farm: FarmContext, wanted: EventFilter) -> list[EventView]:
     """At most ``wanted.limit`` events, oldest first."""
     query = select(Event).where(Event.id > wanted.after)
     if wanted.subject:
@@ -40,9 +40,9 @@ def find(farm: Farm, wanted: Wanted) -> list[EventView]:
     return found[::-1] if wanted.latest else found
 
 
-def after(farm: Farm, number: int, limit: int) -> list[EventView]:
+def after(farm: FarmContext, number: int, limit: int) -> list[EventView]:
     """Events with a greater ``id`` than ``number``, oldest first."""
-    return find(farm, Wanted(number, limit))
+    return find(farm, EventFilter(number, limit))
 
 
 def _view(event: Event) -> EventView:

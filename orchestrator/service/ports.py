@@ -9,12 +9,12 @@ ASSERT_S = 10.0
 """Between two looks at whether the broker still knows the devices, and nobody else's password."""
 
 
-class DoorsFailed(Exception):
+class BrokerAccessFailed(Exception):
     """The broker did not take a change of its users; it is made again within ``ASSERT_S``."""
 
 
-class Doors(Protocol):
-    """The broker's access control. Every method may raise ``DoorsFailed``."""
+class BrokerAccess(Protocol):
+    """The broker's access control. Every method may raise ``BrokerAccessFailed``."""
 
     def url_for(self, device: str, password: str) -> str:
         """The broker's address with this device's credentials; without, where it has no users."""

@@ -18,7 +18,7 @@ from orchestrator.domain.trial import TrialState
 from orchestrator.store.tables import Attempt, Device, Moment, Trial
 
 if TYPE_CHECKING:
-    from orchestrator.service.context import Farm
+    from orchestrator.service.context import FarmContext
 
 COUNTED = timedelta(hours=1)
 """A board counts that was heard of, or made known, so lately. Those that were there before are
@@ -37,7 +37,7 @@ _BOARDS = select(
 )
 
 
-def present(farm: Farm) -> Pace:
+def present(farm: FarmContext) -> Pace:
     """As it was at the last look."""
     if farm.memory.pace is not None:
         return farm.memory.pace
@@ -45,7 +45,7 @@ def present(farm: Farm) -> Pace:
     return rules.pace(settings.heartbeat_s, settings.lease_s, settings.beats_per_s, 0)
 
 
-def look(farm: Farm) -> bool:
+def look(farm: FarmContext) -> bool:
     """Bring the pace up to date; false where that was done a moment ago."""
     memory, now, settings = farm.memory, farm.now(), farm.settings
     if memory.looked_at is not None and abs(now - memory.looked_at) < LOOK_EVERY:
@@ -91,7 +91,7 @@ _ANSWERED = (
 )
 
 
-def room(farm: Farm) -> int:
+def room(farm: FarmContext) -> int:
     """How many doorbells may be rung now, in the whole farm."""
     now, settings = farm.now(), farm.settings
     since = now - timedelta(seconds=settings.dispatch_s * LATELY)

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 
-class View(BaseModel):
+class ViewModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ControllerView(View):
+class ControllerView(ViewModel):
     """``url``: where other machines reach it. ``local_broker``: its broker answers its own machine
     alone, so no other board could hear it."""
 
@@ -20,7 +20,7 @@ class ControllerView(View):
     local_broker: bool
 
 
-class TokenView(View):
+class TokenView(ViewModel):
     """A person's token. ``state``: valid, expired or revoked."""
 
     id: int
@@ -32,14 +32,14 @@ class TokenView(View):
     last_used_at: datetime | None
 
 
-class NewTokenView(View):
+class NewTokenView(ViewModel):
     """``secret``: shown this once."""
 
     secret: str
     token: TokenView
 
 
-class BrokerUsersView(View):
+class BrokerUsersView(ViewModel):
     """Lines of an ACL file for Redis. ``controller``: empty where the controller's own address of
     the broker names no user and password. ``url``: that address without them."""
 
@@ -48,7 +48,7 @@ class BrokerUsersView(View):
     url: str
 
 
-class RuntimeView(View):
+class RuntimeView(ViewModel):
     backend: str
     version: str
     targets: dict[str, list[str]]
@@ -56,7 +56,7 @@ class RuntimeView(View):
     missing: str
 
 
-class RunningView(View):
+class RunningView(ViewModel):
     """The trial that is with a device; ``number`` counts a cell's trials from 0. A health check is
     of no ``sweep`` that people have."""
 
@@ -74,7 +74,7 @@ class RunningView(View):
         return f"sweep {self.sweep}: {self.cell}{trial}"
 
 
-class DeviceView(View):
+class DeviceView(ViewModel):
     """``connection``: online, offline, or retired: measured once, and no board of the farm now.
     ``waiting`` are its pending trials. ``health_reasons``: what its last check, at ``checked_at``,
     found wrong; ``checks_failed`` in a row. ``clock_skew_s``: its clock minus the controller's."""
@@ -102,7 +102,7 @@ class DeviceView(View):
         return {**self.tags, "name": self.name, "class": self.device_class}
 
 
-class CheckView(View):
+class CheckView(ViewModel):
     """One check of a device; ``side``: made by the controller, or by the board itself."""
 
     side: str
@@ -112,14 +112,14 @@ class CheckView(View):
     remedy: str
 
 
-class RetiredView(View):
+class RetiredView(ViewModel):
     """``cancelled`` trials; ``kept``: it stays listed, for what was measured on it."""
 
     cancelled: int
     kept: bool
 
 
-class HealthCheckView(View):
+class HealthCheckView(ViewModel):
     """``state``: ended, or that of its trial. ``ok`` is ``None`` until it has ended, and where it
     says nothing about the board. ``clock_skew_s``: the board's clock minus the controller's."""
 
@@ -139,7 +139,7 @@ class HealthCheckView(View):
     attempt: str
 
 
-class ArtifactView(View):
+class ArtifactView(ViewModel):
     """``checked``: whether the file was found to be the same network, and how. ``inputs`` and
     ``outputs`` are its own, in the model's order; empty where nothing here could run it."""
 
@@ -152,7 +152,7 @@ class ArtifactView(View):
     outputs: list[dict[str, Any]]
 
 
-class ModelView(View):
+class ModelView(ViewModel):
     name: str
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
@@ -165,7 +165,7 @@ class ModelView(View):
     created_at: datetime
 
 
-class PlannedCell(View):
+class PlannedCell(ViewModel):
     """``built``: the builder and its way, where another device converts for this one first."""
 
     device: str
@@ -180,7 +180,7 @@ class PlannedCell(View):
     estimate_from: str
 
 
-class PlanView(View):
+class PlanView(ViewModel):
     """``estimate_s`` is the farm's wall time: devices run side by side."""
 
     name: str
@@ -189,7 +189,7 @@ class PlanView(View):
     estimate_s: float
 
 
-class TrialProgress(View):
+class TrialProgress(ViewModel):
     """``fault``: whose its failure is (``domain.fault``), empty where it has none."""
 
     cell: str
@@ -202,7 +202,7 @@ class TrialProgress(View):
     fault: str = ""
 
 
-class SweepView(View):
+class SweepView(ViewModel):
     """``counts`` are trials by state, ``builds`` conversions on builders; ``running`` the ones with
     their devices, ``problems`` the latest that failed, were invalid or unsupported. Its trials wait
     for devices that are ``offline``, and for those that are ``held``, by what holds them."""
@@ -222,7 +222,7 @@ class SweepView(View):
     held: dict[str, str] = {}
 
 
-class DeletedView(View):
+class DeletedView(ViewModel):
     """A sweep that is gone, and what that freed."""
 
     name: str
@@ -231,14 +231,14 @@ class DeletedView(View):
     freed_bytes: int
 
 
-class JoinView(View):
+class JoinView(ViewModel):
     device: str
     url: str
     join_token: str
     expires_at: datetime
 
 
-class EventView(View):
+class EventView(ViewModel):
     """``by``: on whose behalf; empty of events that were written before it was noted."""
 
     id: int
@@ -249,7 +249,7 @@ class EventView(View):
     data: dict[str, Any]
 
 
-class ZooView(View):
+class ZooView(ViewModel):
     name: str
     description: str
     parameters: int

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Delete, Insert, Update
 Change = Insert | Update | Delete
 
 
-class Together:
+class BatchedStatements:
     """Changes of different tables, each with its values bound by name: no two by the same."""
 
     def __init__(self, *changes: Change) -> None:

@@ -29,7 +29,7 @@ class BlobGone(FarmError):
 
 
 @dataclass(frozen=True)
-class Place:
+class BlobColumn:
     """Where rows name a blob: the column, within its JSON the path, and what the blob is."""
 
     owner: type[Base]
@@ -57,16 +57,16 @@ SWEEP_IS_THERE = ~exists(
 )
 """Of events on a sweep: it was not deleted since. Its name may be another's by now."""
 
-SAMPLES = Place(Attempt, Attempt.result, ("samples",), "samples of an attempt")
+SAMPLES = BlobColumn(Attempt, Attempt.result, ("samples",), "samples of an attempt")
 PLACES = (
     SAMPLES,
-    Place(Model, Model.reference, (), "reference outputs of a model"),
-    Place(Model, Model.dataset, (), "data set of a model"),
-    Place(Cell, Cell.request, ("model",), "model of a cell"),
-    Place(Cell, Cell.request, ("reference",), "reference outputs of a cell"),
-    Place(Cell, Cell.request, ("dataset",), "data set of a cell"),
-    Place(Attempt, Attempt.result, ("built",), "what an attempt built"),
-    Place(
+    BlobColumn(Model, Model.reference, (), "reference outputs of a model"),
+    BlobColumn(Model, Model.dataset, (), "data set of a model"),
+    BlobColumn(Cell, Cell.request, ("model",), "model of a cell"),
+    BlobColumn(Cell, Cell.request, ("reference",), "reference outputs of a cell"),
+    BlobColumn(Cell, Cell.request, ("dataset",), "data set of a cell"),
+    BlobColumn(Attempt, Attempt.result, ("built",), "what an attempt built"),
+    BlobColumn(
         Event,
         Event.data,
         ("report",),
@@ -78,7 +78,7 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Reference:
+class BlobReference:
     """``size_bytes``: what the row says that the blob has."""
 
     sha256: str
@@ -86,15 +86,15 @@ class Reference:
     what: str
 
 
-def references(session: Session) -> Iterator[Reference]:
+def references(session: Session) -> Iterator[BlobReference]:
     """Every distinct reference."""
     for sha256, size in session.execute(select(Artifact.sha256, Artifact.size_bytes).distinct()):
-        yield Reference(sha256, size, "file of a model")
+        yield BlobReference(sha256, size, "file of a model")
     for place in PLACES:
         named = select(place.sha256, place.size_bytes).where(place.where).distinct()
         # a reference whose blob was pruned keeps its place, with an empty name
         for sha256, size in session.execute(named.where(func.coalesce(place.sha256, "") != "")):
-            yield Reference(sha256, size, place.what)
+            yield BlobReference(sha256, size, place.what)
 
 
 def of_sweep(session: Session, sweep_id: int) -> set[str]:

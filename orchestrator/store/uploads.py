@@ -31,7 +31,7 @@ KEPT_S = 7 * 86_400.0
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
-class OutOfStep(FarmError):
+class UploadOutOfStep(FarmError):
     """The part begins after the end of what is here: ``size_bytes``."""
 
     kind = "out_of_step"
@@ -49,7 +49,7 @@ class UploadBusy(FarmError):
 
 
 @dataclass(frozen=True)
-class Part:
+class UploadPart:
     """``size`` bytes from ``start`` on, of ``total``."""
 
     start: int
@@ -57,7 +57,7 @@ class Part:
     total: int
 
     @classmethod
-    def parse(cls, header: str) -> Part:
+    def parse(cls, header: str) -> UploadPart:
         """``Content-Range`` as RFC 9110, section 14.4, has it. Raises ``UserError``."""
         found = _RANGE.fullmatch(header)
         first, last, total = map(int, found.groups()) if found else (0, -1, 0)
@@ -83,7 +83,7 @@ class Uploads:
             return 0
 
     async def receive(
-        self, uploader: str, sha256: str, part: Part, chunks: AsyncIterator[bytes]
+        self, uploader: str, sha256: str, part: UploadPart, chunks: AsyncIterator[bytes]
     ) -> int:
         """Add a part, in the place of what was here from its start on; bytes that are here now,
         all of them once the blob is stored. What arrives of a part that is cut stays.
@@ -101,7 +101,7 @@ class Uploads:
             _take(file, path)
             size = os.fstat(file.fileno()).st_size
             if size < part.start:
-                raise OutOfStep(size)
+                raise UploadOutOfStep(size)
             file.truncate(part.start)
             size = part.start + await self._append(file, part, chunks)
             if size < part.total:
@@ -114,7 +114,7 @@ class Uploads:
         for path in self._folder.glob(f"{uploader(device_id, None)}*"):
             path.unlink(missing_ok=True)
 
-    async def _append(self, file: FileIO, part: Part, chunks: AsyncIterator[bytes]) -> int:
+    async def _append(self, file: FileIO, part: UploadPart, chunks: AsyncIterator[bytes]) -> int:
         arrived = 0
         async with aclosing(_within(chunks, self._idle_s)) as timely:
             async for chunk in timely:

@@ -27,7 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Builder:
+class NetworkBuilder:
     """Collects the nodes of one network. Every method returns the tensor its node gives.
 
     Methods raise ShapeMismatch, DuplicateName or UnknownTensor, naming the layer. Layers with
@@ -63,7 +63,7 @@ class Builder:
     def cell(
         self,
         name: str,
-        function: Callable[Concatenate[Builder, P], R],
+        function: Callable[Concatenate[NetworkBuilder, P], R],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:

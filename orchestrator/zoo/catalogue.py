@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from orchestrator.zoo import architectures
-from orchestrator.zoo.entry import DATA, Info
+from orchestrator.zoo.entry import DATA, ArchitectureInfo
 from orchestrator.zoo.errors import UnknownArchitecture
 from orchestrator.zoo.network import Network
 
@@ -30,9 +30,9 @@ def load(name: str, seed: int = 0) -> Network:
     return network
 
 
-def info(name: str) -> Info:
+def info(name: str) -> ArchitectureInfo:
     """What the architecture is, without building it. Raises UnknownArchitecture."""
-    found: Info = _module(name).INFO
+    found: ArchitectureInfo = _module(name).INFO
     return found
 
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.zoo.channels_last import Axes
 from orchestrator.zoo.emit_command import emit
 from orchestrator.zoo.errors import (
+    FormatNotEmitted,
+    OperatorNotEmitted,
     ShapeMismatch,
     ToolMissing,
-    UnsupportedFormat,
-    UnsupportedOperator,
 )
 from orchestrator.zoo.keras_archive import without_date
 from orchestrator.zoo.network import Network, Node, Shape
@@ -58,7 +58,7 @@ def to_keras(network: Network, batch: int = 1) -> keras.Model:
     inputs = list(values.values())
     for node in network.nodes:
         if node.op not in OPERATORS:
-            raise UnsupportedOperator(f"{node.name}: no Keras rule for {node.op!r}")
+            raise OperatorNotEmitted(f"{node.name}: no Keras rule for {node.op!r}")
         values[node.name] = OPERATORS[node.op](emission, node, [values[n] for n in node.inputs])
     outputs = [values[tensor.name] for tensor in network.outputs]
     return module.Model(
@@ -75,7 +75,7 @@ def export_keras(network: Network, path: Path, batch: int = 1) -> None:
     Raises what ``to_keras`` raises, UnsupportedFormat for another suffix, OSError.
     """
     if path.suffix not in SUFFIXES:
-        raise UnsupportedFormat(
+        raise FormatNotEmitted(
             f"{path.name}: Keras models are written as {' or '.join(SUFFIXES)}, "
             f"not as {path.suffix or 'a file without suffix'}"
         )
@@ -281,7 +281,7 @@ def _surplus(node: Node, shape: Shape) -> list[tuple[int, int]]:
         after = shape[axis + 1] - before - (node.shape[axis + 1] - 1) * stride[axis] - 1
         crop.append((before, after))
     if any(end < 0 for side in crop for end in side):
-        raise UnsupportedOperator(
+        raise OperatorNotEmitted(
             f"{node.name}: no Keras layer pads a {kernel} {node.op} by {pads} (top, left, bottom, "
             "right); at most half the kernel, or the padding 'same', can be written"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.zoo.errors import ShapeMismatch, ToolMissing, UnsupportedOperator
+from orchestrator.zoo.errors import OperatorNotEmitted, ShapeMismatch, ToolMissing
 from orchestrator.zoo.network import Network, Node, Tensor
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _labels(network: Network) -> dict[str, str]:
 
 def _operations(node: Node) -> Iterator[Operation]:
     if node.op not in OPERATORS:
-        raise UnsupportedOperator(f"{node.name}: the ONNX emitter has no rule for {node.op!r}")
+        raise OperatorNotEmitted(f"{node.name}: the ONNX emitter has no rule for {node.op!r}")
     yield from OPERATORS[node.op](node)
 
 

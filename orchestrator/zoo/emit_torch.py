@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.zoo.emit_command import emit
-from orchestrator.zoo.errors import ShapeMismatch, ToolMissing, UnsupportedOperator
+from orchestrator.zoo.errors import OperatorNotEmitted, ShapeMismatch, ToolMissing
 from orchestrator.zoo.network import Network, Node, Shape
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def to_module(network: Network) -> torch.nn.Module:
     values = {tensor.name: emission.graph.placeholder(tensor.name) for tensor in network.inputs}
     for node in network.nodes:
         if node.op not in OPERATORS:
-            raise UnsupportedOperator(f"{node.name}: no PyTorch rule for {node.op!r}")
+            raise OperatorNotEmitted(f"{node.name}: no PyTorch rule for {node.op!r}")
         inputs = [values[name] for name in node.inputs]
         values[node.name] = OPERATORS[node.op](emission, node, inputs)
     outputs = tuple(values[tensor.name] for tensor in network.outputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Info:
+class ArchitectureInfo:
     """``parameters`` counts scalars with batch norm folded: each normalised convolution has a bias
     instead of a scale and a shift, so it is smaller than the published count by one scalar per
     normalised channel. ``input_shape`` is one sample's, NCHW without N. ``trained``: the weights

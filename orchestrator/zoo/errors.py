@@ -33,11 +33,11 @@ class WeightsMismatch(ZooError):
     """Stored weights lack a parameter of the network or hold it in another shape."""
 
 
-class UnsupportedOperator(ZooError):
+class OperatorNotEmitted(ZooError):
     """An emitter has no rule for an operator; add one to its ``OPERATORS`` table."""
 
 
-class UnsupportedFormat(ZooError):
+class FormatNotEmitted(ZooError):
     """An emitter does not write the format that a file's name promises; the message lists those it
     does."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.network import Shape, Tensor
 
-Block = Callable[[Builder, Tensor, int, int], Tensor]
+Block = Callable[[NetworkBuilder, Tensor, int, int], Tensor]
 """(builder, input, width, stride) → output; the stage's width grows 64, 128, 256, 512."""
 
 
 def residual_network(
-    builder: Builder, input_shape: Shape, block: Block, depths: tuple[int, ...]
+    builder: NetworkBuilder, input_shape: Shape, block: Block, depths: tuple[int, ...]
 ) -> Tensor:
     """The 1000 logits of a network with ``depths`` blocks in its stages."""
     x = builder.input(input_shape)
@@ -25,7 +25,7 @@ def residual_network(
     return builder.dense("fc", builder.flatten(builder.global_avg_pool(x)), 1000)
 
 
-def shortcut(builder: Builder, x: Tensor, channels: int, stride: int) -> Tensor:
+def shortcut(builder: NetworkBuilder, x: Tensor, channels: int, stride: int) -> Tensor:
     """``x`` itself where it already has the block's shape, else a strided 1x1 projection of it."""
     if x.shape[0] == channels and stride == 1:
         return x

@@ -20,12 +20,12 @@ sys.path.insert(0, "/try")
 
 from agent.contract.child_jobs import Converted
 from agent.worker.isolation import agent_cgroup, child_cgroup, child_process
-from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd, run_child
+from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits, run_child
 from agent.worker.isolation.runner_client import read_answer
 
 STATE = Path(os.environ.get("BENCHFARM_AGENT_HOME", "/nowhere"))
 BEFORE = STATE / "before"
-USUAL = Bounds(60.0, 512)
+USUAL = ChildLimits(60.0, 512)
 
 LIMITS = """
 import json, pathlib
@@ -75,13 +75,13 @@ def found(name: str, **what: object) -> None:
     sys.stdout.flush()
 
 
-def child(source: str, bounds: Bounds = USUAL) -> ChildEnd:
-    with tempfile.TemporaryDirectory() as folder, Cancel() as cancel:
+def child(source: str, bounds: ChildLimits = USUAL) -> ChildEnd:
+    with tempfile.TemporaryDirectory() as folder, CancelRequest() as cancel:
         words = [sys.executable, "-I", "-c", source]
         return run_child(words, "", folder=Path(folder), bounds=bounds, cancel=cancel)
 
 
-def failure(end: ChildEnd, bounds: Bounds) -> dict[str, object]:
+def failure(end: ChildEnd, bounds: ChildLimits) -> dict[str, object]:
     judged = read_answer(end, Converted, "trial", bounds).failure
     kind, message = (judged.kind, judged.message) if judged else ("", "")
     return {"kind": kind, "message": message, "killed": end.killed, "signal": end.signal_name}
@@ -103,10 +103,10 @@ def groups() -> list[str]:
 def first() -> None:
     child_process.MEMORY_CHECK_S = 600.0  # the kernel alone bounds it
     found("limits", answer=child(LIMITS).answer)
-    found("swaps", answer=child(LIMITS, Bounds(60.0, 512, swaps=True)).answer)
-    small = Bounds(60.0, 64)
+    found("swaps", answer=child(LIMITS, ChildLimits(60.0, 512, swaps=True)).answer)
+    small = ChildLimits(60.0, 64)
     found("greedy", **failure(child(GREEDY, small), small))
-    large = Bounds(60.0, 1 << 20)
+    large = ChildLimits(60.0, 1 << 20)
     found("greedier than the board", **failure(child(GREEDY, large), large))
     child_cgroup.PROCESSES = 50
     found("forks", count=int(child(FORKS).answer or -1))
@@ -138,11 +138,11 @@ def old_kernel() -> bool:
     """What was in a group without ``cgroup.kill``."""
     pids: list[str] = []
 
-    def kill(self: child_cgroup.ChildGroup) -> None:
+    def kill(self: child_cgroup.ChildCgroup) -> None:
         pids.extend(child_cgroup.words(self.folder / "cgroup.procs"))
         self._kill_each(time.monotonic() + 5)
 
-    with mock.patch.object(child_cgroup.ChildGroup, "kill", kill):
+    with mock.patch.object(child_cgroup.ChildCgroup, "kill", kill):
         child(ESCAPES)
     assert pids, "nothing was in it"
     return any(alive(int(pid)) for pid in pids)

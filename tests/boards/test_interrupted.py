@@ -16,16 +16,16 @@ from orchestrator.provisioning.boards import RemoteController, workshop
 from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login, connected
-from playbooks.errors import BadOrder, ConnectionLost, DiskFull, NoRoot, StepFailed
+from playbooks.errors import BadOrder, BoardDiskFull, ConnectionLost, NoRoot, StepFailed
 from playbooks.host_keys import Pins
-from playbooks.playbook import Workshop
-from playbooks.step_runner import Event, Outcome
+from playbooks.playbook import ProvisioningContext
+from playbooks.step_runner import RunOutcome, StepEvent
 from support.cli import Shell
 
 Find = Callable[[str], Board]
 
 
-def add(work: Workshop, name: str, login: Login, **options: Any) -> Outcome:
+def add(work: ProvisioningContext, name: str, login: Login, **options: Any) -> RunOutcome:
     """The same class on whatever processor this machine has."""
     return playbook.add(work, name, login, device_class="x86-64-generic", **options)
 
@@ -34,10 +34,10 @@ class Told:
     """What a playbook tells, and a fault at one of its steps."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[StepEvent] = []
         self.faults: dict[str, Callable[[], object]] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: StepEvent) -> None:
         self.events.append(event)
         if not event.status and event.step in self.faults:
             self.faults.pop(event.step)()
@@ -52,7 +52,7 @@ def told() -> Told:
 
 
 @pytest.fixture
-def work(shell: Shell, told: Told) -> Iterator[Workshop]:
+def work(shell: Shell, told: Told) -> Iterator[ProvisioningContext]:
     with Client.from_home(Settings(home=shell.home)) as client:
         yield workshop(shell.home, RemoteController(client), told, lambda line: None)
 
@@ -66,11 +66,11 @@ def login(farm: Farm) -> Callable[..., Login]:
 
 
 def test_power_cuts_and_a_full_disk_on_the_way(
-    work: Workshop, told: Told, board: Find, login: Callable[..., Login]
+    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login]
 ) -> None:
     two = board("two")
     told.faults["agent"] = two.fill_disk
-    with pytest.raises(DiskFull, match="MiB free"):
+    with pytest.raises(BoardDiskFull, match="MiB free"):
         add(work, "unlucky", login(two))
     two.empty_disk()
 
@@ -107,7 +107,7 @@ def test_power_cuts_and_a_full_disk_on_the_way(
 
 
 def test_two_at_once_on_one_name(
-    work: Workshop, told: Told, board: Find, login: Callable[..., Login]
+    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login]
 ) -> None:
     two = board("two")
     refused: list[str] = []
@@ -166,7 +166,7 @@ def test_through_a_jump_host_of_the_users_own_configuration(
 
 
 def test_a_standalone_python_is_brought_along(
-    work: Workshop, told: Told, board: Find, login: Callable[..., Login], tmp_path: Path
+    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login], tmp_path: Path
 ) -> None:
     two = board("two")
     archive = tmp_path / "python.tar.gz"

@@ -16,7 +16,7 @@ from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login
 from playbooks.errors import BadOrder, LoginRefused
-from playbooks.step_runner import Event
+from playbooks.step_runner import StepEvent
 from support.cli import Shell
 
 Find = Callable[[str], Board]
@@ -79,7 +79,7 @@ def test_two_controllers_do_not_both_take_a_board(
     ):
         url = f"http://{farm.network.gateway}:{listener.getsockname()[1]}"
 
-        def others(event: Event) -> None:
+        def others(event: StepEvent) -> None:
             """Once the first one has marked the board, two more begin."""
             if (event.step, event.status) != ("user", ""):
                 return

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.domain.errors import UserError
 from orchestrator.store.blobs import PARTIAL, FolderBlobs
-from orchestrator.store.uploads import KEPT_S, OutOfStep, Part, UploadBusy, Uploads
+from orchestrator.store.uploads import KEPT_S, UploadBusy, UploadOutOfStep, UploadPart, Uploads
 from support.played_board import sha
 
 WHOLE = bytes(range(256)) * 40
@@ -49,7 +49,7 @@ def send(
         if cut:
             raise Cut
 
-    part = Part(start, total - start, total)
+    part = UploadPart(start, total - start, total)
     return asyncio.run(Uploads(blobs).receive(who, name, part, chunks()))
 
 
@@ -77,7 +77,7 @@ def test_less_than_announced_is_kept(blobs: FolderBlobs) -> None:
 
 def test_a_part_may_begin_again_further_back_and_never_leave_a_gap(blobs: FolderBlobs) -> None:
     send(blobs, 0, b"x" * 5000)
-    with pytest.raises(OutOfStep) as told:
+    with pytest.raises(UploadOutOfStep) as told:
         send(blobs, 5001, WHOLE[5001:])
     assert told.value.size_bytes == 5000
     assert send(blobs, 0, WHOLE[:4000]) == 4000
@@ -97,7 +97,7 @@ def test_what_hashes_to_something_else_is_not_kept(blobs: FolderBlobs) -> None:
 def test_nobody_goes_on_with_anothers(blobs: FolderBlobs) -> None:
     send(blobs, 0, WHOLE[:5000])
     assert Uploads(blobs).size("2-2", SHA) == 0
-    with pytest.raises(OutOfStep):
+    with pytest.raises(UploadOutOfStep):
         send(blobs, 5000, WHOLE[5000:], who="2-2")
     send(blobs, 0, b"x" * 100, who="2-2")
     assert send(blobs, 5000, WHOLE[5000:]) == TOTAL
@@ -123,7 +123,7 @@ def test_a_file_that_another_took_the_place_of_never_becomes_the_blob(blobs: Fol
         yield WHOLE[5000:]
 
     with pytest.raises(UploadBusy):
-        asyncio.run(Uploads(blobs).receive("1-1", SHA, Part(0, TOTAL, TOTAL), chunks()))
+        asyncio.run(Uploads(blobs).receive("1-1", SHA, UploadPart(0, TOTAL, TOTAL), chunks()))
     assert not blobs.has(SHA)
 
 
@@ -134,7 +134,7 @@ def test_a_connection_that_says_nothing_lets_go(blobs: FolderBlobs) -> None:
         yield WHOLE[5000:]
 
     uploads = Uploads(blobs, idle_s=0.05)
-    assert asyncio.run(uploads.receive("1-1", SHA, Part(0, TOTAL, TOTAL), chunks())) == 5000
+    assert asyncio.run(uploads.receive("1-1", SHA, UploadPart(0, TOTAL, TOTAL), chunks())) == 5000
     assert send(blobs, 5000, WHOLE[5000:]) == TOTAL
 
 
@@ -196,8 +196,8 @@ def test_the_check_of_the_folder_sees_each_as_what_was_broken_off(blobs: FolderB
 )
 def test_a_range_that_is_none(header: str) -> None:
     with pytest.raises(UserError, match="expected bytes FIRST-LAST/TOTAL"):
-        Part.parse(header)
+        UploadPart.parse(header)
 
 
 def test_a_range() -> None:
-    assert Part.parse("bytes 5-9/10") == Part(5, 5, 10)
+    assert UploadPart.parse("bytes 5-9/10") == UploadPart(5, 5, 10)

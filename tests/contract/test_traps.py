@@ -19,8 +19,8 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.trial import Fingerprint, Phases, RuntimeRef, TensorSpec
 from agent.runner.feeds import seeded
 from agent.runtimes import registry
-from agent.worker.isolation.child_process import Bounds, Cancel
-from agent.worker.isolation.runner_client import Runner
+from agent.worker.isolation.child_process import CancelRequest, ChildLimits
+from agent.worker.isolation.runner_client import RunnerClient
 from orchestrator.report.build import build_report
 from orchestrator.report.render.html import html_report
 from support.report_samples import cell, steady_trials, sweep
@@ -151,9 +151,11 @@ def test_a_conversion_over_its_memory_is_ended_alone(tmp_path: Path) -> None:
     model = model_of(source, "onnx", (TensorSpec("x", "float32", (1,)),))
     way = (Edge("onnx_fp16", ("onnx", "fp32"), ("onnx", "fp16")),)
     job = ConvertJob(model, RuntimeRef("onnxruntime"), str(source), str(folder), way)
-    bounds = Bounds(wall_s=60.0, memory_mib=256)
-    with Cancel() as cancel:
-        outcome = Runner("trap").convert(python_of("onnxruntime"), job, folder, bounds, cancel)
+    bounds = ChildLimits(wall_s=60.0, memory_mib=256)
+    with CancelRequest() as cancel:
+        outcome = RunnerClient("trap").convert(
+            python_of("onnxruntime"), job, folder, bounds, cancel
+        )
     refused = outcome.failure or outcome.answer.failure
     assert refused is not None
     assert (refused.stage, refused.kind) == ("convert", "out_of_memory")

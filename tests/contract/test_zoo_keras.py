@@ -19,7 +19,7 @@ import pytest
 
 from orchestrator import zoo
 from orchestrator.zoo import catalogue
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.network import OPERATORS, Network
 from orchestrator.zoo.weights import SeededWeights
 from support.cli import Shell
@@ -155,7 +155,7 @@ def test_seeds_and_batches_agree(tmp_path: Path) -> None:
     check(cases + [(catalogue.load("squeezenet1_1", seed), 1) for seed in (0, 2, 5)], tmp_path)
 
 
-def windows(builder: Builder) -> Network:
+def windows(builder: NetworkBuilder) -> Network:
     """Convolutions and pools that Keras's own settings do not say."""
     x = builder.input((4, 19, 22))
     x = builder.conv("strided_dilated", x, 8, 3, stride=2, dilation=2, padding=2)
@@ -171,7 +171,7 @@ def windows(builder: Builder) -> Network:
     return builder.build(builder.dense("out", flat, 5), weights=SeededWeights(3))
 
 
-def orders(builder: Builder) -> Network:
+def orders(builder: NetworkBuilder) -> Network:
     """Flattened features that dense layers read by way of others, and joined with plain ones."""
     x = builder.conv("first", builder.input((2, 5, 4)), 6, 3, padding=1)
     plain = builder.dense("plain", builder.flatten(builder.global_avg_pool(x)), 3)
@@ -179,7 +179,7 @@ def orders(builder: Builder) -> Network:
     return builder.build(builder.dense("out", joined, 5), weights=SeededWeights(4))
 
 
-def ends(builder: Builder) -> Network:
+def ends(builder: NetworkBuilder) -> Network:
     """Flattened features and an image that leave the network as they are."""
     x = builder.conv("first", builder.input((2, 5, 4)), 6, 3, padding=1)
     flat = builder.flatten(x)
@@ -189,7 +189,7 @@ def ends(builder: Builder) -> Network:
     )
 
 
-def names(builder: Builder) -> Network:
+def names(builder: NetworkBuilder) -> Network:
     """Names that no TensorFlow scope takes, or that become one."""
     x = builder.input((1, 6, 6), name="größe/x")
     x = builder.conv("a.b", x, 2, 4, stride=2, padding=2)
@@ -205,7 +205,11 @@ def test_every_operator_agrees(tmp_path: Path) -> None:
 
 
 def test_what_keras_says_in_its_own_way_agrees(tmp_path: Path) -> None:
-    networks = (windows(Builder("windows")), orders(Builder("orders")), ends(Builder("ends")))
+    networks = (
+        windows(NetworkBuilder("windows")),
+        orders(NetworkBuilder("orders")),
+        ends(NetworkBuilder("ends")),
+    )
     of_windows, of_orders, of_ends = check([(network, 2) for network in networks], tmp_path)
     assert {"ZeroPadding2D", "Cropping2D", "DepthwiseConv2D"} <= set(kinds(of_windows))
     assert "Permute" not in kinds(of_windows) + kinds(of_orders)
@@ -224,11 +228,11 @@ def say(cases: list[tuple[Network, int]], folder: Path) -> list[str]:
 
 
 def test_names_are_such_as_a_scope_takes_and_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    builder = Builder("wide")
+    builder = NetworkBuilder("wide")
     wide = builder.max_pool(builder.input((1, 6, 6)), 3, stride=2, padding=2, name="wide")
     odd = replace(every_operator(), nodes=(replace(every_operator().nodes[0], op="swish"),))
     cases = [
-        (names(Builder("odd names")), 1),
+        (names(NetworkBuilder("odd names")), 1),
         (builder.build(wide, weights=SeededWeights()), 1),
         (odd, 1),
         (catalogue.load("digits_cnn"), 0),

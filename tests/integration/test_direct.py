@@ -118,13 +118,13 @@ def test_troubles_are_answered_the_same(
 def test_the_shortcut_is_taken(sqlite_farm: FarmKit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this the comparison above would prove nothing."""
     past: list[str] = []
-    answered = hot_path.Direct._answered
+    answered = hot_path.HotPath._answered
 
-    async def noted(self: hot_path.Direct, request, endpoint, given):  # type: ignore[no-untyped-def]
+    async def noted(self: hot_path.HotPath, request, endpoint, given):  # type: ignore[no-untyped-def]
         past.append(endpoint.__name__)
         return await answered(self, request, endpoint, given)
 
-    monkeypatch.setattr(hot_path.Direct, "_answered", noted)
+    monkeypatch.setattr(hot_path.HotPath, "_answered", noted)
     token = sqlite_farm.enrol("board").token
     with serving(sqlite_farm) as served, served.http(token) as http:
         for what in ("beat", "start", "a stranger's result", "a wrong blob", "get start"):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from agent import broker
-from agent.worker.broker.consumer import Doorbell, make_listener
-from orchestrator.broker.redis_publisher import Bell
+from agent.worker.broker.consumer import QueueConsumer, make_listener
+from orchestrator.broker.redis_publisher import DoorbellPublisher
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 
@@ -37,7 +37,7 @@ def heard() -> list[str]:
 
 
 @pytest.fixture
-def doorbell(port: int, heard: list[str]) -> Iterator[Doorbell]:
+def doorbell(port: int, heard: list[str]) -> Iterator[QueueConsumer]:
     """One that listens at a broker which is not there yet."""
     app, made = make_listener(f"redis://127.0.0.1:{port}/0", DEVICE, heard.append)
     made.start()
@@ -49,7 +49,7 @@ def doorbell(port: int, heard: list[str]) -> Iterator[Doorbell]:
 def test_a_restart_while_the_broker_is_away_ends_no_thread(
     program: str,
     port: int,
-    doorbell: Doorbell,
+    doorbell: QueueConsumer,
     heard: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -80,11 +80,11 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
 
 
 def test_a_bell_rings_on_after_the_broker_was_restarted(
-    program: str, port: int, doorbell: Doorbell, heard: list[str]
+    program: str, port: int, doorbell: QueueConsumer, heard: list[str]
 ) -> None:
     with redis_server(program, port=port) as url:
         app = broker.make_app(url, "test")
-        bell = Bell(app)
+        bell = DoorbellPublisher(app)
         assert doorbell.wait_ready(60)
         bell(DEVICE, "a1")
         wait_for(heard, ["a1"])

@@ -14,7 +14,7 @@ import pytest
 from agent.contract import codec
 from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from orchestrator import wiring
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
 from support.farms import AGENT_VERSION, Bell, Clock, FarmKit, spec_text
@@ -35,7 +35,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         tried.set()
         over.wait()
 
-    def build_farm(*given: object) -> Farm:
+    def build_farm(*given: object) -> FarmContext:
         return replace(real(*given), ring=ring)  # type: ignore[arg-type]
 
     monkeypatch.setattr(wiring, "build_farm", build_farm)

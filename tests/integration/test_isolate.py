@@ -17,17 +17,17 @@ from agent.worker.isolation import proc_scan, rlimits
 from agent.worker.isolation.child_process import (
     LOG_TAIL_BYTES,
     MARK,
-    Bounds,
-    Cancel,
+    CancelRequest,
     ChildEnd,
+    ChildLimits,
     child_environment,
     run_child,
 )
 from agent.worker.isolation.rlimits import FILE_MAX_BYTES, OPEN_FILES
-from agent.worker.isolation.runner_client import Outcome, read_answer
+from agent.worker.isolation.runner_client import ChildOutcome, read_answer
 
 MARGIN_S = 5.0
-USUAL = Bounds(60.0, 2048)
+USUAL = ChildLimits(60.0, 2048)
 
 
 def child(
@@ -37,24 +37,24 @@ def child(
     job: str = "{}",
     wall_s: float = 60.0,
     memory_mib: int = 2048,
-    cancel: Cancel | None = None,
+    cancel: CancelRequest | None = None,
 ) -> ChildEnd:
     """Run Python ``source`` as a child; it may not outlive its limit by more than 5 s."""
     script = tmp_path / "script.py"
     script.write_text(source)
-    with Cancel() as own:
+    with CancelRequest() as own:
         end = run_child(
             [sys.executable, "-I", str(script)],
             job,
             folder=tmp_path,
-            bounds=Bounds(wall_s, memory_mib),
+            bounds=ChildLimits(wall_s, memory_mib),
             cancel=cancel or own,
         )
     assert end.duration_s < wall_s + MARGIN_S
     return end
 
 
-def judged(end: ChildEnd, bounds: Bounds = USUAL) -> Outcome:
+def judged(end: ChildEnd, bounds: ChildLimits = USUAL) -> ChildOutcome:
     return read_answer(end, Converted, "convert", bounds)
 
 
@@ -114,7 +114,7 @@ def test_a_segmentation_fault_is_a_crash_with_its_signal_and_stage(tmp_path: Pat
 def test_a_hanging_child_is_ended_at_its_limit(tmp_path: Path) -> None:
     end = child(tmp_path, "import time; time.sleep(600)", wall_s=1.0)
     assert end.killed == "timeout"
-    outcome = judged(end, Bounds(1.0, 2048))
+    outcome = judged(end, ChildLimits(1.0, 2048))
     assert outcome.status == "failed"
     assert outcome.failure is not None
     assert outcome.failure.kind == "timeout"
@@ -162,7 +162,7 @@ def test_memory_over_the_limit_ends_the_child(tmp_path: Path) -> None:
         memory_mib=200,
         wall_s=30.0,
     )
-    failure = judged(end, Bounds(30.0, 200)).failure
+    failure = judged(end, ChildLimits(30.0, 200)).failure
     assert failure is not None
     assert failure.kind == "out_of_memory"
     assert "over its limit of 200 MiB" in failure.message
@@ -250,7 +250,7 @@ def test_an_exit_code_without_an_answer_is_a_crash(tmp_path: Path) -> None:
 def test_a_cancel_ends_the_child_at_once(
     tmp_path: Path, reason: str, kind: str, transient: bool
 ) -> None:
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
         threading.Timer(0.5, cancel.set, [reason]).start()
         end = child(tmp_path, "import time; time.sleep(600)", wall_s=1.0e6, cancel=cancel)
     assert end.killed == reason
@@ -262,7 +262,7 @@ def test_a_cancel_ends_the_child_at_once(
 
 
 def test_a_cancel_from_before_ends_the_child_as_well(tmp_path: Path) -> None:
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
         cancel.set("lease")
         cancel.set("cancelled")
         end = child(tmp_path, "import time; time.sleep(600)", cancel=cancel)
@@ -281,12 +281,12 @@ def test_the_parent_sleeps_while_the_child_works(tmp_path: Path) -> None:
 
 
 def test_an_interpreter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with Cancel() as cancel, pytest.raises(OSError, match="no-such-python"):
+    with CancelRequest() as cancel, pytest.raises(OSError, match="no-such-python"):
         run_child(
             [str(tmp_path / "no-such-python")],
             "",
             folder=tmp_path,
-            bounds=Bounds(1.0, 100),
+            bounds=ChildLimits(1.0, 100),
             cancel=cancel,
         )
 

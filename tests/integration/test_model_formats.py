@@ -16,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 
 from orchestrator.domain.errors import UserError
-from orchestrator.local.reference_runs import References
+from orchestrator.local.reference_runs import ReferenceRunner
 from orchestrator.service.models import registration
 from orchestrator.service.models.registration import NewModel
 from orchestrator.service.views import ArtifactView, ModelView
@@ -85,7 +85,7 @@ class Controller:
 def controller(farm_on: Callable[[str], FarmKit], tmp_path: Path) -> Controller:
     kit = farm_on("")
     state_dir = tmp_path / "agent"
-    farm = replace(kit.farm, reference=References(state_dir))
+    farm = replace(kit.farm, reference=ReferenceRunner(state_dir))
     return Controller(replace(kit, farm=farm), state_dir)
 
 

@@ -16,9 +16,9 @@ import redis
 from agent import broker
 from agent.worker.broker.consumer import make_listener
 from orchestrator.broker.embedded import find_server
-from orchestrator.broker.redis_acl import RedisUsers, controller_line, with_credentials
-from orchestrator.broker.redis_publisher import Bell
-from orchestrator.service.ports import DoorsFailed
+from orchestrator.broker.redis_acl import RedisAcl, controller_line, with_credentials
+from orchestrator.broker.redis_publisher import DoorbellPublisher
+from orchestrator.service.ports import BrokerAccessFailed
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 
@@ -52,8 +52,8 @@ def url(program: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def users(url: str) -> Iterator[RedisUsers]:
-    with contextlib.closing(RedisUsers(url)) as found:
+def users(url: str) -> Iterator[RedisAcl]:
+    with contextlib.closing(RedisAcl(url)) as found:
         yield found
 
 
@@ -69,7 +69,7 @@ def lets_in(url: str) -> bool:
             return False
 
 
-def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisUsers) -> None:
+def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisAcl) -> None:
     users.admit(A, sha256(PASSWORD))
     heard: list[str] = []
     mine = users.url_for(A, PASSWORD)
@@ -81,7 +81,7 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisUs
         controller = broker.make_app(url, "controller")
         broker.ring(controller, A, "a1")
         broker.ring(app, A, "a2")
-        Bell(controller)(A, "a3")
+        DoorbellPublisher(controller)(A, "a3")
         wait_for(lambda: sorted(heard) == ["a1", "a2", "a3"])
         with pytest.raises(broker.BrokerDown, match=r"(?i)no permissions"):
             broker.ring(app, B, "forged")
@@ -101,7 +101,7 @@ def wait_for(holds: Callable[[], bool], within_s: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_changed_password_ends_the_connections_of_the_old(url: str, users: RedisUsers) -> None:
+def test_a_changed_password_ends_the_connections_of_the_old(url: str, users: RedisAcl) -> None:
     users.admit(A, sha256(PASSWORD))
     with contextlib.closing(client_of(users.url_for(A, PASSWORD))) as thief:
         assert thief.ping()
@@ -119,12 +119,12 @@ def test_a_changed_password_ends_the_connections_of_the_old(url: str, users: Red
 
 def test_what_a_restarted_redis_forgot_is_asserted_anew(program: str) -> None:
     port = free_port()
-    with redis_server(program, port=port) as url, contextlib.closing(RedisUsers(url)) as users:
+    with redis_server(program, port=port) as url, contextlib.closing(RedisAcl(url)) as users:
         users.assert_all({A: sha256(PASSWORD)})
         assert lets_in(users.url_for(A, PASSWORD))
         mine = users.url_for(A, PASSWORD)
-    with contextlib.closing(RedisUsers(url)) as users:
-        with pytest.raises(DoorsFailed):
+    with contextlib.closing(RedisAcl(url)) as users:
+        with pytest.raises(BrokerAccessFailed):
             users.assert_all({A: sha256(PASSWORD)})
         with redis_server(program, port=port):
             assert not lets_in(mine)
@@ -135,7 +135,7 @@ def test_what_a_restarted_redis_forgot_is_asserted_anew(program: str) -> None:
             assert lets_in(users.url_for(B, "b"))
 
 
-def test_nothing_to_change_leaves_connections_alone(url: str, users: RedisUsers) -> None:
+def test_nothing_to_change_leaves_connections_alone(url: str, users: RedisAcl) -> None:
     users.assert_all({A: sha256(PASSWORD)})
     with contextlib.closing(client_of(users.url_for(A, PASSWORD))) as board:
         connection = board.connection_pool.get_connection()
@@ -153,7 +153,7 @@ def test_nothing_to_change_leaves_connections_alone(url: str, users: RedisUsers)
 
 
 def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_path: Path) -> None:
-    with contextlib.closing(RedisUsers("redis://benchfarm:its%2Fown@127.0.0.1/0")) as offline:
+    with contextlib.closing(RedisAcl("redis://benchfarm:its%2Fown@127.0.0.1/0")) as offline:
         assert offline.controller_line() == controller_line("benchfarm", "its/own")
         lines = offline.lines({A: sha256(PASSWORD)})
         file = tmp_path / "users.acl"
@@ -162,7 +162,7 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
         with contextlib.closing(client_of(url)) as nobody, pytest.raises(redis.AuthenticationError):
             nobody.ping()
         mine = with_credentials(url, "benchfarm", "its/own")
-        with contextlib.closing(RedisUsers(mine)) as users:
+        with contextlib.closing(RedisAcl(mine)) as users:
             assert users.warning() == ""
             assert lets_in(users.url_for(A, PASSWORD))
             users.assert_all({A: sha256("new"), B: sha256("b")})
@@ -170,7 +170,7 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
             assert lets_in(users.url_for(B, "b"))
         app = broker.make_app(mine, "controller")
         broker.ring(app, A, "a1")
-        bell = Bell(app)
+        bell = DoorbellPublisher(app)
         for number in range(2 * broker.LONGEST_QUEUE):
             bell(A, f"a{number}")
         with contextlib.closing(client_of(mine)) as controller:
@@ -184,12 +184,12 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
 
 
 def test_an_open_default_user_and_a_controller_without_rights_are_said(url: str) -> None:
-    with contextlib.closing(RedisUsers(url)) as users:
+    with contextlib.closing(RedisAcl(url)) as users:
         assert "its default user has no password" in users.warning()
     with contextlib.closing(client_of(url)) as admin:
         admin.execute_command("ACL SETUSER", "poor", "on", ">p", "~*", "+@all", "-acl")
     poor = with_credentials(url, "poor", "p")
-    with contextlib.closing(RedisUsers(poor)) as users:
+    with contextlib.closing(RedisAcl(poor)) as users:
         assert "does not let the controller keep a user" in users.warning()
         assert users.url_for(A, PASSWORD) == poor
         users.admit(A, sha256(PASSWORD))
@@ -200,7 +200,7 @@ def test_an_open_default_user_and_a_controller_without_rights_are_said(url: str)
 
 def test_a_broker_that_is_away_is_named(tmp_path: Path) -> None:
     assert find_server() is not None
-    with contextlib.closing(RedisUsers(f"redis://127.0.0.1:{free_port()}/0")) as users:
-        with pytest.raises(DoorsFailed, match=r"127\.0\.0\.1"):
+    with contextlib.closing(RedisAcl(f"redis://127.0.0.1:{free_port()}/0")) as users:
+        with pytest.raises(BrokerAccessFailed, match=r"127\.0\.0\.1"):
             users.admit(A, sha256(PASSWORD))
         assert users.url_for(A, PASSWORD).startswith("redis://device-board-a:")

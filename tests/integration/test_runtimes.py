@@ -15,21 +15,21 @@ import pytest
 
 from agent.worker import cli_support
 from agent.worker.environments import package_tools
-from agent.worker.environments.builder import Builder
-from agent.worker.environments.commands import Runtimes
+from agent.worker.environments.builder import EnvironmentBuilder
+from agent.worker.environments.commands import RuntimeCommands
 from agent.worker.environments.environments import RuntimeEnvironment
-from agent.worker.environments.package_tools import Packages
+from agent.worker.environments.package_tools import PackageTool
 from agent.worker.errors import BadInput, IndexUnreachable
 from support.need import need
 from support.wheels import NEW, OLD
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[Packages], Runtimes]:
-    def made(tools: Packages) -> Runtimes:
+def make(tmp_path: Path) -> Callable[[PackageTool], RuntimeCommands]:
+    def made(tools: PackageTool) -> RuntimeCommands:
         real = cli_support.runtimes(tmp_path)
-        builder = Builder(tmp_path / "runtimes", real.builder.probe, tools)
-        return Runtimes(tmp_path, real.environments, builder)
+        builder = EnvironmentBuilder(tmp_path / "runtimes", real.builder.probe, tools)
+        return RuntimeCommands(tmp_path, real.environments, builder)
 
     return made
 
@@ -41,18 +41,18 @@ def answers(python: str, code: str) -> str:
     return ended.stdout.strip()
 
 
-def left(runtimes: Runtimes) -> list[str]:
+def left(runtimes: RuntimeCommands) -> list[str]:
     return sorted(p.name for p in (runtimes.state_dir / "runtimes").iterdir())
 
 
 @pytest.mark.parametrize("tool", ["uv", "venv and pip"])
 def test_two_versions_are_built_offline_and_stand_side_by_side(
-    make: Callable[[Packages], Runtimes], wheelhouse: Path, tool: str
+    make: Callable[[PackageTool], RuntimeCommands], wheelhouse: Path, tool: str
 ) -> None:
     found = package_tools.find()
     if tool == "uv":
         need("uv", bool(found.uv), "no uv on the path")
-    runtimes = make(found if tool == "uv" else Packages(""))
+    runtimes = make(found if tool == "uv" else PackageTool(""))
     built: list[RuntimeEnvironment] = [
         runtimes.build(f"onnxruntime=={version}", wheelhouse, print) for version in (NEW, OLD)
     ]
@@ -78,9 +78,9 @@ def test_two_versions_are_built_offline_and_stand_side_by_side(
 
 
 def test_a_version_that_is_not_in_the_wheelhouse_is_named(
-    make: Callable[[Packages], Runtimes], wheelhouse: Path
+    make: Callable[[PackageTool], RuntimeCommands], wheelhouse: Path
 ) -> None:
-    for tools in (package_tools.find(), Packages("")):
+    for tools in (package_tools.find(), PackageTool("")):
         runtimes = make(tools)
         with pytest.raises(BadInput, match=r"onnxruntime==9\.9 cannot be installed here: "):
             runtimes.build("onnxruntime==9.9", wheelhouse, print)
@@ -89,7 +89,10 @@ def test_a_version_that_is_not_in_the_wheelhouse_is_named(
 
 @pytest.mark.parametrize("tool", ["uv", "pip"])
 def test_without_network_and_wheelhouse_there_is_one_clear_message(
-    make: Callable[[Packages], Runtimes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: str
+    make: Callable[[PackageTool], RuntimeCommands],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tool: str,
 ) -> None:
     found = package_tools.find()
     if tool == "uv":
@@ -104,7 +107,7 @@ def test_without_network_and_wheelhouse_there_is_one_clear_message(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     monkeypatch.setenv("PIP_RETRIES", "1")
-    runtimes = make(found if tool == "uv" else Packages(""))
+    runtimes = make(found if tool == "uv" else PackageTool(""))
     with pytest.raises(IndexUnreachable, match="--wheelhouse DIR"):
         runtimes.build("onnxruntime", None, print)
     assert left(runtimes) == []

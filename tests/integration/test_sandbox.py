@@ -24,16 +24,16 @@ from orchestrator.domain.errors import Busy, FarmError, UserError
 from orchestrator.domain.file_inspection import (
     NO_LANDLOCK,
     NO_SECCOMP,
-    Arrays,
-    Checked,
-    Counted,
+    CheckedFile,
+    CountedWork,
+    DatasetArrays,
     Drawing,
-    Layouts,
     OnnxFacts,
+    OnnxLayouts,
     Question,
 )
 from orchestrator.inspection import client
-from orchestrator.inspection.client import Sandbox
+from orchestrator.inspection.client import ConfinedInspector
 from orchestrator.service.models import registration
 from orchestrator.service.models.registration import NewModel
 from support import malicious, onnx_files
@@ -66,24 +66,26 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def evil(tmp_path: Path, home: Path) -> Callable[..., Sandbox]:
+def evil(tmp_path: Path, home: Path) -> Callable[..., ConfinedInspector]:
     """A sandbox whose reader is what a taken-over one could be: it runs the given Python, with
     ``question`` at hand, where it would open the file. ``prelude`` runs before the walls."""
 
-    def build(source: str, wall_s: float = 60.0, mib: int = MIB, prelude: str = "") -> Sandbox:
+    def build(
+        source: str, wall_s: float = 60.0, mib: int = MIB, prelude: str = ""
+    ) -> ConfinedInspector:
         program = tmp_path / "reader.py"
         body = "\n".join("    " + line for line in source.strip().splitlines())
         program.write_text(
             f"import os, sys\nsys.path.append({str(ROOT)!r})\n"
-            "from orchestrator.domain.file_inspection import Checked\n"
+            "from orchestrator.domain.file_inspection import CheckedFile\n"
             "from orchestrator.inspection.child import commands\n"
             "from orchestrator.inspection.child.__main__ import main\n"
             f"{prelude}\n"
             f"def read(question):\n{body}\n"
-            "commands.COMMANDS['Checked'] = read\n"
+            "commands.COMMANDS['CheckedFile'] = read\n"
             "main()\n"
         )
-        return Sandbox(home, wall_s, mib, program)
+        return ConfinedInspector(home, wall_s, mib, program)
 
     return build
 
@@ -95,12 +97,12 @@ def question(tmp_path: Path) -> Question:
     return Question(str(path), "mine.tflite", "tflite")
 
 
-def told(reader: Sandbox, question: Question) -> Any:
+def told(reader: ConfinedInspector, question: Question) -> Any:
     """What the reader printed as its answer's format: JSON."""
-    return json.loads(reader(question, Checked).format)
+    return json.loads(reader(question, CheckedFile).format)
 
 
-def refused(reader: Sandbox, question: Question, answer: type[Any] = Checked) -> str:
+def refused(reader: ConfinedInspector, question: Question, answer: type[Any] = CheckedFile) -> str:
     """The one error; no child and no folder of it may be left."""
     home = reader._home
     assert home is not None
@@ -117,40 +119,40 @@ def refused(reader: Sandbox, question: Question, answer: type[Any] = Checked) ->
 # --- what it answers
 
 
-@pytest.mark.parametrize("answer", [OnnxFacts, Layouts, Counted, Drawing])
+@pytest.mark.parametrize("answer", [OnnxFacts, OnnxLayouts, CountedWork, Drawing])
 def test_an_onnx_file_is_read_as_in_this_process(
     home: Path, question: Question, answer: type[Any]
 ) -> None:
     asked = replace(question, form="onnx")
-    assert Sandbox(home, 60, MIB)(asked, answer) == inspect(asked, answer)
+    assert ConfinedInspector(home, 60, MIB)(asked, answer) == inspect(asked, answer)
     assert list(home.iterdir()) == []
 
 
-@pytest.mark.parametrize("answer", [Checked, Counted, Drawing])
+@pytest.mark.parametrize("answer", [CheckedFile, CountedWork, Drawing])
 def test_a_tflite_file_is_read_as_in_this_process(home: Path, answer: type[Any]) -> None:
     asked = Question(str(TFLITE), "net.tflite", "tflite", {"x": (1, 6, 6, 3)})
-    assert Sandbox(home, 60, MIB)(asked, answer) == inspect(asked, answer)
+    assert ConfinedInspector(home, 60, MIB)(asked, answer) == inspect(asked, answer)
 
 
 def test_a_data_set_larger_than_the_memory_is_read(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.npz"
     many = np.zeros((300, 1 << 20), np.uint8)
     np.savez_compressed(path, inputs=many, labels=np.zeros(300), calibration=many[:2])
-    found = Sandbox(home, 60, 128)(Question(str(path), "set.npz"), Arrays).shapes
+    found = ConfinedInspector(home, 60, 128)(Question(str(path), "set.npz"), DatasetArrays).shapes
     assert found == {"inputs": (300, 1 << 20), "labels": (300,), "calibration": (2, 1 << 20)}
 
 
 def test_what_is_refused_says_what_the_reader_says(home: Path, question: Question) -> None:
-    message = refused(Sandbox(home, 60, MIB), question)
+    message = refused(ConfinedInspector(home, 60, MIB), question)
     assert "mine.tflite: not a TFLite model (truncated, or another format?)" in message
     assert "could not be read" not in message
 
 
 def test_a_reader_without_its_package_is_no_fault_of_the_file(
-    evil: Callable[..., Sandbox], question: Question
+    evil: Callable[..., ConfinedInspector], question: Question
 ) -> None:
     with pytest.raises(FarmError, match="No module named 'no_such'") as caught:
-        evil("import no_such")(question, Checked)
+        evil("import no_such")(question, CheckedFile)
     assert not isinstance(caught.value, UserError)
 
 
@@ -162,7 +164,7 @@ def test_a_reader_without_its_package_is_no_fault_of_the_file(
     [
         ("bomb.onnx", malicious.onnx_bomb, OnnxFacts),
         ("nodes.onnx", lambda: malicious.onnx_of_empty_nodes(10_000_000), OnnxFacts),
-        ("bomb.tflite", malicious.tflite_bomb, Checked),
+        ("bomb.tflite", malicious.tflite_bomb, CheckedFile),
     ],
 )
 def test_a_file_that_wants_all_the_memory(
@@ -171,7 +173,7 @@ def test_a_file_that_wants_all_the_memory(
     path = tmp_path / "blob"
     path.write_bytes(make())
     asked = Question(str(path), name, Path(name).suffix[1:])
-    message = refused(Sandbox(home, 120, MIB), asked, answer)
+    message = refused(ConfinedInspector(home, 120, MIB), asked, answer)
     assert message == (
         f"{name}: it could not be read within 120 s and 512 MiB: it wanted more memory "
         "(BENCHFARM_INSPECT_MIB sets the limit)"
@@ -181,7 +183,9 @@ def test_a_file_that_wants_all_the_memory(
 def test_a_data_set_that_says_it_unpacks_to_more_than_may_be(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.npz"
     malicious.npz_that_says(path, 0xFFFFFFF0)
-    message = refused(Sandbox(home, 60, MIB), Question(str(path), "set.npz"), Arrays)
+    message = refused(
+        ConfinedInspector(home, 60, MIB), Question(str(path), "set.npz"), DatasetArrays
+    )
     assert (
         message == f"set.npz: it unpacks to {2 * 0xFFFFFFF0} bytes, at most 4294967296 are accepted"
     )
@@ -190,7 +194,9 @@ def test_a_data_set_that_says_it_unpacks_to_more_than_may_be(home: Path, tmp_pat
 def test_a_data_set_that_says_it_unpacks_to_less_than_it_does(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "set.npz"
     malicious.npz_that_says(path, 256)
-    message = refused(Sandbox(home, 60, MIB), Question(str(path), "set.npz"), Arrays)
+    message = refused(
+        ConfinedInspector(home, 60, MIB), Question(str(path), "set.npz"), DatasetArrays
+    )
     assert "not an .npz data set" in message
 
 
@@ -198,7 +204,9 @@ def test_a_data_set_that_says_it_unpacks_to_less_than_it_does(home: Path, tmp_pa
 def test_a_tflite_file_of_wild_offsets(home: Path, tmp_path: Path, offset: int) -> None:
     path = tmp_path / "blob"
     path.write_bytes(offset.to_bytes(4, "little") + b"TFL3" + b"\xff\xff\xff\xff" * 500)
-    message = refused(Sandbox(home, 60, MIB), Question(str(path), "wild.tflite", "tflite"))
+    message = refused(
+        ConfinedInspector(home, 60, MIB), Question(str(path), "wild.tflite", "tflite")
+    )
     assert "not a TFLite model" in message
 
 
@@ -209,7 +217,7 @@ LOOPS = {"computes": "while True: pass", "sleeps": "import time; time.sleep(600)
 
 @pytest.mark.parametrize("source", LOOPS.values(), ids=LOOPS)
 def test_an_endless_reader_is_ended(
-    evil: Callable[..., Sandbox], question: Question, source: str
+    evil: Callable[..., ConfinedInspector], question: Question, source: str
 ) -> None:
     message = refused(evil(source, wall_s=2), question)
     assert message == (
@@ -219,7 +227,7 @@ def test_an_endless_reader_is_ended(
 
 
 def test_processor_time_is_bounded_by_the_kernel_too(
-    evil: Callable[..., Sandbox], question: Question
+    evil: Callable[..., ConfinedInspector], question: Question
 ) -> None:
     """As it is where the controller is not there any more to look at the clock."""
     lenient = "from orchestrator.inspection.child import confine, rlimits\n"
@@ -238,7 +246,9 @@ MEMORY = {
 
 
 @pytest.mark.parametrize("source", MEMORY.values(), ids=MEMORY)
-def test_memory_is_bounded(evil: Callable[..., Sandbox], question: Question, source: str) -> None:
+def test_memory_is_bounded(
+    evil: Callable[..., ConfinedInspector], question: Question, source: str
+) -> None:
     assert "it wanted more memory" in refused(evil(source), question)
 
 
@@ -249,23 +259,23 @@ ENDS = {
     "silence": ("os._exit(0)", "exit code 0 and no answer"),
     "exception": ("raise ValueError('odd \\x1b[31m thing')", "ValueError: odd  [31m thing"),
     "recursion": ("read(question)", "RecursionError"),
-    "other answer": ("return {'svg': '<svg/>'}", "answered something else: Checked: unknown key"),
-    "wrong type": ("return Checked(5, 'fp32')", "Checked.format: expected str, found 5"),
-    "much": ("return Checked('x' * (2 << 20), 'fp32')", "letters of it, at most 1048576"),
-    "endless": ("return Checked('x' * (20 << 20), 'fp32')", "exit code 0 and no answer"),
+    "other answer": ("return {'svg': '<svg/>'}", "answered something else: CheckedFile: unknown key"),
+    "wrong type": ("return CheckedFile(5, 'fp32')", "CheckedFile.format: expected str, found 5"),
+    "much": ("return CheckedFile('x' * (2 << 20), 'fp32')", "letters of it, at most 1048576"),
+    "endless": ("return CheckedFile('x' * (20 << 20), 'fp32')", "exit code 0 and no answer"),
     "noise": (
         "for fd in range(3, 9):\n"
         "    try: os.write(fd, b'\\x80\\x04]q\\x00.')\n"
         "    except OSError: pass\n"
         "os._exit(0)",
-        "Checked: not JSON",
+        "CheckedFile: not JSON",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("source", "says"), ENDS.values(), ids=ENDS)
 def test_a_reader_that_ends_badly(
-    evil: Callable[..., Sandbox], question: Question, source: str, says: str
+    evil: Callable[..., ConfinedInspector], question: Question, source: str, says: str
 ) -> None:
     message = refused(evil(source), question)
     assert message.startswith("mine.tflite: it could not be read within 60 s and 512 MiB: ")
@@ -273,12 +283,12 @@ def test_a_reader_that_ends_badly(
 
 
 def test_of_the_environment_no_secret_comes_along(
-    evil: Callable[..., Sandbox], question: Question, monkeypatch: pytest.MonkeyPatch
+    evil: Callable[..., ConfinedInspector], question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCHFARM_DATABASE_URL", "postgresql://farm:secret@db/farm")
     monkeypatch.setenv("BENCHFARM_BROKER_URL", "redis://:secret@broker/0")
     monkeypatch.setenv("SOME_TOKEN", "secret")
-    found = told(evil("import json; return Checked(json.dumps(dict(os.environ)), '')"), question)
+    found = told(evil("import json; return CheckedFile(json.dumps(dict(os.environ)), '')"), question)
     assert not [key for key, value in found.items() if "secret" in value]
     assert not [key for key in found if key.startswith("BENCHFARM_D")]
 
@@ -297,7 +307,7 @@ def tried(act):
 
 
 def test_no_process_thread_program_or_socket(
-    evil: Callable[..., Sandbox], question: Question
+    evil: Callable[..., ConfinedInspector], question: Question
 ) -> None:
     """A fork bomb ends with its first fork, root's too."""
     need("sandbox", _landlock(), "this kernel has no seccomp filter or no Landlock")
@@ -318,7 +328,7 @@ found = {
     "parent": tried(lambda: os.kill(os.getppid(), signal.SIGKILL)),
     "everybody": tried(lambda: os.kill(-1, signal.SIGKILL)),
 }
-return Checked(json.dumps(found), "")
+return CheckedFile(json.dumps(found), "")
 """
     )
     found = told(evil(source), question)
@@ -327,7 +337,7 @@ return Checked(json.dumps(found), "")
 
 
 def test_no_file_but_its_own_is_read_and_none_is_written(
-    evil: Callable[..., Sandbox], question: Question, home: Path, tmp_path: Path
+    evil: Callable[..., ConfinedInspector], question: Question, home: Path, tmp_path: Path
 ) -> None:
     need("sandbox", _landlock(), "this kernel has no seccomp filter or no Landlock")
     secret = home.parent / "client.json"
@@ -353,7 +363,7 @@ found = {{
     "rights": tried(lambda: os.chmod({str(secret)!r}, 0o777)),
     "owner": tried(lambda: os.chown({str(secret)!r}, 65534, 65534)),
 }}
-return Checked(json.dumps(found), "")
+return CheckedFile(json.dumps(found), "")
 """
     )
     found = told(evil(source), question)
@@ -364,7 +374,7 @@ return Checked(json.dumps(found), "")
 
 
 def test_without_the_kernels_walls_the_limits_still_hold(
-    evil: Callable[..., Sandbox], question: Question, caplog: pytest.LogCaptureFixture
+    evil: Callable[..., ConfinedInspector], question: Question, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No byte in a file, few files, and, but for root, no process: as on an old kernel, of which
     the log warns once."""
@@ -387,7 +397,7 @@ found = {"write": tried(lambda: open("large", "wb", 0).write(b"x")), "files": tr
 if os.getuid() == 0:
     os.setresuid(65534, 65534, 65534)
 found["fork"] = tried(fork)
-return Checked(json.dumps([hard, found]), "")
+return CheckedFile(json.dumps([hard, found]), "")
 """
     )
     reader = evil(source, prelude=none)
@@ -407,16 +417,18 @@ return Checked(json.dumps([hard, found]), "")
     }
 
 
-def test_new_privileges_are_given_up(evil: Callable[..., Sandbox], question: Question) -> None:
+def test_new_privileges_are_given_up(
+    evil: Callable[..., ConfinedInspector], question: Question
+) -> None:
     source = """
 import ctypes
-return Checked(str(ctypes.CDLL(None).prctl(39, 0, 0, 0, 0)), "")
+return CheckedFile(str(ctypes.CDLL(None).prctl(39, 0, 0, 0, 0)), "")
 """  # PR_GET_NO_NEW_PRIVS
     assert told(evil(source), question) == 1
 
 
 def test_no_descriptor_comes_along(
-    evil: Callable[..., Sandbox], question: Question, tmp_path: Path
+    evil: Callable[..., ConfinedInspector], question: Question, tmp_path: Path
 ) -> None:
     with (tmp_path / "open").open("w") as held:
         os.set_inheritable(held.fileno(), True)
@@ -429,7 +441,7 @@ for fd in range(64):
         open_ones.append(fd)
     except OSError:
         pass
-return Checked(str(open_ones), "")
+return CheckedFile(str(open_ones), "")
 """
         assert told(evil(source), question) == [0, 1, 2, 3]  # 3: where the answer goes
         assert len(os.listdir("/proc/self/fd")) == before
@@ -442,16 +454,16 @@ def test_a_killed_controller_leaves_no_child(tmp_path: Path, question: Question)
         f"import sys, time\nsys.path.append({str(ROOT)!r})\n"
         "from orchestrator.inspection.child import commands\n"
         "from orchestrator.inspection.child.__main__ import main\n"
-        "commands.COMMANDS['Checked'] = lambda question: time.sleep(600)\n"
+        "commands.COMMANDS['CheckedFile'] = lambda question: time.sleep(600)\n"
         "main()\n"
     )
     source = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
         "from pathlib import Path\n"
-        "from orchestrator.domain.file_inspection import Checked, Question\n"
-        "from orchestrator.inspection.client import Sandbox\n"
-        f"Sandbox(None, 600, 512, Path({str(program)!r}))"
-        f"(Question({question.path!r}, 'x', 'tflite'), Checked)\n"
+        "from orchestrator.domain.file_inspection import CheckedFile, Question\n"
+        "from orchestrator.inspection.client import ConfinedInspector\n"
+        f"ConfinedInspector(None, 600, 512, Path({str(program)!r}))"
+        f"(Question({question.path!r}, 'x', 'tflite'), CheckedFile)\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", source], env=environment) as parent:
@@ -492,7 +504,7 @@ def _confined(process: psutil.Process) -> bool:
 
 
 def test_a_farm_goes_on_and_keeps_nothing(
-    sqlite_farm: FarmKit, evil: Callable[..., Sandbox], tmp_path: Path
+    sqlite_farm: FarmKit, evil: Callable[..., ConfinedInspector], tmp_path: Path
 ) -> None:
     """Through the API: 422 with one sentence; others are answered meanwhile."""
     walled = evil("import time; time.sleep(600)", wall_s=3)
@@ -528,7 +540,7 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
     from orchestrator.service.models import network_graphs
 
     farm = sqlite_farm.farm
-    walled = replace(farm, inspect=Sandbox(farm.settings.home, 60, MIB))
+    walled = replace(farm, inspect=ConfinedInspector(farm.settings.home, 60, MIB))
     buffer = io.BytesIO()
     rng = np.random.default_rng(0)
     np.savez(
@@ -553,7 +565,7 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
 
 
 def test_few_are_read_at_once_and_few_wait(
-    evil: Callable[..., Sandbox], question: Question, monkeypatch: pytest.MonkeyPatch
+    evil: Callable[..., ConfinedInspector], question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "AT_ONCE", 1)
     monkeypatch.setattr(client, "WAITING", 1)
@@ -562,7 +574,7 @@ def test_few_are_read_at_once_and_few_wait(
 
     def ask() -> None:
         try:
-            reader(question, Checked)
+            reader(question, CheckedFile)
         except FarmError as error:
             errors.append(error)
 
@@ -585,6 +597,6 @@ def test_an_answer_that_makes_no_sense_is_not_kept(home: Path) -> None:
     from agent.contract.codec import ContractError
 
     with pytest.raises(ContractError):
-        client.understood(Question("", "m"), Checked, 0, text)
+        client.understood(Question("", "m"), CheckedFile, 0, text)
     with pytest.raises(ContractError):
-        client.understood(Question("", "m"), Checked, 0, "[" * 100_000)
+        client.understood(Question("", "m"), CheckedFile, 0, "[" * 100_000)

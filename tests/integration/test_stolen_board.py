@@ -20,7 +20,7 @@ from agent import broker
 from agent.broker import TASK, queue_name
 from agent.contract import codec
 from agent.contract.api_messages import Enrolment, Started, with_samples
-from orchestrator.broker.redis_acl import CONTROLLER, CONTROLLER_RULES, RedisUsers, with_credentials
+from orchestrator.broker.redis_acl import CONTROLLER, CONTROLLER_RULES, RedisAcl, with_credentials
 from orchestrator.service.devices import broker_users, devices, registration, retirement
 from support import onnx_files
 from support.farms import AGENT_VERSION, BROKER_URL, FarmKit, build, device_facts, failed
@@ -68,7 +68,7 @@ def theft(sqlite_farm: FarmKit) -> Iterator[Theft]:
         root = stack.enter_context(redis_server(program))
         admin = stack.enter_context(contextlib.closing(redis.Redis.from_url(root)))
         url = _closed(admin, root)
-        users = stack.enter_context(contextlib.closing(RedisUsers(url)))
+        users = stack.enter_context(contextlib.closing(RedisAcl(url)))
         assert users.warning() == ""
         app = broker.make_app(url, "controller")
         kit.farm = replace(kit.farm, doors=users, ring=lambda d, a: broker.ring(app, d, a))

@@ -25,7 +25,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from agent.contract.trial import Built, TrialResult
 from orchestrator.domain.errors import NotFound, Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import FINAL, OUTSTANDING, RESUMABLE, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import devices as fleet
 from orchestrator.service.devices import retirement
 from orchestrator.service.scheduling import dispatch, ingest, scheduler
@@ -92,7 +92,9 @@ def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
         _driver(connection).deserialize(image)
     clock, bell = Clock(), Bell()
     settings = Settings(home=home, max_upload_bytes=1 << 20, **given)
-    farm = Farm(settings, database, FolderBlobs(home / "blobs"), bell, reference, clock, inspect)
+    farm = FarmContext(
+        settings, database, FolderBlobs(home / "blobs"), bell, reference, clock, inspect
+    )
     try:
         yield FarmKit(farm, clock, bell)
     finally:

@@ -76,7 +76,7 @@ def unpacked(path: Path) -> dict[str, bytes]:
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:
     with path.open("wb") as file:
-        writer = archive_format.Writer(file)
+        writer = archive_format.BackupWriter(file)
         for name, content in members.items():
             writer.add(name, len(content), iter([content]))
         writer.close()

@@ -15,7 +15,7 @@ from agent.contract.api_messages import Enrolled, Enrolment, Heartbeat, Heartbea
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from agent.contract.trial import SCHEMA, Failure, Fidelity, Phases, Samples, TrialResult
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import registration
 from orchestrator.service.models.registration import NewModel, add
 from orchestrator.service.scheduling import ingest
@@ -132,7 +132,7 @@ def device_facts(
 class FarmKit:
     """A farm and short words for what the tests do with it."""
 
-    farm: Farm
+    farm: FarmContext
     clock: Clock
     bell: Bell
 
@@ -267,7 +267,7 @@ def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
     database.migrate()
     clock, bell = Clock(), Bell()
     blobs = FolderBlobs(home / "blobs", settings.max_upload_bytes)
-    farm = Farm(
+    farm = FarmContext(
         settings, database, blobs, ring=bell, reference=reference, now=clock, inspect=inspect
     )
     return FarmKit(farm, clock, bell)

@@ -24,13 +24,13 @@ from agent.contract.trial import (
     TrialRequest,
     TrialResult,
 )
-from agent.worker.attempts.attempt import Tools
-from agent.worker.attempts.engine_cache import Engines
+from agent.worker.attempts.attempt import AttemptServices
+from agent.worker.attempts.engine_cache import EngineCache
 from agent.worker.environments.environments import Environments
 from agent.worker.errors import BlobMissing
-from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd
-from agent.worker.isolation.runner_client import Outcome, Runner
-from agent.worker.uplink.blob_cache import Blobs
+from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits
+from agent.worker.isolation.runner_client import ChildOutcome, RunnerClient
+from agent.worker.uplink.blob_cache import BlobCache
 
 MODEL = b"a model"
 REFERENCE = b"a reference"
@@ -73,14 +73,14 @@ class Clock:
 
 
 @dataclass
-class FakeRunner(Runner):
+class FakeRunner(RunnerClient):
     """Plays the child: its answers are set by the test, its jobs are noted."""
 
     clock: Clock
-    convert_outcome: Callable[[ConvertJob], Outcome] | None = None
-    trial_outcome: Callable[[TrialJob], Outcome] | None = None
+    convert_outcome: Callable[[ConvertJob], ChildOutcome] | None = None
+    trial_outcome: Callable[[TrialJob], ChildOutcome] | None = None
     converts: list[ConvertJob] = field(default_factory=list)
-    trials: list[tuple[str, TrialJob, Bounds]] = field(default_factory=list)
+    trials: list[tuple[str, TrialJob, ChildLimits]] = field(default_factory=list)
 
     def probe(self, python: str) -> Probed:
         """A runtime that loads another format than the model's, and the tools that lead there."""
@@ -93,26 +93,26 @@ class FakeRunner(Runner):
         return Probed((facts,), (TOOL, QUANTISER))
 
     def convert(
-        self, python: str, job: ConvertJob, folder: Path, bounds: Bounds, cancel: Cancel
-    ) -> Outcome:
+        self, python: str, job: ConvertJob, folder: Path, bounds: ChildLimits, cancel: CancelRequest
+    ) -> ChildOutcome:
         self.converts.append(job)
         if self.convert_outcome is not None:
             return self.convert_outcome(job)
         made = Path(job.folder) / "step1" / "model.ort"
         made.parent.mkdir()
         made.write_bytes(Path(job.source).read_bytes() + b" converted")
-        return Outcome(ENDED, answer=Converted(str(made), "ort", 17, ("tool 1.0",), 1.0))
+        return ChildOutcome(ENDED, answer=Converted(str(made), "ort", 17, ("tool 1.0",), 1.0))
 
     def trial(
-        self, python: str, job: TrialJob, folder: Path, bounds: Bounds, cancel: Cancel
-    ) -> Outcome:
+        self, python: str, job: TrialJob, folder: Path, bounds: ChildLimits, cancel: CancelRequest
+    ) -> ChildOutcome:
         self.trials.append((python, job, bounds))
         self.clock.now += 2
         if self.trial_outcome is not None:
             return self.trial_outcome(job)
         assert Path(job.artifact).exists()
         (folder / "samples.i64").write_bytes(bytes(8 * 2 * 50))
-        return Outcome(replace(ENDED, duration_s=2.0), answer=measured(count=50))
+        return ChildOutcome(replace(ENDED, duration_s=2.0), answer=measured(count=50))
 
 
 def measured(count: int, status: str = "ok") -> TrialResult:
@@ -124,7 +124,7 @@ def measured(count: int, status: str = "ok") -> TrialResult:
 class Board:
     """Tools, and what the controller serves."""
 
-    tools: Tools
+    tools: AttemptServices
     runner: FakeRunner
     served: dict[str, bytes]
 
@@ -141,9 +141,9 @@ def make_board(tmp_path: Path) -> Board:
     clock = Clock()
     runner = FakeRunner(clock)
     (tmp_path / "samples").mkdir()
-    tools = Tools(
-        blobs=Blobs(tmp_path / "blobs", 1 << 30),
-        engines=Engines(tmp_path / "engines", 1 << 30),
+    tools = AttemptServices(
+        blobs=BlobCache(tmp_path / "blobs", 1 << 30),
+        engines=EngineCache(tmp_path / "engines", 1 << 30),
         environments=Environments(tmp_path, runner.probe, "/usr/bin/python3"),
         runner=runner,
         open_blob=open_blob,

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from playbooks import board_probe
-from playbooks.connection import COMMAND_S, Host, Said
+from playbooks.connection import COMMAND_S, CommandResult, Host
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed
 from playbooks.power_rights import SUDOERS
@@ -32,8 +32,8 @@ from playbooks.target import (
     STARTED,
     STATE,
     UNIT,
-    Checked,
-    Known,
+    HealthCheckOutcome,
+    KnownDevice,
 )
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
@@ -100,7 +100,7 @@ class ReplayedHost(Host):
         secret: str = "",
         limit_s: float = COMMAND_S,
         check: bool = True,
-    ) -> Said:
+    ) -> CommandResult:
         self.log.append(Sent(command, root, user, secret))
         said = self._answer(command, root, secret)
         if check and said.exit_code != 0:
@@ -112,12 +112,14 @@ class ReplayedHost(Host):
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
         self.arrived.setdefault(folder, {})[name] = digest
 
-    def _answer(self, command: str, root: bool, secret: str) -> Said:
+    def _answer(self, command: str, root: bool, secret: str) -> CommandResult:
         if command == board_probe._ASK:
-            return Said(0, self._examined(), "")
+            return CommandResult(0, self._examined(), "")
         for given in self.transcript.get("answers", ()):
             if given["command"] == command:
-                return Said(given.get("exit", 0), given.get("out", ""), given.get("err", ""))
+                return CommandResult(
+                    given.get("exit", 0), given.get("out", ""), given.get("err", "")
+                )
         bare = command.removeprefix(PRELUDE).removeprefix(AS_AGENT)
         for pattern, answer in _ANSWERS:
             found = re.fullmatch(pattern, bare, re.DOTALL)
@@ -132,156 +134,160 @@ class ReplayedHost(Host):
             text = text.replace("file=", f"python={version} {STANDALONE}/bin/python3\nfile=", 1)
         return text
 
-    def changed(self, what: str) -> Said:
+    def changed(self, what: str) -> CommandResult:
         self.changes.append(what)
         return _YES
 
 
-_YES, _NO = Said(0, "", ""), Said(1, "", "")
-_Answer = Callable[[ReplayedHost, "re.Match[str]", str], Said]
+_YES, _NO = CommandResult(0, "", ""), CommandResult(1, "", "")
+_Answer = Callable[[ReplayedHost, "re.Match[str]", str], CommandResult]
 
 
-def _whether(true: bool) -> Said:
+def _whether(true: bool) -> CommandResult:
     return _YES if true else _NO
 
 
-def _cat(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _cat(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     text = host.files.get(found[1])
-    return Said(0, text, "") if text is not None else Said(1, "", f"cat: {found[1]}: No such file")
+    return (
+        CommandResult(0, text, "")
+        if text is not None
+        else CommandResult(1, "", f"cat: {found[1]}: No such file")
+    )
 
 
-def _write(host: ReplayedHost, found: re.Match[str], secret: str) -> Said:
+def _write(host: ReplayedHost, found: re.Match[str], secret: str) -> CommandResult:
     host.files[found["path"]] = secret
     return host.changed(found["path"])
 
 
-def _mark(host: ReplayedHost, found: re.Match[str], secret: str) -> Said:
+def _mark(host: ReplayedHost, found: re.Match[str], secret: str) -> CommandResult:
     host.files.setdefault(MARK, secret)
     return host.changed("mark")
 
 
-def _make_user(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _make_user(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     into = re.findall(r"usermod -a -G (\S+) benchfarm\n", found[0])
     host.member_of = ["benchfarm", *into]
     return host.changed("user")
 
 
-def _groups(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
-    return Said(0, "\n".join(host.transcript["groups"]), "")
+def _groups(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
+    return CommandResult(0, "\n".join(host.transcript["groups"]), "")
 
 
-def _members(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
-    return Said(0, " ".join(host.member_of or ()), "")
+def _members(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
+    return CommandResult(0, " ".join(host.member_of or ()), "")
 
 
-def _sums(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _sums(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     there = host.arrived.get(shlex.split(found[1])[0], {})
-    return Said(0, "".join(f"{digest}  {name}\n" for name, digest in there.items()), "")
+    return CommandResult(0, "".join(f"{digest}  {name}\n" for name, digest in there.items()), "")
 
 
-def _take_in(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _take_in(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.paths.add(f"{OPT}/wheels")
     return host.changed("wheels")
 
 
-def _unpack(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _unpack(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.paths.add(found[1])
     return host.changed(found[1])
 
 
-def _install_agent(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _install_agent(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.links[f"{OPT}/agent"] = f"agents/{found['name']}"
     host.paths.add(f"{OPT}/agents/{found['name']}/.whole")
     host.paths.discard(STARTED)
     return host.changed(f"agent under {found['python']}")
 
 
-def _link(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _link(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     target = host.links.get(found[1], "")
-    return Said(0 if target else 1, target, "")
+    return CommandResult(0 if target else 1, target, "")
 
 
-def _there(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _there(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     return _whether(any(f"{p}/".startswith(f"{found[1]}/") for p in (*host.paths, *host.files)))
 
 
-def _left(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _left(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     return _whether(f"{OPT}/wheels" in host.paths or bool(host.arrived))
 
 
-def _joined_as(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
-    return Said(0, host.joined, "")
+def _joined_as(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
+    return CommandResult(0, host.joined, "")
 
 
-def _join(host: ReplayedHost, found: re.Match[str], secret: str) -> Said:
+def _join(host: ReplayedHost, found: re.Match[str], secret: str) -> CommandResult:
     assert secret == f"{TOKEN}\n"
     host.joined = f"{found['device']} {found['url']}"
     return host.changed("join")
 
 
-def _build(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _build(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     backend, version = re.fullmatch(r"([a-z]+)(?:@[a-z-]+)?==(\S+)", found[1]).groups()  # type: ignore[union-attr]
     python = f"{STATE}/runtimes/{backend}-{version}-0/env/bin/python"
     return _enlist(host, backend, version, python)
 
 
-def _name(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _name(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     """The board's own probe decides: the transcript says under which interpreter what answers."""
     backend, python = found["name"], found["python"]
     for given in host.transcript.get("named", ()):
         if given["name"] == backend and re.fullmatch(given["python"], python):
             if "error" in given:
-                return Said(1, "", given["error"])
+                return CommandResult(1, "", given["error"])
             return _enlist(host, backend, given["version"], python)
     raise NotInTranscript(f"runtimes add {backend} --python {python}")
 
 
-def _enlist(host: ReplayedHost, backend: str, version: str, python: str) -> Said:
+def _enlist(host: ReplayedHost, backend: str, version: str, python: str) -> CommandResult:
     entry = {"name": f"{backend}-{version}", "backend": backend, "version": version}
     listed = [*host.environments, {**entry, "python": python, "preferred": True}]
     host.files[f"{STATE}/environments.json"] = json.dumps(listed)
     return host.changed(f"runtime {backend}")
 
 
-def _forget(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _forget(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     for path in found[1].split():
         host.paths.discard(path)
     return _YES
 
 
-def _enable(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _enable(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.enabled = True
     return host.changed("enable")
 
 
-def _restart(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _restart(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     before = host.started_at or datetime(2026, 1, 1, tzinfo=UTC)
     host.started_at = before + timedelta(minutes=1)
     return host.changed("start")
 
 
-def _touch(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _touch(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.paths.add(found[1])
     return _YES
 
 
-def _clear_incoming(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _clear_incoming(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.arrived.clear()
     return _YES
 
 
-def _clear(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _clear(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.paths = {p for p in host.paths if not p.startswith(f"{OPT}/wheels")}
     return host.changed("clean")
 
 
-def _disable(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _disable(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.enabled = False
     del host.files[found[1]]
     return host.changed("disable")
 
 
-def _remove(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _remove(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     """Files and folders that are named by their whole path."""
     for gone in re.findall(r"/[A-Za-z0-9._/-]+", found[1]):
         host.files = {p: t for p, t in host.files.items() if not f"{p}/".startswith(f"{gone}/")}
@@ -289,33 +295,33 @@ def _remove(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
     return host.changed("remove")
 
 
-def _remove_user(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _remove_user(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     host.member_of = None
     return host.changed("no user")
 
 
-def _group(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _group(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     return _whether(found[1] in host.transcript["groups"])
 
 
-def _add_group(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _add_group(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     if found[1] not in host.transcript["groups"]:
         host.transcript["groups"].append(found[1])
     return _YES
 
 
-def _udev_names(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _udev_names(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     rules = (text for path, text in host.files.items() if "/udev/rules.d/" in path)
     return _whether(any(re.search(found[1], text) for text in rules))
 
 
-def _apex_node(host: ReplayedHost, found: re.Match[str], _: str) -> Said:
+def _apex_node(host: ReplayedHost, found: re.Match[str], _: str) -> CommandResult:
     ruled = 'SUBSYSTEM=="apex"' in host.files.get(UDEV_RULES, "")
-    return Said(0, "apex 660" if ruled else "root 600", "")
+    return CommandResult(0, "apex 660" if ruled else "root 600", "")
 
 
 def _says(exit_code: int, out: str = "") -> _Answer:
-    return lambda host, found, secret: Said(exit_code, out, "")
+    return lambda host, found, secret: CommandResult(exit_code, out, "")
 
 
 _E = re.escape
@@ -333,7 +339,7 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     ("id -Gn benchfarm", _members),
     (
         _E(f"stat -c '%U %a' {STATE} 2>/dev/null"),
-        lambda h, f, s: Said(0, "benchfarm 700" if h.member_of else "", ""),
+        lambda h, f, s: CommandResult(0, "benchfarm 700" if h.member_of else "", ""),
     ),
     (_E("getent passwd benchfarm >/dev/null || useradd --system ") + ".*", _make_user),
     (rf"umask 077; mkdir -p {HOME}/\S+", _says(0)),
@@ -365,11 +371,11 @@ _ANSWERS: list[tuple[str, _Answer]] = [
         _build,
     ),
     (rf"{AGENT} runtimes add (?P<name>\S+) --python (?P<python>\S+)", _name),
-    (f"systemctl is-enabled {UNIT}", lambda h, f, s: Said(0, "enabled" * h.enabled, "")),
+    (f"systemctl is-enabled {UNIT}", lambda h, f, s: CommandResult(0, "enabled" * h.enabled, "")),
     (f"systemctl daemon-reload; systemctl --quiet enable {UNIT}", _enable),
     (
         f"systemctl is-active {UNIT}",
-        lambda h, f, s: Said(0, "active" if h.started_at else "inactive", ""),
+        lambda h, f, s: CommandResult(0, "active" if h.started_at else "inactive", ""),
     ),
     (rf"systemctl reset-failed {UNIT} \|\| true; systemctl restart {UNIT}", _restart),
     (rf"touch ({STARTED})", _touch),
@@ -408,10 +414,10 @@ class ReplayedController:
     device_class: str = ""
     health: str = "unknown"
 
-    def known(self, device: str) -> Known:
+    def known(self, device: str) -> KnownDevice:
         names = frozenset(f"{e['backend']} {e['version']}" for e in self.host.environments)
         at = self.host.started_at
-        return Known(
+        return KnownDevice(
             bool(self.host.joined), at is not None, at, names, self.device_class, self.health
         )
 
@@ -420,9 +426,9 @@ class ReplayedController:
         self.device_class = device_class
         return TOKEN
 
-    def check_health(self, device: str, limit_s: float) -> Checked | None:
+    def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
         self.health = "good"
-        return Checked(True)
+        return HealthCheckOutcome(True)
 
     def classify(self, device: str, device_class: str) -> None:
         self.device_class = device_class

@@ -40,7 +40,7 @@ from agent.contract.trial import (
 )
 from agent.runtimes import registry
 from agent.worker.attempts.conversion import as_it_is, unknown_option
-from agent.worker.environments.conversion_planning import NoWay, offered, plan
+from agent.worker.environments.conversion_planning import NoConversionPath, offered, plan
 from support.need import need
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class Bench:
         )
         try:
             way = plan(source, model.format, runtime, facts, tools).way
-        except NoWay as error:
+        except NoConversionPath as error:
             return Converted(status=error.status, failure=error.failure)
         wrong = unknown_option(runtime.options, facts, on_the_way(way, tools))
         if wrong:

@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from orchestrator.zoo import emit_onnx
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
 
@@ -48,7 +48,7 @@ def assert_agree(found: list[Array], expected: list[Array], tolerance: float = 1
 def every_operator(seed: int = 2) -> Network:
     """Each operator, with each flavour of padding that a framework expresses in its own way."""
 
-    def branches(builder: Builder, x: Tensor) -> Tensor:
+    def branches(builder: NetworkBuilder, x: Tensor) -> Tensor:
         dilated = builder.conv("dilated", x, 6, 3, dilation=2, padding=2)
         factorised = builder.conv("tall", x, 6, (5, 1), padding=(2, 0))
         grouped = builder.conv("grouped", builder.relu(x), 6, 3, padding="same", groups=3)
@@ -56,7 +56,7 @@ def every_operator(seed: int = 2) -> Network:
         total = builder.add(dilated, factorised, pooled)
         return builder.concat(builder.relu6(total), grouped, x)
 
-    builder = Builder("every_operator")
+    builder = NetworkBuilder("every_operator")
     x = builder.input((3, 23, 30))
     x = builder.conv("strided", x, 6, 4, stride=2, padding="same")
     x = builder.cell("branches", branches, x)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.broker import BrokerDown
-from orchestrator.broker.background_publisher import MOST, Ringer
+from orchestrator.broker.background_publisher import MOST, BackgroundPublisher
 
 KEEP_S = 30.0
 LIMIT_S = 30
@@ -42,7 +42,7 @@ class Clock:
 
 def test_a_broker_that_hangs_keeps_nobody_waiting_and_hears_all_in_their_order() -> None:
     broker = Broker()
-    ringer = Ringer(broker, KEEP_S)
+    ringer = BackgroundPublisher(broker, KEEP_S)
     wanted = [(f"board{n}", f"a{n}") for n in range(50)]
     for device, attempt_id in wanted:
         ringer(device, attempt_id)  # would hang here
@@ -54,7 +54,7 @@ def test_a_broker_that_hangs_keeps_nobody_waiting_and_hears_all_in_their_order()
 
 def test_one_that_waited_longer_than_its_lease_is_not_rung() -> None:
     broker, clock = Broker(), Clock()
-    ringer = Ringer(broker, KEEP_S, clock)
+    ringer = BackgroundPublisher(broker, KEEP_S, clock)
     ringer("board1", "under way")
     assert broker.asked.wait(LIMIT_S)
     ringer("board2", "old")
@@ -69,7 +69,7 @@ def test_an_hour_without_a_broker_is_one_line(caplog: pytest.LogCaptureFixture) 
     broker = Broker(away=True)
     broker.answers.set()
     with caplog.at_level(logging.WARNING):
-        ringer = Ringer(broker, KEEP_S)
+        ringer = BackgroundPublisher(broker, KEEP_S)
         for number in range(20):
             ringer("board", f"a{number}")
         ringer.close()
@@ -80,7 +80,7 @@ def test_an_hour_without_a_broker_is_one_line(caplog: pytest.LogCaptureFixture) 
 
 def test_more_than_can_ever_matter_are_not_kept() -> None:
     broker = Broker()
-    ringer = Ringer(broker, KEEP_S)
+    ringer = BackgroundPublisher(broker, KEEP_S)
     ringer("board", "first")
     assert broker.asked.wait(LIMIT_S)
     for number in range(MOST + 5):
@@ -94,7 +94,7 @@ def test_more_than_can_ever_matter_are_not_kept() -> None:
 def test_nothing_is_rung_once_it_is_closed() -> None:
     broker = Broker()
     broker.answers.set()
-    ringer = Ringer(broker, KEEP_S)
+    ringer = BackgroundPublisher(broker, KEEP_S)
     ringer.close()
     ringer("board", "late")
     assert not broker.asked.is_set()

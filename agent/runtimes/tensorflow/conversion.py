@@ -20,7 +20,7 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Feeds, Options
-from agent.runtimes.tensorflow.graph_def import Layouts
+from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
     Shaper,
     identifiers,
@@ -35,7 +35,7 @@ _OPERATORS = re.compile(r"(?:TF Select|Custom) ops: ([\w, ]+)")
 _NO_RULE = re.compile(r"[Nn]o (?:conversion|translator)[^:]*: ?(\w+)")
 
 
-class Ports:
+class ModelPorts:
     """The inputs and outputs that a job says its source has, to convert for and to order by;
     without a job the source's own."""
 
@@ -64,10 +64,10 @@ class Ported:
     options: ClassVar[Options] = {}
 
     def __init__(self) -> None:
-        self._ports = Ports()
+        self._ports = ModelPorts()
 
     def configure(self, job: ConvertJob) -> None:
-        self._ports = Ports(job)
+        self._ports = ModelPorts(job)
 
 
 def matched(own: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> List[TensorSpec]:
@@ -86,7 +86,7 @@ def ordered(specs: Sequence[TensorSpec], order: Sequence[TensorSpec]) -> Tuple[T
     return tuple(by_name[spec.name] for spec in order)
 
 
-def feeds_for(own: Sequence[TensorSpec], ports: Ports, feeds: Feeds) -> List[Dict[str, Any]]:
+def feeds_for(own: Sequence[TensorSpec], ports: ModelPorts, feeds: Feeds) -> List[Dict[str, Any]]:
     """Calibration feeds under the file's own names, of its types: matched by name, else in the
     order that the job has the file's inputs in.
 
@@ -118,7 +118,7 @@ def signature_specs(folder: Path) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorS
 
     meta = read_savedmodel(folder)
     signature = meta.signature_def[signature_key(list(meta.signature_def), folder.name)]
-    layouts = Layouts(meta.graph_def)
+    layouts = GraphLayouts(meta.graph_def)
 
     def spec(name: str, info: Any, layout: str) -> TensorSpec:
         shape = tuple(int(dim.size) for dim in info.tensor_shape.dim)

@@ -106,7 +106,7 @@ class _Body(NamedTuple):
     returns: Tuple[Tuple[str, int], ...]
 
 
-class Layouts:
+class GraphLayouts:
     """Follows layouts in ``graph_def`` and the functions that it calls."""
 
     def __init__(self, graph_def: Any) -> None:

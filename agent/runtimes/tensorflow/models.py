@@ -21,7 +21,7 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import TensorSpec
 from agent.formats.savedmodel import GRAPH
-from agent.runtimes.tensorflow.graph_def import Layouts, refuse_unsafe
+from agent.runtimes.tensorflow.graph_def import GraphLayouts, refuse_unsafe
 from agent.runtimes.tensorflow.keras_files import KerasModel
 from agent.runtimes.validation import require_shapes
 
@@ -38,7 +38,7 @@ Shaper = Callable[[Sequence[TensorSpec]], Sequence[TensorSpec]]
 """From a file's own inputs to those of the shapes that are to be traced."""
 
 
-class Opened(NamedTuple):
+class OpenedModel(NamedTuple):
     """``function``: a concrete function from the inputs' tensors, in order, to the outputs'.
     ``keep``: what must live as long as it does."""
 
@@ -88,7 +88,7 @@ def as_wanted(wanted: Sequence[TensorSpec]) -> Shaper:
     return shaped
 
 
-def open_model(artifact: Path, shaped: Shaper, jit: bool = False) -> Opened:
+def open_model(artifact: Path, shaped: Shaper, jit: bool = False) -> OpenedModel:
     """``artifact`` as a function, traced once for the inputs that ``shaped`` makes of its own.
 
     Raises:
@@ -127,13 +127,13 @@ def shortened(message: str) -> str:
     return " ".join(inner.split("Arguments received by")[0].split())[:400]
 
 
-def _keras(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
+def _keras(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
     model = KerasModel(artifact)
     model.name_for_graph()
     return _followed(_traced(model, model.inputs, model.outputs, shaped, jit, keep=model))
 
 
-def _savedmodel(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
+def _savedmodel(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
     import tensorflow as tf
 
     read_savedmodel(artifact)
@@ -151,7 +151,7 @@ def _savedmodel(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
     return _followed(_traced(call, inputs, outputs, shaped, jit, keep=loaded))
 
 
-def _graph(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
+def _graph(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
     import tensorflow as tf
 
     graph_def = read_graph(artifact)
@@ -160,7 +160,7 @@ def _graph(artifact: Path, shaped: Shaper, jit: bool) -> Opened:
     )
     feeds, fetches = endpoints(wrapped.graph, artifact.name)
     pruned = wrapped.prune(feeds, fetches)
-    layouts = Layouts(graph_def)
+    layouts = GraphLayouts(graph_def)
     inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
     outputs = [plain(tensor.name) for tensor in fetches]
     # Called by itself, a pruned function costs 18 times what it costs within another one.
@@ -180,7 +180,7 @@ def _traced(
     shaped: Shaper,
     jit: bool,
     keep: Any,
-) -> Opened:
+) -> OpenedModel:
     """``call`` as a function that is traced here, once, and never again."""
     import tensorflow as tf
 
@@ -196,13 +196,13 @@ def _traced(
     )
     found = zip(outputs, concrete.outputs)  # noqa: B905
     answers = tuple(spec_of(name, tensor) for name, tensor in found)
-    return Opened(concrete, tuple(own), answers, (function, keep))
+    return OpenedModel(concrete, tuple(own), answers, (function, keep))
 
 
-def _followed(opened: Opened) -> Opened:
+def _followed(opened: OpenedModel) -> OpenedModel:
     """With the layouts that the traced graph tells; its weights are variables, so it is small."""
     graph = opened.function.graph
-    layouts = Layouts(graph.as_graph_def())
+    layouts = GraphLayouts(graph.as_graph_def())
     feeds = opened.function.inputs[: len(opened.inputs)]
     return opened._replace(
         inputs=tuple(

@@ -15,7 +15,7 @@ from agent.contract.failures import BadOption, RunnerError, Unsupported
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed
 from agent.runtimes.host_buffers import HostBuffers
-from agent.runtimes.tensorflow.graph_def import Layouts
+from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
     as_wanted,
     endpoints,
@@ -183,14 +183,14 @@ class GraphSession(_Runs):
             signed = tf.compat.v1.saved_model.load(session, tags, str(artifact)).signature_def[key]
             feeds = [(n, signed.inputs[n].name) for n in sorted(signed.inputs)]
             fetches = [(n, signed.outputs[n].name) for n in sorted(signed.outputs)]
-            layouts = Layouts(meta.graph_def)
+            layouts = GraphLayouts(meta.graph_def)
         else:
             graph_def = read_graph(artifact)
             tf.compat.v1.import_graph_def(graph_def, name="")
             ins, outs = endpoints(graph, artifact.name)
             feeds = [(plain(t.name), t.name) for t in ins]
             fetches = [(plain(t.name), t.name) for t in outs]
-            layouts = Layouts(graph_def)
+            layouts = GraphLayouts(graph_def)
         tensor = graph.get_tensor_by_name
         self.inputs = tuple(spec_of(n, tensor(t), layouts.of_input(t)) for n, t in feeds)
         self.outputs = tuple(spec_of(n, tensor(t), layouts.of_output(t)) for n, t in fetches)

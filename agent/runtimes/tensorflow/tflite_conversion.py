@@ -11,7 +11,7 @@ from agent.contract.trial import TensorSpec
 from agent.formats.tflite import TfliteFile, read
 from agent.formats.tflite_analysis import input_layout, kind, output_layout, precision
 from agent.runtimes.tensorflow.conversion import (
-    Ports,
+    ModelPorts,
     failure,
     fixed_savedmodel,
     ordered,
@@ -24,7 +24,7 @@ def convert(
     name: str,
     source: Path,
     artifact: Path,
-    ports: Ports,
+    ports: ModelPorts,
     wanted: str,
     set_up: Callable[..., None],
 ) -> TfliteFile:
@@ -77,7 +77,7 @@ def refuse_loops(name: str, converter: Any, folder: Path) -> None:
 
 
 def ports_of(
-    graph: TfliteFile, ports: Ports
+    graph: TfliteFile, ports: ModelPorts
 ) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorSpec, ...]]:
     """The file's inputs and outputs in the source's order: a SavedModel's are sorted by name, the
     file lists its tensors in an order of its own."""

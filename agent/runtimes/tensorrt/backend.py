@@ -111,7 +111,7 @@ def imported() -> Any:
     return tensorrt
 
 
-def tool_instead() -> Optional[trtexec.Tool]:
+def tool_instead() -> Optional[trtexec.TrtexecProgram]:
     """``trtexec``, where it is here and what a session of the bindings needs is not.
 
     Raises:

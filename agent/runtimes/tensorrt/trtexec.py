@@ -39,7 +39,7 @@ _RESERVED = frozenset(":,'\"")
 """Characters that have a meaning inside a list of names and shapes."""
 
 
-class Tool(NamedTuple):
+class TrtexecProgram(NamedTuple):
     """``flags``: what its ``--help`` lists, e.g. ``--useCudaGraph``."""
 
     path: str
@@ -47,7 +47,7 @@ class Tool(NamedTuple):
     flags: FrozenSet[str]
 
 
-class Ran(NamedTuple):
+class TrtexecRun(NamedTuple):
     """A run that ended well. ``peak_mib``: the program's own ``ru_maxrss``."""
 
     seconds: float
@@ -61,7 +61,7 @@ class TrtexecFailed(RunnerError):
     kind = "trtexec"
 
 
-def find() -> Optional[Tool]:
+def find() -> Optional[TrtexecProgram]:
     """The program, asked for its version and flags; ``None`` where there is none.
 
     Raises:
@@ -72,7 +72,7 @@ def find() -> Optional[Tool]:
 
 
 @functools.lru_cache(maxsize=None)
-def _asked(path: str) -> Tool:
+def _asked(path: str) -> TrtexecProgram:
     remedy = "install JetPack's package tensorrt, or the libnvinfer-bin of your TensorRT"
     try:
         ended = subprocess.run(
@@ -93,7 +93,7 @@ def _asked(path: str) -> Tool:
         raise RuntimeMissing(
             "%s is no trtexec of TensorRT 8 or newer; it says: %s" % (path, said[0][:200]), remedy
         )
-    return Tool(path, version, flags)
+    return TrtexecProgram(path, version, flags)
 
 
 def version_in(text: str) -> str:
@@ -109,7 +109,7 @@ def version_in(text: str) -> str:
 
 
 def build_command(
-    tool: Tool,
+    tool: TrtexecProgram,
     source: Path,
     engine: Path,
     timing_cache: Path,
@@ -143,7 +143,7 @@ def build_command(
 
 
 def run_command(
-    tool: Tool,
+    tool: TrtexecProgram,
     engine: Path,
     feeds: Mapping[str, str],
     *,
@@ -187,7 +187,7 @@ def run_command(
     return command
 
 
-def _switch(tool: Tool, option: str, wanted: bool, on: str, off: str) -> Tuple[str, ...]:
+def _switch(tool: TrtexecProgram, option: str, wanted: bool, on: str, off: str) -> Tuple[str, ...]:
     """The flag that makes it so. A version has a flag to leave its default, not one to keep it:
     what was off by default until 10 is on in 11, and the flag's name says which."""
     if off and off in tool.flags:
@@ -201,7 +201,7 @@ def _switch(tool: Tool, option: str, wanted: bool, on: str, off: str) -> Tuple[s
     raise BadOption("trtexec %s has no %s, which tensorrt's %s needs" % (tool.version, on, option))
 
 
-def _device(tool: Tool, dla_core: int) -> Sequence[str]:
+def _device(tool: TrtexecProgram, dla_core: int) -> Sequence[str]:
     if dla_core < 0:
         return ()
     fallback = ("--allowGPUFallback",) if "--allowGPUFallback" in tool.flags else ()
@@ -224,7 +224,7 @@ def _word(name: str) -> str:
     return "'%s'" % name
 
 
-def run(tool: Tool, command: Sequence[str], folder: Path) -> Ran:
+def run(tool: TrtexecProgram, command: Sequence[str], folder: Path) -> TrtexecRun:
     """Run a command in ``folder``; what it prints goes to our own log.
 
     Raises:
@@ -247,10 +247,10 @@ def run(tool: Tool, command: Sequence[str], folder: Path) -> Ran:
     sys.stderr.write(text)
     if child.returncode != 0:
         raise failure(tool, text, child.returncode)
-    return Ran(seconds, usage.ru_maxrss / 1024.0, text)
+    return TrtexecRun(seconds, usage.ru_maxrss / 1024.0, text)
 
 
-def failure(tool: Tool, text: str, code: int) -> RunnerError:
+def failure(tool: TrtexecProgram, text: str, code: int) -> RunnerError:
     """What a failed run's output says, by name."""
     errors = [line.split("[E]", 1)[1].strip() for line in text.splitlines() if "[E]" in line]
     # The last lines only repeat, from the inside out, that it failed.

@@ -12,7 +12,7 @@ import numpy as np
 from agent.contract.failures import BadOutput
 
 
-class Times(NamedTuple):
+class TrtexecTimes(NamedTuple):
     """Nanoseconds, one for each query after the warm-up. ``latency``: host to device, compute,
     device to host (without transfers, compute alone); ``compute``: of that the kernels.
     ``wall_ns``: from the start of the first to the end of the last, on the device."""
@@ -22,7 +22,7 @@ class Times(NamedTuple):
     wall_ns: int
 
 
-def read_times(path: Path, warm_up_ms: float) -> Times:
+def read_times(path: Path, warm_up_ms: float) -> TrtexecTimes:
     """What ``--exportTimes`` wrote.
 
     The file begins with the warm-up's queries, told by their ``startComputeMs``; its numbers have
@@ -45,7 +45,7 @@ def read_times(path: Path, warm_up_ms: float) -> Times:
         raise BadOutput("trtexec's times are not as expected: %r" % error) from error
     if (latency <= 0).any() or (compute <= 0).any():
         raise BadOutput("trtexec gave a latency of 0 ms or less")
-    return Times(latency, compute, int(wall_ms * 1e6))
+    return TrtexecTimes(latency, compute, int(wall_ms * 1e6))
 
 
 def read_outputs(path: Path) -> Dict[str, "np.ndarray[Any, Any]"]:

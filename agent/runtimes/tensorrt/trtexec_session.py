@@ -64,7 +64,7 @@ class TrtexecSession:
 
     def __init__(
         self,
-        tool: trtexec.Tool,
+        tool: trtexec.TrtexecProgram,
         artifact: Path,
         core: int,
         inputs: Sequence[TensorSpec],
@@ -172,7 +172,7 @@ class TrtexecSession:
     def close(self) -> None:
         self._scratch.cleanup()
 
-    def _run(self, **how: Any) -> trtexec.Ran:
+    def _run(self, **how: Any) -> trtexec.TrtexecRun:
         for name in (_OUTPUTS, _TIMES):
             (self._folder / name).write_bytes(b"")  # what is read later is of this run
         feeds = {spec.name: _file(number) for number, spec in enumerate(self.inputs)}

@@ -12,7 +12,7 @@ import numpy as np
 from agent.contract.failures import UnsupportedFormat, UnsupportedShape
 from agent.contract.trial import TensorSpec
 from agent.formats.layouts import ORDER
-from agent.formats.tflite import Tensor, TfliteFile
+from agent.formats.tflite import TfliteFile, TfliteTensor
 from agent.formats.tflite_analysis import input_layout, output_layout
 from agent.runtimes.validation import fits, require_shapes, shown
 
@@ -22,7 +22,7 @@ Axes = Optional[Tuple[int, ...]]
 _WORDS: Dict[Tuple[int, ...], str] = {axes: "%s to %s" % way for way, axes in ORDER.items()}
 
 
-class Port(NamedTuple):
+class TflitePort(NamedTuple):
     """One input or output. ``spec``: as the caller sees it; ``dtype``: as the file stores it.
 
     ``axes``: the transposition towards the file (inputs) or towards the caller (outputs).
@@ -79,7 +79,7 @@ def input_ports(
     details: Sequence[Any],
     wanted: Sequence[TensorSpec],
     layouts: Mapping[int, str],
-) -> Tuple[Port, ...]:
+) -> Tuple[TflitePort, ...]:
     """A port for each input of the file, in its order; seen as ``wanted``, or as stored.
 
     Args:
@@ -108,9 +108,9 @@ def input_ports(
 def output_ports(
     graph: TfliteFile,
     details: Sequence[Any],
-    inputs: Sequence[Port],
+    inputs: Sequence[TflitePort],
     layouts: Mapping[int, str],
-) -> Tuple[Port, ...]:
+) -> Tuple[TflitePort, ...]:
     """A port for each output. Where inputs are transposed from NCHW, the caller's network is NCHW:
     an output whose layout is known to be NHWC is given back as NCHW."""
     channels_first = any(port.axes == ORDER["NCHW", "NHWC"] for port in inputs)
@@ -155,7 +155,7 @@ def _plain(name: str) -> str:
     return name[len("serving_default_") :] if name.startswith("serving_default_") else name
 
 
-def _spec(tensor: Tensor, name: str, layout: str) -> TensorSpec:
+def _spec(tensor: TfliteTensor, name: str, layout: str) -> TensorSpec:
     if not hasattr(np, tensor.dtype) and tensor.dtype != "bool":
         raise UnsupportedFormat("tensor %s has element type %s" % (name, tensor.dtype))
     return TensorSpec(name, tensor.dtype, tensor.shape, layout)
@@ -198,7 +198,7 @@ def _unknown(wanted: TensorSpec, stored: TensorSpec) -> str:
     )
 
 
-def _port(detail: Any, spec: TensorSpec, stored: TensorSpec, axes: Axes) -> Port:
+def _port(detail: Any, spec: TensorSpec, stored: TensorSpec, axes: Axes) -> TflitePort:
     """Raises ``UnsupportedShape`` where the element types do not go together."""
     scale, zero = detail["quantization"]
     kinds = np.dtype(spec.dtype).kind, np.dtype(stored.dtype).kind
@@ -208,4 +208,4 @@ def _port(detail: Any, spec: TensorSpec, stored: TensorSpec, axes: Axes) -> Port
         raise UnsupportedShape(
             "input %s: the file takes %s, asked for %s" % (spec.name, stored.dtype, spec.dtype)
         )
-    return Port(int(detail["index"]), spec, stored.dtype, axes, float(scale), int(zero))
+    return TflitePort(int(detail["index"]), spec, stored.dtype, axes, float(scale), int(zero))

@@ -31,14 +31,19 @@ from agent.contract.trial import (
 )
 from agent.system.durable import sync_folder
 from agent.worker.attempts.built_artifacts import NotPacked, NotUnpacked, hand_in, unpacked
-from agent.worker.attempts.conversion import Sources, Workshop, unknown_option
-from agent.worker.attempts.engine_cache import Engines
-from agent.worker.environments.conversion_planning import NoWay, Plan, plan, plan_build
+from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner, unknown_option
+from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.environments.conversion_planning import (
+    ConversionPlan,
+    NoConversionPath,
+    plan,
+    plan_build,
+)
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
-from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, RuntimeMissing
-from agent.worker.isolation.child_process import Bounds, Cancel
-from agent.worker.isolation.runner_client import Outcome, Runner, cancel_failure
-from agent.worker.uplink.blob_cache import Blobs, OpenRange, is_disk_full
+from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, EnvironmentMissing
+from agent.worker.isolation.child_process import CancelRequest, ChildLimits
+from agent.worker.isolation.runner_client import ChildOutcome, RunnerClient, cancel_failure
+from agent.worker.uplink.blob_cache import BlobCache, OpenRange, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +55,19 @@ _KINDS: dict[type[AgentError], str] = {
     DiskFull: "disk_full",
     NotPacked: "bad_artifact",
     NotUnpacked: "bad_model",
-    RuntimeMissing: "runtime_missing",
+    EnvironmentMissing: "runtime_missing",
 }
 
 
 @dataclass(frozen=True)
-class Tools:
+class AttemptServices:
     """What an attempt works with. ``samples_dir`` keeps blobs until they are delivered: packed
     samples, what was built."""
 
-    blobs: Blobs
-    engines: Engines
+    blobs: BlobCache
+    engines: EngineCache
     environments: Environments
-    runner: Runner
+    runner: RunnerClient
     open_blob: OpenRange
     fingerprint: str
     samples_dir: Path
@@ -70,7 +75,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedAttempt:
     """A result ready for the outbox, and its blob on disk: packed samples, or what was built."""
 
     result: TrialResult
@@ -98,14 +103,14 @@ def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialRe
     return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
 
 
-def broken(attempt_id: str, error: OSError) -> Finished:
+def broken(attempt_id: str, error: OSError) -> FinishedAttempt:
     """An attempt that could not even begin on this board."""
-    return Finished(failed(attempt_id, _internal("environment", error)))
+    return FinishedAttempt(failed(attempt_id, _internal("environment", error)))
 
 
 def execute(
-    request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path, began: float
-) -> Finished:
+    request: TrialRequest, tools: AttemptServices, cancel: CancelRequest, folder: Path, began: float
+) -> FinishedAttempt:
     """Run one attempt to its result; never raises. ``folder`` is its own, and stays to be deleted.
 
     ``cancel`` ends it at any point: status ``cancelled``. ``began`` is when ``tools.clock`` read as
@@ -115,10 +120,10 @@ def execute(
     try:
         finished = course.run()
     except _Ended as ended:
-        finished = Finished(course.failed(ended.status, ended.failure))
+        finished = FinishedAttempt(course.failed(ended.status, ended.failure))
     except Exception as error:
         log.exception("attempt %s broke", request.attempt_id)
-        finished = Finished(course.failed("failed", _internal(course.stage, error)))
+        finished = FinishedAttempt(course.failed("failed", _internal(course.stage, error)))
     phases = replace(finished.result.phases, total_s=tools.clock() - began)
     return replace(finished, result=replace(finished.result, phases=phases))
 
@@ -126,7 +131,9 @@ def execute(
 class _Course:
     """The state of one attempt under way."""
 
-    def __init__(self, request: TrialRequest, tools: Tools, cancel: Cancel, folder: Path) -> None:
+    def __init__(
+        self, request: TrialRequest, tools: AttemptServices, cancel: CancelRequest, folder: Path
+    ) -> None:
         self._request = request
         self._tools = tools
         self._cancel = cancel
@@ -138,7 +145,7 @@ class _Course:
         self._backend_options: Options = {}
         self.stage = "environment"
 
-    def run(self) -> Finished:
+    def run(self) -> FinishedAttempt:
         if self._request.schema != SCHEMA:
             message = f"the request has schema {self._request.schema}, this agent speaks {SCHEMA}"
             raise _Ended("failed", Failure("environment", "schema", message))
@@ -182,7 +189,7 @@ class _Course:
 
     @contextlib.contextmanager
     def _open(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """``Tools.open_blob``, ended by a cancel between two chunks."""
+        """``AttemptServices.open_blob``, ended by a cancel between two chunks."""
         self._check_cancel()
         with self._tools.open_blob(sha256, offset) as (start, chunks):
 
@@ -205,7 +212,7 @@ class _Course:
             }
             return self._walk(planned, facts, known, files)
 
-    def _build(self, node: Node, files: _Files) -> Finished:
+    def _build(self, node: Node, files: _Files) -> FinishedAttempt:
         model, via = self._request.model, self._request.runtime.via
         with self._named("convert"):
             known = self._tools.environments.tools()
@@ -216,19 +223,19 @@ class _Course:
             source = self._tools.blobs.path(model.sha256)
             built, blob = hand_in(converted, node[1], source, self._tools.samples_dir)
         result = TrialResult(SCHEMA, "", "ok", "", built=built)
-        return Finished(self._complete(result), blob)
+        return FinishedAttempt(self._complete(result), blob)
 
     def _walk(
-        self, planned: Plan, facts: RuntimeFacts, known: Sequence[Tool], files: _Files
+        self, planned: ConversionPlan, facts: RuntimeFacts, known: Sequence[Tool], files: _Files
     ) -> Converted:
         request, tools = self._request, self._tools
         wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
         if wrong:
             raise _Ended("failed", wrong)
-        workshop = Workshop(
+        workshop = ConversionRunner(
             tools.environments, tools.engines, self._child, self._checker, tools.fingerprint
         )
-        sources = Sources(files.model, files.reference, files.dataset)
+        sources = ConversionInputs(files.model, files.reference, files.dataset)
         done = workshop.convert(request, planned, sources)
         self._phases = replace(self._phases, convert_s=done.seconds)
         self._convert_cached = done.cached
@@ -241,17 +248,21 @@ class _Course:
         self._converted = done.converted
         return done.converted
 
-    def _child(self, python: str, job: ConvertJob, folder: Path, bounds: Bounds) -> Outcome:
+    def _child(
+        self, python: str, job: ConvertJob, folder: Path, bounds: ChildLimits
+    ) -> ChildOutcome:
         self._check_cancel()
         return self._tools.runner.convert(python, job, folder, bounds, self._cancel)
 
-    def _checker(self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds) -> Outcome:
+    def _checker(
+        self, python: str, job: ReferenceJob, folder: Path, bounds: ChildLimits
+    ) -> ChildOutcome:
         self._check_cancel()
         return self._tools.runner.reference(python, job, folder, bounds, self._cancel)
 
     def _measure(
         self, environment: RuntimeEnvironment, files: _Files, converted: Converted
-    ) -> Finished:
+    ) -> FinishedAttempt:
         self._check_cancel()
         self.stage = "load"
         folder = self._folder / "trial"
@@ -268,7 +279,7 @@ class _Course:
             own_inputs=converted.inputs,
             own_outputs=converted.outputs,
         )
-        bounds = Bounds(self._request.limits.trial_s, self._request.limits.memory_mib)
+        bounds = ChildLimits(self._request.limits.trial_s, self._request.limits.memory_mib)
         outcome = self._tools.runner.trial(environment.python, job, folder, bounds, self._cancel)
         process_s = outcome.end.duration_s if outcome.end else None
         self._phases = replace(self._phases, process_s=process_s)
@@ -282,9 +293,9 @@ class _Course:
             if result.status == "ok":
                 message = "the child reports success without samples"
                 raise _Ended("failed", Failure("measure", "bad_answer", message))
-            return Finished(result)
+            return FinishedAttempt(result)
         samples, packed = pack(folder / "samples.i64", result.samples, self._tools.samples_dir)
-        return Finished(replace(result, samples=samples), packed)
+        return FinishedAttempt(replace(result, samples=samples), packed)
 
     def _require_memory(self, result: TrialResult) -> None:
         """A child can pass its limit and end between two looks at it: its own peak tells."""
@@ -340,7 +351,7 @@ class _Course:
 def _planning() -> Iterator[None]:
     try:
         yield
-    except NoWay as error:
+    except NoConversionPath as error:
         raise _Ended(error.status, error.failure) from error
 
 
@@ -370,7 +381,7 @@ def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
     return filled, path
 
 
-def _ended(outcome: Outcome) -> _Ended:
+def _ended(outcome: ChildOutcome) -> _Ended:
     assert outcome.failure is not None
     return _Ended(outcome.status, outcome.failure)
 

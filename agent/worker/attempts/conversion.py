@@ -23,20 +23,20 @@ from agent.contract.trial import (
     TrialRequest,
 )
 from agent.runtimes.formats import FORMATS, MIN_COSINE
-from agent.worker.attempts.engine_cache import Engines, engine_key
-from agent.worker.environments.conversion_planning import Plan
+from agent.worker.attempts.engine_cache import EngineCache, engine_key
+from agent.worker.environments.conversion_planning import ConversionPlan
 from agent.worker.environments.environments import Environments
-from agent.worker.isolation.child_process import Bounds
-from agent.worker.isolation.runner_client import Outcome
+from agent.worker.isolation.child_process import ChildLimits
+from agent.worker.isolation.runner_client import ChildOutcome
 
-RunConvert = Callable[[str, ConvertJob, Path, Bounds], Outcome]
+RunConvert = Callable[[str, ConvertJob, Path, ChildLimits], ChildOutcome]
 """``run(python, job, folder, bounds)``: the child's verb ``convert``."""
-RunReference = Callable[[str, ReferenceJob, Path, Bounds], Outcome]
+RunReference = Callable[[str, ReferenceJob, Path, ChildLimits], ChildOutcome]
 """The same for its verb ``reference``."""
 
 
 @dataclass(frozen=True)
-class Sources:
+class ConversionInputs:
     """The files that a conversion may read."""
 
     model: Path
@@ -49,28 +49,30 @@ class Conversion:
     """``outcome`` is the last child's, ``converted`` its answer with the steps of all; ``seconds``
     is what the children took, 0 where every part was kept from before (``cached``)."""
 
-    outcome: Outcome
+    outcome: ChildOutcome
     converted: Converted | None
     seconds: float
     cached: bool
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ConversionRunner:
     """What conversions are made with."""
 
     environments: Environments
-    engines: Engines
+    engines: EngineCache
     run: RunConvert
     check: RunReference
     fingerprint: str
 
-    def convert(self, request: TrialRequest, plan: Plan, sources: Sources) -> Conversion:
+    def convert(
+        self, request: TrialRequest, plan: ConversionPlan, sources: ConversionInputs
+    ) -> Conversion:
         """Walk the plan, one child for each environment on it, and keep what each one made."""
         if not plan.way:
             return as_it_is(request.model, sources.model)
         parts = segments(plan.way)
-        done = Conversion(Outcome(None), None, 0.0, True)
+        done = Conversion(ChildOutcome(None), None, 0.0, True)
         model, artifact, key = request.model, sources.model, ""
         for number, part in enumerate(parts):
             job = self._job(request, part, number == len(parts) - 1, model, artifact, sources)
@@ -106,7 +108,7 @@ class Workshop:
         last: bool,
         model: ModelRef,
         artifact: Path,
-        sources: Sources,
+        sources: ConversionInputs,
     ) -> ConvertJob:
         tools = on_the_way(part, self.environments.tools())
         calibrates = any(tool.needs_calibration for tool in tools)
@@ -153,10 +155,10 @@ class Workshop:
             "device": self.fingerprint,
         }
 
-    def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> Outcome:
+    def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> ChildOutcome:
         """Convert, and check what the converting child had no runtime for; what is off is no
         success, so that nobody keeps it."""
-        bounds = Bounds(limits.convert_s, limits.memory_mib, swaps=True)
+        bounds = ChildLimits(limits.convert_s, limits.memory_mib, swaps=True)
         outcome = self.run(self.environments.python(environment), job, folder, bounds)
         made: Converted | None = outcome.answer
         if made is None or made.status != "ok" or made.checked or job.runtime.backend:
@@ -164,7 +166,9 @@ class Workshop:
         checked = self._check(job, made, folder, bounds)
         return replace(outcome, answer=checked)
 
-    def _check(self, job: ConvertJob, made: Converted, folder: Path, bounds: Bounds) -> Converted:
+    def _check(
+        self, job: ConvertJob, made: Converted, folder: Path, bounds: ChildLimits
+    ) -> Converted:
         """Held against the reference in another environment, where one runs it."""
         backend = FORMATS[made.format].backend if made.format in FORMATS else ""
         precision = job.way[-1].target[1]
@@ -211,7 +215,7 @@ def as_it_is(model: ModelRef, source: Path) -> Conversion:
         inputs=model.own_inputs,
         outputs=model.own_outputs,
     )
-    return Conversion(Outcome(None, answer=converted), converted, 0.0, False)
+    return Conversion(ChildOutcome(None, answer=converted), converted, 0.0, False)
 
 
 def unknown_option(options: Options, facts: RuntimeFacts, tools: Sequence[Tool]) -> Failure | None:

@@ -18,22 +18,22 @@ from agent.contract import codec
 from agent.contract.child_jobs import Converted, ConvertJob
 from agent.system.durable import sync_folder
 from agent.worker.errors import ChildFailed
-from agent.worker.isolation.runner_client import Outcome
-from agent.worker.uplink.blob_cache import Entry, to_evict
+from agent.worker.isolation.runner_client import ChildOutcome
+from agent.worker.uplink.blob_cache import CachedBlob, to_evict
 
 ANSWER_NAME = "converted.json"
 _SOURCE = "@source"
 """In a kept answer: the artifact is the source itself."""
 
-Convert = Callable[[ConvertJob, Path], Outcome]
+Convert = Callable[[ConvertJob, Path], ChildOutcome]
 """``convert(job, folder)`` runs the child's verb ``convert`` in ``folder``."""
 
 
 @dataclass(frozen=True)
-class Engine:
+class CachedEngine:
     """What converting gave: ``converted`` (its status may be other than ``ok``) or a failure."""
 
-    outcome: Outcome
+    outcome: ChildOutcome
     cached: bool
 
     @property
@@ -49,7 +49,7 @@ def engine_key(parts: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Engines:
+class EngineCache:
     """A folder of conversions by key. One conversion at a time is what a device can do anyway.
 
     An answer that is not ``ok`` is not kept.
@@ -65,7 +65,7 @@ class Engines:
 
     def get(
         self, parts: dict[str, Any], make: Callable[[Path], ConvertJob], run: Convert
-    ) -> Engine:
+    ) -> CachedEngine:
         """The kept conversion, else a new one. A hit starts no process.
 
         ``make(folder)`` gives the job; its ``source`` is what ``@source`` stands for.
@@ -75,7 +75,7 @@ class Engines:
         with self._lock:
             kept = self._kept(home, make(home).source)
             if kept is not None:
-                return Engine(Outcome(None, answer=kept), cached=True)
+                return CachedEngine(ChildOutcome(None, answer=kept), cached=True)
             self._evict(keep=key)
             return self._convert(home, parts, make, run)
 
@@ -97,14 +97,14 @@ class Engines:
         parts: dict[str, Any],
         make: Callable[[Path], ConvertJob],
         run: Convert,
-    ) -> Engine:
+    ) -> CachedEngine:
         folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=self._folder))
         try:
             job = make(folder)
             outcome = run(job, folder)
             converted: Converted | None = outcome.answer
             if converted is None or converted.status != "ok":
-                return Engine(outcome, cached=False)
+                return CachedEngine(outcome, cached=False)
             relative = _relative(converted.artifact, folder, job.source)
             answer = codec.dumps(replace(converted, artifact=relative))
             (folder / ANSWER_NAME).write_text(answer, "utf-8")
@@ -116,14 +116,16 @@ class Engines:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         artifact = job.source if relative == _SOURCE else str(home / relative)
-        return Engine(replace(outcome, answer=replace(converted, artifact=artifact)), cached=False)
+        return CachedEngine(
+            replace(outcome, answer=replace(converted, artifact=artifact)), cached=False
+        )
 
     def _evict(self, keep: str) -> None:
         entries = []
         for home in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 used_ns = (home / ANSWER_NAME).stat().st_mtime_ns
-                entries.append(Entry(home.name, folder_bytes(home), used_ns))
+                entries.append(CachedBlob(home.name, folder_bytes(home), used_ns))
         for name in to_evict(entries, self._max_bytes, {keep}):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 

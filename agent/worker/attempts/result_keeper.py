@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.contract import codec
 from agent.worker.attempts import attempt
-from agent.worker.uplink.outbox import Outbox, Parcel
-from agent.worker.uplink.result_sender import Courier
+from agent.worker.uplink.outbox import Outbox, PendingResult
+from agent.worker.uplink.result_sender import ResultSender
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,14 @@ KEEP_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True)
-class Desk:
+class ResultKeeper:
     """What a started agent works at."""
 
     outbox: Outbox
-    courier: Courier
-    tools: attempt.Tools
+    courier: ResultSender
+    tools: attempt.AttemptServices
 
-    def keep(self, finished: attempt.Finished, wait: Callable[[float], bool]) -> bool:
+    def keep(self, finished: attempt.FinishedAttempt, wait: Callable[[float], bool]) -> bool:
         """Put a result into the outbox, and have it carried.
 
         On a disk that is full it gives up what can be fetched or made again, and hands the result
@@ -50,7 +50,7 @@ class Desk:
                 self.courier.kick()
                 return True
             self.make_room()
-            if self.courier.hand_in(Parcel(attempt_id, text, finished.blob, 0)):
+            if self.courier.hand_in(PendingResult(attempt_id, text, finished.blob, 0)):
                 return True
             if wait(KEEP_AGAIN_S):
                 return False

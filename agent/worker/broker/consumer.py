@@ -97,7 +97,7 @@ class _Worker(WorkController):  # type: ignore[misc]
             consumer.call_soon(self.check_stop)
 
 
-class Doorbell:
+class QueueConsumer:
     """Consumes one device's queue in a thread, starting anew whenever that ends by itself."""
 
     def __init__(self, app: Celery, device: str) -> None:
@@ -179,7 +179,7 @@ def make_listener(
     handle: Callable[[str], None],
     arrived: Callable[[str], bool] = lambda _: False,
     ca_file: str = "",
-) -> tuple[Celery, Doorbell]:
+) -> tuple[Celery, QueueConsumer]:
     """An application with the task registered, and the doorbell that listens with it.
 
     ``arrived`` is asked of each doorbell before ``handle``, beside a task that runs: true: it has
@@ -190,4 +190,4 @@ def make_listener(
     app.benchfarm_arrived = arrived
     tasks.register(app, handle)
     app.finalize()
-    return app, Doorbell(app, device)
+    return app, QueueConsumer(app, device)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from agent import broker
-from agent.worker.broker.consumer import Doorbell
+from agent.worker.broker.consumer import QueueConsumer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Watchdog(threading.Thread):
         self,
         app: Celery,
         device: str,
-        doorbell: Doorbell,
+        doorbell: QueueConsumer,
         is_idle: Callable[[], bool],
         *,
         period_s: float = PERIOD_S,

@@ -21,9 +21,9 @@ from agent.contract.versions import fits
 from agent.facts import nvidia
 from agent.system.durable import sync_folder
 from agent.worker.environments import package_tools
-from agent.worker.environments.package_tools import Packages, interpreter
+from agent.worker.environments.package_tools import PackageTool, interpreter
 from agent.worker.environments.recipes import RuntimeRequirement
-from agent.worker.errors import BadInput, DiskFull, RuntimeMissing
+from agent.worker.errors import BadInput, DiskFull, EnvironmentMissing
 from agent.worker.uplink.blob_cache import is_disk_full
 
 FOLDER = "runtimes"
@@ -37,7 +37,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Manifest:
+class EnvironmentManifest:
     """What a built environment is. ``request`` is the hash of what it was asked for, ``pins`` every
     distribution in it; ``build_s`` and ``size_mib`` are what it cost. ``cuda`` is the version that
     its torch was built for, empty for a CPU build."""
@@ -62,7 +62,7 @@ class Manifest:
         return f"{self.build_s:.1f} s, {self.size_mib:.0f} MiB"
 
 
-class Builder:
+class EnvironmentBuilder:
     """Environments below ``folder``, one at a time: the caller holds the lock.
 
     A folder there whose name does not begin with ``tmp-`` is whole: it was renamed into place after
@@ -73,7 +73,7 @@ class Builder:
         self,
         folder: Path,
         probe: Callable[[str], Probed],
-        tools: Packages | None = None,
+        tools: PackageTool | None = None,
         clock: Callable[[], float] = time.monotonic,
         gpu: Callable[[], bool] = nvidia.present,
     ) -> None:
@@ -87,16 +87,18 @@ class Builder:
         """The interpreter of a built environment."""
         return interpreter(self._folder / name / _ENVIRONMENT)
 
-    def manifest(self, name: str) -> Manifest | None:
+    def manifest(self, name: str) -> EnvironmentManifest | None:
         """What a built environment is, or ``None`` for one that was not built here."""
         try:
             data = json.loads((self._folder / name / MANIFEST_NAME).read_text("utf-8"))
             steps = tuple(tuple(step) for step in data.pop("requirements"))
-            return Manifest(requirements=steps, pins=tuple(data.pop("pins")), **data)
+            return EnvironmentManifest(requirements=steps, pins=tuple(data.pop("pins")), **data)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def build(self, wanted: RuntimeRequirement, wheelhouse: Path | None, note: Note) -> Manifest:
+    def build(
+        self, wanted: RuntimeRequirement, wheelhouse: Path | None, note: Note
+    ) -> EnvironmentManifest:
         """The environment that ``wanted`` asks for: one that is here already, else a new one.
 
         Raises:
@@ -122,7 +124,7 @@ class Builder:
             self._install(tools, wanted, python, made, wheelhouse)
             facts = self._answering(wanted, interpreter(made))
             pins = tools.frozen(made)
-            manifest = Manifest(
+            manifest = EnvironmentManifest(
                 name=_name(wanted, facts.version, pins, python_version),
                 backend=wanted.backend,
                 variant=wanted.recipe.variant,
@@ -142,11 +144,11 @@ class Builder:
         self._warn(manifest, note)
         return manifest
 
-    def warning(self, manifest: Manifest) -> str:
+    def warning(self, manifest: EnvironmentManifest) -> str:
         """What is not as it should be in an environment that works; empty: nothing."""
         return _unwanted_cuda(manifest.name, manifest.cuda, self._gpu())
 
-    def _warn(self, manifest: Manifest, note: Note) -> None:
+    def _warn(self, manifest: EnvironmentManifest, note: Note) -> None:
         warning = self.warning(manifest)
         if warning:
             note(f"warning: {warning}")
@@ -163,7 +165,7 @@ class Builder:
 
     def _install(
         self,
-        tools: Packages,
+        tools: PackageTool,
         wanted: RuntimeRequirement,
         python: str,
         made: Path,
@@ -183,14 +185,16 @@ class Builder:
         backend = wanted.backend
         found = next((r for r in self.probe(str(python)).runtimes if r.backend == backend), None)
         if found is None:
-            raise RuntimeMissing(f"{wanted.label}: the runner has no backend {backend!r}")
+            raise EnvironmentMissing(f"{wanted.label}: the runner has no backend {backend!r}")
         if found.missing:
-            raise RuntimeMissing(f"{wanted.label} was built but does not answer: {found.missing}")
+            raise EnvironmentMissing(
+                f"{wanted.label} was built but does not answer: {found.missing}"
+            )
         if not fits(found.version, wanted.version):
-            raise RuntimeMissing(f"{wanted.label} was built but answers as {found.version}")
+            raise EnvironmentMissing(f"{wanted.label} was built but answers as {found.version}")
         return found
 
-    def _kept(self, request: str) -> Manifest | None:
+    def _kept(self, request: str) -> EnvironmentManifest | None:
         if not self._folder.is_dir():
             return None
         for home in self._folder.iterdir():
@@ -222,7 +226,7 @@ class Builder:
                 f"{free_mib:.0f} MiB free"
             )
 
-    def _settle(self, folder: Path, manifest: Manifest) -> None:
+    def _settle(self, folder: Path, manifest: EnvironmentManifest) -> None:
         """Rename into place. What is there under that name no longer runs, or it were reused."""
         home = self._folder / manifest.name
         _relocate(folder / _ENVIRONMENT, home / _ENVIRONMENT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.contract.device import RuntimeFacts
 from agent.worker.environments import recipes
-from agent.worker.environments.builder import Builder, Manifest, Note
+from agent.worker.environments.builder import EnvironmentBuilder, EnvironmentManifest, Note
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
 from agent.worker.errors import BadInput
 
@@ -21,36 +21,36 @@ converts or measures with must not be deleted under it."""
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedEnvironment:
     """What answers in an environment; ``built`` if it was built here, and what it then cost;
     ``warning``: what is not as it should be there."""
 
     facts: RuntimeFacts
-    built: Manifest | None
+    built: EnvironmentManifest | None
     warning: str = ""
 
 
 @dataclass(frozen=True)
-class Runtimes:
+class RuntimeCommands:
     """The environments of a state folder, and the building of new ones."""
 
     state_dir: Path
     environments: Environments
-    builder: Builder
+    builder: EnvironmentBuilder
 
-    def listing(self) -> list[Listed]:
+    def listing(self) -> list[ListedEnvironment]:
         """Everything that answers here, or why not, with what was built."""
         return [self._listed(facts) for facts in self.environments.facts()]
 
-    def _listed(self, facts: RuntimeFacts) -> Listed:
+    def _listed(self, facts: RuntimeFacts) -> ListedEnvironment:
         built = self.builder.manifest(facts.environment) if facts.environment else None
-        return Listed(facts, built, self.builder.warning(built) if built else "")
+        return ListedEnvironment(facts, built, self.builder.warning(built) if built else "")
 
     def build(self, text: str, wheelhouse: Path | None, note: Note) -> RuntimeEnvironment:
         """Build (or find) what ``NAME[@VARIANT][==VERSION]`` says, and list it.
 
         Raises:
-            BadInput: not to be had by that name or version. Else as ``Builder.build``.
+            BadInput: not to be had by that name or version. Else as ``EnvironmentBuilder.build``.
         """
         wanted = recipes.parse(text)
         with self._locked(note):

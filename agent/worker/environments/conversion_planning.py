@@ -22,7 +22,7 @@ from agent.formats.tflite import NotTflite
 from agent.runtimes.formats import SOURCES, precision, precisions
 
 
-class NoWay(Exception):
+class NoConversionPath(Exception):
     """There is none: ``status`` is the result's, ``failure`` says what is missing where."""
 
     def __init__(self, status: str, kind: str, message: str) -> None:
@@ -32,7 +32,7 @@ class NoWay(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConversionPlan:
     """``way`` is empty where the source is loaded as it is."""
 
     start: Node
@@ -46,7 +46,7 @@ def plan(
     facts: RuntimeFacts,
     tools: Sequence[Tool],
     held: str = "",
-) -> Plan:
+) -> ConversionPlan:
     """The cheapest way from the source to what the runtime is to load.
 
     Args:
@@ -62,13 +62,13 @@ def plan(
     goals = goals_of(runtime, facts)
     way = cheapest(usable(tools), (start,), goals, runtime.via, facts.environment)
     if way is not None:
-        return Plan(start, way)
+        return ConversionPlan(start, way)
     raise _why_not(start, goals, runtime, tools)
 
 
 def plan_build(
     source: Path, form: str, node: Node, via: Sequence[str], tools: Sequence[Tool]
-) -> Plan:
+) -> ConversionPlan:
     """The cheapest way from the source to ``node``, by tools whose results are good elsewhere.
 
     Raises:
@@ -79,7 +79,7 @@ def plan_build(
     edges = [edge for tool in elsewhere if not tool.missing for edge in tool.edges]
     way = cheapest(edges, (start,), (node,), via)
     if way is not None:
-        return Plan(start, way)
+        return ConversionPlan(start, way)
     raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), elsewhere)
 
 
@@ -87,7 +87,9 @@ def _start(source: Path, form: str, held: str = "") -> Node:
     try:
         return form, held or precision(form, source)
     except NotTflite as error:
-        raise NoWay("failed", "bad_model", f"the source is not a TFLite model: {error}") from error
+        raise NoConversionPath(
+            "failed", "bad_model", f"the source is not a TFLite model: {error}"
+        ) from error
 
 
 def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
@@ -99,7 +101,7 @@ def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
     wants = facts.wants.get(runtime.precision)
     if wants is None:
         known = ", ".join(facts.wants) or "nothing"
-        raise NoWay(
+        raise NoConversionPath(
             "unsupported",
             "unsupported_precision",
             f"{runtime.backend} does not run in {runtime.precision} here; it runs in {known}",
@@ -107,7 +109,7 @@ def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
     goals = tuple(node for node in wants if runtime.format in ("", node[0]))
     if not goals:
         known = ", ".join(dict.fromkeys(form for form, _ in wants))
-        raise NoWay(
+        raise NoConversionPath(
             "unsupported",
             "unsupported_format",
             f"{runtime.backend} loads no {runtime.format} in {runtime.precision}; it loads {known}",
@@ -117,17 +119,17 @@ def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
 
 def _why_not(
     start: Node, goals: Sequence[Node], runtime: RuntimeRef, tools: Sequence[Tool]
-) -> NoWay:
+) -> NoConversionPath:
     wanted = " or ".join(f"{form} in {held}" for form, held in goals)
     through = f" through {', '.join(runtime.via)}" if runtime.via else ""
     absent = lacking(tools, (start,), goals, runtime.via)
     if not absent:
-        return NoWay(
+        return NoConversionPath(
             "unsupported",
             "unsupported_format",
             f"no converter leads from {start[0]} in {start[1]} to {wanted}{through}",
         )
-    return NoWay(
+    return NoConversionPath(
         "failed",
         "runtime_missing",
         f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: "

@@ -19,7 +19,7 @@ from agent.worker.environments import environments_file
 from agent.worker.environments.conversion_planning import offered
 from agent.worker.environments.environments_file import FILE_NAME as FILE_NAME
 from agent.worker.environments.environments_file import RuntimeEnvironment as RuntimeEnvironment
-from agent.worker.errors import AgentError, BadInput, RuntimeMissing
+from agent.worker.errors import AgentError, BadInput, EnvironmentMissing
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Environments:
         facts = _facts_of(self._probe(python), backend)
         if facts is None or facts.missing:
             known = facts.missing if facts else "no backend of that name"
-            raise RuntimeMissing(f"{backend} does not answer under {python}: {known}")
+            raise EnvironmentMissing(f"{backend} does not answer under {python}: {known}")
         return RuntimeEnvironment(f"{backend}-{facts.version}", backend, facts.version, python)
 
     def enlist(self, environment: RuntimeEnvironment) -> list[RuntimeEnvironment]:
@@ -108,7 +108,7 @@ class Environments:
         fitting = [e for e in found if fits(e.version, version)]
         if not fitting:
             here = ", ".join(e.version for e in found)
-            raise RuntimeMissing(
+            raise EnvironmentMissing(
                 f"{backend} {version} is not here, only {here}: add an environment with "
                 f"`benchfarm-agent runtimes add {backend}=={version}`"
             )
@@ -152,10 +152,10 @@ class Environments:
         return (*whole, *(tool for name, tool in least.items() if name not in names))
 
     def python(self, name: str) -> str:
-        """The interpreter of the environment of that name. Raises ``RuntimeMissing``."""
+        """The interpreter of the environment of that name. Raises ``EnvironmentMissing``."""
         pythons = self._pythons()
         if name not in pythons:
-            raise RuntimeMissing(f"no environment {name!r}; there are {', '.join(pythons)}")
+            raise EnvironmentMissing(f"no environment {name!r}; there are {', '.join(pythons)}")
         return pythons[name]
 
     def identity(self, name: str) -> list[str]:
@@ -212,13 +212,13 @@ class Environments:
     def _default(self, backend: str) -> RuntimeEnvironment:
         answer = self._answer(self._default_python)
         if isinstance(answer, str):
-            raise RuntimeMissing(f"the agent's own interpreter cannot be asked: {answer}")
+            raise EnvironmentMissing(f"the agent's own interpreter cannot be asked: {answer}")
         facts = _facts_of(answer, backend)
         if facts is None:
             names = ", ".join(r.backend for r in answer.runtimes) or "none"
-            raise RuntimeMissing(f"this agent has no backend {backend!r}; it has: {names}")
+            raise EnvironmentMissing(f"this agent has no backend {backend!r}; it has: {names}")
         if facts.missing:
-            raise RuntimeMissing(f"{backend} does not answer here: {facts.missing}")
+            raise EnvironmentMissing(f"{backend} does not answer here: {facts.missing}")
         return RuntimeEnvironment(DEFAULT_NAME, backend, facts.version, self._default_python)
 
     def _ask(self, python: str) -> Iterable[RuntimeFacts]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.worker.config import write_atomically
-from agent.worker.environments.builder import FOLDER, Builder
+from agent.worker.environments.builder import FOLDER, EnvironmentBuilder
 from agent.worker.environments.recipes import is_default
 from agent.worker.errors import BadInput
 
@@ -111,7 +111,7 @@ def _put_right(path: Path, right: list[RuntimeEnvironment], why: str) -> list[Ru
 def built(state_dir: Path) -> list[RuntimeEnvironment]:
     """What was built below a state folder and has an interpreter still; of one backend and version
     the newest."""
-    builder = Builder(state_dir / FOLDER, _no_probe)
+    builder = EnvironmentBuilder(state_dir / FOLDER, _no_probe)
     found: dict[tuple[str, str], RuntimeEnvironment] = {}
     homes = [home for home in (state_dir / FOLDER).glob("*") if builder.manifest(home.name)]
     for home in sorted(homes, key=lambda home: home.stat().st_mtime_ns):

@@ -19,12 +19,12 @@ from agent.worker.errors import AgentError, BadInput, BuildFailed, DiskFull, Ind
 TOOL_LIMIT_S = 3600.0
 _MESSAGE_MAX = 400
 
-Command = Callable[[Sequence[str], Path], "Said"]
+Command = Callable[[Sequence[str], Path], "CommandOutput"]
 """``command(words, folder)`` runs a program in ``folder`` to its end."""
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """How a program ended, and what it printed on both streams."""
 
     exit_code: int
@@ -32,7 +32,7 @@ class Said:
     err: str = ""
 
 
-def run(words: Sequence[str], folder: Path) -> Said:
+def run(words: Sequence[str], folder: Path) -> CommandOutput:
     """Run a package tool. Its own settings (index, cache, proxy) are taken from the environment;
     what would lead it to another interpreter or folder is not."""
     outer = {
@@ -52,14 +52,16 @@ def run(words: Sequence[str], folder: Path) -> Said:
             timeout=TOOL_LIMIT_S,
         )
     except subprocess.TimeoutExpired:
-        return Said(-1, "", f"{Path(words[0]).name} was not done within {TOOL_LIMIT_S:.0f} s")
+        return CommandOutput(
+            -1, "", f"{Path(words[0]).name} was not done within {TOOL_LIMIT_S:.0f} s"
+        )
     except OSError as error:
-        return Said(-1, "", f"{words[0]}: {error.strerror}")
-    return Said(ended.returncode, ended.stdout, ended.stderr)
+        return CommandOutput(-1, "", f"{words[0]}: {error.strerror}")
+    return CommandOutput(ended.returncode, ended.stdout, ended.stderr)
 
 
 @dataclass(frozen=True)
-class Packages:
+class PackageTool:
     """Makes virtual environments and installs into them. ``uv`` empty: venv and pip are used."""
 
     uv: str
@@ -119,7 +121,7 @@ class Packages:
         words = [str(interpreter(environment)), "-I", "-c", _CUDA]
         return self._do(words, environment.parent, "").out.strip()
 
-    def _do(self, words: Sequence[str], folder: Path, wanted: str) -> Said:
+    def _do(self, words: Sequence[str], folder: Path, wanted: str) -> CommandOutput:
         said = self.command(words, folder)
         if said.exit_code != 0:
             raise named(said.err.strip() or said.out, wanted)
@@ -144,12 +146,12 @@ print((runpy.run_path(path).get("cuda") or "") if path else "")
 """
 
 
-def find() -> Packages:
+def find() -> PackageTool:
     """What this machine has: uv counts if it runs (a shim may lead nowhere)."""
     uv = shutil.which("uv") or ""
     if uv and run([uv, "--version"], Path.cwd()).exit_code != 0:
         uv = ""
-    return Packages(uv)
+    return PackageTool(uv)
 
 
 def interpreter(environment: Path) -> Path:

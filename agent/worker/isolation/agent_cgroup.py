@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.worker.isolation.child_cgroup import ChildGroup, NoGroup, set_value, words
+from agent.worker.isolation.child_cgroup import ChildCgroup, NoCgroup, set_value, words
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _counter = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Ground:
+class AgentCgroup:
     """Where this process stands: ``own`` is its group's folder, ``None`` without version 2;
     ``top`` the group that was handed to us, ``None`` where none was. ``reason``: why not, and what
     would help."""
@@ -51,15 +51,15 @@ class Ground:
         return self.top is not None and self.own == self.top / LEAF
 
 
-def survey(proc: Path = Path("/proc/self"), user: int | None = None) -> Ground:
+def survey(proc: Path = Path("/proc/self"), user: int | None = None) -> AgentCgroup:
     """Look where we stand, and change nothing. ``user``: whose the group has to be."""
     own = _own_folder((proc / "cgroup").read_text("utf-8"), (proc / "mountinfo").read_text("utf-8"))
     if own is None or not own.is_dir():
-        return Ground(None, None, f"no control groups of version 2: {UNIFIED}")
+        return AgentCgroup(None, None, f"no control groups of version 2: {UNIFIED}")
     top = own.parent if own.name == LEAF else own
     if not _handed_over(top, os.getuid() if user is None else user):
-        return Ground(own, None, f"{top} was not handed to us: {UNIT}")
-    return Ground(own, top)
+        return AgentCgroup(own, None, f"{top} was not handed to us: {UNIT}")
+    return AgentCgroup(own, top)
 
 
 def settle() -> str:
@@ -71,7 +71,7 @@ def settle() -> str:
         return _without(str(error))
 
 
-def _settle(ground: Ground) -> str:
+def _settle(ground: AgentCgroup) -> str:
     if ground.top is None:
         return _without(ground.reason)
     top = ground.top
@@ -124,18 +124,18 @@ def _take_away_old(top: Path) -> None:
     for folder in top.glob(f"{CHILD}*"):
         if folder.name.split("-")[1] not in agents:
             log.warning("%s was left behind: what runs in it is killed", folder)
-            group = ChildGroup(folder)
+            group = ChildCgroup(folder)
             group.kill()
             group.remove()
 
 
 @contextlib.contextmanager
-def child_group(memory_mib: int, *, swaps: bool = False) -> Iterator[NoGroup]:
+def child_group(memory_mib: int, *, swaps: bool = False) -> Iterator[NoCgroup]:
     """A group for one child, gone afterwards with everything in it; none where this process did not
     ``settle``. ``swaps``: whether it may be swapped out."""
     group = _made(memory_mib, swaps)
     if group is None:
-        yield NoGroup()
+        yield NoCgroup()
         return
     try:
         yield group
@@ -144,12 +144,12 @@ def child_group(memory_mib: int, *, swaps: bool = False) -> Iterator[NoGroup]:
         group.remove()
 
 
-def _made(memory_mib: int, swaps: bool) -> ChildGroup | None:
+def _made(memory_mib: int, swaps: bool) -> ChildCgroup | None:
     try:
         ground = survey()
         if ground.top is None or not ground.settled:
             return None
-        group = ChildGroup(ground.top / f"{CHILD}{os.getpid()}-{next(_counter)}")
+        group = ChildCgroup(ground.top / f"{CHILD}{os.getpid()}-{next(_counter)}")
         group.folder.mkdir()
     except OSError as error:
         log.warning("no control group for a child: %s", error)

@@ -31,7 +31,7 @@ _ENTER = 'echo 0 >"$0"; exec "$@"'
 """Enter a group, then become the command: as the same process, so that nothing of it is outside."""
 
 
-class NoGroup:
+class NoCgroup:
     """Where a child has no group: all as without one."""
 
     def command(self, command: Sequence[str]) -> list[str]:
@@ -52,7 +52,7 @@ class NoGroup:
 
 
 @dataclass(frozen=True)
-class ChildGroup(NoGroup):
+class ChildCgroup(NoCgroup):
     """One child's group."""
 
     folder: Path

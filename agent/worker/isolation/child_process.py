@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.worker.isolation import agent_cgroup, proc_scan, rlimits
-from agent.worker.isolation.child_cgroup import NoGroup
+from agent.worker.isolation.child_cgroup import NoCgroup
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ _PASSED_PREFIXES = (
 )  # fmt: skip
 
 
-class Cancel:
+class CancelRequest:
     """A request to end what is running, seen at once by a blocked parent. First reason wins."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Cancel:
         """Readable once ``set`` was called."""
         return self._fd
 
-    def __enter__(self) -> Cancel:
+    def __enter__(self) -> CancelRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +81,7 @@ class Cancel:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ChildLimits:
     """Wall seconds and resident mebibytes (of the whole process group) a child may use.
 
     ``swaps``: it may be swapped out. What is measured may not.
@@ -97,7 +97,7 @@ class ChildEnd:
     """How a child ended.
 
     ``signal_name`` is set where a signal ended it; ``killed`` says why the parent did: ``timeout``,
-    ``memory``, or the reason given to ``Cancel``; or that the kernel did for want of memory:
+    ``memory``, or the reason given to ``CancelRequest``; or that the kernel did for want of memory:
     ``memory_group`` at its group's limit, ``memory_system`` of the whole board. ``answer``
     is its stdout, ``None`` where that was empty or past ``ANSWER_MAX_BYTES``. ``stage`` is what it
     last wrote to ``<folder>/stage``.
@@ -129,8 +129,8 @@ def run_child(
     job: str,
     *,
     folder: Path,
-    bounds: Bounds,
-    cancel: Cancel,
+    bounds: ChildLimits,
+    cancel: CancelRequest,
     mark: str = "",
     log_name: str = "child.log",
     clock: Callable[[], float] = time.monotonic,
@@ -210,8 +210,8 @@ class _Watch:
     def __init__(
         self,
         child: subprocess.Popen[bytes],
-        bounds: Bounds,
-        cancel: Cancel,
+        bounds: ChildLimits,
+        cancel: CancelRequest,
         deadline: float,
         clock: Callable[[], float],
     ) -> None:
@@ -231,7 +231,7 @@ class _Watch:
         self._poll = select.poll()
         for descriptor in (self._pidfd, cancel.fileno(), *self._pipes):
             self._poll.register(descriptor, select.POLLIN)
-        self._group = proc_scan.Group(child.pid, CHECKS_PER_SCAN)
+        self._group = proc_scan.ProcessGroup(child.pid, CHECKS_PER_SCAN)
         self.killed = ""
         self.peak_mib = 0.0
 
@@ -275,7 +275,7 @@ class _Watch:
             while descriptor in self._pipes and self._read(descriptor):
                 pass
 
-    def ask(self, group: NoGroup) -> None:
+    def ask(self, group: NoCgroup) -> None:
         """The ended child's control group: whether the kernel did it."""
         if not self.killed and (whose := group.out_of_memory()):
             self.killed = f"memory_{whose}"

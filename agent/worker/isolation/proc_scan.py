@@ -10,7 +10,7 @@ from collections.abc import Iterator
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Group:
+class ProcessGroup:
     """Resident memory of one process group.
 
     Reading known members takes microseconds; finding new ones means a scan of ``/proc``, done on

@@ -20,13 +20,13 @@ from agent.contract.child_jobs import (
 )
 from agent.contract.trial import Failure, TrialResult
 from agent.worker.errors import ChildFailed
-from agent.worker.isolation.child_process import Bounds, Cancel, ChildEnd, run_child
+from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits, run_child
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RUNNER = Path(agent.__file__).parent / "runner" / "__main__.py"
-PROBE_BOUNDS = Bounds(wall_s=120.0, memory_mib=8192)
+PROBE_BOUNDS = ChildLimits(wall_s=120.0, memory_mib=8192)
 _CANCELS = {
     "cancelled": "the controller cancelled it",
     "lease": "its lease ran out or was taken back",
@@ -35,7 +35,7 @@ _CANCELS = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChildOutcome:
     """A child's answer or why there is none: exactly one is set. ``end`` says how it ended."""
 
     end: ChildEnd | None
@@ -48,14 +48,14 @@ class Outcome:
         return "cancelled" if self.end is not None and self.end.killed in _CANCELS else "failed"
 
 
-class Runner:
+class RunnerClient:
     """Starts the child under a given interpreter. ``mark`` names this agent's children."""
 
     def __init__(self, mark: str, path: Path = RUNNER) -> None:
         self._mark = mark
         self._path = path
         self._stopped = False
-        self._probing: set[Cancel] = set()
+        self._probing: set[CancelRequest] = set()
 
     def stop_probing(self) -> None:
         """End probes that run, and any that begins from now on."""
@@ -65,7 +65,10 @@ class Runner:
 
     def probe(self, python: str) -> Probed:
         """Which runtimes answer under an interpreter. Raises ``ChildFailed``."""
-        with tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder, Cancel() as cancel:
+        with (
+            tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder,
+            CancelRequest() as cancel,
+        ):
             self._probing.add(cancel)
             if self._stopped:
                 cancel.set("shutdown")
@@ -78,22 +81,27 @@ class Runner:
         return answer
 
     def convert(
-        self, python: str, job: ConvertJob, folder: Path, bounds: Bounds, cancel: Cancel
-    ) -> Outcome:
+        self, python: str, job: ConvertJob, folder: Path, bounds: ChildLimits, cancel: CancelRequest
+    ) -> ChildOutcome:
         """Run verb ``convert``; the answer is a ``Converted``."""
         text = codec.dumps(job)
         return self._run(python, "convert", text, Converted, folder, bounds, cancel)
 
     def trial(
-        self, python: str, job: TrialJob, folder: Path, bounds: Bounds, cancel: Cancel
-    ) -> Outcome:
+        self, python: str, job: TrialJob, folder: Path, bounds: ChildLimits, cancel: CancelRequest
+    ) -> ChildOutcome:
         """Run verb ``trial``; the answer is a ``TrialResult``."""
         text = codec.dumps(job)
         return self._run(python, "trial", text, TrialResult, folder, bounds, cancel)
 
     def reference(
-        self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds, cancel: Cancel
-    ) -> Outcome:
+        self,
+        python: str,
+        job: ReferenceJob,
+        folder: Path,
+        bounds: ChildLimits,
+        cancel: CancelRequest,
+    ) -> ChildOutcome:
         """Run verb ``reference``; the answer is a ``Referenced``."""
         text = codec.dumps(job)
         return self._run(python, "reference", text, Referenced, folder, bounds, cancel)
@@ -105,9 +113,9 @@ class Runner:
         job: str,
         cls: type[T],
         folder: Path,
-        bounds: Bounds,
-        cancel: Cancel,
-    ) -> Outcome:
+        bounds: ChildLimits,
+        cancel: CancelRequest,
+    ) -> ChildOutcome:
         command = [python, "-I", str(self._path), verb]
         try:
             end = run_child(
@@ -120,16 +128,16 @@ class Runner:
                 log_name=f"{verb}.log",
             )
         except OSError as error:
-            return Outcome(None, failure=Failure("environment", "io", f"{python}: {error}"))
+            return ChildOutcome(None, failure=Failure("environment", "io", f"{python}: {error}"))
         return read_answer(end, cls, verb, bounds)
 
 
-def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: Bounds) -> Outcome:
+def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: ChildLimits) -> ChildOutcome:
     """Judge how a child ended. A whole answer counts even if the process crashed on its way out:
     vendor libraries do so while unloading."""
     stage = end.stage or ("convert" if verb == "convert" else "environment")
     if end.killed:
-        return Outcome(end, failure=_killed(end, stage, bounds))
+        return ChildOutcome(end, failure=_killed(end, stage, bounds))
     answer, wrong = None, "it answered nothing"
     if end.answer is not None:
         try:
@@ -139,16 +147,16 @@ def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: Bounds) -> Out
     if answer is not None:
         if end.exit_code != 0:
             log.warning("%s answered, then ended with %s", verb, _how(end))
-        return Outcome(end, answer=answer)
+        return ChildOutcome(end, answer=answer)
     if end.signal_name:
         message = f"the child ({verb}) was ended by {end.signal_name}"
-        return Outcome(end, failure=Failure(stage, "crash", message, log_tail=end.log_tail))
+        return ChildOutcome(end, failure=Failure(stage, "crash", message, log_tail=end.log_tail))
     kind = "bad_answer" if end.exit_code == 0 else "crash"
     message = f"the child ({verb}) ended with {_how(end)}: {wrong}"
-    return Outcome(end, failure=Failure(stage, kind, message, log_tail=end.log_tail))
+    return ChildOutcome(end, failure=Failure(stage, kind, message, log_tail=end.log_tail))
 
 
-def _killed(end: ChildEnd, stage: str, bounds: Bounds) -> Failure:
+def _killed(end: ChildEnd, stage: str, bounds: ChildLimits) -> Failure:
     tail = end.log_tail
     if end.killed == "timeout":
         message = f"not done within its limit of {bounds.wall_s:g} s"

@@ -25,7 +25,7 @@ _ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedBlob:
     """One thing in a bounded cache."""
 
     key: str
@@ -33,7 +33,9 @@ class Entry:
     used_ns: int
 
 
-def to_evict(entries: Collection[Entry], budget_bytes: int, kept: Collection[str]) -> list[str]:
+def to_evict(
+    entries: Collection[CachedBlob], budget_bytes: int, kept: Collection[str]
+) -> list[str]:
     """Keys to drop, least recently used first, until the rest fits; never one of ``kept``."""
     surplus = sum(e.size_bytes for e in entries) - budget_bytes
     dropped = []
@@ -52,7 +54,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Blobs:
+class BlobCache:
     """A folder of blobs named by their SHA-256. Thread-safe.
 
     ``max_bytes`` bounds what is kept; a blob that somebody holds is never dropped, even past it.
@@ -125,12 +127,12 @@ class Blobs:
             for name in to_evict(self._entries(), self._max_bytes - incoming_bytes, kept):
                 (self._folder / name[:2] / name).unlink(missing_ok=True)
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[CachedBlob]:
         found = []
         for path in self._folder.glob("??/*"):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                found.append(Entry(path.name, status.st_size, status.st_mtime_ns))
+                found.append(CachedBlob(path.name, status.st_size, status.st_mtime_ns))
         return found
 
     def _fetch(self, sha256: str, size_bytes: int, path: Path, open_range: OpenRange) -> None:

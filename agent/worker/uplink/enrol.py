@@ -10,7 +10,13 @@ import agent
 from agent import facts
 from agent.contract.api_messages import Enrolment
 from agent.worker.config import AgentConfig, check_device_name, save
-from agent.worker.errors import BadInput, NotOurs, Refused, Superseded, Unauthorised
+from agent.worker.errors import (
+    AttemptSuperseded,
+    AttemptUnknown,
+    BadInput,
+    RequestRefused,
+    Unauthorised,
+)
 from agent.worker.uplink.http_client import Uplink, check_controller_url
 
 
@@ -29,7 +35,7 @@ def join(url: str, token: str, name: str, state_dir: Path, ca_file: str = "") ->
             enrolled = uplink.enrol(enrolment)
         except Unauthorised as error:
             raise BadInput(f"the join token is not valid, or was used before: {error}") from None
-        except (Refused, NotOurs, Superseded) as error:
+        except (RequestRefused, AttemptUnknown, AttemptSuperseded) as error:
             raise BadInput(f"the controller does not enrol {name}: {error}") from None
     config = AgentConfig(
         controller_url=url,

@@ -24,23 +24,23 @@ BEAT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Vitals:
+class BoardStatus:
     """What a beat says of the board besides that it lives; ``None``: it could not be read."""
 
     storage_free_mib: float | None = None
     temperature_c: float | None = None
 
 
-def vitals_of(state_dir: Path) -> Vitals:
+def vitals_of(state_dir: Path) -> BoardStatus:
     """Two or three small reads: it is asked at each beat, beside whatever is measured."""
     try:
         free_mib: float | None = memory.free_mib(state_dir)
     except OSError:
         free_mib = None
-    return Vitals(free_mib, hottest_c())
+    return BoardStatus(free_mib, hottest_c())
 
 
-class Heart(threading.Thread):
+class HeartbeatSender(threading.Thread):
     """Beats until stopped. ``on_first`` is called after the first beat that was answered."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Heart(threading.Thread):
         device: str,
         heartbeat_s: float,
         *,
-        vitals: Callable[[], Vitals] = Vitals,
+        vitals: Callable[[], BoardStatus] = BoardStatus,
         on_first: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -26,13 +26,13 @@ from agent.contract.api_messages import (
 from agent.contract.device import DeviceFacts
 from agent.worker.errors import (
     AgentError,
+    AttemptSuperseded,
+    AttemptUnknown,
     BadInput,
     BlobMissing,
     ControllerFailed,
     ControllerUnreachable,
-    NotOurs,
-    Refused,
-    Superseded,
+    RequestRefused,
     Unauthorised,
 )
 
@@ -115,15 +115,16 @@ class Uplink:
         self._call("PUT", url, codec.dumps(facts), patience_s=patience_s)
 
     def start(self, attempt_id: str, *, patience_s: float = 30.0) -> Started:
-        """Lease an attempt. Raises ``NotOurs``, ``Superseded``; ``codec.ContractError`` for a
-        request that this agent's contract does not know."""
+        """Lease an attempt. Raises ``AttemptUnknown``, ``AttemptSuperseded``;
+        ``codec.ContractError`` for a request that this agent's contract does not know."""
         url = f"/attempts/{quote(attempt_id, safe='')}/start"
         answer = self._call("POST", url, patience_s=patience_s)
         self.inline_bytes = _number(answer, INLINE_HEADER)
         return codec.loads(Started, answer.content)
 
     def result(self, attempt_id: str, result_json: str) -> None:
-        """Hand in a result. Raises ``Superseded``, ``NotOurs`` or ``Refused``: final all three."""
+        """Hand in a result. Raises ``AttemptSuperseded``, ``AttemptUnknown`` or ``RequestRefused``:
+        final all three."""
         url = f"/attempts/{quote(attempt_id, safe='')}/result"
         self._call("PUT", url, result_json, patience_s=0, timeout_s=60.0)
 
@@ -175,7 +176,8 @@ class Uplink:
         return None
 
     def put_blob(self, sha256: str, path: Path, start: int | None = None) -> None:
-        """Upload a file; the controller checks its hash. Raises ``Refused`` where it differs.
+        """Upload a file; the controller checks its hash. Raises ``RequestRefused`` where it
+        differs.
 
         ``start``: the controller is to keep what arrives, should this be cut, and has so many bytes
         of it; where it has others after all, or they were damaged, all are sent.
@@ -296,10 +298,10 @@ def _raise_for(answer: httpx.Response) -> None:
     errors: dict[int, type[AgentError]] = {
         401: Unauthorised,
         403: Unauthorised,
-        404: NotOurs,
-        409: Superseded,
+        404: AttemptUnknown,
+        409: AttemptSuperseded,
     }
-    kind = errors.get(status, Refused)
+    kind = errors.get(status, RequestRefused)
     if status >= 500 or status in _BUSY:
         kind = ControllerFailed
     asked = f"{answer.request.method} {answer.request.url.path}"

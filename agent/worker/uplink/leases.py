@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from agent.contract.api_messages import HeartbeatAnswer
-from agent.worker.isolation.child_process import Cancel
+from agent.worker.isolation.child_process import CancelRequest
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Leases:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._lease: Lease | None = None
-        self._cancel: Cancel | None = None
+        self._cancel: CancelRequest | None = None
         self._stopping = False
 
     @contextlib.contextmanager
-    def held(self, attempt_id: str, lease_s: float, asked_at: float) -> Iterator[Cancel]:
-        """While an attempt is executed; the ``Cancel`` is set when it has to end."""
-        with Cancel() as cancel:
+    def held(self, attempt_id: str, lease_s: float, asked_at: float) -> Iterator[CancelRequest]:
+        """While an attempt is executed; the ``CancelRequest`` is set when it has to end."""
+        with CancelRequest() as cancel:
             with self._lock:
                 self._lease, self._cancel = Lease(attempt_id, lease_s, asked_at), cancel
                 if self._stopping:

@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PendingResult:
     """One undelivered result. ``samples_path``: its blob (packed samples, or what was built), if it
     has one."""
 
@@ -81,7 +81,7 @@ class Outbox:
             ).fetchone()
         return row is not None
 
-    def due(self) -> Parcel | None:
+    def due(self) -> PendingResult | None:
         """The oldest undelivered result whose time to try has come."""
         now = self._clock()
         with self._lock:
@@ -94,7 +94,7 @@ class Outbox:
             ).fetchone()
         if row is None:
             return None
-        return Parcel(row[0], row[1], Path(row[2]) if row[2] else None, row[3])
+        return PendingResult(row[0], row[1], Path(row[2]) if row[2] else None, row[3])
 
     def waiting(self) -> int:
         """How many results are undelivered."""

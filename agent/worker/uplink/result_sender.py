@@ -12,9 +12,9 @@ from pathlib import Path
 from agent.contract import codec
 from agent.contract.api_messages import with_samples
 from agent.contract.trial import Failure, TrialResult
-from agent.worker.errors import AgentError, NotOurs, Refused, Superseded
+from agent.worker.errors import AgentError, AttemptSuperseded, AttemptUnknown, RequestRefused
 from agent.worker.uplink.http_client import Uplink
-from agent.worker.uplink.outbox import Outbox, Parcel
+from agent.worker.uplink.outbox import Outbox, PendingResult
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ STUMBLE_S = 10.0
 """Pause after an error of the board's own, such as a disk that is full."""
 
 
-class Courier(threading.Thread):
+class ResultSender(threading.Thread):
     """Delivers what is due, then sleeps until the next is, or until ``kick``."""
 
     def __init__(self, outbox: Outbox, uplink: Uplink) -> None:
@@ -42,7 +42,7 @@ class Courier(threading.Thread):
         self._stopping.set()
         self._wake.set()
 
-    def hand_in(self, parcel: Parcel) -> bool:
+    def hand_in(self, parcel: PendingResult) -> bool:
         """Deliver what the outbox has no room for; whether it was answered for good."""
         try:
             _deliver(parcel, self._uplink)
@@ -86,7 +86,7 @@ def deliver_due(
     return done
 
 
-def _deliver(parcel: Parcel, uplink: Uplink) -> str:
+def _deliver(parcel: PendingResult, uplink: Uplink) -> str:
     """One delivery; how the controller answered. Raises what may pass with time."""
     text = parcel.result
     try:
@@ -95,19 +95,19 @@ def _deliver(parcel: Parcel, uplink: Uplink) -> str:
         if parcel.samples_path is not None and not _upload(parcel.samples_path, uplink):
             text = _without_blob(text)
         uplink.result(parcel.attempt_id, text)
-    except Superseded:
+    except AttemptSuperseded:
         log.info("result of %s was superseded", parcel.attempt_id)
         return "superseded"
-    except NotOurs:
+    except AttemptUnknown:
         log.warning("the controller does not know attempt %s any more", parcel.attempt_id)
         return "not_ours"
-    except Refused as error:
+    except RequestRefused as error:
         log.error("result of %s was refused: %s", parcel.attempt_id, error)
         return "refused"
     return "accepted"
 
 
-def _at_once(parcel: Parcel, uplink: Uplink) -> bool:
+def _at_once(parcel: PendingResult, uplink: Uplink) -> bool:
     """Hand a result in that brings its samples along, where they are small and the controller takes
     them so. False: it is to be done in two steps, which also say for good what is wrong with it."""
     path = parcel.samples_path
@@ -124,7 +124,7 @@ def _at_once(parcel: Parcel, uplink: Uplink) -> bool:
         return False
     try:
         uplink.result(parcel.attempt_id, with_samples(parcel.result, samples))
-    except Refused as error:  # by an older controller beside the one that offered it, say
+    except RequestRefused as error:  # by an older controller beside the one that offered it, say
         log.info("samples of %s are sent apart: %s", parcel.attempt_id, error)
         return False
     return True
@@ -141,7 +141,7 @@ def _upload(path: Path, uplink: Uplink) -> bool:
             uplink.put_blob(sha256, path)
         elif (start := uplink.uploaded(sha256)) is not None:  # what is there is not sent again
             uplink.put_blob(sha256, path, min(start, size - 1))
-    except Refused as error:
+    except RequestRefused as error:
         log.error("blob %s was refused: %s", sha256, error)
         return False
     return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.device.ssh_options import (
     ASK_PASSWORD,
     DRY_RUN,
@@ -45,11 +45,11 @@ def add(
     from orchestrator.provisioning import boards
     from playbooks import playbook as playbooks
 
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     with state.client() as farm:
         address = address_of(home, name, ssh, identity)
-        remember = None if dry_run else lambda: boards.Addresses(home).put(name, address)
+        remember = None if dry_run else lambda: boards.AddressBook(home).put(name, address)
         controller = boards.RemoteController(farm, controller_url)
         controller.require_reachable()
         work = workshop_of(home, controller, remember)
@@ -85,10 +85,10 @@ def retire(
     from orchestrator.provisioning import boards
     from playbooks import playbook as playbooks
 
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     with state.client() as farm:
-        if forget or (not ssh and boards.Addresses(home).get(name) is None):
+        if forget or (not ssh and boards.AddressBook(home).get(name) is None):
             farm.device(name)  # a name that nobody knows is said to be one
         if not dry_run and not yes:
             _ask_about_trials(farm, name)
@@ -102,7 +102,7 @@ def retire(
             controller.retire(name)
         if dry_run:
             return
-        boards.Addresses(home).forget(name)
+        boards.AddressBook(home).forget(name)
         typer.echo(f"{name} is retired")
         if controller.cancelled:
             typer.echo(f"{_trials(controller.cancelled)} of its sweeps cancelled")

@@ -7,7 +7,7 @@ import typer
 from orchestrator.cli import token
 from orchestrator.cli.context import client
 from orchestrator.cli.device import add, doctor, drain, health, logs, upgrade, watch
-from orchestrator.cli.output import FORM, LABELS, Form, show
+from orchestrator.cli.output import FORM, LABELS, OutputFormat, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(add.add)
@@ -24,7 +24,9 @@ app.command("rotate")(token.rotate_device)
 
 
 @app.command("list")
-def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LABELS) -> None:
+def list_(
+    context: typer.Context, output: OutputFormat = FORM, selector: list[str] = LABELS
+) -> None:
     """All devices: whether they are online, wanted, healthy (and why not), how they are, what they
     run just now, and what they can run."""
     from orchestrator.domain.selectors import matches, parse
@@ -52,7 +54,7 @@ def list_(context: typer.Context, output: Form = FORM, selector: list[str] = LAB
 
 
 @app.command("show")
-def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
+def show_(context: typer.Context, name: str, output: OutputFormat = FORM) -> None:
     """One device: its facts, and each runtime with its targets and precisions."""
     from agent.contract import codec
     from agent.contract.device import DeviceFacts
@@ -60,7 +62,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
 
     with client(context) as farm:
         found = farm.device(name)
-        checks = farm.checks(name, 5) if output is Form.TABLE else []
+        checks = farm.checks(name, 5) if output is OutputFormat.TABLE else []
     told: list[tuple[str, str]] = [
         ("class", found.device_class),
         ("connection", found.connection),
@@ -73,7 +75,7 @@ def show_(context: typer.Context, name: str, output: Form = FORM) -> None:
         value = runtime.missing or f"{runtime.version} ({targets})"
         told.append((f"runtime {runtime.backend}", value))
     show([found], [{"fact": key, "value": value} for key, value in told], output, title=name)
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         health.show_checks(checks)
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.device.ssh_options import ASK_PASSWORD, IDENTITY, SSH, address_of, login_to
-from orchestrator.cli.output import FORM, Form, duration, show
+from orchestrator.cli.output import FORM, OutputFormat, duration, show
 
 if TYPE_CHECKING:
     from orchestrator.service.views import DeviceView
-    from playbooks.doctor import Found
+    from playbooks.doctor import DoctorFinding
 
 _BY_UP = frozenset({"joined", "token", "controller"})
 """What ``benchfarm up`` sets right for the agent beside it."""
@@ -24,7 +24,7 @@ _BY_UP = frozenset({"joined", "token", "controller"})
 def doctor(
     context: typer.Context,
     name: str,
-    output: Form = FORM,
+    output: OutputFormat = FORM,
     ssh: str = SSH,
     identity: str = IDENTITY,
     ask_password: bool = ASK_PASSWORD,
@@ -37,14 +37,14 @@ def doctor(
     from playbooks.host_keys import Pins
     from playbooks.playbook import KNOWN_HOSTS
 
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     with state.client() as farm:
         device = farm.device(name)
     found = known(device, datetime.now(UTC))
     if boards.is_local(home, name) and not ssh:
         found += _here(home / boards.LOCAL_AGENT, name)
-    elif ssh or boards.Addresses(home).get(name) is not None:
+    elif ssh or boards.AddressBook(home).get(name) is not None:
         login = login_to(address_of(home, name, ssh, identity), ask_password)
         pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
         found += examine(name, login, pins)
@@ -69,13 +69,13 @@ def doctor(
         raise typer.Exit(1)
 
 
-def known(device: DeviceView, now: datetime) -> list[Found]:
+def known(device: DeviceView, now: datetime) -> list[DoctorFinding]:
     """What the controller itself knows of a device."""
     import agent
-    from playbooks.doctor import Found
+    from playbooks.doctor import DoctorFinding
 
-    def check(name: str, ok: bool, text: str, remedy: str) -> Found:
-        return Found("controller", name, ok, text, "" if ok else remedy)
+    def check(name: str, ok: bool, text: str, remedy: str) -> DoctorFinding:
+        return DoctorFinding("controller", name, ok, text, "" if ok else remedy)
 
     name, version = device.name, device.agent_version
     if device.seen_at is None:
@@ -108,7 +108,7 @@ def known(device: DeviceView, now: datetime) -> list[Found]:
     ]
 
 
-def _here(state_dir: Path, name: str) -> list[Found]:
+def _here(state_dir: Path, name: str) -> list[DoctorFinding]:
     """The word of the agent beside the controller, asked in this process."""
     from agent.worker import doctor as checks
     from playbooks.doctor import of_agent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, LABELS, Form, console, duration, show
+from orchestrator.cli.output import FORM, LABELS, OutputFormat, console, duration, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -25,7 +25,7 @@ def selftest(
     wait: float = typer.Option(
         300.0, "--wait", help="Seconds to wait for the end; the check stays asked for after that."
     ),
-    output: Form = FORM,
+    output: OutputFormat = FORM,
 ) -> None:
     """Check a board's health now: exit code 1 where it is not found good."""
     from orchestrator.domain.errors import UserError
@@ -102,7 +102,7 @@ def show_checks(found: list[HealthCheckView]) -> None:
     if found:
         typer.echo("")
         rows = [{"health check": f"{c.asked_at:%Y-%m-%d %H:%M}", **check_row(c)} for c in found]
-        show(found, rows, Form.TABLE)
+        show(found, rows, OutputFormat.TABLE)
 
 
 _VERDICTS = {True: "good", False: "failed", None: "unknown"}

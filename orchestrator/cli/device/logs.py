@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.device.ssh_options import ASK_PASSWORD, IDENTITY, SSH, address_of, login_to
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -39,12 +39,12 @@ def logs(
     from playbooks.playbook import KNOWN_HOSTS
 
     since_s = seconds(since) if since else None
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     if boards.is_local(home, name) and not ssh:
         show_file(home / boards.LOCAL_AGENT / "agent.log", lines, follow=follow, since_s=since_s)
         return
-    if not ssh and boards.Addresses(home).get(name) is None:
+    if not ssh and boards.AddressBook(home).get(name) is None:
         with state.client() as farm:
             farm.device(name)  # a name that nobody knows is said to be one
         raise UserError(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.provisioning.boards import Address, RemoteController
+    from orchestrator.provisioning.boards import BoardAddress, RemoteController
     from playbooks.connection import Login
-    from playbooks.playbook import Workshop
-    from playbooks.step_runner import Event, Outcome
+    from playbooks.playbook import ProvisioningContext
+    from playbooks.step_runner import RunOutcome, StepEvent
 
 SSH = typer.Option("", "--ssh", help="[USER@]HOST[:PORT], or an alias of ~/.ssh/config.")
 IDENTITY = typer.Option(
@@ -27,26 +27,26 @@ HOST_KEY = typer.Option(
 DRY_RUN = typer.Option(False, "--dry-run", help="Say what would change, and change nothing.")
 
 
-def address_of(home: Path, name: str, ssh: str = "", identity: str = "") -> Address:
+def address_of(home: Path, name: str, ssh: str = "", identity: str = "") -> BoardAddress:
     """Where a board is reached: as said, else as last time. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
-    from orchestrator.provisioning.boards import Address, Addresses
+    from orchestrator.provisioning.boards import AddressBook, BoardAddress
 
-    kept = Addresses(home).get(name)
+    kept = AddressBook(home).get(name)
     if ssh:
-        return Address(ssh, str(Path(identity).expanduser().resolve()) if identity else "")
+        return BoardAddress(ssh, str(Path(identity).expanduser().resolve()) if identity else "")
     if kept is None:
         raise UserError(f"how is {name} reached? give --ssh USER@HOST")
-    return Address(kept.ssh, identity or kept.identity)
+    return BoardAddress(kept.ssh, identity or kept.identity)
 
 
 def workshop_of(
     home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
-) -> Workshop:
+) -> ProvisioningContext:
     """``claimed`` is called once the host is known to be this board, and no other's."""
     from orchestrator.provisioning.boards import workshop
 
-    def told(event: Event) -> None:
+    def told(event: StepEvent) -> None:
         if claimed is not None and event.step == "board" and event.status:
             claimed()
         tell(event)
@@ -54,7 +54,7 @@ def workshop_of(
     return workshop(home, controller, told, typer.echo)
 
 
-def login_to(address: Address, ask_password: bool) -> Login:
+def login_to(address: BoardAddress, ask_password: bool) -> Login:
     """The password is asked for where the user said so."""
     from playbooks.connection import Login
 
@@ -62,7 +62,7 @@ def login_to(address: Address, ask_password: bool) -> Login:
     return Login(address.ssh, address.identity, password)
 
 
-def tell(event: Event) -> None:
+def tell(event: StepEvent) -> None:
     """One line for a step that begins, one for how it ended."""
     if not event.status:
         typer.echo(f"  {event.step:<22} … {event.text}")
@@ -71,7 +71,7 @@ def tell(event: Event) -> None:
     typer.echo(f"  {event.step:<22} {event.status}{why} {event.seconds:.1f} s")
 
 
-def say_outcome(name: str, outcome: Outcome, dry_run: bool) -> None:
+def say_outcome(name: str, outcome: RunOutcome, dry_run: bool) -> None:
     """How many steps there were, and how many changed something."""
     would = "would change" if dry_run else "changed"
     typer.echo(f"{name}: {outcome.steps} steps, {would}={outcome.changed}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.device.drain import drained
 from orchestrator.cli.device.ssh_options import (
     ASK_PASSWORD,
@@ -58,7 +58,7 @@ def upgrade(
     from orchestrator.provisioning import boards
     from playbooks.errors import PlaybookError
 
-    state: State = context.obj
+    state: CliContext = context.obj
     home = state.settings().home
     with state.client() as farm:
         chosen = _chosen(farm, names or [], selector, every)
@@ -110,7 +110,7 @@ def _upgrade(order: _Order, device: DeviceView) -> bool:
     if boards.is_local(order.home, name):
         typer.echo(f"{name} is this machine's own agent: it is upgraded with the controller")
         return True
-    if boards.Addresses(order.home).get(name) is None:
+    if boards.AddressBook(order.home).get(name) is None:
         return _by_hand(device)
     order.controller.require_reachable()
     login = login_to(address_of(order.home, name), order.ask_password)

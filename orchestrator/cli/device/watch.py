@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.context import client
 from orchestrator.cli.device.health import free, health, temperature
-from orchestrator.cli.output import FORM, LABELS, Form, console, duration, show
+from orchestrator.cli.output import FORM, LABELS, OutputFormat, console, duration, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +28,7 @@ STYLES = {"online": "green", "offline": "red", "retired": "dim", "good": "green"
 
 def watch(
     context: typer.Context,
-    output: Form = FORM,
+    output: OutputFormat = FORM,
     selector: list[str] = LABELS,
     once: bool = typer.Option(False, "--once", help="Print it once, for a script."),
 ) -> None:
@@ -37,7 +37,7 @@ def watch(
 
     wanted = parse(selector)
     with client(context) as farm:
-        if once or output is not Form.TABLE:
+        if once or output is not OutputFormat.TABLE:
             found = _listed(farm, wanted)
             show(found, rows(found, datetime.now(UTC)), output)
         elif console().is_terminal:
@@ -117,6 +117,6 @@ def _plain(farm: Client, wanted: Mapping[str, str]) -> None:
         lines = rows(found, datetime.now(UTC))
         lasting = [{k: v for k, v in line.items() if k not in AGES} for line in lines]
         if lasting != said:
-            show(found, lines, Form.TABLE)
+            show(found, lines, OutputFormat.TABLE)
             said = lasting
         time.sleep(EVERY_S)

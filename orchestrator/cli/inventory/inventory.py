@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from orchestrator.cli.context import State
-from orchestrator.cli.output import FORM, LABELS, Form, show
+from orchestrator.cli.context import CliContext
+from orchestrator.cli.output import FORM, LABELS, OutputFormat, show
 
 if TYPE_CHECKING:
-    from orchestrator.cli.inventory.progress import Progress
+    from orchestrator.cli.inventory.progress import FleetProgress
     from orchestrator.client import Client
-    from orchestrator.provisioning.board import Farm, Made, Say
+    from orchestrator.provisioning.board import BoardOutcome, FarmAccess, Say
     from orchestrator.provisioning.diff import Difference
     from orchestrator.provisioning.fleet_file import Fleet
-    from orchestrator.provisioning.parallel import Ended
+    from orchestrator.provisioning.parallel import JobOutcome
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def apply(
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would change, change nothing."),
 ) -> None:
     """Bring every board to what the file says. Run again, it carries on where it ended."""
-    from orchestrator.cli.inventory.progress import Progress
+    from orchestrator.cli.inventory.progress import FleetProgress
     from orchestrator.domain.errors import UserError
     from orchestrator.provisioning import board
     from orchestrator.provisioning.fleet_file import load
@@ -53,15 +53,15 @@ def apply(
     fleet = load(file, selector)
     if prune and not fleet.whole:
         raise UserError("--prune goes by the whole file: leave -l away")
-    state: State = context.obj
+    state: CliContext = context.obj
     with state.client() as client:
         farm = _farm(state, client, fleet, ask_password)
         farm.controller.require_reachable()
         gone = _extra(client, fleet) if fleet.whole else []
         if gone and prune and not dry_run:
             _ask(gone, yes)
-        progress = Progress(dry_run)
-        ended: dict[str, Ended[Made]] = {}
+        progress = FleetProgress(dry_run)
+        ended: dict[str, JobOutcome[BoardOutcome]] = {}
         if prune and not dry_run:
             jobs = {name: partial(board.retire, farm, name) for name in gone}
             ended |= _run(jobs, parallel, progress)
@@ -82,23 +82,23 @@ def apply(
 def diff(
     context: typer.Context,
     file: Path = FILE,
-    output: Form = FORM,
+    output: OutputFormat = FORM,
     selector: list[str] = LABELS,
     parallel: int = PARALLEL,
     ask_password: bool = ASK_PASSWORD,
 ) -> None:
     """Show what differs from the file, and change nothing. Exit 0: nothing does; 1: something."""
-    from orchestrator.cli.inventory.progress import Progress
+    from orchestrator.cli.inventory.progress import FleetProgress
     from orchestrator.provisioning import board
     from orchestrator.provisioning.diff import Difference
     from orchestrator.provisioning.fleet_file import load
 
     fleet = load(file, selector)
-    state: State = context.obj
+    state: CliContext = context.obj
     with state.client() as client:
         farm = _farm(state, client, fleet, ask_password)
         gone = _extra(client, fleet) if fleet.whole else []
-        progress = Progress(True, quiet=True)
+        progress = FleetProgress(True, quiet=True)
         looks = {b.name: partial(board.look, farm, b) for b in fleet.boards}
         ended = _run(looks, parallel, progress)
     if any(e.stopped for e in ended.values()):
@@ -108,25 +108,25 @@ def diff(
         Difference(device=name, what="registered", found="yes", wanted="not in the file")
         for name in gone
     ]
-    if found or output is not Form.TABLE:
+    if found or output is not OutputFormat.TABLE:
         rows = [
             {"device": d.device, "what": d.what, "found": d.found, "file says": d.wanted}
             for d in found
         ]
         show(found, rows, output)
     failed = any(e.error for e in ended.values())
-    if not found and not failed and output is Form.TABLE:
+    if not found and not failed and output is OutputFormat.TABLE:
         typer.echo(f"no drift: {len(fleet.boards)} boards are as {file} says")
     raise typer.Exit(1 if found or failed else 0)
 
 
-def _farm(state: State, client: Client, fleet: Fleet, ask_password: bool) -> Farm:
-    from orchestrator.provisioning.board import Farm
+def _farm(state: CliContext, client: Client, fleet: Fleet, ask_password: bool) -> FarmAccess:
+    from orchestrator.provisioning.board import FarmAccess
     from orchestrator.provisioning.boards import RemoteController
 
     controller = RemoteController(client, fleet.controller_url)
     password = typer.prompt("password of the boards", hide_input=True) if ask_password else ""
-    return Farm(state.settings().home, client, controller, password)
+    return FarmAccess(state.settings().home, client, controller, password)
 
 
 def _extra(client: Client, fleet: Fleet) -> list[str]:
@@ -150,8 +150,8 @@ def _ask(gone: list[str], yes: bool) -> None:
 
 
 def _run(
-    jobs: Mapping[str, Callable[[Say], T]], parallel: int, progress: Progress
-) -> dict[str, Ended[T]]:
+    jobs: Mapping[str, Callable[[Say], T]], parallel: int, progress: FleetProgress
+) -> dict[str, JobOutcome[T]]:
     from orchestrator.provisioning.parallel import side_by_side
 
     with progress.of(list(jobs)):

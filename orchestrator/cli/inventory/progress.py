@@ -14,10 +14,10 @@ import typer
 
 from orchestrator.cli.output import console
 from orchestrator.domain.errors import FarmError
-from orchestrator.provisioning.board import Made
-from orchestrator.provisioning.parallel import Ended
+from orchestrator.provisioning.board import BoardOutcome
+from orchestrator.provisioning.parallel import JobOutcome
 from playbooks.errors import PlaybookError
-from playbooks.step_runner import Event
+from playbooks.step_runner import StepEvent
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -40,11 +40,11 @@ class _Line:
         return time.monotonic() - self.began if self.state == WORKING else self.seconds
 
 
-def _why(end: Ended[Any]) -> str:
+def _why(end: JobOutcome[Any]) -> str:
     return str(end.error) if end.stopped else f"failed: {end.error}"
 
 
-class Progress:
+class FleetProgress:
     """``quiet``: on a terminal alone, and on stderr, for a command whose output is its result."""
 
     def __init__(self, dry_run: bool, quiet: bool = False) -> None:
@@ -70,11 +70,11 @@ class Progress:
             finally:
                 self._live = None
 
-    def hear(self, name: str, said: Event | str | Ended[Any]) -> None:
+    def hear(self, name: str, said: StepEvent | str | JobOutcome[Any]) -> None:
         line = self._lines[name]
         if line.state == WAITING:
             line.state, line.began = WORKING, time.monotonic()
-        if isinstance(said, Ended):
+        if isinstance(said, JobOutcome):
             self._end(name, line, said)
         elif isinstance(said, str):
             self._print(f"{name}: {said}")
@@ -90,7 +90,7 @@ class Progress:
     def stopping(self) -> None:
         self._print("stopping: each board ends the step it is in; Ctrl-C again leaves at once")
 
-    def summary(self, ended: Mapping[str, Ended[Any]]) -> None:
+    def summary(self, ended: Mapping[str, JobOutcome[Any]]) -> None:
         """A row for each board, the errors once more, and one line for all."""
         from rich.markup import escape
         from rich.table import Table
@@ -122,7 +122,7 @@ class Progress:
     def _changed(self, name: str) -> int:
         return self._lines[name].changed if name in self._lines else 0
 
-    def _print_event(self, name: str, event: Event) -> None:
+    def _print_event(self, name: str, event: StepEvent) -> None:
         if self._live is not None:
             return
         if not event.status:
@@ -131,12 +131,12 @@ class Progress:
             why = f" ({event.text})" if event.status == "would change" else ""
             self._print(f"{name}: {event.step} {event.status}{why} {event.seconds:.1f} s")
 
-    def _end(self, name: str, line: _Line, end: Ended[Any]) -> None:
+    def _end(self, name: str, line: _Line, end: JobOutcome[Any]) -> None:
         line.seconds = end.seconds
         line.state = STOPPED if end.stopped else FAILED if end.error else ENDED
         line.step = ""
         made, error = end.value, end.error
-        if isinstance(made, Made) and not self._quiet:
+        if isinstance(made, BoardOutcome) and not self._quiet:
             would = "would change" if self._dry_run else "changed"
             self._print(f"{name}: {made.steps} steps, {would}={made.changed}, {end.seconds:.1f} s")
         elif error is not None and not end.stopped:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.context import State, client
+from orchestrator.cli.context import CliContext, client
 from orchestrator.cli.output import require_writable, size
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ def convert(
     """Convert a model, hold every step against the source's outputs, and say what was done."""
     from orchestrator.cli.model.shape_option import shape_of
     from orchestrator.domain.errors import UserError
-    from orchestrator.inspection.client import Sandbox
-    from orchestrator.local.conversion import Order, Workbench
+    from orchestrator.inspection.client import ConfinedInspector
+    from orchestrator.local.conversion import ConversionRequest, LocalConverter
     from orchestrator.service.models.inspection import checked
 
-    state: State = context.obj
+    state: CliContext = context.obj
     if calibration not in ("", "random"):
         raise UserError(f"--calibration {calibration}: accepted is random, or give --dataset")
     settings = state.settings()
-    inspect = Sandbox(None, settings.inspect_s, settings.inspect_mib)
-    bench = Workbench(settings.home / "agent", inspect)
+    inspect = ConfinedInspector(None, settings.inspect_s, settings.inspect_mib)
+    bench = LocalConverter(settings.home / "agent", inspect)
     with _source(context, source, form) as (path, known, stem):
         found = checked(inspect, path, source, known)
-        order = Order(
+        order = ConversionRequest(
             source=path,
             format=found.format,
             precision=found.precision,

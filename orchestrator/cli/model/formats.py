@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, Form, console, show
+from orchestrator.cli.output import FORM, OutputFormat, console, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.domain.placement import DeviceView, ModelView
+    from orchestrator.domain.placement import PlacementDevice, PlacementModel
     from orchestrator.report.schema import CellRow, SweepReport
 
 
@@ -25,7 +25,7 @@ def formats(
         0, min=0, help="Also tune for TVM, with so many schedules measured."
     ),
     trials: int = typer.Option(5, min=1, help="Fresh processes for each."),
-    output: Form = FORM,
+    output: OutputFormat = FORM,
 ) -> None:
     """Size, time and accuracy of a model in each format, and the best at equal accuracy."""
     from orchestrator.cli.sweep.watch import follow
@@ -46,17 +46,17 @@ def formats(
             )
         name = _free_name(model, {s.name for s in farm.sweeps()})
         farm.submit(domain.sweep(name, board.name, model, found, trials), name)
-        view = follow(farm, name, console(stderr=output is not Form.TABLE))
+        view = follow(farm, name, console(stderr=output is not OutputFormat.TABLE))
         report = farm.report(name)
     _print(report, output)
     raise typer.Exit(0 if view.state == "done" else 1)
 
 
-def _device(farm: Client, name: str) -> DeviceView:
+def _device(farm: Client, name: str) -> PlacementDevice:
     from agent.contract import codec
     from agent.contract.device import DeviceFacts
     from orchestrator.domain.errors import UserError
-    from orchestrator.domain.placement import DeviceView
+    from orchestrator.domain.placement import PlacementDevice
 
     if not name:
         names = [d.name for d in farm.devices()]
@@ -68,15 +68,15 @@ def _device(farm: Client, name: str) -> DeviceView:
         raise UserError(f"{name} has not said yet what it can run; start `benchfarm-agent run`")
     facts = codec.from_plain(DeviceFacts, found.facts)
     labels = found.labels()
-    return DeviceView(name, labels, found.enabled, facts.runtimes, facts.tools, facts.machine)
+    return PlacementDevice(name, labels, found.enabled, facts.runtimes, facts.tools, facts.machine)
 
 
-def _model(farm: Client, name: str) -> ModelView:
-    from orchestrator.domain.placement import ModelView, sources_of
+def _model(farm: Client, name: str) -> PlacementModel:
+    from orchestrator.domain.placement import PlacementModel, sources_of
 
     found = farm.model(name)
     sources = sources_of((a.format, a.precision) for a in found.artifacts)
-    return ModelView(name, sources, found.free_batch, bool(found.dataset))
+    return PlacementModel(name, sources, found.free_batch, bool(found.dataset))
 
 
 def _free_name(model: str, taken: set[str]) -> str:
@@ -86,12 +86,12 @@ def _free_name(model: str, taken: set[str]) -> str:
     return f"formats-{model}-{number}"
 
 
-def _print(report: SweepReport, output: Form) -> None:
+def _print(report: SweepReport, output: OutputFormat) -> None:
     from orchestrator.report.format_comparison import best, ordered
 
     cells = ordered(report)
     show(cells, [_row(cell) for cell in cells], output)
-    if output is not Form.TABLE:
+    if output is not OutputFormat.TABLE:
         return
     found = best(report)
     if found is None:

@@ -12,7 +12,7 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import FORM, Form, show, size
+from orchestrator.cli.output import FORM, OutputFormat, show, size
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView
@@ -81,7 +81,7 @@ def _artifact(found: ArtifactView) -> dict[str, str]:
 
 
 @app.command("list")
-def list_(context: typer.Context, output: Form = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
     """All models."""
     with client(context) as farm:
         found = farm.models()
@@ -107,7 +107,7 @@ def show_(
     graph: bool = typer.Option(False, "--graph", help="Draw the network as SVG."),
     netron: bool = typer.Option(False, "--netron", help="Open the file in Netron."),
     form: str = typer.Option("", "--format", help="The artifact for --graph or --netron."),
-    output: Form = FORM,
+    output: OutputFormat = FORM,
 ) -> None:
     """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; formats
     and whether each was checked; and drawn."""

@@ -12,7 +12,7 @@ from orchestrator.cli.context import client
 from orchestrator.cli.output import PIPE_WIDTH, console, require_writable, write
 
 
-class ReportForm(StrEnum):
+class ReportFormat(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     CSV = "csv"
@@ -23,7 +23,7 @@ class ReportForm(StrEnum):
 def report(
     context: typer.Context,
     sweep: str,
-    output: ReportForm = typer.Option(ReportForm.TABLE, "-o", "--output", help="How to print."),
+    output: ReportFormat = typer.Option(ReportFormat.TABLE, "-o", "--output", help="How to print."),
     file: Path | None = typer.Option(None, "--file", help="Write there instead of printing."),
     html: Path | None = typer.Option(None, "--html", help="Also write the HTML report there."),
 ) -> None:
@@ -33,7 +33,7 @@ def report(
     with client(context) as farm:
         if html is not None:
             _write(html, farm.report_text(sweep, "html"))
-        if output is not ReportForm.TABLE:
+        if output is not ReportFormat.TABLE:
             text = farm.report_text(sweep, output.value)
             if file is None:
                 sys.stdout.write(text if text.endswith("\n") else text + "\n")

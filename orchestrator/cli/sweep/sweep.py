@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.context import client
 from orchestrator.cli.output import (
     FORM,
-    Form,
+    OutputFormat,
     confirm,
     console,
     duration,
@@ -33,7 +33,7 @@ NAME = typer.Option("", "--name", help="Run under this name instead of the file'
 
 
 @app.command("plan")
-def plan(context: typer.Context, file: Path, name: str = NAME, output: Form = FORM) -> None:
+def plan(context: typer.Context, file: Path, name: str = NAME, output: OutputFormat = FORM) -> None:
     """What a sweep would run and where, what it would skip and why, how long it should take."""
     from orchestrator.domain.spec import read
 
@@ -43,7 +43,7 @@ def plan(context: typer.Context, file: Path, name: str = NAME, output: Form = FO
     show_plan(found, output)
 
 
-def show_plan(found: PlanView, output: Form) -> None:
+def show_plan(found: PlanView, output: OutputFormat) -> None:
     building = any(c.built for c in found.cells)
     rows = [
         {
@@ -58,11 +58,11 @@ def show_plan(found: PlanView, output: Form) -> None:
         }
         for c in found.cells
     ]
-    if output in (Form.JSON, Form.YAML):
+    if output in (OutputFormat.JSON, OutputFormat.YAML):
         show([found], rows, output)
         return
     show(found.cells, rows, output)
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         skipped = sum(1 for c in found.cells if c.skip)
         typer.echo(
             f"\n{len(found.cells) - skipped} cells to run, {skipped} skipped; "
@@ -125,7 +125,7 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
 
 
 @app.command("list")
-def list_(context: typer.Context, output: Form = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
     """All sweeps."""
     from orchestrator.cli.sweep.watch import waiting
 

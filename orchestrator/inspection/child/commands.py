@@ -12,15 +12,15 @@ from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import (
     REFUSED,
-    Arrays,
-    Checked,
-    Counted,
+    CheckedFile,
+    CountedWork,
+    DatasetArrays,
     Drawing,
+    InspectionRefused,
     Job,
-    Layouts,
     OnnxFacts,
+    OnnxLayouts,
     Question,
-    Refused,
     counted,
 )
 from orchestrator.domain.network_graph import NetworkGraph
@@ -31,19 +31,19 @@ def answer(job: Job) -> tuple[int, str]:
     try:
         return 0, codec.dumps(COMMANDS[job.verb](job.question))
     except UserError as error:
-        return REFUSED, codec.dumps(Refused("bad_input", str(error)))
+        return REFUSED, codec.dumps(InspectionRefused("bad_input", str(error)))
     except MemoryError:
-        return REFUSED, codec.dumps(Refused("memory", ""))
+        return REFUSED, codec.dumps(InspectionRefused("memory", ""))
     except ImportError as error:
-        return REFUSED, codec.dumps(Refused("missing", str(error)))
+        return REFUSED, codec.dumps(InspectionRefused("missing", str(error)))
 
 
-def check(question: Question) -> Checked:
+def check(question: Question) -> CheckedFile:
     from orchestrator.inspection.child import format_checks
 
     path = Path(question.path)
     form = format_checks.checked(path, question.name, question.form)
-    return Checked(form, precision(form, path))
+    return CheckedFile(form, precision(form, path))
 
 
 def onnx(question: Question) -> OnnxFacts:
@@ -52,19 +52,19 @@ def onnx(question: Question) -> OnnxFacts:
     return onnx_file.onnx_model(Path(question.path), question.name, question.shapes)
 
 
-def layouts(question: Question) -> Layouts:
+def layouts(question: Question) -> OnnxLayouts:
     from orchestrator.inspection.child import onnx_file
 
-    return Layouts(onnx_file.onnx_layouts(Path(question.path), question.name))
+    return OnnxLayouts(onnx_file.onnx_layouts(Path(question.path), question.name))
 
 
-def arrays(question: Question) -> Arrays:
+def arrays(question: Question) -> DatasetArrays:
     from orchestrator.inspection.child import datasets
 
-    return Arrays(datasets.shapes_of(Path(question.path), question.name))
+    return DatasetArrays(datasets.shapes_of(Path(question.path), question.name))
 
 
-def count(question: Question) -> Counted:
+def count(question: Question) -> CountedWork:
     return counted(flops.count(_graph(question)))
 
 
@@ -92,11 +92,11 @@ def graph(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Netwo
 
 
 COMMANDS: dict[str, Callable[[Question], Any]] = {
-    "Checked": check,
+    "CheckedFile": check,
     "OnnxFacts": onnx,
-    "Layouts": layouts,
-    "Arrays": arrays,
-    "Counted": count,
+    "OnnxLayouts": layouts,
+    "DatasetArrays": arrays,
+    "CountedWork": count,
     "Drawing": draw,
 }
 """By the name of what it answers."""

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from orchestrator.domain.network_graph import Attribute, NetworkGraph, Node, Tensor
+from orchestrator.domain.network_graph import Attribute, GraphNode, GraphTensor, NetworkGraph
 from orchestrator.inspection.child import onnx_shapes
 
 OWN = ("", "ai.onnx")
@@ -37,7 +37,7 @@ def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     weights |= {i.values.name for i in model.graph.sparse_initializer}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     tensors = {
-        key: Tensor(
+        key: GraphTensor(
             key, _dtype(kind.tensor_type.elem_type), onnx_shapes.shape(kind), key in weights
         )
         for key, kind in onnx_shapes.infer(light).items()
@@ -107,7 +107,7 @@ def _dtype(code: int) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def _node(node: Any, outside: set[str]) -> Node:
+def _node(node: Any, outside: set[str]) -> GraphNode:
     attributes: dict[str, Attribute] = {}
     captured: dict[str, None] = {}
     bodies: list[str] = []
@@ -118,7 +118,7 @@ def _node(node: Any, outside: set[str]) -> Node:
         for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
             bodies += [inner.op_type for inner in _inside(body)]
             captured |= {n: None for inner in _inside(body) for n in inner.input if n in outside}
-    return Node(
+    return GraphNode(
         operator=node.op_type,
         name=node.name,
         inputs=(*node.input, *(n for n in captured if n not in node.input)),

@@ -128,7 +128,7 @@ def _named(value: Any, name: str) -> Any:
 
 
 def shape(kind: Any) -> tuple[int, ...] | None:
-    """Of a tensor's type, as in ``orchestrator.domain.network_graph.Tensor``."""
+    """Of a tensor's type, as in ``orchestrator.domain.network_graph.GraphTensor``."""
     tensor = kind.tensor_type
     if not tensor.HasField("shape"):
         return None

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.formats import tflite
-from orchestrator.domain.network_graph import UNKNOWN, Attribute, NetworkGraph, Node, Tensor
+from orchestrator.domain.network_graph import (
+    UNKNOWN,
+    Attribute,
+    GraphNode,
+    GraphTensor,
+    NetworkGraph,
+)
 
 BIAS = frozenset(["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"])
 ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
@@ -24,7 +30,7 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
         shape[:1] == (1,) for shape in shapes.values()
     )
     tensors = {
-        str(index): Tensor(
+        str(index): GraphTensor(
             tensor.name,
             tensor.dtype,
             tuple(1 if at_one and d < 0 else d for d in tensor.shape),
@@ -43,7 +49,7 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
     )
 
 
-def _weights(file: tflite.TfliteFile, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+def _weights(file: tflite.TfliteFile, tensors: Mapping[str, GraphTensor]) -> frozenset[str]:
     """Constants but for shapes, axes and the like, which are integers of 32 bits; so are biases
     of quantised operators, which are the third operand of theirs."""
     return frozenset(
@@ -60,7 +66,7 @@ def _keys(indices: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(str(n) if n >= 0 else "" for n in indices)
 
 
-def _node(operator: tflite.Operator) -> Node:
+def _node(operator: tflite.TfliteOperator) -> GraphNode:
     options = dict(operator.options)
     fused = options.pop("activation", 0)
     attributes: dict[str, Attribute] = {}
@@ -74,7 +80,7 @@ def _node(operator: tflite.Operator) -> Node:
     attributes |= options
     own = operator.name in tflite.OPERATORS
     other = "a newer schema" if operator.name.startswith("BUILTIN_") else "a custom kernel"
-    return Node(
+    return GraphNode(
         operator=operator.name,
         name="",
         inputs=_keys(operator.inputs),

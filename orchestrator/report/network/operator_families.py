@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.domain.network_graph import Node
+from orchestrator.domain.network_graph import GraphNode
 from orchestrator.report.palette import PALETTE
 
 COLOURS = {
@@ -54,12 +54,12 @@ _MEMBERS = {
 _FAMILY = {name.lower(): family for family, names in _MEMBERS.items() for name in names.split()}
 
 
-def family(node: Node) -> str:
+def family(node: GraphNode) -> str:
     """The family that a node is drawn as; both formats' spellings of an operator are one."""
     return "other" if node.domain else _FAMILY.get(node.operator.replace("_", "").lower(), "other")
 
 
-def attributes(node: Node, shapes: list[tuple[int, ...] | None]) -> Iterator[str]:
+def attributes(node: GraphNode, shapes: list[tuple[int, ...] | None]) -> Iterator[str]:
     """What distinguishes an operator from others of its kind."""
     found = node.attributes
     kernel = found.get("kernel_shape", found.get("kernel"))

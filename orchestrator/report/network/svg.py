@@ -10,8 +10,8 @@ from itertools import pairwise
 from math import prod
 from xml.etree import ElementTree
 
-from orchestrator.domain.flops import Work
-from orchestrator.domain.network_graph import UNKNOWN, NetworkGraph, Node, Tensor
+from orchestrator.domain.flops import ComputeWork
+from orchestrator.domain.network_graph import UNKNOWN, GraphNode, GraphTensor, NetworkGraph
 from orchestrator.report.network import graph_layout
 from orchestrator.report.network.graph_layout import Link, Point
 from orchestrator.report.network.operator_families import COLOURS, attributes, family
@@ -88,7 +88,7 @@ def is_drawing(text: str) -> bool:
     )
 
 
-def draw(name: str, graph: NetworkGraph, work: Work) -> str:
+def draw(name: str, graph: NetworkGraph, work: ComputeWork) -> str:
     """The drawing of ``graph`` as an SVG file's text; ``name`` heads it."""
     drawing = _Drawing(graph, work)
     sizes = [box.size for box in drawing.boxes]
@@ -124,7 +124,7 @@ def draw(name: str, graph: NetworkGraph, work: Work) -> str:
 class _Drawing:
     """The boxes and links of a graph; what is left out is counted and said."""
 
-    def __init__(self, graph: NetworkGraph, work: Work) -> None:
+    def __init__(self, graph: NetworkGraph, work: ComputeWork) -> None:
         self.graph, self.work = graph, work
         drawn = [
             (place, node)
@@ -153,7 +153,7 @@ class _Drawing:
                 self.boxes.append(self._end("output", key))
         self._name_long_ways()
 
-    def _add(self, place: int, node: Node) -> None:
+    def _add(self, place: int, node: GraphNode) -> None:
         index = len(self.boxes)
         for key in dict.fromkeys(node.inputs):
             self._link(key, index)
@@ -190,7 +190,7 @@ class _Drawing:
         lines = (("operator", self._called(key)), ("shape", shape))
         return _Box(kind, lines, f"{kind} {self._called(key)}\n{shape}")
 
-    def _operator(self, place: int, node: Node) -> _Box:
+    def _operator(self, place: int, node: GraphNode) -> _Box:
         facts = list(attributes(node, [self.graph.shape(key) for key in node.inputs]))
         cost = []
         weights = [self.graph.shape(k) for k in node.inputs if k in self.graph.weights]
@@ -207,7 +207,7 @@ class _Drawing:
         lines += [("shape", shapes[0])] if len(shapes) == 1 else []
         return _Box(family(node), tuple(lines), self._whole(node, cost))
 
-    def _whole(self, node: Node, cost: list[str]) -> str:
+    def _whole(self, node: GraphNode, cost: list[str]) -> str:
         """Everything of an operator, for its tooltip."""
         said = [f"{node.domain} {node.operator}".strip(), node.name]
         said += [f"{key}: {value}" for key, value in node.attributes.items()]
@@ -247,7 +247,7 @@ def short(value: int) -> str:
     return str(value)
 
 
-def _shape(tensor: Tensor | None) -> str:
+def _shape(tensor: GraphTensor | None) -> str:
     if tensor is None or tensor.shape is None:
         return "shape unknown"
     dims = "×".join("?" if d == UNKNOWN else str(d) for d in tensor.shape) or "scalar"

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from orchestrator.report.palette import PALETTE
-from orchestrator.report.schema import CellRow, Estimate, Group, SweepReport
+from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport
 from orchestrator.report.statistics.chart_series import ECDF_POINTS, TIME_BLOCKS, CellSeries
 from orchestrator.report.statistics.ranking import why_unranked
 
@@ -33,7 +33,7 @@ class Chart:
 
 
 def group_charts(
-    report: SweepReport, group: Group, series: Mapping[str, CellSeries]
+    report: SweepReport, group: ModelGroup, series: Mapping[str, CellSeries]
 ) -> list[Chart]:
     """The charts of one model and workload; none where nothing was measured."""
     rows = [row for row in report.rows_of(group) if row.p50_ms.value is not None]
@@ -134,7 +134,7 @@ def _scale(values: Sequence[float], **more: Any) -> Any:
     return alt.Scale(type="log", **more) if _wide(values) else alt.Scale(zero=False, **more)
 
 
-def latency(group: Group, rows: Sequence[CellRow]) -> Chart:
+def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """p50 with its interval, per cell."""
     called = names(rows)
     data = [_datum(row, called[row.cell_id], row.p50_ms) for row in rows]
@@ -150,7 +150,7 @@ def latency(group: Group, rows: Sequence[CellRow]) -> Chart:
     )
 
 
-def throughput(group: Group, rows: Sequence[CellRow]) -> Chart:
+def throughput(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """Inferences per second with intervals, per cell."""
     called = names(rows)
     data = [_datum(r, called[r.cell_id], r.inferences_per_second) for r in rows]
@@ -166,7 +166,7 @@ def throughput(group: Group, rows: Sequence[CellRow]) -> Chart:
     )
 
 
-def trade_off(group: Group, rows: Sequence[CellRow]) -> Chart | None:
+def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
     """Quality against latency with the Pareto front; ``None`` where no quality is known."""
     import altair as alt
 
@@ -229,7 +229,7 @@ def _quality(row: CellRow, by_accuracy: bool) -> float | None:
 
 
 def distributions(
-    group: Group, rows: Sequence[CellRow], series: Mapping[str, CellSeries]
+    group: ModelGroup, rows: Sequence[CellRow], series: Mapping[str, CellSeries]
 ) -> Chart | None:
     """Empirical distribution functions of the samples, one curve per cell."""
     import altair as alt

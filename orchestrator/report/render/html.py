@@ -17,7 +17,7 @@ from orchestrator.report import number_format
 from orchestrator.report.build import build_report
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.render import charts, tables
-from orchestrator.report.schema import CellRow, Estimate, Group, SweepReport, Winner
+from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport, Winner
 from orchestrator.report.statistics import change_points, stability, stats
 from orchestrator.report.statistics.chart_series import CellSeries, chart_series
 from orchestrator.report.statistics.ranking import why_unranked
@@ -91,7 +91,7 @@ class _Plots:
 def _section(
     index: int,
     report: SweepReport,
-    group: Group,
+    group: ModelGroup,
     series: Mapping[str, CellSeries],
     anchors: Mapping[str, str],
     plots: _Plots,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.report import number_format
-from orchestrator.report.schema import CellRow, Group, SweepReport
+from orchestrator.report.schema import CellRow, ModelGroup, SweepReport
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CAPTION = "95 % confidence intervals over fresh-process trials; = marks a tie; * is explained below"
 
 
-def headline(report: SweepReport, group: Group) -> str:
+def headline(report: SweepReport, group: ModelGroup) -> str:
     """One sentence: what is the fastest trustworthy answer for this model, and how sure that is."""
     if group.winner is None:
         return f"{group.model}: no configuration may be recommended."
@@ -45,7 +45,7 @@ def terminal_table(report: SweepReport) -> list[RenderableType]:
     return made
 
 
-def _table(group: Group, rows: Sequence[CellRow]) -> Table:
+def _table(group: ModelGroup, rows: Sequence[CellRow]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -36,14 +36,14 @@ def change_points(series: NDArray[np.float64]) -> list[int]:
     # with SciPy below it seconds of import, which a controller that starts need not wait for
     from ruptures import Pelt
 
-    from orchestrator.report.statistics.gaussian_cost import Gaussian
+    from orchestrator.report.statistics.gaussian_cost import GaussianCost
 
     n, spread = len(series), float(series.std())
     if n < 2 * GRID or spread <= 1e-9 * abs(float(series.mean())):
         return [n]
     # Values rounded to steps of h carry an unseen variance of h²/12 (Sheppard's correction).
     step = float(np.diff(np.unique(series)).min()) / spread
-    cost = Gaussian(max(step * step / 12, 1e-9), GRID)
+    cost = GaussianCost(max(step * step / 12, 1e-9), GRID)
     scaled = ((series - series.mean()) / spread).reshape(-1, 1)
     search = Pelt(custom_cost=cost, min_size=GRID, jump=GRID).fit(scaled)
     return [int(end) for end in search.predict(pen=PENALTY * math.log(n))]

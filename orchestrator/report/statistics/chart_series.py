@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.report.inputs import SweepData
-from orchestrator.report.statistics.estimates import NS_PER_MS, Measured, measured_trials
+from orchestrator.report.statistics.estimates import NS_PER_MS, MeasuredTrial, measured_trials
 
 ECDF_POINTS = 101
 """Quantiles per cell: finer than a screen's pixels show, coarser than a megabyte of samples."""
@@ -45,7 +45,7 @@ def chart_series(sweep: SweepData) -> Mapping[str, CellSeries]:
     return {cell_id: _cell(trials) for cell_id, trials in found.items() if trials}
 
 
-def _cell(trials: list[Measured]) -> CellSeries:
+def _cell(trials: list[MeasuredTrial]) -> CellSeries:
     pooled = np.concatenate([t.caller_ns for t in trials]) / NS_PER_MS
     quantiles = np.quantile(pooled, np.linspace(0, 1, ECDF_POINTS))
     timeline = [b for t in trials for b in timeline_of(t.trial.index, t.caller_ns / NS_PER_MS)]

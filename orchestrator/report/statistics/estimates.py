@@ -18,7 +18,7 @@ ONE_TRIAL = "1 trial: no interval"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredTrial:
     """One trial whose samples can be used. ``caller_ns`` and ``runtime_ns`` have shape (count,)."""
 
     trial: TrialData
@@ -52,15 +52,19 @@ class Measured:
         return float(self.caller_ns.sum()) * self.calls_per_sample / 1e9
 
 
-def measured(trial: TrialData) -> Measured | None:
+def measured(trial: TrialData) -> MeasuredTrial | None:
     """The trial's usable samples, or ``None`` (not ok, no blob, or a latency of zero)."""
     if trial.result.status != "ok":
         return None
     caller = _usable(trial.series_ns("caller"))
-    return None if caller is None else Measured(trial, caller, _usable(trial.series_ns("runtime")))
+    return (
+        None
+        if caller is None
+        else MeasuredTrial(trial, caller, _usable(trial.series_ns("runtime")))
+    )
 
 
-def measured_trials(cell: CellData) -> list[Measured]:
+def measured_trials(cell: CellData) -> list[MeasuredTrial]:
     """Every usable trial of a cell, by index."""
     found = (measured(trial) for trial in sorted(cell.trials, key=lambda t: t.index))
     return [m for m in found if m is not None]
@@ -101,12 +105,12 @@ def estimate(interval: stats.Interval, unit: str, digits: int | None = None) -> 
     )
 
 
-def clock_digits(trials: Sequence[Measured]) -> int | None:
+def clock_digits(trials: Sequence[MeasuredTrial]) -> int | None:
     """Decimals of a millisecond that the coarsest clock among the trials supports."""
     return decimals(max(t.tick_ns for t in trials) / NS_PER_MS) if trials else None
 
 
-def percentile_ms(trials: Sequence[Measured], q: float, series: str = "caller") -> Estimate:
+def percentile_ms(trials: Sequence[MeasuredTrial], q: float, series: str = "caller") -> Estimate:
     """Geometric mean over trials of each trial's percentile; absent with its reason where a trial
     has fewer samples than the percentile needs, or each sample is itself a mean of calls."""
     if not trials:
@@ -126,7 +130,7 @@ def percentile_ms(trials: Sequence[Measured], q: float, series: str = "caller") 
     return estimate(stats.geometric(points), "ms", clock_digits(trials))
 
 
-def medians_ms(trials: Sequence[Measured]) -> list[float]:
+def medians_ms(trials: Sequence[MeasuredTrial]) -> list[float]:
     """Per-trial medians of trials long enough for one: what cells are compared by."""
     needed = stats.samples_needed(50)
     return [
@@ -134,7 +138,7 @@ def medians_ms(trials: Sequence[Measured]) -> list[float]:
     ]
 
 
-def mean_ms(trials: Sequence[Measured]) -> Estimate:
+def mean_ms(trials: Sequence[MeasuredTrial]) -> Estimate:
     """Geometric mean over trials of each trial's mean latency."""
     if not trials:
         return absent("ms", "no measured trial")
@@ -142,7 +146,7 @@ def mean_ms(trials: Sequence[Measured]) -> Estimate:
     return estimate(stats.geometric(points), "ms", clock_digits(trials))
 
 
-def throughput(trials: Sequence[Measured]) -> Estimate:
+def throughput(trials: Sequence[MeasuredTrial]) -> Estimate:
     """Total inferences / total time of the timed loops."""
     if not trials:
         return absent("1/s", "no measured trial")
@@ -150,7 +154,7 @@ def throughput(trials: Sequence[Measured]) -> Estimate:
 
 
 def phase(
-    trials: Sequence[Measured],
+    trials: Sequence[MeasuredTrial],
     read: Callable[[TrialData], float | None],
     unit: str,
     scale: float = 1,

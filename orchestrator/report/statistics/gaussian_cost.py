@@ -10,7 +10,7 @@ import numpy as np
 from ruptures.base import BaseCost
 
 
-class Gaussian(BaseCost):  # type: ignore[misc]
+class GaussianCost(BaseCost):  # type: ignore[misc]
     """n ln σ² of a segment, the Gaussian cost of ``ruptures`` (``normal``) in constant time.
 
     ``least_variance`` stands in where a coarse tick makes a run of equal values: without it their
@@ -25,7 +25,7 @@ class Gaussian(BaseCost):  # type: ignore[misc]
         self.sums: list[float] = []
         self.squares: list[float] = []
 
-    def fit(self, signal: Any) -> Gaussian:
+    def fit(self, signal: Any) -> GaussianCost:
         """Running sums of ``signal``, shape (n, 1), of zero mean and unit variance."""
         self.signal = signal
         flat = np.asarray(signal, dtype=np.float64).ravel()

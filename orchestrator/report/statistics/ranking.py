@@ -21,7 +21,7 @@ Medians = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """A rank (1 is the fastest; tied cells share it) and whether the order was tested at all."""
 
     rank: int
@@ -45,7 +45,7 @@ def why_unranked(row: CellRow) -> str:
     return "" if row.p50_ms.value is not None else row.p50_ms.reason
 
 
-def places(rows: Sequence[CellRow], medians: Medians) -> dict[str, Place]:
+def places(rows: Sequence[CellRow], medians: Medians) -> dict[str, Rank]:
     """Ranks by p50 among ``rows`` that may win (the caller passes one comparable group).
 
     A cell whose ratio to the first of the current rank is not shown to differ shares that rank.
@@ -53,16 +53,16 @@ def places(rows: Sequence[CellRow], medians: Medians) -> dict[str, Place]:
     """
     able = [row for row in rows if not why_unranked(row)]
     able.sort(key=lambda row: (row.p50_ms.value or 0.0, row.cell_id))
-    found: dict[str, Place] = {}
+    found: dict[str, Rank] = {}
     leader: CellRow | None = None
     for position, row in enumerate(able, start=1):
         if leader is not None and _not_told_apart(medians, leader.cell_id, row.cell_id):
             rank = found[leader.cell_id].rank
-            found[leader.cell_id] = Place(rank, True)
-            found[row.cell_id] = Place(rank, True)
+            found[leader.cell_id] = Rank(rank, True)
+            found[row.cell_id] = Rank(rank, True)
             continue
         leader = row
-        found[row.cell_id] = Place(position, False)
+        found[row.cell_id] = Rank(position, False)
     return found
 
 
@@ -71,7 +71,7 @@ def _not_told_apart(medians: Medians, one: str, other: str) -> bool:
     return ratio.p_value is not None and not ratio.shown
 
 
-def winner(device: str, placed: Mapping[str, Place]) -> Winner | None:
+def winner(device: str, placed: Mapping[str, Rank]) -> Winner | None:
     """The first of a ranking and the cells tied with it."""
     first = [cell_id for cell_id, place in placed.items() if place.rank == 1]
     return Winner(device=device, cell_id=first[0], tied_with=tuple(first[1:])) if first else None

@@ -64,7 +64,7 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StabilityVerdict:
     """``trust`` is the gravest class that applies; ``reasons`` names each, with its figures."""
 
     trust: Trust
@@ -99,28 +99,28 @@ def _shape(means: list[float], ends: tuple[float, ...], different: list[int]) ->
     return "warm_up" if all(means[i] > means[-1] for i in different) else "slow_down"
 
 
-def judge_trial(result: TrialResult, samples: ArrayLike | None) -> Verdict:
+def judge_trial(result: TrialResult, samples: ArrayLike | None) -> StabilityVerdict:
     """The trust verdict of one trial: its samples' shape, its length, and its surroundings."""
     if samples is None or result.samples is None:
-        return Verdict("unknown", ("no samples",))
+        return StabilityVerdict("unknown", ("no samples",))
     found = [
         *_interference(result),
         *_drift(samples, result),
         *_length(result.samples, len(np.asarray(samples))),
     ]
     if not found:
-        return Verdict("steady")
+        return StabilityVerdict("steady")
     trust = min((name for name, _ in found), key=PRIORITY.index)
-    return Verdict(trust, tuple(text for _, text in found))
+    return StabilityVerdict(trust, tuple(text for _, text in found))
 
 
-def judge_cell(verdicts: Sequence[Verdict]) -> Verdict:
+def judge_cell(verdicts: Sequence[StabilityVerdict]) -> StabilityVerdict:
     """Steady only where every trial is; else the most frequent other (on a tie, the graver)."""
     if not verdicts:
-        return Verdict("unknown", ("no measured trial",))
+        return StabilityVerdict("unknown", ("no measured trial",))
     unsteady = [v for v in verdicts if v.trust != "steady"]
     if not unsteady:
-        return Verdict("steady")
+        return StabilityVerdict("steady")
     counts = Counter(v.trust for v in unsteady)
     trust = min(counts, key=lambda name: (-counts[name], PRIORITY.index(name)))
     reasons = []
@@ -129,7 +129,7 @@ def judge_cell(verdicts: Sequence[Verdict]) -> Verdict:
         reasons.append(
             f"{counts[name]} of {len(verdicts)} trials {number_format.spoken(name)}: {example}"
         )
-    return Verdict(trust, tuple(reasons))
+    return StabilityVerdict(trust, tuple(reasons))
 
 
 def _length(samples: Samples, count: int) -> list[tuple[Trust, str]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import String, cast, select
 
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.tables import Attempt, Cell, Trial
 
 
-def may_read(farm: Farm, device_id: int, sha256: str) -> bool:
+def may_read(farm: FarmContext, device_id: int, sha256: str) -> bool:
     """Whether an attempt that was given to the device has to fetch this blob: its model, what a
     builder made of it, the reference outputs, the data set. Not what results name: a result is the
     device's own word."""
@@ -27,7 +27,7 @@ def may_read(farm: Farm, device_id: int, sha256: str) -> bool:
         return any(sha256 in _named(request) for request in session.scalars(query) if request)
 
 
-def has_given(farm: Farm, device_id: int, sha256: str) -> bool:
+def has_given(farm: FarmContext, device_id: int, sha256: str) -> bool:
     """Whether a result of the device names this blob as what it uploaded."""
     query = select(Attempt.result).where(
         Attempt.device_id == device_id,

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from orchestrator.domain.errors import UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import tokens
-from orchestrator.service.ports import ASSERT_S, Doors, DoorsFailed
+from orchestrator.service.ports import ASSERT_S, BrokerAccess, BrokerAccessFailed
 from orchestrator.service.views import BrokerUsersView
 from orchestrator.store.database import AWAY, first_line
 from orchestrator.store.tables import Device
@@ -30,14 +30,14 @@ def new_password() -> tuple[str, str]:
     return password, tokens.digest(password)
 
 
-def digests(farm: Farm) -> dict[str, str]:
+def digests(farm: FarmContext) -> dict[str, str]:
     """By device, the SHA-256 of its broker password; those without one have no business there."""
     with farm.database.snapshot() as session:
         query = select(Device.name, Device.broker_digest).where(Device.broker_digest != "")
         return dict(session.execute(query).all())
 
 
-def users(farm: Farm) -> BrokerUsersView:
+def users(farm: FarmContext) -> BrokerUsersView:
     """What an ACL file of this farm's Redis holds.
 
     Raises:
@@ -55,36 +55,36 @@ def users(farm: Farm) -> BrokerUsersView:
     )
 
 
-def admit(farm: Farm, device: str, digest: str) -> None:
+def admit(farm: FarmContext, device: str, digest: str) -> None:
     """After the commit, so that the broker never knows what the database does not."""
     _attempt(farm, lambda doors: doors.admit(device, digest), device)
 
 
-def dismiss(farm: Farm, device: str) -> None:
+def dismiss(farm: FarmContext, device: str) -> None:
     _attempt(farm, lambda doors: doors.dismiss(device), device)
 
 
-def _attempt(farm: Farm, change: Callable[[Doors], None], device: str) -> None:
+def _attempt(farm: FarmContext, change: Callable[[BrokerAccess], None], device: str) -> None:
     if farm.doors is None:
         return
     try:
         change(farm.doors)
-    except DoorsFailed as error:
+    except BrokerAccessFailed as error:
         log.warning("the broker's user of %s was not changed yet: %s", device, error)
 
 
-class Guard:
+class BrokerUsersSync:
     """Asserts the broker's users from the database until stopped: a Redis that was restarted has
     forgotten them, one that was away when a device was retired still lets it in."""
 
-    def __init__(self, farm: Farm, every_s: float = ASSERT_S) -> None:
+    def __init__(self, farm: FarmContext, every_s: float = ASSERT_S) -> None:
         self._farm = farm
         self._every_s = every_s
         self._stop = threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._loop, name="doors", daemon=True)
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> BrokerUsersSync:
         if self._farm.doors is not None:
             self._thread.start()
         return self
@@ -105,7 +105,7 @@ class Guard:
         try:
             self._farm.doors.assert_all(digests(self._farm))
             self._failed = False
-        except (DoorsFailed, *AWAY) as error:
+        except (BrokerAccessFailed, *AWAY) as error:
             if not self._failed:  # an hour without broker, or database, is one line
                 log.warning("the broker's users cannot be asserted: %s", first_line(error))
             self._failed = True

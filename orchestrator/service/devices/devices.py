@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain import tags as tag_rules
 from orchestrator.domain.errors import NotFound, UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.devices import workload
 from orchestrator.service.views import DeviceView, RuntimeView
@@ -15,19 +15,19 @@ from orchestrator.store.device_class_files import device_classes
 from orchestrator.store.tables import Device
 
 
-def devices(farm: Farm) -> list[DeviceView]:
+def devices(farm: FarmContext) -> list[DeviceView]:
     with farm.database.snapshot() as session:
         todo = workload.by_device(session)
         listed = session.scalars(select(Device).order_by(Device.name))
         return [view(farm, d, todo.get(d.id, workload.NONE)) for d in listed]
 
 
-def device(farm: Farm, name: str) -> DeviceView:
+def device(farm: FarmContext, name: str) -> DeviceView:
     with farm.database.snapshot() as session:
         return _view(farm, session, find(session, name))
 
 
-def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
+def tag(farm: FarmContext, name: str, tags: dict[str, str]) -> DeviceView:
     """Set tags; an empty value removes one.
 
     Raises:
@@ -41,7 +41,7 @@ def tag(farm: Farm, name: str, tags: dict[str, str]) -> DeviceView:
         return _view(farm, session, found)
 
 
-def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
+def set_class(farm: FarmContext, name: str, device_class: str) -> DeviceView:
     """Say what kind of board a device is; what it reports of itself does not change that.
 
     Raises:
@@ -62,7 +62,7 @@ def set_class(farm: Farm, name: str, device_class: str) -> DeviceView:
         return _view(farm, session, found)
 
 
-def enable(farm: Farm, name: str, enabled: bool) -> DeviceView:
+def enable(farm: FarmContext, name: str, enabled: bool) -> DeviceView:
     """Say whether the device should be given work; what runs there ends normally."""
     with farm.database.transaction() as session:
         found = find(session, name)
@@ -94,11 +94,13 @@ def find(session: Session, name: str) -> Device:
     return found
 
 
-def _view(farm: Farm, session: Session, found: Device) -> DeviceView:
+def _view(farm: FarmContext, session: Session, found: Device) -> DeviceView:
     return view(farm, found, workload.by_device(session, found.id).get(found.id, workload.NONE))
 
 
-def view(farm: Farm, found: Device, todo: workload.Work = workload.NONE) -> DeviceView:
+def view(
+    farm: FarmContext, found: Device, todo: workload.DeviceWorkload = workload.NONE
+) -> DeviceView:
     facts = facts_of(found)
     connection = "online" if online(farm, found.seen_at) else "offline"
     return DeviceView(

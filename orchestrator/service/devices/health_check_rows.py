@@ -15,9 +15,9 @@ from agent.contract.device import DeviceFacts
 from agent.contract.trial import SCHEMA, Limits, RuntimeRef, Scenario, Tolerance, TrialRequest
 from orchestrator.domain import health
 from orchestrator.domain.device_class import HealthPolicy
-from orchestrator.domain.health import Chosen
+from orchestrator.domain.health import CheckConfiguration
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.device_class_files import device_classes
 from orchestrator.store.health_model import canary, digest
 from orchestrator.store.tables import HEALTH, Attempt, Cell, Device, HealthCheck, Sweep, Trial
@@ -49,7 +49,9 @@ def current(session: Session, device_id: int) -> HealthCheck | None:
     return session.scalar(query.where(HealthCheck.ended_at.is_(None)))
 
 
-def add(farm: Farm, session: Session, device: Device, facts: DeviceFacts, why: str) -> HealthCheck:
+def add(
+    farm: FarmContext, session: Session, device: Device, facts: DeviceFacts, why: str
+) -> HealthCheck:
     """Write a check and its trial; where no runtime can run it, one that has ended and says so.
 
     The caller holds the device's row, which has no open check.
@@ -90,14 +92,14 @@ def refresh(session: Session, device: Device, facts: DeviceFacts) -> None:
         check.runtime = str(chosen)
 
 
-def supply(farm: Farm) -> None:
+def supply(farm: FarmContext) -> None:
     """Have the model's files where boards fetch them."""
     for data in canary().blobs:
         if not farm.blobs.has(digest(data)):
             farm.blobs.put(data)
 
 
-def _hidden(farm: Farm, session: Session, device: Device) -> Sweep:
+def _hidden(farm: FarmContext, session: Session, device: Device) -> Sweep:
     name = hidden_name(device.name)
     sweep = session.scalar(select(Sweep).where(Sweep.name == name))
     if sweep is None:
@@ -109,7 +111,7 @@ def _hidden(farm: Farm, session: Session, device: Device) -> Sweep:
     return sweep
 
 
-def _request(chosen: Chosen) -> TrialRequest:
+def _request(chosen: CheckConfiguration) -> TrialRequest:
     return TrialRequest(
         schema=SCHEMA,
         attempt_id="",
@@ -147,13 +149,13 @@ _OVER = (
 _OVER_THERE = _OVER.where(HealthCheck.device_id == bindparam("device"))
 
 
-def over(farm: Farm) -> Sequence[int]:
+def over(farm: FarmContext) -> Sequence[int]:
     """Devices whose check's trial has ended and was not judged yet."""
     with farm.database.look() as connection:
         return connection.execute(_OVER).scalars().all()
 
 
-def is_over(farm: Farm, device_id: int) -> bool:
+def is_over(farm: FarmContext, device_id: int) -> bool:
     """Whether that device is one of those which are ``over``."""
     with farm.database.look() as connection:
         return connection.execute(_OVER_THERE, {"device": device_id}).first() is not None

@@ -14,7 +14,7 @@ from orchestrator.domain import device_name
 from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed
 from orchestrator.domain.health import Health
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import broker_users, devices, health_check_rows, tokens
 from orchestrator.service.views import JoinView
 from orchestrator.store.device_class_files import device_classes
@@ -27,7 +27,7 @@ JOIN, REJOIN = "join", "rejoin"
 
 
 def join_token(
-    farm: Farm,
+    farm: FarmContext,
     name: str,
     *,
     device_class: str = "",
@@ -72,7 +72,7 @@ def join_token(
         )
 
 
-def enrol(farm: Farm, enrolment: Enrolment, broker_url: str) -> Enrolled:
+def enrol(farm: FarmContext, enrolment: Enrolment, broker_url: str) -> Enrolled:
     """Redeem a join token. ``broker_url`` is told to the device, with credentials of its own where
     the broker has users.
 
@@ -111,7 +111,7 @@ def unknown_health(device: Device) -> None:
     device.storage_free_mib = device.temperature_c = device.clock_skew_s = None
 
 
-def rotate(farm: Farm, name: str) -> JoinView:
+def rotate(farm: FarmContext, name: str) -> JoinView:
     """Refuse what the device holds now, its token and its broker password, and make a join token
     with which it gets new ones. Its measurements, tags and wishes stay.
 
@@ -127,7 +127,7 @@ def rotate(farm: Farm, name: str) -> JoinView:
     return join_token(farm, name, again=True)
 
 
-def broker_url_of(farm: Farm, name: str) -> str:
+def broker_url_of(farm: FarmContext, name: str) -> str:
     """A new broker password for a device on this machine: the address that holds it, empty where
     the broker has no users.
 
@@ -144,7 +144,7 @@ def broker_url_of(farm: Farm, name: str) -> str:
 
 
 def revoke(
-    farm: Farm,
+    farm: FarmContext,
     session: Session,
     device: Device,
     roles: tuple[str, ...] = (JOIN, REJOIN, "device"),
@@ -154,7 +154,7 @@ def revoke(
     session.execute(update(Token).where(*wanted).values(revoked_at=farm.now()))
 
 
-def take_facts(farm: Farm, device_id: int, facts: DeviceFacts) -> None:
+def take_facts(farm: FarmContext, device_id: int, facts: DeviceFacts) -> None:
     with farm.database.transaction() as session:
         device = session.get_one(Device, device_id, with_for_update=True)
         _take_facts(device, facts)

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import broker_users, devices, health_check_rows, registration
 from orchestrator.service.trials import builds
 from orchestrator.service.trials.transitions import apply, finish_if_done, lifecycle_of, lock
@@ -15,7 +15,7 @@ from orchestrator.store.tables import Cell, Device, Token, Trial
 from orchestrator.store.uploads import Uploads
 
 
-def retire(farm: Farm, name: str) -> RetiredView:
+def retire(farm: FarmContext, name: str) -> RetiredView:
     """The device's tokens are refused from now on, its open trials are cancelled, and its name is
     free for another board. One that was measured stays listed: its measurements are its own.
 
@@ -45,7 +45,7 @@ def retire(farm: Farm, name: str) -> RetiredView:
     return RetiredView(cancelled=cancelled, kept=kept is not None)
 
 
-def _cancel(farm: Farm, session: Session, device: Device) -> int:
+def _cancel(farm: FarmContext, session: Session, device: Device) -> int:
     """Close its trials, and those of others that wait for what it would have built."""
     is_open = Trial.state.in_([s.value for s in TrialState if s not in FINAL])
     mine = (Trial.device_id == device.id, is_open)

@@ -13,7 +13,7 @@ from sqlalchemy import Row, bindparam, select
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.errors import NotAllowed, NotFound, UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.views import NewTokenView, TokenView
 from orchestrator.store.tables import Device, Token
 
@@ -42,7 +42,7 @@ class Identity:
 
 
 def issue(
-    farm: Farm,
+    farm: FarmContext,
     session: Session,
     role: str,
     *,
@@ -66,7 +66,7 @@ def issue(
     return secret
 
 
-def identify(farm: Farm, secret: str) -> Identity:
+def identify(farm: FarmContext, secret: str) -> Identity:
     """Whose secret this is. Raises ``NotAllowed``."""
     wanted = digest(secret)
     with farm.database.look() as connection:  # of every request: no more than this one statement
@@ -102,7 +102,7 @@ def _name(token: Row[Any]) -> str:
     return " ".join(filter(None, [token.role, token.note, f"(token {token.id})"]))
 
 
-def valid(farm: Farm, session: Session, secret: str) -> Token:
+def valid(farm: FarmContext, session: Session, secret: str) -> Token:
     """The token of ``secret``, locked until the transaction ends, so that nobody else can spend it
     meanwhile, if it is neither expired nor revoked. Raises ``NotAllowed``."""
     wanted = digest(secret)
@@ -110,7 +110,7 @@ def valid(farm: Farm, session: Session, secret: str) -> Token:
     return _require_valid(farm, token, wanted)
 
 
-def _require_valid(farm: Farm, token: T | None, wanted: str) -> T:
+def _require_valid(farm: FarmContext, token: T | None, wanted: str) -> T:
     # the index has compared digests, of which a guesser chooses no part; this takes constant time
     if token is None or not hmac.compare_digest(token.digest, wanted) or token.revoked_at:
         raise NotAllowed("the token is unknown or was revoked")
@@ -119,7 +119,7 @@ def _require_valid(farm: Farm, token: T | None, wanted: str) -> T:
     return token
 
 
-def was_of(farm: Farm, secret: str, device: str) -> bool:
+def was_of(farm: FarmContext, secret: str, device: str) -> bool:
     """Whether this was a device's own token once, whatever became of it."""
     with farm.database.snapshot() as session:
         query = select(Token.role).join(Device, Device.id == Token.device_id)
@@ -137,7 +137,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create(farm: Farm, role: str, name: str, lifetime: timedelta | None) -> NewTokenView:
+def create(farm: FarmContext, role: str, name: str, lifetime: timedelta | None) -> NewTokenView:
     """A person's token, named after who uses it; its secret is seen here and never again.
 
     Raises:
@@ -157,14 +157,14 @@ def create(farm: Farm, role: str, name: str, lifetime: timedelta | None) -> NewT
         return NewTokenView(secret=secret, token=_view(farm, token))
 
 
-def tokens(farm: Farm) -> list[TokenView]:
+def tokens(farm: FarmContext) -> list[TokenView]:
     """People's tokens, without their secrets, which nobody knows any more."""
     with farm.database.snapshot() as session:
         query = select(Token).where(Token.role.in_(ROLES)).order_by(Token.id)
         return [_view(farm, token) for token in session.scalars(query)]
 
 
-def revoke(farm: Farm, token_id: int) -> TokenView:
+def revoke(farm: FarmContext, token_id: int) -> TokenView:
     """Refuse a person's token from now on; again is fine. Raises ``NotFound``."""
     with farm.database.transaction() as session:
         token = session.get(Token, token_id, with_for_update=True)
@@ -177,7 +177,7 @@ def revoke(farm: Farm, token_id: int) -> TokenView:
         return _view(farm, token)
 
 
-def _view(farm: Farm, token: Token) -> TokenView:
+def _view(farm: FarmContext, token: Token) -> TokenView:
     state = "valid"
     if token.revoked_at is not None:
         state = "revoked"

@@ -13,17 +13,17 @@ from orchestrator.store.tables import HEALTH, Attempt, Cell, Sweep, Trial
 
 
 @dataclass(frozen=True)
-class Work:
+class DeviceWorkload:
     """``waiting``: pending trials of sweeps, those that wait for a build among them."""
 
     running: RunningView | None = None
     waiting: int = 0
 
 
-NONE = Work()
+NONE = DeviceWorkload()
 
 
-def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]:
+def by_device(session: Session, device_id: int | None = None) -> dict[int, DeviceWorkload]:
     """The work of every device that has any, or of one; as many queries for a farm as for one."""
     mine = () if device_id is None else (Trial.device_id == device_id,)
     waiting: dict[int, int] = dict(
@@ -71,5 +71,6 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Work]
         ) in rows
     }
     return {
-        key: Work(running.get(key), waiting.get(key, 0)) for key in running.keys() | waiting.keys()
+        key: DeviceWorkload(running.get(key), waiting.get(key, 0))
+        for key in running.keys() | waiting.keys()
     }

@@ -19,10 +19,10 @@ from agent.contract import codec
 from agent.contract.trial import Failure, Samples, TrialResult
 from orchestrator.domain import health
 from orchestrator.domain.errors import Conflict, FarmError, NotFound
-from orchestrator.domain.health import Condition, Health, Reading, Verdict, Why
+from orchestrator.domain.health import CheckReading, CheckReason, CheckVerdict, Health, HealthState
 from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service import rate_control
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online
 from orchestrator.service.devices import devices as fleet
 from orchestrator.service.devices import health_check_rows
@@ -41,7 +41,7 @@ AGAIN_AFTER = timedelta(seconds=2)
 # --- asking for checks
 
 
-def ask(farm: Farm, name: str) -> HealthCheckView:
+def ask(farm: FarmContext, name: str) -> HealthCheckView:
     """Have a device checked now, drained or in maintenance as it may be. One that is pending or
     runs already is the one that was asked for.
 
@@ -58,8 +58,8 @@ def ask(farm: Farm, name: str) -> HealthCheckView:
             raise Conflict(f"device {name!r} has not said yet what it can run; is its agent up?")
         check = health_check_rows.current(session, device.id)
         if check is None:
-            check = _add(farm, session, device, Why.ASKED)
-        check.why = Why.ASKED.value
+            check = _add(farm, session, device, CheckReason.ASKED)
+        check.why = CheckReason.ASKED.value
         session.flush()
         return view(session, check, device.name)
 
@@ -69,16 +69,16 @@ def _held(session: Session, device_id: int) -> Device:
     return session.get_one(Device, device_id, with_for_update=True, populate_existing=True)
 
 
-def _add(farm: Farm, session: Session, device: Device, why: str) -> HealthCheck:
+def _add(farm: FarmContext, session: Session, device: Device, why: str) -> HealthCheck:
     facts = facts_of(device)
     assert facts is not None
     check = health_check_rows.add(farm, session, device, facts, why)
     if check.ended_at is not None:
-        _follow(farm, session, device, check, Verdict(None, tuple(check.reasons)))
+        _follow(farm, session, device, check, CheckVerdict(None, tuple(check.reasons)))
     return check
 
 
-def _ask_unasked(farm: Farm, session: Session, device: Device, why: str) -> None:
+def _ask_unasked(farm: FarmContext, session: Session, device: Device, why: str) -> None:
     """A check that nobody asked for, unless one is open, or nobody would want one. The caller
     holds the device's row."""
     facts = facts_of(device)
@@ -93,7 +93,7 @@ def _ask_unasked(farm: Farm, session: Session, device: Device, why: str) -> None
         _add(farm, session, device, why)
 
 
-def before_sweep(farm: Farm, session: Session, name: str, devices: Iterable[int]) -> None:
+def before_sweep(farm: FarmContext, session: Session, name: str, devices: Iterable[int]) -> None:
     """Have those of ``devices`` checked first that have had no good check lately.
 
     The caller's transaction holds no sweep's or trial's lock.
@@ -105,10 +105,12 @@ def before_sweep(farm: Farm, session: Session, name: str, devices: Iterable[int]
         device = _held(session, device_id)
         good = health_check_rows.last_good(session, device_id)
         if good is None or good.ended_at is None or good.ended_at < stale:
-            _ask_unasked(farm, session, device, f"{Why.BEFORE_SWEEP} {name}")
+            _ask_unasked(farm, session, device, f"{CheckReason.BEFORE_SWEEP} {name}")
 
 
-def after_failure(farm: Farm, attempt_id: str, failure: Failure | None, lost: bool = False) -> None:
+def after_failure(
+    farm: FarmContext, attempt_id: str, failure: Failure | None, lost: bool = False
+) -> None:
     """Have a device checked where the failure of its attempt may be its own fault. Asking again for
     the same attempt asks for nothing more."""
     if farm.settings.health_every_s <= 0 or not (lost or health.may_be_the_board(failure)):
@@ -121,7 +123,7 @@ def after_failure(farm: Farm, attempt_id: str, failure: Failure | None, lost: bo
         device = _held(session, attempt.device_id)
         hidden = session.get_one(Sweep, trial.sweep_id).kind == HEALTH
         if not hidden and not _asked_since(session, attempt) and not _cleared(session, trial):
-            _ask_unasked(farm, session, device, Why.AFTER_FAILURE)
+            _ask_unasked(farm, session, device, CheckReason.AFTER_FAILURE)
 
 
 def _asked_since(session: Session, attempt: Attempt) -> bool:
@@ -149,7 +151,7 @@ def _cleared(session: Session, trial: Trial) -> bool:
 # --- the scheduler's
 
 
-def round_(farm: Farm) -> None:
+def round_(farm: FarmContext) -> None:
     """Judge what has ended and nobody judged, and ask for the checks that are due."""
     work = [
         *((settle, d) for d in health_check_rows.over(farm)),
@@ -164,11 +166,11 @@ def round_(farm: Farm) -> None:
             log.exception("health of device %d: trying again", device_id)
 
 
-def _ask_if_due(farm: Farm, device_id: int) -> None:
+def _ask_if_due(farm: FarmContext, device_id: int) -> None:
     with farm.database.transaction() as session:
         device = _held(session, device_id)
         if _is_due(farm, device):
-            why = Why.SCHEDULE if device.checked_at else Why.REGISTRATION
+            why = CheckReason.SCHEDULE if device.checked_at else CheckReason.REGISTRATION
             _ask_unasked(farm, session, device, why)
         session.flush()
         unused = health_check_rows.trim(
@@ -177,7 +179,7 @@ def _ask_if_due(farm: Farm, device_id: int) -> None:
     farm.free(unused)
 
 
-def _due(farm: Farm) -> list[int]:
+def _due(farm: FarmContext) -> list[int]:
     if farm.settings.health_every_s <= 0:
         return []
     settings, now = farm.settings, farm.now()
@@ -202,7 +204,7 @@ def _due(farm: Farm) -> list[int]:
         return list(connection.execute(query).scalars())
 
 
-def _is_due(farm: Farm, device: Device) -> bool:
+def _is_due(farm: FarmContext, device: Device) -> bool:
     if not online(farm, device.seen_at):
         return False
     settings = farm.settings
@@ -213,7 +215,7 @@ def _is_due(farm: Farm, device: Device) -> bool:
 # --- judging
 
 
-def settle(farm: Farm, device_id: int) -> None:
+def settle(farm: FarmContext, device_id: int) -> None:
     """Judge the device's check if its trial has ended; once, whoever asks."""
     if not health_check_rows.is_over(farm, device_id):
         return
@@ -242,7 +244,7 @@ def settle(farm: Farm, device_id: int) -> None:
 
 
 def _follow(
-    farm: Farm, session: Session, device: Device, check: HealthCheck, verdict: Verdict
+    farm: FarmContext, session: Session, device: Device, check: HealthCheck, verdict: CheckVerdict
 ) -> None:
     """Bring the device's health to where the verdict leads, and say so in the event log."""
     before = _condition(device)
@@ -258,20 +260,20 @@ def _follow(
         farm.note(session, "health_check_failed", device.name, **told)
 
 
-def _condition(device: Device) -> Condition:
-    return Condition(Health(device.health), device.checks_failed)
+def _condition(device: Device) -> HealthState:
+    return HealthState(Health(device.health), device.checks_failed)
 
 
 def _reading(
-    farm: Farm, session: Session, device: Device, check: HealthCheck, trial: Trial
-) -> Reading:
+    farm: FarmContext, session: Session, device: Device, check: HealthCheck, trial: Trial
+) -> CheckReading:
     query = select(Attempt).where(Attempt.trial_id == trial.id, Attempt.number == trial.attempt)
     attempt = session.scalars(query).one()
     check.attempt_id = attempt.id
     if attempt.result is None or not attempt.accepted:
-        return Reading(status="failed", lost=True)
+        return CheckReading(status="failed", lost=True)
     result = codec.from_plain(TrialResult, attempt.result)
-    reading = Reading(
+    reading = CheckReading(
         status=result.status,
         failure=result.failure,
         outputs_right=result.fidelity.passed if result.fidelity else None,
@@ -288,7 +290,7 @@ def _reading(
         return replace(reading, status="failed", failure=Failure("measure", "io", str(error)))
 
 
-def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
+def _usual_skew_s(farm: FarmContext, session: Session, device: Device) -> float:
     if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
         return 0.0
     since = farm.now() - timedelta(seconds=rate_control.present(farm).offline_after_s)
@@ -296,7 +298,7 @@ def _usual_skew_s(farm: Farm, session: Session, device: Device) -> float:
     return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
 
 
-def _median_ms(farm: Farm, samples: Samples) -> float:
+def _median_ms(farm: FarmContext, samples: Samples) -> float:
     """Raises ``DamagedSamples`` or ``NotFound``."""
     found = decode(samples, farm.blobs.read(samples.sha256))
     return float(np.median(found[0])) / 1e6
@@ -305,7 +307,7 @@ def _median_ms(farm: Farm, samples: Samples) -> float:
 # --- people's
 
 
-def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
+def maintain(farm: FarmContext, name: str, on: bool) -> DeviceView:
     """Take a device into maintenance, or out of it: then its health is unknown until a check, and
     its canary is not compared with what it was before: it may be in another power mode now."""
     with farm.database.transaction() as session:
@@ -317,11 +319,11 @@ def maintain(farm: Farm, name: str, on: bool) -> DeviceView:
             farm.note(session, "device_maintenance", name, on=on)
             if not on:
                 device.health_reasons, device.baseline_at = [], farm.now()
-                _ask_unasked(farm, session, device, Why.AFTER_MAINTENANCE)
+                _ask_unasked(farm, session, device, CheckReason.AFTER_MAINTENANCE)
         return fleet.view(farm, device)
 
 
-def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
+def latest(farm: FarmContext, name: str, limit: int) -> list[HealthCheckView]:
     """A device's checks, the latest first. Raises ``NotFound``."""
     with farm.database.snapshot() as session:
         device = fleet.find(session, name)
@@ -330,7 +332,7 @@ def latest(farm: Farm, name: str, limit: int) -> list[HealthCheckView]:
         return [view(session, row, name) for row in rows]
 
 
-def one(farm: Farm, name: str, number: int) -> HealthCheckView:
+def one(farm: FarmContext, name: str, number: int) -> HealthCheckView:
     """Raises ``NotFound``."""
     with farm.database.snapshot() as session:
         device = fleet.find(session, name)

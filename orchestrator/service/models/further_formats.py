@@ -11,9 +11,9 @@ from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.trial import ModelRef, TensorSpec, Tolerance
 from agent.runtimes.formats import FORMATS
 from orchestrator.domain.errors import UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.models import inspection
-from orchestrator.service.models.source_file import File, said, tensors
+from orchestrator.service.models.source_file import SourceFile, said, tensors
 from orchestrator.store.tables import Model
 
 REFERENCE = "gave the reference"
@@ -28,7 +28,7 @@ _CANNOT_RUN = ("runtime_missing", "unsupported_operator")
 
 
 @dataclass(frozen=True)
-class Joined:
+class CheckedAgainstModel:
     """A file's own tensors in the model's order, and what was found, in words."""
 
     checked: str
@@ -44,7 +44,7 @@ class Joined:
         return [codec.to_plain(o) for o in self.outputs] or None
 
 
-def join(farm: Farm, present: Model, file: File) -> Joined:
+def join(farm: FarmContext, present: Model, file: SourceFile) -> CheckedAgainstModel:
     """Hold a file's outputs against the model's reference, in a bounded child. Where no runtime
     here can run it, nothing is known of it but its format, and that is said.
 
@@ -52,14 +52,14 @@ def join(farm: Farm, present: Model, file: File) -> Joined:
         UserError: it is damaged, or not the same network; names the first output that is off.
     """
     if not FORMATS[file.format].backend:
-        return Joined(f"{UNCHECKED}: nothing but its accelerator runs it")
+        return CheckedAgainstModel(f"{UNCHECKED}: nothing but its accelerator runs it")
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         found = farm.reference(_job(farm, present, file, folder))
     failure = found.failure
     if failure is None:
-        return Joined(_words(found), found.inputs, found.outputs)
+        return CheckedAgainstModel(_words(found), found.inputs, found.outputs)
     if failure.kind in _CANNOT_RUN:
-        return Joined(f"{UNCHECKED}: {failure.message}")
+        return CheckedAgainstModel(f"{UNCHECKED}: {failure.message}")
     if failure.kind in ("other_network", "bad_output"):
         raise UserError(
             f"{file.name}: it is not the same network as model {present.name!r}: "
@@ -68,7 +68,7 @@ def join(farm: Farm, present: Model, file: File) -> Joined:
     raise UserError(f"{file.name}: {said(failure)}")
 
 
-def _job(farm: Farm, present: Model, file: File, folder: str) -> ReferenceJob:
+def _job(farm: FarmContext, present: Model, file: SourceFile, folder: str) -> ReferenceJob:
     inputs, outputs = tensors(present.inputs), tensors(present.outputs)
     size = file.path.stat().st_size
     layouts = inspection.layouts(farm.inspect, file.path, file.name, file.format)

@@ -9,13 +9,13 @@ from agent.contract.trial import TensorSpec
 from agent.runtimes.formats import SOURCES, precisions
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import (
-    Arrays,
-    Checked,
-    Counted,
+    CheckedFile,
+    CountedWork,
+    DatasetArrays,
     Drawing,
     Inspector,
-    Layouts,
     OnnxFacts,
+    OnnxLayouts,
     Question,
     Shapes,
 )
@@ -25,14 +25,14 @@ GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
 MOST_AXES = 64
 
 
-def checked(inspect: Inspector, path: Path, name: str, form: str) -> Checked:
+def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
     """That a file is what it is said to be; the format that it is, for TFLite files tell whether
     they were compiled for the Edge TPU. Raises ``UserError``: empty, cut short, something else."""
     if path.stat().st_size == 0:
         raise UserError(f"{name}: the file is empty; expected a {form} model")
     if form == "onnx":  # read as a whole by each of the questions below
-        return Checked(form, precisions(form)[0])
-    found = inspect(Question(str(path), name, form), Checked)
+        return CheckedFile(form, precisions(form)[0])
+    found = inspect(Question(str(path), name, form), CheckedFile)
     if found.format not in SOURCES or found.precision not in precisions(found.format):
         raise UserError(
             f"{name}: what reads it calls it {found.format!r:.60}, {found.precision!r:.60}"
@@ -61,12 +61,12 @@ def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, s
     """Of inputs and outputs, where something else than the file's runtime tells."""
     if form != "onnx":
         return {}
-    return inspect(Question(str(path), name, form), Layouts).layouts
+    return inspect(Question(str(path), name, form), OnnxLayouts).layouts
 
 
 def arrays(inspect: Inspector, path: Path, name: str) -> Shapes:
     """The arrays of a data set. Raises ``UserError``: not one, or they do not go together."""
-    return inspect(Question(str(path), name), Arrays).shapes
+    return inspect(Question(str(path), name), DatasetArrays).shapes
 
 
 def work(
@@ -74,7 +74,7 @@ def work(
 ) -> dict[str, object]:
     """What one inference costs, of a file in one of ``GRAPHS``."""
     shapes = {spec.name: spec.shape for spec in inputs}
-    return inspect(Question(str(path), name, form, _plain(shapes)), Counted).plain()
+    return inspect(Question(str(path), name, form, _plain(shapes)), CountedWork).plain()
 
 
 def drawing(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from orchestrator.domain import flops
 from orchestrator.domain.errors import Busy, UserError
 from orchestrator.report.network.svg import is_drawing
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.models import inspection, registration
 from orchestrator.service.models.inspection import GRAPHS
 from orchestrator.service.models.source_file import tensors
@@ -21,7 +21,7 @@ class _Chosen(NamedTuple):
     inputs: list[dict[str, Any]]
 
 
-def svg(farm: Farm, name: str, form: str = "") -> str:
+def svg(farm: FarmContext, name: str, form: str = "") -> str:
     """A model drawn, from its artifact in ``form`` or the preferred one. Raises ``UserError``."""
     chosen = _chosen(farm, registration.model(farm, name), form)
     shapes = {i["name"]: i["shape"] for i in chosen.inputs}
@@ -31,14 +31,14 @@ def svg(farm: Farm, name: str, form: str = "") -> str:
     return drawn
 
 
-def with_work(farm: Farm, model: ModelView) -> ModelView:
+def with_work(farm: FarmContext, model: ModelView) -> ModelView:
     """``model`` with what one inference costs, counted now where registering it did not."""
     if "work" in model.details:
         return model
     return model.model_copy(update={"details": {**model.details, "work": _work(farm, model)}})
 
 
-def _work(farm: Farm, model: ModelView) -> dict[str, Any]:
+def _work(farm: FarmContext, model: ModelView) -> dict[str, Any]:
     try:
         path, form, inputs = _chosen(farm, model, "")
         return inspection.work(farm.inspect, path, model.name, form, tensors(inputs))
@@ -46,7 +46,7 @@ def _work(farm: Farm, model: ModelView) -> dict[str, Any]:
         return flops.nothing(str(error)).plain()
 
 
-def _chosen(farm: Farm, model: ModelView, form: str) -> _Chosen:
+def _chosen(farm: FarmContext, model: ModelView, form: str) -> _Chosen:
     there = {artifact.format: artifact for artifact in model.artifacts}
     if form and form not in there:
         raise UserError(f"model {model.name!r} has no {form}; it has {', '.join(there)}")

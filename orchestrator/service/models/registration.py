@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from agent.contract import codec
 from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
 from orchestrator.domain.errors import Conflict, NotFound, UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.models import file_formats, further_formats, inspection, source_file
 from orchestrator.service.models.source_file import tensors
 from orchestrator.service.views import ArtifactView, ModelView
@@ -40,7 +40,7 @@ class NewModel:
     dataset_sha256: str = ""
 
 
-def add(farm: Farm, new: NewModel) -> ModelView:
+def add(farm: FarmContext, new: NewModel) -> ModelView:
     """Register a model, or one more format of a model that is there.
 
     Raises:
@@ -55,14 +55,14 @@ def add(farm: Farm, new: NewModel) -> ModelView:
         raise
 
 
-def _add(farm: Farm, new: NewModel) -> ModelView:
+def _add(farm: FarmContext, new: NewModel) -> ModelView:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
     found = inspection.checked(farm.inspect, path, new.file_name, promised)
     form = found.format
-    file = source_file.File(new.file_name, form, found.precision, new.sha256, path)
+    file = source_file.SourceFile(new.file_name, form, found.precision, new.sha256, path)
     with farm.database.snapshot() as session:
         present = session.scalar(select(Model).where(Model.name == new.name))
     if present is None:
@@ -98,8 +98,8 @@ def _require_same(present: Model, new: NewModel) -> None:
         )
 
 
-def _create(farm: Farm, new: NewModel, file: source_file.File) -> ModelView:
-    dataset = source_file.Dataset.of(farm, new.dataset_name, new.dataset_sha256)
+def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
+    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         source = source_file.read(
             farm.inspect, farm.reference, new.name, file, new.shapes, dataset, folder
@@ -123,7 +123,9 @@ def _create(farm: Farm, new: NewModel, file: source_file.File) -> ModelView:
                 dataset=codec.to_plain(dataset.ref) if dataset else None,
                 details=source.details,
                 artifacts=[
-                    _artifact(file, further_formats.Joined(checked=further_formats.REFERENCE))
+                    _artifact(
+                        file, further_formats.CheckedAgainstModel(checked=further_formats.REFERENCE)
+                    )
                 ],
             )
             session.add(model)
@@ -136,12 +138,12 @@ def _create(farm: Farm, new: NewModel, file: source_file.File) -> ModelView:
 
 
 def _needed(
-    file: source_file.File, ref: ReferenceRef, dataset: source_file.Dataset | None
+    file: source_file.SourceFile, ref: ReferenceRef, dataset: source_file.CheckedDataset | None
 ) -> list[str]:
     return [file.sha256, ref.sha256, *([dataset.ref.sha256] if dataset else [])]
 
 
-def _attach(farm: Farm, present: Model, file: source_file.File) -> ModelView:
+def _attach(farm: FarmContext, present: Model, file: source_file.SourceFile) -> ModelView:
     joined = further_formats.join(farm, present, file)
     details = present.details
     if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
@@ -164,7 +166,7 @@ def _attach(farm: Farm, present: Model, file: source_file.File) -> ModelView:
         return view(model)
 
 
-def _check_again(farm: Farm, present: Model, file: source_file.File) -> ModelView:
+def _check_again(farm: FarmContext, present: Model, file: source_file.SourceFile) -> ModelView:
     """A file that was kept unchecked, given once more: perhaps its runtime is there now."""
     joined = further_formats.join(farm, present, file)
     with farm.database.transaction() as session:
@@ -175,7 +177,9 @@ def _check_again(farm: Farm, present: Model, file: source_file.File) -> ModelVie
         return view(model)
 
 
-def _artifact(file: source_file.File, joined: further_formats.Joined) -> Artifact:
+def _artifact(
+    file: source_file.SourceFile, joined: further_formats.CheckedAgainstModel
+) -> Artifact:
     return Artifact(
         format=file.format,
         sha256=file.sha256,
@@ -187,17 +191,17 @@ def _artifact(file: source_file.File, joined: further_formats.Joined) -> Artifac
     )
 
 
-def _forget(farm: Farm, digests: Sequence[str]) -> None:
+def _forget(farm: FarmContext, digests: Sequence[str]) -> None:
     """Drop the blobs of a refused model unless something uses them."""
     farm.free([d for d in digests if SHA256.fullmatch(d)])
 
 
-def models(farm: Farm) -> list[ModelView]:
+def models(farm: FarmContext) -> list[ModelView]:
     with farm.database.snapshot() as session:
         return [view(m) for m in session.scalars(select(Model).order_by(Model.name))]
 
 
-def model(farm: Farm, name: str) -> ModelView:
+def model(farm: FarmContext, name: str) -> ModelView:
     with farm.database.snapshot() as session:
         return view(find(session, name))
 

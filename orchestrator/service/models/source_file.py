@@ -13,7 +13,7 @@ from agent.contract.trial import DatasetRef, Failure, ModelRef, TensorSpec
 from agent.runtimes.formats import FORMATS
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import Inspector, Shapes
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.models import datasets, inspection
 
 Reference = Callable[[ReferenceJob], Referenced]
@@ -27,7 +27,7 @@ def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
 
 
 @dataclass(frozen=True)
-class File:
+class SourceFile:
     """A model's file as a blob; ``name`` is what messages call it."""
 
     name: str
@@ -38,7 +38,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class CheckedDataset:
     """A data set as a blob, its arrays checked against each other."""
 
     name: str
@@ -47,21 +47,21 @@ class Dataset:
     ref: DatasetRef
 
     @classmethod
-    def of(cls, farm: Farm, name: str, sha256: str) -> Dataset | None:
+    def of(cls, farm: FarmContext, name: str, sha256: str) -> CheckedDataset | None:
         """``None`` where none is given. Raises ``UserError``."""
         if not sha256:
             return None
         return cls.read(farm.inspect, farm.blobs.path(sha256), name, sha256)
 
     @classmethod
-    def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> Dataset:
+    def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> CheckedDataset:
         """Raises ``UserError``."""
         shapes = inspection.arrays(inspect, path, name)
         return cls(name, path, shapes, datasets.ref(shapes, name, sha256, path))
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What a model is from now on. ``inputs`` have fixed shapes."""
 
     inputs: tuple[TensorSpec, ...]
@@ -77,11 +77,11 @@ def read(
     inspect: Inspector,
     reference: Reference,
     name: str,
-    file: File,
+    file: SourceFile,
     shapes: Mapping[str, Sequence[int]],
-    dataset: Dataset | None,
+    dataset: CheckedDataset | None,
     folder: str,
-) -> Source:
+) -> ModelSource:
     """Run the file in a bounded child of its own runtime, which says what it takes; of an ONNX
     file ``inspect`` does before. The reference lies in ``folder``.
 
@@ -107,7 +107,7 @@ def read(
     details: dict[str, Any] = {"precision": referenced.precision}
     if file.format in inspection.GRAPHS:
         details["work"] = inspection.work(inspect, file.path, file.name, file.format, inputs)
-    return Source(
+    return ModelSource(
         inputs=inputs,
         outputs=referenced.outputs,
         free_batch=free and all(i.shape[0] == 1 for i in inputs),
@@ -121,17 +121,17 @@ def read(
 def _onnx(
     inspect: Inspector,
     reference: Reference,
-    file: File,
+    file: SourceFile,
     job: ReferenceJob,
     shapes: Mapping[str, Sequence[int]],
-    dataset: Dataset | None,
-) -> Source:
+    dataset: CheckedDataset | None,
+) -> ModelSource:
     inspected = inspection.onnx(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
     job = replace(job, model=replace(job.model, inputs=inspected.inputs), layouts=inspected.layouts)
     referenced = _referenced(reference, file, job, dataset)
-    return Source(
+    return ModelSource(
         inputs=inspected.inputs,
         outputs=referenced.outputs,
         free_batch=inspected.free_batch,
@@ -143,7 +143,7 @@ def _onnx(
 
 
 def _referenced(
-    reference: Reference, file: File, job: ReferenceJob, dataset: Dataset | None
+    reference: Reference, file: SourceFile, job: ReferenceJob, dataset: CheckedDataset | None
 ) -> Referenced:
     referenced = reference(job)
     failure = referenced.failure

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from orchestrator.domain.health import ILL, Why
+from orchestrator.domain.health import ILL, CheckReason
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import online
 from orchestrator.service.devices import health_check_rows
 from orchestrator.service.trials import attempt_queries
@@ -31,7 +31,7 @@ _DEVICE = (
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedAttempt:
     """An attempt that a device is to be rung for, and its sweep."""
 
     device: str
@@ -39,7 +39,7 @@ class Claimed:
     sweep_id: int
 
 
-def dispatch(farm: Farm, device_id: int) -> bool:
+def dispatch(farm: FarmContext, device_id: int) -> bool:
     """Ring ``device_id`` for its next trial, if it is free, online, and has one it may be given."""
     with farm.database.transaction() as session:
         device = hold(session, device_id)
@@ -50,14 +50,14 @@ def dispatch(farm: Farm, device_id: int) -> bool:
     return True
 
 
-def hold(session: Session, device_id: int) -> attempt_queries.Held | None:
+def hold(session: Session, device_id: int) -> attempt_queries.ClaimingDevice | None:
     """What a claim asks of a device, whose row is locked until the transaction ends: schedulers
     side by side take turns at it. ``None`` where it was retired a moment ago."""
     row = session.connection().execute(_DEVICE, {"device": device_id}).one_or_none()
-    return None if row is None else attempt_queries.Held(*row)
+    return None if row is None else attempt_queries.ClaimingDevice(*row)
 
 
-def ring(farm: Farm, claimed: Claimed) -> None:
+def ring(farm: FarmContext, claimed: ClaimedAttempt) -> None:
     """After the claim's commit. A message that is lost costs the dispatch lease; a trial it can
     never cost."""
     try:
@@ -68,7 +68,7 @@ def ring(farm: Farm, claimed: Claimed) -> None:
         )
 
 
-def has_work(farm: Farm, connection: Connection, device_id: int) -> bool:
+def has_work(farm: FarmContext, connection: Connection, device_id: int) -> bool:
     """Whether a claim could succeed; asked without a lock, so that idle devices cost little."""
     given = {"device": device_id, "now": farm.now()}
     return connection.execute(_HAS_WORK, given).first() is not None
@@ -107,7 +107,9 @@ _NEXT_UNCHECKED = _NEXT.where(~_CHECKED)
 _NEXT_CHECK = _NEXT.where(Trial.id == bindparam("trial"))
 
 
-def claim(farm: Farm, session: Session, device: attempt_queries.Held) -> Claimed | None:
+def claim(
+    farm: FarmContext, session: Session, device: attempt_queries.ClaimingDevice
+) -> ClaimedAttempt | None:
     """The attempt at the next trial of a device that the caller ``hold``s, if it is free, online,
     and has one it may be given; to be rung for when this is committed."""
     if not online(farm, device.seen_at):
@@ -117,10 +119,10 @@ def claim(farm: Farm, session: Session, device: attempt_queries.Held) -> Claimed
         return None
     claimed = lifecycle_of(row).to(TrialState.DISPATCHED)
     attempt_id = attempt_queries.add(farm, session, device.id, row.id, claimed)
-    return Claimed(device.name, attempt_id, row.sweep_id)
+    return ClaimedAttempt(device.name, attempt_id, row.sweep_id)
 
 
-def _next(farm: Farm, session: Session, device: attempt_queries.Held) -> Any:
+def _next(farm: FarmContext, session: Session, device: attempt_queries.ClaimingDevice) -> Any:
     """A health check comes before anything else, and nothing else until it is judged; a device that
     is ill or drained gets no other trial."""
     given = {"device": device.id, "now": farm.now()}
@@ -129,7 +131,7 @@ def _next(farm: Farm, session: Session, device: attempt_queries.Held) -> Any:
         if row is not None:
             return row
     check = health_check_rows.current(session, device.id)
-    if check is None or (not device.enabled and check.why != Why.ASKED):
+    if check is None or (not device.enabled and check.why != CheckReason.ASKED):
         return None
     health_check_rows.supply(farm)
     given["trial"] = check.trial_id

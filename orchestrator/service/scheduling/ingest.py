@@ -16,9 +16,16 @@ from orchestrator.domain import retry
 from orchestrator.domain.errors import Superseded, UnknownAttempt, UserError
 from orchestrator.domain.trial import TrialState, after_result
 from orchestrator.service import rate_control
-from orchestrator.service.context import EVENT, Farm
+from orchestrator.service.context import EVENT, FarmContext
 from orchestrator.service.health import health_checks
-from orchestrator.service.scheduling.dispatch import Claimed, claim, dispatch, has_work, hold, ring
+from orchestrator.service.scheduling.dispatch import (
+    ClaimedAttempt,
+    claim,
+    dispatch,
+    has_work,
+    hold,
+    ring,
+)
 from orchestrator.service.trials import attempt_queries, builds, circuit_breaker, completion
 from orchestrator.service.trials.transitions import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store import blob_references
@@ -31,7 +38,7 @@ FAR_OFF_NS = 10**18
 """A clock that is further off is not told from this: its number could be any."""
 
 
-def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
+def start(farm: FarmContext, device_id: int, attempt_id: str) -> Started:
     """Lease an attempt to its device and say what to do. Asking twice gives the same answer.
 
     Raises:
@@ -51,7 +58,7 @@ def start(farm: Farm, device_id: int, attempt_id: str) -> Started:
     return Started(lease_s, filled)
 
 
-def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
+def heartbeat(farm: FarmContext, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     """Note that a device lives; renew the lease of the attempt that it says it is executing."""
     renewed = cancel = work = False
     told = rate_control.present(farm)
@@ -80,7 +87,7 @@ def heartbeat(farm: Farm, device_id: int, beat: Heartbeat) -> HeartbeatAnswer:
     return HeartbeatAnswer(renewed, cancel, told.heartbeat_s, told.lease_s)
 
 
-def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
+def _skew_s(farm: FarmContext, beat: Heartbeat) -> float | None:
     """The board's clock minus the controller's, the way of the beat included."""
     if not beat.at_unix_ns:
         return None
@@ -88,7 +95,7 @@ def _skew_s(farm: Farm, beat: Heartbeat) -> float | None:
     return max(-FAR_OFF_NS, min(FAR_OFF_NS, skew_ns)) / 1e9
 
 
-def result(farm: Farm, device_id: int, attempt_id: str, given: TrialResult) -> None:
+def result(farm: FarmContext, device_id: int, attempt_id: str, given: TrialResult) -> None:
     """Take an attempt's result, once; the same result again is acknowledged and changes nothing.
 
     Raises:
@@ -128,11 +135,11 @@ class _Taken:
 
     plain: bool
     sweep_id: int
-    next: Claimed | None = None
+    next: ClaimedAttempt | None = None
 
 
 def _take(
-    farm: Farm, device_id: int, attempt_id: str, given: TrialResult, *, alone: bool
+    farm: FarmContext, device_id: int, attempt_id: str, given: TrialResult, *, alone: bool
 ) -> _Taken:
     """Accept a result, and claim the device's next trial in the same transaction where no health
     check has a say in that. ``alone``: with the sweep, and closed with it. Raises as ``result``."""
@@ -173,7 +180,7 @@ def _check(attempt_id: str, given: TrialResult) -> None:
 
 
 def keep_samples(
-    farm: Farm, device_id: int, attempt_id: str, given: TrialResult, samples: bytes
+    farm: FarmContext, device_id: int, attempt_id: str, given: TrialResult, samples: bytes
 ) -> None:
     """Store the samples that a result brings along, as an upload would, before it is taken itself.
 
@@ -199,7 +206,7 @@ def _blobs_of(given: TrialResult) -> list[str]:
 
 
 def _accept(
-    farm: Farm,
+    farm: FarmContext,
     session: Session,
     sweep: Row[Any],
     device_id: int,
@@ -252,13 +259,13 @@ def _accept(
     return True
 
 
-def _outdate(session: Session, counted: attempt_queries.Found) -> None:
+def _outdate(session: Session, counted: attempt_queries.LockedAttempt) -> None:
     """What counted before a resume counts no more: a trial has one accepted result."""
     earlier = (Attempt.trial_id == counted.trial_id, Attempt.id != counted.id, Attempt.accepted)
     session.execute(update(Attempt).where(*earlier).values(accepted=False))
 
 
-def _close_cell(session: Session, found: attempt_queries.Found) -> None:
+def _close_cell(session: Session, found: attempt_queries.LockedAttempt) -> None:
     """``unsupported`` is a property of the cell: its other pending trials need not run."""
     others = select(Trial).where(
         Trial.cell_id == found.cell_id, Trial.state == TrialState.PENDING.value

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, select, update
 
 from orchestrator.domain import retry
 from orchestrator.service import rate_control
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.farm_clock import JUMP_S
 from orchestrator.store.tables import Attempt, Base, Device, Trial
 
@@ -22,14 +22,14 @@ UNWATCHED = 0.5
 """Of a lease: who did not look for so long was frozen, or the database was away."""
 
 
-class Watch:
+class LeaseWatch:
     """Whether a lease that ran out may be taken for a board that fell silent.
 
     Only after a whole lease of looking, in which a living board renews: not right after a start, a
     jump of the clock, or a time in which nobody looked, for then nobody could renew either.
     """
 
-    def __init__(self, farm: Farm, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, farm: FarmContext, steady: Callable[[], float] = time.monotonic) -> None:
         self._farm, self._steady = farm, steady
         self._since: float | None = None
         self._last, self._judged = 0.0, False
@@ -60,7 +60,7 @@ class Watch:
             self._farm.note(session, "clock_jumped", "farm", seconds=round(jumped_s, 1))
 
 
-def set_right(farm: Farm) -> None:
+def set_right(farm: FarmContext) -> None:
     """Bring back what a clock that was ahead has put too far off: it would be waited for."""
     now = farm.now()
     lease_s = rate_control.present(farm).lease_s
@@ -76,7 +76,7 @@ def set_right(farm: Farm) -> None:
 
 
 def _change(
-    farm: Farm, table: type[Base], which: tuple[ColumnElement[bool], ...], **values: object
+    farm: FarmContext, table: type[Base], which: tuple[ColumnElement[bool], ...], **values: object
 ) -> None:
     """Rows that somebody else holds are left to him: he writes what is right now."""
     rows = cast(Table, table.__table__)

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 from orchestrator.domain import retry
 from orchestrator.domain.trial import TrialState, after_loss
 from orchestrator.service import current_actor, rate_control
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.health import health_checks
 from orchestrator.service.scheduling.dispatch import dispatch, is_outstanding, ready
-from orchestrator.service.scheduling.lease_watch import Watch
+from orchestrator.service.scheduling.lease_watch import LeaseWatch
 from orchestrator.service.trials import builds, circuit_breaker, completion
 from orchestrator.service.trials.transitions import apply, finish_if_done, lifecycle_of, lock
 from orchestrator.store.database import AWAY, first_line
@@ -30,7 +30,7 @@ BUSY, LONGEST_TICKS = 20, 4
 at most so many ticks."""
 
 
-def reclaim(farm: Farm, unanswered: bool = False) -> int:
+def reclaim(farm: FarmContext, unanswered: bool = False) -> int:
     """Take back every attempt whose lease ran out; returns how many. ``unanswered``: only those
     that no board has begun, which costs none of a trial's tries."""
     with farm.database.snapshot() as session:
@@ -51,7 +51,7 @@ class _Lost:
     started: bool
 
 
-def _expired(farm: Farm, unanswered: bool) -> tuple[ColumnElement[bool], ...]:
+def _expired(farm: FarmContext, unanswered: bool) -> tuple[ColumnElement[bool], ...]:
     """Of trials: an attempt is outstanding and its lease ran out."""
     return (
         Trial.state == TrialState.DISPATCHED.value if unanswered else is_outstanding(),
@@ -61,7 +61,7 @@ def _expired(farm: Farm, unanswered: bool) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _reclaim(farm: Farm, sweep_id: int, unanswered: bool) -> list[_Lost]:
+def _reclaim(farm: FarmContext, sweep_id: int, unanswered: bool) -> list[_Lost]:
     now = farm.now()
     with farm.database.transaction() as session:
         sweep = lock(session, sweep_id)
@@ -96,9 +96,9 @@ def _attempt(session: Session, trial: Trial) -> Attempt:
     return session.scalars(query).one()
 
 
-def tick(farm: Farm, judges: bool = True) -> int:
+def tick(farm: FarmContext, judges: bool = True) -> int:
     """One round: reclaim, see to the health checks, then ring devices that have work waiting, as
-    many as there is room for. Returns doorbells rung. ``judges``: see ``Watch``."""
+    many as there is room for. Returns doorbells rung. ``judges``: see ``LeaseWatch``."""
     if rate_control.look(farm):
         completion.close_forgotten(farm)
     reclaim(farm, unanswered=not judges)
@@ -109,7 +109,7 @@ def tick(farm: Farm, judges: bool = True) -> int:
     return rung
 
 
-def _turns(farm: Farm, room: int) -> list[int]:
+def _turns(farm: FarmContext, room: int) -> list[int]:
     """Devices to be rung, so many at most: each has its turn before any has its second."""
     after, farm.memory.after = farm.memory.after, 0
     found = _waiting(farm, Device.id > after, room)
@@ -120,7 +120,7 @@ def _turns(farm: Farm, room: int) -> list[int]:
     return found
 
 
-def _waiting(farm: Farm, where: ColumnElement[bool], most: int) -> list[int]:
+def _waiting(farm: FarmContext, where: ColumnElement[bool], most: int) -> list[int]:
     if not most:
         return []
     # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
@@ -140,9 +140,9 @@ def _waiting(farm: Farm, where: ColumnElement[bool], most: int) -> list[int]:
 class Scheduler:
     """``tick`` in a thread until stopped; a failing round is logged and the next one tried."""
 
-    def __init__(self, farm: Farm) -> None:
+    def __init__(self, farm: FarmContext) -> None:
         self._farm = farm
-        self._watch = Watch(farm)
+        self._watch = LeaseWatch(farm)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
 

@@ -18,7 +18,7 @@ from agent.contract.trial import SCHEMA, DatasetRef, Limits, ReferenceRef, Runti
 from orchestrator.domain.matrix import interleave
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of
 from orchestrator.service.models import registration
 from orchestrator.service.trials import builds
@@ -28,7 +28,7 @@ from orchestrator.store.tables import Cell, Device, Model, Sweep, Trial
 
 
 def add(
-    farm: Farm,
+    farm: FarmContext,
     session: Session,
     sweep: Sweep,
     spec: SweepSpec,

@@ -11,20 +11,20 @@ from orchestrator.domain.errors import NotFound
 from orchestrator.domain.failure_cause import whose
 from orchestrator.domain.health import ILL, Health
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import online
 from orchestrator.service.trials import builds, circuit_breaker
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.tables import SWEEP, Attempt, Cell, Device, Sweep, Trial
 
 
-def sweeps(farm: Farm) -> list[SweepView]:
+def sweeps(farm: FarmContext) -> list[SweepView]:
     with farm.database.snapshot() as session:
         found = session.scalars(select(Sweep).where(Sweep.kind == SWEEP).order_by(Sweep.id))
         return [sweep_view(farm, session, s) for s in found]
 
 
-def sweep(farm: Farm, name: str) -> SweepView:
+def sweep(farm: FarmContext, name: str) -> SweepView:
     with farm.database.snapshot() as session:
         return sweep_view(farm, session, find(session, name))
 
@@ -38,7 +38,7 @@ def find(session: Session, name: str) -> Sweep:
     return found
 
 
-def sweep_view(farm: Farm, session: Session, found: Sweep) -> SweepView:
+def sweep_view(farm: FarmContext, session: Session, found: Sweep) -> SweepView:
     session.flush()
     counts, builds_ = _counts(session, found)
     skips = session.scalars(

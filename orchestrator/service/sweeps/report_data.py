@@ -20,7 +20,7 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.domain.trial import TrialState
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.schema import SweepReport
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of
 from orchestrator.service.sweeps import progress
 from orchestrator.service.trials import builds, circuit_breaker
@@ -33,7 +33,7 @@ FROZEN = "samples_pruned"
 """Kind of the events that name a sweep's report as it was before its raw samples were pruned."""
 
 
-def frozen(farm: Farm, name: str) -> SweepReport | None:
+def frozen(farm: FarmContext, name: str) -> SweepReport | None:
     """The report of a sweep whose raw samples were pruned, as it was then, with a note that says
     so; ``None`` where it can be computed. Raises ``NotFound``, ``FarmError``."""
     with farm.database.snapshot() as session:
@@ -63,7 +63,7 @@ def frozen_event(session: Session, sweep: Sweep) -> Event | None:
     )
 
 
-def collect(farm: Farm, name: str) -> SweepData:
+def collect(farm: FarmContext, name: str) -> SweepData:
     """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
     with farm.database.snapshot() as session:
         found = progress.find(session, name)
@@ -129,7 +129,7 @@ def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
 
 
 def _trials(
-    farm: Farm,
+    farm: FarmContext,
     cell: Cell,
     results: dict[int, tuple[Attempt, TrialResult]],
     unbuilt: dict[int, TrialResult],

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.domain.errors import Conflict, FarmError
 from orchestrator.report.build import build_report
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import report_data
 from orchestrator.service.sweeps.progress import find
 from orchestrator.service.trials.transitions import lock
@@ -50,7 +50,7 @@ class Pruned:
     kept: tuple[str, ...]
 
 
-def delete_sweep(farm: Farm, name: str) -> DeletedView:
+def delete_sweep(farm: FarmContext, name: str) -> DeletedView:
     """Forget a sweep: its cells, trials, attempts, and every blob that nothing else uses.
 
     Raises:
@@ -87,14 +87,14 @@ PLAIN = {"synchronize_session": False}
 """Nothing that is deleted in bulk is looked at again in its session."""
 
 
-def _free(farm: Farm, digests: Collection[str]) -> tuple[int, int]:
+def _free(farm: FarmContext, digests: Collection[str]) -> tuple[int, int]:
     """Number and bytes of those that nothing uses any more."""
     sizes = {d: farm.blobs.path(d).stat().st_size for d in digests if farm.blobs.has(d)}
     freed = farm.free(sizes)
     return len(freed), sum(sizes[d] for d in freed)
 
 
-def due(farm: Farm, policy: Policy) -> Pruning:
+def due(farm: FarmContext, policy: Policy) -> Pruning:
     """What ``prune`` would take now."""
     with farm.database.snapshot() as session:
         sweeps = _ended_before(session, _cut(farm, policy.sweeps))
@@ -107,7 +107,7 @@ def due(farm: Farm, policy: Policy) -> Pruning:
         )
 
 
-def prune(farm: Farm, policy: Policy) -> Pruned:
+def prune(farm: FarmContext, policy: Policy) -> Pruned:
     """Take what the policy no longer keeps. Before a sweep loses its raw samples its report is
     computed once more and kept, and shown from then on, saying so."""
     plan = due(farm, policy)
@@ -129,7 +129,7 @@ def prune(farm: Farm, policy: Policy) -> Pruned:
     return Pruned(tuple(deleted), tuple(pruned), events, blobs, size, tuple(kept))
 
 
-def prune_samples(farm: Farm, name: str) -> tuple[int, int]:
+def prune_samples(farm: FarmContext, name: str) -> tuple[int, int]:
     """Free the raw samples of a sweep that has ended; number and bytes of the blobs.
 
     Raises:
@@ -166,7 +166,7 @@ def _has_samples(session: Session, sweep: Sweep) -> bool:
     return session.scalar(_with_samples(sweep).limit(1)) is not None
 
 
-def _cut(farm: Farm, age: timedelta | None) -> datetime | None:
+def _cut(farm: FarmContext, age: timedelta | None) -> datetime | None:
     return None if age is None else farm.now() - age
 
 
@@ -188,7 +188,7 @@ def _count_events(session: Session, cut: datetime | None) -> int:
     return session.scalar(select(func.count()).select_from(Event).where(_old(cut))) or 0
 
 
-def _prune_events(farm: Farm, cut: datetime | None) -> int:
+def _prune_events(farm: FarmContext, cut: datetime | None) -> int:
     """The one place where events are ever deleted; that it was done is an event."""
     if cut is None:
         return 0

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from orchestrator.domain.builders import Builder, is_builder
+from orchestrator.domain.builders import BuilderDevice, is_builder
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.domain.health import ILL
 from orchestrator.domain.matrix import count, expand, may_be_baseline
 from orchestrator.domain.placement import (
-    DeviceView,
-    ModelView,
     Placement,
+    PlacementDevice,
+    PlacementModel,
     Ways,
     chosen,
     distinct,
@@ -26,7 +26,7 @@ from orchestrator.domain.placement import (
 )
 from orchestrator.domain.spec import SweepSpec, parse
 from orchestrator.domain.trial import OUTSTANDING, RESUMABLE, TrialState, before
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
 from orchestrator.service.sweeps import cells, report_data
@@ -44,7 +44,7 @@ PLAIN = {"synchronize_session": False}
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedSweep:
     """A spec against the farm as it is now."""
 
     spec: SweepSpec
@@ -55,7 +55,7 @@ class Planned:
         return [p for p in self.placements if not p.skip]
 
 
-def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
+def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
     """What a sweep would run, where, what it would skip and why, how long it should take.
 
     Raises:
@@ -77,7 +77,7 @@ def plan(farm: Farm, text: str, source: str, name: str = "") -> PlanView:
 
 
 def submit(
-    farm: Farm, text: str, source: str, name: str = "", *, yes_really: bool = False
+    farm: FarmContext, text: str, source: str, name: str = "", *, yes_really: bool = False
 ) -> SweepView:
     """Turn a spec into cells and pending trials, all in one transaction.
 
@@ -118,14 +118,14 @@ def submit(
         return sweep_view(farm, session, sweep)
 
 
-def _at_work(session: Session, planned: Planned) -> Sequence[int]:
+def _at_work(session: Session, planned: PlannedSweep) -> Sequence[int]:
     """The devices that measure or build."""
     names = {p.device for p in planned.running}
     names |= {p.build.builder for p in planned.running if p.build is not None}
     return session.scalars(select(Device.id).where(Device.name.in_(names))).all()
 
 
-def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Planned:
+def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str) -> PlannedSweep:
     spec = parse(text, source, name)
     by_name = {m.name: m for m in session.scalars(select(Model))}
     for choice in spec.models:
@@ -156,10 +156,10 @@ def _plan(farm: Farm, session: Session, text: str, source: str, name: str) -> Pl
         for device in devices
         for configuration in configurations
     )
-    return Planned(spec, tuple(placements))
+    return PlannedSweep(spec, tuple(placements))
 
 
-def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[DeviceView]:
+def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[PlacementDevice]:
     known = [_device_view(d) for d in farms]
     for name in spec.devices.names:
         if name not in {d.name for d in known}:
@@ -174,7 +174,9 @@ def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[Devic
     return devices
 
 
-def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], source: str) -> None:
+def _refuse_unknown_backends(
+    spec: SweepSpec, devices: Sequence[PlacementDevice], source: str
+) -> None:
     known = sorted({r.backend for d in devices for r in d.runtimes})
     for runtime in spec.runtimes:
         if runtime.backend not in known:
@@ -184,24 +186,24 @@ def _refuse_unknown_backends(spec: SweepSpec, devices: Sequence[DeviceView], sou
             )
 
 
-def _device_view(device: Device) -> DeviceView:
+def _device_view(device: Device) -> PlacementDevice:
     facts = facts_of(device)
     labels = {**device.tags, "name": device.name, "class": device.device_class}
     if facts is None:
-        return DeviceView(device.name, labels, device.enabled)
-    return DeviceView(
+        return PlacementDevice(device.name, labels, device.enabled)
+    return PlacementDevice(
         device.name, labels, device.enabled, facts.runtimes, facts.tools, facts.machine
     )
 
 
-def _builder(farm: Farm, device: Device) -> Builder:
+def _builder(farm: FarmContext, device: Device) -> BuilderDevice:
     facts = facts_of(device)
     ready = online(farm, device.seen_at) and device.health not in ILL
-    return Builder(device.name, facts.tools if facts else (), ready)
+    return BuilderDevice(device.name, facts.tools if facts else (), ready)
 
 
-def _model_view(model: Model) -> ModelView:
-    return ModelView(
+def _model_view(model: Model) -> PlacementModel:
+    return PlacementModel(
         name=model.name,
         sources=sources_of((a.format, a.precision) for a in model.artifacts),
         free_batch=model.free_batch,
@@ -225,7 +227,7 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
     )
 
 
-def cancel(farm: Farm, name: str) -> SweepView:
+def cancel(farm: FarmContext, name: str) -> SweepView:
     """Stop a sweep: pending trials will not run, running children are killed by their agents.
 
     Those are rung once more, so that they ask at once; a doorbell that is lost costs the time to
@@ -255,7 +257,7 @@ def _with_their_devices(session: Session, found: Sweep) -> list[tuple[str, str]]
     return [(device, attempt_id) for device, attempt_id in rows]
 
 
-def _ring(farm: Farm, attempts: Sequence[tuple[str, str]]) -> None:
+def _ring(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -> None:
     for device, attempt_id in attempts:
         try:
             farm.ring(device, attempt_id)
@@ -264,7 +266,7 @@ def _ring(farm: Farm, attempts: Sequence[tuple[str, str]]) -> None:
             return  # it is down for all of them
 
 
-def resume(farm: Farm, name: str) -> SweepView:
+def resume(farm: FarmContext, name: str) -> SweepView:
     """Run what is missing: failed and cancelled trials become pending; results stay, and so does
     what a retired device was to measure or to build.
 

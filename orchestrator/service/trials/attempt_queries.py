@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from orchestrator.domain import trial as lifecycle
 from orchestrator.domain.errors import Superseded, UnknownAttempt
 from orchestrator.domain.trial import OUTSTANDING, TrialState
-from orchestrator.service.context import EVENT, Farm
+from orchestrator.service.context import EVENT, FarmContext
 from orchestrator.service.trials.transitions import SWEEP_LOCK
-from orchestrator.store.batched_statements import Together
+from orchestrator.store.batched_statements import BatchedStatements
 from orchestrator.store.blob_references import BLOBS_LOCK
 from orchestrator.store.tables import Attempt, Cell, Device, Sweep, Trial
 
@@ -74,20 +74,20 @@ _MOVED = _TRIAL.values(
     state=bindparam("its_state"), attempt=bindparam("its_attempt"), spent=bindparam("its_spent")
 )
 _THE_ATTEMPT = update(_attempts).where(_attempts.c.id == bindparam("attempt_id"))
-_STARTED = Together(
+_STARTED = BatchedStatements(
     _MOVED,
     _THE_ATTEMPT.values(
         started_at=bindparam("its_started_at"), lease_until=bindparam("its_lease_until")
     ),
 )
-_ANSWERED = Together(
+_ANSWERED = BatchedStatements(
     _MOVED,
     EVENT,
     _THE_ATTEMPT.values(
         result=bindparam("its_result"), ended_at=bindparam("its_ended_at"), accepted=True
     ),
 )
-_CLAIMED = Together(
+_CLAIMED = BatchedStatements(
     _MOVED,
     insert(_attempts)
     .values(
@@ -104,7 +104,7 @@ _CLAIMED = Together(
 )
 
 
-class Held(NamedTuple):
+class ClaimingDevice(NamedTuple):
     """What a claim asks of a device, whose row is locked."""
 
     id: int
@@ -115,7 +115,7 @@ class Held(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class LockedAttempt:
     """An attempt as it was read when its trial was locked. ``answered``: it has a result."""
 
     id: str
@@ -125,7 +125,7 @@ class Found:
     note: str
     answered: bool
     build_key: str
-    trial: lifecycle.Trial
+    trial: lifecycle.TrialLifecycle
 
     def require_current(self) -> None:
         """Raises ``Superseded``."""
@@ -148,29 +148,33 @@ def sweep_of(session: Session, device_id: int, attempt_id: str) -> Row[Any]:
     return row
 
 
-def hold_beside_others(session: Session, device_id: int, attempt_id: str) -> tuple[Row[Any], Held]:
+def hold_beside_others(
+    session: Session, device_id: int, attempt_id: str
+) -> tuple[Row[Any], ClaimingDevice]:
     """As ``sweep_of``, and its device, which is held as by ``dispatch.hold``; then the blobs as by
     ``references.hold``; then the sweep, beside others who change a single trial of it and call
     this, against whoever ``trials.lock``s it. Raises ``UnknownAttempt``."""
     connection = session.connection()
     query = _HELD if connection.dialect.name == "postgresql" else _TAKEN
     row: Row[Any] = _one(connection, query, device_id, attempt_id)
-    return row, Held(device_id, row.device_name, row.enabled, row.health, row.seen_at)
+    return row, ClaimingDevice(device_id, row.device_name, row.enabled, row.health, row.seen_at)
 
 
-def found(session: Session, device_id: int, attempt_id: str) -> Found:
+def found(session: Session, device_id: int, attempt_id: str) -> LockedAttempt:
     """A device's attempt; its trial stays locked. Raises ``UnknownAttempt``."""
     return _found(attempt_id, _one(session.connection(), _FOUND, device_id, attempt_id))
 
 
-def current(connection: Connection, device_id: int, attempt_id: str) -> Found:
+def current(connection: Connection, device_id: int, attempt_id: str) -> LockedAttempt:
     """As ``found``; raises ``Superseded``, too."""
     attempt = _found(attempt_id, _one(connection, _FOUND, device_id, attempt_id))
     attempt.require_current()
     return attempt
 
 
-def asked(connection: Connection, device_id: int, attempt_id: str) -> tuple[Found, dict[str, Any]]:
+def asked(
+    connection: Connection, device_id: int, attempt_id: str
+) -> tuple[LockedAttempt, dict[str, Any]]:
     """As ``current``, and what its cell asks for."""
     row = _one(connection, _ASKED, device_id, attempt_id)
     attempt = _found(attempt_id, row)
@@ -186,15 +190,17 @@ def _one(connection: Connection, query: Any, device_id: int, attempt_id: str) ->
     return row
 
 
-def _found(attempt_id: str, row: Any) -> Found:
-    trial = lifecycle.Trial(str(row.trial_id), TrialState(row.state), row.attempt, row.spent)
+def _found(attempt_id: str, row: Any) -> LockedAttempt:
+    trial = lifecycle.TrialLifecycle(
+        str(row.trial_id), TrialState(row.state), row.attempt, row.spent
+    )
     answered = row.result is not None
-    return Found(
+    return LockedAttempt(
         attempt_id, row.trial_id, row.cell_id, row.number, row.note, answered, row.build_key, trial
     )
 
 
-def move(session: Session, trial_id: int, to: lifecycle.Trial, **more: Any) -> None:
+def move(session: Session, trial_id: int, to: lifecycle.TrialLifecycle, **more: Any) -> None:
     """Write to a trial's row what the domain decided, and what follows from it."""
     given = {"state": to.state.value, "attempt": to.attempt, "spent": to.spent, **more}
     session.connection().execute(_TRIAL, {"its_id": trial_id, **given})
@@ -204,7 +210,7 @@ def change(connection: Connection, attempt_id: str, values: Mapping[str, Any]) -
     connection.execute(_ATTEMPT, {"its_id": attempt_id, **values})
 
 
-def _moved(trial_id: int, to: lifecycle.Trial) -> dict[str, Any]:
+def _moved(trial_id: int, to: lifecycle.TrialLifecycle) -> dict[str, Any]:
     return {
         "its_id": trial_id,
         "its_state": to.state.value,
@@ -213,7 +219,9 @@ def _moved(trial_id: int, to: lifecycle.Trial) -> dict[str, Any]:
     }
 
 
-def begin(farm: Farm, connection: Connection, attempt: Found, until: datetime) -> None:
+def begin(
+    farm: FarmContext, connection: Connection, attempt: LockedAttempt, until: datetime
+) -> None:
     """Its trial runs from now on, leased ``until`` then."""
     given = {"attempt_id": attempt.id, "its_started_at": farm.now(), "its_lease_until": until}
     to = attempt.trial.to(TrialState.RUNNING)
@@ -221,10 +229,10 @@ def begin(farm: Farm, connection: Connection, attempt: Found, until: datetime) -
 
 
 def answer(
-    farm: Farm,
+    farm: FarmContext,
     session: Session,
-    attempt: Found,
-    to: lifecycle.Trial,
+    attempt: LockedAttempt,
+    to: lifecycle.TrialLifecycle,
     result: dict[str, Any],
     event: Mapping[str, Any],
 ) -> None:
@@ -234,7 +242,9 @@ def answer(
     _ANSWERED.execute(session.connection(), row)
 
 
-def add(farm: Farm, session: Session, device_id: int, trial_id: int, to: lifecycle.Trial) -> str:
+def add(
+    farm: FarmContext, session: Session, device_id: int, trial_id: int, to: lifecycle.TrialLifecycle
+) -> str:
     """A new attempt at a trial that goes ``to`` dispatched, rung for now; its id."""
     now, attempt_id = farm.now(), uuid.uuid4().hex
     row = {

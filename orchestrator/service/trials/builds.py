@@ -26,11 +26,11 @@ from agent.contract.trial import (
     TrialRequest,
     TrialResult,
 )
-from orchestrator.domain.builders import Build, words
+from orchestrator.domain.builders import PlannedBuild, words
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of
 from orchestrator.service.trials.transitions import apply, lifecycle_of
 from orchestrator.store import blob_references
@@ -83,7 +83,7 @@ def new(placement: Placement, request: TrialRequest, devices: Mapping[str, Devic
     )
 
 
-def _key(request: TrialRequest, build: Build, builder: Device, facts: DeviceFacts) -> str:
+def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: DeviceFacts) -> str:
     """Names of environments that benchfarm built hold a hash of the packages in them."""
     model, runtime = request.model, request.runtime
     there = {edge.environment for edge in build.way}
@@ -110,7 +110,7 @@ def _key(request: TrialRequest, build: Build, builder: Device, facts: DeviceFact
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def made_before(farm: Farm, session: Session, keys: Collection[str]) -> dict[str, Built]:
+def made_before(farm: FarmContext, session: Session, keys: Collection[str]) -> dict[str, Built]:
     """By key, what was built under it before; it is there until the transaction ends."""
     found: dict[str, Built] = {}
     blob_references.hold(session, farm.blobs, [])

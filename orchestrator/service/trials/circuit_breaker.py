@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session, aliased
 from agent.contract import codec
 from agent.contract.trial import SCHEMA, Failure, TrialResult
 from orchestrator.domain.trial import TrialState, hopeless
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.trials.transitions import apply, lifecycle_of
 from orchestrator.store.tables import Attempt, Cell, Sweep, Trial
 
 NOT_RUN = "not run: every trial of its cell before it failed"
 
 
-def give_up(farm: Farm, session: Session, sweep: str, cell_id: int) -> None:
+def give_up(farm: FarmContext, session: Session, sweep: str, cell_id: int) -> None:
     """A trial of the cell has just failed: where all did before it, close the cell. Its pending
     trials fail without a run, until a resume. The caller has ``lock``ed the sweep of that name."""
     limit = farm.settings.cell_failures

@@ -12,7 +12,7 @@ import contextlib
 from sqlalchemy import bindparam, func, select
 
 from orchestrator.domain.errors import Conflict
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.trials.transitions import OPEN, finish_if_done, lock
 from orchestrator.store.tables import SWEEP, Sweep, Trial
 
@@ -28,7 +28,7 @@ _UNFINISHED = select(Sweep.id).where(Sweep.finished_at.is_(None), Sweep.kind == 
 MOST_WITNESSES = 1000
 
 
-def close_if_done(farm: Farm, sweep_id: int) -> None:
+def close_if_done(farm: FarmContext, sweep_id: int) -> None:
     """Close a sweep whose every trial is in a final state.
 
     A trial that was seen open is remembered, and looked at first: while it is, nothing else need
@@ -52,7 +52,7 @@ def close_if_done(farm: Farm, sweep_id: int) -> None:
         finish_if_done(farm, session, sweep_id)
 
 
-def close_forgotten(farm: Farm) -> None:
+def close_forgotten(farm: FarmContext) -> None:
     """Close what a controller left open that died after a last result's commit."""
     with farm.database.look() as connection:
         unfinished = connection.execute(_UNFINISHED).scalars().all()

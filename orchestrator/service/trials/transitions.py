@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from orchestrator.domain import trial as lifecycle
 from orchestrator.domain.errors import Conflict
 from orchestrator.domain.trial import FINAL, TrialState
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.store.tables import SWEEP, Sweep, Trial
 
 SWEEP_LOCK = 0x7377  # "sw": any number that only benchfarm takes
@@ -47,7 +47,7 @@ def has_open(session: Session, sweep_id: int, device_id: int = 0) -> bool:
     return session.connection().execute(query, given).first() is not None
 
 
-def finish_if_done(farm: Farm, session: Session, sweep_id: int, device_id: int = 0) -> None:
+def finish_if_done(farm: FarmContext, session: Session, sweep_id: int, device_id: int = 0) -> None:
     """Close a sweep whose every trial is in a final state. The caller has ``lock``ed it.
 
     ``device_id``: one that probably has trials left; asked first, for that is found at once.
@@ -64,18 +64,18 @@ _LEFT = select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), OPEN).limit
 _LEFT_THERE = _LEFT.where(Trial.device_id == bindparam("device"))
 
 
-def finish(farm: Farm, session: Session, found: Sweep) -> None:
+def finish(farm: FarmContext, session: Session, found: Sweep) -> None:
     """Close it. Those that hold health checks stay open: there will be more."""
     if found.finished_at is None and found.kind == SWEEP:
         found.finished_at = farm.now()
         farm.note(session, "sweep_finished", found.name)
 
 
-def lifecycle_of(row: Trial) -> lifecycle.Trial:
+def lifecycle_of(row: Trial) -> lifecycle.TrialLifecycle:
     """The domain's view of a trial's row."""
-    return lifecycle.Trial(str(row.id), TrialState(row.state), row.attempt, row.spent)
+    return lifecycle.TrialLifecycle(str(row.id), TrialState(row.state), row.attempt, row.spent)
 
 
-def apply(row: Trial, changed: lifecycle.Trial) -> None:
+def apply(row: Trial, changed: lifecycle.TrialLifecycle) -> None:
     """Write back what the domain decided."""
     row.state, row.attempt, row.spent = changed.state.value, changed.attempt, changed.spent

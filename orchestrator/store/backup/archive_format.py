@@ -1,7 +1,8 @@
 """The file that a backup is: a tar archive, zstd-compressed, whose first member lists the others.
 
 Members, in this order: ``manifest.json``, ``manifest.sha256``, ``tables/NAME.jsonl`` and
-``blobs/SHA256``. Any ``tar`` unpacks it; only what ``Manifest`` lists is ever taken out of it here.
+``blobs/SHA256``. Any ``tar`` unpacks it; only what ``BackupManifest`` lists is ever taken out of it
+here.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ MEMBER = re.compile(r"tables/[a-z0-9_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
 BLOB = "blobs/"
 
 
-class BadArchive(UserError):
+class BadBackup(UserError):
     """The file is no backup, or it is damaged."""
 
     kind = "bad_archive"
 
 
-class Member(BaseModel):
+class BackupMember(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
@@ -44,7 +45,7 @@ class Member(BaseModel):
     sha256: str
 
 
-class Manifest(BaseModel):
+class BackupManifest(BaseModel):
     """``revision``: the schema's. ``rows``: by table. ``missing``: blobs that rows refer to and
     that were gone or damaged when the backup was made."""
 
@@ -58,7 +59,7 @@ class Manifest(BaseModel):
     rows: dict[str, int]
     with_blobs: bool
     missing: tuple[str, ...]
-    members: tuple[Member, ...]
+    members: tuple[BackupMember, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +70,7 @@ class Manifest(BaseModel):
         return sum(m.name.startswith(BLOB) for m in self.members)
 
 
-class Writer:
+class BackupWriter:
     """Members into ``file``, one after the other; ``close`` ends it."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -98,7 +99,7 @@ class Writer:
         self._out.flush(zstandard.FLUSH_FRAME)
 
 
-class Reader:
+class BackupReader:
     """An archive's manifest and then its members, in one pass over ``file``.
 
     Nothing is believed before it was checked, and memory is bounded whatever the file says: every
@@ -135,7 +136,7 @@ class Reader:
         if self._exactly(2 * BLOCK).strip(b"\0") or self._read(1):
             raise self._bad("it goes on after its last member")
 
-    def _manifest(self, text: bytes) -> Manifest:
+    def _manifest(self, text: bytes) -> BackupManifest:
         try:
             found = json.loads(text)
             number = found.get("format") if isinstance(found, dict) else None
@@ -145,7 +146,7 @@ class Reader:
                     f"{self._name} is of format {number}, made by benchfarm {made_by}; this one "
                     f"reads {FORMAT}: upgrade benchfarm first"
                 )
-            manifest = Manifest.model_validate(found)
+            manifest = BackupManifest.model_validate(found)
         except (ValidationError, ValueError, RecursionError) as error:
             raise self._bad(f"its manifest is none: {str(error)[:200]}") from None
         names = [m.name for m in manifest.members]
@@ -214,8 +215,8 @@ class Reader:
         found, self._ready = bytes(self._ready[:size]), self._ready[size:]
         return found
 
-    def _bad(self, why: str) -> BadArchive:
-        return BadArchive(
+    def _bad(self, why: str) -> BadBackup:
+        return BadBackup(
             f"{self._name}: not a backup, or a damaged one: {why}; nothing was changed"
         )
 

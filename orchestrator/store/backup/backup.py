@@ -21,9 +21,9 @@ from orchestrator.store.backup.archive_format import (
     BLOB,
     CHECKSUM,
     MANIFEST,
-    Manifest,
-    Member,
-    Writer,
+    BackupManifest,
+    BackupMember,
+    BackupWriter,
     checksum,
     chunks_of,
 )
@@ -37,12 +37,12 @@ freed."""
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenBackup:
     """A backup that was written."""
 
     path: Path
     size_bytes: int
-    manifest: Manifest
+    manifest: BackupManifest
 
 
 def backup(
@@ -54,7 +54,7 @@ def backup(
     at: datetime,
     with_blobs: bool = True,
     overwrite: bool = False,
-) -> Made:
+) -> WrittenBackup:
     """Write ``target``, readable by its owner alone, whole or not at all.
 
     Raises:
@@ -87,7 +87,7 @@ def backup(
         raise FarmError(
             f"{target} could not be written: {error.strerror or error}; nothing is left of it"
         ) from None
-    return Made(target, size, manifest)
+    return WrittenBackup(target, size, manifest)
 
 
 @dataclass
@@ -156,7 +156,7 @@ def _write(
     version: str,
     at: datetime,
     with_blobs: bool,
-) -> Manifest:
+) -> BackupManifest:
     tables = [folder / "tables" / f"{name}.jsonl" for name in held.rows]
     members = [_member(f"tables/{path.name}", path) for path in tables]
     sound = {}
@@ -165,7 +165,7 @@ def _write(
         if member.sha256 == sha256:
             sound[sha256] = path
             members.append(member)
-    manifest = Manifest(
+    manifest = BackupManifest(
         benchfarm=version,
         revision=revision,
         database=database.engine.dialect.name,
@@ -177,7 +177,7 @@ def _write(
     )
     text = manifest.model_dump_json().encode()
     with open(made, "xb", opener=_private) as file:
-        writer = Writer(file)
+        writer = BackupWriter(file)
         for name, content in ((MANIFEST, text), (CHECKSUM, checksum(text))):
             writer.add(name, len(content), iter([content]))
         for member, path in zip(members, [*tables, *sound.values()], strict=True):
@@ -189,10 +189,10 @@ def _write(
     return manifest
 
 
-def _member(name: str, path: Path) -> Member:
+def _member(name: str, path: Path) -> BackupMember:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Member(name=name, size_bytes=path.stat().st_size, sha256=sha256)
+    return BackupMember(name=name, size_bytes=path.stat().st_size, sha256=sha256)
 
 
 def _private(path: str, flags: int) -> int:

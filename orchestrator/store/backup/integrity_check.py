@@ -26,7 +26,7 @@ MOST_OF_A_KIND = 20
 
 
 @dataclass(frozen=True)
-class Freed:
+class FreedBlobs:
     blobs: int
     size_bytes: int
 
@@ -82,7 +82,7 @@ def _findings(
             yield f"… and {len(kind) - MOST_OF_A_KIND} more of that kind"
 
 
-def repair(database: Database, blobs: FolderBlobs, *, grace_s: float = 86_400.0) -> Freed:
+def repair(database: Database, blobs: FolderBlobs, *, grace_s: float = 86_400.0) -> FreedBlobs:
     """Delete from the blob folder what nothing refers to and what was broken off, if it is older
     than ``grace_s``. Nothing else."""
     old = _older(grace_s, list(blobs.stored()))
@@ -97,7 +97,7 @@ def repair(database: Database, blobs: FolderBlobs, *, grace_s: float = 86_400.0)
         else:
             size += path.lstat().st_size
             path.unlink(missing_ok=True)
-    return Freed(len(freed) + len(strays), size)
+    return FreedBlobs(len(freed) + len(strays), size)
 
 
 def _sound_file(session: Session) -> Iterator[str]:

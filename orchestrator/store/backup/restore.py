@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.store.backup import table_dump
-from orchestrator.store.backup.archive_format import BLOB, BadArchive, Manifest, Reader
+from orchestrator.store.backup.archive_format import BLOB, BackupManifest, BackupReader, BadBackup
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database, upgrade
 
@@ -26,7 +26,7 @@ BESIDE = 1.05
 class Restored:
     """``aside``: what the names of what was here before end in now; empty: there was nothing."""
 
-    manifest: Manifest
+    manifest: BackupManifest
     aside: str
 
 
@@ -85,7 +85,7 @@ def _into_server(
     database: Database,
     blobs: FolderBlobs,
     staged: Path,
-    manifest: Manifest,
+    manifest: BackupManifest,
     aside: str,
     moves: _Moves,
 ) -> None:
@@ -107,7 +107,7 @@ def _into_file(
     database: Database,
     blobs: FolderBlobs,
     staged: Path,
-    manifest: Manifest,
+    manifest: BackupManifest,
     aside: str,
     moves: _Moves,
 ) -> None:
@@ -139,7 +139,7 @@ def _version_table(connection: Connection) -> list[Table]:
     return list(found.sorted_tables)
 
 
-def _fill(connection: Connection, staged: Path, manifest: Manifest) -> None:
+def _fill(connection: Connection, staged: Path, manifest: BackupManifest) -> None:
     """The tables at the archive's revision, its rows, and then the newest revision."""
     upgrade(connection, manifest.revision)
     tables = table_dump.tables(connection)
@@ -156,7 +156,7 @@ def _fill(connection: Connection, staged: Path, manifest: Manifest) -> None:
 
 
 def _place_blobs(
-    blobs: FolderBlobs, staged: Path, manifest: Manifest, aside: str, moves: _Moves
+    blobs: FolderBlobs, staged: Path, manifest: BackupManifest, aside: str, moves: _Moves
 ) -> None:
     if not manifest.with_blobs:
         return
@@ -171,16 +171,16 @@ def _place_blobs(
     moves.move(placed, blobs.root)
 
 
-def _refused(source: Path, error: Exception) -> BadArchive:
+def _refused(source: Path, error: Exception) -> BadBackup:
     first = str(error).strip().splitlines()[0][:300]
-    return BadArchive(f"{source}: its rows do not go into the tables: {first}; nothing was changed")
+    return BadBackup(f"{source}: its rows do not go into the tables: {first}; nothing was changed")
 
 
-def _unpacked(source: Path, staged: Path, database: Database) -> Manifest:
+def _unpacked(source: Path, staged: Path, database: Database) -> BackupManifest:
     """Every member of the archive as a file below ``staged``, verified."""
     try:
         with source.open("rb") as file:
-            reader = Reader(file, str(source))
+            reader = BackupReader(file, str(source))
             manifest = reader.manifest
             known = database.known_revisions()
             if manifest.revision not in known:
@@ -206,7 +206,7 @@ def _unpacked(source: Path, staged: Path, database: Database) -> Manifest:
     return manifest
 
 
-def _what_is_there(database: Database, blobs: FolderBlobs, manifest: Manifest) -> str:
+def _what_is_there(database: Database, blobs: FolderBlobs, manifest: BackupManifest) -> str:
     """In words; empty where nothing would be lost."""
     with database.engine.connect() as connection:
         for table in table_dump.tables(connection):

@@ -8,12 +8,12 @@ so its 1024 columns are permuted as well. Sizes, counts and operations are the s
 
 from __future__ import annotations
 
-from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.entry import DATA, Info
+from orchestrator.zoo.builder import NetworkBuilder
+from orchestrator.zoo.entry import DATA, ArchitectureInfo
 from orchestrator.zoo.network import Network
 from orchestrator.zoo.weights import Weights, read_onnx_weights
 
-INFO = Info(
+INFO = ArchitectureInfo(
     name="digits_cnn",
     description="digits CNN: three convolutions, three dense layers, 28x28 grey, 10 classes",
     # 250 + 14 464 + 36 928 + 65 600 + 2 080 + 330, as published.
@@ -32,7 +32,7 @@ def build(seed: int) -> Network:
 
 def describe_with(weights: Weights, *, probabilities: bool = True) -> Network:
     """The network with other weights; without ``probabilities`` it ends in logits, for training."""
-    builder = Builder(INFO.name)
+    builder = NetworkBuilder(INFO.name)
     x = builder.input(INFO.input_shape)
     for number, channels in enumerate((25, 64, 64), start=1):
         x = builder.relu(builder.conv(f"conv{number}", x, channels, 3, padding="same"))

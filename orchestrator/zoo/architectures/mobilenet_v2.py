@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.entry import Info
+from orchestrator.zoo.builder import NetworkBuilder
+from orchestrator.zoo.entry import ArchitectureInfo
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
 
@@ -18,7 +18,7 @@ STAGES = (
     (6, 320, 1, 1),
 )
 
-INFO = Info(
+INFO = ArchitectureInfo(
     name="mobilenet_v2",
     description="MobileNetV2 1.0: depthwise inverted residuals, 224x224 RGB, 1000 classes",
     # torchvision's 3 504 872 less the 17 056 normalised channels.
@@ -29,7 +29,7 @@ INFO = Info(
 
 def build(seed: int) -> Network:
     """(3, 224, 224) → 1000 logits, seeded weights. Dropout is left out: inference only."""
-    builder = Builder(INFO.name)
+    builder = NetworkBuilder(INFO.name)
     x = builder.input(INFO.input_shape)
     x = builder.relu6(builder.conv("features.0", x, 32, 3, stride=2, padding=1))
     number = 1
@@ -45,7 +45,7 @@ def build(seed: int) -> Network:
 
 
 def inverted_residual(
-    builder: Builder, x: Tensor, channels: int, stride: int, expansion: int
+    builder: NetworkBuilder, x: Tensor, channels: int, stride: int, expansion: int
 ) -> Tensor:
     """Expand by 1x1, filter depthwise by 3x3, project linearly; add ``x`` where shapes agree."""
     y, hidden = x, x.shape[0] * expansion

@@ -3,15 +3,15 @@ block is in its 3x3 convolution ("v1.5"), not in its first 1x1."""
 
 from __future__ import annotations
 
-from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.entry import Info
+from orchestrator.zoo.builder import NetworkBuilder
+from orchestrator.zoo.entry import ArchitectureInfo
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.residual import residual_network, shortcut
 from orchestrator.zoo.weights import SeededWeights
 
 EXPANSION = 4
 
-INFO = Info(
+INFO = ArchitectureInfo(
     name="resnet50",
     description="ResNet-50 v1.5: bottleneck residual blocks, 224x224 RGB, 1000 classes",
     # torchvision's 25 557 032 less the 26 560 normalised channels.
@@ -22,12 +22,12 @@ INFO = Info(
 
 def build(seed: int) -> Network:
     """(3, 224, 224) → 1000 logits, seeded weights."""
-    builder = Builder(INFO.name)
+    builder = NetworkBuilder(INFO.name)
     logits = residual_network(builder, INFO.input_shape, bottleneck, (3, 4, 6, 3))
     return builder.build(logits, weights=SeededWeights(seed))
 
 
-def bottleneck(builder: Builder, x: Tensor, width: int, stride: int) -> Tensor:
+def bottleneck(builder: NetworkBuilder, x: Tensor, width: int, stride: int) -> Tensor:
     """1x1, 3x3, 1x1 and a shortcut, (C, H, W) → (4 · width, H / stride, W / stride)."""
     y = builder.relu(builder.conv("conv1", x, width, 1))
     y = builder.relu(builder.conv("conv2", y, width, 3, stride=stride, padding=1))

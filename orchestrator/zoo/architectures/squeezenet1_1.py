@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.entry import Info
+from orchestrator.zoo.builder import NetworkBuilder
+from orchestrator.zoo.entry import ArchitectureInfo
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
 
-INFO = Info(
+INFO = ArchitectureInfo(
     name="squeezenet1_1",
     description="SqueezeNet 1.1: fire modules with branches, 224x224 RGB, 1000 classes",
     # It has no batch norm: the published count.
@@ -26,7 +26,7 @@ RUNS = (
 
 def build(seed: int) -> Network:
     """(3, 224, 224) → 1000 logits, seeded weights. Dropout is left out: inference only."""
-    builder = Builder(INFO.name)
+    builder = NetworkBuilder(INFO.name)
     x = builder.input(INFO.input_shape)
     x = builder.relu(builder.conv("features.0", x, 64, 3, stride=2))
     number = 2
@@ -40,7 +40,7 @@ def build(seed: int) -> Network:
     return builder.build(builder.flatten(builder.global_avg_pool(x)), weights=SeededWeights(seed))
 
 
-def fire(builder: Builder, x: Tensor, squeeze: int, expand: int) -> Tensor:
+def fire(builder: NetworkBuilder, x: Tensor, squeeze: int, expand: int) -> Tensor:
     """Squeeze by 1x1, then 1x1 and 3x3 side by side, (C, H, W) → (2 · expand, H, W)."""
     x = builder.relu(builder.conv("squeeze", x, squeeze, 1))
     one = builder.relu(builder.conv("expand1x1", x, expand, 1))

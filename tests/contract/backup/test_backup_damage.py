@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from orchestrator.domain.errors import FarmError, UserError
-from orchestrator.store.backup.archive_format import BadArchive
+from orchestrator.store.backup.archive_format import BadBackup
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from support.backups import Elsewhere, measured, packed, save, signed, unpacked
@@ -35,7 +35,7 @@ def test_one_flipped_bit_in_any_member_is_found_and_nothing_changed(
     name = next(n for n in members if n.startswith(member))
     for at in (0, len(members[name]) // 2, len(members[name]) - 1):
         damaged = {**members, name: flipped(members[name], at)}
-        with pytest.raises(BadArchive, match="nothing was changed"):
+        with pytest.raises(BadBackup, match="nothing was changed"):
             elsewhere.restore(packed(tmp_path / "bad.backup", damaged))
         assert elsewhere.is_untouched()
 
@@ -54,7 +54,7 @@ def test_a_file_cut_short_damaged_anywhere_or_of_something_else_is_refused(
     others = [b"PK\x03\x04" + bytes(100), b"\0" * 4096, good + b"more", good + good]
     for content in [*cuts, *flips, *others]:
         bad.write_bytes(content)
-        with pytest.raises(BadArchive, match="nothing was changed"):
+        with pytest.raises(BadBackup, match="nothing was changed"):
             there.restore(bad)
         assert there.is_untouched()
     with pytest.raises(UserError, match="there is no such file"):
@@ -75,10 +75,10 @@ def test_members_that_would_lie_elsewhere_are_refused(
     manifest = json.loads(members["manifest.json"])
     sha256 = "0" * 64
     manifest["members"].append({"name": name, "size_bytes": 1, "sha256": sha256})
-    with pytest.raises(BadArchive, match="a member is called"):
+    with pytest.raises(BadBackup, match="a member is called"):
         elsewhere.restore(signed(tmp_path / "bad", {**members, name: b"x"}, manifest))
     manifest["members"].pop()
-    with pytest.raises(BadArchive, match="goes on after its last member"):
+    with pytest.raises(BadBackup, match="goes on after its last member"):
         elsewhere.restore(signed(tmp_path / "bad", {**members, name: b"x"}, manifest))
     assert elsewhere.is_untouched()
 
@@ -100,14 +100,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     # one whose manifest says less than there is: its header contradicts it
     manifest["members"][-1] = {**huge, "size_bytes": 10}
     bomb = {**members, str(huge["name"]): bytes(50 << 20)}
-    with pytest.raises(BadArchive, match="another size than its manifest says"):
+    with pytest.raises(BadBackup, match="another size than its manifest says"):
         elsewhere.restore(signed(tmp_path / "bomb", bomb, manifest))
     # and one whose manifest itself is a thousand times what it should be
     head = tarfile.TarInfo("manifest.json")
     head.size = 1 << 40
     start = head.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)
     (tmp_path / "bomb").write_bytes(zstandard.ZstdCompressor().compress(start))
-    with pytest.raises(BadArchive, match=r"manifest\.json is 1099511627776 bytes long"):
+    with pytest.raises(BadBackup, match=r"manifest\.json is 1099511627776 bytes long"):
         elsewhere.restore(tmp_path / "bomb")
     assert elsewhere.is_untouched()
 
@@ -137,12 +137,12 @@ def test_rows_that_do_not_fit_leave_the_farm_as_it_was(
             entry["size_bytes"] = len(row) + 1
             entry["sha256"] = hashlib.sha256(row + b"\n").hexdigest()
     bad = signed(tmp_path / "bad.backup", members, manifest)
-    with pytest.raises(BadArchive, match=says):
+    with pytest.raises(BadBackup, match=says):
         elsewhere.restore(bad)
     assert elsewhere.is_untouched()
     elsewhere.restore(good)
     before = (elsewhere.rows(), elsewhere.blob_names())
-    with pytest.raises(BadArchive, match=says):
+    with pytest.raises(BadBackup, match=says):
         elsewhere.restore(bad, force=True)
     assert (elsewhere.rows(), elsewhere.blob_names()) == before
     assert not [p for p in elsewhere.home.iterdir() if "before-restore" in p.name]

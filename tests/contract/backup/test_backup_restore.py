@@ -124,14 +124,16 @@ def test_a_blob_that_is_freed_while_the_backup_is_written_is_in_it(
 ) -> None:
     """The snapshot was taken: what it refers to is held, whatever is deleted meanwhile."""
     blobs = full.blobs()
-    write = archive_format.Writer.add
+    write = archive_format.BackupWriter.add
 
-    def deleting(self: archive_format.Writer, name: str, size: int, chunks: Iterator[bytes]) -> str:
+    def deleting(
+        self: archive_format.BackupWriter, name: str, size: int, chunks: Iterator[bytes]
+    ) -> str:
         if name == "manifest.json":
             assert retention.delete_sweep(full.farm, "first").freed_blobs == 2
         return write(self, name, size, chunks)
 
-    monkeypatch.setattr(archive_format.Writer, "add", deleting)
+    monkeypatch.setattr(archive_format.BackupWriter, "add", deleting)
     made = save(full, tmp_path / "farm.backup")
     assert len(full.blobs()) == len(blobs) - 2
     elsewhere.restore(made)

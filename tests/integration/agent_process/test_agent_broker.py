@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from agent import broker
-from orchestrator.broker.redis_publisher import Bell
+from orchestrator.broker.redis_publisher import DoorbellPublisher
 from support.need import need
 from support.running_agent import DEVICE, LONG, QUICK, Board, end_attempt, joined
 from support.servers import free_port, redis_program
@@ -76,7 +76,7 @@ POISON: list[str | bytes] = [
 
 def test_a_device_that_hears_nothing_has_few_doorbells_waiting(redis_url: str) -> None:
     app = broker.make_app(redis_url, "test")
-    ring, queue = Bell(app), broker.queue_name("deaf")
+    ring, queue = DoorbellPublisher(app), broker.queue_name("deaf")
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         client.delete(queue)
         for number in range(3 * broker.LONGEST_QUEUE):

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from orchestrator.api.thread_pool import Desk
+from orchestrator.api.thread_pool import ThreadPool
 
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -22,7 +22,7 @@ def named(name: str) -> list[threading.Thread]:
 
 def test_it_answers_what_was_returned_or_raised() -> None:
     async def ask() -> None:
-        desk = Desk("answers", 2)
+        desk = ThreadPool("answers", 2)
         assert await desk.do(lambda: threading.current_thread().name) in ("answers-0", "answers-1")
         with pytest.raises(KeyError, match="WHY"):
             await desk.do(lambda: os.environ["WHY"])
@@ -33,7 +33,7 @@ def test_it_answers_what_was_returned_or_raised() -> None:
 
 def test_as_many_work_at_once_as_there_are_threads() -> None:
     async def ask() -> None:
-        desk, together = Desk("many", 3), threading.Barrier(3)
+        desk, together = ThreadPool("many", 3), threading.Barrier(3)
         await asyncio.gather(*(desk.do(lambda: together.wait(10)) for _ in range(3)))
         assert len(named("many")) == 3
 
@@ -47,7 +47,7 @@ def test_work_sees_its_askers_context_and_leaves_no_trace() -> None:
         return seen
 
     async def ask() -> None:
-        desk = Desk("context", 1)
+        desk = ThreadPool("context", 1)
         WHO.set("a board")
         assert await desk.do(work) == "a board"
         assert WHO.get() == "a board"
@@ -58,7 +58,7 @@ def test_work_sees_its_askers_context_and_leaves_no_trace() -> None:
 
 def test_who_gave_up_is_not_answered() -> None:
     async def ask() -> None:
-        desk, go = Desk("gave-up", 1), threading.Event()
+        desk, go = ThreadPool("gave-up", 1), threading.Event()
         waiting = asyncio.create_task(desk.do(lambda: go.wait(10)))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -70,7 +70,7 @@ def test_who_gave_up_is_not_answered() -> None:
 
 
 def test_a_loop_that_ended_meanwhile_breaks_no_thread() -> None:
-    desk, go = Desk("ended", 1), threading.Event()
+    desk, go = ThreadPool("ended", 1), threading.Event()
 
     async def leave() -> None:
         task = asyncio.create_task(desk.do(lambda: go.wait(10)))
@@ -83,7 +83,7 @@ def test_a_loop_that_ended_meanwhile_breaks_no_thread() -> None:
 
 
 def test_threads_end_with_their_desk() -> None:
-    desk = Desk("fleeting", 2)
+    desk = ThreadPool("fleeting", 2)
     assert named("fleeting") == []
     assert asyncio.run(desk.do(lambda: 1)) == 1
     threads = named("fleeting")

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from orchestrator.api.log_throttle import SELDOM_S, Seldom
+from orchestrator.api.log_throttle import SELDOM_S, LogThrottle
 
 
 def test_a_warning_is_given_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    seldom = Seldom(logging.getLogger("test"), lambda: now[0])
+    seldom = LogThrottle(logging.getLogger("test"), lambda: now[0])
     for number in range(4):
         seldom.warn("away: %s", number)
     now[0] = SELDOM_S

@@ -13,7 +13,7 @@ from orchestrator.cli.device import doctor, logs, watch
 from orchestrator.domain.errors import UserError
 from orchestrator.provisioning.boards import is_local
 from orchestrator.service.devices import devices
-from playbooks.doctor import Found, of_agent
+from playbooks.doctor import DoctorFinding, of_agent
 from support.farms import FarmKit
 
 
@@ -86,7 +86,7 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
     kit = sqlite_farm
     kit.device("board")
 
-    def failed() -> dict[str, Found]:
+    def failed() -> dict[str, DoctorFinding]:
         found = doctor.known(devices.device(kit.farm, "board"), kit.clock.at)
         assert all(bool(f.remedy) != f.ok for f in found)
         return {f.check: f for f in found if not f.ok}

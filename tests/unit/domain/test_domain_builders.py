@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from agent.contract.conversion_graph import Edge, Node, Tool
 from agent.contract.device import RuntimeFacts, TargetFacts
-from orchestrator.domain.builders import Builder, is_builder
+from orchestrator.domain.builders import BuilderDevice, is_builder
 from orchestrator.domain.matrix import Configuration
-from orchestrator.domain.placement import DeviceView, ModelView, place
+from orchestrator.domain.placement import PlacementDevice, PlacementModel, place
 
 KERAS: Node = ("keras", "fp32")
 LITE, QUANTISED, TPU = ("tflite", "fp32"), ("tflite", "int8"), ("edgetpu_tflite", "int8")
@@ -40,7 +40,7 @@ FACTS = RuntimeFacts(
     wants={"int8": (TPU,)},
     options={"usb": ("max",), "depth": ()},
 )
-CORAL = DeviceView(
+CORAL = PlacementDevice(
     "coral",
     {"name": "coral"},
     True,
@@ -48,8 +48,8 @@ CORAL = DeviceView(
     (lacking(EXPORT, "tensorflow"), lacking(QUANTISE, "tensorflow"), lacking(COMPILE, "compiler")),
 )
 CELL = Configuration("m", "edgetpu", "", "TPU", "int8", 0, 1, calibration="random")
-MODEL = ModelView("m", (KERAS,), free_batch=False, has_calibration=False)
-X86 = Builder("x86-01", ALL)
+MODEL = PlacementModel("m", (KERAS,), free_batch=False, has_calibration=False)
+X86 = BuilderDevice("x86-01", ALL)
 
 
 def test_a_device_that_cannot_is_helped_by_a_builder() -> None:
@@ -83,9 +83,9 @@ def test_a_device_does_what_it_can_itself() -> None:
 def test_the_cheapest_builder_wins_and_its_name_breaks_a_tie() -> None:
     dear = replace(EXPORT, edges=(Edge("export", KERAS, LITE, 5.0, "tf"),))
     others = [
-        Builder("c", ALL),
-        Builder("b", ALL),
-        Builder("a", (dear, QUANTISE, COMPILE)),
+        BuilderDevice("c", ALL),
+        BuilderDevice("b", ALL),
+        BuilderDevice("a", (dear, QUANTISE, COMPILE)),
     ]
     for order in (others, others[::-1]):
         build = place(CORAL, CELL, MODEL, order).build
@@ -94,7 +94,7 @@ def test_the_cheapest_builder_wins_and_its_name_breaks_a_tie() -> None:
 
 
 def test_one_that_is_not_ready_builds_only_where_no_other_can() -> None:
-    off = Builder("a", ALL, ready=False)
+    off = BuilderDevice("a", ALL, ready=False)
     assert (found := place(CORAL, CELL, MODEL, [off, X86]).build) is not None
     assert found.builder == "x86-01"
     unable = replace(X86, tools=(EXPORT,))
@@ -110,22 +110,22 @@ def test_a_device_is_no_builder_for_itself() -> None:
 def test_what_is_specific_to_a_machine_is_never_made_elsewhere() -> None:
     facts = replace(FACTS, wants={"int8": (("engine", "int8"),)})
     device = replace(CORAL, runtimes=(facts,), tools=(lacking(ENGINE, "tensorrt"),))
-    placed = place(device, CELL, MODEL, [Builder("x86-01", (*ALL, ENGINE))])
+    placed = place(device, CELL, MODEL, [BuilderDevice("x86-01", (*ALL, ENGINE))])
     assert placed.skip == (
         "model m is there as keras; edgetpu takes engine in int8: coral has no way there "
         "(`benchfarm-agent runtimes add` there); builder x86-01 cannot help: what is missing can "
         "only be made on the device that runs it"
     )
     able = replace(device, tools=(ENGINE,))
-    build = place(able, CELL, MODEL, [Builder("x86-01", (*ALL, ENGINE))]).build
+    build = place(able, CELL, MODEL, [BuilderDevice("x86-01", (*ALL, ENGINE))]).build
     assert build is not None
     assert (build.node, [e.converter for e in build.rest]) == (QUANTISED, ["engine"])
 
 
 def test_where_nobody_can_the_tool_that_is_missing_is_named_on_each() -> None:
     unable = [
-        Builder("a", (EXPORT, QUANTISE, lacking(COMPILE, "edgetpu_compiler"))),
-        Builder("b", (lacking(EXPORT, "tensorflow"), QUANTISE, COMPILE)),
+        BuilderDevice("a", (EXPORT, QUANTISE, lacking(COMPILE, "edgetpu_compiler"))),
+        BuilderDevice("b", (lacking(EXPORT, "tensorflow"), QUANTISE, COMPILE)),
     ]
     assert place(CORAL, CELL, MODEL, unable).skip == (
         "model m is there as keras; edgetpu takes edgetpu_tflite in int8: coral lacks a tool: "
@@ -170,6 +170,8 @@ def test_only_an_enabled_device_that_is_tagged_is_a_builder() -> None:
 def test_what_is_made_for_one_architecture_is_offered_to_boards_of_it_alone() -> None:
     cross = Tool("cross", (Edge("cross", KERAS, TPU),), where=("builder:aarch64",))
     for machine, helped in (("aarch64", True), ("x86_64", False)):
-        placed = place(replace(CORAL, machine=machine), CELL, MODEL, [Builder("x86-02", (cross,))])
+        placed = place(
+            replace(CORAL, machine=machine), CELL, MODEL, [BuilderDevice("x86-02", (cross,))]
+        )
         assert (placed.build is not None) is helped
         assert ("builder x86-02" in placed.skip) is not helped

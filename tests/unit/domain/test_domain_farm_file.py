@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.farm_file import Device, FarmFile, Known, parse
+from orchestrator.domain.farm_file import AcceptedNames, DeviceEntry, FarmFile, parse
 
 CLASSES = ("arm64-generic", "intel-cpu", "raspberry-pi")
-KNOWN = Known(CLASSES, lambda text: "" if text == "openvino" else f"unknown backend {text!r}")
+KNOWN = AcceptedNames(
+    CLASSES, lambda text: "" if text == "openvino" else f"unknown backend {text!r}"
+)
 FINGERPRINT = "SHA256:+Ol7Sb5jAoP0BEQ19T85f2DkGrdbPU5LlZ3US5Sd3y0"
 
 
-def merged(text: str) -> dict[str, Device]:
+def merged(text: str) -> dict[str, DeviceEntry]:
     return parse(text, "farm.yaml", KNOWN).file.merged()
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from orchestrator.domain import flops
-from orchestrator.domain.flops import Work
+from orchestrator.domain.flops import ComputeWork
 from orchestrator.inspection.child import onnx_graph
 from orchestrator.zoo import catalogue
 from orchestrator.zoo.emit_onnx import to_model
@@ -27,7 +27,7 @@ PUBLISHED = {
 al. stride the first 1 × 1, torchvision the 3 × 3)."""
 
 
-def work_of(model: ModelProto, **shapes: tuple[int, ...]) -> Work:
+def work_of(model: ModelProto, **shapes: tuple[int, ...]) -> ComputeWork:
     return flops.count(onnx_graph.of_model(model, shapes))
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from agent.contract.conversion_graph import Edge, Node, Tool
 from agent.contract.device import RuntimeFacts, TargetFacts
-from orchestrator.domain.format_options import Form, forms, sweep
-from orchestrator.domain.placement import DeviceView, ModelView
+from orchestrator.domain.format_options import FormatOption, forms, sweep
+from orchestrator.domain.placement import PlacementDevice, PlacementModel
 from orchestrator.domain.spec import parse
 
 KERAS, SAVED, ONNX = ("keras", "fp32"), ("savedmodel", "fp32"), ("onnx", "fp32")
@@ -28,8 +28,8 @@ TOOLS = (
 CPU = (TargetFacts("CPU", ("fp32",)),)
 ORT = RuntimeFacts("onnxruntime", "1", "", CPU, wants={"fp32": (ONNX,)})
 RELAX = RuntimeFacts("tvm", "2", "", CPU, wants={"fp32": (TVM,)})
-BOARD = DeviceView("board", {}, True, (ORT, RELAX, replace(ORT, missing="no")), TOOLS)
-MODEL = ModelView("m", (KERAS,), free_batch=False, has_calibration=False)
+BOARD = PlacementDevice("board", {}, True, (ORT, RELAX, replace(ORT, missing="no")), TOOLS)
+MODEL = PlacementModel("m", (KERAS,), free_batch=False, has_calibration=False)
 
 
 def test_every_maker_of_a_format_is_a_form_of_its_own() -> None:
@@ -60,8 +60,8 @@ def test_what_a_target_does_not_compute_is_left_out() -> None:
 
 def test_they_become_a_sweep_that_the_parser_takes() -> None:
     found = [
-        Form("onnxruntime", "1.30", "CPU", "fp32", "onnx", "tf2onnx"),
-        Form("tvm", "0.27", "CPU", "fp32", "tvm_library", tuning_trials=8),
+        FormatOption("onnxruntime", "1.30", "CPU", "fp32", "onnx", "tf2onnx"),
+        FormatOption("tvm", "0.27", "CPU", "fp32", "tvm_library", tuning_trials=8),
     ]
     spec = parse(sweep("s", "board", "m", found, 3), "generated")
     first, second = spec.runtimes

@@ -13,32 +13,32 @@ from agent.contract.trial import Failure
 from orchestrator.domain import health
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.health import (
-    Chosen,
-    Condition,
+    CheckConfiguration,
+    CheckReading,
+    CheckVerdict,
     Health,
-    Reading,
-    Verdict,
+    HealthState,
     judge,
     usual_skew_s,
 )
 from support.farms import device_facts
 
 POLICY = HealthPolicy(max_temperature_c=85, min_free_mib=100, max_latency_ms=50)
-RIGHT = Reading(outputs_right=True, latency_ms=1.0)
+RIGHT = CheckReading(outputs_right=True, latency_ms=1.0)
 HISTORY = (1.0, 1.1, 0.9)
-GOOD, FAILED = Verdict(True), Verdict(False, ("hot",))
+GOOD, FAILED = CheckVerdict(True), CheckVerdict(False, ("hot",))
 
 
 def test_a_board_that_is_right_is_good() -> None:
     reading = replace(RIGHT, temperature_c=85.0, storage_free_mib=100.0, clock_skew_s=-30.0)
-    assert judge(POLICY, reading, HISTORY) == Verdict(True)
+    assert judge(POLICY, reading, HISTORY) == CheckVerdict(True)
 
 
 def test_where_most_boards_are_off_it_is_the_controllers_clock() -> None:
     usual = usual_skew_s([3600.0, 3599.0, 3601.0, 0.0])
     off = replace(RIGHT, clock_skew_s=3598.0, usual_skew_s=usual)
-    assert judge(POLICY, off, HISTORY) == Verdict(True)
-    assert judge(POLICY, replace(off, clock_skew_s=0.0), HISTORY) == Verdict(True)
+    assert judge(POLICY, off, HISTORY) == CheckVerdict(True)
+    assert judge(POLICY, replace(off, clock_skew_s=0.0), HISTORY) == CheckVerdict(True)
     assert "3660 s ahead of" in judge(POLICY, replace(off, clock_skew_s=3660.0), HISTORY).reasons[0]
     assert usual_skew_s([3600.0, 3600.0]) == 0.0, "of two, either may be wrong"
 
@@ -66,15 +66,15 @@ def test_each_thing_that_is_wrong_is_named(changed: dict[str, object], reason: s
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    reading = Reading(outputs_right=False, temperature_c=99.0, storage_free_mib=1.0)
+    reading = CheckReading(outputs_right=False, temperature_c=99.0, storage_free_mib=1.0)
     assert len(judge(POLICY, reading, ()).reasons) == 3
 
 
 def test_an_agent_that_was_stopped_says_nothing_and_a_missing_way_neither() -> None:
-    stopped = judge(POLICY, Reading(status="cancelled"), ())
+    stopped = judge(POLICY, CheckReading(status="cancelled"), ())
     assert (stopped.ok, stopped.again) == (None, True)
     failure = Failure("convert", "unsupported_operator", "Conv")
-    unable = judge(POLICY, Reading(status="unsupported", failure=failure), ())
+    unable = judge(POLICY, CheckReading(status="unsupported", failure=failure), ())
     assert (unable.ok, unable.again) == (None, False)
     assert "no runtime" in unable.reasons[0]
 
@@ -99,35 +99,35 @@ def test_nothing_within_twice_the_usual_is_ever_slow(past: list[float], latency:
 
 
 def test_two_in_a_row_quarantine_and_one_good_restores() -> None:
-    once = Condition(Health.GOOD).after(FAILED)
-    assert once == Condition(Health.GOOD, 1)
-    assert once.after(GOOD) == Condition(Health.GOOD)
+    once = HealthState(Health.GOOD).after(FAILED)
+    assert once == HealthState(Health.GOOD, 1)
+    assert once.after(GOOD) == HealthState(Health.GOOD)
     twice = once.after(FAILED)
-    assert twice == Condition(Health.BAD, 2)
-    assert twice.after(FAILED) == Condition(Health.BAD, 3)
-    assert twice.after(GOOD) == Condition(Health.GOOD)
+    assert twice == HealthState(Health.BAD, 2)
+    assert twice.after(FAILED) == HealthState(Health.BAD, 3)
+    assert twice.after(GOOD) == HealthState(Health.GOOD)
 
 
 def test_the_first_good_check_makes_it_good_and_one_bad_leaves_it_unknown() -> None:
-    assert Condition().after(GOOD) == Condition(Health.GOOD)
-    assert Condition().after(FAILED) == Condition(Health.UNKNOWN, 1)
+    assert HealthState().after(GOOD) == HealthState(Health.GOOD)
+    assert HealthState().after(FAILED) == HealthState(Health.UNKNOWN, 1)
 
 
 def test_a_check_without_a_verdict_changes_nothing_but_what_was_good() -> None:
-    nothing, again = Verdict(None, ("no runtime",)), Verdict(None, again=True)
-    assert Condition(Health.GOOD).after(nothing).health is Health.UNKNOWN
-    for before in (Condition(Health.BAD, 2), Condition(), Condition(Health.MAINTENANCE)):
+    nothing, again = CheckVerdict(None, ("no runtime",)), CheckVerdict(None, again=True)
+    assert HealthState(Health.GOOD).after(nothing).health is Health.UNKNOWN
+    for before in (HealthState(Health.BAD, 2), HealthState(), HealthState(Health.MAINTENANCE)):
         assert before.after(nothing) == before
-    assert Condition(Health.GOOD, 1).after(again) == Condition(Health.GOOD, 1)
+    assert HealthState(Health.GOOD, 1).after(again) == HealthState(Health.GOOD, 1)
 
 
 def test_maintenance_comes_and_goes_by_wish_alone() -> None:
-    wished = Condition(Health.BAD, 2).maintained(True)
+    wished = HealthState(Health.BAD, 2).maintained(True)
     assert wished.health is Health.MAINTENANCE
     assert wished.after(GOOD).health is Health.MAINTENANCE
     assert wished.after(FAILED).after(FAILED).health is Health.MAINTENANCE
-    assert wished.maintained(False) == Condition()
-    assert Condition(Health.BAD, 2).maintained(False) == Condition(Health.BAD, 2)
+    assert wished.maintained(False) == HealthState()
+    assert HealthState(Health.BAD, 2).maintained(False) == HealthState(Health.BAD, 2)
 
 
 @pytest.mark.parametrize("kind", ["crash", "timeout", "out_of_memory", "agent_died", "io"])
@@ -157,16 +157,18 @@ def test_the_first_runtime_that_takes_a_file_as_it_is() -> None:
         runtime("ort", "onnx"),
     )
     found = device_facts(runtimes=runtimes)
-    first = Chosen("lite", "1.0", "X", "tflite")
+    first = CheckConfiguration("lite", "1.0", "X", "tflite")
     assert health.choose(HealthPolicy(), found) == first
-    assert health.choose(HealthPolicy(backend="ort"), found) == Chosen("ort", "1.0", "X", "onnx")
+    assert health.choose(HealthPolicy(backend="ort"), found) == CheckConfiguration(
+        "ort", "1.0", "X", "onnx"
+    )
     assert health.choose(HealthPolicy(backend="gone"), found) == first
 
 
 def test_a_runtime_behind_a_converter_serves_where_no_other_does() -> None:
     relaxed = runtime("openvino", "openvino_ir")
     half = replace(relaxed, wants={"fp32": (("openvino_ir", "fp16"),)})
-    assert health.choose(HealthPolicy(), device_facts(runtimes=(half,))) == Chosen(
+    assert health.choose(HealthPolicy(), device_facts(runtimes=(half,))) == CheckConfiguration(
         "openvino", "1.0", "X", "onnx"
     )
     assert health.choose(HealthPolicy(), device_facts(runtimes=(relaxed,))) is None

@@ -11,16 +11,16 @@ from orchestrator.domain import selectors
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.matrix import Configuration
-from orchestrator.domain.placement import DeviceView, ModelView, chosen, distinct, place
+from orchestrator.domain.placement import PlacementDevice, PlacementModel, chosen, distinct, place
 from orchestrator.domain.spec import DeviceChoice
 from orchestrator.store.device_class_files import device_classes
 from support.farms import TOOLS, device_facts, runtime_facts
 
 LABELS = {"name": "board", "class": "intel-cpu"}
-BOARD = DeviceView("board", LABELS, True, runtime_facts(), TOOLS)
+BOARD = PlacementDevice("board", LABELS, True, runtime_facts(), TOOLS)
 ONNX, PT2 = ("onnx", "fp32"), ("pt2", "fp32")
 CELL = Configuration("m", "onnxruntime", "", "CPU", "fp32", 0, 1)
-MODEL = ModelView("m", (ONNX,), free_batch=False, has_calibration=False)
+MODEL = PlacementModel("m", (ONNX,), free_batch=False, has_calibration=False)
 
 
 def test_a_cell_that_fits_gets_its_format_and_version() -> None:

@@ -16,7 +16,7 @@ from orchestrator.domain.trial import (
     MOVES,
     OUTSTANDING,
     RESUMABLE,
-    Trial,
+    TrialLifecycle,
     TrialState,
     after_loss,
     after_result,
@@ -40,7 +40,7 @@ LEGAL = {
     ("state", "to"), list(itertools.product(TrialState, TrialState)), ids=lambda s: str(s)
 )
 def test_only_the_listed_moves_are_legal(state: TrialState, to: TrialState) -> None:
-    trial = Trial("7", state, attempt=2, spent=1)
+    trial = TrialLifecycle("7", state, attempt=2, spent=1)
     if to.value in LEGAL[state.value]:
         moved = trial.to(to)
         assert moved.state is to
@@ -66,7 +66,7 @@ def test_every_result_of_an_outstanding_attempt_has_a_legal_place_to_go(
     status: str, state: TrialState, transient: bool, spent: int
 ) -> None:
     failure = None if status == "ok" else Failure("measure", "crash", "m", transient)
-    trial = Trial("7", TrialState.RUNNING, attempt=spent, spent=spent)
+    trial = TrialLifecycle("7", TrialState.RUNNING, attempt=spent, spent=spent)
     after = trial.to(after_result(trial, status, failure, 3)).state
     again = transient or status == "cancelled"
     expected = {"ok": "done", "unsupported": "unsupported", "invalid": "invalid"}.get(
@@ -77,7 +77,7 @@ def test_every_result_of_an_outstanding_attempt_has_a_legal_place_to_go(
 
 def test_a_doorbell_that_nobody_answered_costs_no_try() -> None:
     """A broker that is down for an hour may delay trials, and must not use up their budget."""
-    trial = Trial("7")
+    trial = TrialLifecycle("7")
     for _ in range(50):
         trial = trial.to(TrialState.DISPATCHED)
         trial = trial.to(after_loss(trial, budget=1))
@@ -89,7 +89,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize(budget=st.integers(1, 4))
     def begin(self, budget: int) -> None:
-        self.trial = Trial("7")
+        self.trial = TrialLifecycle("7")
         self.budget = budget
         self.started = 0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.provisioning.diff import at_controller, extra, on_board
-from orchestrator.provisioning.fleet_file import Wanted
+from orchestrator.provisioning.fleet_file import WantedBoard
 from orchestrator.service.views import DeviceView
-from playbooks.step_runner import Event
+from playbooks.step_runner import StepEvent
 
 
 def view(name: str = "one", **other: Any) -> DeviceView:
@@ -20,17 +20,17 @@ def view(name: str = "one", **other: Any) -> DeviceView:
 
 
 def found(
-    wanted: Wanted, device_class: str = "", view: DeviceView | None = None
+    wanted: WantedBoard, device_class: str = "", view: DeviceView | None = None
 ) -> list[tuple[str, str, str]]:
     return [(d.what, d.found, d.wanted) for d in at_controller(wanted, device_class, view)]
 
 
 def test_what_the_file_does_not_say_is_no_drift() -> None:
-    assert found(Wanted("one", "h"), "", view()) == []
+    assert found(WantedBoard("one", "h"), "", view()) == []
 
 
 def test_class_tags_and_wish() -> None:
-    wanted = Wanted("one", "h", tags={"rack": "2", "new": "y"}, enabled=False)
+    wanted = WantedBoard("one", "h", tags={"rack": "2", "new": "y"}, enabled=False)
     assert found(wanted, "arm64-generic", view()) == [
         ("class", "raspberry-pi", "arm64-generic"),
         ("tags.new", "-", "y"),
@@ -38,18 +38,18 @@ def test_class_tags_and_wish() -> None:
         ("tags.rack", "1", "2"),
         ("enabled", "true", "false"),
     ]
-    same = Wanted("one", "h", tags={"rack": "1", "old": "x"}, enabled=True)
+    same = WantedBoard("one", "h", tags={"rack": "1", "old": "x"}, enabled=True)
     assert found(same, "raspberry-pi", view()) == []
 
 
 def test_a_board_that_never_joined_or_was_retired_is_not_registered() -> None:
-    wanted = Wanted("one", "h", tags={})
+    wanted = WantedBoard("one", "h", tags={})
     assert found(wanted, "x") == [("registered", "no", "yes")]
     assert found(wanted, "x", view(facts=None)) == [("registered", "no", "yes")]
 
 
 def test_steps_that_would_change() -> None:
-    events = [Event("user", "ok", ""), Event("agent", "would change", "an older agent")]
+    events = [StepEvent("user", "ok", ""), StepEvent("agent", "would change", "an older agent")]
     assert [(d.what, d.found) for d in on_board("one", events)] == [("agent", "an older agent")]
 
 

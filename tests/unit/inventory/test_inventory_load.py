@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.farm_file import Known, parse
+from orchestrator.domain.farm_file import AcceptedNames, parse
 from orchestrator.provisioning.fleet_file import load
 from orchestrator.store.device_class_files import device_classes
 
@@ -100,7 +100,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_the_example_is_valid_and_has_each_class_once() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
-    read = parse(text, "example-farm.yaml", Known(CLASSES, lambda runtime: ""))
+    read = parse(text, "example-farm.yaml", AcceptedNames(CLASSES, lambda runtime: ""))
     used = [device.device_class for device in read.file.merged().values()]
     assert sorted(used) == sorted(CLASSES)
 

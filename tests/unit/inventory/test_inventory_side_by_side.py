@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from orchestrator.provisioning.parallel import Ended, Stopped, side_by_side
+from orchestrator.provisioning.parallel import JobInterrupted, JobOutcome, side_by_side
 
 Tell = Callable[[str], None]
 LIMIT_S = 20.0
@@ -62,7 +62,7 @@ class CtrlC:
         self.times = times
         self.stopping = threading.Event()
 
-    def hear(self, name: str, said: str | Ended[str]) -> None:
+    def hear(self, name: str, said: str | JobOutcome[str]) -> None:
         if said == "now":
             self.times -= 1
             raise KeyboardInterrupt
@@ -102,7 +102,7 @@ def test_what_fails_because_of_ctrl_c_counts_as_stopped() -> None:
         raise OSError("pip was killed")
 
     ended = side_by_side({"a": job}, 1, terminal.hear, stopping=terminal.stopping.set)
-    assert isinstance(ended["a"].error, Stopped)
+    assert isinstance(ended["a"].error, JobInterrupted)
     assert "pip was killed" in str(ended["a"].error)
 
 

@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from playbooks.errors import StepFailed
-from playbooks.step_runner import Event, Outcome, Step, play
-from playbooks.target import Site
+from playbooks.step_runner import RunOutcome, Step, StepEvent, play
+from playbooks.target import BoardTarget
 
-NOWHERE = cast(Site, None)
+NOWHERE = cast(BoardTarget, None)
 """These steps look at no board."""
 
 
@@ -23,20 +23,20 @@ class Switch:
     def step(self, name: str, *, ahead: bool = False) -> Step:
         return Step(name, lambda _: "" if self.on else "it is off", self._turn, ahead)
 
-    def _turn(self, _: Site) -> None:
+    def _turn(self, _: BoardTarget) -> None:
         self.turned += 1
         self.on = self.works
 
 
 def test_only_what_is_not_right_is_done_and_a_second_run_does_nothing() -> None:
     left, right = Switch(on=True), Switch()
-    told: list[Event] = []
+    told: list[StepEvent] = []
     steps = [left.step("left"), right.step("right")]
-    assert play(steps, NOWHERE, told.append) == Outcome(2, 1)
+    assert play(steps, NOWHERE, told.append) == RunOutcome(2, 1)
     assert [(e.step, e.status) for e in told] == [
         *(("left", "ok"), ("right", ""), ("right", "changed")),
     ]
-    assert play(steps, NOWHERE, told.append) == Outcome(2, 0)
+    assert play(steps, NOWHERE, told.append) == RunOutcome(2, 0)
     assert (left.turned, right.turned) == (0, 1)
 
 
@@ -49,8 +49,8 @@ def test_what_was_done_and_did_not_help_is_a_failure_that_ends_the_run() -> None
 
 def test_a_dry_run_does_nothing_and_ends_where_it_cannot_look_further() -> None:
     first, second, third = Switch(), Switch(), Switch()
-    told: list[Event] = []
+    told: list[StepEvent] = []
     steps = [first.step("first"), second.step("second", ahead=True), third.step("third")]
-    assert play(steps, NOWHERE, told.append, dry_run=True) == Outcome(2, 2)
+    assert play(steps, NOWHERE, told.append, dry_run=True) == RunOutcome(2, 2)
     assert {e.status for e in told} == {"would change"}
     assert first.turned == second.turned == third.turned == 0

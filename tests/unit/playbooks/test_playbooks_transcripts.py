@@ -22,9 +22,9 @@ from playbooks import playbook, wheels
 from playbooks.connection import Login
 from playbooks.coral import UDEV_RULES
 from playbooks.errors import StepFailed, Unfit
-from playbooks.playbook import Workshop
+from playbooks.playbook import ProvisioningContext
 from playbooks.power_rights import SUDOERS
-from playbooks.step_runner import Event, Outcome
+from playbooks.step_runner import RunOutcome, StepEvent
 from playbooks.target import STANDALONE, STATE, UNIT_PATH
 from playbooks.wheels import Platform
 from support.need import need
@@ -117,14 +117,14 @@ class Bench:
     """A replayed board, and all that ``boards.add`` needs besides."""
 
     host: ReplayedHost
-    work: Workshop
+    work: ProvisioningContext
     controller: ReplayedController
     archive: Path
-    events: list[Event]
+    events: list[StepEvent]
     notes: list[str]
     platforms: list[Platform]
 
-    def add(self, **options: Any) -> Outcome:
+    def add(self, **options: Any) -> RunOutcome:
         self.events.clear()
         return playbook.add(self.work, "one", Login("user@board"), **options)
 
@@ -153,7 +153,7 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(playbook, "connected", connected)
     monkeypatch.setattr(wheels, "_download", download)
     controller, events, notes = ReplayedController(host), [], []  # type: ignore[var-annotated]
-    work = Workshop(
+    work = ProvisioningContext(
         home=tmp_path / "home",
         controller=controller,
         classes={c.name: board_class(c) for c in device_classes()},
@@ -204,7 +204,7 @@ def test_a_board_becomes_one_of_the_farm_and_a_second_run_changes_nothing(
     assert outcome.changed > len(expected.environments)
 
     before = (len(made.host.changes), dict(made.host.files), set(made.host.paths))
-    assert made.add(python_archive=made.archive) == Outcome(len(expected.steps), 0)
+    assert made.add(python_archive=made.archive) == RunOutcome(len(expected.steps), 0)
     assert (len(made.host.changes), made.host.files, made.host.paths) == before
 
 

@@ -7,19 +7,19 @@ from xml.etree import ElementTree
 import pytest
 
 from orchestrator.domain import flops
-from orchestrator.domain.network_graph import NetworkGraph, Node, Tensor
+from orchestrator.domain.network_graph import GraphNode, GraphTensor, NetworkGraph
 from orchestrator.report.network import svg
 from orchestrator.report.network.operator_families import COLOURS, family
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def tensor(name: str, *shape: int, constant: bool = False) -> Tensor:
-    return Tensor(name, "float32", shape, constant)
+def tensor(name: str, *shape: int, constant: bool = False) -> GraphTensor:
+    return GraphTensor(name, "float32", shape, constant)
 
 
 def chain(count: int, shape: tuple[int, ...] = (1, 8)) -> NetworkGraph:
-    nodes = tuple(Node("Relu", f"relu{n}", (f"t{n}",), (f"t{n + 1}",)) for n in range(count))
+    nodes = tuple(GraphNode("Relu", f"relu{n}", (f"t{n}",), (f"t{n + 1}",)) for n in range(count))
     tensors = {f"t{n}": tensor(f"t{n}", *shape) for n in range(count + 1)}
     return NetworkGraph(
         "onnx", "ONNX opset 17", nodes, ("t0",), (f"t{count}",), tensors, frozenset()
@@ -47,18 +47,18 @@ def edges(root: ElementTree.Element) -> list[ElementTree.Element]:
 def small() -> NetworkGraph:
     """A convolution, a branch around an activation, a sum, a dense layer; two inputs."""
     nodes = (
-        Node(
+        GraphNode(
             "Conv",
             "stem",
             ("x", "w", "b"),
             ("a",),
             {"strides": (2, 2), "pads": (1, 1, 1, 1), "group": 2, "kernel_shape": (3, 3)},
         ),
-        Node("Relu", "", ("a",), ("r",)),
-        Node("Add", "", ("r", "a"), ("s",)),
-        Node("Mul", "", ("s", "mask"), ("m",)),
-        Node("Split", "", ("m",), ("p", "q"), {"axis": 1}),
-        Node("Concat", "", ("q", "p"), ("y",), {"axis": 1}),
+        GraphNode("Relu", "", ("a",), ("r",)),
+        GraphNode("Add", "", ("r", "a"), ("s",)),
+        GraphNode("Mul", "", ("s", "mask"), ("m",)),
+        GraphNode("Split", "", ("m",), ("p", "q"), {"axis": 1}),
+        GraphNode("Concat", "", ("q", "p"), ("y",), {"axis": 1}),
     )
     tensors = {
         "x": tensor("x", 1, 4, 16, 16),
@@ -113,7 +113,7 @@ def test_it_stands_alone_and_runs_nothing() -> None:
     ["<&>\"'", "</text><script>alert(1)</script>", "größe 層 🦆", "]]>", "a\x00b\x01c\x1b\ud800d"],
 )
 def test_any_name_is_written_as_text(name: str) -> None:
-    node = Node("Relu", name, ("x",), ("y",), {"mode": name})
+    node = GraphNode("Relu", name, ("x",), ("y",), {"mode": name})
     tensors = {"x": tensor(name, 1, 2), "y": tensor(name, 1, 2)}
     graph = NetworkGraph("onnx", name, (node,), ("x",), ("y",), tensors, frozenset())
     root = draw(graph, name)
@@ -124,8 +124,8 @@ def test_any_name_is_written_as_text(name: str) -> None:
 
 
 def test_unknown_shapes_are_said_to_be() -> None:
-    nodes = (Node("NonZero", "", ("x",), ("n",)), Node("MatMul", "", ("n", "n"), ("y",)))
-    tensors = {"x": tensor("x", 4, 4), "n": Tensor("n", "int64", (2, -1))}
+    nodes = (GraphNode("NonZero", "", ("x",), ("n",)), GraphNode("MatMul", "", ("n", "n"), ("y",)))
+    tensors = {"x": tensor("x", 4, 4), "n": GraphTensor("n", "int64", (2, -1))}
     graph = NetworkGraph("onnx", "ONNX", nodes, ("x",), ("y",), tensors, frozenset())
     said = texts(draw(graph))
     assert "2×? int64" in said
@@ -150,7 +150,7 @@ def test_the_largest_that_is_drawn_whole() -> None:
 
 def test_a_tensor_from_far_above_is_named_instead_of_drawn() -> None:
     graph = chain(svg.LONGEST + 5)
-    end = Node("Add", "", (graph.outputs[0], "t0"), ("y",))
+    end = GraphNode("Add", "", (graph.outputs[0], "t0"), ("y",))
     tensors = {**graph.tensors, "y": tensor("y", 1, 8)}
     graph = NetworkGraph("onnx", "ONNX", (*graph.nodes, end), ("t0",), ("y",), tensors, frozenset())
     root = draw(graph)
@@ -161,7 +161,8 @@ def test_a_tensor_from_far_above_is_named_instead_of_drawn() -> None:
 def test_dense_connections_stay_bounded() -> None:
     """Every operator takes the outputs of all before it: quadratic in edges."""
     nodes = tuple(
-        Node("Concat", "", tuple(f"t{k}" for k in range(n + 1)), (f"t{n + 1}",)) for n in range(60)
+        GraphNode("Concat", "", tuple(f"t{k}" for k in range(n + 1)), (f"t{n + 1}",))
+        for n in range(60)
     )
     tensors = {f"t{n}": tensor(f"t{n}", 1, 8) for n in range(61)}
     graph = NetworkGraph("onnx", "ONNX", nodes, ("t0",), ("t60",), tensors, frozenset())
@@ -171,7 +172,7 @@ def test_dense_connections_stay_bounded() -> None:
 def test_edges_without_end_and_names_without_end_are_cut() -> None:
     count = 200
     nodes = tuple(
-        Node("Concat", "n" * 10**5, tuple(f"t{k}" for k in range(n + 1)), (f"t{n + 1}",))
+        GraphNode("Concat", "n" * 10**5, tuple(f"t{k}" for k in range(n + 1)), (f"t{n + 1}",))
         for n in range(count)
     )
     tensors = {f"t{n}": tensor("t" * 10**5, 1, 8) for n in range(count + 1)}
@@ -184,7 +185,7 @@ def test_edges_without_end_and_names_without_end_are_cut() -> None:
 
 
 def test_constants_are_counted_not_drawn() -> None:
-    nodes = (Node("Constant", "", (), ("c",)), Node("Add", "", ("x", "c"), ("y",)))
+    nodes = (GraphNode("Constant", "", (), ("c",)), GraphNode("Add", "", ("x", "c"), ("y",)))
     tensors = {key: tensor(key, 1) for key in "xcy"}
     root = draw(NetworkGraph("onnx", "ONNX", nodes, ("x",), ("y",), tensors, frozenset()))
     assert len(boxes(root)) == 3
@@ -196,10 +197,10 @@ def test_operators_of_both_formats_have_the_same_family_and_all_have_a_colour() 
              "MaxPool": "MAX_POOL_2D", "Concat": "CONCATENATION",
              "DequantizeLinear": "DEQUANTIZE"}  # fmt: skip
     for onnx, tflite in pairs.items():
-        found = {family(Node(op, "", (), ())) for op in (onnx, tflite)}
+        found = {family(GraphNode(op, "", (), ())) for op in (onnx, tflite)}
         assert len(found) == 1
         assert found <= set(COLOURS) - {"other"}
-    assert family(Node("Relu", "", (), (), domain="my.ops")) == "other"
+    assert family(GraphNode("Relu", "", (), (), domain="my.ops")) == "other"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ruptures.costs import CostNormal
 
 from agent.contract.trial import Fingerprint, Usage
 from orchestrator.report.statistics import change_points, stability
-from orchestrator.report.statistics.stability import Verdict, judge_cell, judge_trial
+from orchestrator.report.statistics.stability import StabilityVerdict, judge_cell, judge_trial
 from support.report_samples import drifting, latencies, result
 
 
@@ -146,9 +146,9 @@ def test_throttling_is_named_with_its_evidence() -> None:
 
 def test_a_cell_is_steady_only_where_every_trial_is() -> None:
     good, slow, noisy = (
-        Verdict("steady"),
-        Verdict("slowing_down", ("rose",)),
-        Verdict("interfered", ("waited",)),
+        StabilityVerdict("steady"),
+        StabilityVerdict("slowing_down", ("rose",)),
+        StabilityVerdict("interfered", ("waited",)),
     )
     assert judge_cell([good, good]).trust == "steady"
     assert judge_cell([good, slow, slow, noisy]).trust == "slowing_down"

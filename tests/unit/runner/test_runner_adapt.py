@@ -7,7 +7,7 @@ import pytest
 
 from agent.contract.failures import UnsupportedShape
 from agent.contract.trial import TensorSpec
-from agent.runner.tensor_mapping import View
+from agent.runner.tensor_mapping import TensorMapping
 
 IMAGE = TensorSpec("image", "float32", (2, 3, 4, 5), "NCHW")
 COUNT = TensorSpec("count", "int64", (1,))
@@ -18,7 +18,7 @@ SCORE = TensorSpec("score", "float32", (2, 10))
 OWN_MASK = TensorSpec("out_1", "float32", (-1, 4, 5, 6), "NHWC")
 OWN_SCORE = TensorSpec("out_0", "float32", (-1, 10))
 
-VIEW = View((IMAGE, COUNT), (MASK, SCORE), (OWN_IMAGE, OWN_COUNT), (OWN_MASK, OWN_SCORE))
+VIEW = TensorMapping((IMAGE, COUNT), (MASK, SCORE), (OWN_IMAGE, OWN_COUNT), (OWN_MASK, OWN_SCORE))
 
 
 def test_wanted_inputs_get_the_artifacts_names_and_axes_and_keep_their_sizes() -> None:
@@ -51,7 +51,7 @@ def test_outputs_of_other_names_than_announced_stay_as_they_are() -> None:
 
 
 def test_without_own_tensors_nothing_changes() -> None:
-    plain = View((IMAGE,), (SCORE,))
+    plain = TensorMapping((IMAGE,), (SCORE,))
     assert plain.specs((IMAGE,)) == [IMAGE]
     array = np.zeros(IMAGE.shape, np.float32)
     assert plain.feed({"image": array})["image"] is array
@@ -60,10 +60,10 @@ def test_without_own_tensors_nothing_changes() -> None:
 
 def test_axes_are_never_guessed_from_shapes() -> None:
     unknown = TensorSpec("x", "float32", (1, 4, 5, 3))
-    [spec] = View((IMAGE,), (), (unknown,)).specs((IMAGE,))
+    [spec] = TensorMapping((IMAGE,), (), (unknown,)).specs((IMAGE,))
     assert spec.shape == IMAGE.shape
 
 
 def test_another_number_of_tensors_is_refused() -> None:
     with pytest.raises(UnsupportedShape, match=r"inputs are n; the model's are image, count"):
-        View((IMAGE, COUNT), (), (OWN_COUNT,))
+        TensorMapping((IMAGE, COUNT), (), (OWN_COUNT,))

@@ -64,8 +64,8 @@ GPU = RuntimeRef("tensorrt", target="GPU")
 NORMAL = {"cuda_graph": "off", "spin_wait": "off", "data_transfers": "on", "tf32": "on"}
 
 
-def tool_of(version: str) -> trtexec.Tool:
-    return trtexec.Tool("trtexec", version, frozenset(FLAGS[version]))
+def tool_of(version: str) -> trtexec.TrtexecProgram:
+    return trtexec.TrtexecProgram("trtexec", version, frozenset(FLAGS[version]))
 
 
 @pytest.fixture(params=sorted(FLAGS))
@@ -234,7 +234,7 @@ def test_rows_of_different_versions_compare(version: str) -> None:
 
 
 def test_a_switch_that_a_version_lacks_is_refused() -> None:
-    bare = trtexec.Tool("trtexec", "8.0.0", frozenset({"--loadEngine"}))
+    bare = trtexec.TrtexecProgram("trtexec", "8.0.0", frozenset({"--loadEngine"}))
     with pytest.raises(BadOption, match="no --noDataTransfers"):
         trtexec.run_command(bare, Path("e"), {}, data_transfers=False)
     with pytest.raises(BadOption, match="no --useCudaGraph"):
@@ -397,7 +397,7 @@ def test_times_that_cannot_be_are_no_figure(
     program: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = load(engine)
-    late = trtexec_output.Times(np.full(9, 10**12), np.full(9, 10**11), 10**13)
+    late = trtexec_output.TrtexecTimes(np.full(9, 10**12), np.full(9, 10**11), 10**13)
     monkeypatch.setattr(trtexec_output, "read_times", lambda *_: late)
     with pytest.raises(ClockError, match="9 queries took 9000"):
         session.measured(QUICK)
@@ -427,7 +427,7 @@ def test_a_graph_that_was_asked_for_and_refused_is_told(
     program: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "[W] The specified --useCudaGraph flag has been ignored."
-    monkeypatch.setattr(trtexec, "run", lambda *_: trtexec.Ran(1.0, 1.0, text))
+    monkeypatch.setattr(trtexec, "run", lambda *_: trtexec.TrtexecRun(1.0, 1.0, text))
     with pytest.raises(Unsupported, match="CUDA graph"):
         load(engine, cuda_graph="on")
 

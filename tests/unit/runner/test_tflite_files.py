@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.formats import tflite_analysis
-from agent.formats.tflite import NotTflite, Operator, Tensor, TfliteFile, read
+from agent.formats.tflite import NotTflite, TfliteFile, TfliteOperator, TfliteTensor, read
 
 TFLITE = Path(__file__).parents[2] / "fixtures" / "tflite"
 
@@ -68,11 +68,13 @@ def test_no_cut_or_spoilt_file_raises_anything_else(
 def test_many_branches_are_followed_once() -> None:
     """Each tensor goes into two operators: naively 2⁶⁰ ways."""
     count = 60
-    tensors = [Tensor(f"t{n}", "float32", (1, 4, 4, 2), 0, b"") for n in range(count + 1)]
-    pairs = [op for n in range(count) for op in (Operator("ADD", (n, n), (n + 1,)),) * 2]
+    tensors = [TfliteTensor(f"t{n}", "float32", (1, 4, 4, 2), 0, b"") for n in range(count + 1)]
+    pairs = [op for n in range(count) for op in (TfliteOperator("ADD", (n, n), (n + 1,)),) * 2]
     graph = TfliteFile(tuple(tensors), tuple(pairs), (0,), (count,), (), ())
     assert tflite_analysis.input_layout(graph, 0) == ""
-    loop = TfliteFile(tuple(tensors[:2]), (Operator("ADD", (0, 1), (1, 0)),), (0,), (1,), (), ())
+    loop = TfliteFile(
+        tuple(tensors[:2]), (TfliteOperator("ADD", (0, 1), (1, 0)),), (0,), (1,), (), ()
+    )
     assert tflite_analysis.output_layout(loop, 1) == ""
 
 
@@ -89,10 +91,10 @@ def test_all_that_computes_on_integers_is_filed_under_int8(
     activations: tuple[str, str], weights: str, kind: str, precision: str
 ) -> None:
     tensors = (
-        Tensor("x", "float32", (1, 4), 0, b""),
-        Tensor("w", weights, (4, 4), 16, b""),
-        *(Tensor(f"y{n}", dtype, (1, 4), 0, b"") for n, dtype in enumerate(activations)),
+        TfliteTensor("x", "float32", (1, 4), 0, b""),
+        TfliteTensor("w", weights, (4, 4), 16, b""),
+        *(TfliteTensor(f"y{n}", dtype, (1, 4), 0, b"") for n, dtype in enumerate(activations)),
     )
-    operators = tuple(Operator("FULLY_CONNECTED", (n, 1, -1), (n + 2,)) for n in (0, 1))
+    operators = tuple(TfliteOperator("FULLY_CONNECTED", (n, 1, -1), (n + 2,)) for n in (0, 1))
     graph = TfliteFile(tensors, operators, (0,), (3,), (), ())
     assert (tflite_analysis.kind(graph), tflite_analysis.precision(graph)) == (kind, precision)

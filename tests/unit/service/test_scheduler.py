@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.health import health_checks
 from orchestrator.service.scheduling import scheduler
 from orchestrator.service.scheduling.scheduler import Scheduler
@@ -23,7 +23,7 @@ def test_rounds_go_on_whatever_fails(
     done = threading.Event()
     rounds: list[int] = []
 
-    def tick(farm: Farm, judges: bool) -> int:
+    def tick(farm: FarmContext, judges: bool) -> int:
         rounds.append(len(rounds))
         if len(rounds) > len(fails):
             done.set()
@@ -35,7 +35,7 @@ def test_rounds_go_on_whatever_fails(
 
     monkeypatch.setattr(scheduler, "tick", tick)
     settings = sqlite_farm.farm.settings.model_copy(update={"tick_s": 0.01})
-    farm = Farm(**{**vars(sqlite_farm.farm), "settings": settings})
+    farm = FarmContext(**{**vars(sqlite_farm.farm), "settings": settings})
     with Scheduler(farm):
         assert done.wait(60)
     said = [record.getMessage() for record in caplog.records if "scheduler" in record.name]
@@ -55,7 +55,7 @@ def test_a_database_that_goes_away_during_the_health_round_is_no_boards_trouble(
     asked: list[int] = []
     errors: list[Exception] = [OperationalError("SELECT 1", {}, Exception("gone")), KeyError("a")]
 
-    def ask(_farm: Farm, device_id: int) -> None:
+    def ask(_farm: FarmContext, device_id: int) -> None:
         asked.append(device_id)
         raise errors[0]
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from orchestrator.service.devices import devices
 from orchestrator.service.scheduling import ingest, lease_watch, scheduler
-from orchestrator.service.scheduling.lease_watch import Watch
+from orchestrator.service.scheduling.lease_watch import LeaseWatch
 from orchestrator.store.tables import Attempt, Device, Event, Trial
 from support.farms import FarmKit, failed
 
@@ -23,7 +23,7 @@ class Looks:
     def __init__(self, kit: FarmKit) -> None:
         self.kit, self.jumped_s, self.steady_s = kit, 0.0, 50.0
         self.farm = replace(kit.farm, look=self._look)
-        self.watch = Watch(self.farm, lambda: self.steady_s)
+        self.watch = LeaseWatch(self.farm, lambda: self.steady_s)
 
     def _look(self) -> float:
         jumped, self.jumped_s = self.jumped_s, 0.0
@@ -105,7 +105,7 @@ def test_nobody_could_renew_while_nobody_looked(looks: Looks, board: int, what: 
     attempt = begin(looks, board)
     looks.pass_(HOURS_S)
     if what == "start":
-        looks.watch = Watch(looks.farm, lambda: looks.steady_s)
+        looks.watch = LeaseWatch(looks.farm, lambda: looks.steady_s)
     looks.round_()
     assert looks.kit.states() == ["running"]
     looks.go_on(60, board, attempt)
@@ -126,7 +126,7 @@ def test_a_doorbell_is_rung_again_at_once_after_a_start(looks: Looks, board: int
     first = looks.kit.last_rung()
     looks.pass_(HOURS_S)
     looks.kit.beat(board)
-    looks.watch = Watch(looks.farm, lambda: looks.steady_s)
+    looks.watch = LeaseWatch(looks.farm, lambda: looks.steady_s)
     looks.round_()
     assert looks.kit.last_rung() != first
     assert [t.spent for t in looks.kit.trials()] == [0]
@@ -143,7 +143,7 @@ def test_what_a_clock_that_was_ahead_left_is_not_waited_for(looks: Looks, board:
     looks.kit.beat(board)
     looks.kit.clock.advance(-HOURS_S)
     assert devices.device(farm, "board").connection == "online"
-    Watch(farm).look()
+    LeaseWatch(farm).look()
     now = looks.kit.clock()
     with database.snapshot() as session:
         device = session.get_one(Device, board)

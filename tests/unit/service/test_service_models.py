@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.inspection.child import onnx_file
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.models import registration
 from orchestrator.service.models.registration import NewModel
 from orchestrator.service.models.source_file import REFERENCE_FEEDS
@@ -192,7 +192,7 @@ def test_a_reference_run_that_blows_up_leaves_nothing(farm: FarmKit) -> None:
     def explode(_job: object) -> object:
         raise RuntimeError("out of disk")
 
-    broken = replace(farm, farm=Farm(**{**vars(farm.farm), "reference": explode}))
+    broken = replace(farm, farm=FarmContext(**{**vars(farm.farm), "reference": explode}))
     assert "out of disk" in refuse(broken, put(farm, GOOD), RuntimeError)
 
 

@@ -346,13 +346,13 @@ def test_the_log_is_asked_by_subject_kind_and_age(farm: FarmKit, board: int) -> 
     start = farm.clock.at - timedelta(seconds=10)
 
     def kinds(**wanted: Any) -> list[str]:
-        return [e.kind for e in events.find(farm.farm, events.Wanted(**wanted))]
+        return [e.kind for e in events.find(farm.farm, events.EventFilter(**wanted))]
 
     assert kinds(subject="first") == ["sweep_submitted", "sweep_finished"]
     assert kinds(kind="sweep_submitted") == ["sweep_submitted"] * 2
     assert kinds(since=start) == ["sweep_submitted"]
-    everything = events.find(farm.farm, events.Wanted())
-    latest = events.find(farm.farm, events.Wanted(limit=2, latest=True))
+    everything = events.find(farm.farm, events.EventFilter())
+    latest = events.find(farm.farm, events.EventFilter(limit=2, latest=True))
     assert latest == everything[-2:]
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, select
 
 from orchestrator.domain.errors import Conflict, NotFound, Superseded, UserError
-from orchestrator.service.context import Farm
+from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import devices
 from orchestrator.service.scheduling import ingest, scheduler
 from orchestrator.service.sweeps import progress, sweeps
@@ -62,7 +62,7 @@ def test_what_is_refused_leaves_nothing_behind(
 def test_the_limit_is_on_cells_not_on_configurations(farm: FarmKit, board: int) -> None:
     farm.device("other")
     limited = farm.farm.settings.model_copy(update={"max_cells": 3})
-    small = Farm(**{**vars(farm.farm), "settings": limited})
+    small = FarmContext(**{**vars(farm.farm), "settings": limited})
     text = spec_text(runtimes="[{backend: onnxruntime, threads: [1, 2]}]")
     with pytest.raises(UserError, match="4 cells, more than the limit of 3"):
         sweeps.submit(small, text, "f")
@@ -272,7 +272,7 @@ def test_cancelling_and_resuming_a_large_sweep_takes_no_more_statements(
 
 
 @contextmanager
-def _written(farm: Farm) -> Iterator[list[str]]:
+def _written(farm: FarmContext) -> Iterator[list[str]]:
     """What is sent to the database meanwhile, one entry for each set of parameters."""
     found: list[str] = []
 

@@ -15,17 +15,17 @@ import agent
 from agent.contract import codec
 from agent.contract.child_jobs import Converted
 from agent.contract.trial import Failure, TrialRequest, TrialResult
-from agent.worker.attempts.attempt import Finished, execute
-from agent.worker.isolation.child_process import Cancel, ChildEnd
-from agent.worker.isolation.runner_client import Outcome
+from agent.worker.attempts.attempt import FinishedAttempt, execute
+from agent.worker.isolation.child_process import CancelRequest, ChildEnd
+from agent.worker.isolation.runner_client import ChildOutcome
 from support.played_board import ENDED, MODEL, Board, make_board, make_request, measured, sha
 
 
 def run(
-    request: TrialRequest, board: Board, folder: Path, cancel: Cancel | None = None
-) -> Finished:
+    request: TrialRequest, board: Board, folder: Path, cancel: CancelRequest | None = None
+) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
-    with Cancel() as own:
+    with CancelRequest() as own:
         finished = execute(request, board.tools, cancel or own, folder, began=99.0)
     assert codec.loads(TrialResult, codec.dumps(finished.result)) == finished.result
     assert (finished.result.failure is None) == (finished.result.status == "ok")
@@ -90,7 +90,7 @@ def test_the_second_attempt_converts_nothing(
     assert second.attempt_id == "a2"
 
 
-def ending(board: Board, outcome: Outcome) -> None:
+def ending(board: Board, outcome: ChildOutcome) -> None:
     board.runner.trial_outcome = lambda _job: outcome
 
 
@@ -101,17 +101,17 @@ KILLED = ChildEnd(None, "SIGTERM", "lease", None, "", "measure", 1.0)
 @pytest.mark.parametrize(
     ("outcome", "status", "kind"),
     [
-        (Outcome(ENDED, failure=CRASH), "failed", "crash"),
-        (Outcome(None, failure=Failure("environment", "io", "no python")), "failed", "io"),
+        (ChildOutcome(ENDED, failure=CRASH), "failed", "crash"),
+        (ChildOutcome(None, failure=Failure("environment", "io", "no python")), "failed", "io"),
         (
-            Outcome(KILLED, failure=Failure("measure", "lease_lost", "x", True)),
+            ChildOutcome(KILLED, failure=Failure("measure", "lease_lost", "x", True)),
             "cancelled",
             "lease_lost",
         ),
-        (Outcome(ENDED, answer=replace(measured(50), samples=None)), "failed", "bad_answer"),
-        (Outcome(ENDED, answer=measured(50)), "failed", "bad_answer"),
+        (ChildOutcome(ENDED, answer=replace(measured(50), samples=None)), "failed", "bad_answer"),
+        (ChildOutcome(ENDED, answer=measured(50)), "failed", "bad_answer"),
         (
-            Outcome(
+            ChildOutcome(
                 ENDED,
                 answer=replace(
                     measured(1),
@@ -127,7 +127,12 @@ KILLED = ChildEnd(None, "SIGTERM", "lease", None, "", "measure", 1.0)
     ids=["crash", "no interpreter", "lease", "no samples", "no samples file", "unsupported"],
 )
 def test_endings_of_the_child(
-    request_: TrialRequest, board: Board, folder: Path, outcome: Outcome, status: str, kind: str
+    request_: TrialRequest,
+    board: Board,
+    folder: Path,
+    outcome: ChildOutcome,
+    status: str,
+    kind: str,
 ) -> None:
     ending(board, outcome)
     finished = run(request_, board, folder)
@@ -181,7 +186,7 @@ def test_a_conversion_that_is_unsupported_is_a_result_and_is_not_kept(
     request_: TrialRequest, board: Board, folder: Path
 ) -> None:
     failure = Failure("convert", "unsupported_operator", "x")
-    board.runner.convert_outcome = lambda _job: Outcome(
+    board.runner.convert_outcome = lambda _job: ChildOutcome(
         ENDED, answer=Converted(status="unsupported", failure=failure)
     )
     for _ in range(2):
@@ -192,7 +197,7 @@ def test_a_conversion_that_is_unsupported_is_a_result_and_is_not_kept(
 
 def test_a_conversion_that_crashed(request_: TrialRequest, board: Board, folder: Path) -> None:
     failure = Failure("convert", "timeout", "x")
-    board.runner.convert_outcome = lambda _job: Outcome(ENDED, failure=failure)
+    board.runner.convert_outcome = lambda _job: ChildOutcome(ENDED, failure=failure)
     result = run(request_, board, folder).result
     assert (result.status, result.failure) == ("failed", failure)
 
@@ -200,7 +205,7 @@ def test_a_conversion_that_crashed(request_: TrialRequest, board: Board, folder:
 def test_an_artifact_outside_its_folder_is_refused(
     request_: TrialRequest, board: Board, folder: Path
 ) -> None:
-    board.runner.convert_outcome = lambda _job: Outcome(
+    board.runner.convert_outcome = lambda _job: ChildOutcome(
         ENDED, answer=Converted("/etc/passwd", "ort", 1)
     )
     result = run(request_, board, folder).result
@@ -212,7 +217,7 @@ def test_an_artifact_outside_its_folder_is_refused(
 def test_a_cancel_before_anything_began(
     request_: TrialRequest, board: Board, folder: Path, reason: str
 ) -> None:
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
         cancel.set(reason)
         result = run(request_, board, folder, cancel).result
     assert result.status == "cancelled"
@@ -220,11 +225,11 @@ def test_a_cancel_before_anything_began(
 
 
 def test_a_cancel_while_converting(request_: TrialRequest, board: Board, folder: Path) -> None:
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
 
-        def convert(_job: object) -> Outcome:
+        def convert(_job: object) -> ChildOutcome:
             cancel.set("shutdown")
-            return Outcome(KILLED, failure=Failure("convert", "shutdown", "x", True))
+            return ChildOutcome(KILLED, failure=Failure("convert", "shutdown", "x", True))
 
         board.runner.convert_outcome = convert
         result = run(request_, board, folder, cancel).result
@@ -266,7 +271,7 @@ def test_whatever_breaks_the_worker_is_reported(
     kind: str,
     transient: bool,
 ) -> None:
-    def broken(_job: object) -> Outcome:
+    def broken(_job: object) -> ChildOutcome:
         raise error
 
     board.runner.trial_outcome = broken

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.worker.errors import BadInput, BlobCorrupt, BlobMissing, ControllerUnreachable, DiskFull
 from agent.worker.uplink import blob_cache as module
-from agent.worker.uplink.blob_cache import Blobs, Entry, to_evict
+from agent.worker.uplink.blob_cache import BlobCache, CachedBlob, to_evict
 
 CONTENT = bytes(range(256)) * 400
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -44,15 +44,15 @@ class Source:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path / "blobs", 1 << 30)
+def blobs(tmp_path: Path) -> BlobCache:
+    return BlobCache(tmp_path / "blobs", 1 << 30)
 
 
-def parts(blobs: Blobs) -> list[str]:
+def parts(blobs: BlobCache) -> list[str]:
     return [p.name for p in blobs.path(SHA).parent.glob("*.part")]
 
 
-def test_a_blob_is_fetched_once(blobs: Blobs) -> None:
+def test_a_blob_is_fetched_once(blobs: BlobCache) -> None:
     source = Source()
     for _ in range(2):
         with blobs.held(SHA, len(CONTENT), source.open) as path:
@@ -61,32 +61,32 @@ def test_a_blob_is_fetched_once(blobs: Blobs) -> None:
     assert parts(blobs) == []
 
 
-def test_an_interrupted_fetch_goes_on_where_it_stopped(blobs: Blobs) -> None:
+def test_an_interrupted_fetch_goes_on_where_it_stopped(blobs: BlobCache) -> None:
     source = Source(cuts=[30_000, 20_000])
     with blobs.held(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
     assert source.asked == [0, 30_000, 50_000]
 
 
-def test_what_was_fetched_outlives_a_failure(blobs: Blobs, tmp_path: Path) -> None:
+def test_what_was_fetched_outlives_a_failure(blobs: BlobCache, tmp_path: Path) -> None:
     with (
         pytest.raises(ControllerUnreachable),
         blobs.held(SHA, len(CONTENT), Source(cuts=[100] * 9).open),
     ):
         pass
     source = Source()
-    with Blobs(tmp_path / "blobs", 1 << 30).held(SHA, len(CONTENT), source.open) as path:
+    with BlobCache(tmp_path / "blobs", 1 << 30).held(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
     assert source.asked == [500]
 
 
-def test_a_controller_without_ranges_is_read_from_the_start(blobs: Blobs) -> None:
+def test_a_controller_without_ranges_is_read_from_the_start(blobs: BlobCache) -> None:
     source = Source(cuts=[30_000], ranges=False)
     with blobs.held(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
 
 
-def test_a_damaged_part_is_thrown_away(blobs: Blobs) -> None:
+def test_a_damaged_part_is_thrown_away(blobs: BlobCache) -> None:
     path = blobs.path(SHA)
     path.parent.mkdir(parents=True)
     path.with_name(f"{SHA}.part").write_bytes(b"garbage")
@@ -96,7 +96,7 @@ def test_a_damaged_part_is_thrown_away(blobs: Blobs) -> None:
     assert source.asked == [7, 0]
 
 
-def test_a_part_longer_than_the_blob_is_thrown_away(blobs: Blobs) -> None:
+def test_a_part_longer_than_the_blob_is_thrown_away(blobs: BlobCache) -> None:
     path = blobs.path(SHA)
     path.parent.mkdir(parents=True)
     path.with_name(f"{SHA}.part").write_bytes(CONTENT + b"more")
@@ -104,7 +104,7 @@ def test_a_part_longer_than_the_blob_is_thrown_away(blobs: Blobs) -> None:
         assert found.read_bytes() == CONTENT
 
 
-def test_wrong_bytes_are_never_kept(blobs: Blobs) -> None:
+def test_wrong_bytes_are_never_kept(blobs: BlobCache) -> None:
     source = Source(content=CONTENT[:-1] + b"!")
     with pytest.raises(BlobCorrupt, match=SHA), blobs.held(SHA, len(CONTENT), source.open):
         pass
@@ -112,7 +112,7 @@ def test_wrong_bytes_are_never_kept(blobs: Blobs) -> None:
     assert parts(blobs) == []
 
 
-def test_a_missing_blob_is_said(blobs: Blobs) -> None:
+def test_a_missing_blob_is_said(blobs: BlobCache) -> None:
     @contextlib.contextmanager
     def missing(sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
         raise BlobMissing(sha256)
@@ -122,7 +122,7 @@ def test_a_missing_blob_is_said(blobs: Blobs) -> None:
         pass
 
 
-def test_a_full_disk_is_said_before_fetching(blobs: Blobs) -> None:
+def test_a_full_disk_is_said_before_fetching(blobs: BlobCache) -> None:
     source = Source()
     with pytest.raises(DiskFull, match="MiB"), blobs.held(SHA, 1 << 60, source.open):
         pass
@@ -130,19 +130,19 @@ def test_a_full_disk_is_said_before_fetching(blobs: Blobs) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", SHA.upper(), SHA[:-1], SHA + "0"])
-def test_only_a_sha_256_names_a_blob(blobs: Blobs, name: str) -> None:
+def test_only_a_sha_256_names_a_blob(blobs: BlobCache, name: str) -> None:
     with pytest.raises(BadInput):
         blobs.path(name)
 
 
-def test_storing_gives_the_name(blobs: Blobs, tmp_path: Path) -> None:
+def test_storing_gives_the_name(blobs: BlobCache, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     assert blobs.store(CONTENT) == blobs.store(tmp_path / "file") == SHA
     assert blobs.path(SHA).read_bytes() == CONTENT
 
 
 def test_the_least_recently_used_goes_first_and_a_held_one_stays(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path / "blobs", 250)
+    blobs = BlobCache(tmp_path / "blobs", 250)
     first, second, third = (blobs.store(bytes([n]) * 100) for n in range(3))
     assert not blobs.path(first).exists()
     with blobs.held(second, 100, Source().open):
@@ -157,7 +157,7 @@ def test_the_least_recently_used_goes_first_and_a_held_one_stays(tmp_path: Path)
 
 
 def test_stray_parts_count_and_are_dropped(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path / "blobs", 1000)
+    blobs = BlobCache(tmp_path / "blobs", 1000)
     part = blobs.path(SHA).with_name(f"{SHA}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 900)
@@ -166,14 +166,16 @@ def test_stray_parts_count_and_are_dropped(tmp_path: Path) -> None:
 
 
 ENTRIES = st.lists(
-    st.builds(Entry, st.text("ab", min_size=1, max_size=9), st.integers(0, 100), st.integers(0, 9)),
+    st.builds(
+        CachedBlob, st.text("ab", min_size=1, max_size=9), st.integers(0, 100), st.integers(0, 9)
+    ),
     unique_by=lambda e: e.key,
 )
 
 
 @given(ENTRIES, st.integers(0, 500), st.data())
 def test_eviction_frees_enough_and_no_more_than_it_must(
-    entries: list[Entry], budget: int, data: st.DataObject
+    entries: list[CachedBlob], budget: int, data: st.DataObject
 ) -> None:
     kept = data.draw(st.sets(st.sampled_from([e.key for e in entries]))) if entries else set()
     dropped = to_evict(entries, budget, kept)

@@ -105,7 +105,7 @@ def test_the_bells_message_is_celerys_own(attempt_id: str) -> None:
 
 
 def test_on_another_broker_the_bell_is_celerys() -> None:
-    redis_publisher.Bell(broker.make_app("memory://", "ringer"))("another", "a1")
+    redis_publisher.DoorbellPublisher(broker.make_app("memory://", "ringer"))("another", "a1")
     [message] = received("memory://", "another")
     assert message["body"][1] == {"attempt_id": "a1"}
 
@@ -115,7 +115,7 @@ def test_a_broker_that_is_away_is_a_named_error() -> None:
     with pytest.raises(broker.BrokerDown, match="board"):
         broker.ring(app, "board", "a1")
     with pytest.raises(broker.BrokerDown, match="board"):
-        redis_publisher.Bell(app)("board", "a1")
+        redis_publisher.DoorbellPublisher(app)("board", "a1")
 
 
 @pytest.mark.parametrize("attempt_id", ["a1", "0", "t-12.3_x:4", "A" * 120])

@@ -19,10 +19,10 @@ from agent.contract.device import RuntimeFacts
 from agent.runtimes.manifest import Recipe
 from agent.worker import cli_support
 from agent.worker.environments import package_tools
-from agent.worker.environments.builder import Builder
-from agent.worker.environments.commands import Runtimes
+from agent.worker.environments.builder import EnvironmentBuilder
+from agent.worker.environments.commands import RuntimeCommands
 from agent.worker.environments.environments import Environments
-from agent.worker.environments.package_tools import Packages, Said
+from agent.worker.environments.package_tools import CommandOutput, PackageTool
 from agent.worker.environments.recipes import RuntimeRequirement, parse
 from agent.worker.errors import (
     AgentError,
@@ -30,8 +30,8 @@ from agent.worker.errors import (
     BuildFailed,
     ChildFailed,
     DiskFull,
+    EnvironmentMissing,
     IndexUnreachable,
-    RuntimeMissing,
 )
 
 
@@ -40,13 +40,13 @@ class Tools:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
-        self.fails: dict[str, Said | BaseException] = {}
+        self.fails: dict[str, CommandOutput | BaseException] = {}
         self.pins = [["onnxruntime", "1.31.1"], ["pip", "23"]]
         self.facts: dict[str, RuntimeFacts | AgentError] = {}
         self.cuda = ""
         self.gpu = False
 
-    def run(self, words: Sequence[str], folder: Path) -> Said:
+    def run(self, words: Sequence[str], folder: Path) -> CommandOutput:
         self.calls.append(list(words))
         for word, what in self.fails.items():
             if word in words:
@@ -60,8 +60,10 @@ class Tools:
             (made / "bin" / "tool").write_text(f"#!{made}/bin/python\n")
             (made / "pyvenv.cfg").write_text("home = /usr/bin\n")
         if "-c" not in words:
-            return Said(0, "")
-        return Said(0, json.dumps(self.pins) if words[-1] == package_tools._FREEZE else self.cuda)
+            return CommandOutput(0, "")
+        return CommandOutput(
+            0, json.dumps(self.pins) if words[-1] == package_tools._FREEZE else self.cuda
+        )
 
     def probe(self, python: str) -> Probed:
         assert os.access(python, os.X_OK)
@@ -89,25 +91,25 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def runtimes(tmp_path: Path, tools: Tools) -> Runtimes:
+def runtimes(tmp_path: Path, tools: Tools) -> RuntimeCommands:
     ticks = iter(range(0, 10_000, 5))
-    builder = Builder(
+    builder = EnvironmentBuilder(
         tmp_path / "runtimes",
         tools.probe,
-        Packages("/bin/uv", tools.run),
+        PackageTool("/bin/uv", tools.run),
         clock=lambda: float(next(ticks)),
         gpu=lambda: tools.gpu,
     )
-    return Runtimes(tmp_path, Environments(tmp_path, tools.probe), builder)
+    return RuntimeCommands(tmp_path, Environments(tmp_path, tools.probe), builder)
 
 
-def left(runtimes: Runtimes) -> list[str]:
+def left(runtimes: RuntimeCommands) -> list[str]:
     folder = runtimes.state_dir / "runtimes"
     return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
 
 def test_what_is_built_is_listed_with_its_pins_and_its_cost(
-    runtimes: Runtimes, notes: list[str]
+    runtimes: RuntimeCommands, notes: list[str]
 ) -> None:
     added = runtimes.build("onnxruntime", None, notes.append)
     assert left(runtimes) == [added.name]
@@ -122,13 +124,13 @@ def test_what_is_built_is_listed_with_its_pins_and_its_cost(
     assert listed["onnxruntime"].built == manifest
 
 
-def test_scripts_name_the_place_where_the_environment_ends_up(runtimes: Runtimes) -> None:
+def test_scripts_name_the_place_where_the_environment_ends_up(runtimes: RuntimeCommands) -> None:
     added = runtimes.build("onnxruntime", None, print)
     script = Path(added.python).with_name("tool")
     assert script.read_text() == f"#!{added.python}\n"
 
 
-def test_the_same_is_reused_without_a_call(runtimes: Runtimes, tools: Tools) -> None:
+def test_the_same_is_reused_without_a_call(runtimes: RuntimeCommands, tools: Tools) -> None:
     first = runtimes.build("onnxruntime", None, print)
     tools.calls.clear()
     assert runtimes.build("onnxruntime==1.31.1", None, print) == first
@@ -136,7 +138,7 @@ def test_the_same_is_reused_without_a_call(runtimes: Runtimes, tools: Tools) -> 
 
 
 def test_one_that_was_built_but_never_listed_is_found_again(
-    runtimes: Runtimes, tools: Tools
+    runtimes: RuntimeCommands, tools: Tools
 ) -> None:
     first = runtimes.build("onnxruntime", None, print)
     runtimes.environments.strike(first.name)  # a power cut between the two
@@ -146,7 +148,9 @@ def test_one_that_was_built_but_never_listed_is_found_again(
     assert runtimes.environments.listed() == [first]
 
 
-def test_one_whose_interpreter_is_gone_is_built_anew(runtimes: Runtimes, tools: Tools) -> None:
+def test_one_whose_interpreter_is_gone_is_built_anew(
+    runtimes: RuntimeCommands, tools: Tools
+) -> None:
     first = runtimes.build("onnxruntime", None, print)
     os.unlink(first.python)
     tools.calls.clear()
@@ -155,7 +159,7 @@ def test_one_whose_interpreter_is_gone_is_built_anew(runtimes: Runtimes, tools: 
     assert os.access(first.python, os.X_OK)
 
 
-def test_versions_stand_side_by_side_and_have_other_names(runtimes: Runtimes) -> None:
+def test_versions_stand_side_by_side_and_have_other_names(runtimes: RuntimeCommands) -> None:
     one = runtimes.build("onnxruntime", None, print)
     other = runtimes.build("onnxruntime==1.20.1", None, print)
     assert one.name != other.name
@@ -164,7 +168,7 @@ def test_versions_stand_side_by_side_and_have_other_names(runtimes: Runtimes) ->
     assert runtimes.environments.resolve("onnxruntime").python == one.python
 
 
-def test_the_name_is_of_the_content(runtimes: Runtimes, tools: Tools) -> None:
+def test_the_name_is_of_the_content(runtimes: RuntimeCommands, tools: Tools) -> None:
     first = runtimes.build("onnxruntime", None, print)
     runtimes.remove(first.name, print)
     tools.pins.append(["numpy", "9"])
@@ -174,7 +178,7 @@ def test_the_name_is_of_the_content(runtimes: Runtimes, tools: Tools) -> None:
 
 
 @pytest.mark.parametrize("text", ["onnxruntime", "onnxruntime==1.31.1", None])
-def test_removing_deletes_what_was_built(runtimes: Runtimes, text: str | None) -> None:
+def test_removing_deletes_what_was_built(runtimes: RuntimeCommands, text: str | None) -> None:
     added = runtimes.build("onnxruntime", None, print)
     runtimes.remove(text or added.name, print)
     assert left(runtimes) == []
@@ -184,7 +188,7 @@ def test_removing_deletes_what_was_built(runtimes: Runtimes, text: str | None) -
 
 
 def test_removing_leaves_an_interpreter_that_was_only_named(
-    runtimes: Runtimes, tmp_path: Path
+    runtimes: RuntimeCommands, tmp_path: Path
 ) -> None:
     python = tmp_path / "vendor" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -195,7 +199,7 @@ def test_removing_leaves_an_interpreter_that_was_only_named(
     assert runtimes.environments.listed() == []
 
 
-def test_removing_asks_which_of_several(runtimes: Runtimes) -> None:
+def test_removing_asks_which_of_several(runtimes: RuntimeCommands) -> None:
     runtimes.build("onnxruntime", None, print)
     runtimes.build("onnxruntime==1.20.1", None, print)
     with pytest.raises(BadInput, match="several environments; choose from: onnxruntime-1"):
@@ -209,21 +213,26 @@ OFFLINE = "error: Request failed\n  cause: Failed to fetch: https://me:secret@in
 @pytest.mark.parametrize(
     ("word", "what", "expected", "says"),
     [
-        ("install", Said(1, "", NO_VERSION), BadInput, "no version of onnxruntime==9.9"),
-        ("install", Said(2, "", OFFLINE), IndexUnreachable, "--wheelhouse DIR"),
-        ("install", Said(1, "", "No space left on device (os error 28)"), DiskFull, "full"),
-        ("install", Said(1, "", "error: compiler broke"), BuildFailed, "compiler broke"),
-        ("install", Said(-9, "", ""), BuildFailed, "without a word"),
-        ("venv", Said(1, "ensurepip is not available", ""), BuildFailed, "python3-venv"),
+        ("install", CommandOutput(1, "", NO_VERSION), BadInput, "no version of onnxruntime==9.9"),
+        ("install", CommandOutput(2, "", OFFLINE), IndexUnreachable, "--wheelhouse DIR"),
+        (
+            "install",
+            CommandOutput(1, "", "No space left on device (os error 28)"),
+            DiskFull,
+            "full",
+        ),
+        ("install", CommandOutput(1, "", "error: compiler broke"), BuildFailed, "compiler broke"),
+        ("install", CommandOutput(-9, "", ""), BuildFailed, "without a word"),
+        ("venv", CommandOutput(1, "ensurepip is not available", ""), BuildFailed, "python3-venv"),
         ("venv", OSError(errno.ENOSPC, "full"), DiskFull, "no space left"),
         ("install", KeyboardInterrupt(), KeyboardInterrupt, ""),
     ],
 )
 def test_what_fails_says_why_and_leaves_nothing(
-    runtimes: Runtimes,
+    runtimes: RuntimeCommands,
     tools: Tools,
     word: str,
-    what: Said | BaseException,
+    what: CommandOutput | BaseException,
     expected: type[BaseException],
     says: str,
 ) -> None:
@@ -239,14 +248,14 @@ def test_what_fails_says_why_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("answer", "expected", "says"),
     [
-        (RuntimeFacts("onnxruntime", "", "", missing="no lib"), RuntimeMissing, "no lib"),
-        (RuntimeFacts("other", "1", ""), RuntimeMissing, "the runner has no backend"),
-        (RuntimeFacts("onnxruntime", "1.30.0", ""), RuntimeMissing, "answers as 1.30.0"),
+        (RuntimeFacts("onnxruntime", "", "", missing="no lib"), EnvironmentMissing, "no lib"),
+        (RuntimeFacts("other", "1", ""), EnvironmentMissing, "the runner has no backend"),
+        (RuntimeFacts("onnxruntime", "1.30.0", ""), EnvironmentMissing, "answers as 1.30.0"),
         (ChildFailed("the child crashed"), ChildFailed, "crashed"),
     ],
 )
 def test_a_backend_that_does_not_answer_is_not_kept(
-    runtimes: Runtimes,
+    runtimes: RuntimeCommands,
     tools: Tools,
     answer: RuntimeFacts | AgentError,
     expected: type[AgentError],
@@ -259,7 +268,7 @@ def test_a_backend_that_does_not_answer_is_not_kept(
 
 
 def test_too_little_space_is_said_before_anything_is_fetched(
-    runtimes: Runtimes, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    runtimes: RuntimeCommands, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = shutil.disk_usage(runtimes.state_dir)._replace(free=10 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
@@ -268,14 +277,14 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     assert tools.calls == []
 
 
-def test_what_a_power_cut_left_is_swept_away(runtimes: Runtimes) -> None:
+def test_what_a_power_cut_left_is_swept_away(runtimes: RuntimeCommands) -> None:
     stale = runtimes.state_dir / "runtimes" / "tmp-abc" / "env"
     stale.mkdir(parents=True)
     added = runtimes.build("onnxruntime", None, print)
     assert left(runtimes) == [added.name]
 
 
-def test_a_wheelhouse_must_hold_wheels(runtimes: Runtimes, tmp_path: Path) -> None:
+def test_a_wheelhouse_must_hold_wheels(runtimes: RuntimeCommands, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such folder"):
         runtimes.build("onnxruntime", tmp_path / "none", print)
     (tmp_path / "empty").mkdir()
@@ -292,7 +301,7 @@ def wheelhouse(tmp_path: Path) -> Path:
 
 
 def test_with_a_wheelhouse_no_index_is_asked(
-    runtimes: Runtimes, tools: Tools, wheelhouse: Path
+    runtimes: RuntimeCommands, tools: Tools, wheelhouse: Path
 ) -> None:
     runtimes.build("onnxruntime", wheelhouse, print)
     (install,) = [call for call in tools.calls if "install" in call]
@@ -301,7 +310,7 @@ def test_with_a_wheelhouse_no_index_is_asked(
 
 
 def test_without_uv_venv_and_pip_do_it(tools: Tools, tmp_path: Path, wheelhouse: Path) -> None:
-    builder = Builder(tmp_path / "r", tools.probe, Packages("", tools.run))
+    builder = EnvironmentBuilder(tmp_path / "r", tools.probe, PackageTool("", tools.run))
     manifest = builder.build(parse("onnxruntime"), wheelhouse, print)
     assert manifest.tool == "venv and pip"
     made, install, _ = tools.calls
@@ -310,7 +319,7 @@ def test_without_uv_venv_and_pip_do_it(tools: Tools, tmp_path: Path, wheelhouse:
     assert "--no-index" in install
 
 
-def test_torch_is_installed_by_pip_first_and_alone(runtimes: Runtimes, tools: Tools) -> None:
+def test_torch_is_installed_by_pip_first_and_alone(runtimes: RuntimeCommands, tools: Tools) -> None:
     tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0+cpu", "")
     runtimes.build("pytorch", None, print)
     made, first, second, *_ = tools.calls
@@ -322,7 +331,7 @@ def test_torch_is_installed_by_pip_first_and_alone(runtimes: Runtimes, tools: To
 
 
 def test_the_tested_version_is_held_to_its_lock_file(
-    tools: Tools, runtimes: Runtimes, tmp_path: Path
+    tools: Tools, runtimes: RuntimeCommands, tmp_path: Path
 ) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "a-1-py3-none-any.whl").touch()
@@ -335,7 +344,7 @@ def test_the_tested_version_is_held_to_its_lock_file(
 
 
 def test_of_torchs_steps_the_one_that_takes_its_build_is_free(
-    tools: Tools, runtimes: Runtimes
+    tools: Tools, runtimes: RuntimeCommands
 ) -> None:
     tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0", "")
     runtimes.build("pytorch", None, print)
@@ -345,7 +354,7 @@ def test_of_torchs_steps_the_one_that_takes_its_build_is_free(
 
 
 def test_another_lock_file_makes_another_environment(
-    tools: Tools, runtimes: Runtimes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, runtimes: RuntimeCommands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtimes.build("onnxruntime", None, print)
     before = len(tools.calls)
@@ -358,7 +367,7 @@ def test_another_lock_file_makes_another_environment(
     assert len(tools.calls) > before
 
 
-def test_what_is_installed_bare_is_so_alone(runtimes: Runtimes, tools: Tools) -> None:
+def test_what_is_installed_bare_is_so_alone(runtimes: RuntimeCommands, tools: Tools) -> None:
     tools.facts["*"] = RuntimeFacts("ncnn", "1.0.20261020", "")
     runtimes.build("ncnn", None, print)
     first, last = (call for call in tools.calls if "install" in call)
@@ -369,7 +378,7 @@ def test_what_is_installed_bare_is_so_alone(runtimes: Runtimes, tools: Tools) ->
 @pytest.mark.parametrize("gpu", [True, False])
 @pytest.mark.parametrize("version", ["13.0", ""])
 def test_a_cuda_build_is_told_where_there_is_no_gpu(
-    runtimes: Runtimes, tools: Tools, notes: list[str], version: str, gpu: bool
+    runtimes: RuntimeCommands, tools: Tools, notes: list[str], version: str, gpu: bool
 ) -> None:
     tools.cuda, tools.gpu = f"{version}\n", gpu
     tools.facts["*"] = RuntimeFacts("pytorch", "2.13.0", "")
@@ -388,7 +397,7 @@ def test_a_cuda_build_is_told_where_there_is_no_gpu(
     assert notes[-1] == warned[0]
 
 
-def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: Runtimes) -> None:
+def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: RuntimeCommands) -> None:
     added = runtimes.build("onnxruntime", None, print)
     path = runtimes.state_dir / "runtimes" / added.name / "manifest.json"
     older = json.loads(path.read_text())
@@ -402,7 +411,7 @@ def test_a_manifest_of_before_says_nothing_of_cuda(runtimes: Runtimes) -> None:
 @pytest.mark.parametrize("version", ["13.0", None])
 def test_torchs_own_note_of_its_build_is_read(tmp_path: Path, version: str | None) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
-    tools = Packages("")
+    tools = PackageTool("")
     assert tools.cuda(tmp_path / "env") == ""  # no torch
     (site,) = (tmp_path / "env").glob("lib/*/site-packages")
     (site / "torch").mkdir()
@@ -417,9 +426,9 @@ def test_an_older_python_is_looked_for_where_the_package_needs_one(
     recipe = Recipe("old", "1", newest_python=(3, 9))
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
 
-    def command(words: Sequence[str], folder: Path) -> Said:
+    def command(words: Sequence[str], folder: Path) -> CommandOutput:
         works = words[0].endswith("3.8")  # 3.9 is a shim that leads nowhere
-        return Said(0, "3.8.20\n") if works else Said(127, "", "no such version")
+        return CommandOutput(0, "3.8.20\n") if works else CommandOutput(127, "", "no such version")
 
     assert package_tools.base_python("x", recipe, command) == ("/usr/bin/python3.8", "3.8.20")
     monkeypatch.setattr(shutil, "which", lambda name: None)

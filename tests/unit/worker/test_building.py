@@ -12,9 +12,9 @@ from agent.contract.child_jobs import Converted, ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import DatasetRef, RuntimeRef, TensorSpec, TrialRequest
 from agent.formats import archive
-from agent.worker.attempts.attempt import Finished, execute
-from agent.worker.isolation.child_process import Cancel
-from agent.worker.isolation.runner_client import Outcome
+from agent.worker.attempts.attempt import FinishedAttempt, execute
+from agent.worker.isolation.child_process import CancelRequest
+from agent.worker.isolation.runner_client import ChildOutcome
 from support import played_board
 from support.played_board import ENDED, MODEL, QUANTISER, Board, make_board, make_request, sha
 
@@ -40,9 +40,9 @@ def request_() -> TrialRequest:
     )
 
 
-def run(request: TrialRequest, board: Board, folder: Path) -> Finished:
+def run(request: TrialRequest, board: Board, folder: Path) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
-    with Cancel() as cancel:
+    with CancelRequest() as cancel:
         return execute(request, board.tools, cancel, folder, began=99.0)
 
 
@@ -65,7 +65,7 @@ def test_a_build_converts_and_hands_in_and_measures_nothing(
     assert (result.phases.convert_s, result.phases.total_s) == (1.5, 1.0)
 
 
-def several(job: ConvertJob) -> Outcome:
+def several(job: ConvertJob) -> ChildOutcome:
     folder = Path(job.folder) / "step1"
     folder.mkdir()
     (folder / "model.xml").write_bytes(b"graph")
@@ -73,7 +73,7 @@ def several(job: ConvertJob) -> Outcome:
     converted = Converted(
         str(folder / "model.xml"), "ort", 12, ("tool 1.0",), 1.0, inputs=OWN, outputs=OWN
     )
-    return Outcome(ENDED, answer=converted)
+    return ChildOutcome(ENDED, answer=converted)
 
 
 def test_several_files_go_as_one_and_are_loaded_on_the_other_side(
@@ -134,7 +134,7 @@ def test_an_archive_that_is_none_ends_the_attempt(board: Board, tmp_path: Path) 
 def test_a_link_among_what_was_made_ends_the_build(
     request_: TrialRequest, board: Board, tmp_path: Path
 ) -> None:
-    def linked(job: ConvertJob) -> Outcome:
+    def linked(job: ConvertJob) -> ChildOutcome:
         outcome = several(job)
         (Path(job.folder) / "step1" / "source").symlink_to(job.source)
         return outcome
@@ -152,8 +152,8 @@ def test_an_artifact_that_is_the_source_is_handed_in_alone(
 ) -> None:
     """Beside it lie the other blobs of this device."""
 
-    def unchanged(job: ConvertJob) -> Outcome:
-        return Outcome(ENDED, answer=Converted(job.source, "ort", len(MODEL)))
+    def unchanged(job: ConvertJob) -> ChildOutcome:
+        return ChildOutcome(ENDED, answer=Converted(job.source, "ort", len(MODEL)))
 
     board.runner.convert_outcome = unchanged
     finished = run(request_, board, tmp_path / "a")
@@ -192,12 +192,12 @@ def test_an_option_that_no_converter_reads_is_refused(
 
 
 def test_a_folder_is_packed_whole(request_: TrialRequest, board: Board, tmp_path: Path) -> None:
-    def folder(job: ConvertJob) -> Outcome:
+    def folder(job: ConvertJob) -> ChildOutcome:
         made = Path(job.folder) / "step1" / "saved_model"
         made.mkdir(parents=True)
         (made / "saved_model.pb").write_bytes(b"graph")
         (made.parent / "log").write_bytes(b"not of it")
-        return Outcome(ENDED, answer=Converted(str(made), "ort", 5))
+        return ChildOutcome(ENDED, answer=Converted(str(made), "ort", 5))
 
     board.runner.convert_outcome = folder
     finished = run(request_, board, tmp_path / "a")

@@ -35,7 +35,7 @@ class Played:
         folder.mkdir(parents=True)
         return folder
 
-    def survey(self, user: int = 12345) -> agent_cgroup.Ground:
+    def survey(self, user: int = 12345) -> agent_cgroup.AgentCgroup:
         return SURVEY(self.proc, user)
 
 

@@ -13,12 +13,12 @@ from agent.contract.child_jobs import Converted, ConvertJob, Probed, Referenced,
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import DatasetRef, Failure, Fidelity, Scenario, TensorSpec, TrialRequest
-from agent.worker.attempts.conversion import Conversion, Sources, Workshop
-from agent.worker.attempts.engine_cache import Engines
-from agent.worker.environments.conversion_planning import NoWay, plan
+from agent.worker.attempts.conversion import Conversion, ConversionInputs, ConversionRunner
+from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.environments.conversion_planning import NoConversionPath, plan
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
-from agent.worker.isolation.child_process import Bounds
-from agent.worker.isolation.runner_client import Outcome
+from agent.worker.isolation.child_process import ChildLimits
+from agent.worker.isolation.runner_client import ChildOutcome
 from support.played_board import make_request
 
 DATASET = DatasetRef("digits", "d" * 64, 1, 1, 1)
@@ -63,9 +63,9 @@ class Board:
         self.environments = Environments(folder, lambda python: self.probed[python], "/default")
         for name, version in (("tensorflow", "2.21.0"), ("tflite", "2.3.0")):
             self.environments.enlist(RuntimeEnvironment(f"{name}-env", name, version, f"/{name}"))
-        self.workshop = Workshop(
+        self.workshop = ConversionRunner(
             self.environments,
-            Engines(folder / "engines", 1 << 30),
+            EngineCache(folder / "engines", 1 << 30),
             self._run,
             self._check,
             "x86_64 cpu",
@@ -77,20 +77,22 @@ class Board:
         self.source = folder / "source"
         self.source.write_bytes(b"source")
 
-    def _run(self, python: str, job: ConvertJob, folder: Path, bounds: Bounds) -> Outcome:
+    def _run(self, python: str, job: ConvertJob, folder: Path, bounds: ChildLimits) -> ChildOutcome:
         self.jobs.append((python, job))
         if job.way[-1].converter == self.fails:
-            return Outcome(None, answer=Converted(status="unsupported", steps=("tried",)))
+            return ChildOutcome(None, answer=Converted(status="unsupported", steps=("tried",)))
         made = folder / "made"
         made.write_text(Path(job.source).read_text() + " " + python, "utf-8")
         steps = tuple(edge.converter for edge in job.way)
-        return Outcome(
+        return ChildOutcome(
             None, answer=Converted(str(made), job.way[-1].target[0], 9, steps, 1.0, inputs=(NHWC,))
         )
 
-    def _check(self, python: str, job: ReferenceJob, folder: Path, bounds: Bounds) -> Outcome:
+    def _check(
+        self, python: str, job: ReferenceJob, folder: Path, bounds: ChildLimits
+    ) -> ChildOutcome:
         self.checks.append((python, job))
-        return Outcome(None, answer=self.found)
+        return ChildOutcome(None, answer=self.found)
 
     def convert(self, request: TrialRequest) -> Conversion:
         environment = self.environments.resolve(request.runtime.backend)
@@ -98,7 +100,7 @@ class Board:
         planned = plan(
             self.source, request.model.format, request.runtime, facts, self.environments.tools()
         )
-        sources = Sources(self.source, self.folder / "reference", self.folder / "dataset")
+        sources = ConversionInputs(self.source, self.folder / "reference", self.folder / "dataset")
         return self.workshop.convert(request, planned, sources)
 
 
@@ -291,7 +293,7 @@ def test_where_no_way_leads_the_reason_is_named(
     kind: str,
     message: str,
 ) -> None:
-    with pytest.raises(NoWay, match=message) as refused:
+    with pytest.raises(NoConversionPath, match=message) as refused:
         board.convert(change(request_))
     assert (refused.value.status, refused.value.failure.kind) == (status, kind)
 

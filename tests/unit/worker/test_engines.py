@@ -9,8 +9,8 @@ import pytest
 
 from agent.contract.child_jobs import Converted, ConvertJob
 from agent.contract.trial import ModelRef, RuntimeRef
-from agent.worker.attempts.engine_cache import ANSWER_NAME, Engine, Engines
-from agent.worker.isolation.runner_client import Outcome
+from agent.worker.attempts.engine_cache import ANSWER_NAME, CachedEngine, EngineCache
+from agent.worker.isolation.runner_client import ChildOutcome
 
 
 class Bench:
@@ -18,7 +18,7 @@ class Bench:
 
     def __init__(self, folder: Path, max_bytes: int = 1 << 30) -> None:
         self.folder = folder
-        self.engines = Engines(folder / "engines", max_bytes)
+        self.engines = EngineCache(folder / "engines", max_bytes)
         self.source = folder / "source"
         self.source.write_bytes(b"source")
         self.runs = 0
@@ -28,10 +28,10 @@ class Bench:
         (folder / "model.bin").write_bytes(b"x" * 1000)
         return Converted(str(folder / "model.bin"), "bin", 1000)
 
-    def get(self, name: str) -> Engine:
-        def run(job: ConvertJob, folder: Path) -> Outcome:
+    def get(self, name: str) -> CachedEngine:
+        def run(job: ConvertJob, folder: Path) -> ChildOutcome:
             self.runs += 1
-            return Outcome(None, answer=self.answer(folder))
+            return ChildOutcome(None, answer=self.answer(folder))
 
         return self.engines.get({"name": name}, self._job, run)
 
@@ -45,7 +45,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def artifact(engine: Engine) -> Path:
+def artifact(engine: CachedEngine) -> Path:
     assert engine.converted is not None
     return Path(engine.converted.artifact)
 

@@ -13,7 +13,7 @@ from agent.contract.child_jobs import Probed
 from agent.contract.device import RuntimeFacts
 from agent.contract.versions import fits, version_key
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
-from agent.worker.errors import BadInput, ChildFailed, RuntimeMissing
+from agent.worker.errors import BadInput, ChildFailed, EnvironmentMissing
 
 
 class Probes:
@@ -72,11 +72,11 @@ def test_a_backend_not_listed_runs_in_the_agents_own_interpreter(
 
 
 def test_what_is_missing_is_said(environments: Environments) -> None:
-    with pytest.raises(RuntimeMissing, match=r"only 1\.31\.1"):
+    with pytest.raises(EnvironmentMissing, match=r"only 1\.31\.1"):
         environments.resolve("onnxruntime", "1.3")
-    with pytest.raises(RuntimeMissing, match="litert does not answer here: no"):
+    with pytest.raises(EnvironmentMissing, match="litert does not answer here: no"):
         environments.resolve("litert")
-    with pytest.raises(RuntimeMissing, match="no backend 'tvm'; it has: onnxruntime, litert"):
+    with pytest.raises(EnvironmentMissing, match="no backend 'tvm'; it has: onnxruntime, litert"):
         environments.resolve("tvm")
 
 
@@ -87,7 +87,7 @@ def test_versions_stand_side_by_side(
         add(environments, "onnxruntime", python(f"python-{number}", ort(number)))
     assert environments.resolve("onnxruntime").version == "1.31.1"
     assert environments.resolve("onnxruntime", "1.9").name == "onnxruntime-1.9.0"
-    with pytest.raises(RuntimeMissing, match=r"1\.9\.0, 1\.31\.1, 1\.20\.0"):
+    with pytest.raises(EnvironmentMissing, match=r"1\.9\.0, 1\.31\.1, 1\.20\.0"):
         environments.resolve("onnxruntime", "1.3")
     assert [(f.version, f.environment) for f in environments.facts() if f.version] == [
         ("1.31.1", "onnxruntime-1.31.1"),
@@ -144,7 +144,7 @@ def test_what_cannot_be_added(
         add(environments, "onnxruntime", str(tmp_path))
     with pytest.raises(BadInput, match="backend"):
         add(environments, "Open Vino", sys.executable)
-    with pytest.raises(RuntimeMissing, match="not there"):
+    with pytest.raises(EnvironmentMissing, match="not there"):
         add(environments, "tvm", python("q", RuntimeFacts("tvm", "", "", missing="not there")))
     assert environments.listed() == []
 
@@ -177,7 +177,7 @@ def test_an_interpreter_that_gave_no_answer_is_asked_once_more(
     answer = probes.answers.pop("/default")
     assert environments.facts() == ()
     assert environments.silent() == ["/default"]
-    with pytest.raises(RuntimeMissing, match="it broke"):
+    with pytest.raises(EnvironmentMissing, match="it broke"):
         environments.resolve("onnxruntime")
     assert environments.facts() == ()
     assert probes.asked == ["/default"] * 2

@@ -12,7 +12,7 @@ import pytest
 
 from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from agent.telemetry.thermal import hottest_c
-from agent.worker.uplink.heartbeat import Heart, Vitals, vitals_of
+from agent.worker.uplink.heartbeat import BoardStatus, HeartbeatSender, vitals_of
 from agent.worker.uplink.http_client import Uplink
 
 
@@ -31,9 +31,9 @@ class Ear:
 
 
 def test_each_beat_carries_the_clock_and_the_vitals_of_its_moment() -> None:
-    ear, readings = Ear(), iter([Vitals(100.0, 40.0), *[Vitals(None, 41.0)] * 1000])
+    ear, readings = Ear(), iter([BoardStatus(100.0, 40.0), *[BoardStatus(None, 41.0)] * 1000])
     before = time.time_ns()
-    heart = Heart(cast(Uplink, ear), "pi", 0.1, vitals=lambda: next(readings))
+    heart = HeartbeatSender(cast(Uplink, ear), "pi", 0.1, vitals=lambda: next(readings))
     heart.start()
     try:
         assert ear.twice.wait(60)

@@ -12,13 +12,13 @@ from agent.contract.api_messages import Started
 from agent.contract.trial import SCHEMA, TrialResult
 from agent.worker.agent import Agent
 from agent.worker.attempts import attempt
-from agent.worker.attempts.result_keeper import Desk
+from agent.worker.attempts.result_keeper import ResultKeeper
 from agent.worker.config import AgentConfig
 from agent.worker.errors import ControllerUnreachable
-from agent.worker.state_dir import Folders, recover
+from agent.worker.state_dir import StateFolders, recover
 from agent.worker.uplink.http_client import Uplink
 from agent.worker.uplink.outbox import Outbox
-from agent.worker.uplink.result_sender import Courier
+from agent.worker.uplink.result_sender import ResultSender
 from support.played_board import Board, make_board, make_request
 
 
@@ -63,23 +63,23 @@ def uplink() -> PlayedUplink:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, board: Board, uplink: PlayedUplink) -> Desk:
+def desk(tmp_path: Path, board: Board, uplink: PlayedUplink) -> ResultKeeper:
     outbox = FullDisk(tmp_path / "outbox.sqlite")
-    return Desk(outbox, Courier(outbox, uplink), board.tools)
+    return ResultKeeper(outbox, ResultSender(outbox, uplink), board.tools)
 
 
-def finished(blob: Path | None = None) -> attempt.Finished:
-    return attempt.Finished(TrialResult(SCHEMA, "a1", "ok", "0"), blob)
+def finished(blob: Path | None = None) -> attempt.FinishedAttempt:
+    return attempt.FinishedAttempt(TrialResult(SCHEMA, "a1", "ok", "0"), blob)
 
 
-def full(desk: Desk, times: int) -> Desk:
+def full(desk: ResultKeeper, times: int) -> ResultKeeper:
     assert isinstance(desk.outbox, FullDisk)
     desk.outbox.times = times
     return desk
 
 
 def test_a_full_disk_hands_the_result_in_from_memory(
-    desk: Desk, uplink: PlayedUplink, tmp_path: Path
+    desk: ResultKeeper, uplink: PlayedUplink, tmp_path: Path
 ) -> None:
     blob = tmp_path / "blob.zst"
     blob.write_bytes(b"samples")
@@ -90,7 +90,7 @@ def test_a_full_disk_hands_the_result_in_from_memory(
 
 
 def test_without_disk_and_controller_it_is_tried_until_one_is_back(
-    desk: Desk, uplink: PlayedUplink
+    desk: ResultKeeper, uplink: PlayedUplink
 ) -> None:
     uplink.there = False
     waits: list[float] = []
@@ -106,20 +106,20 @@ def test_without_disk_and_controller_it_is_tried_until_one_is_back(
     assert codec.loads(TrialResult, parcel.result).attempt_id == "a1"
 
 
-def test_a_stop_ends_the_waiting(desk: Desk, uplink: PlayedUplink) -> None:
+def test_a_stop_ends_the_waiting(desk: ResultKeeper, uplink: PlayedUplink) -> None:
     uplink.there = False
     assert not full(desk, 9).keep(finished(), lambda _s: True)
     assert (desk.outbox.waiting(), uplink.given) == (0, [])
 
 
-def test_what_can_be_fetched_again_makes_room(desk: Desk, board: Board) -> None:
+def test_what_can_be_fetched_again_makes_room(desk: ResultKeeper, board: Board) -> None:
     sha256 = board.tools.blobs.store(b"a model of before")
     full(desk, 1).keep(finished(), lambda _s: False)
     assert not board.tools.blobs.path(sha256).exists()
 
 
 def test_an_attempt_that_the_disk_has_no_room_to_begin_says_so(
-    tmp_path: Path, desk: Desk, board: Board
+    tmp_path: Path, desk: ResultKeeper, board: Board
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
@@ -138,16 +138,16 @@ def test_an_attempt_that_the_disk_has_no_room_to_begin_says_so(
 
 
 def test_an_attempt_whose_result_was_not_kept_is_left_for_the_next_agent_to_report(
-    tmp_path: Path, desk: Desk, board: Board, uplink: PlayedUplink
+    tmp_path: Path, desk: ResultKeeper, board: Board, uplink: PlayedUplink
 ) -> None:
     uplink.there = False
     state = tmp_path / "state"
     agent = Agent(AgentConfig("http://controller.invalid", "board", "", "memory://", state))
-    Folders(state).make()
+    StateFolders(state).make()
     agent._stopping.set()
     agent._execute("a1", Started(30.0, make_request()), 0.0, full(desk, 9))
     outbox = Outbox(state / "outbox.sqlite")
-    recover(Folders(state), outbox)
+    recover(StateFolders(state), outbox)
     parcel = outbox.due()
     assert parcel is not None
     failure = codec.loads(TrialResult, parcel.result).failure

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.worker.environments import environments_file
-from agent.worker.environments.builder import FOLDER, MANIFEST_NAME, Manifest
+from agent.worker.environments.builder import FOLDER, MANIFEST_NAME, EnvironmentManifest
 from agent.worker.environments.environments_file import FILE_NAME, RuntimeEnvironment
 from agent.worker.errors import BadInput
 
@@ -41,7 +41,7 @@ def build(state: Path, name: str, version: str, variant: str = "", age_s: float 
     python = home / "env" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    known = Manifest(
+    known = EnvironmentManifest(
         *(name, backend, variant, version, "request", (), (), "3.11.2", "x86_64", "uv"),
         build_s=1.0,
         size_mib=1.0,

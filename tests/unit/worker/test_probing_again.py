@@ -10,9 +10,9 @@ import pytest
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
 from agent.contract.device import DeviceFacts
-from agent.worker.capability_probe import LONGEST_ASK_S, LOOK_S, Lookout
+from agent.worker.capability_probe import LONGEST_ASK_S, LOOK_S, CapabilityProbe
 from agent.worker.environments.environments import Environments
-from agent.worker.isolation.runner_client import Runner
+from agent.worker.isolation.runner_client import RunnerClient
 from agent.worker.uplink.http_client import Uplink
 from support.farms import runtime_facts
 
@@ -31,16 +31,16 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[DeviceFacts]:
     """What the controller was told of the board."""
     found: list[DeviceFacts] = []
 
-    def tell(self: Lookout, known: DeviceFacts) -> bool:
+    def tell(self: CapabilityProbe, known: DeviceFacts) -> bool:
         found.append(known)
         return True
 
-    monkeypatch.setattr(Lookout, "_told", tell)
+    monkeypatch.setattr(CapabilityProbe, "_told", tell)
     return found
 
 
 @pytest.fixture
-def lookout(tmp_path: Path) -> Lookout:
+def lookout(tmp_path: Path) -> CapabilityProbe:
     """One whose first probe is killed."""
     runner = tmp_path / "__main__.py"
     runner.write_text(RUNNER)
@@ -48,9 +48,9 @@ def lookout(tmp_path: Path) -> Lookout:
     (tmp_path / "answer.json").write_text(codec.dumps(Probed(facts)))
     (tmp_path / "broken").touch()
     state = tmp_path / "state"
-    environments = Environments(state, Runner("test", runner).probe)
+    environments = Environments(state, RunnerClient("test", runner).probe)
     assert environments.probe_all() == ()
-    return Lookout(
+    return CapabilityProbe(
         "board",
         state,
         environments,
@@ -62,7 +62,7 @@ def lookout(tmp_path: Path) -> Lookout:
 
 
 def test_a_look_asks_the_broken_probe_again(
-    lookout: Lookout, told: list[DeviceFacts], tmp_path: Path
+    lookout: CapabilityProbe, told: list[DeviceFacts], tmp_path: Path
 ) -> None:
     seen = lookout._environments.stamp()
     (tmp_path / "broken").unlink()
@@ -73,7 +73,7 @@ def test_a_look_asks_the_broken_probe_again(
 
 
 def test_what_stays_broken_is_asked_less_and_less_often(
-    lookout: Lookout, told: list[DeviceFacts]
+    lookout: CapabilityProbe, told: list[DeviceFacts]
 ) -> None:
     seen = lookout._environments.stamp()
     lookout._look(seen)
@@ -89,7 +89,7 @@ def test_what_stays_broken_is_asked_less_and_less_often(
 
 
 def test_nothing_is_asked_beside_an_attempt(
-    lookout: Lookout, told: list[DeviceFacts], tmp_path: Path
+    lookout: CapabilityProbe, told: list[DeviceFacts], tmp_path: Path
 ) -> None:
     (tmp_path / "broken").unlink()
     with lookout._quiet:

@@ -23,13 +23,13 @@ from agent.contract.device import DeviceFacts
 from agent.contract.trial import SCHEMA, Built, Samples, TrialResult
 from agent.worker.errors import (
     AgentError,
+    AttemptSuperseded,
+    AttemptUnknown,
     BadInput,
     BlobMissing,
     ControllerFailed,
     ControllerUnreachable,
-    NotOurs,
-    Refused,
-    Superseded,
+    RequestRefused,
     Unauthorised,
 )
 from agent.worker.uplink import result_sender
@@ -113,10 +113,10 @@ def test_enrolling_and_facts() -> None:
     [
         (401, Unauthorised),
         (403, Unauthorised),
-        (404, NotOurs),
-        (409, Superseded),
-        (400, Refused),
-        (422, Refused),
+        (404, AttemptUnknown),
+        (409, AttemptSuperseded),
+        (400, RequestRefused),
+        (422, RequestRefused),
         (429, ControllerFailed),
         (500, ControllerFailed),
         (503, ControllerFailed),
@@ -330,7 +330,7 @@ def test_where_the_part_there_is_no_good_all_is_sent(tmp_path: Path, status: int
     )
     net.uplink.put_blob("0" * 64, path, 3)
     assert [r.content for r in net.requests] == [b"ples", b"samples"]
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         answering(status).uplink.put_blob("0" * 64, path, 0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.broker.consumer import Doorbell, make_listener
+from agent.worker.broker.consumer import QueueConsumer, make_listener
 from agent.worker.broker.watchdog import PREFIX, Watchdog, notify
 
 
@@ -39,7 +39,7 @@ class Setting:
 
     def _restart(self) -> None:
         self.restarted.set()
-        Doorbell.restart(self.doorbell)
+        QueueConsumer.restart(self.doorbell)
 
     def end(self) -> None:
         self.watchdog.stop()
@@ -87,7 +87,7 @@ def test_a_worker_ends_and_listens_again() -> None:
     setting = Setting("again")
     setting.doorbell.start()
     assert setting.doorbell.wait_ready(20)
-    Doorbell.restart(setting.doorbell)
+    QueueConsumer.restart(setting.doorbell)
     until(lambda: not setting.doorbell.wait_ready(0))
     assert setting.doorbell.wait_ready(20)
     setting.end()

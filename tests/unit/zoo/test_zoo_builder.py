@@ -7,14 +7,14 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.describe import describe
 from orchestrator.zoo.errors import DuplicateName, ShapeMismatch, UnknownTensor, UnusedLayer
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
 
 
-def inception_like(builder: Builder, x: Tensor, width: int) -> Tensor:
+def inception_like(builder: NetworkBuilder, x: Tensor, width: int) -> Tensor:
     """A cell with three branches, one of them factorised."""
     wide = builder.conv(
         "wide", builder.conv("tall", x, width, (7, 1), padding=(3, 0)), width, (1, 7)
@@ -24,7 +24,7 @@ def inception_like(builder: Builder, x: Tensor, width: int) -> Tensor:
 
 
 def two_cells() -> Network:
-    builder = Builder("two_cells")
+    builder = NetworkBuilder("two_cells")
     x = builder.input((3, 16, 20))
     for number in range(2):
         x = builder.cell(f"cell{number}", inception_like, x, width=4)
@@ -55,7 +55,7 @@ def test_a_network_is_frozen() -> None:
 
 
 def test_unnamed_layers_get_free_names() -> None:
-    builder = Builder("names")
+    builder = NetworkBuilder("names")
     x = builder.input((1, 4, 4))
     assert [builder.relu(x).name, builder.relu(x).name] == ["relu", "relu_2"]
     with builder.scope("a"), builder.scope("b"):
@@ -63,7 +63,7 @@ def test_unnamed_layers_get_free_names() -> None:
 
 
 def test_several_outputs_are_kept_in_order() -> None:
-    builder = Builder("heads")
+    builder = NetworkBuilder("heads")
     x = builder.flatten(builder.input((2, 3, 3)))
     heads = [builder.dense(name, x, size) for name, size in (("b", 4), ("a", 2))]
     network = builder.build(*heads, weights=SeededWeights())
@@ -88,16 +88,16 @@ def test_several_outputs_are_kept_in_order() -> None:
     ],
 )
 def test_a_wrong_shape_is_refused_at_once(
-    mistake: Callable[[Builder, Tensor], Tensor], said: str
+    mistake: Callable[[NetworkBuilder, Tensor], Tensor], said: str
 ) -> None:
-    builder = Builder("wrong")
+    builder = NetworkBuilder("wrong")
     x = builder.input((6, 8, 8))
     with pytest.raises(ShapeMismatch, match=said):
         mistake(builder, x)
 
 
 def test_a_name_is_used_once() -> None:
-    builder = Builder("twice")
+    builder = NetworkBuilder("twice")
     x = builder.input((1, 4, 4))
     builder.conv("c", x, 1, 1)
     with pytest.raises(DuplicateName, match="c exists"):
@@ -105,13 +105,13 @@ def test_a_name_is_used_once() -> None:
 
 
 def test_tensors_of_another_network_are_refused() -> None:
-    stranger = Builder("other").input((2, 4, 4), name="elsewhere")
+    stranger = NetworkBuilder("other").input((2, 4, 4), name="elsewhere")
     with pytest.raises(UnknownTensor, match="elsewhere"):
-        Builder("mine").relu(stranger)
+        NetworkBuilder("mine").relu(stranger)
 
 
 def test_every_layer_leads_to_an_output() -> None:
-    builder = Builder("loose")
+    builder = NetworkBuilder("loose")
     x = builder.input((1, 4, 4))
     builder.conv("forgotten", x, 1, 1)
     with pytest.raises(UnusedLayer, match="forgotten leads to no output"):
@@ -119,7 +119,7 @@ def test_every_layer_leads_to_an_output() -> None:
 
 
 def test_an_output_is_a_layer_of_this_network() -> None:
-    builder = Builder("empty")
+    builder = NetworkBuilder("empty")
     x = builder.input((1, 4, 4))
     with pytest.raises(UnknownTensor, match="outputs must be one or more different layers"):
         builder.build(x, weights=SeededWeights())
@@ -128,7 +128,7 @@ def test_an_output_is_a_layer_of_this_network() -> None:
 
 
 def test_describe_counts_by_hand() -> None:
-    builder = Builder("small")
+    builder = NetworkBuilder("small")
     x = builder.input((4, 5, 5))
     x = builder.conv("c", x, 8, 3, padding=1, groups=2)
     x = builder.dense("d", builder.flatten(builder.global_avg_pool(x)), 3)

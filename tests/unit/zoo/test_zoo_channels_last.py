@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.channels_last import Axes
 from orchestrator.zoo.network import Network, Tensor
 from orchestrator.zoo.weights import SeededWeights
@@ -16,8 +16,8 @@ SHAPE = (2, 3, 4)
 FLAT = np.arange(24).reshape(SHAPE).transpose(1, 2, 0).ravel()
 
 
-def built(describe: Callable[[Builder, Tensor], tuple[Tensor, ...]]) -> Network:
-    builder = Builder("n")
+def built(describe: Callable[[NetworkBuilder, Tensor], tuple[Tensor, ...]]) -> Network:
+    builder = NetworkBuilder("n")
     return builder.build(*describe(builder, builder.input(SHAPE)), weights=SeededWeights())
 
 
@@ -34,7 +34,7 @@ def test_flattened_features_come_channels_innermost() -> None:
 
 
 def test_joined_features_keep_their_places_apart() -> None:
-    def describe(builder: Builder, x: Tensor) -> tuple[Tensor, ...]:
+    def describe(builder: NetworkBuilder, x: Tensor) -> tuple[Tensor, ...]:
         plain = builder.flatten(builder.global_avg_pool(x))
         return (builder.dense("d", builder.concat(plain, builder.flatten(x)), 2),)
 
@@ -54,7 +54,7 @@ def test_joined_features_keep_their_places_apart() -> None:
     ids=["output", "output of softmax", "sum", "output and dense"],
 )
 def test_where_not_only_dense_layers_read_them_the_image_is_permuted(
-    describe: Callable[[Builder, Tensor], tuple[Tensor, ...]],
+    describe: Callable[[NetworkBuilder, Tensor], tuple[Tensor, ...]],
 ) -> None:
     network = built(describe)
     assert Axes(network).must_permute(network.nodes[0])
@@ -63,14 +63,14 @@ def test_where_not_only_dense_layers_read_them_the_image_is_permuted(
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (5, 1, 1), (6,), (2, 3)])
 def test_what_has_one_order_only_stays(shape: tuple[int, ...]) -> None:
-    builder = Builder("n")
+    builder = NetworkBuilder("n")
     network = builder.build(builder.flatten(builder.input(shape)), weights=SeededWeights())
     assert not Axes(network).must_permute(network.nodes[0])
     assert Axes(network).order("flatten") is None
 
 
 def test_the_sign_is_known_after_a_rectifier_alone() -> None:
-    def describe(builder: Builder, x: Tensor) -> tuple[Tensor, ...]:
+    def describe(builder: NetworkBuilder, x: Tensor) -> tuple[Tensor, ...]:
         y = builder.relu(builder.conv("c", x, 2, 1))
         builder.add(y, x, name="mixed")
         pooled = builder.max_pool(builder.add(y, y, name="both"), 2, stride=1, name="pooled")

@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from orchestrator.zoo import catalogue, emit_keras, emit_onnx, emit_torch
-from orchestrator.zoo.builder import Builder
-from orchestrator.zoo.errors import ShapeMismatch, UnsupportedOperator
+from orchestrator.zoo.builder import NetworkBuilder
+from orchestrator.zoo.errors import OperatorNotEmitted, ShapeMismatch
 from orchestrator.zoo.network import OPERATORS
 from orchestrator.zoo.weights import SeededWeights
 
@@ -53,10 +53,10 @@ def test_every_emitter_knows_every_operator(emitter: ModuleType) -> None:
 
 
 def test_an_operator_without_a_rule_is_named() -> None:
-    builder = Builder("odd")
+    builder = NetworkBuilder("odd")
     network = builder.build(builder.relu(builder.input((2,))), weights=SeededWeights())
     odd = replace(network, nodes=(replace(network.nodes[0], op="swish"),))
-    with pytest.raises(UnsupportedOperator, match="relu: the ONNX emitter has no rule for 'swish'"):
+    with pytest.raises(OperatorNotEmitted, match="relu: the ONNX emitter has no rule for 'swish'"):
         emit_onnx.to_model(odd)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.zoo import emit_onnx
-from orchestrator.zoo.builder import Builder
+from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.errors import WeightsMismatch
 from orchestrator.zoo.moments import Moments, of_mixture, of_sum
 from orchestrator.zoo.network import Network
@@ -19,7 +19,7 @@ from orchestrator.zoo.weights import Parameter, SeededWeights, StoredWeights, re
 
 
 def chain(layers: int, seed: int = 0) -> Network:
-    builder = Builder("chain")
+    builder = NetworkBuilder("chain")
     x = builder.input((3, 8, 8))
     for number in range(layers):
         x = builder.relu(builder.conv(f"c{number}", x, 3, 3, padding=1))

@@ -24,7 +24,7 @@ from agent.contract.failures import (
 from agent.formats.tflite import NotTflite, TfliteFile, read
 from agent.formats.tflite_analysis import float_operators, input_layout, output_layout
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made, program
+from agent.runtimes.converter import Calibration, ConvertedArtifact, program
 from agent.runtimes.edgetpu.devices import LAYOUTS
 
 PROGRAM = "edgetpu_compiler"
@@ -33,7 +33,7 @@ _MAPPED = "Mapped to Edge TPU"
 _ROW = re.compile(r"^([A-Z][A-Z0-9_a-z-]*)\s+(\d+)\s{2,}(\S.*?)\s*$", re.MULTILINE)
 
 
-class Log(NamedTuple):
+class CompilerLog(NamedTuple):
     """What the compiler's output says. ``unmapped``: (operator, count, the compiler's reason)."""
 
     version: str
@@ -59,7 +59,7 @@ class EdgetpuCompile:
     where = ("device", "builder")
     options: ClassVar[Options] = {}
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         graph = _checked(source)
         compiler = program(PROGRAM)
         if not compiler:
@@ -85,7 +85,7 @@ class EdgetpuCompile:
         if not artifact.exists():
             raise ConversionFailed("%s wrote no %s" % (PROGRAM, artifact.name))
         (folder / LAYOUTS).write_text(json.dumps(_layouts(graph)), encoding="ascii")
-        return Made(artifact, step(log))
+        return ConvertedArtifact(artifact, step(log))
 
 
 def _checked(source: Path) -> TfliteFile:
@@ -112,7 +112,7 @@ def _layouts(graph: TfliteFile) -> Dict[str, List[str]]:
     }
 
 
-def parsed(text: str, status: int = 0) -> Log:
+def parsed(text: str, status: int = 0) -> CompilerLog:
     """The compiler's output (with ``-s``), format of versions 2.1 to 16.0 as documented.
 
     Raises:
@@ -134,7 +134,7 @@ def parsed(text: str, status: int = 0) -> Log:
     on_tpu = int(_found(r"^Number of operations that will run on Edge TPU: (\d+)", text, "-1"))
     if on_tpu < 0:
         on_tpu, on_cpu = (mapped, total - mapped) if rows else (total - on_cpu, on_cpu)
-    return Log(
+    return CompilerLog(
         version=version,
         mapped=on_tpu,
         total=on_tpu + on_cpu,
@@ -144,7 +144,7 @@ def parsed(text: str, status: int = 0) -> Log:
     )
 
 
-def step(log: Log) -> str:
+def step(log: CompilerLog) -> str:
     """For people: the share mapped, what was not and why, weights streamed at each inference."""
     left = ", ".join("%d %s (%s)" % (count, name, why) for name, count, why in log.unmapped)
     streamed = log.off_chip not in ("", "0.00B")

@@ -16,7 +16,7 @@ from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import UnsupportedOperator
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, Made, failed, is_ours, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, failed, is_ours, own_options
 from agent.runtimes.pytorch import exported_program
 from agent.runtimes.validation import require_target
 
@@ -52,14 +52,14 @@ class ExecuTorchLower:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         program = exported_program.load(source)
         try:
             fixed = exported_program.fixed(program, self._inputs)
             how = lower(fixed, self._delegate, folder, program)
         except Exception as error:  # torch and executorch each raise their own
             raise named(self.name, error) from error
-        return Made(folder / "model.pte", "%s %s, %s" % (self.name, version(), how))
+        return ConvertedArtifact(folder / "model.pte", "%s %s, %s" % (self.name, version(), how))
 
 
 def require_cpu(job: ConvertJob) -> None:

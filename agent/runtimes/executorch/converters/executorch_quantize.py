@@ -11,7 +11,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadOption
 from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Feeds, Options
-from agent.runtimes.converter import Calibration, Made, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
 from agent.runtimes.executorch.converters import executorch_lower
 from agent.runtimes.pytorch import exported_program
 
@@ -40,7 +40,7 @@ class ExecuTorchQuantize:
         self._per_channel = options["per_channel"] == "on"
         self._inputs = job.model.inputs
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         program = exported_program.load(source)
         try:
             fixed = exported_program.fixed(program, self._inputs)
@@ -57,7 +57,7 @@ class ExecuTorchQuantize:
             how,
             calibration.origin,
         )
-        return Made(folder / "model.pte", step)
+        return ConvertedArtifact(folder / "model.pte", step)
 
 
 def _quantised(program: Any, feeds: Feeds, order: Sequence[str], per_channel: bool) -> Any:

@@ -29,7 +29,7 @@ from agent.contract.failures import (
 from agent.contract.trial import TensorSpec
 from agent.formats.onnx import NotProtobuf, input_dimensions, output_names
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.validation import require_shapes
 
 NOTES = "notes.json"
@@ -68,7 +68,7 @@ class NcnnPnnx:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         dimensions, outputs = _read(source)
         inputs = _wanted(self._inputs, dimensions)
         inside = folder / "source.onnx"  # it writes beside its input
@@ -95,7 +95,7 @@ class NcnnPnnx:
         }
         (folder / NOTES).write_text(json.dumps(notes, indent=1), "utf-8")
         words = "weights fp16" if self._half else "weights fp32"
-        return Made(artifact, "%s %s, %s" % (self.name, _version(), words))
+        return ConvertedArtifact(artifact, "%s %s, %s" % (self.name, _version(), words))
 
 
 def _read(source: Path) -> Tuple[Dict[str, Tuple[Any, ...]], List[str]]:

@@ -14,7 +14,7 @@ from agent.contract.failures import ConversionFailed
 from agent.formats.onnx import dimensions_of
 from agent.formats.onnx_external_data import require_one_message
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 
 
 class OnnxFp16:
@@ -32,7 +32,7 @@ class OnnxFp16:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         import onnx
         import onnxruntime
         from onnxruntime.transformers import float16
@@ -47,7 +47,7 @@ class OnnxFp16:
             raise
         except Exception as error:  # onnx, protobuf and onnxruntime each raise their own
             raise ConversionFailed("%s: %s" % (self.name, error)) from error
-        return Made(
+        return ConvertedArtifact(
             artifact, "%s %s, inputs and outputs fp32" % (self.name, onnxruntime.__version__)
         )
 

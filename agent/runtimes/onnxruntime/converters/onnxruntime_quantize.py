@@ -17,7 +17,7 @@ from agent.contract.failures import ConversionFailed
 from agent.formats.onnx import dimensions_of
 from agent.formats.onnx_external_data import external_files, require_one_message
 from agent.runtimes.backend import Feeds
-from agent.runtimes.converter import Calibration, Made, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "per_channel": ("on", "off"),
@@ -42,7 +42,7 @@ class OnnxRuntimeQuantize:
     def configure(self, job: ConvertJob) -> None:
         self._options = own_options(self.name, OPTIONS, job)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         import onnx
         import onnxruntime
         from onnxruntime.quantization import quantize_static
@@ -75,7 +75,7 @@ class OnnxRuntimeQuantize:
             options["calibration_method"],
             calibration.origin,
         )
-        return Made(artifact, step)
+        return ConvertedArtifact(artifact, step)
 
 
 def _arguments(options: Dict[str, str]) -> Dict[str, Any]:

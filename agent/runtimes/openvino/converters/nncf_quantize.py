@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Tuple
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
-from agent.runtimes.converter import Calibration, Made, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "preset": ("performance", "mixed"),
@@ -36,7 +36,7 @@ class NncfQuantize:
     def configure(self, job: ConvertJob) -> None:
         self._options = own_options(self.name, OPTIONS, job)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         os.environ["NNCF_CI"] = "1"  # its only switch against telemetry
         import nncf
         import openvino
@@ -65,7 +65,7 @@ class NncfQuantize:
             "per channel" if options["per_channel"] == "on" else "per tensor",
             calibration.origin,
         )
-        return Made(artifact, step)
+        return ConvertedArtifact(artifact, step)
 
 
 def _arguments(options: Dict[str, str]) -> Dict[str, Any]:

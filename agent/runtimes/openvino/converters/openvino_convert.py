@@ -12,7 +12,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
 from agent.contract.trial import TensorSpec
 from agent.formats.tflite import NotTflite, TfliteFile, read
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import Ported, matched, ordered
 from agent.runtimes.tensorflow.models import plain
 from agent.runtimes.tensorflow.tflite_conversion import specs_of
@@ -38,7 +38,7 @@ class OpenVinoConvert(Ported):
     modules = ("openvino",)
     keeps = ("dynamic_shapes", "layout", "names")
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         import openvino
 
         artifact = folder / "model.xml"
@@ -54,7 +54,7 @@ class OpenVinoConvert(Ported):
         except RuntimeError as error:
             raise ConversionFailed("%s: %s" % (self.name, str(error)[-400:])) from error
         version = str(openvino.__version__).split("-")[0]
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s" % (self.name, version),
             _laid_out(fixed, self._ports.inputs),

@@ -11,7 +11,7 @@ from typing import ClassVar
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import ConversionFailed
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.openvino.converters.nncf_quantize import read_model
 
 
@@ -33,7 +33,7 @@ class OpenVinoFp16:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         import openvino
 
         model = read_model(openvino, source)
@@ -43,7 +43,7 @@ class OpenVinoFp16:
         except RuntimeError as error:
             raise ConversionFailed("%s: %s" % (self.name, error)) from error
         version = str(openvino.__version__).split("-")[0]
-        return Made(artifact, "%s %s, weights fp16" % (self.name, version))
+        return ConvertedArtifact(artifact, "%s %s, weights fp16" % (self.name, version))
 
 
 CONVERTER = OpenVinoFp16

@@ -15,7 +15,7 @@ from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import UnsupportedOperator
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, Made, failed, is_ours, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, failed, is_ours, own_options
 from agent.runtimes.pytorch import exported_program
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {"io_layout": ("source", "nhwc")}
@@ -46,7 +46,7 @@ class LitertTorch:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         program = exported_program.load(source)
         artifact = folder / "model.tflite"
         try:
@@ -60,7 +60,7 @@ class LitertTorch:
             importlib.metadata.version("litert-torch"),
             ", inputs NHWC" if self._last else "",
         )
-        return Made(artifact, step, tuple(inputs), tuple(outputs))
+        return ConvertedArtifact(artifact, step, tuple(inputs), tuple(outputs))
 
 
 def _specs(program: Any, last: bool) -> Tuple[List[TensorSpec], List[TensorSpec]]:

@@ -14,7 +14,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import UnsupportedOperator
 from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made, failed, is_ours
+from agent.runtimes.converter import Calibration, ConvertedArtifact, failed, is_ours
 from agent.runtimes.pytorch import exported_program
 
 EXTERNAL_BYTES = 1900 * 2**20
@@ -42,7 +42,7 @@ class TorchOnnx:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         import torch
 
         program = exported_program.load(source)
@@ -62,7 +62,7 @@ class TorchOnnx:
         except Exception as error:  # torch and onnxscript each raise their own
             raise _named(self.name, error) from error
         step = "%s %s, opset %d" % (self.name, torch.__version__, made.model.opset_imports[""])
-        return Made(artifact, step)
+        return ConvertedArtifact(artifact, step)
 
 
 def _weight_bytes(program: Any) -> int:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from agent.contract.conversion_graph import Edge
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import onnx_export
 from agent.runtimes.tensorflow.conversion import Ported, failure
 from agent.runtimes.tensorflow.models import converting, free_as_none, identifiers, open_model
@@ -21,7 +21,7 @@ class KerasOnnx(Ported):
     modules = ("keras", "tensorflow", "tf2onnx", "onnx")
     keeps = ("layout",)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         tf = converting()
         import keras
         import onnx
@@ -47,7 +47,7 @@ class KerasOnnx(Ported):
             onnx_export.save(made, artifact, self.name)
         except Exception as error:  # Keras, tf2onnx and onnx each raise their own
             raise failure(self.name, error) from error
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s, tf2onnx %s, opset %d"
             % (self.name, keras.__version__, tf2onnx.__version__, onnx_export.OPSET),

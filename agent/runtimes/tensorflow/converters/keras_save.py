@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from agent.contract.conversion_graph import Edge
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import failure
 from agent.runtimes.tensorflow.keras_files import KerasModel
 from agent.runtimes.tensorflow.models import converting
@@ -26,7 +26,7 @@ class KerasSave:
     where = ("device", "builder")
     options: ClassVar[Options] = {}
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         converting()
         import keras
 
@@ -36,7 +36,7 @@ class KerasSave:
             KerasModel(source).model.save(str(artifact))
         except Exception as error:  # Keras and h5py each raise their own
             raise failure(self.name, error) from error
-        return Made(artifact, "%s %s, as %s" % (self.name, keras.__version__, suffix))
+        return ConvertedArtifact(artifact, "%s %s, as %s" % (self.name, keras.__version__, suffix))
 
 
 CONVERTER = KerasSave

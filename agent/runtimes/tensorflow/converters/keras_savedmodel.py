@@ -8,7 +8,7 @@ from typing import Sequence, Tuple
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import ConversionFailed
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import Ported, failure, ordered, signature_specs
 from agent.runtimes.tensorflow.keras_files import KerasModel
 from agent.runtimes.tensorflow.models import converting, free_as_none, identifiers
@@ -23,7 +23,7 @@ class KerasSavedModel(Ported):
     modules = ("keras", "tensorflow")
     keeps = ("layout",)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         tf = converting()
         import keras
 
@@ -46,7 +46,7 @@ class KerasSavedModel(Ported):
         except Exception as error:  # Keras and TensorFlow each raise their own
             raise failure(self.name, error) from error
         takes, gives = signature_specs(artifact)
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s, tensorflow %s" % (self.name, keras.__version__, tf.__version__),
             _in_order(takes, names, self.name),

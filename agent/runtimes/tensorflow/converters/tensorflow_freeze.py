@@ -8,7 +8,7 @@ from typing import Any, Sequence, Tuple
 
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
 from agent.runtimes.tensorflow.models import converting, open_model, plain
 
@@ -19,7 +19,7 @@ class TensorFlowFreeze(Ported):
     modules = ("tensorflow",)
     keeps = ("layout",)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         tf = converting()
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
@@ -39,7 +39,7 @@ class TensorFlowFreeze(Ported):
             artifact.write_bytes(graph_def.SerializeToString())
         except Exception as error:  # TensorFlow raises whatever its passes raise
             raise failure(self.name, error) from error
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s" % (self.name, tf.__version__),
             _renamed(opened.inputs, opened.function.inputs, self._ports.inputs),

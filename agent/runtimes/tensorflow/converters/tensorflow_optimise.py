@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from agent.contract.conversion_graph import Edge
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
-from agent.runtimes.tensorflow.graph_def import Layouts
+from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import converting, endpoints, plain, read_graph, spec_of
 
 PASSES = ("pruning", "function", "constfold", "shape", "arithmetic", "constfold", "dependency")
@@ -26,12 +26,12 @@ class TensorFlowOptimise(Ported):
     modules = ("tensorflow",)
     keeps = ("dynamic_shapes", "layout", "names")
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         tf = converting()
         artifact = folder / "model.pb"
         graph_def = read_graph(source)
         before = len(graph_def.node)
-        layouts = Layouts(graph_def)
+        layouts = GraphLayouts(graph_def)
         graph = tf.Graph()
         try:
             with graph.as_default():
@@ -43,7 +43,7 @@ class TensorFlowOptimise(Ported):
             raise failure(self.name, error) from error
         inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
         outputs = [spec_of(plain(t.name), t, layouts.of_output(t.name)) for t in fetches]
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s, %d nodes of %d" % (self.name, tf.__version__, len(optimised.node), before),
             ordered(inputs, self._ports.inputs),

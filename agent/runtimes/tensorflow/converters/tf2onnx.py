@@ -11,10 +11,10 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel
 from agent.contract.trial import TensorSpec
 from agent.formats.tflite import NotTflite, read
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import onnx_export
 from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
-from agent.runtimes.tensorflow.graph_def import Layouts
+from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
     converting,
     endpoints,
@@ -43,7 +43,7 @@ class Tf2Onnx(Ported):
     modules = ("tf2onnx", "tensorflow", "onnx")
     keeps = ("layout",)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # it would log them and go on
         tf = converting()
         import tf2onnx
@@ -57,7 +57,7 @@ class Tf2Onnx(Ported):
             onnx_export.save(model, artifact, self.name)
         except Exception as error:  # tf2onnx, TensorFlow and onnx each raise their own
             raise failure(self.name, error) from error
-        return Made(
+        return ConvertedArtifact(
             artifact,
             "%s %s, tensorflow %s, opset %d"
             % (self.name, tf2onnx.__version__, tf.__version__, onnx_export.OPSET),
@@ -84,7 +84,7 @@ class Tf2Onnx(Ported):
         import tf2onnx
 
         graph_def = read_graph(source)
-        layouts = Layouts(graph_def)
+        layouts = GraphLayouts(graph_def)
         graph = tf.Graph()
         with graph.as_default():
             tf.compat.v1.import_graph_def(graph_def, name="")

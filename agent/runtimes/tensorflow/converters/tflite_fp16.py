@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.conversion_graph import Edge
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
 from agent.runtimes.tensorflow.conversion import Ported
 from agent.runtimes.tensorflow.models import import_tensorflow
@@ -22,7 +22,7 @@ class TfliteFp16(Ported):
     modules = ("tensorflow",)
     keeps = ("layout", "names")
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:  # noqa: ARG002
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         tf = import_tensorflow()
         artifact = folder / "model.tflite"
 
@@ -33,7 +33,7 @@ class TfliteFp16(Ported):
         graph = tflite_conversion.convert(self.name, source, artifact, self._ports, "fp16", set_up)
         inputs, outputs = tflite_conversion.ports_of(graph, self._ports)
         step = "%s %s, weights fp16" % (self.name, tf.__version__)
-        return Made(artifact, step, inputs, outputs)
+        return ConvertedArtifact(artifact, step, inputs, outputs)
 
 
 CONVERTER = TfliteFp16

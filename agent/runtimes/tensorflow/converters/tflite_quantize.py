@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, Made, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
 from agent.runtimes.tensorflow import tflite_conversion
 from agent.runtimes.tensorflow.conversion import Ported, feeds_for
 from agent.runtimes.tensorflow.graph_def import has_loops
@@ -43,7 +43,7 @@ class TfliteQuantize(Ported):
         self._options = own_options(self.name, OPTIONS, job)
         self.needs_calibration = self._options["quantisation"] == "full"
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         tf = import_tensorflow()
         options = self._options
         artifact = folder / "model.tflite"
@@ -69,7 +69,9 @@ class TfliteQuantize(Ported):
 
         graph = tflite_conversion.convert(self.name, source, artifact, self._ports, "int8", set_up)
         inputs, outputs = tflite_conversion.ports_of(graph, self._ports)
-        return Made(artifact, self._step(str(tf.__version__), calibration.origin), inputs, outputs)
+        return ConvertedArtifact(
+            artifact, self._step(str(tf.__version__), calibration.origin), inputs, outputs
+        )
 
     def _step(self, version: str, origin: str) -> str:
         options = self._options

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import RuntimeMissing
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import (
     Ported,
     failure,
@@ -58,7 +58,7 @@ class TfTrtConvert(Ported):
         self._precision = job.runtime.precision
         self.needs_calibration = self._precision == "int8"
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         reason = missing()
         if reason:
             raise RuntimeMissing(reason, "install TensorFlow 2.17 or older and its TensorRT")
@@ -89,7 +89,7 @@ class TfTrtConvert(Ported):
             self._precision,
             ", " + calibration.origin if feeds else "",
         )
-        return Made(artifact, step)
+        return ConvertedArtifact(artifact, step)
 
 
 CONVERTER = TfTrtConvert

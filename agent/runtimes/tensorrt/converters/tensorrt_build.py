@@ -24,7 +24,7 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import TensorSpec
 from agent.runtimes import registry
-from agent.runtimes.converter import Calibration, Made, missing_modules, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, missing_modules, own_options
 from agent.runtimes.tensorrt import backend
 from agent.runtimes.tensorrt.trtexec_session import describe
 from agent.runtimes.validation import chosen, require_shapes
@@ -69,7 +69,7 @@ class TensorRtBuild(EngineBuild):
     modules = ("tensorrt",)
     commands = ()
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         core = backend.dla_core(self._target, self._precision)
         trt = backend.imported()
         logger = trt.Logger(trt.Logger.WARNING)
@@ -106,7 +106,7 @@ class TensorRtBuild(EngineBuild):
         if cache is not None:
             (folder / TIMING_CACHE).write_bytes(bytes(cache.serialize()))
         describe(folder, self._inputs, free)
-        return Made(artifact, ", ".join(steps))
+        return ConvertedArtifact(artifact, ", ".join(steps))
 
     def _configure(self, trt: Any, builder: Any, network: Any, config: Any) -> List[str]:
         """Answers the inputs that the file leaves free."""
@@ -144,7 +144,7 @@ def _creation_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def to_fp16(source: Path, calibration: Calibration) -> Made:
+def to_fp16(source: Path, calibration: Calibration) -> ConvertedArtifact:
     """The ONNX in FP16, which is what a TensorRT without the flag wants.
 
     Raises:

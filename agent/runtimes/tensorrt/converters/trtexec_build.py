@@ -14,7 +14,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel, ConversionFailed, RuntimeMissing
 from agent.contract.trial import TensorSpec
 from agent.formats.onnx import NotProtobuf, input_dimensions
-from agent.runtimes.converter import Calibration, Made
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorrt import backend, trtexec
 from agent.runtimes.tensorrt.converters import tensorrt_build
 from agent.runtimes.tensorrt.trtexec_session import describe
@@ -31,7 +31,7 @@ class TrtexecBuild(tensorrt_build.EngineBuild):
     modules = ()
     commands = (trtexec.PROGRAM,)
 
-    def convert(self, source: Path, folder: Path, calibration: Calibration) -> Made:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         core = backend.dla_core(self._target, self._precision)
         tool = trtexec.find()
         if tool is None:
@@ -74,7 +74,7 @@ class TrtexecBuild(tensorrt_build.EngineBuild):
         describe(folder, self._inputs, free)
         steps.append("%s %s, %s" % (self.name, tool.version, self._target))
         steps.append("timing cache %s" % ("carried on" if found else "new"))
-        return Made(artifact, ", ".join(steps))
+        return ConvertedArtifact(artifact, ", ".join(steps))
 
     def _free(self, source: Path) -> Sequence[str]:
         """The inputs whose shape the file leaves free: only these may be told a shape."""

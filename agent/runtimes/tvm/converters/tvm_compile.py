@@ -33,7 +33,7 @@ from agent.contract.failures import (
 from agent.contract.trial import TensorSpec
 from agent.formats.onnx_external_data import require_one_message
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, Made, missing_modules, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, missing_modules, own_options
 from agent.runtimes.tvm.linking import cross_linker, linker
 from agent.runtimes.validation import chosen, require_shapes, require_target
 
@@ -93,7 +93,7 @@ class TvmCompile:
         source: Path,
         folder: Path,
         calibration: Calibration,  # noqa: ARG002
-    ) -> Made:
+    ) -> ConvertedArtifact:
         import tvm
 
         require_one_message(source, self.name)
@@ -139,7 +139,7 @@ class TvmCompile:
             how += ", %(tuned_functions)d functions tuned" % about
         where = target["mcpu"] if cross == "none" else "%(mtriple)s %(mcpu)s" % target
         step = "%s %s, %s, %s" % (self.name, about["tvm"], where, how)
-        return Made(artifact, step)
+        return ConvertedArtifact(artifact, step)
 
 
 def checked(options: Dict[str, str]) -> int:
