@@ -14,7 +14,7 @@ from orchestrator.service.views import (
     ModelView,
 )
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["people"])
 
 
 class ModelBody(Body):

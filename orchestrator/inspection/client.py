@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PROGRAM = Path(__file__).parent / "reading" / "__main__.py"
+PROGRAM = Path(__file__).parent / "child" / "__main__.py"
 AT_ONCE, WAITING = 2, 8
 """Files that are read at a time, and requests that wait for it: each holds one of the API's
 threads, of which there are 40."""

@@ -288,7 +288,9 @@ def test_of_the_environment_no_secret_comes_along(
     monkeypatch.setenv("BENCHFARM_DATABASE_URL", "postgresql://farm:secret@db/farm")
     monkeypatch.setenv("BENCHFARM_BROKER_URL", "redis://:secret@broker/0")
     monkeypatch.setenv("SOME_TOKEN", "secret")
-    found = told(evil("import json; return CheckedFile(json.dumps(dict(os.environ)), '')"), question)
+    found = told(
+        evil("import json; return CheckedFile(json.dumps(dict(os.environ)), '')"), question
+    )
     assert not [key for key, value in found.items() if "secret" in value]
     assert not [key for key in found if key.startswith("BENCHFARM_D")]
 

@@ -1,4 +1,4 @@
-"""``INTERPRETER -I …/reading/__main__.py``: one ``Job`` on stdin, one answer on stdout.
+"""``INTERPRETER -I …/child/__main__.py``: one ``Job`` on stdin, one answer on stdout.
 
 Run by path: the packages are found from this file's place where they are not installed.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = str(Path(__file__).absolute().parents[3])
     if root not in sys.path:
         sys.path.append(root)
     from agent.contract import codec

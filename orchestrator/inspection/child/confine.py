@@ -10,7 +10,7 @@ from agent.privileges import give_up_privileges
 from orchestrator.domain.file_inspection import NO_LANDLOCK, NO_SECCOMP
 from orchestrator.inspection.child import landlock, rlimits, seccomp
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 
 
