@@ -259,7 +259,10 @@ ENDS = {
     "silence": ("os._exit(0)", "exit code 0 and no answer"),
     "exception": ("raise ValueError('odd \\x1b[31m thing')", "ValueError: odd  [31m thing"),
     "recursion": ("read(question)", "RecursionError"),
-    "other answer": ("return {'svg': '<svg/>'}", "answered something else: CheckedFile: unknown key"),
+    "other answer": (
+        "return {'svg': '<svg/>'}",
+        "answered something else: CheckedFile: unknown key",
+    ),
     "wrong type": ("return CheckedFile(5, 'fp32')", "CheckedFile.format: expected str, found 5"),
     "much": ("return CheckedFile('x' * (2 << 20), 'fp32')", "letters of it, at most 1048576"),
     "endless": ("return CheckedFile('x' * (20 << 20), 'fp32')", "exit code 0 and no answer"),
