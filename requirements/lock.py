@@ -78,7 +78,7 @@ def _compile(target: Path, words: list[str], asked: str = "") -> None:
     )
     lines = target.read_text("utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not (asked and FROM_TORCH.match(line))]
-    source = f"{target.parent.name}/manifest.py" if asked else "pyproject.toml"
+    source = f"{target.parent.relative_to(ROOT)}/manifest.py" if asked else "pyproject.toml"
     target.write_text(HEADER.format(source) + "".join(kept), "utf-8")
     print(target.relative_to(ROOT))
 
