@@ -31,7 +31,7 @@ ALLOWED_S = 0.05
 
 @dataclass(frozen=True)
 class Case:
-    """``name`` is also the interpreter's."""
+    """``name`` is also the environment's."""
 
     name: str
     model: str
