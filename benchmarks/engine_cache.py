@@ -73,7 +73,7 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
     sources = ConversionInputs(files.onnx.path, files.folder / "reference.npz")
     runner = RunnerClient(mark="benchmark")
     environments = Environments(folder, runner.probe)
-    environments.enlist(environments.check(case.runtime.backend, python))
+    environments.add(environments.check(case.runtime.backend, python))
     cold_s: list[float] = []
     hit_s: list[float] = []
     with CancelRequest() as cancel:
