@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.contract.versions import version_key
+from agent.contract.versions import fits, version_key
 from agent.worker.environments import environments_file, recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def python_of(label: str) -> str:
     found = [e for e in listed if e.backend == name]
     if variant:
         version = recipes.parse(label).version
-        found = [e for e in found if e.version == version]
+        found = [e for e in found if fits(e.version, version)]
         if not found:
             raise NotBuilt(f"no environment {label}=={version} in {state_dir()}: `make runtimes`")
     if not found:

@@ -46,6 +46,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         RuntimeEnvironment("b", "tflite", "2.14.0", "/b/python", preferred=False),
         RuntimeEnvironment("c", "openvino", "2025.4.1", "/c/python"),
         RuntimeEnvironment("d", "openvino", "2026.4.1", "/d/python"),
+        RuntimeEnvironment("e", "pytorch", "2.13.0+cpu", "/e/python"),
     ]
     environments_file.write(tmp_path / environments_file.FILE_NAME, entries)
     monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
@@ -60,6 +61,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("tflite@litert", "/a/python"),
         ("tflite@tflite-runtime", "/b/python"),
         ("openvino", "/d/python"),
+        ("pytorch@litert", "/e/python"),
         ("onnxruntime", sys.executable),
     ],
 )
