@@ -15,7 +15,7 @@ from agent import facts
 from agent.contract import codec
 from agent.contract.api_messages import Started
 from agent.contract.device import DeviceFacts
-from agent.contract.trial import Failure
+from agent.contract.failures import make_failure
 from agent.worker.attempts import attempt
 from agent.worker.attempts.engine_cache import EngineCache
 from agent.worker.attempts.result_keeper import LEAST_FREE_BYTES, ResultKeeper
@@ -164,9 +164,10 @@ class Agent:
             log.info("dropped the doorbell of %s: %s", attempt_id, error)
             return
         except codec.ContractError as error:
-            failure = Failure("environment", "contract", f"this agent cannot read it: {error}")
+            failure = make_failure("environment", "contract", f"this agent cannot read it: {error}")
             desk.keep(
-                attempt.FinishedAttempt(attempt.failed(attempt_id, failure)), self._stopping.wait
+                attempt.FinishedAttempt(attempt.failed_result(attempt_id, failure)),
+                self._stopping.wait,
             )
             return
         except AgentError as error:
@@ -186,7 +187,7 @@ class Agent:
             try:
                 begin(folder, attempt_id)
             except OSError as error:  # the disk has filled up since we looked
-                finished = attempt.broken(attempt_id, error)
+                finished = attempt.failed_to_begin(attempt_id, error)
             else:
                 finished = attempt.execute(started.request, desk.tools, cancel, folder, asked_at)
             kept = desk.keep(finished, self._stopping.wait)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contract import codec
-from agent.contract.trial import Failure
-from agent.worker.attempts.attempt import failed
+from agent.contract.failures import make_failure
+from agent.worker.attempts.attempt import failed_result
 from agent.worker.errors import AlreadyRunning
 from agent.worker.isolation.child_process import read_stage
 from agent.worker.uplink.outbox import Outbox
@@ -70,8 +70,8 @@ def recover(folders: StateFolders, outbox: Outbox) -> None:
         with contextlib.suppress(OSError):
             attempt_id = (folder / "attempt_id").read_text("utf-8")
             stage = read_stage(folder / "trial") or "environment"
-            failure = Failure(stage, "agent_died", "the agent ended while executing it", True)
-            outbox.put(attempt_id, codec.dumps(failed(attempt_id, failure)), None)
+            failure = make_failure(stage, "agent_died", "the agent ended while executing it")
+            outbox.put(attempt_id, codec.dumps(failed_result(attempt_id, failure)), None)
         shutil.rmtree(folder, ignore_errors=True)
     used = outbox.samples_in_use()
     for path in folders.samples.iterdir():

@@ -13,6 +13,7 @@ import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
 from agent.contract.conversion_graph import Tool, Way, on_the_way, segments
 from agent.contract.device import RuntimeFacts
+from agent.contract.failures import make_failure
 from agent.contract.trial import (
     Failure,
     Limits,
@@ -193,11 +194,12 @@ class ConversionRunner:
         found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
         if found.fidelity is not None:
             return _said(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
-        failure = found.failure or Failure("convert", "bad_answer", "the check gave no answer")
+        failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
         if failure.kind.startswith("unsupported"):
             return _said(made, f"not checked: {failure.message}")
         message = f"{job.way[-1].converter}: {failure.message}"
-        return replace(made, status="invalid", failure=Failure("convert", "off_reference", message))
+        failure = make_failure("convert", "off_reference", message)
+        return replace(made, status="invalid", failure=failure)
 
 
 def _said(made: Converted, words: str) -> Converted:
@@ -225,7 +227,7 @@ def unknown_option(options: Options, facts: RuntimeFacts, tools: Sequence[Tool])
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             message = f"{facts.backend} has no option {key!r} here; it has {names}"
-            return Failure("convert", "bad_option", message)
+            return make_failure("convert", "bad_option", message)
     return None
 
 

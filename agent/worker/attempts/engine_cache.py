@@ -19,7 +19,7 @@ from agent.contract.child_jobs import Converted, ConvertJob
 from agent.system.durable import sync_folder
 from agent.worker.errors import ChildFailed
 from agent.worker.isolation.runner_client import ChildOutcome
-from agent.worker.uplink.blob_cache import CachedBlob, to_evict
+from agent.worker.uplink.blob_cache import CacheEntry, to_evict
 
 ANSWER_NAME = "converted.json"
 _SOURCE = "@source"
@@ -125,7 +125,7 @@ class EngineCache:
         for home in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 used_ns = (home / ANSWER_NAME).stat().st_mtime_ns
-                entries.append(CachedBlob(home.name, folder_bytes(home), used_ns))
+                entries.append(CacheEntry(home.name, folder_bytes(home), used_ns))
         for name in to_evict(entries, self._max_bytes, {keep}):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from agent.contract import codec
 from agent.contract.api_messages import with_samples
-from agent.contract.trial import Failure, TrialResult
+from agent.contract.failures import make_failure
+from agent.contract.trial import TrialResult
 from agent.worker.errors import AgentError, AttemptSuperseded, AttemptUnknown, RequestRefused
 from agent.worker.uplink.http_client import Uplink
 from agent.worker.uplink.outbox import Outbox, PendingResult
@@ -157,6 +158,6 @@ def _without_blob(text: str) -> str:
         status="failed",
         samples=None,
         built=None,
-        failure=Failure(stage, "io", message, transient=True),
+        failure=make_failure(stage, "io", message),
     )
     return codec.dumps(result)

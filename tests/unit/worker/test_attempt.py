@@ -26,7 +26,7 @@ def run(
 ) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
     with CancelRequest() as own:
-        finished = execute(request, board.tools, cancel or own, folder, began=99.0)
+        finished = execute(request, board.tools, cancel or own, folder, started_at=99.0)
     assert codec.loads(TrialResult, codec.dumps(finished.result)) == finished.result
     assert (finished.result.failure is None) == (finished.result.status == "ok")
     return finished

@@ -43,7 +43,7 @@ def request_() -> TrialRequest:
 def run(request: TrialRequest, board: Board, folder: Path) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
     with CancelRequest() as cancel:
-        return execute(request, board.tools, cancel, folder, began=99.0)
+        return execute(request, board.tools, cancel, folder, started_at=99.0)
 
 
 def test_a_build_converts_and_hands_in_and_measures_nothing(
