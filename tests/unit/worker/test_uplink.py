@@ -1,4 +1,4 @@
-"""The HTTP client: addresses, named errors, repetition; and what the courier makes of them."""
+"""The HTTP client: addresses, named errors, repetition; and the result sender."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_blob_that_is_not_there() -> None:
         pass
 
 
-# --- the courier
+# --- the result sender
 
 
 class Controller:
