@@ -11,7 +11,7 @@ from agent.facts import pci
 from agent.system import commands, files
 from agent.system.devicetree import is_jetson
 from agent.system.errors import Unreadable
-from agent.telemetry.nvidia_smi import UNKNOWN_FIELD, query
+from agent.telemetry.nvidia import UNKNOWN_FIELD, query
 
 _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
 """Older drivers know no ``compute_cap``."""

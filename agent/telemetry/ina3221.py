@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.contract.device import Sensor
-from agent.system import files
+from agent.system import files, jetson_rails
 from agent.system.errors import Unreadable
-from agent.telemetry import rails
 
 name = "ina3221"
 
@@ -35,7 +34,7 @@ def read(root: Path) -> list[Sensor]:
         microwatts = files.optional(chip / "power1_input")
         if microwatts and files.text(chip / "name") == "ina238":
             found["VIN"] = microwatts / 1000  # Thor's input of the whole board
-    return rails.sensors(name, found)
+    return jetson_rails.sensors(name, found)
 
 
 def _iio(device: Path) -> dict[str, float]:
@@ -61,4 +60,4 @@ def _hwmon(device: Path) -> dict[str, float]:
 
 
 def _is_rail(rail: str) -> bool:
-    return rail not in ("", rails.UNUSED) and "shunt" not in rail.lower()
+    return rail not in ("", jetson_rails.UNUSED) and "shunt" not in rail.lower()

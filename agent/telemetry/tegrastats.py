@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 
 from agent.contract.device import Sensor
-from agent.system import commands, devicetree
+from agent.system import commands, devicetree, jetson_rails
 from agent.system.errors import Unreadable
-from agent.telemetry import rails
 from agent.telemetry.thermal import plausible
 
 name = "tegrastats"
@@ -54,8 +53,8 @@ def parse(line: str) -> list[Sensor]:
     for zone, value in _TEMPERATURE.findall(line):
         if plausible(zone, float(value)):
             found.append(Sensor(name, zone, "C", float(value)))
-    powers = {rail: float(now) for rail, now in _RAIL.findall(line) if rail != rails.UNUSED}
-    return found + rails.sensors(name, powers)
+    powers = {rail: float(now) for rail, now in _RAIL.findall(line) if rail != jetson_rails.UNUSED}
+    return found + jetson_rails.sensors(name, powers)
 
 
 def _cores(line: str) -> list[Sensor]:

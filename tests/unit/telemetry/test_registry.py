@@ -1,0 +1,90 @@
+"""One file is one telemetry source: nothing else is touched to add one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import agent
+from agent.telemetry import registry
+from agent.telemetry.registry import SOURCES, BadTelemetrySource
+
+ROOT = Path(agent.__file__).parents[1]
+
+TOY = """
+from agent.contract.device import Sensor
+from agent.system import files
+
+name = "toy"
+
+
+def read(root):
+    value = files.number(root / "sys/toy")
+    return [] if value is None else [Sensor(name, "heat", "C", value)]
+"""
+CLASS = """
+name: toaster
+title: A toaster
+recognise: {model: toaster}
+runtimes: [onnxruntime]
+telemetry: [toy, thermal]
+"""
+USE = """
+from pathlib import Path
+from agent import facts
+from orchestrator.store.device_class_files import BadClassFile, read_classes
+
+here = Path(".")
+known = facts.collect(here, root=here / "board")
+print([(s.source, s.name, s.value) for s in known.sensors])
+print(read_classes([here / "toaster.yaml"])[0].telemetry)
+(here / "toaster.yaml").write_text((here / "toaster.yaml").read_text().replace("toy", "toi"))
+try:
+    read_classes([here / "toaster.yaml"])
+except BadClassFile as error:
+    print(error)
+"""
+
+
+def test_a_file_that_is_dropped_in_is_a_source(tmp_path: Path) -> None:
+    for package in ("agent", "orchestrator"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore)
+    (tmp_path / "agent/telemetry/toy.py").write_text(TOY)
+    (tmp_path / "board/sys").mkdir(parents=True)
+    (tmp_path / "board/sys/toy").write_text("41.5\n")
+    (tmp_path / "toaster.yaml").write_text(CLASS)
+    used = subprocess.run(
+        [sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert used.returncode == 0, used.stderr
+    sensors, named, mistake = used.stdout.splitlines()
+    assert sensors == "[('toy', 'heat', 41.5)]"
+    assert named == "('toy', 'thermal')"
+    assert mistake.startswith("toaster.yaml, line 6, telemetry.0: Input should be 'apex'")
+    assert "'toy'" in mistake
+
+
+def test_the_names_are_those_of_the_files() -> None:
+    folder = Path(registry.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "registry", "source"}
+    assert list(SOURCES) == sorted(files)
+    assert all(source.name == name for name, source in SOURCES.items())
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (SimpleNamespace(name="toy"), "agent/telemetry/toy.py has no function `read`"),
+        (SimpleNamespace(read=print), "agent/telemetry/toy.py has no `name`"),
+        (SimpleNamespace(read=print, name="toi"), "names the source 'toi': expected 'toy'"),
+    ],
+)
+def test_a_file_that_is_no_source_is_named(module: SimpleNamespace, message: str) -> None:
+    with pytest.raises(BadTelemetrySource, match=message):
+        registry.check("toy", module)
