@@ -1,8 +1,8 @@
-"""Power monitors of a Jetson, read from sysfs: INA3221, and Thor's INA238.
+"""Power of a Jetson's rails, from its INA3221 monitors and Thor's INA238 (sysfs).
 
 JetPack 4: ``iio:device*`` with ``rail_name_N`` and ``in_powerN_input`` (mW). JetPack 5 and later:
 hwmon with ``inN_label``, ``inN_input`` (mV) and ``currN_input`` (mA); ``in7`` is the sum of the
-shunt voltages, no rail.
+shunt voltages and not a rail.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHANNELS = (1, 2, 3)
 
 
 def read(root: Path) -> list[Sensor]:
-    """Each rail and their total, in mW. Raises ``Unreadable``: monitors, and none answers."""
+    """Each rail and their total, in mW. Raises ``Unreadable``: there are monitors, none answers."""
     iio, hwmon = files.entries(root, _IIO), files.entries(root, _HWMON)
     found: dict[str, float] = {}
     for device in iio:

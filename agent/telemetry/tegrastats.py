@@ -1,6 +1,6 @@
-"""Jetson's ``tegrastats``: one line for each interval, whose format differs by board and JetPack.
+"""Jetson's ``tegrastats``: one line per interval; its format differs between boards and JetPacks.
 
-NVIDIA Jetson Linux Developer Guide, "tegrastats Utility"; the variants are in the tests.
+Source: NVIDIA Jetson Linux Developer Guide, "tegrastats Utility"; the tests hold the variants.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ _RAIL = re.compile(
 
 
 def parse(line: str) -> list[Sensor]:
-    """What one line says, without cores that are off and placeholders.
+    """Parse one line. Cores that are off and placeholders are left out.
 
     ``NAME load`` in per cent, ``NAME clock`` in MHz, ``NAME power`` in mW; ``total power`` is the
     board's or module's.
-    Raises ``Unreadable``: this is no line of tegrastats.
+
+    Raises ``Unreadable``: the line is not one of tegrastats.
     """
     memory = _MEMORY.findall(line)
     if not any(kind == "RAM" for kind, _, _ in memory):
@@ -86,13 +87,13 @@ def _load(what: str, percent: str) -> Sensor:
 
 
 def _clock(what: str, mhz: str | None) -> list[Sensor]:
-    """Nothing for 0: that is a unit without power, not one that runs at 0 MHz."""
+    """Empty for 0: such a unit has no power, it does not run at 0 MHz."""
     value = float(mhz or 0)
     return [Sensor(name, f"{what} clock", "MHz", value)] if value else []
 
 
 def read(root: Path) -> list[Sensor]:
-    """One line of the tool, started once and ended. Raises ``Unreadable``."""
+    """Run the tool for one line. Raises ``Unreadable``."""
     if not devicetree.is_jetson(root):
         return []
     tool = commands.find(root, "tegrastats")
