@@ -1,4 +1,4 @@
-"""The measured child's verbs, called by process: JSON in, JSON out, nothing imported from it."""
+"""Runs the measured child's verbs as processes: JSON in, JSON out, nothing imported from it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CANCEL_MESSAGES = {
 
 @dataclass(frozen=True)
 class ChildOutcome:
-    """A child's answer or why there is none: exactly one is set. ``end`` says how it ended."""
+    """A child's answer, or the failure: exactly one is set. ``end``: how the child ended."""
 
     end: ChildEnd | None
     answer: Any = None
@@ -47,7 +47,7 @@ class ChildOutcome:
 
 
 class RunnerClient:
-    """Starts the child under a given interpreter. ``mark`` names this agent's children."""
+    """Starts the child under a given interpreter. ``mark`` identifies this agent's children."""
 
     def __init__(self, mark: str, path: Path = RUNNER) -> None:
         self._mark = mark
@@ -56,13 +56,13 @@ class RunnerClient:
         self._probing: set[CancelRequest] = set()
 
     def stop_probing(self) -> None:
-        """End probes that run, and any that begins from now on."""
+        """End running probes, and any that begins from now on."""
         self._stopped = True
         for cancel in list(self._probing):
             cancel.set("shutdown")
 
     def probe(self, python: str) -> Probed:
-        """Which runtimes answer under an interpreter. Raises ``ChildFailed``."""
+        """Find out which runtimes answer under an interpreter. Raises ``ChildFailed``."""
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder,
             CancelRequest() as cancel,
@@ -131,8 +131,8 @@ class RunnerClient:
 
 
 def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: ChildLimits) -> ChildOutcome:
-    """Judge how a child ended. A whole answer counts even if the process crashed on its way out:
-    vendor libraries do so while unloading."""
+    """The outcome of a child that ended. A complete answer counts even if the process crashed
+    afterwards: vendor libraries do so while unloading."""
     stage = end.stage or ("convert" if verb == "convert" else "environment")
     if end.killed:
         return ChildOutcome(end, failure=_killed(end, stage, bounds))
@@ -176,7 +176,7 @@ def _at(end: ChildEnd) -> str:
 
 
 def cancel_failure(reason: str, stage: str, log_tail: str = "") -> Failure:
-    """Why an attempt was stopped; another one makes sense unless somebody asked for the stop."""
+    """The failure of an attempt that was stopped for ``reason`` (see ``CancelRequest``)."""
     return make_failure(stage, CANCEL_KINDS[reason], _CANCEL_MESSAGES[reason], log_tail)
 
 
