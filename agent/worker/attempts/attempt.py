@@ -6,15 +6,11 @@ An attempt that builds for other devices ends with the conversion and packs its 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import zstandard
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
@@ -30,10 +26,10 @@ from agent.contract.trial import (
     TrialRequest,
     TrialResult,
 )
-from agent.system.durable import sync_folder
 from agent.worker.attempts.built_artifacts import pack_artifact, unpack_model
 from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner, unknown_option
 from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.attempts.packed_samples import BadSamples, pack_samples
 from agent.worker.environments.conversion_planning import (
     ConversionPlan,
     NoConversionPath,
@@ -47,9 +43,6 @@ from agent.worker.isolation.runner_client import ChildOutcome, RunnerClient, can
 from agent.worker.uplink.blob_cache import BlobCache, OpenRange, is_disk_full
 
 log = logging.getLogger(__name__)
-
-PACKED_ENCODING = "int64le+zstd"
-_ZSTD_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -290,8 +283,14 @@ class _AttemptRun:
                 message = "the child reports success without samples"
                 raise _Ended(make_failure("measure", "bad_answer", message))
             return FinishedAttempt(result)
-        samples, packed = pack(folder / "samples.i64", result.samples, self._services.samples_dir)
-        return FinishedAttempt(replace(result, samples=samples), packed)
+        return self._pack(folder / "samples.i64", result, result.samples)
+
+    def _pack(self, raw: Path, result: TrialResult, samples: Samples) -> FinishedAttempt:
+        try:
+            packed, blob = pack_samples(raw, samples, self._services.samples_dir)
+        except BadSamples as error:
+            raise _Ended(make_failure("measure", error.failure_kind, str(error))) from error
+        return FinishedAttempt(replace(result, samples=packed), blob)
 
     def _trial_job(self, files: _Files, converted: Converted, folder: Path) -> TrialJob:
         runtime = replace(self._request.runtime, options=self._backend_options)
@@ -363,32 +362,6 @@ def _planning() -> Iterator[None]:
         yield
     except NoConversionPath as error:
         raise _Ended(error.failure) from error
-
-
-def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
-    """Compress the child's samples into ``folder``, durably; named by their SHA-256.
-
-    ``raw`` holds little-endian int64, shape (len(series), count), nanoseconds.
-    """
-    expected = 8 * samples.count * len(samples.series)
-    size = raw.stat().st_size if raw.is_file() else -1
-    if size != expected or not expected:
-        message = f"samples.i64 has {size} bytes, but {expected} were announced"
-        raise _Ended(make_failure("measure", "bad_answer", message))
-    packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw.read_bytes())
-    sha256 = hashlib.sha256(packed).hexdigest()
-    path = folder / f"{sha256}.zst"
-    try:
-        with path.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:  # a full disk: no result names the half file, so nothing would delete it later
-        path.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=PACKED_ENCODING)
-    return filled, path
 
 
 def _ended(outcome: ChildOutcome) -> _Ended:

@@ -24,7 +24,7 @@ from support.played_board import Board, make_board, make_request
 
 
 class FullDisk(Outbox):
-    """As SQLite behaves without space, ``times`` times."""
+    """An outbox that fails ``times`` times, like SQLite without space."""
 
     times = 0
 
