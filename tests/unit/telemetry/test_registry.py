@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,34 +17,26 @@ from agent.telemetry.registry import SOURCES, BadTelemetrySource
 
 ROOT = Path(agent.__file__).parents[1]
 
-TOY = """
-from agent.contract.device import Sensor
-from agent.system import files
-
-name = "toy"
-
-
-def read(root):
-    value = files.number(root / "sys/toy")
-    return [] if value is None else [Sensor(name, "heat", "C", value)]
-"""
+GUIDE = ROOT / "docs/guides/add-a-telemetry-source.md"
 CLASS = """
 name: toaster
 title: A toaster
 recognise: {model: toaster}
 runtimes: [onnxruntime]
-telemetry: [toy, thermal]
+telemetry: [battery, thermal]
 """
 USE = """
 from pathlib import Path
 from agent import facts
 from orchestrator.store.device_class_files import BadClassFile, read_classes
+from test_battery import test_the_charge_is_in_per_cent
 
 here = Path(".")
+test_the_charge_is_in_per_cent(here / "board")
 known = facts.collect(here, root=here / "board")
 print([(s.source, s.name, s.value) for s in known.sensors])
 print(read_classes([here / "toaster.yaml"])[0].telemetry)
-(here / "toaster.yaml").write_text((here / "toaster.yaml").read_text().replace("toy", "toi"))
+(here / "toaster.yaml").write_text((here / "toaster.yaml").read_text().replace("batt", "butt"))
 try:
     read_classes([here / "toaster.yaml"])
 except BadClassFile as error:
@@ -51,23 +44,23 @@ except BadClassFile as error:
 """
 
 
-def test_a_file_that_is_dropped_in_is_a_source(tmp_path: Path) -> None:
-    for package in ("agent", "orchestrator"):
+def test_the_guides_file_is_a_source_once_it_is_dropped_in(tmp_path: Path) -> None:
+    for package in ("agent", "orchestrator", "tests/support"):
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore)
-    (tmp_path / "agent/telemetry/toy.py").write_text(TOY)
-    (tmp_path / "board/sys").mkdir(parents=True)
-    (tmp_path / "board/sys/toy").write_text("41.5\n")
-    (tmp_path / "toaster.yaml").write_text(CLASS)
+        shutil.copytree(ROOT / package, tmp_path / Path(package).name, ignore=ignore)
+    source, its_test = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "agent/telemetry/battery.py").write_text(source, "utf-8")
+    (tmp_path / "test_battery.py").write_text(its_test, "utf-8")
+    (tmp_path / "toaster.yaml").write_text(CLASS, "utf-8")
     used = subprocess.run(
         [sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert used.returncode == 0, used.stderr
     sensors, named, mistake = used.stdout.splitlines()
-    assert sensors == "[('toy', 'heat', 41.5)]"
-    assert named == "('toy', 'thermal')"
+    assert sensors == "[('battery', 'BAT0', 87.0)]"
+    assert named == "('battery', 'thermal')"
     assert mistake.startswith("toaster.yaml, line 6, telemetry.0: Input should be 'apex'")
-    assert "'toy'" in mistake
+    assert "'battery'" in mistake
 
 
 def test_the_names_are_those_of_the_files() -> None:
