@@ -68,7 +68,7 @@ class BlobCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a blob lies, if it is here. Raises ``BadInput`` for what is no SHA-256."""
+        """Path of a blob, fetched or not. Raises ``BadInput``: not a SHA-256."""
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise BadInput(
                 f"{sha256!r} is not a SHA-256: expected 64 lower-case hexadecimal digits"
