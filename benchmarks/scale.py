@@ -35,7 +35,7 @@ from orchestrator import wiring
 from orchestrator.broker.redis_acl import RedisAcl
 from orchestrator.cli import zoo
 from orchestrator.client import Client
-from orchestrator.client import noted as noted_in
+from orchestrator.client_file import read_client_file as noted_in
 from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import registration
 from orchestrator.service.sweeps import sweeps
@@ -223,7 +223,7 @@ def _rss_mib(process: psutil.Process) -> float:
 
 def _check(farm: FarmContext, trials: int) -> None:
     """Every trial done, each with one result that counts, or there is nothing to report."""
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         done = session.scalar(select(func.count()).where(Trial.state == "done"))
         counted = session.scalar(select(func.count()).where(Attempt.accepted))
         distinct = session.scalar(

@@ -35,7 +35,7 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.tables import HEALTH, Attempt, Cell, Device, Sweep, Trial
 from support import farms
-from support.farms import TOOLS, Bell, Clock, FarmKit, device_facts, judged
+from support.farms import TOOLS, Clock, DoorbellRecorder, FarmKit, device_facts, judged
 from support.inspectors import inspect
 from support.references import reference
 
@@ -90,13 +90,13 @@ def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
     with database.engine.connect() as connection:
         connection.rollback()
         _driver(connection).deserialize(image)
-    clock, bell = Clock(), Bell()
+    clock, doorbells = Clock(), DoorbellRecorder()
     settings = Settings(home=home, max_upload_bytes=1 << 20, **given)
     farm = FarmContext(
-        settings, database, FolderBlobs(home / "blobs"), bell, reference, clock, inspect
+        settings, database, FolderBlobs(home / "blobs"), doorbells, reference, clock, inspect
     )
     try:
-        yield FarmKit(farm, clock, bell)
+        yield FarmKit(farm, clock, doorbells)
     finally:
         database.close()
 
@@ -176,7 +176,7 @@ class Adversary(RuleBasedStateMachine):
     @rule(name=st.sampled_from(BOARDS), enabled=st.booleans())
     def enable(self, name: str, enabled: bool) -> None:
         with contextlib.suppress(NotFound):  # retired, and nothing of it was kept
-            fleet.enable(self.farm, name, enabled)
+            fleet.set_enabled(self.farm, name, enabled)
 
     @rule(name=names)
     def delete(self, name: str) -> None:
@@ -200,7 +200,7 @@ class Adversary(RuleBasedStateMachine):
         self.devices[name] = self.kit.device_id(name)
 
     def _attempts_of(self, *which: ColumnElement[bool]) -> list[str]:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             query = select(Attempt.id).join(Trial, Attempt.trial_id == Trial.id)
             return list(
                 session.scalars(query.join(Sweep, Trial.sweep_id == Sweep.id).where(*which))
@@ -218,7 +218,7 @@ class Adversary(RuleBasedStateMachine):
 
     @rule(broken=st.booleans())
     def break_the_bell(self, broken: bool) -> None:
-        self.kit.bell.error = OSError("the broker is away") if broken else None
+        self.kit.doorbells.error = OSError("the broker is away") if broken else None
 
     @rule()
     def tick(self) -> None:
@@ -258,7 +258,7 @@ class Adversary(RuleBasedStateMachine):
     def _start(self, device: int, attempt: str) -> None:
         holds = self._holds(device, attempt)
         try:
-            started = ingest.start(self.farm, device, attempt)
+            started = ingest.start_attempt(self.farm, device, attempt)
         except (UnknownAttempt, Superseded):
             assert not holds
         else:
@@ -338,7 +338,7 @@ class Adversary(RuleBasedStateMachine):
         return list(self.devices.values())[turn % len(self.devices)]
 
     def _attempt(self, attempt: str) -> Attempt | None:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             return session.get(Attempt, attempt)
 
     def _owner(self, attempt: str) -> int:
@@ -349,7 +349,7 @@ class Adversary(RuleBasedStateMachine):
         return bool(self._attempts_of(Attempt.id == attempt, Sweep.kind == HEALTH))
 
     def _builds(self, attempt: str) -> bool:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             query = select(Cell.build_key).join(Trial, Trial.cell_id == Cell.id)
             key = session.scalar(
                 query.join(Attempt, Attempt.trial_id == Trial.id).where(Attempt.id == attempt)
@@ -358,7 +358,7 @@ class Adversary(RuleBasedStateMachine):
 
     def _holds(self, device: int, attempt: str) -> bool:
         """Whether this attempt is the one that counts for its trial now."""
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             found = session.get(Attempt, attempt)
             if found is None or found.device_id != device:
                 return False
@@ -376,7 +376,7 @@ class Adversary(RuleBasedStateMachine):
         self.everything_holds()
 
     def everything_holds(self) -> None:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             trials = session.scalars(select(Trial)).all()
             attempts = session.scalars(select(Attempt)).all()
             known = session.scalars(select(Sweep)).all()
@@ -456,11 +456,11 @@ class Adversary(RuleBasedStateMachine):
 
     def _everything_ends(self) -> None:
         """Whatever happened: boards that behave bring every trial to its end from here."""
-        self.kit.bell.error = None
+        self.kit.doorbells.error = None
         for name in EVERYBODY:
             if name not in self.devices:
                 self._join(name)
-            fleet.enable(self.farm, name, True)
+            fleet.set_enabled(self.farm, name, True)
         for _ in range(400):
             if self._at_rest():
                 break
@@ -471,7 +471,7 @@ class Adversary(RuleBasedStateMachine):
                 held = self._held(device)
                 self.kit.beat(device, *held)
                 for attempt in held:
-                    ingest.start(self.farm, device, attempt)
+                    ingest.start_attempt(self.farm, device, attempt)
                     self._finish(device, attempt, "ok")
             self.everything_holds()
         assert self._at_rest()
@@ -479,7 +479,7 @@ class Adversary(RuleBasedStateMachine):
         for name in {f"s{n}" for n in range(self.sweeps)}:
             with contextlib.suppress(UserError):
                 assert progress.sweep(self.farm, name).state != "running"
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             assert set(session.scalars(select(Device.enabled))) == {True}
 
     def _at_rest(self) -> bool:

@@ -50,16 +50,16 @@ class Clock:
 
 
 @dataclass
-class Bell:
-    """Records the doorbells; raises ``error`` instead where one is set."""
+class DoorbellRecorder:
+    """Records the doorbells that are published; raises ``error`` instead where it is set."""
 
-    rung: list[tuple[str, str]] = field(default_factory=list)
+    published: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
 
     def __call__(self, device: str, attempt_id: str) -> None:
         if self.error is not None:
             raise self.error
-        self.rung.append((device, attempt_id))
+        self.published.append((device, attempt_id))
 
 
 def runtime_facts() -> tuple[RuntimeFacts, ...]:
@@ -134,7 +134,7 @@ class FarmKit:
 
     farm: FarmContext
     clock: Clock
-    bell: Bell
+    doorbells: DoorbellRecorder
 
     # --- devices
 
@@ -155,7 +155,7 @@ class FarmKit:
             return session.scalars(select(Device.id).where(Device.name == name)).one()
 
     def beat(self, device_id: int, attempt_id: str = "") -> HeartbeatAnswer:
-        return ingest.heartbeat(self.farm, device_id, Heartbeat(AGENT_VERSION, attempt_id))
+        return ingest.record_heartbeat(self.farm, device_id, Heartbeat(AGENT_VERSION, attempt_id))
 
     # --- models and sweeps
 
@@ -187,10 +187,10 @@ class FarmKit:
         return [t.state for t in self.trials()]
 
     def last_rung(self) -> str:
-        return self.bell.rung[-1][1]
+        return self.doorbells.published[-1][1]
 
     def give(self, device_id: int, result: TrialResult) -> None:
-        ingest.result(self.farm, device_id, result.attempt_id, result)
+        ingest.accept_result(self.farm, device_id, result.attempt_id, result)
 
     def ok(self, attempt_id: str, nanoseconds: Sequence[int] = (1000, 1100, 1050)) -> TrialResult:
         """A result with its samples uploaded."""
@@ -265,9 +265,15 @@ def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
     settings = quiet.model_copy(update=more)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
-    clock, bell = Clock(), Bell()
+    clock, doorbells = Clock(), DoorbellRecorder()
     blobs = FolderBlobs(home / "blobs", settings.max_upload_bytes)
     farm = FarmContext(
-        settings, database, blobs, ring=bell, reference=reference, now=clock, inspect=inspect
+        settings,
+        database,
+        blobs,
+        publish_doorbell=doorbells,
+        compute_reference=reference,
+        now=clock,
+        inspect=inspect,
     )
-    return FarmKit(farm, clock, bell)
+    return FarmKit(farm, clock, doorbells)

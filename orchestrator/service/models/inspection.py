@@ -1,4 +1,4 @@
-"""Questions about files that people sent: read by a confined child, never here."""
+"""Questions about uploaded files, which only a confined child process reads."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from orchestrator.domain.file_inspection import (
 )
 
 GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
-"""Formats whose graph is read, the preferred first."""
+"""Formats whose graph can be read, the preferred one first."""
 MOST_AXES = 64
 
 
 def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
-    """That a file is what it is said to be; the format that it is, for TFLite files tell whether
-    they were compiled for the Edge TPU. Raises ``UserError``: empty, cut short, something else."""
+    """Check that a file is in the promised format; returns its real one, because a TFLite file may
+    turn out to be compiled for the Edge TPU. Raises ``UserError``: empty, truncated, another
+    format."""
     if path.stat().st_size == 0:
         raise UserError(f"{name}: the file is empty; expected a {form} model")
-    if form == "onnx":  # read as a whole by each of the questions below
+    if form == "onnx":  # the questions below parse the whole file
         return CheckedFile(form, precisions(form)[0])
     found = inspect(Question(str(path), name, form), CheckedFile)
     if found.format not in SOURCES or found.precision not in precisions(found.format):
@@ -43,7 +44,7 @@ def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile
 def onnx(
     inspect: Inspector, path: Path, name: str, shapes: Mapping[str, Sequence[int]]
 ) -> OnnxFacts:
-    """What an ONNX file says of itself, the shapes of its inputs fixed.
+    """Inputs, outputs and details of an ONNX file, the shapes of its inputs fixed.
 
     Args:
         shapes: input name → shape, for inputs whose shape the file leaves free.
@@ -58,21 +59,21 @@ def onnx(
 
 
 def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, str]:
-    """Of inputs and outputs, where something else than the file's runtime tells."""
+    """Tensor name → layout, for formats whose runtime does not report it; else empty."""
     if form != "onnx":
         return {}
     return inspect(Question(str(path), name, form), OnnxLayouts).layouts
 
 
 def arrays(inspect: Inspector, path: Path, name: str) -> Shapes:
-    """The arrays of a data set. Raises ``UserError``: not one, or they do not go together."""
+    """Shapes of a data set's arrays. Raises ``UserError``: no data set, or inconsistent shapes."""
     return inspect(Question(str(path), name), DatasetArrays).shapes
 
 
 def work(
     inspect: Inspector, path: Path, name: str, form: str, inputs: Sequence[TensorSpec]
 ) -> dict[str, object]:
-    """What one inference costs, of a file in one of ``GRAPHS``."""
+    """What one inference costs; for files in one of ``GRAPHS``."""
     shapes = {spec.name: spec.shape for spec in inputs}
     return inspect(Question(str(path), name, form, _plain(shapes)), CountedWork).plain()
 
@@ -80,7 +81,7 @@ def work(
 def drawing(
     inspect: Inspector, path: Path, name: str, form: str, shapes: Mapping[str, Sequence[int]]
 ) -> str:
-    """The SVG of a file in one of ``GRAPHS``; ``name`` heads it."""
+    """The graph as SVG with the title ``name``; for files in one of ``GRAPHS``."""
     return inspect(Question(str(path), name, form, _plain(shapes)), Drawing).svg
 
 

@@ -23,7 +23,7 @@ def test_rounds_go_on_whatever_fails(
     done = threading.Event()
     rounds: list[int] = []
 
-    def tick(farm: FarmContext, judges: bool) -> int:
+    def tick(farm: FarmContext, leases_count: bool) -> int:
         rounds.append(len(rounds))
         if len(rounds) > len(fails):
             done.set()
@@ -59,11 +59,11 @@ def test_a_database_that_goes_away_during_the_health_round_is_no_boards_trouble(
         asked.append(device_id)
         raise errors[0]
 
-    monkeypatch.setattr(health_checks, "_ask_if_due", ask)
+    monkeypatch.setattr(health_checks, "_request_if_due", ask)
     with pytest.raises(OperationalError):
-        health_checks.round_(kit.farm)
+        health_checks.run_round(kit.farm)
     assert (len(asked), caplog.records) == (1, [])
     errors.pop(0)
-    health_checks.round_(kit.farm)
+    health_checks.run_round(kit.farm)
     assert len(asked) == 3, "what one board alone is in trouble with keeps no other waiting"
     assert len(caplog.records) == 2

@@ -90,7 +90,7 @@ def test_a_board_that_falls_silent_in_one_cell_every_time_loses_that_cell(
     farm.submit(trials=5, attempts=1)
     for _ in range(3):
         farm.beat(board)
-        ingest.start(farm.farm, board, farm.last_rung())
+        ingest.start_attempt(farm.farm, board, farm.last_rung())
         farm.clock.advance(farm.farm.settings.lease_s + 1)
         scheduler.reclaim(farm.farm)
     view = progress.sweep(farm.farm, "first")

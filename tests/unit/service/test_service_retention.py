@@ -22,7 +22,7 @@ from orchestrator.service.scheduling import ingest
 from orchestrator.service.sweeps import progress, report_data, retention, sweeps
 from orchestrator.service.sweeps.retention import Policy
 from orchestrator.store import blob_references
-from orchestrator.store.blob_references import PLACES, BlobGone
+from orchestrator.store.blob_references import BLOB_COLUMNS, BlobGone
 from orchestrator.store.tables import Attempt, Cell, Event
 from support import onnx_files
 from support.farms import FarmKit
@@ -114,7 +114,7 @@ def test_every_blob_that_the_contract_names_has_its_place(farm: FarmKit) -> None
     """A field ``sha256`` that is added there and forgotten here would have its blob freed."""
     named: set[tuple[type, tuple[str, ...]]] = {(Cell, path) for path in _paths(TrialRequest)}
     named |= {(Attempt, path) for path in _paths(TrialResult)}
-    assert named == {(p.owner, p.path) for p in PLACES if p.owner in (Cell, Attempt)}
+    assert named == {(p.owner, p.path) for p in BLOB_COLUMNS if p.owner in (Cell, Attempt)}
 
 
 def _paths(kind: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -161,12 +161,12 @@ def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     def free() -> None:
         while not stop.wait(0.001):  # else nobody else comes in on a busy machine
             with farm.farm.database.transaction() as session:
-                blob_references.free(session, farm.farm.blobs, [sha256])
+                blob_references.free_unreferenced(session, farm.farm.blobs, [sha256])
 
     def refer(built: dict[str, object] | None) -> None:
         with farm.farm.database.transaction() as session:
             if built:
-                blob_references.hold(session, farm.farm.blobs, [sha256])
+                blob_references.share_blobs_lock(session, farm.farm.blobs, [sha256])
             attempt = session.scalars(select(Attempt)).one()
             attempt.result = {**(attempt.result or {}), "built": built}
 
@@ -198,7 +198,7 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
 ) -> None:
     """The same file in two requests: one is refused, and frees it, while the other computes."""
     sha256 = farm.farm.blobs.put(onnx_files.dense_bytes())
-    compute = farm.farm.reference
+    compute = farm.farm.compute_reference
 
     def meanwhile(job: Any) -> Any:
         found = compute(job)
@@ -221,12 +221,12 @@ def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, boa
     blob = digest(measured(farm, board, samples=samples))
     before = build_report(report_data.collect(farm.farm, "first"))
     assert before.rows[0].p50_ms is not None
-    assert report_data.frozen(farm.farm, "first") is None
+    assert report_data.frozen_report(farm.farm, "first") is None
     farm.clock.advance(91 * DAY)
     done = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (done.samples, done.freed_blobs, done.kept) == (("first",), 1, ())
     assert not farm.farm.blobs.has(blob)
-    after = report_data.frozen(farm.farm, "first")
+    after = report_data.frozen_report(farm.farm, "first")
     assert after is not None
     assert after.rows == before.rows
     assert after.notes[: len(before.notes)] == before.notes
@@ -235,11 +235,11 @@ def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, boa
     again = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (again.samples, again.freed_blobs) == ((), 0)
     with farm.farm.database.transaction() as session:
-        assert blob_references.free(session, farm.farm.blobs, farm.blobs()) == set()
+        assert blob_references.free_unreferenced(session, farm.farm.blobs, farm.blobs()) == set()
     # with the sweep its report goes too
     retention.delete_sweep(farm.farm, "first")
     measured(farm, board)
-    assert report_data.frozen(farm.farm, "first") is None
+    assert report_data.frozen_report(farm.farm, "first") is None
 
 
 def test_only_what_is_old_enough_is_pruned(farm: FarmKit, board: int) -> None:
@@ -250,7 +250,7 @@ def test_only_what_is_old_enough_is_pruned(farm: FarmKit, board: int) -> None:
     farm.clock.advance(50 * DAY)
     policy = Policy(sweeps=timedelta(days=90), samples=timedelta(days=40), events=timedelta(95))
     before = (farm.rows(), farm.blobs())
-    due = retention.due(farm.farm, policy)
+    due = retention.preview(farm.farm, policy)
     assert (due.sweeps, due.samples) == (("old",), ("young",))
     assert due.events > 0
     assert (farm.rows(), farm.blobs()) == before
@@ -269,7 +269,7 @@ def test_events_that_a_report_hangs_on_outlive_their_age(farm: FarmKit, board: i
     farm.clock.advance(400 * DAY)
     retention.prune(farm.farm, Policy(events=timedelta(days=365)))
     assert {e.kind for e in events.after(farm.farm, 0, 99)} == {"samples_pruned", "events_pruned"}
-    assert report_data.frozen(farm.farm, "first") is not None
+    assert report_data.frozen_report(farm.farm, "first") is not None
 
 
 def test_a_pruned_sweep_is_not_resumed(farm: FarmKit, board: int) -> None:
@@ -311,7 +311,7 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
     scheduler.tick(farm.farm)
     sweeps.cancel(farm.farm, "second")
     devices.tag(farm.farm, "board", {"a": "b"})
-    devices.enable(farm.farm, "board", False)
+    devices.set_enabled(farm.farm, "board", False)
     retention.delete_sweep(farm.farm, "second")
     retirement.retire(farm.farm, "board")
     retention.prune(farm.farm, Policy(samples=timedelta(0), sweeps=timedelta(0)))
@@ -360,7 +360,7 @@ def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
     with farm.farm.database.transaction() as session:
         session.add(Event(kind="k", subject="s", data={"a": 1}))
         session.flush()
-        farm.farm.note(session, "k", "s", a=2)
+        farm.farm.record_event(session, "k", "s", a=2)
     old, new = events.after(farm.farm, 0, 9)
     assert (old.by, old.data) == ("", {"a": 1})
     assert (new.by, new.data) == ("controller", {"a": 2})
@@ -369,7 +369,7 @@ def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
 def test_a_result_that_comes_twice_after_pruning_changes_nothing(farm: FarmKit, board: int) -> None:
     result = measured(farm, board)
     retention.prune_samples(farm.farm, "first")
-    frozen = report_data.frozen(farm.farm, "first")
+    frozen = report_data.frozen_report(farm.farm, "first")
     farm.ok(result.attempt_id)
-    ingest.result(farm.farm, board, result.attempt_id, result)
-    assert report_data.frozen(farm.farm, "first") == frozen
+    ingest.accept_result(farm.farm, board, result.attempt_id, result)
+    assert report_data.frozen_report(farm.farm, "first") == frozen

@@ -125,7 +125,7 @@ def test_cancelling_stops_what_runs_and_what_waits(farm: FarmKit, board: int) ->
     farm.beat(board)
     farm.give(board, farm.ok(farm.last_rung()))
     running = farm.last_rung()
-    ingest.start(farm.farm, board, running)
+    ingest.start_attempt(farm.farm, board, running)
     view = sweeps.cancel(farm.farm, "first")
     assert (view.state, view.counts) == ("cancelled", {"done": 1, "cancelled": 2})
     answer = farm.beat(board, running)
@@ -199,7 +199,7 @@ def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) 
 
 def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
     farm.device("other")
-    devices.enable(farm.farm, "other", False)
+    devices.set_enabled(farm.farm, "other", False)
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
     assert "disabled" in skips["other"]
@@ -247,11 +247,11 @@ def test_cancelling_rings_what_runs_so_that_it_asks_at_once(farm: FarmKit, broke
     farm.submit(trials=2)
     for board in boards[:2]:
         farm.beat(board)
-    running = farm.bell.rung[:]
+    running = farm.doorbells.published[:]
     assert len(running) == 2
-    farm.bell.error = OSError("the broker is away") if broken else None
+    farm.doorbells.error = OSError("the broker is away") if broken else None
     assert sweeps.cancel(farm.farm, "first").counts == {"cancelled": 6}
-    assert farm.bell.rung == (running if broken else running * 2)
+    assert farm.doorbells.published == (running if broken else running * 2)
     for board, (_, attempt) in zip(boards, running, strict=False):
         assert farm.beat(board, attempt).cancel
 

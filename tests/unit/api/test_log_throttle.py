@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from orchestrator.api.log_throttle import SELDOM_S, LogThrottle
+from orchestrator.api.log_throttle import INTERVAL_S, LogThrottle
 
 
 def test_a_warning_is_given_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
@@ -14,8 +14,8 @@ def test_a_warning_is_given_once_in_a_while(caplog: pytest.LogCaptureFixture) ->
     seldom = LogThrottle(logging.getLogger("test"), lambda: now[0])
     for number in range(4):
         seldom.warn("away: %s", number)
-    now[0] = SELDOM_S
+    now[0] = INTERVAL_S
     seldom.warn("away: %s", 4)
-    now[0] = 2 * SELDOM_S
+    now[0] = 2 * INTERVAL_S
     seldom.warn("away: %s", 5)
     assert caplog.messages == ["away: 0", "away: 4 (and 3 more since the last)", "away: 5"]
