@@ -115,8 +115,8 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
                 broker_url=broker_url,
                 health_every_s=0,
             )
-            doors = RedisAcl(broker_url)
-            farm = wiring.build_farm(settings, broker_url, doors)
+            access = RedisAcl(broker_url)
+            farm = wiring.build_farm(settings, broker_url, access)
             each = -(-trials // boards)
             orders = {
                 "boards": {f"b{n}": enrol(farm, f"b{n}", broker_url) for n in range(boards)},
@@ -134,7 +134,7 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
             found = _played(orders, submit, psutil.Process(up.pid), psutil.Process(postgres.pid))
             _check(farm, each * boards)
             farm.database.close()
-            doors.close()
+            access.close()
         found.bares = [*bares, scale_bare.round_trips_per_s(broker_url)]
     return found
 

@@ -82,7 +82,7 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
         def store() -> bool:
             known = _is_known(farm, sender.identify(), sha256)
             if not known:
-                farm.blobs.take(sha256, data)
+                farm.blobs.put_verified(sha256, data)
             return known
 
         known = await in_work_thread(request, store)

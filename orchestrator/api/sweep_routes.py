@@ -87,7 +87,9 @@ def report(
     """The report, computed now from the raw samples."""
     if form == "html":
         return Response(_page(farm, name), media_type="text/html; charset=utf-8")
-    made = report_data.frozen_report(farm, name) or build_report(report_data.collect(farm, name))
+    made = report_data.frozen_report(farm, name) or build_report(
+        report_data.collect_sweep(farm, name)
+    )
     match form:
         case "json":
             return Response(made.model_dump_json(), media_type="application/json")
@@ -99,7 +101,11 @@ def report(
 
 def _page(farm: FarmContext, name: str) -> str:
     kept = report_data.frozen_report(farm, name)
-    return html.render_html(kept, {}) if kept else html.html_report(report_data.collect(farm, name))
+    return (
+        html.render_html(kept, {})
+        if kept
+        else html.html_report(report_data.collect_sweep(farm, name))
+    )
 
 
 @router.get("/events")

@@ -51,8 +51,8 @@ class RedisAcl:
             **(tls_options(ca_file) if url.startswith("rediss:") else {}),
         )
         self._refused = ""
-        self._known = False
-        self._asserted = False
+        self._support_known = False
+        self._synchronised = False
 
     def close(self) -> None:
         self._client.close()
@@ -63,7 +63,7 @@ class RedisAcl:
         Raises:
             BrokerAccessFailed: it does not answer.
         """
-        listed = self._listed()
+        listed = self._list_users()
         if self._refused:
             return (
                 f"the broker does not let the controller keep a user for each device "
@@ -79,7 +79,7 @@ class RedisAcl:
 
     def url_for(self, device: str, password: str) -> str:
         try:
-            self._require_known()
+            self._require_support_known()
         except BrokerAccessFailed as error:
             log.warning("the broker does not answer; taken to have users: %s", error)
         if self._refused:
@@ -93,7 +93,7 @@ class RedisAcl:
         self._apply([], [USER_PREFIX + device])
 
     def synchronise(self, digests: Mapping[str, str]) -> None:
-        listed = self._listed()
+        listed = self._list_users()
         if self._refused:
             return
         wanted = {USER_PREFIX + device: digest for device, digest in digests.items()}
@@ -103,16 +103,18 @@ class RedisAcl:
         changed = {user for user, digest in wanted.items() if present.get(user) != digest}
         ended = [user for user in present if user in changed or user not in wanted]
         # the first time all of them: an older benchfarm may have given them other rights
-        to_set = wanted if not self._asserted else {u: d for u, d in wanted.items() if u in changed}
+        to_set = (
+            wanted if not self._synchronised else {u: d for u, d in wanted.items() if u in changed}
+        )
         if to_set or ended:
             self._apply(list(to_set.items()), ended)
-        self._asserted = True
+        self._synchronised = True
 
     def acl_lines(self, digests: Mapping[str, str]) -> list[str]:
         found = []
         for device, digest in sorted(digests.items()):
             user = USER_PREFIX + device
-            found.append(" ".join(["user", user, *rules(user, digest)[1:]]))
+            found.append(" ".join(["user", user, *user_rules(user, digest)[1:]]))
         return found
 
     def controller_acl_line(self) -> str:
@@ -128,21 +130,21 @@ class RedisAcl:
     def _apply(self, users: Sequence[tuple[str, str]], deleted: Sequence[str]) -> None:
         """Change users in one transaction. A changed user is deleted first, which closes its
         connections: they would keep the rights that they had."""
-        self._require_known()
+        self._require_support_known()
         if self._refused:
             return
         with self._errors_translated(), self._client.pipeline(transaction=True) as pipeline:
             if deleted:
                 pipeline.execute_command("ACL DELUSER", *deleted)
             for user, digest in users:
-                pipeline.execute_command("ACL SETUSER", user, *rules(user, digest))
+                pipeline.execute_command("ACL SETUSER", user, *user_rules(user, digest))
             pipeline.execute()
 
-    def _require_known(self) -> None:
-        if not self._known:
-            self._listed()
+    def _require_support_known(self) -> None:
+        if not self._support_known:
+            self._list_users()
 
-    def _listed(self) -> list[str]:
+    def _list_users(self) -> list[str]:
         """The server's users as ``ACL LIST`` shows them; empty where it refuses."""
         with self._errors_translated():
             try:
@@ -151,9 +153,9 @@ class RedisAcl:
                 older = "unknown command" in str(error).lower()  # than Redis 6
                 if not (older or isinstance(error, NoPermissionError)):
                     raise  # transient: it must not make us hand out the controller's password
-                self._known, self._refused = True, str(error)
+                self._support_known, self._refused = True, str(error)
                 return []
-            self._known, self._refused = True, ""
+            self._support_known, self._refused = True, ""
             return [_decoded(line) for line in found]
 
     @contextmanager
@@ -164,7 +166,7 @@ class RedisAcl:
             raise BrokerAccessFailed(str(error)) from error
 
 
-def rules(user: str, digest: str) -> list[str]:
+def user_rules(user: str, digest: str) -> list[str]:
     """Arguments of ``ACL SETUSER`` for a device's user; ``digest``: SHA-256 of its password."""
     key = queue_name(user.removeprefix(USER_PREFIX))
     return ["reset", "on", f"#{digest}", f"~{key}", "resetchannels", "-@all", *DEVICE_COMMANDS]

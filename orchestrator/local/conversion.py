@@ -162,7 +162,7 @@ class LocalConverter:
             dataset = source_file.CheckedDataset.read(
                 self._inspect, wanted.dataset, wanted.dataset.name, _sha256(wanted.dataset)
             )
-        read = source_file.read(
+        read = source_file.read_source(
             self._inspect,
             self._references,
             wanted.source.stem,

@@ -31,7 +31,7 @@ EMISSIONS = {
 """Suffix → emission, for formats whose framework this interpreter may lack."""
 
 
-def find(form: str, given: str, state_dir: Path) -> str:
+def find_interpreter(form: str, given: str, state_dir: Path) -> str:
     """The interpreter for ``form``: the one ``given``, or that of the environment variable, or that
     of an environment of the agent in ``state_dir``, or this one.
 

@@ -145,7 +145,7 @@ def free_unreferenced(session: Session, blobs: FolderBlobs, digests: Iterable[st
         return candidates
     _lock_blobs(session, exclusive=True)
     unused = candidates - {r.sha256 for r in references(session)} - canary_blobs()
-    blobs.discard(unused)
+    blobs.delete(unused)
     return unused
 
 

@@ -28,13 +28,13 @@ class FolderBlobs:
 
     def path(self, sha256: str) -> Path:
         """The path of a stored blob. Raises ``NotFound``."""
-        path = self.place(sha256)
+        path = self.location(sha256)
         if not path.is_file():
             raise NotFound("blob", sha256, [])
         return path
 
     def has(self, sha256: str) -> bool:
-        return self.place(sha256).is_file()
+        return self.location(sha256).is_file()
 
     def read(self, sha256: str) -> bytes:
         return self.path(sha256).read_bytes()
@@ -42,10 +42,10 @@ class FolderBlobs:
     def put(self, data: bytes) -> str:
         """Store bytes; returns their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
-        self.take(sha256, data)
+        self.put_verified(sha256, data)
         return sha256
 
-    def take(self, sha256: str, data: bytes) -> None:
+    def put_verified(self, sha256: str, data: bytes) -> None:
         """Store bytes that hash to ``sha256``; raises ``UserError`` as ``receive`` does."""
         with _Upload(self, sha256) as upload:
             upload.write(data)
@@ -71,10 +71,10 @@ class FolderBlobs:
                 upload.write(chunk)
             await asyncio.to_thread(upload.sync)  # may take seconds: off the event loop
 
-    def discard(self, digests: Iterable[str]) -> None:
+    def delete(self, digests: Iterable[str]) -> None:
         """Delete blobs; one that is missing is no error."""
         for sha256 in digests:
-            self.place(sha256).unlink(missing_ok=True)
+            self.location(sha256).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[Path]:
         """Paths of all stored blobs, in no order."""
@@ -94,7 +94,7 @@ class FolderBlobs:
                 continue
             yield from (p for p in path.iterdir() if not SHA256.fullmatch(p.name))
 
-    def place(self, sha256: str) -> Path:
+    def location(self, sha256: str) -> Path:
         """The path that a blob has once it is stored. Raises ``UserError``: no SHA-256."""
         if not SHA256.fullmatch(sha256):
             raise UserError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
@@ -105,7 +105,7 @@ class _Upload:
     """A blob being written: a temporary file, renamed at the end if its hash is right."""
 
     def __init__(self, blobs: FolderBlobs, sha256: str) -> None:
-        self._final = blobs.place(sha256)
+        self._final = blobs.location(sha256)
         self._sha256, self._limit = sha256, blobs.max_bytes
         self._hash, self._size, self._synced = hashlib.sha256(), 0, False
 

@@ -145,7 +145,7 @@ class Uploads:
                 f"blob {sha256}: what arrived hashes to {found}; the transfer was damaged, "
                 "send it again"
             )
-        final = self._blobs.place(sha256)
+        final = self._blobs.location(sha256)
         final.parent.mkdir(exist_ok=True)
         os.replace(mine, final)
 
@@ -168,7 +168,7 @@ class Uploads:
                 other.unlink(missing_ok=True)
 
     def _path(self, uploader: str, sha256: str) -> Path:
-        return self._folder / f"{uploader}.{self._blobs.place(sha256).name}"
+        return self._folder / f"{uploader}.{self._blobs.location(sha256).name}"
 
 
 def uploader_prefix(device_id: int | None, token_id: int | None) -> str:

@@ -54,7 +54,7 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Serv
     with contextlib.ExitStack() as stack:
         found = []
         for name, hot in (("with", app.HOT_ENDPOINTS), ("without", ())):
-            monkeypatch.setattr(app, "HOT", hot)
+            monkeypatch.setattr(app, "HOT_ENDPOINTS", hot)
             (tmp_path / name).mkdir()
             kit = build(tmp_path / name)
             kit.farm.settings.failures_per_minute = 100_000

@@ -184,7 +184,7 @@ def test_the_api_refuses_the_thief(theft: Theft) -> None:
     stolen = kit.ok(other, [5, 6, 7])
     assert stolen.samples is not None
     content = kit.farm.blobs.read(stolen.samples.sha256)
-    kit.farm.blobs.discard([stolen.samples.sha256])
+    kit.farm.blobs.delete([stolen.samples.sha256])
     brought = with_samples(codec.dumps(stolen), content)
     for answer, status in (
         (a.put(f"/devices/{B}/heartbeat", json=heartbeat()), 403),

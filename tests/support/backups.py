@@ -49,9 +49,9 @@ class Elsewhere:
     def rows(self) -> dict[str, list[str]]:
         found = {}
         with self.database.engine.connect() as connection:
-            for table in table_dump.tables(connection):
+            for table in table_dump.reflected_tables(connection):
                 lines = BytesIO()
-                table_dump.write(connection, table, lines)
+                table_dump.dump_table(connection, table, lines)
                 found[table.name] = lines.getvalue().decode().splitlines()
         return found
 

@@ -36,7 +36,7 @@ def convert(
     from orchestrator.domain.errors import UserError
     from orchestrator.inspection.client import ConfinedInspector
     from orchestrator.local.conversion import ConversionRequest, LocalConverter
-    from orchestrator.service.models.inspection import checked
+    from orchestrator.service.models.inspection import check_format
 
     state: CliContext = context.obj
     if calibration not in ("", "random"):
@@ -45,7 +45,7 @@ def convert(
     inspect = ConfinedInspector(None, settings.inspect_s, settings.inspect_mib)
     bench = LocalConverter(settings.home / "agent", inspect)
     with _source(context, source, form) as (path, known, stem):
-        found = checked(inspect, path, source, known)
+        found = check_format(inspect, path, source, known)
         order = ConversionRequest(
             source=path,
             format=found.format,

@@ -10,6 +10,7 @@ from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import broker_users, devices, health_check_rows, registration
 from orchestrator.service.trials import builds
 from orchestrator.service.trials.transitions import (
+    IS_OPEN,
     apply,
     finish_sweep_if_done,
     lifecycle_of,
@@ -55,8 +56,7 @@ def retire(farm: FarmContext, name: str) -> RetiredView:
 def _cancel_open_trials(farm: FarmContext, session: Session, device: Device) -> int:
     """Cancel its open trials, and others that wait for what it would have built; returns how
     many."""
-    is_open = Trial.state.in_([s.value for s in TrialState if s not in FINAL])
-    on_device = (Trial.device_id == device.id, is_open)
+    on_device = (Trial.device_id == device.id, IS_OPEN)
     count = 0
     for sweep_id in session.scalars(
         select(Trial.sweep_id).where(*on_device).distinct().order_by(Trial.sweep_id)
@@ -77,6 +77,5 @@ def _cancel_open_trials(farm: FarmContext, session: Session, device: Device) -> 
 
 
 def _count_open_trials(session: Session, sweep_id: int) -> int:
-    states = [s.value for s in TrialState if s not in FINAL]
-    query = select(Trial.id).where(Trial.sweep_id == sweep_id, Trial.state.in_(states))
+    query = select(Trial.id).where(Trial.sweep_id == sweep_id, IS_OPEN)
     return len(session.scalars(query).all())

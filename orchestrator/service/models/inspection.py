@@ -25,7 +25,7 @@ GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
 MOST_AXES = 64
 
 
-def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
+def check_format(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
     """Check that a file is in the promised format; returns its real one, because a TFLite file may
     turn out to be compiled for the Edge TPU. Raises ``UserError``: empty, truncated, another
     format."""
@@ -41,7 +41,7 @@ def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile
     return found
 
 
-def onnx(
+def onnx_facts(
     inspect: Inspector, path: Path, name: str, shapes: Mapping[str, Sequence[int]]
 ) -> OnnxFacts:
     """Inputs, outputs and details of an ONNX file, the shapes of its inputs fixed.
@@ -52,8 +52,8 @@ def onnx(
     Raises:
         UserError: not an ONNX model, or an input's shape is free and not given.
     """
-    found = inspect(Question(str(path), name, "onnx", _plain(shapes)), OnnxFacts)
-    if not all(_sound(spec) for spec in found.inputs):
+    found = inspect(Question(str(path), name, "onnx", _tuples(shapes)), OnnxFacts)
+    if not all(_is_plausible(spec) for spec in found.inputs):
         raise UserError(f"{name}: an input has more axes or elements than any tensor can")
     return found
 
@@ -65,29 +65,29 @@ def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, s
     return inspect(Question(str(path), name, form), OnnxLayouts).layouts
 
 
-def arrays(inspect: Inspector, path: Path, name: str) -> Shapes:
+def dataset_shapes(inspect: Inspector, path: Path, name: str) -> Shapes:
     """Shapes of a data set's arrays. Raises ``UserError``: no data set, or inconsistent shapes."""
     return inspect(Question(str(path), name), DatasetArrays).shapes
 
 
-def work(
+def count_work(
     inspect: Inspector, path: Path, name: str, form: str, inputs: Sequence[TensorSpec]
 ) -> dict[str, object]:
     """What one inference costs; for files in one of ``GRAPHS``."""
     shapes = {spec.name: spec.shape for spec in inputs}
-    return inspect(Question(str(path), name, form, _plain(shapes)), CountedWork).plain()
+    return inspect(Question(str(path), name, form, _tuples(shapes)), CountedWork).plain()
 
 
-def drawing(
+def draw(
     inspect: Inspector, path: Path, name: str, form: str, shapes: Mapping[str, Sequence[int]]
 ) -> str:
     """The graph as SVG with the title ``name``; for files in one of ``GRAPHS``."""
-    return inspect(Question(str(path), name, form, _plain(shapes)), Drawing).svg
+    return inspect(Question(str(path), name, form, _tuples(shapes)), Drawing).svg
 
 
-def _plain(shapes: Mapping[str, Sequence[int]]) -> Shapes:
+def _tuples(shapes: Mapping[str, Sequence[int]]) -> Shapes:
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def _sound(spec: TensorSpec) -> bool:
+def _is_plausible(spec: TensorSpec) -> bool:
     return len(spec.shape) <= MOST_AXES and all(0 < size < 1 << 63 for size in spec.shape)

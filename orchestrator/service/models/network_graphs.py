@@ -28,7 +28,7 @@ def svg(farm: FarmContext, name: str, form: str = "") -> str:
     """
     chosen = _chosen(farm, registration.model(farm, name), form)
     shapes = {i["name"]: i["shape"] for i in chosen.inputs}
-    drawn = inspection.drawing(farm.inspect, chosen.path, name, chosen.format, shapes)
+    drawn = inspection.draw(farm.inspect, chosen.path, name, chosen.format, shapes)
     if not is_drawing(drawn):
         raise UserError(f"{name}: what was drawn of it is no drawing of ours")
     return drawn
@@ -44,7 +44,7 @@ def with_work(farm: FarmContext, model: ModelView) -> ModelView:
 def _work(farm: FarmContext, model: ModelView) -> dict[str, Any]:
     try:
         path, form, inputs = _chosen(farm, model, "")
-        return inspection.work(farm.inspect, path, model.name, form, tensors(inputs))
+        return inspection.count_work(farm.inspect, path, model.name, form, tensors(inputs))
     except (UserError, Busy) as error:
         return flops.nothing(str(error)).plain()
 

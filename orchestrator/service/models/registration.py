@@ -59,7 +59,7 @@ def _add(farm: FarmContext, new: NewModel) -> ModelView:
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    found = inspection.checked(farm.inspect, path, new.file_name, promised)
+    found = inspection.check_format(farm.inspect, path, new.file_name, promised)
     form = found.format
     file = source_file.SourceFile(new.file_name, form, found.precision, new.sha256, path)
     with farm.database.read_session() as session:
@@ -100,7 +100,7 @@ def _require_same(existing: Model, new: NewModel) -> None:
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
     dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
-        source = source_file.read(
+        source = source_file.read_source(
             farm.inspect, farm.compute_reference, new.name, file, new.shapes, dataset, folder
         )
         ref = ReferenceRef(
@@ -148,7 +148,7 @@ def _attach(farm: FarmContext, existing: Model, file: source_file.SourceFile) ->
     joined = further_formats.check_against_model(farm, existing, file)
     details = existing.details
     if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
-        work = inspection.work(farm.inspect, file.path, file.name, file.format, joined.inputs)
+        work = inspection.count_work(farm.inspect, file.path, file.name, file.format, joined.inputs)
         details = {**details, "work": work}
     with farm.database.transaction() as session:
         blob_references.share_blobs_lock(session, farm.blobs, [file.sha256])

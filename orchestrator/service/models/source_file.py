@@ -57,7 +57,7 @@ class CheckedDataset:
     @classmethod
     def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> CheckedDataset:
         """Raises ``UserError``."""
-        shapes = inspection.arrays(inspect, path, name)
+        shapes = inspection.dataset_shapes(inspect, path, name)
         return cls(name, path, shapes, datasets.dataset_ref(shapes, name, sha256, path))
 
 
@@ -74,7 +74,7 @@ class ModelSource:
     top1: float | None
 
 
-def read(
+def read_source(
     inspect: Inspector,
     reference: Reference,
     name: str,
@@ -108,7 +108,7 @@ def read(
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
     details: dict[str, Any] = {"precision": referenced.precision}
     if file.format in inspection.GRAPHS:
-        details["work"] = inspection.work(inspect, file.path, file.name, file.format, inputs)
+        details["work"] = inspection.count_work(inspect, file.path, file.name, file.format, inputs)
     return ModelSource(
         inputs=inputs,
         outputs=referenced.outputs,
@@ -128,7 +128,7 @@ def _read_onnx(
     shapes: Mapping[str, Sequence[int]],
     dataset: CheckedDataset | None,
 ) -> ModelSource:
-    inspected = inspection.onnx(inspect, file.path, file.name, shapes)
+    inspected = inspection.onnx_facts(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
     job = replace(job, model=replace(job.model, inputs=inspected.inputs), layouts=inspected.layouts)

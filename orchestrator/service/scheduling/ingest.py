@@ -255,7 +255,7 @@ def keep_samples(
         raise UserError(
             f"the result names samples of {named.size_bytes} bytes, but brings {len(samples)} along"
         )
-    farm.blobs.take(named.sha256, samples)
+    farm.blobs.put_verified(named.sha256, samples)
 
 
 def _blob_digests(given: TrialResult) -> list[str]:

@@ -65,7 +65,7 @@ def frozen_event(session: Session, sweep: Sweep) -> Event | None:
     )
 
 
-def collect(farm: FarmContext, name: str) -> SweepData:
+def collect_sweep(farm: FarmContext, name: str) -> SweepData:
     """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
     with farm.database.read_session() as session:
         found = progress.find(session, name)

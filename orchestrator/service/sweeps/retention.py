@@ -145,7 +145,7 @@ def prune_samples(farm: FarmContext, name: str) -> tuple[int, int]:
         NotFound: no such sweep, or one of its samples is missing.
         Conflict: it runs (again). DamagedSamples: its last report cannot be computed.
     """
-    text = build_report(report_data.collect(farm, name)).model_dump_json().encode()
+    text = build_report(report_data.collect_sweep(farm, name)).model_dump_json().encode()
     report = {"sha256": farm.blobs.put(text), "size_bytes": len(text)}
     with farm.database.transaction() as session:
         blob_references.share_blobs_lock(session, farm.blobs, [str(report["sha256"])])

@@ -120,15 +120,15 @@ class BackupReader:
         self._in = file
         self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         self._ready = memoryview(b"")
-        text = self._small(MANIFEST, MAX_MANIFEST_BYTES)
-        if self._small(CHECKSUM, 1000) != checksum(text):
-            raise self._bad("its manifest was changed")
+        text = self._small_member(MANIFEST, MAX_MANIFEST_BYTES)
+        if self._small_member(CHECKSUM, 1000) != checksum(text):
+            raise self._error("its manifest was changed")
         self.manifest = self._manifest(text)
 
     def unpack(self, folder: Path) -> None:
         """Write every member below ``folder`` under its name, and check its hash."""
         for member in self.manifest.members:
-            self._header(member.name, member.size_bytes)
+            self._next_header(member.name, member.size_bytes)
             digest = hashlib.sha256()
             path = folder / member.name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -136,11 +136,11 @@ class BackupReader:
                 for chunk in self._chunks(member.size_bytes):
                     digest.update(chunk)
                     file.write(chunk)
-            self._padding(member.size_bytes)
+            self._skip_padding(member.size_bytes)
             if digest.hexdigest() != member.sha256:
-                raise self._bad(f"{member.name} is damaged")
-        if self._exactly(2 * BLOCK).strip(b"\0") or self._read(1):
-            raise self._bad("it goes on after its last member")
+                raise self._error(f"{member.name} is damaged")
+        if self._read_exactly(2 * BLOCK).strip(b"\0") or self._read(1):
+            raise self._error("it goes on after its last member")
 
     def _manifest(self, text: bytes) -> BackupManifest:
         try:
@@ -154,52 +154,52 @@ class BackupReader:
                 )
             manifest = BackupManifest.model_validate(found)
         except (ValidationError, ValueError, RecursionError) as error:
-            raise self._bad(f"its manifest is none: {str(error)[:200]}") from None
+            raise self._error(f"its manifest is none: {str(error)[:200]}") from None
         names = [m.name for m in manifest.members]
         for member in manifest.members:
             if not MEMBER.fullmatch(member.name):
-                raise self._bad(f"a member is called {member.name[:80]!r}")
+                raise self._error(f"a member is called {member.name[:80]!r}")
             if member.name.startswith(BLOB) and member.name != BLOB + member.sha256:
-                raise self._bad(f"{member.name} is not called by its hash")
+                raise self._error(f"{member.name} is not called by its hash")
         if len(set(names)) != len(names):
-            raise self._bad("a member is listed twice")
+            raise self._error("a member is listed twice")
         return manifest
 
-    def _small(self, name: str, max_bytes: int) -> bytes:
-        size = self._header(name, None)
+    def _small_member(self, name: str, max_bytes: int) -> bytes:
+        size = self._next_header(name, None)
         if size > max_bytes:
-            raise self._bad(f"{name} is {size} bytes long")
+            raise self._error(f"{name} is {size} bytes long")
         text = b"".join(self._chunks(size))
-        self._padding(size)
+        self._skip_padding(size)
         return text
 
-    def _header(self, name: str, size: int | None) -> int:
+    def _next_header(self, name: str, size: int | None) -> int:
         try:
-            header = tarfile.TarInfo.frombuf(self._exactly(BLOCK), "utf-8", "strict")
+            header = tarfile.TarInfo.frombuf(self._read_exactly(BLOCK), "utf-8", "strict")
         except (tarfile.HeaderError, ValueError) as error:
-            raise self._bad(f"{error} where {name} should begin") from None
+            raise self._error(f"{error} where {name} should begin") from None
         if header.name != name or header.type != tarfile.REGTYPE:
-            raise self._bad(f"{header.name[:80]!r} stands where {name} should")
+            raise self._error(f"{header.name[:80]!r} stands where {name} should")
         if header.size < 0 or (size is not None and header.size != size):
-            raise self._bad(f"{name} has another size than its manifest says")
+            raise self._error(f"{name} has another size than its manifest says")
         return header.size
 
     def _chunks(self, size: int) -> Iterator[bytes]:
         while size:
-            chunk = self._exactly(min(size, CHUNK))
+            chunk = self._read_exactly(min(size, CHUNK))
             yield chunk
             size -= len(chunk)
 
-    def _padding(self, size: int) -> None:
-        if self._exactly(-size % BLOCK).strip(b"\0"):
-            raise self._bad("there is something between two members")
+    def _skip_padding(self, size: int) -> None:
+        if self._read_exactly(-size % BLOCK).strip(b"\0"):
+            raise self._error("there is something between two members")
 
-    def _exactly(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         parts, left = [], size
         while left:
             part = self._read(left)
             if not part:
-                raise self._bad("it is cut short")
+                raise self._error("it is cut short")
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
@@ -209,19 +209,19 @@ class BackupReader:
         while not self._ready:
             if self._frame.eof:
                 if self._frame.unused_data or self._in.read(1):
-                    raise self._bad("something follows its end")
+                    raise self._error("something follows its end")
                 return b""
             given = self._in.read(COMPRESSED_CHUNK)
             if not given:
-                raise self._bad("it is cut short")
+                raise self._error("it is cut short")
             try:
                 self._ready = memoryview(self._frame.decompress(given))
             except zstandard.ZstdError as error:
-                raise self._bad(f"it cannot be decompressed: {error}") from None
+                raise self._error(f"it cannot be decompressed: {error}") from None
         found, self._ready = bytes(self._ready[:size]), self._ready[size:]
         return found
 
-    def _bad(self, why: str) -> BadBackup:
+    def _error(self, why: str) -> BadBackup:
         return BadBackup(
             f"{self._name}: not a backup, or a damaged one: {why}; nothing was changed"
         )

@@ -131,14 +131,14 @@ def _dump(session: Session, folder: Path) -> dict[str, int]:
     connection: Connection = session.connection()
     (folder / "tables").mkdir(exist_ok=True)
     rows = {}
-    for table in table_dump.tables(connection):
+    for table in table_dump.reflected_tables(connection):
         with (folder / "tables" / f"{table.name}.jsonl").open("wb") as file:
-            rows[table.name] = table_dump.write(connection, table, file)
+            rows[table.name] = table_dump.dump_table(connection, table, file)
     return rows
 
 
 def _link_blob(blobs: FolderBlobs, links: Path, sha256: str) -> Path | None:
-    place, link = blobs.place(sha256), links / sha256
+    place, link = blobs.location(sha256), links / sha256
     if link.exists():
         return link
     try:

@@ -66,7 +66,7 @@ def _findings(
         stored = {path.name: path for path in blobs.stored()}
     for sha256, (size, what) in sorted(wanted.items()):
         # not a finding where its rows were deleted since the tables were read
-        why = _blob_fault(blobs.place(sha256), sha256, size, deep)
+        why = _blob_fault(blobs.location(sha256), sha256, size, deep)
         if why and _is_still_referenced(database, sha256):
             yield f"blob {sha256} ({what}) {why}"
     unused = sorted(set(stored) - set(wanted) - canary_blobs())

@@ -95,7 +95,7 @@ def _restore_postgresql(
     moves: _Moves,
 ) -> None:
     with database.engine.begin() as connection:
-        there = [*table_dump.tables(connection), *_version_table(connection)]
+        there = [*table_dump.reflected_tables(connection), *_version_table(connection)]
         if aside:
             quoted = connection.dialect.identifier_preparer.quote(aside)
             connection.execute(text(f"CREATE SCHEMA {quoted}"))
@@ -148,12 +148,12 @@ def _fill_tables(connection: Connection, staged: Path, manifest: BackupManifest)
     """Create the tables at the archive's revision, insert its rows, upgrade to the newest
     revision."""
     upgrade(connection, manifest.revision)
-    tables = table_dump.tables(connection)
+    tables = table_dump.reflected_tables(connection)
     if {t.name for t in tables} != set(manifest.rows):
         raise table_dump.BadRows(f"its tables are {', '.join(sorted(manifest.rows))}")
     for table in tables:
         with (staged / "tables" / f"{table.name}.jsonl").open("rb") as file:
-            count = table_dump.read(connection, table, file)
+            count = table_dump.load_table(connection, table, file)
         if count != manifest.rows[table.name]:
             raise table_dump.BadRows(
                 f"{table.name} has {count} rows, not {manifest.rows[table.name]}"
@@ -215,7 +215,7 @@ def _unpack_verified(source: Path, staged: Path, database: Database) -> BackupMa
 def _existing_content(database: Database, blobs: FolderBlobs, manifest: BackupManifest) -> str:
     """What restoring would replace, in words; empty where there is nothing."""
     with database.engine.connect() as connection:
-        for table in table_dump.tables(connection):
+        for table in table_dump.reflected_tables(connection):
             count = connection.scalar(select(func.count()).select_from(table))
             if count:
                 return f"table {table.name} has {count} rows"

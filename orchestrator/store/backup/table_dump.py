@@ -42,14 +42,14 @@ class BadRows(ValueError):
     """A line is not a row of its table."""
 
 
-def tables(connection: Connection) -> list[Table]:
+def reflected_tables(connection: Connection) -> list[Table]:
     """The existing tables, each after those that it refers to."""
     found = MetaData()
     found.reflect(connection)
     return [table for table in found.sorted_tables if table.name != VERSION_TABLE]
 
 
-def write(connection: Connection, table: Table, file: IO[bytes]) -> int:
+def dump_table(connection: Connection, table: Table, file: IO[bytes]) -> int:
     """Write every row of a table in the order of its primary key; returns how many."""
     columns = [_column_to_read(connection, column) for column in table.columns]
     count = 0
@@ -65,7 +65,7 @@ def write(connection: Connection, table: Table, file: IO[bytes]) -> int:
     return count
 
 
-def read(connection: Connection, table: Table, file: IO[bytes]) -> int:
+def load_table(connection: Connection, table: Table, file: IO[bytes]) -> int:
     """Insert every row; returns how many.
 
     Raises:

@@ -124,7 +124,7 @@ def test_what_was_built_is_what_those_that_waited_run(pair: Pair) -> None:
         pair.kit.give(pair.board, replace(pair.kit.ok(mine), conversion=model.made))
     view = pair.view
     assert (view.state, view.counts, view.builds) == ("done", {"done": 2}, {"done": 1})
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert (cell.device, len(cell.trials)) == ("board", 2)
     assert cell.source_size_bytes == len(pair.kit.farm.blobs.read(source))
 
@@ -158,7 +158,7 @@ def test_a_build_that_fails_ends_those_that_wait_with_its_reason(pair: Pair) -> 
     messages = {p.message for p in view.problems if not p.build}
     assert len(messages) == 1
     assert f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library" in messages.pop()
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     failures = [t.result.failure for t in cell.trials]
     assert [f.message for f in failures if f] == [
         f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library"
@@ -172,7 +172,7 @@ def test_what_cannot_be_converted_is_unsupported_on_the_board_too(pair: Pair) ->
     pair.kit.give(pair.builder, replace(failed(attempt, status="unsupported"), failure=failure))
     assert pair.view.counts == {"unsupported": 2}
     assert pair.view.state == "done"
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert {t.result.status for t in cell.trials} == {"unsupported"}
 
 
@@ -198,7 +198,7 @@ def test_a_failed_build_and_what_waited_for_it_are_resumed(pair: Pair) -> None:
     mine = pair.rung(pair.board)
     pair.kit.give(pair.board, pair.kit.ok(mine))
     assert (pair.view.state, pair.view.counts) == ("done", {"done": 1})
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert [t.result.status for t in cell.trials] == ["ok"]
 
 
@@ -242,7 +242,7 @@ def test_it_is_built_again_where_its_blob_is_gone_or_the_builder_has_changed(pai
     assert progress.sweep(pair.kit.farm, "upgraded").builds == {"pending": 1}
     registration.record_facts(pair.kit.farm, pair.builder, device_facts("x86-01"))
     assert result.built is not None
-    pair.kit.farm.blobs.discard([result.built.sha256])
+    pair.kit.farm.blobs.delete([result.built.sha256])
     pair.submit("gone")
     assert progress.sweep(pair.kit.farm, "gone").builds == {"pending": 1}
 

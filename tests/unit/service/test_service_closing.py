@@ -42,7 +42,7 @@ def test_a_cell_that_only_ever_failed_is_not_run_to_its_end(farm: FarmKit, board
     ]
     [said] = [e for e in events.after(farm.farm, 0, 99) if e.kind == "cell_given_up"]
     assert (said.subject, said.data["device"], said.data["not_run"]) == ("first", "board", 27)
-    [row] = build_report(report_data.collect(farm.farm, "first")).rows
+    [row] = build_report(report_data.collect_sweep(farm.farm, "first")).rows
     assert row.status == "failed"
     assert row.status_note == "trials: 30 failed, 27 of them not run after the others"
     assert row.failure is not None
@@ -101,7 +101,7 @@ def test_a_board_that_falls_silent_in_one_cell_every_time_loses_that_cell(
         (NOT_RUN, ""),
         *[(silent, "device")] * 3,
     ]
-    [row] = build_report(report_data.collect(farm.farm, "first")).rows
+    [row] = build_report(report_data.collect_sweep(farm.farm, "first")).rows
     assert row.failure is not None
     assert (row.failure.kind, row.failure.fault) == ("lease_lost", "device")
     assert [t.status for t in row.trials] == ["failed"] * 3

@@ -145,7 +145,7 @@ def test_a_result_whose_blob_was_freed_is_asked_for_again(farm: FarmKit, board: 
     assert caught.value.transient
     farm.give(board, farm.ok(late.attempt_id))  # which uploads it once more
     assert progress.sweep(farm.farm, "second").state == "done"
-    assert report_data.collect(farm.farm, "second").cells[0].trials[0].samples_ns is not None
+    assert report_data.collect_sweep(farm.farm, "second").cells[0].trials[0].samples_ns is not None
 
 
 def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
@@ -219,7 +219,7 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
 def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, board: int) -> None:
     samples = tuple(1000 + 7 * (i % 13) for i in range(200))
     blob = digest(measured(farm, board, samples=samples))
-    before = build_report(report_data.collect(farm.farm, "first"))
+    before = build_report(report_data.collect_sweep(farm.farm, "first"))
     assert before.rows[0].p50_ms is not None
     assert report_data.frozen_report(farm.farm, "first") is None
     farm.clock.advance(91 * DAY)

@@ -334,7 +334,7 @@ def test_a_result_whose_samples_were_not_uploaded_is_refused(farm: FarmKit, boar
     farm.beat(board)
     result = farm.ok(farm.last_rung())
     assert result.samples is not None
-    farm.farm.blobs.discard([result.samples.sha256])
+    farm.farm.blobs.delete([result.samples.sha256])
     with pytest.raises(BlobGone, match="upload the blob first"):
         farm.give(board, result)
     assert farm.states() == ["dispatched"]
