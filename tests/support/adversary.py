@@ -1,5 +1,5 @@
-"""The services against an adversary: any order, doubled, late and foreign messages, time jumps,
-boards that come and go, sweeps that are deleted."""
+"""The services against an adversary: messages reordered, duplicated, late or of other devices,
+jumps of the clock, boards that join and leave, sweeps that are deleted."""
 
 from __future__ import annotations
 
@@ -43,18 +43,19 @@ BOARDS = ("b0", "b1", "b2")
 BUILDER = "builder"
 EVERYBODY = (*BOARDS, BUILDER)
 INT8 = "[{backend: openvino, precision: int8}]"
-"""The boards' runtime loads it, and only the builder can make it."""
+"""A format that the boards' runtime loads and only the builder can make."""
 RUNTIMES = ("[{backend: onnxruntime}]", INT8, "[{backend: onnxruntime}, {backend: openvino}]")
 STATUSES = ("ok", "wrong", "failed", "transient", "unsupported", "invalid", "cancelled")
-"""``wrong``: ok, but of a health check the outputs are not what its model computes."""
+"""``wrong``: status ok, but a health check's outputs differ from the reference."""
 SAMPLES = (1000, 1100, 1050)
 TURN = st.integers(0, len(EVERYBODY) - 1)
-"""Which device of those that have joined."""
+"""Index of a joined device."""
 
 
 @cache
 def _template() -> tuple[tempfile.TemporaryDirectory[str], bytes]:
-    """A farm with a model, three boards and a builder, as a database's bytes; and its folder."""
+    """A farm with a model, three boards and a builder: the bytes of its database, and its
+    folder."""
     folder = tempfile.TemporaryDirectory(prefix="benchfarm-model-")
     kit = farms.build(Path(folder.name))
     kit.add_model()
@@ -83,7 +84,7 @@ def _driver(connection: Connection):  # type: ignore[no-untyped-def]
 
 @contextlib.contextmanager
 def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
-    """The template's farm on a database in memory. ``given``: settings."""
+    """The template's farm with an in-memory database. ``given``: settings."""
     folder, image = _template()
     home = Path(folder.name)
     database = Database("sqlite://")
@@ -107,9 +108,9 @@ def _is_permanent(attempt: Attempt) -> bool:
 
 
 class Adversary(RuleBasedStateMachine):
-    """Boards, people and a broker that do whatever they like; what must hold, holds.
+    """Boards, people and a broker that do anything at any time; checks the invariants.
 
-    ``devices``: those that have joined. ``acknowledged``: what boards may forget by now.
+    ``devices``: the joined ones. ``acknowledged``: attempts whose results boards may delete.
     """
 
     settings: ClassVar[dict[str, Any]] = {"health_every_s": 0, "cell_failures": 2}
@@ -234,7 +235,7 @@ class Adversary(RuleBasedStateMachine):
         target=attempts, turn=st.integers(0, 10_000), made_up=st.sampled_from([False] * 9 + [True])
     )
     def doorbell(self, turn: int, made_up: bool) -> str:
-        """Any attempt that ever was, rung or not: messages are late, doubled and out of order."""
+        """Any attempt that ever existed: messages are late, duplicated and out of order."""
         known = [attempt.id for attempt in self.kit.attempts()]
         if made_up or not known:
             return "0" * 32
@@ -271,12 +272,12 @@ class Adversary(RuleBasedStateMachine):
 
     @rule(device=TURN, status=st.sampled_from(STATUSES))
     def behave(self, device: int, status: str) -> None:
-        """Most of the time a board does what it should: what it holds is started and ended."""
+        """The usual case: a board starts and ends the attempt that it has."""
         self._behave(self._there(device), status)
 
     @rule(device=TURN, times=st.integers(2, 4))
     def crash_on_end(self, device: int, times: int) -> None:
-        """Some model kills its process every time."""
+        """A model that crashes its process every time."""
         number = self._there(device)
         for _ in range(times):
             self._behave(number, "failed")
@@ -332,7 +333,7 @@ class Adversary(RuleBasedStateMachine):
             return farms.failed(attempt, transient=True)
         return farms.failed(attempt, status=status)
 
-    # --- what the test itself looks up
+    # --- queries of the test
 
     def _there(self, turn: int) -> int:
         return list(self.devices.values())[turn % len(self.devices)]
@@ -357,7 +358,7 @@ class Adversary(RuleBasedStateMachine):
             return bool(key)
 
     def _holds(self, device: int, attempt: str) -> bool:
-        """Whether this attempt is the one that counts for its trial now."""
+        """Whether the attempt is its trial's last one and the trial has not ended."""
         with self.farm.database.read_session() as session:
             found = session.get(Attempt, attempt)
             if found is None or found.device_id != device:
@@ -369,7 +370,7 @@ class Adversary(RuleBasedStateMachine):
         out = Trial.state.in_([s.value for s in OUTSTANDING])
         return self._attempts_of(Attempt.device_id == device, Attempt.number == Trial.attempt, out)
 
-    # --- what must hold after every step
+    # --- invariants after every step
 
     @invariant()
     def hold(self) -> None:
@@ -427,7 +428,7 @@ class Adversary(RuleBasedStateMachine):
         state, number = self.seen.get(trial.id, ("pending", 0))
         assert trial.attempt >= number, "the fencing token never turns back"
         if TrialState(state) in FINAL and trial.state != state:
-            # a check that says nothing of its board is run once more
+            # a check without a verdict is repeated
             assert check or trial.id in self.resumed, f"{state} became {trial.state} by itself"
             assert TrialState(state) in RESUMABLE
 
@@ -455,7 +456,7 @@ class Adversary(RuleBasedStateMachine):
                 assert trials[kept.trial_id].state == TrialState.DONE.value
 
     def _everything_ends(self) -> None:
-        """Whatever happened: boards that behave bring every trial to its end from here."""
+        """From any state, well-behaved boards bring every trial to its end."""
         self.kit.doorbells.error = None
         for name in EVERYBODY:
             if name not in self.devices:

@@ -1,4 +1,4 @@
-"""A farm over real adapters: its database, its blobs, a clock that the test moves."""
+"""A farm with a real database and blobs, recorded doorbells, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def device_facts(
 
 @dataclass
 class FarmKit:
-    """A farm and short words for what the tests do with it."""
+    """A farm, and shortcuts for what the tests do with it."""
 
     farm: FarmContext
     clock: Clock
@@ -210,10 +210,10 @@ class FarmKit:
         phases = Phases(measure_s=1.0, total_s=4.5)
         return TrialResult(SCHEMA, attempt_id, "ok", AGENT_VERSION, phases, samples=samples)
 
-    # --- what is kept
+    # --- stored data
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Table name → number of rows."""
         with self.farm.database.transaction() as session:
             return {
                 table.name: session.scalar(select(func.count()).select_from(table)) or 0
@@ -221,12 +221,12 @@ class FarmKit:
             }
 
     def blobs(self) -> set[str]:
-        """Every file below the blob folder, half-written ones too."""
+        """Names of all files below the blob folder, including unfinished uploads."""
         return {p.name for p in self.farm.blobs.root.rglob("*") if p.is_file()}
 
 
 def judged(result: TrialResult, *, right: bool = True) -> TrialResult:
-    """The result with its outputs held against the reference."""
+    """The result with outputs that were compared with the reference."""
     return replace(result, fidelity=Fidelity(0.0, 0.0, 1.0 if right else 0.1, None, 4, "y", right))
 
 
@@ -257,8 +257,10 @@ def spec_text(
 
 
 def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
-    """A farm below ``home``; the caller closes its database. ``more``: settings; without them
-    nobody's health is checked unasked."""
+    """A farm below ``home``; the caller closes its database.
+
+    ``more``: settings; by default only requested health checks run.
+    """
     quiet = Settings(
         home=home, database_url=database_url, max_upload_bytes=1 << 20, health_every_s=0
     )

@@ -1,4 +1,4 @@
-"""Doorbells are rung in a thread of their own; who rings never waits, and never hears of errors."""
+"""Doorbells are published in the background: callers never wait and never see errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_S = 30
 
 @dataclass
 class Broker:
-    """One that takes a doorbell once ``answers`` is set; ``away``: it refuses."""
+    """Takes a doorbell once ``answers`` is set; ``away``: refuses it."""
 
     answers: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)

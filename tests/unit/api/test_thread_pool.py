@@ -1,4 +1,4 @@
-"""The threads that answer devices."""
+"""The thread pool for devices' requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it_answers_what_was_returned_or_raised() -> None:
         assert await pool.run(lambda: threading.current_thread().name) in ("answers-0", "answers-1")
         with pytest.raises(KeyError, match="WHY"):
             await pool.run(lambda: os.environ["WHY"])
-        assert await pool.run(lambda: 5) == 5  # the thread has outlived the error
+        assert await pool.run(lambda: 5) == 5  # the thread survived the error
 
     asyncio.run(ask())
 

@@ -1,4 +1,4 @@
-"""The farm's clock goes on steadily, and says when the one behind it jumped."""
+"""The farm's clock is steady and reports when its source jumped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.farms import START, FarmKit
 
 
 class Machine:
-    """A wall clock that can be set, a monotonic one that cannot, and how long asking takes."""
+    """A wall clock that can be set, a monotonic clock, and the time that reading takes."""
 
     def __init__(self) -> None:
         self.wall, self.steady_s, self.asking_s = START, 1000.0, 0.0

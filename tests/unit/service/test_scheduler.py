@@ -1,4 +1,4 @@
-"""The scheduler goes on whatever fails, and of a database that is away its log has one line."""
+"""The scheduler goes on after any error, and logs an outage of the database once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_rounds_go_on_whatever_fails(
         assert done.wait(60)
     said = [record.getMessage() for record in caplog.records if "scheduler" in record.name]
     line = "the database does not answer: (builtins.Exception) connection refused"
-    # once when it goes, and once more as it goes again
+    # one line for each outage
     assert said == [line, "scheduler round failed; trying again", line]
 
 

@@ -1,4 +1,4 @@
-"""What a builder makes for another device: waited for, released, failed, cancelled, reused."""
+"""Builds for other devices: waited for, released, failed, cancelled, reused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.service.views import SweepView
 from support.farms import TOOLS, FarmKit, device_facts, failed, runtime_facts, spec_text
 
 INT8 = "[{backend: openvino, precision: int8}]"
-"""The board's runtime loads it, its quantiser is not there."""
+"""A format that the board's runtime loads, but whose quantiser the board lacks."""
 LABEL = "building openvino_ir in int8 for dense"
 BARE: tuple[Tool, ...] = tuple(replace(tool, missing=("nncf",)) for tool in TOOLS)
 
@@ -40,7 +40,7 @@ class Pair:
         self.kit.submit(name, trials, attempts, runtimes=runtimes, model=model, devices=devices)
 
     def rung(self, device: int) -> str:
-        """Have a device beat, and answer the attempt that it is rung for; empty: none."""
+        """Send a device's heartbeat; returns the attempt of its doorbell, or an empty string."""
         before = len(self.kit.doorbells.published)
         self.kit.beat(device)
         return self.kit.last_rung() if len(self.kit.doorbells.published) > before else ""

@@ -1,4 +1,4 @@
-"""What crashes again and again loses its cell, and nothing else of its board."""
+"""A cell whose trials always crash is given up; the device's other cells go on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TWO_CELLS = "[{backend: onnxruntime, threads: [1, 2]}]"
 
 @pytest.fixture
 def board(farm: FarmKit) -> int:
-    """A device that beats, and a model."""
+    """An online device, and a model."""
     farm.add_model()
     return farm.device()
 

@@ -1,4 +1,4 @@
-"""The services against an adversary, with nobody's health checked and with everybody's."""
+"""The services against an adversary, with and without health checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Said = tuple[object, ...]
 
 
 class CheckedAdversary(Adversary):
-    """And boards that fall ill, are looked after, and get well."""
+    """Adds boards that become ill, go into maintenance, and recover."""
 
     settings: ClassVar[dict[str, Any]] = {"health_retry_s": 20, "cell_failures": 2}
 
@@ -48,7 +48,7 @@ class CheckedAdversary(Adversary):
 
     @rule(device=TURN)
     def fall_ill(self, device: int) -> None:
-        """Its next checks come back wrong, if its doorbell can be rung."""
+        """The next checks of a device fail, if doorbells reach it."""
         number = self._there(device)
         for _ in range(BAD_AFTER):
             self._behave(number, "ok")

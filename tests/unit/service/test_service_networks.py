@@ -1,4 +1,4 @@
-"""The graphs of registered models: what is read from each format, counted and drawn."""
+"""Graphs of registered models in each format: work counted and network drawn."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> 
 
 
 def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -> None:
-    """Its reference is played: none of its runtimes is among this interpreter's packages."""
+    """With a fake reference: this interpreter has none of the runtimes."""
 
     def played(job: ReferenceJob) -> Referenced:
         path = Path(job.folder) / "reference.npz"

@@ -1,4 +1,4 @@
-"""Large farms, played: how often boards are told to beat, and how many are rung at once."""
+"""Simulated large farms: the heartbeat interval, and the number of doorbells at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TICK_S = 0.5
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[FarmKit]:
-    """A farm whose boards may beat once in ten seconds, all together."""
+    """A farm with a limit of one heartbeat in ten seconds for all boards."""
     kit = build(tmp_path, beats_per_s=0.1)
     yield kit
     kit.farm.database.close()
@@ -79,7 +79,7 @@ def test_boards_that_left_do_not_make_the_others_seem_offline(slow: FarmKit) -> 
 
 
 def crowd(kit: FarmKit, boards: int) -> dict[str, int]:
-    """So many devices that beat, each with a trial; their ids by name."""
+    """Online devices, each with a trial; name → id."""
     kit.add_model()
     like = kit.device_id("b0") if kit.enrol("b0") else 0
     with kit.farm.database.transaction() as session:
@@ -103,8 +103,8 @@ def stay(kit: FarmKit) -> None:
 
 
 def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> None:
-    """It starts two boards a second, in the order in which they were rung: were all rung at once,
-    the last would be waited for twice as long as a doorbell lives."""
+    """The controller starts two boards a second, in the order of their doorbells: were all
+    published at once, the last would wait for twice a doorbell's lifetime."""
     devices = crowd(farm, 120)
     waiting: deque[tuple[str, str]] = deque()
     most = 0

@@ -77,7 +77,7 @@ def test_one_result_sent_many_times_at_once_is_acknowledged_each_time(farm: Farm
 
 
 def test_the_last_results_of_several_devices_at_once_close_the_sweep(farm: FarmKit) -> None:
-    """Each transaction alone would see the others' trials still running."""
+    """Each transaction alone sees the others' trials still running."""
     farm.add_model()
     boards = [farm.device(f"board{i}") for i in range(THREADS)]
     for turn in range(3):
@@ -194,12 +194,12 @@ def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> 
         (1,) * 3 if what == "sweep" else (0,) * 3
     )
     if what == "model":
-        # the losers' files and references are gone: two models, each a file and a reference
+        # blobs of refused requests are deleted: two models, each a file and a reference
         assert (rows["models"], len(farm.blobs())) == (2, 4)
 
 
 def test_builds_results_cancels_and_resumes_at_once_leave_nobody_waiting(farm: FarmKit) -> None:
-    """Whoever waits is released, or ends, in the same transaction as what it waits for."""
+    """Waiting trials are released or ended in the same transaction as their build."""
     farm.add_model()
     bare = tuple(replace(tool, missing=("nncf",)) for tool in TOOLS)
     boards = [farm.device(f"b{i}", replace(device_facts(), tools=bare)) for i in range(3)]

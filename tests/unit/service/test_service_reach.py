@@ -36,7 +36,7 @@ def test_a_device_reads_what_its_attempts_are_about_and_nothing_else(farm: FarmK
 
 
 def test_a_hash_in_words_opens_nothing(farm: FarmKit) -> None:
-    """What a builder says that it did ends up in other cells' requests."""
+    """The steps that a builder reports become part of other cells' requests."""
     mine = farm.device("mine")
     farm.add_model()
     farm.submit()

@@ -79,7 +79,7 @@ def test_a_running_sweep_is_not_deleted_a_cancelled_one_is(farm: FarmKit, board:
     assert farm.rows() == before
     sweeps.cancel(farm.farm, "first")
     retention.delete_sweep(farm.farm, "first")
-    # the board that is still at it is told to stop, and what it hands in counts nowhere
+    # a board that still runs it is told to stop, and its result does not count
     assert farm.beat(board, attempt).cancel
     with pytest.raises(FarmError):
         farm.give(board, farm.ok(attempt))
@@ -111,7 +111,7 @@ def test_what_a_sweep_built_and_another_runs_stays(farm: FarmKit, board: int) ->
 
 
 def test_every_blob_that_the_contract_names_has_its_place(farm: FarmKit) -> None:
-    """A field ``sha256`` that is added there and forgotten here would have its blob freed."""
+    """The blob of a new field ``sha256`` that is missing in BLOB_COLUMNS would be deleted."""
     named: set[tuple[type, tuple[str, ...]]] = {(Cell, path) for path in _paths(TrialRequest)}
     named |= {(Attempt, path) for path in _paths(TrialResult)}
     assert named == {(p.owner, p.path) for p in BLOB_COLUMNS if p.owner in (Cell, Attempt)}
@@ -151,7 +151,7 @@ def test_a_result_whose_blob_was_freed_is_asked_for_again(farm: FarmKit, board: 
 def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     farm: FarmKit, board: int
 ) -> None:
-    """Frees and references at once, again and again: what is referred to is there."""
+    """Deleting and referring at the same time: blobs that are referred to are stored."""
     measured(farm, board, "first")
     blob = b"contended"
     sha256 = farm.farm.blobs.put(blob)
@@ -159,7 +159,7 @@ def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     stop = threading.Event()
 
     def free() -> None:
-        while not stop.wait(0.001):  # else nobody else comes in on a busy machine
+        while not stop.wait(0.001):  # else the others starve on a busy machine
             with farm.farm.database.transaction() as session:
                 blob_references.free_unreferenced(session, farm.farm.blobs, [sha256])
 
@@ -231,12 +231,12 @@ def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, boa
     assert after.rows == before.rows
     assert after.notes[: len(before.notes)] == before.notes
     assert "raw samples were pruned on 2025-06-" in after.notes[-1]
-    # once is enough, and the kept report is no blob that nothing uses
+    # the kept report is pruned once, and is no orphan
     again = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (again.samples, again.freed_blobs) == ((), 0)
     with farm.farm.database.transaction() as session:
         assert blob_references.free_unreferenced(session, farm.farm.blobs, farm.blobs()) == set()
-    # with the sweep its report goes too
+    # deleting the sweep deletes its report
     retention.delete_sweep(farm.farm, "first")
     measured(farm, board)
     assert report_data.frozen_report(farm.farm, "first") is None
@@ -293,7 +293,7 @@ def test_samples_whose_report_cannot_be_computed_are_kept(farm: FarmKit, board: 
     assert farm.farm.blobs.has(blob)
 
 
-# --- the log
+# --- the event log
 
 
 def test_nothing_but_pruning_changes_or_deletes_an_event(
@@ -323,7 +323,7 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
 
 @pytest.fixture
 def watch_events(farm: FarmKit) -> Callable[[], list[str]]:
-    """Statements from now on that change or delete rows of ``events``."""
+    """Records statements that change or delete rows of ``events``."""
     from sqlalchemy import event
 
     def start() -> list[str]:

@@ -105,7 +105,7 @@ def test_an_estimate_rests_on_what_ran_here_before(farm: FarmKit, board: int) ->
     assert plan.estimate_s == 2 * plan.cells[0].estimate_s
     farm.submit("history")
     farm.beat(board)
-    farm.give(board, farm.ok(farm.last_rung()))  # total 4.5 s, of them 1 s measured
+    farm.give(board, farm.ok(farm.last_rung()))  # 4.5 s in total, 1 s of it measuring
     plan = sweeps.plan(farm.farm, text, "f")
     assert plan.cells[0].estimate_s == 3.5 + 5.0
     assert "1 earlier" in plan.cells[0].estimate_from
@@ -225,7 +225,7 @@ def test_a_small_board_gets_its_class_limits_and_others_the_sweeps(
 
 
 def test_a_big_sweep_takes_few_statements(farm: FarmKit, board: int) -> None:
-    """Rows go in by batches: on SQLite everything else waits for the write lock meanwhile."""
+    """Rows are inserted in batches: on SQLite all other writers wait meanwhile."""
     from sqlalchemy import event
 
     threads = ", ".join(str(n) for n in range(500))
@@ -273,7 +273,7 @@ def test_cancelling_and_resuming_a_large_sweep_takes_no_more_statements(
 
 @contextmanager
 def _written(farm: FarmContext) -> Iterator[list[str]]:
-    """What is sent to the database meanwhile, one entry for each set of parameters."""
+    """The statements that are executed meanwhile, one entry for each set of parameters."""
     found: list[str] = []
 
     def executed(

@@ -1,4 +1,4 @@
-"""A trial's way through the services, on both databases: dispatched, started, given, lost."""
+"""A trial's life on both databases: dispatched, started, ended, lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.farms import FarmKit, failed, unsupported
 
 @pytest.fixture
 def board(farm: FarmKit) -> int:
-    """A device that beats, and a model."""
+    """An online device, and a model."""
     farm.add_model()
     return farm.device()
 
@@ -129,7 +129,7 @@ def test_a_result_under_the_sweeps_lock_claims_nothing_and_closes_the_sweep(
 
 
 def test_a_transient_failure_given_twice_is_acknowledged_twice(farm: FarmKit, board: int) -> None:
-    """The first acknowledgement may be lost; the outbox then sends the failure again."""
+    """The acknowledgement may be lost; the outbox then sends the failure again."""
     farm.submit()
     scheduler.tick(farm.farm)
     attempt = farm.last_rung()
@@ -227,7 +227,7 @@ def test_a_late_result_is_kept_and_counts_nowhere(farm: FarmKit, board: int, lat
 
 
 def test_a_bell_that_cannot_be_rung_loses_no_trial(farm: FarmKit, board: int) -> None:
-    """However long the broker is down: the budget is for attempts that a device took up."""
+    """However long the broker is down: only attempts that a device started count."""
     farm.submit(attempts=1)
     farm.doorbells.error = OSError("connection refused")
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Health checks through the services, on both databases: run, judged, followed, forgotten."""
+"""Health checks on both databases: run, judged, their consequences, deleted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
     check(farm, board, right=False)
     assert condition(farm) == ("bad", 2)
     farm.submit(trials=2)
-    # before its sweep the board is given the chance of a check, and nothing else
+    # before the sweep the board gets a check, and nothing else
     run(farm, board, rung(farm), judged(farm.ok(farm.last_rung()), right=False))
     assert scheduler.tick(farm.farm) == 0
     view = progress.sweep(farm.farm, "first")
@@ -87,7 +87,7 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
     assert latest(farm).why == "schedule"
     run(farm, board, attempt)
     assert condition(farm) == ("good", 0)
-    # the result has rung for the sweep's first trial at once
+    # after the result the sweep's first trial is dispatched at once
     run(farm, board, farm.last_rung(), farm.ok(farm.last_rung()))
     run(farm, board, farm.last_rung(), farm.ok(farm.last_rung()))
     done = progress.sweep(farm.farm, "first")
@@ -167,7 +167,7 @@ def test_a_slow_canary_is_held_against_the_boards_own_history(farm: FarmKit, boa
     slow = check(farm, board, ns=2500)
     assert slow.ok is False
     assert "canary" in slow.reasons[0]
-    # a person has put it into another power mode, and says so
+    # its power mode was changed during maintenance
     health_checks.set_maintenance(farm.farm, "board", True)
     later(farm, board, 60)
     health_checks.set_maintenance(farm.farm, "board", False)

@@ -62,7 +62,7 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     later(farm, board, 1)
     run(farm, board, farm.last_rung())
     assert latest(farm).ok
-    # the same cell again: it is the cell
+    # the same cell again: the cell is at fault
     attempt = farm.last_rung()
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
@@ -176,7 +176,7 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
 
 
 def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, board: int) -> None:
-    """The order of the locks: on PostgreSQL a wrong one is a deadlock, on SQLite a wait."""
+    """A wrong order of locks is a deadlock on PostgreSQL, and a wait on SQLite."""
     for _ in range(6):
         health_checks.request_check(farm.farm, "board")
         attempt = rung(farm)
