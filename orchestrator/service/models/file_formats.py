@@ -1,4 +1,4 @@
-"""The format that a model file's name promises; ``inspection.checked`` finds its real format."""
+"""The format that a model file's name promises; ``inspection.check_format`` finds its real one."""
 
 from __future__ import annotations
 

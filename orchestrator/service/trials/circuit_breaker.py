@@ -88,7 +88,7 @@ def was_lost(trial: Trial, attempt: Attempt | None) -> bool:
 
 
 def result_of_lost_trial(trial: Trial) -> TrialResult:
-    """What stands for the result of a trial that was ``was_lost``."""
+    """The result to show for a trial that was lost (``was_lost``)."""
     message = f"the device fell silent in each of {trial.spent} attempts: their leases ran out"
     if trial.spent == 1:
         message = "the device fell silent while it ran: its lease ran out"

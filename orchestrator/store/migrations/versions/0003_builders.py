@@ -1,4 +1,4 @@
-"""builders: cells that make what others run, and trials that wait for them"""
+"""builders: cells that build artifacts for others, and trials that wait for them"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""health: checks of devices, their vitals, and the hidden sweeps that the checks are trials of"""
+"""health: checks of devices, their readings, and the hidden sweeps that contain the checks"""
 
 from __future__ import annotations
 
