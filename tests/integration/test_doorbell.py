@@ -84,14 +84,14 @@ def test_a_bell_rings_on_after_the_broker_was_restarted(
 ) -> None:
     with redis_server(program, port=port) as url:
         app = broker.make_app(url, "test")
-        bell = DoorbellPublisher(app)
+        publisher = DoorbellPublisher(app)
         assert consumer.wait_ready(60)
-        bell(DEVICE, "a1")
+        publisher(DEVICE, "a1")
         wait_for(heard, ["a1"])
     with pytest.raises(broker.BrokerDown, match=DEVICE):
-        bell(DEVICE, "a2")
+        publisher(DEVICE, "a2")
     with redis_server(program, port=port):
-        bell(DEVICE, "a3")
+        publisher(DEVICE, "a3")
         wait_for(heard, ["a1", "a3"])
         assert consumer.stop(60)
     app.close()

@@ -70,21 +70,21 @@ class Controller:
         return str(caught.value)
 
     def reference(self, name: str = "small") -> dict[str, Any]:
-        with self.kit.farm.database.snapshot() as session:
+        with self.kit.farm.database.read_session() as session:
             digest = registration.find(session, name).reference["sha256"]
         with np.load(io.BytesIO(self.kit.farm.blobs.read(digest))) as arrays:
             return dict(arrays)
 
     def wire(self, form: str, name: str = "small") -> Any:
-        with self.kit.farm.database.snapshot() as session:
-            return registration.wire(registration.find(session, name), form)
+        with self.kit.farm.database.read_session() as session:
+            return registration.model_ref(registration.find(session, name), form)
 
 
 @pytest.fixture
 def controller(farm_on: Callable[[str], FarmKit], tmp_path: Path) -> Controller:
     kit = farm_on("")
     state_dir = tmp_path / "agent"
-    farm = replace(kit.farm, reference=ReferenceRunner(state_dir))
+    farm = replace(kit.farm, compute_reference=ReferenceRunner(state_dir))
     return Controller(replace(kit, farm=farm), state_dir)
 
 
