@@ -6,14 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
+    Strict,
     Tag,
     field_validator,
     model_validator,
@@ -22,7 +21,11 @@ from pydantic import (
 from agent.contract.device import DeviceFacts
 from agent.contract.power_modes import PowerCommands
 from agent.contract.trial import Limits
+from orchestrator.domain.yaml_file import StrictModel
 
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], Strict(False)]
+"""A YAML list, kept as a tuple."""
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Telemetry = Literal[
@@ -36,11 +39,7 @@ def _one_or_more(given: Any) -> Any:
     return given if isinstance(given, list | tuple) else (given,)
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class HealthPolicy(Strict):
+class HealthPolicy(StrictModel):
     """What a board of the class must keep to be healthy. ``backend``: runs the health check's model
     (empty: whichever answers first). ``max_latency_ms``: the canary's, whatever the history."""
 
@@ -50,7 +49,7 @@ class HealthPolicy(Strict):
     max_latency_ms: float | None = None
 
 
-class VendorRuntime(Strict):
+class VendorRuntime(StrictModel):
     """A runtime whose bindings the vendor installs: nothing is built, an interpreter is named.
 
     ``python``: paths on the board, or backends built before it, whose interpreter is then meant;
@@ -59,8 +58,8 @@ class VendorRuntime(Strict):
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
-    python: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(min_length=1)
-    imports: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")], ...] = ()
+    python: Annotated[Many[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
+    imports: Many[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]] = ()
     packages: str = ""
 
     @field_validator("python")
@@ -80,21 +79,21 @@ Runtime = Annotated[
 so that a mistake is said once."""
 
 
-class Power(Strict):
+class Power(StrictModel):
     """How the power mode is asked for and set; argument vectors, never a shell's text.
     See ``agent.contract.power_modes.PowerCommands``. ``needs_reboot``: modes that only a restart
     brings."""
 
-    modes: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...] = Field(min_length=1)
-    query: tuple[str, ...] = Field(min_length=1)
-    select: tuple[str, ...] = Field(min_length=2)
+    modes: Many[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]] = Field(min_length=1)
+    query: Many[str] = Field(min_length=1)
+    select: Many[str] = Field(min_length=2)
     listing: str = ""
-    show: tuple[str, ...] = ()
-    forget: tuple[str, ...] = ()
-    store: tuple[str, ...] = ()
-    lock: tuple[str, ...] = ()
-    restore: tuple[str, ...] = ()
-    needs_reboot: tuple[str, ...] = ()
+    show: Many[str] = ()
+    forget: Many[str] = ()
+    store: Many[str] = ()
+    lock: Many[str] = ()
+    restore: Many[str] = ()
+    needs_reboot: Many[str] = ()
 
     @field_validator("query", "select", "show", "forget", "store", "lock", "restore")
     @classmethod
@@ -122,7 +121,7 @@ class Power(Strict):
         return PowerCommands(**self.model_dump(exclude={"needs_reboot"}))
 
 
-class ClassLimits(Strict):
+class ClassLimits(StrictModel):
     """Bounds that make sense on such a board. ``memory_share``: of its memory, for one child."""
 
     convert_s: float | None = Field(default=None, gt=0)
@@ -140,7 +139,7 @@ class ClassLimits(Strict):
         return replace(asked, memory_mib=memory, **ours)
 
 
-class DeviceClass(Strict):
+class DeviceClass(StrictModel):
     """One ``inventory/classes/*.yaml``. ``recognise`` maps facts to regular expressions, all of
     which must be found; of several such maps one is enough. ``runtimes``: what its boards are
     given, as ``benchfarm-agent runtimes add`` takes it, or a vendor's. ``groups``: those of the
@@ -151,12 +150,12 @@ class DeviceClass(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str
     priority: int = 0
-    recognise: Annotated[tuple[dict[Fact, str], ...], BeforeValidator(_one_or_more)] = ()
-    runtimes: tuple[Runtime, ...] = ()
-    groups: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
-    steps: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], ...] = ()
-    targets: dict[str, dict[str, tuple[Precision, ...]]] = {}
-    telemetry: tuple[Telemetry, ...] = ()
+    recognise: Annotated[Many[dict[Fact, str]], BeforeValidator(_one_or_more)] = ()
+    runtimes: Many[Runtime] = ()
+    groups: Many[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]] = ()
+    steps: Many[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]] = ()
+    targets: dict[str, dict[str, Many[Precision]]] = Field(default={})
+    telemetry: Many[Telemetry] = ()
     power: Power | None = None
     health: HealthPolicy = Field(default_factory=HealthPolicy)
     limits: ClassLimits = Field(default_factory=ClassLimits)

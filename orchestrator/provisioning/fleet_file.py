@@ -11,6 +11,7 @@ from agent.worker.environments import recipes
 from agent.worker.errors import BadInput
 from orchestrator.domain import farm_file, selectors
 from orchestrator.domain.errors import UserError
+from orchestrator.domain.yaml_file import ParsedYaml
 from orchestrator.store.device_class_files import device_classes
 
 
@@ -69,7 +70,7 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
     if not chosen:
         names = ", ".join(b.name for b in boards)
         raise UserError(f"{path}: no device matches {', '.join(selected)}; it has: {names}")
-    url = found.file.controller_url or ""
+    url = found.value.controller_url or ""
     return Fleet(url, chosen, frozenset(b.name for b in boards))
 
 
@@ -81,9 +82,9 @@ def _runtime(text: str) -> str:
     return ""
 
 
-def _boards(found: farm_file.ParsedFarmFile, folder: Path) -> list[WantedBoard]:
+def _boards(found: ParsedYaml[farm_file.FarmFile], folder: Path) -> list[WantedBoard]:
     boards, missing = [], []
-    for name, device in found.file.merged().items():
+    for name, device in found.value.merged().items():
         identity, archive = (
             str(folder.absolute() / os.path.expanduser(text)) if text else ""
             for text in (device.identity, device.python_archive)
@@ -110,6 +111,6 @@ def _boards(found: farm_file.ParsedFarmFile, folder: Path) -> list[WantedBoard]:
     return boards
 
 
-def _own_keys(found: farm_file.ParsedFarmFile, name: str) -> frozenset[str]:
+def _own_keys(found: ParsedYaml[farm_file.FarmFile], name: str) -> frozenset[str]:
     """The keys that a device gives itself, rather than by the defaults."""
-    return frozenset(found.file.devices[name].model_fields_set)
+    return frozenset(found.value.devices[name].model_fields_set)

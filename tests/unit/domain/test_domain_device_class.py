@@ -16,7 +16,8 @@ from agent.runtimes import registry
 from agent.telemetry.registry import SOURCES
 from agent.worker.environments import recipes
 from orchestrator.domain.device_class import DeviceClass, Telemetry, VendorRuntime, recognise
-from orchestrator.store.device_class_files import BadClassFile, device_classes, read_classes
+from orchestrator.domain.errors import UserError
+from orchestrator.store.device_class_files import device_classes, read_classes
 
 CLASSES = {c.name: c for c in device_classes()}
 JETSONS = ["nano", "tx2", "xavier-nx", "agx-xavier", "orin-nano", "agx-orin", "thor"]
@@ -169,23 +170,42 @@ power:
 @pytest.mark.parametrize(
     ("was", "becomes", "said"),
     [
-        ("[thermal]", "[thermometer]", r"toaster.yaml, line 6, telemetry\.0: .*'tegrastats'"),
-        ("title: A toaster\n", "", r"toaster.yaml, line 1, title: Field required"),
-        ("telemetry:", "telemetri:", r"line 6, telemetri: Extra inputs"),
-        ('"toaster"', '"("', r"line 3, recognise: '\(' is no regular expression"),
-        ("recognise: {model", "recognise: {colour", r"line 3, recognise.*colour.*'machine'"),
-        ("/usr/bin/toast, -q", "toast, -q", r"line 9, power.query: 'toast': .*whole path"),
-        ("-q]", '"-q; reboot"]', r"line 9, power.query: '-q; reboot': expected letters"),
-        ('"{name}"', "LOW", r"line 7, power: select: expected \{id\} or \{name\}"),
-        ('"{name}"', '"{id}"', r"line 7, power: \{id\} in select goes with a listing"),
-        ("[LOW, HIGH]", '["LOW HIGH"]', r"line 8, power\.modes\.0: .*pattern"),
-        ("name: toaster", "name: kettle", r"line 1, name: 'kettle': expected the file's own name"),
+        ("[thermal]", "[thermometer]", r"toaster.yaml:6: telemetry\.0: .*'tegrastats'"),
+        ("title: A toaster\n", "", r"toaster.yaml:1: key 'title' is missing"),
+        (
+            "telemetry:",
+            "telemetri:",
+            r"^toaster.yaml:6: unknown key 'telemetri' \(did you mean 'telemetry'\?\); acc",
+        ),
+        ('"toaster"', '"("', r"^toaster.yaml:3: recognise: '\(' is no regular expression"),
+        (
+            "recognise: {model",
+            "recognise: {colour",
+            r"^toaster.yaml:3: recognise.*colour.*'machine'",
+        ),
+        ("/usr/bin/toast, -q", "toast, -q", r"^toaster.yaml:9: power.query: 'toast': .*whole path"),
+        ("-q]", '"-q; reboot"]', r"^toaster.yaml:9: power.query: '-q; reboot': expected letters"),
+        ('"{name}"', "LOW", r"^toaster.yaml:7: power: select: expected \{id\} or \{name\}"),
+        ('"{name}"', '"{id}"', r"^toaster.yaml:7: power: \{id\} in select goes with a listing"),
+        ("[LOW, HIGH]", '["LOW HIGH"]', r"^toaster.yaml:8: power\.modes\.0: .*pattern"),
+        (
+            "name: toaster",
+            "name: kettle",
+            r"^toaster.yaml:1: name: 'kettle': expected the file's own name",
+        ),
         (
             "  - onnx",
             "  - name: onnx\n    pyton: /x #",
-            r"line 6, runtimes\.0\.pyton: Extra inputs",
+            r"toaster.yaml:6: unknown key 'runtimes\.0\.pyton' \(did you mean 'python'\?\); acc",
         ),
-        ("[thermal]", "[thermal", r"toaster.yaml, line 7: .*expected ',' or '\]'"),
+        ("[thermal]", "[thermal", r"toaster.yaml:7: .*expected ',' or '\]'"),
+        (
+            "telemetry:",
+            "title: T\ntelemetry:",
+            r"^toaster.yaml:6: key 'title' is given twice, first on",
+        ),
+        ("[LOW, HIGH]", "&a [LOW, HIGH]\n  needs_reboot: *a", r"^toaster.yaml:9: .*aliases"),
+        ("name: toaster", "- toaster", r"^toaster.yaml:2: not YAML"),
     ],
 )
 def test_a_mistake_in_a_class_file_is_named_by_file_line_and_key(
@@ -195,5 +215,5 @@ def test_a_mistake_in_a_class_file_is_named_by_file_line_and_key(
     path.write_text(GOOD)
     assert [c.name for c in read_classes([path])] == ["toaster"]
     path.write_text(GOOD.replace(was, becomes))
-    with pytest.raises(BadClassFile, match=said):
+    with pytest.raises(UserError, match=said):
         read_classes([path])

@@ -101,7 +101,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_the_example_is_valid_and_has_each_class_once() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     read = parse(text, "example-farm.yaml", AcceptedNames(CLASSES, lambda runtime: ""))
-    used = [device.device_class for device in read.file.merged().values()]
+    used = [device.device_class for device in read.value.merged().values()]
     assert sorted(used) == sorted(CLASSES)
 
 
