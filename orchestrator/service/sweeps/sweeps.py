@@ -188,7 +188,8 @@ def _refuse_unknown_backends(
         if runtime.backend not in known:
             raise UserError(
                 f"{parsed.where('runtimes', index)}: runtimes: unknown backend "
-                f"{runtime.backend!r}; the chosen devices know {', '.join(known) or 'none (no agent has reported)'}"
+                f"{runtime.backend!r}; the chosen devices know "
+                f"{', '.join(known) or 'none (no agent has reported)'}"
             )
 
 
