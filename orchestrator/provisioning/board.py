@@ -111,17 +111,17 @@ def retire(farm: FarmAccess, device: str, say: Say) -> BoardOutcome:
         say("its tokens are refused; no address is known, so the board itself is left as it is")
         return BoardOutcome("", 1, 1, "retired")
     login = Login(kept.ssh, kept.identity, farm.password)
-    work = boards.workshop(farm.home, farm.controller, say, say)
+    work = boards.provisioning_context(farm.home, farm.controller, say, say)
     outcome = playbooks.retire(work, device, login)
     AddressBook(farm.home).forget(device)
     return BoardOutcome("", outcome.steps, outcome.changed, "retired")
 
 
 def _play(
-    board: _Board, tell: Callable[[StepEvent], None], say: Say, *, dry_run: bool
+    board: _Board, on_event: Callable[[StepEvent], None], say: Say, *, dry_run: bool
 ) -> RunOutcome:
     farm, wanted = board.farm, board.wanted
-    usual = boards.workshop(farm.home, farm.controller, tell, say)
+    usual = boards.provisioning_context(farm.home, farm.controller, on_event, say)
 
     def recognise(facts: DeviceFacts) -> str:
         board.device_class = usual.recognise(facts)

@@ -138,11 +138,11 @@ class RemoteController:
             self.cancelled += self._client.retire(device).cancelled
 
 
-def workshop(
+def provisioning_context(
     home: Path,
     controller: RemoteController,
-    tell: Callable[[StepEvent], None],
-    note: Callable[[str], None],
+    on_event: Callable[[StepEvent], None],
+    on_message: Callable[[str], None],
 ) -> ProvisioningContext:
     """What the playbooks work with."""
     return ProvisioningContext(
@@ -150,8 +150,8 @@ def workshop(
         controller=controller,
         classes={c.name: board_class(c) for c in device_classes()},
         recognise=lambda facts: recognise(device_classes(), facts),
-        tell=tell,
-        note=note,
+        on_event=on_event,
+        on_message=on_message,
     )
 
 

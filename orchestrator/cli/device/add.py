@@ -17,8 +17,8 @@ from orchestrator.cli.device.ssh_options import (
     SSH,
     address_of,
     login_to,
+    provisioning_for,
     say_outcome,
-    workshop_of,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def add(
         remember = None if dry_run else lambda: boards.AddressBook(home).put(name, address)
         controller = boards.RemoteController(farm, controller_url)
         controller.require_reachable()
-        work = workshop_of(home, controller, remember)
+        work = provisioning_for(home, controller, remember)
         login = login_to(address, ask_password)
         outcome = playbooks.add(
             work,
@@ -95,7 +95,7 @@ def retire(
         controller = boards.RemoteController(farm)
         if not forget:
             login = login_to(address_of(home, name, ssh, identity), ask_password)
-            work = workshop_of(home, controller)
+            work = provisioning_for(home, controller)
             outcome = playbooks.retire(work, name, login, host_key=host_key, dry_run=dry_run)
             say_outcome(name, outcome, dry_run)
         elif not dry_run:

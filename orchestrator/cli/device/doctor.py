@@ -34,7 +34,7 @@ def doctor(
     from orchestrator.provisioning import boards
     from orchestrator.service.views import CheckView
     from playbooks.doctor import examine
-    from playbooks.host_keys import Pins
+    from playbooks.host_keys import PinnedHostKeys
     from playbooks.playbook import KNOWN_HOSTS
 
     state: CliContext = context.obj
@@ -46,8 +46,10 @@ def doctor(
         found += _here(home / boards.LOCAL_AGENT, name)
     elif ssh or boards.AddressBook(home).get(name) is not None:
         login = login_to(address_of(home, name, ssh, identity), ask_password)
-        pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
-        found += examine(name, login, pins)
+        host_keys = PinnedHostKeys(
+            home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
+        )
+        found += examine(name, login, host_keys)
     else:
         typer.echo(
             f"{name} joined by a token, no way in is known here: this is what the controller "

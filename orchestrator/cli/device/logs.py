@@ -34,7 +34,7 @@ def logs(
     """What the device's agent says of itself."""
     from orchestrator.domain.errors import UserError
     from orchestrator.provisioning import boards
-    from playbooks.host_keys import Pins
+    from playbooks.host_keys import PinnedHostKeys
     from playbooks.logs import stream
     from playbooks.playbook import KNOWN_HOSTS
 
@@ -52,8 +52,10 @@ def logs(
             "(`journalctl -u benchfarm-agent`), or say --ssh USER@HOST"
         )
     login = login_to(address_of(home, name, ssh, identity), ask_password)
-    pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
-    stream(login, pins, _write, lines=lines, follow=follow, since_s=since_s)
+    host_keys = PinnedHostKeys(
+        home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
+    )
+    stream(login, host_keys, _write, lines=lines, follow=follow, since_s=since_s)
 
 
 def seconds(text: str) -> float:

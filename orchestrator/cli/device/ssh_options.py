@@ -40,18 +40,18 @@ def address_of(home: Path, name: str, ssh: str = "", identity: str = "") -> Boar
     return BoardAddress(kept.ssh, identity or kept.identity)
 
 
-def workshop_of(
+def provisioning_for(
     home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
 ) -> ProvisioningContext:
     """``claimed`` is called once the host is known to be this board, and no other's."""
-    from orchestrator.provisioning.boards import workshop
+    from orchestrator.provisioning.boards import provisioning_context
 
     def told(event: StepEvent) -> None:
         if claimed is not None and event.step == "board" and event.status:
             claimed()
         tell(event)
 
-    return workshop(home, controller, told, typer.echo)
+    return provisioning_context(home, controller, told, typer.echo)
 
 
 def login_to(address: BoardAddress, ask_password: bool) -> Login:

@@ -16,8 +16,8 @@ from orchestrator.cli.device.ssh_options import (
     HOST_KEY,
     address_of,
     login_to,
+    provisioning_for,
     say_outcome,
-    workshop_of,
 )
 from orchestrator.cli.output import LABELS
 
@@ -115,7 +115,7 @@ def _upgrade(order: _Order, device: DeviceView) -> bool:
     order.controller.require_reachable()
     login = login_to(address_of(order.home, name), order.ask_password)
     done = play(
-        workshop_of(order.home, order.controller),
+        provisioning_for(order.home, order.controller),
         name,
         login,
         device.device_class,
