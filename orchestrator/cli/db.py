@@ -33,9 +33,9 @@ def backup(
     from orchestrator import wiring
     from orchestrator.store.backup import backup as backups
 
-    state: CliContext = context.obj
-    with wiring.store(state.settings()) as (database, blobs):
-        made = backups.backup(
+    options: CliContext = context.obj
+    with wiring.store(options.settings()) as (database, blobs):
+        written = backups.backup(
             database,
             blobs,
             file.absolute(),
@@ -44,11 +44,13 @@ def backup(
             with_blobs=not without_blobs,
             overwrite=force,
         )
-    rows = sum(made.manifest.rows.values())
-    typer.echo(f"wrote {file}: {rows} rows, {made.manifest.blobs} blobs, {size(made.size_bytes)}")
-    for sha256 in made.manifest.missing:
+    rows = sum(written.manifest.rows.values())
+    typer.echo(
+        f"wrote {file}: {rows} rows, {written.manifest.blobs} blobs, {size(written.size_bytes)}"
+    )
+    for sha256 in written.manifest.missing:
         typer.echo(f"blob {sha256} is missing or damaged here, and not in the backup", err=True)
-    if made.manifest.missing:
+    if written.manifest.missing:
         raise typer.Exit(1)
 
 
@@ -64,8 +66,8 @@ def restore(
     from orchestrator import wiring
     from orchestrator.store.backup.restore import restore
 
-    state: CliContext = context.obj
-    settings = state.settings()
+    options: CliContext = context.obj
+    settings = options.settings()
     with wiring.store(settings, make=True) as (database, blobs), wiring.alone(settings.home):
         done = restore(database, blobs, file.absolute(), at=datetime.now(UTC), force=force)
     manifest = done.manifest
@@ -95,9 +97,9 @@ def check(
     from orchestrator.domain.durations import duration
     from orchestrator.store.backup import integrity_check as checks
 
-    state: CliContext = context.obj
+    options: CliContext = context.obj
     grace_s = duration(grace, "--grace").total_seconds()
-    with wiring.store(state.settings()) as (database, blobs):
+    with wiring.store(options.settings()) as (database, blobs):
         if repair and database.revision() == database.known_revisions()[-1]:
             freed = checks.repair(database, blobs, grace_s=grace_s)
             typer.echo(f"freed {freed.blobs} files nothing used ({size(freed.size_bytes)})")
@@ -127,8 +129,8 @@ def prune(
     from orchestrator.service import current_actor
     from orchestrator.service.sweeps import retention
 
-    state: CliContext = context.obj
-    settings = state.settings()
+    options: CliContext = context.obj
+    settings = options.settings()
     given = (
         ("samples", settings.keep_samples, "BENCHFARM_KEEP_SAMPLES"),
         ("events", settings.keep_events, "BENCHFARM_KEEP_EVENTS"),
@@ -148,15 +150,15 @@ def prune(
     farm = wiring.build_farm(settings, "memory://")
     try:
         if not yes:
-            _say_due(retention.due(farm, policy))
+            _print_due(retention.due(farm, policy))
             return
         with current_actor.acting(f"command line ({_user()})"):
-            _say_done(retention.prune(farm, policy))
+            _print_pruned(retention.prune(farm, policy))
     finally:
         farm.database.close()
 
 
-def _say_due(due: Pruning) -> None:
+def _print_due(due: Pruning) -> None:
     for name in due.sweeps:
         typer.echo(f"would delete sweep {name}")
     for name in due.samples:
@@ -167,7 +169,7 @@ def _say_due(due: Pruning) -> None:
     typer.echo("nothing was changed; --yes does it" if something else "nothing is old enough")
 
 
-def _say_done(done: Pruned) -> None:
+def _print_pruned(done: Pruned) -> None:
     typer.echo(
         f"deleted {len(done.sweeps)} sweeps and {done.events} events, pruned the raw samples of "
         f"{len(done.samples)} sweeps: {done.freed_blobs} blobs freed ({size(done.freed_bytes)})"

@@ -1,4 +1,4 @@
-"""Reading a farm file from disk, with what this installation can make of it."""
+"""Reads a fleet file from disk; its classes, runtimes and paths are those of this installation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from orchestrator.store.device_class_files import device_classes
 
 @dataclass(frozen=True)
 class WantedBoard:
-    """One board as the file has it, the defaults filled in and paths absolute. ``device_class``
-    empty: as recognised; ``tags``, ``enabled`` ``None``: left as they are."""
+    """One board of the file, with defaults filled in and absolute paths. ``device_class`` empty:
+    the recognised one; ``tags``, ``enabled`` ``None``: not changed."""
 
     name: str
     ssh: str
@@ -31,13 +31,13 @@ class WantedBoard:
     enabled: bool | None = None
 
     def labels(self) -> dict[str, str]:
-        """What ``-l`` looks at."""
+        """The labels that ``-l`` selects by."""
         return {**(self.tags or {}), "name": self.name, "class": self.device_class}
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """``named``: every device of the file; ``boards``: those that were selected."""
+    """``named``: all devices of the file; ``boards``: the selected ones."""
 
     controller_url: str
     boards: tuple[WantedBoard, ...]
@@ -52,8 +52,8 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
     """The fleet of a farm file, or its boards that match ``KEY=VALUE`` selectors.
 
     Raises:
-        UserError: the file cannot be read, is not valid, names files that are not there, or holds
-            no board that is selected.
+        UserError: the file cannot be read, is not valid, names files that do not exist, or no
+            board is selected.
     """
     selector = selectors.parse(selected)
     try:
@@ -112,5 +112,5 @@ def _boards(found: ParsedYaml[farm_file.FarmFile], folder: Path) -> list[WantedB
 
 
 def _own_keys(found: ParsedYaml[farm_file.FarmFile], name: str) -> frozenset[str]:
-    """The keys that a device gives itself, rather than by the defaults."""
+    """The keys in a device's own entry, without those of the defaults."""
     return frozenset(found.value.devices[name].model_fields_set)
