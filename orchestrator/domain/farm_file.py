@@ -19,13 +19,14 @@ FINGERPRINT = r"^SHA256:[A-Za-z0-9+/]{43}$"
 SSH_FORM = "[USER@]HOST[:PORT], or an alias of ~/.ssh/config"
 SSH_PORT = 22
 SHELL = frozenset(" '`\"$;&<>|(){}")
-"""As in OpenSSH's own check: a ``Match exec`` or ``ProxyCommand`` of ~/.ssh/config may hand user
-and host to a shell. A user may be ``DOMAIN\\USER``."""
+"""Characters that OpenSSH refuses, too: ``Match exec`` and ``ProxyCommand`` of ~/.ssh/config may
+pass user and host to a shell. A user may be ``DOMAIN\\USER``."""
 
 
 @dataclass(frozen=True)
 class AcceptedNames:
-    """What a farm file may name. ``runtime`` says what is wrong with one (empty: nothing)."""
+    """The names that a farm file may use. ``runtime`` returns what is wrong with one; empty:
+    nothing."""
 
     classes: Collection[str]
     runtime: Callable[[str], str]
@@ -60,8 +61,8 @@ def _tags(value: dict[str, str]) -> dict[str, str]:
 def _ssh(value: str) -> str:
     host, port = _host_and_port(value)
     user, at, _ = value.rpartition("@")
-    bare = (at and not user) or not host or value.startswith("-") or host.startswith("-")
-    if bare or not value.isprintable() or SHELL & {*value} or "\\" in host:
+    incomplete = (at and not user) or not host or value.startswith("-") or host.startswith("-")
+    if incomplete or not value.isprintable() or SHELL & {*value} or "\\" in host:
         raise ValueError(f"expected {SSH_FORM}")
     if port is None:
         raise ValueError(f"expected {SSH_FORM}, with a port of 1 to 65535")
@@ -72,7 +73,7 @@ Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_leng
 
 
 class Defaults(StrictModel):
-    """What holds for every device that does not say otherwise. ``None``: left as it is."""
+    """Values for devices that do not give their own. ``None``: not changed on the device."""
 
     device_class: Annotated[str, AfterValidator(_device_class)] = Field(default="", alias="class")
     identity: Line = ""
@@ -83,7 +84,7 @@ class Defaults(StrictModel):
 
 
 class DeviceEntry(Defaults):
-    """One board. ``host_key``: the fingerprint that it shall show."""
+    """One board. ``host_key``: the fingerprint of the SSH host key to pin."""
 
     ssh: Annotated[Line, AfterValidator(_ssh)]
     host_key: Annotated[str, StringConstraints(pattern=FINGERPRINT)] | None = None
@@ -95,20 +96,22 @@ class FarmFile(StrictModel):
     devices: Annotated[dict[str, DeviceEntry], Field(min_length=1)]
 
     def merged(self) -> dict[str, DeviceEntry]:
-        """Every device with the defaults where it says nothing; tags are merged key by key."""
-        return {name: _over(self.defaults, device) for name, device in self.devices.items()}
+        """All devices with the defaults filled in; tags are merged key by key."""
+        return {
+            name: _with_defaults(self.defaults, device) for name, device in self.devices.items()
+        }
 
 
-def _over(defaults: Defaults, device: DeviceEntry) -> DeviceEntry:
-    said = {name: getattr(device, name) for name in device.model_fields_set}
-    assumed = {name: getattr(defaults, name) for name in defaults.model_fields_set}
+def _with_defaults(defaults: Defaults, device: DeviceEntry) -> DeviceEntry:
+    given = {name: getattr(device, name) for name in device.model_fields_set}
+    inherited = {name: getattr(defaults, name) for name in defaults.model_fields_set}
     if defaults.tags is not None and device.tags is not None:
-        said["tags"] = {**defaults.tags, **device.tags}
-    return device.model_copy(update={**assumed, **said})
+        given["tags"] = {**defaults.tags, **device.tags}
+    return device.model_copy(update={**inherited, **given})
 
 
 def _is_tag(path: KeyPath) -> bool:
-    """A tag's value is what is written: ``builder: yes`` is no truth value."""
+    """Whether the path is a tag's value, which is text: ``builder: yes`` is no boolean."""
     return len(path) >= 3 and path[-2] == "tags"
 
 
@@ -141,8 +144,8 @@ def _same_addresses(marked: MarkedYaml) -> Iterable[YamlMistake]:
 
 
 def _host_and_port(ssh: str) -> tuple[str, int | None]:
-    """Host in small letters, and the port; ``None`` where it is none. More than one colon: an IPv6
-    address, which takes none."""
+    """The host in lower case, and the port (``None`` if it is invalid). A text with more than one
+    colon is an IPv6 address without a port."""
     host = ssh.rpartition("@")[2].lower()
     if host.count(":") != 1:
         return host, SSH_PORT

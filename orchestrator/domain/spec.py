@@ -1,4 +1,4 @@
-"""A sweep's YAML file: its keys, their defaults, and errors that name file, key and remedy."""
+"""A sweep's YAML file: its keys, their types and defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
-"""One printable line: terminals show it, and PostgreSQL takes no NUL."""
+"""One printable line, because terminals show it and PostgreSQL stores no NUL."""
 
 MAX_SPEC_BYTES = 256 * 1024
 
@@ -36,31 +36,31 @@ Many = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class ModelChoice(StrictModel):
-    """A registered model. ``calibration`` says what int8 is calibrated on."""
+    """A registered model. ``calibration``: the data that int8 is calibrated on."""
 
     name: Name
     calibration: Literal["dataset", "random"] = "dataset"
 
 
-def _quoted(value: Any) -> Any:
+def _require_quotes(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError("quote it: without quotes YAML reads 1.30 as the number 1.3")
     return value
 
 
-Version = Annotated[Text, BeforeValidator(_quoted)]
-"""A runtime's version or a prefix of it at a dot; empty: the one that the device prefers."""
+Version = Annotated[Text, BeforeValidator(_require_quotes)]
+"""A runtime's version, or a prefix of it that ends at a dot; empty: the device's preferred one."""
 
 
 Format = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{0,40}$")]
-"""Which of a backend's formats it loads; empty: the one that is cheapest to come by."""
+"""The format that the backend loads; empty: the one that is cheapest to make."""
 Via = Annotated[str, StringConstraints(pattern=r"^([a-z0-9_]{1,40}(\+[a-z0-9_]{1,40}){0,7})?$")]
-"""Converters on the way there, joined by ``+``."""
+"""Converters that must be used, joined by ``+``."""
 
 
 class RuntimeChoice(StrictModel):
-    """One backend. ``runtime`` is another name of the key ``backend``, and either may hold
-    ``NAME==VERSION``, or a list of such: versions are a dimension like the others."""
+    """One backend and its settings. ``runtime`` is an alias of the key ``backend``. Either may hold
+    ``NAME==VERSION`` or a list of them: versions are a dimension like the others."""
 
     backend: Name
     version: Many[Version] = Field(default=[""])
@@ -73,26 +73,26 @@ class RuntimeChoice(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _pinned(cls, value: Any) -> Any:
+    def _split_versions(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        given = dict(value)
-        if "runtime" in given:
-            if "backend" in given:
+        entry = dict(value)
+        if "runtime" in entry:
+            if "backend" in entry:
                 raise ValueError("runtime and backend are two names of one key; give one")
-            given["backend"] = given.pop("runtime")
-        names = _as_list(given.get("backend"))
+            entry["backend"] = entry.pop("runtime")
+        names = _as_list(entry.get("backend"))
         if not names or not all(isinstance(name, str) for name in names):
-            return given  # the field's own check explains it
+            return entry  # the field's own check reports it
         backends, versions = zip(*map(_split, names), strict=True)
         if len(set(backends)) > 1:
             raise ValueError("one backend an entry; write an entry for each")
-        given["backend"] = backends[0]
+        entry["backend"] = backends[0]
         if any(versions):
-            if "version" in given:
+            if "version" in entry:
                 raise ValueError("the version is given twice: by == and by the key version")
-            given["version"] = list(versions)
-        return given
+            entry["version"] = list(versions)
+        return entry
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 class DeviceChoice(StrictModel):
-    """Devices by name and by label; both given: those that satisfy both. None given: all."""
+    """Devices by name and by label. If both are given, both must match; if none is, all match."""
 
     names: list[Name] = Field(default=[])
     select: dict[Text, Text] = Field(default={})
@@ -157,10 +157,10 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
 
 
 class SweepSpec(StrictModel):
-    """What to run, where, how often, and when its outputs still count as the same network.
+    """A sweep: what to run, where, how often, and which deviation of outputs is tolerated.
 
-    ``trials`` fresh processes a cell, randomised and interleaved on each device by ``seed``;
-    ``attempts`` bounds how often one trial is tried again after a transient failure.
+    Each cell runs in ``trials`` fresh processes, interleaved on each device in an order drawn from
+    ``seed``. ``attempts`` bounds the attempts of a trial after transient failures.
     """
 
     name: Name

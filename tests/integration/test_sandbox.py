@@ -572,8 +572,8 @@ def test_a_model_is_registered_and_drawn_by_confined_children(sqlite_farm: FarmK
 def test_few_are_read_at_once_and_few_wait(
     evil: Callable[..., ConfinedInspector], question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "AT_ONCE", 1)
-    monkeypatch.setattr(client, "WAITING", 1)
+    monkeypatch.setattr(client, "MAX_RUNNING", 1)
+    monkeypatch.setattr(client, "MAX_WAITING", 1)
     reader = evil("import time; time.sleep(600)", wall_s=3)
     errors: list[Exception] = []
 
@@ -602,6 +602,6 @@ def test_an_answer_that_makes_no_sense_is_not_kept(home: Path) -> None:
     from agent.contract.codec import ContractError
 
     with pytest.raises(ContractError):
-        client.understood(Question("", "m"), CheckedFile, 0, text)
+        client.decode_answer(Question("", "m"), CheckedFile, 0, text)
     with pytest.raises(ContractError):
-        client.understood(Question("", "m"), CheckedFile, 0, "[" * 100_000)
+        client.decode_answer(Question("", "m"), CheckedFile, 0, "[" * 100_000)
