@@ -1,5 +1,5 @@
-"""Kinds of YAML files (sweeps, fleets, device classes): a strict pydantic model for each, and one
-way to say what is wrong in any of them: ``FILE:LINE: KEY: what, and what is accepted``."""
+"""Kinds of YAML files (sweeps, fleets, device classes): each has a strict pydantic model, and all
+have the same error messages: ``FILE:LINE: KEY: what is wrong, and what is accepted``."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def _no_checks(_marked: MarkedYaml) -> Iterable[YamlMistake]:
 class YamlFile(Generic[M]):
     """A kind of YAML file.
 
-    ``expected``: what a key takes, by the key's name, for messages. ``is_text``: see
-    ``yaml_source.load``. ``checks``: mistakes that no field's type finds; they are given whatever
-    mapping the file holds. At most ``max_mistakes`` are listed; of more their number is said.
+    ``expected`` describes a key's values in messages, by the key's name. ``is_text``: see
+    ``yaml_source.load``. ``checks`` finds mistakes that the model does not; it gets any mapping. At
+    most ``max_mistakes`` are listed, with the number of the others.
     """
 
     model: type[M]
@@ -111,8 +111,8 @@ class YamlFile(Generic[M]):
     def _refusal(self, source: str, mistakes: Iterable[YamlMistake]) -> UserError:
         found = sorted(set(mistakes))
         lines = [f"{source}:{m.line}: {m.text}" for m in found[: self.max_mistakes]]
-        if len(lines) < len(found):
-            lines.append(f"{source}: and {len(found) - len(lines)} more mistakes")
+        if more := len(found) - len(lines):
+            lines.append(f"{source}: and {more} more mistake{'s' if more > 1 else ''}")
         return UserError("\n".join(lines))
 
     def _mistake(self, marked: MarkedYaml, error: Any) -> YamlMistake:

@@ -78,8 +78,9 @@ def load(text: str, is_text: Callable[[KeyPath], bool]) -> MarkedYaml:
 
 
 def dotted(path: KeyPath) -> str:
-    """``runtimes.0.precision``; what a terminal cannot print is escaped."""
-    return ".".join(p if p.isprintable() else repr(p)[1:-1] for p in map(str, path))
+    """``runtimes.0.precision``; long keys are cut, and what a terminal cannot print is escaped."""
+    parts = (p if len(p) <= 80 else p[:77] + "..." for p in map(str, path))
+    return ".".join(p if p.isprintable() else repr(p)[1:-1] for p in parts)
 
 
 def shortened(value: Any) -> str:

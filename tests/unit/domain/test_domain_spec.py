@@ -282,8 +282,10 @@ def test_a_file_may_be_so_long_and_no_longer() -> None:
     assert "256 KiB" in refused(GOOD + "#" + "é" * (MAX_SPEC_BYTES // 2))
 
 
-def test_a_long_value_is_cut_in_the_message() -> None:
+def test_long_values_and_keys_are_cut_in_the_message() -> None:
     assert len(refused(GOOD + f"trials: {'x' * 100_000}\n")) < 300
+    assert len(refused(GOOD + f"{'x' * 1000}: 1\n")) < 400
+    assert len(refused(GOOD + f"? {'x' * 100_000}\n: 1\n")) < 400
 
 
 def test_few_mistakes_of_many_are_told() -> None:
