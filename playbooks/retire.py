@@ -34,7 +34,7 @@ def _is_ours(target: BoardTarget) -> str:
 
 
 def _nothing(target: BoardTarget) -> None:
-    """Whose board it is is only asked."""
+    """The step only checks the owner."""
 
 
 def _unit_there(target: BoardTarget) -> str:
