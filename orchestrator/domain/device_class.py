@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -21,6 +21,7 @@ from pydantic import (
 from agent.contract.device import DeviceFacts
 from agent.contract.power_modes import PowerCommands
 from agent.contract.trial import Limits
+from agent.telemetry.registry import SOURCES
 from orchestrator.domain.yaml_file import StrictModel
 
 T = TypeVar("T")
@@ -28,11 +29,11 @@ Many = Annotated[tuple[T, ...], Strict(False)]
 """A YAML list, kept as a tuple."""
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-Telemetry = Literal[
-    "tegrastats", "ina3221", "rapl", "nvidia", "apex", "thermal", "cpufreq", "throttle", "pressure",
-    "fan", "intel", "raspberry",
-]  # fmt: skip
-"""The telemetry sources, files of ``agent/telemetry``."""
+if TYPE_CHECKING:
+    Telemetry = str
+else:
+    Telemetry = Literal[tuple(SOURCES)]
+    """Names of telemetry sources, which are those of the files of ``agent/telemetry``."""
 
 
 def _one_or_more(given: Any) -> Any:

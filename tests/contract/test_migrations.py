@@ -113,7 +113,7 @@ def rows(connection: Connection) -> Rows:
 
 
 def kept(connection: Connection, before: Rows) -> Rows:
-    """Of the tables and columns that were there before, what is there now."""
+    """What is now in the tables and columns that were there before."""
     now = rows(connection)
     return {
         table: [

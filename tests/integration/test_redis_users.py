@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from agent import broker
-from agent.worker.broker.consumer import make_listener
+from agent.worker.broker.consumer import QueueConsumer
 from orchestrator.broker.embedded import find_server
 from orchestrator.broker.redis_acl import RedisAcl, controller_line, with_credentials
 from orchestrator.broker.redis_publisher import DoorbellPublisher
@@ -74,19 +74,19 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisAc
     heard: list[str] = []
     mine = users.url_for(A, PASSWORD)
     assert mine.startswith("redis://device-board-a:")
-    app, doorbell = make_listener(mine, A, heard.append)
-    doorbell.start()
+    consumer = QueueConsumer(mine, A, on_doorbell=heard.append)
+    consumer.start()
     try:
-        assert doorbell.wait_ready(30)
+        assert consumer.wait_ready(30)
         controller = broker.make_app(url, "controller")
         broker.ring(controller, A, "a1")
-        broker.ring(app, A, "a2")
+        broker.ring(consumer.app, A, "a2")
         DoorbellPublisher(controller)(A, "a3")
         wait_for(lambda: sorted(heard) == ["a1", "a2", "a3"])
         with pytest.raises(broker.BrokerDown, match=r"(?i)no permissions"):
-            broker.ring(app, B, "forged")
+            broker.ring(consumer.app, B, "forged")
     finally:
-        doorbell.stop(10)
+        consumer.stop(10)
     with contextlib.closing(client_of(url)) as admin:
         refused = [entry["object"] for entry in admin.acl_log()]
     # redis-py tells its own name (CLIENT SETINFO) and does without where it may not

@@ -1,4 +1,4 @@
-"""A request, and the board's tools around a runner that is played."""
+"""A request, and the services of an attempt around a fake runner."""
 
 from __future__ import annotations
 
@@ -122,9 +122,9 @@ def measured(count: int, status: str = "ok") -> TrialResult:
 
 @dataclass
 class Board:
-    """Tools, and what the controller serves."""
+    """An attempt's services, and the blobs that the controller serves."""
 
-    tools: AttemptServices
+    services: AttemptServices
     runner: FakeRunner
     served: dict[str, bytes]
 
@@ -141,7 +141,7 @@ def make_board(tmp_path: Path) -> Board:
     clock = Clock()
     runner = FakeRunner(clock)
     (tmp_path / "samples").mkdir()
-    tools = AttemptServices(
+    services = AttemptServices(
         blobs=BlobCache(tmp_path / "blobs", 1 << 30),
         engines=EngineCache(tmp_path / "engines", 1 << 30),
         environments=Environments(tmp_path, runner.probe, "/usr/bin/python3"),
@@ -151,4 +151,4 @@ def make_board(tmp_path: Path) -> Board:
         samples_dir=tmp_path / "samples",
         clock=clock,
     )
-    return Board(tools, runner, served)
+    return Board(services, runner, served)
