@@ -12,12 +12,12 @@ import pytest
 from farm.board import PASSWORD, Board
 from farm.farm import Farm
 from orchestrator.client import Client
-from orchestrator.provisioning.boards import RemoteController, workshop
+from orchestrator.provisioning.boards import RemoteController, provisioning_context
 from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login, connected
-from playbooks.errors import BadOrder, BoardDiskFull, ConnectionLost, NoRoot, StepFailed
-from playbooks.host_keys import Pins
+from playbooks.errors import BoardDiskFull, ConnectionLost, InvalidRequest, NoRoot, StepFailed
+from playbooks.host_keys import PinnedHostKeys
 from playbooks.playbook import ProvisioningContext
 from playbooks.step_runner import RunOutcome, StepEvent
 from support.cli import Shell
@@ -54,7 +54,7 @@ def told() -> Told:
 @pytest.fixture
 def work(shell: Shell, told: Told) -> Iterator[ProvisioningContext]:
     with Client.from_home(Settings(home=shell.home)) as client:
-        yield workshop(shell.home, RemoteController(client), told, lambda line: None)
+        yield provisioning_context(shell.home, RemoteController(client), told, lambda line: None)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_two_at_once_on_one_name(
     refused: list[str] = []
 
     def second() -> None:
-        with pytest.raises(BadOrder) as caught:
+        with pytest.raises(InvalidRequest) as caught:
             add(work, "twice", login(two), dry_run=True)
         refused.append(str(caught.value))
         raise KeyboardInterrupt  # enough of the first one, too
@@ -128,7 +128,7 @@ def test_two_at_once_on_one_name(
 
 def test_sudo_with_a_password(board: Find, login: Callable[..., Login], tmp_path: Path) -> None:
     host = board("asks")
-    pins = Pins(tmp_path / "known_hosts", lambda line: None)
+    pins = PinnedHostKeys(tmp_path / "known_hosts", lambda line: None)
     with connected(login(host, PASSWORD), pins) as there:
         assert there.run("id -un; cat", root=True, secret="a secret\n").out == "root\na secret\n"
         assert there.run("id -un; cat", secret="a secret\n").out == "bench\na secret\n"
@@ -143,7 +143,7 @@ def test_sudo_with_a_password(board: Find, login: Callable[..., Login], tmp_path
     ):
         there.run("true", root=True)
     with connected(Login(f"bench@{host.address}", password=PASSWORD), pins) as there:
-        assert there.ask("id -un") == "bench"
+        assert there.output("id -un") == "bench"
 
 
 def test_through_a_jump_host_of_the_users_own_configuration(
@@ -157,9 +157,9 @@ def test_through_a_jump_host_of_the_users_own_configuration(
     )
     monkeypatch.setenv("HOME", str(tmp_path))
     notes: list[str] = []
-    pins = Pins(tmp_path / "known_hosts", notes.append)
+    pins = PinnedHostKeys(tmp_path / "known_hosts", notes.append)
     with connected(Login("inner"), pins) as there:
-        assert there.ask("hostname; echo $SSH_CLIENT").split()[:2] == ["two", jump.address]
+        assert there.output("hostname; echo $SSH_CLIENT").split()[:2] == ["two", jump.address]
     assert [n for n in notes if jump.fingerprint() in n]
     assert [n for n in notes if target.fingerprint() in n]
     assert len(notes) == 2

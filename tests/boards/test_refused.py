@@ -11,11 +11,11 @@ import pytest
 from farm.board import Board
 from farm.farm import Farm
 from orchestrator.client import Client
-from orchestrator.provisioning.boards import RemoteController, workshop
+from orchestrator.provisioning.boards import RemoteController, provisioning_context
 from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login
-from playbooks.errors import BadOrder, LoginRefused
+from playbooks.errors import InvalidRequest, LoginRefused
 from playbooks.step_runner import StepEvent
 from support.cli import Shell
 
@@ -59,7 +59,9 @@ def test_a_wrong_password_is_refused(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with Client.from_home(Settings(home=shell.home)) as client:
-        work = workshop(shell.home, RemoteController(client), lambda _: None, lambda _: None)
+        work = provisioning_context(
+            shell.home, RemoteController(client), lambda _: None, lambda _: None
+        )
         with pytest.raises(LoginRefused, match=r"refuses the login .*and the password: name"):
             playbook.add(work, "locked", Login(f"bench@{two.address}", password="wrong"))
     assert two.inside("ls /opt") == ""
@@ -87,13 +89,15 @@ def test_two_controllers_do_not_both_take_a_board(
                 ("other", RemoteController(client)),
                 ("twice", RemoteController(client, url)),
             ):
-                theirs = workshop(tmp_path / name, controller, lambda _: None, lambda _: None)
-                with pytest.raises(BadOrder) as caught:
+                theirs = provisioning_context(
+                    tmp_path / name, controller, lambda _: None, lambda _: None
+                )
+                with pytest.raises(InvalidRequest) as caught:
                     playbook.add(theirs, name, login, device_class="x86-64-generic")
                 refused.append(str(caught.value))
             raise KeyboardInterrupt  # enough of the first one, too
 
-        mine = workshop(shell.home, RemoteController(client), others, lambda _: None)
+        mine = provisioning_context(shell.home, RemoteController(client), others, lambda _: None)
         with pytest.raises(KeyboardInterrupt):
             playbook.add(mine, "twice", login, device_class="x86-64-generic")
         assert "is the board 'twice' already" in refused[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, OutputFormat, console, show
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, console, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -25,7 +25,7 @@ def formats(
         0, min=0, help="Also tune for TVM, with so many schedules measured."
     ),
     trials: int = typer.Option(5, min=1, help="Fresh processes for each."),
-    output: OutputFormat = FORM,
+    output: OutputFormat = OUTPUT_OPTION,
 ) -> None:
     """Size, time and accuracy of a model in each format, and the best at equal accuracy."""
     from orchestrator.cli.sweep.watch import follow

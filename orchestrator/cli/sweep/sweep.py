@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.context import client
 from orchestrator.cli.output import (
-    FORM,
+    OUTPUT_OPTION,
     OutputFormat,
     confirm,
     console,
@@ -33,7 +33,9 @@ NAME = typer.Option("", "--name", help="Run under this name instead of the file'
 
 
 @app.command("plan")
-def plan(context: typer.Context, file: Path, name: str = NAME, output: OutputFormat = FORM) -> None:
+def plan(
+    context: typer.Context, file: Path, name: str = NAME, output: OutputFormat = OUTPUT_OPTION
+) -> None:
     """What a sweep would run and where, what it would skip and why, how long it should take."""
     from orchestrator.domain.spec import read
 
@@ -125,7 +127,7 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
 
 
 @app.command("list")
-def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
     """All sweeps."""
     from orchestrator.cli.sweep.watch import waiting
 
