@@ -8,29 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain.failure_cause import Fault
-from orchestrator.report.cell_status import (
-    accuracy_passed,
-    cell_failure,
-    cell_status,
-    failure_row,
-    worst_accuracy,
-    worst_fidelity,
-)
+from orchestrator.report import columns
+from orchestrator.report.cell_status import cell_failure, cell_status, failure_row
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.labels import labels, workload
 from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, TrialRow, TrustRow
 from orchestrator.report.statistics import estimates as est
 from orchestrator.report.statistics import ranking, stats
-from orchestrator.report.statistics.estimates import (
-    MeasuredTrial,
-    absent,
-    measured,
-    measured_trials,
-)
+from orchestrator.report.statistics.estimates import MeasuredTrial, measured, measured_trials
 from orchestrator.report.statistics.pareto import cells_on_front
 from orchestrator.report.statistics.stability import StabilityVerdict, judge_cell, judge_trial
-
-BYTES_PER_MIB = 1 << 20
 
 
 def build_report(sweep: SweepData) -> SweepReport:
@@ -95,10 +82,8 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         trials_planned=cell.planned_trials,
         samples=sum(len(m.caller_ns) for m in usable),
         trials=tuple(trials),
-        **_latency(usable),
-        **_spread(usable),
-        **_cost(cell, usable),
-        **_quality(usable),
+        source_size_mib=cell.source_size_bytes / est.BYTES_PER_MIB or None,
+        **columns.computed(usable),
     )
 
 
@@ -110,74 +95,6 @@ def _said(cell: CellData, name: str) -> str:
     """What the results say under ``name``; all of several answers, though they should agree."""
     found = {str(getattr(trial.result, name)) for trial in cell.trials}
     return " / ".join(sorted(found - {""}))
-
-
-def _latency(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    runtime = [m for m in usable if m.runtime_ns is not None]
-    reason = "the runtime reports no latency of its own"
-    return {
-        "p50_ms": est.percentile_ms(usable, 50),
-        "p90_ms": est.percentile_ms(usable, 90),
-        "p99_ms": est.percentile_ms(usable, 99),
-        "mean_ms": est.mean_ms(usable),
-        "runtime_p50_ms": est.percentile_ms(runtime, 50, "runtime")
-        if runtime
-        else absent("ms", reason if usable else "no measured trial"),
-        "inferences_per_second": est.throughput(usable),
-    }
-
-
-def _spread(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    digits = est.clock_digits(usable)
-    if not usable or digits is None:
-        return {}
-
-    def ms(value_ns: float | None) -> float | None:
-        return None if value_ns is None else round(value_ns / est.NS_PER_MS, digits)
-
-    series = [m.caller_ns for m in usable]
-    return {
-        "min_ms": ms(min(float(s.min()) for s in series)),
-        "max_ms": ms(max(float(s.max()) for s in series)),
-        "stdev_ms": ms(est.median([float(s.std(ddof=1)) if len(s) > 1 else None for s in series])),
-        "cv": est.median([stats.coefficient_of_variation(s) for s in series]),
-        "mad_ms": ms(est.median([stats.mad(s) for s in series])),
-    }
-
-
-def _cost(cell: CellData, usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    results = [m.trial.result for m in usable]
-    converted = [r.phases.convert_s for r in results if not r.convert_cached and r.phases.convert_s]
-    size = next((r.artifact_size_bytes for r in results if r.artifact_size_bytes), None)
-    names = sorted({name for r in results for name in r.telemetry})
-    telemetry = {n: est.median([_finite(r.telemetry.get(n)) for r in results]) for n in names}
-    return {
-        "import_s": est.phase(usable, lambda t: t.result.phases.import_s, "s"),
-        "load_cold_ms": est.phase(usable, lambda t: t.result.phases.load_cold_s, "ms", 1000),
-        "load_warm_ms": est.phase(usable, lambda t: t.result.phases.load_warm_s, "ms", 1000),
-        "first_inference_ms": est.phase(usable, lambda t: t.result.phases.first_inference_ms, "ms"),
-        "convert_s": max(converted, default=None),
-        "overhead_s": est.median([est.overhead_s(m.trial) for m in usable]),
-        "peak_rss_mib": max((r.memory.peak_rss_mib for r in results if r.memory), default=None),
-        "cpu_percent": est.median([r.usage.cpu_percent if r.usage else None for r in results]),
-        "artifact_size_mib": size / BYTES_PER_MIB if size else None,
-        "source_size_mib": cell.source_size_bytes / BYTES_PER_MIB or None,
-        "telemetry": {n: value for n, value in telemetry.items() if value is not None},
-    }
-
-
-def _quality(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    accuracy = worst_accuracy(usable)
-    return {
-        "fidelity": worst_fidelity(usable),
-        "top1": accuracy.top1 if accuracy else None,
-        "reference_top1": accuracy.reference_top1 if accuracy else None,
-        "accuracy_passed": accuracy_passed(usable),
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:

@@ -91,8 +91,17 @@ def accuracy_passed(usable: Sequence[MeasuredTrial]) -> bool | None:
     return all(a.passed for a in known) if known else None
 
 
-def worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
-    """The lowest accuracy measured."""
+def top1(usable: Sequence[MeasuredTrial]) -> float | None:
+    """Lowest top-1 accuracy of a trial."""
+    return found.top1 if (found := _worst_accuracy(usable)) else None
+
+
+def reference_top1(usable: Sequence[MeasuredTrial]) -> float | None:
+    """Top-1 accuracy of the source model on the data of the trial with the lowest accuracy."""
+    return found.reference_top1 if (found := _worst_accuracy(usable)) else None
+
+
+def _worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
     return min(_accuracies(usable), key=lambda a: a.top1, default=None)
 
 

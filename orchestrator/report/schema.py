@@ -49,6 +49,10 @@ class Estimate(FrozenModel):
     decimals: int | None = None
 
 
+Figure = Estimate | bool | int | float | str | None
+"""What an additional column of a row may hold."""
+
+
 class SpeedUp(FrozenModel):
     """Baseline latency / this cell's latency, from per-trial medians; above 1 is faster.
 
@@ -130,7 +134,13 @@ class CellRow(FrozenModel):
     ``min_ms`` and ``max_ms`` are over all samples; ``stdev_ms``, ``cv`` and ``mad_ms`` are medians
     over trials of the spread within a trial. ``overhead_s`` is the median over trials of total −
     import − loads − first inference − warm-up − measuring.
+
+    Unlike the other models, a row accepts additional keys: columns that are declared in
+    ``report/columns.py`` but have no field here. In JSON they stand beside the fields.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Figure]
 
     cell_id: str
     label: str

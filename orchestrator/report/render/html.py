@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report import number_format
+from orchestrator.report import columns, number_format
 from orchestrator.report.build import build_report
+from orchestrator.report.column import Column
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.render import charts, tables
-from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport, Winner
+from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, Winner
 from orchestrator.report.statistics import change_points, stability, stats
 from orchestrator.report.statistics.chart_series import CellSeries, chart_series
 from orchestrator.report.statistics.ranking import why_unranked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 
@@ -48,7 +50,7 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
         .render(
             report=report,
             sections=sections,
-            attention=sorted(attention, key=lambda view: _gravity(view.row)),
+            attention=sorted(attention, key=lambda view: _severity(view.row)),
             tiles=_tiles(report),
             needed={q: stats.samples_needed(q) for q in (50, 90, 99)},
             steady=stability,
@@ -119,7 +121,7 @@ def _section(
         ],
         "rows": views,
         "by_device": list(of_device.items()),
-        "has_top1": any(row.top1 is not None for row in rows),
+        "columns": columns.shown("html", rows),
         "charts": placed,
     }
 
@@ -142,7 +144,7 @@ def _tiles(report: SweepReport) -> dict[str, int]:
     }
 
 
-def _gravity(row: CellRow) -> tuple[int, str, str]:
+def _severity(row: CellRow) -> tuple[int, str, str]:
     order = ("failed", "invalid", "failed_fidelity", "failed_accuracy", "unsupported", "partial",
              "cancelled", "ok", "skipped", "pending")  # fmt: skip
     return order.index(row.status), row.model, row.label
@@ -157,13 +159,26 @@ def tone(row: CellRow) -> str:
     return "warn" if row.status in ("partial", "unsupported") else ""
 
 
-def line(figure: Estimate) -> str:
-    """A figure and its interval on one line, or why there is none."""
-    if figure.value is None:
-        return (
-            f"{number_format.NOTHING} ({figure.reason})" if figure.reason else number_format.NOTHING
-        )
-    return f"{number_format.point(figure)} {number_format.interval(figure)}".strip()
+def heading(column: Column) -> Markup:
+    """A column's heading in the page's table; its line feed breaks the line."""
+    from markupsafe import Markup
+
+    return Markup("<br>").join(column.heading("html").split("\n"))
+
+
+def cell_text(column: Column, row: CellRow) -> str:
+    """What a row shows in the page's table, where no macro of the page makes more of it."""
+    return str(column.text_of("html", row))
+
+
+def details(row: CellRow) -> Iterator[tuple[str, str]]:
+    """Title and text of each entry in a cell's details."""
+    for column in columns.shown("details", [row]):
+        found = column.text_of("details", row)
+        if isinstance(found, str):
+            yield column.heading("details"), found
+        else:
+            yield from found.items()
 
 
 def script_json(value: object) -> str:
@@ -194,13 +209,15 @@ def _environment() -> Environment:
         "number": number_format.number,
         "percent": number_format.percent,
         "cosine": number_format.cosine,
-        "clocked": number_format.clocked,
+        "milliseconds": number_format.milliseconds,
         "rank": number_format.rank,
-        "verdict": tables.verdict,
+        "verdict": number_format.verdict,
         "reasons": tables.reasons,
-        "spoken": number_format.spoken,
+        "words": number_format.words,
         "tone": tone,
-        "line": line,
+        "heading": heading,
+        "cell_text": cell_text,
+        "details": details,
     }
     return made
 

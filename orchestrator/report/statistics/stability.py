@@ -127,7 +127,7 @@ def judge_cell(verdicts: Sequence[StabilityVerdict]) -> StabilityVerdict:
     for name in sorted(counts, key=PRIORITY.index):
         example = next(v.reasons[0] for v in unsteady if v.trust == name and v.reasons)
         reasons.append(
-            f"{counts[name]} of {len(verdicts)} trials {number_format.spoken(name)}: {example}"
+            f"{counts[name]} of {len(verdicts)} trials {number_format.words(name)}: {example}"
         )
     return StabilityVerdict(trust, tuple(reasons))
 
