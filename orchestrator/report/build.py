@@ -1,4 +1,4 @@
-"""``build_report``: from a sweep's raw samples to the report, without I/O."""
+"""Builds the report from a sweep's raw samples, without I/O."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from orchestrator.report.statistics.stability import StabilityVerdict, judge_cel
 def build_report(sweep: SweepData) -> SweepReport:
     """Every figure of ``sweep``, recomputed from its raw samples.
 
-    Cells without a figure are rows too, with the reason. Nothing in the result needs the samples.
+    Cells without figures have rows too, with the reason. The report does not need the samples.
     """
-    names = labels(sweep.cells)
+    label_of = labels(sweep.cells)
     usable = {cell.cell_id: measured_trials(cell) for cell in sweep.cells}
-    rows = [cell_row(cell, names[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
+    rows = [cell_row(cell, label_of[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
     medians = {cell_id: est.medians_ms(trials) for cell_id, trials in usable.items()}
-    faster = ranking.speed_ups(rows, medians, sweep.baseline)
-    rows = [row.model_copy(update={"speed_up": faster.get(row.cell_id)}) for row in rows]
+    speed_ups = ranking.speed_ups(rows, medians, sweep.baseline)
+    rows = [row.model_copy(update={"speed_up": speed_ups.get(row.cell_id)}) for row in rows]
     rows, groups = _grouped(rows, medians)
     return SweepReport(
         name=sweep.name,
@@ -47,7 +47,7 @@ def build_report(sweep: SweepData) -> SweepReport:
 
 
 def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> CellRow:
-    """One cell's row before it is compared with others (no speed-up, no rank)."""
+    """One cell's row, without speed-up and ranks, which need the other cells."""
     status, note = cell_status(cell, usable)
     verdicts = {id(m.trial): judge_trial(m.trial.result, m.caller_ns) for m in usable}
     trials = [trial_row(t, verdicts.get(id(t))) for t in sorted(cell.trials, key=_trial_order)]
@@ -69,10 +69,10 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         calibration=cell.calibration,
         format=cell.format,
         via=cell.via,
-        runtime_version=_said(cell, "runtime_version"),
-        environment=_said(cell, "environment"),
-        placement=_said(cell, "placement"),
-        artifact_format=_said(cell, "artifact_format"),
+        runtime_version=_reported(cell, "runtime_version"),
+        environment=_reported(cell, "environment"),
+        placement=_reported(cell, "placement"),
+        artifact_format=_reported(cell, "artifact_format"),
         conversion=" / ".join(sorted({"; ".join(t.result.conversion) for t in cell.trials} - {""})),
         status=status,
         status_note=note,
@@ -91,17 +91,17 @@ def _trial_order(trial: TrialData) -> tuple[int, int]:
     return trial.index, trial.attempt
 
 
-def _said(cell: CellData, name: str) -> str:
-    """What the results say under ``name``; all of several answers, though they should agree."""
+def _reported(cell: CellData, name: str) -> str:
+    """The results' field ``name``; results that differ are joined by a slash."""
     found = {str(getattr(trial.result, name)) for trial in cell.trials}
     return " / ".join(sorted(found - {""}))
 
 
 def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:
-    """One trial's own figures; none where it gave no usable samples."""
+    """One trial's figures; without usable samples it has none."""
     result, found = trial.result, measured(trial)
     before, after = result.fingerprint_before, result.fingerprint_after
-    shown: dict[str, Any] = _trial_figures(found) if found else {}
+    figures: dict[str, Any] = _trial_figures(found) if found else {}
     return TrialRow(
         index=trial.index,
         attempt=trial.attempt,
@@ -117,7 +117,7 @@ def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:
         else TrustRow(verdict="unknown"),
         failure=failure_row(result.failure),
         telemetry={k: v for k, v in result.telemetry.items() if math.isfinite(v)},
-        **shown,
+        **figures,
     )
 
 
@@ -145,30 +145,32 @@ def _trial_figures(found: MeasuredTrial) -> dict[str, Any]:
 def _grouped(
     rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]]
 ) -> tuple[list[CellRow], list[ModelGroup]]:
-    """Rows with rank and Pareto mark, in reading order, and the groups they form."""
+    """Rows with ranks and Pareto marks, in the report's order, and their groups."""
     ordered: list[CellRow] = []
     groups: list[ModelGroup] = []
     keys = {(row.model, row.workload): None for row in rows}
     for model, load in keys:
         members = [row for row in rows if (row.model, row.workload) == (model, load)]
-        overall = ranking.places(members, medians)
+        overall = ranking.ranks(members, medians)
         on_device = {
-            device: ranking.places(found, medians)
-            for device, found in ranking.by(members, lambda row: row.device).items()
+            device: ranking.ranks(found, medians)
+            for device, found in ranking.group_by(members, lambda row: row.device).items()
         }
         front, objectives = cells_on_front(members)
-        placed = [
-            _placed(row, on_device[row.device].get(row.cell_id), overall.get(row.cell_id), front)
+        ranked = [
+            _with_ranks(
+                row, on_device[row.device].get(row.cell_id), overall.get(row.cell_id), front
+            )
             for row in members
         ]
-        placed.sort(key=_reading_order)
-        ordered += placed
+        ranked.sort(key=_report_order)
+        ordered += ranked
         winners = [ranking.winner(device, found) for device, found in on_device.items()]
         groups.append(
             ModelGroup(
                 model=model,
                 workload=load,
-                cells=tuple(row.cell_id for row in placed),
+                cells=tuple(row.cell_id for row in ranked),
                 winner=ranking.winner("", overall),
                 device_winners=tuple(w for w in winners if w is not None),
                 pareto_objectives=objectives,
@@ -177,7 +179,7 @@ def _grouped(
     return ordered, groups
 
 
-def _placed(
+def _with_ranks(
     row: CellRow, here: ranking.Rank | None, overall: ranking.Rank | None, front: set[str]
 ) -> CellRow:
     return row.model_copy(
@@ -192,8 +194,8 @@ def _placed(
     )
 
 
-def _reading_order(row: CellRow) -> tuple[str, int, float, str]:
-    """By device, the ranked first, then the measured, then the rest."""
+def _report_order(row: CellRow) -> tuple[str, int, float, str]:
+    """By device; ranked cells first, then measured ones, then the rest."""
     measured_ms = row.p50_ms.value
     rank = row.rank if row.rank is not None else 1_000_000 + (measured_ms is None)
     return row.device, rank, measured_ms if measured_ms is not None else math.inf, row.label
@@ -212,34 +214,34 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes + _faults(rows) + _unread(sweep)
+    return notes + _failure_causes(rows) + _missing_readings(sweep)
 
 
-def _faults(rows: Sequence[CellRow]) -> list[str]:
-    """Whose the failures are: a reader looks at the spec, at a board, or at the farm."""
+def _failure_causes(rows: Sequence[CellRow]) -> list[str]:
+    """How many cells failed by the input, by their device, or by benchfarm itself."""
     failed = [row.failure for row in rows if row.status in ("failed", "invalid") and row.failure]
     counted = Counter(failure.fault for failure in failed)
-    said = [f"{counted[fault]} by {words}" for fault, words in FAULTS.items() if counted[fault]]
-    return [f"Cells that failed: {', '.join(said)}."] if said else []
+    causes = [
+        f"{counted[fault]} by {words}" for fault, words in FAULT_NAMES.items() if counted[fault]
+    ]
+    return [f"Cells that failed: {', '.join(causes)}."] if causes else []
 
 
-FAULTS = {
+FAULT_NAMES = {
     Fault.INPUT: "the model or what was asked of it",
     Fault.DEVICE: "their device",
     Fault.HARNESS: "benchfarm or its environments",
 }
-
-
 READINGS = {
     "temperature_c": "temperature",
     "cpu_mhz": "processor clock",
     "pressure_cpu_some_us": "processor pressure",
 }
-"""Of a board's condition, what the verdict on trust would lean on: field → in words."""
+"""Readings that the trust verdict uses: field of ``Fingerprint`` → its name in notes."""
 
 
-def _unread(sweep: SweepData) -> list[str]:
-    """What a board did not tell: a steady verdict there rests on the samples alone."""
+def _missing_readings(sweep: SweepData) -> list[str]:
+    """Devices that lack a reading: their steady verdicts rest on the samples alone."""
     missing: dict[str, set[str]] = {}
     for cell in sweep.cells:
         for trial in cell.trials:

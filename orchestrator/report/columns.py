@@ -61,7 +61,7 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
         "fidelity_psnr_db", "speed_up", "speed_up_q_value", "telemetry",
     ),
 }  # fmt: skip
-"""Order of the columns in each place; those that it does not name stand at the ellipsis."""
+"""Order of the columns in each place; columns that it does not name stand at the ellipsis."""
 
 
 def measured(rows: Sequence[CellRow]) -> bool:

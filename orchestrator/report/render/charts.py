@@ -1,5 +1,8 @@
-"""Vega-Lite charts of a report, built with Altair. Specs hold their own small data and no address
-but the schema's name; colours come from the page, so that one spec serves light and dark."""
+"""Vega-Lite charts of a report, built with Altair.
+
+A spec contains its data and loads nothing; colours of text and grid come from the page, so that one
+spec serves the light and the dark scheme.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from orchestrator.report.statistics.chart_series import ECDF_POINTS, TIME_BLOCKS
 from orchestrator.report.statistics.ranking import why_unranked
 
 MAX_CURVES = 12
-"""Curves one distribution chart can hold and still be read: the fastest are kept."""
-SMALLEST_LOSS = 1e-7
-"""Where a cosine of 1 is drawn on the logarithmic axis: the rounding of float32."""
-SHAPES = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
+"""Most curves in a distribution chart; the fastest cells are kept."""
+MIN_LOSS = 1e-7
+"""Where a cosine of 1 is drawn on the logarithmic axis: the resolution of float32."""
+MARKS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
 
 Spec = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """``spec`` is Vega-Lite JSON; ``caption`` says what is shown and what was left out."""
+    """``spec``: Vega-Lite JSON; ``caption``: what is shown and what is left out."""
 
     key: str
     title: str
@@ -35,7 +38,7 @@ class Chart:
 def group_charts(
     report: SweepReport, group: ModelGroup, series: Mapping[str, CellSeries]
 ) -> list[Chart]:
-    """The charts of one model and workload; none where nothing was measured."""
+    """The charts of one model and workload; empty where nothing was measured."""
     rows = [row for row in report.rows_of(group) if row.p50_ms.value is not None]
     if not rows:
         return []
@@ -45,13 +48,13 @@ def group_charts(
 
 
 def cell_charts(row: CellRow, series: Mapping[str, CellSeries]) -> list[Chart]:
-    """The charts of one cell: its trials over time."""
+    """The charts of one cell: latency during each trial."""
     found = series.get(row.cell_id)
     return [] if found is None else [timeline(row, found)]
 
 
-def names(rows: Sequence[CellRow]) -> dict[str, str]:
-    """What to call each cell in a chart: its label, with the device where there are several."""
+def chart_names(rows: Sequence[CellRow]) -> dict[str, str]:
+    """Name per cell id: the label, with the device where there are several."""
     several = len({row.device for row in rows}) > 1
     return {row.cell_id: f"{row.device} · {row.label}" if several else row.label for row in rows}
 
@@ -73,7 +76,7 @@ def _datum(row: CellRow, name: str, figure: Estimate) -> Spec:
 def _bars(
     key: str, title: str, unit: str, caption: str, data: list[Spec], log: bool, points: bool
 ) -> Chart:
-    """Cells down the side, a figure and its interval across."""
+    """Horizontal bars or points with intervals, one per cell."""
     import altair as alt
 
     base = alt.Chart(alt.InlineData(values=data)).encode(
@@ -88,18 +91,20 @@ def _bars(
     )
     scale = alt.Scale(type="log", nice=False, padding=24) if log else alt.Scale(zero=not points)
     x = alt.X("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=8))
-    faint = alt.condition("datum.ranked", alt.value(1.0), alt.value(0.35))
+    opacity = alt.condition("datum.ranked", alt.value(1.0), alt.value(0.35))
     interval = base.mark_rule(strokeWidth=2).encode(x=x, color=_colour(data))
     interval = interval.encode(
-        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q", opacity=faint
+        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q", opacity=opacity
     )
     if points:
         mark = base.mark_point(filled=True, size=70).encode(
-            x=x, color=_colour(data), shape=_shape(data), opacity=faint
+            x=x, color=_colour(data), shape=_shape(data), opacity=opacity
         )
         layers = alt.layer(interval, mark)
     else:
-        mark = base.mark_bar(height={"band": 0.65}).encode(x=x, color=_colour(data), opacity=faint)
+        mark = base.mark_bar(height={"band": 0.65}).encode(
+            x=x, color=_colour(data), opacity=opacity
+        )
         ticks = base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
         layers = alt.layer(mark, ticks)
     made = layers.properties(width="container", height={"step": 22})
@@ -117,27 +122,27 @@ def _colour(data: Sequence[Spec]) -> Any:
 def _shape(data: Sequence[Spec]) -> Any:
     import altair as alt
 
-    present = [p for p in SHAPES if any(d["precision"] == p for d in data)]
-    scale = alt.Scale(domain=present, range=[SHAPES[p] for p in present])
+    precisions = [p for p in MARKS if any(d["precision"] == p for d in data)]
+    scale = alt.Scale(domain=precisions, range=[MARKS[p] for p in precisions])
     return alt.Shape("precision:N", title="precision", scale=scale)
 
 
-def _wide(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis is needed to see the small ones."""
+def _needs_log(values: Sequence[float]) -> bool:
+    """Whether values differ by more than a factor of ten, which needs a logarithmic axis."""
     return max(values) > 10 * min(values)
 
 
 def _scale(values: Sequence[float], **more: Any) -> Any:
-    """A logarithmic scale where the values need one, else one that need not start at zero."""
+    """A logarithmic scale where the values need one, else a linear one that may start above 0."""
     import altair as alt
 
-    return alt.Scale(type="log", **more) if _wide(values) else alt.Scale(zero=False, **more)
+    return alt.Scale(type="log", **more) if _needs_log(values) else alt.Scale(zero=False, **more)
 
 
 def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """p50 with its interval, per cell."""
-    called = names(rows)
-    data = [_datum(row, called[row.cell_id], row.p50_ms) for row in rows]
+    names = chart_names(rows)
+    data = [_datum(row, names[row.cell_id], row.p50_ms) for row in rows]
     return _bars(
         f"latency-{group.model}-{group.workload}",
         "Latency (p50)",
@@ -145,15 +150,15 @@ def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
         "Geometric mean over trials of each trial's median; lines are 95 % confidence intervals "
         "(none for a single trial). Pale: not ranked, because the outputs or the trials failed.",
         data,
-        _wide([d["value"] for d in data]),
+        _needs_log([d["value"] for d in data]),
         points=True,
     )
 
 
 def throughput(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """Inferences per second with intervals, per cell."""
-    called = names(rows)
-    data = [_datum(r, called[r.cell_id], r.inferences_per_second) for r in rows]
+    names = chart_names(rows)
+    data = [_datum(r, names[r.cell_id], r.inferences_per_second) for r in rows]
     return _bars(
         f"throughput-{group.model}-{group.workload}",
         "Throughput",
@@ -213,9 +218,9 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
 
 
 def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
-    called = names(rows)
+    names = chart_names(rows)
     return [
-        _datum(row, called[row.cell_id], row.p50_ms)
+        _datum(row, names[row.cell_id], row.p50_ms)
         | {"quality": quality, "memory": row.peak_rss_mib, "front": row.pareto}
         for row in rows
         if (quality := _quality(row, by_accuracy)) is not None
@@ -225,27 +230,27 @@ def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
 def _quality(row: CellRow, by_accuracy: bool) -> float | None:
     if by_accuracy:
         return row.top1
-    return None if row.fidelity is None else max(SMALLEST_LOSS, 1 - row.fidelity.cosine)
+    return None if row.fidelity is None else max(MIN_LOSS, 1 - row.fidelity.cosine)
 
 
 def distributions(
     group: ModelGroup, rows: Sequence[CellRow], series: Mapping[str, CellSeries]
 ) -> Chart | None:
-    """Empirical distribution functions of the samples, one curve per cell."""
+    """Empirical cumulative distribution functions of the samples, one curve per cell."""
     import altair as alt
 
-    able = [row for row in rows if row.cell_id in series]
-    able.sort(key=lambda row: (bool(why_unranked(row)), row.p50_ms.value or 0.0))
-    kept = able[:MAX_CURVES]
+    candidates = [row for row in rows if row.cell_id in series]
+    candidates.sort(key=lambda row: (bool(why_unranked(row)), row.p50_ms.value or 0.0))
+    kept = candidates[:MAX_CURVES]
     if not kept:
         return None
-    called = names(rows)
+    names = chart_names(rows)
     curves: dict[str, Any] = {"values": []}
     for row in kept:
         for i, value in enumerate(series[row.cell_id].quantiles_ms):
             share = i / (ECDF_POINTS - 1)
-            curves["values"].append({"cell": called[row.cell_id], "ms": value, "share": share})
-    order = [called[row.cell_id] for row in kept]
+            curves["values"].append({"cell": names[row.cell_id], "ms": value, "share": share})
+    order = [names[row.cell_id] for row in kept]
     shown = [v["ms"] for v in curves["values"]]
     scale = _scale(shown, nice=False, padding=8)
     colours = alt.Scale(domain=order, range=[PALETTE[i % len(PALETTE)] for i in range(len(order))])
@@ -266,20 +271,20 @@ def distributions(
     )
     total = sum(series[row.cell_id].samples for row in kept)
     caption = f"All {total:,} samples of all trials, drawn from {ECDF_POINTS} quantiles per cell."
-    if len(able) > len(kept):
-        caption += f" The {len(kept)} fastest of {len(able)} cells."
+    if len(candidates) > len(kept):
+        caption += f" The {len(kept)} fastest of {len(candidates)} cells."
     key = f"distribution-{group.model}-{group.workload}"
     return Chart(key, "Distribution of latency", caption, made.to_dict())
 
 
 def timeline(row: CellRow, found: CellSeries) -> Chart:
-    """Latency over the course of each trial: drift, warm-up and throttling show here."""
+    """Latency over time in each trial, where drift, warm-up and throttling are visible."""
     data: list[Spec] = [
         {"trial": f"trial {b.trial}", "at": b.at_s, "low": b.low_ms, "mid": b.median_ms,
          "high": b.high_ms}
         for b in found.timeline
     ]  # fmt: skip
-    log = _wide([b.low_ms for b in found.timeline] + [b.high_ms for b in found.timeline])
+    log = _needs_log([b.low_ms for b in found.timeline] + [b.high_ms for b in found.timeline])
     spec = _timeline_spec(log) | {"datasets": {"blocks": data}}
     caption = (
         f"Each trial in at most {TIME_BLOCKS} blocks of consecutive samples: line, the block's "
@@ -290,7 +295,7 @@ def timeline(row: CellRow, found: CellSeries) -> Chart:
 
 @lru_cache(maxsize=2)
 def _timeline_spec(log: bool) -> Spec:
-    """Without its data: every cell has this chart, and Altair checks a spec slowly."""
+    """The spec without its data, cached: every cell has this chart, and Altair validates slowly."""
     import altair as alt
 
     colour = alt.Color("trial:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)))

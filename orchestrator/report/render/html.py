@@ -1,7 +1,7 @@
-"""One self-contained HTML file: tables, charts, every cell's details, how the figures were made.
+"""The report as one self-contained HTML file: tables, charts, details of each cell, methods.
 
-Names come from users, so everything is escaped (Jinja2 autoescape), the chart data cannot leave its
-script element, and the page's own policy allows no script but ours and no network at all.
+Names come from users: Jinja2 escapes all text, the charts' data cannot end their script element,
+and the page's content security policy allows no other script and no network.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ HERE = Path(__file__).parent
 
 
 def html_report(sweep: SweepData) -> str:
-    """A sweep's page, straight from its raw samples."""
+    """A sweep's page, from its raw samples."""
     return render_html(build_report(sweep), chart_series(sweep))
 
 
 def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
-    """The page as one string; ``series`` holds the charts' data, empty: no charts over samples."""
+    """The page as text. ``series``: data of the charts over samples, by cell id; empty where the
+    samples were pruned."""
     from markupsafe import Markup
 
     anchors = {row.cell_id: f"cell-{i}" for i, row in enumerate(report.rows, start=1)}
@@ -51,7 +52,7 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
             report=report,
             sections=sections,
             attention=sorted(attention, key=lambda view: _severity(view.row)),
-            tiles=_tiles(report),
+            totals=_totals(report),
             needed={q: stats.samples_needed(q) for q in (50, 90, 99)},
             steady=stability,
             changes=change_points,
@@ -65,7 +66,7 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
 
 
 class _View:
-    """A row with its anchor in the page and its charts; everything else is the row's own."""
+    """A row with its anchor in the page and its charts; other attributes are the row's."""
 
     def __init__(self, row: CellRow, anchor: str, plots: Sequence[Mapping[str, str]] = ()) -> None:
         self.row, self.anchor, self.charts = row, anchor, plots
@@ -75,13 +76,13 @@ class _View:
 
 
 class _Plots:
-    """The specs of all charts of the page, each under an identifier of ours."""
+    """The specs of all charts of the page, by the identifier of the chart's element."""
 
     def __init__(self) -> None:
         self.specs: dict[str, Any] = {}
 
     def add(self, found: Sequence[charts.Chart]) -> list[dict[str, str]]:
-        """What the template needs to place each chart."""
+        """Identifier, title and caption of each chart, for the template."""
         placed = []
         for chart in found:
             key = f"chart-{len(self.specs) + 1}"
@@ -131,7 +132,7 @@ def _tied(report: SweepReport, winner: Winner, with_device: bool) -> list[str]:
     return [f"{row.label} on {row.device}" if with_device else row.label for row in rows]
 
 
-def _tiles(report: SweepReport) -> dict[str, int]:
+def _totals(report: SweepReport) -> dict[str, int]:
     measured = [row for row in report.rows if row.trials_measured]
     return {
         "ok": sum(not why_unranked(row) for row in report.rows),
@@ -151,7 +152,7 @@ def _severity(row: CellRow) -> tuple[int, str, str]:
 
 
 def tone(row: CellRow) -> str:
-    """The badge's colour class: good, warn, bad, or none for what simply was not run."""
+    """The badge's CSS class: good, warn, bad, or empty for cells that were not run."""
     if row.status in ("failed", "invalid", "failed_fidelity", "failed_accuracy"):
         return "bad"
     if row.status == "ok":
@@ -167,7 +168,7 @@ def heading(column: Column) -> Markup:
 
 
 def cell_text(column: Column, row: CellRow) -> str:
-    """What a row shows in the page's table, where no macro of the page makes more of it."""
+    """Text of a row in the page's table, where the column has no macro of its own."""
     return str(column.text_of("html", row))
 
 
@@ -182,13 +183,14 @@ def details(row: CellRow) -> Iterator[tuple[str, str]]:
 
 
 def script_json(value: object) -> str:
-    """JSON that cannot end the script element it stands in, nor open a comment there."""
+    """JSON that can neither end the script element around it nor open a comment in it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _nonce(report: SweepReport, specs: str) -> str:
-    """Same report, same page; and no name in the report can know the nonce it would need."""
+    """A hash of the content: the same report gives the same page, and a name in the report cannot
+    contain the nonce, which depends on it."""
     return hashlib.sha256((report.model_dump_json() + specs).encode()).hexdigest()[:32]
 
 
@@ -229,7 +231,7 @@ def _text(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, once per page."""
+    """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(

@@ -1,4 +1,7 @@
-"""From one cell's trials to its estimates, with the clock's tick respected and gaps explained."""
+"""Estimators: from a cell's measured trials to one figure each, for ``report/columns.py``.
+
+No value has digits below the clock's tick; a figure that cannot be computed says why.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ class MeasuredTrial:
 
     @property
     def tick_ns(self) -> float:
-        """The step in which this trial's samples can differ: never finer than the 1 ns they are
-        stored in; the mean of k calls has the k-th part of the clock's tick."""
+        """Resolution of this trial's samples in ns: the clock's tick over the calls per sample, and
+        at least the 1 ns in which samples are stored."""
         clock = self.trial.result.clock
         return max(1.0, (clock.tick_ns if clock else 1) / self.calls_per_sample)
 
@@ -58,7 +61,8 @@ class MeasuredTrial:
 
 
 def measured(trial: TrialData) -> MeasuredTrial | None:
-    """The trial's usable samples, or ``None`` (not ok, no blob, or a latency of zero)."""
+    """The trial with its samples; ``None`` where it is not ok, has no samples, or has a latency of
+    zero."""
     if trial.result.status != "ok":
         return None
     caller = _usable(trial.series_ns("caller"))
@@ -87,23 +91,24 @@ def decimals(tick: float) -> int:
 
 
 def absent(unit: str, reason: str) -> Estimate:
-    """No figure, and why."""
+    """An estimate without a value, and why."""
     return Estimate(unit=unit, reason=reason)
 
 
 def estimate(interval: stats.Interval, unit: str, digits: int | None = None) -> Estimate:
-    """An interval as the report's figure, rounded to the clock where one is involved."""
+    """An interval as a report's estimate, rounded to ``digits`` after the point, which a clock's
+    tick limits, or to nine significant digits."""
 
-    def cut(value: float | None) -> float | None:
+    def rounded(value: float | None) -> float | None:
         if value is None:
             return None
         return float(f"{value:.9g}") if digits is None else round(value, digits)
 
     return Estimate(
         unit=unit,
-        value=cut(interval.value),
-        low=cut(interval.low),
-        high=cut(interval.high),
+        value=rounded(interval.value),
+        low=rounded(interval.low),
+        high=rounded(interval.high),
         n=interval.n,
         reason="" if interval.low is not None else ONE_TRIAL,
         decimals=digits,
@@ -111,13 +116,17 @@ def estimate(interval: stats.Interval, unit: str, digits: int | None = None) -> 
 
 
 def clock_digits(trials: Sequence[MeasuredTrial]) -> int | None:
-    """Decimals of a millisecond that the coarsest clock among the trials supports."""
+    """Decimals of a millisecond that the coarsest clock among the trials supports; ``None`` without
+    trials."""
     return decimals(max(t.tick_ns for t in trials) / NS_PER_MS) if trials else None
 
 
 def percentile_ms(trials: Sequence[MeasuredTrial], q: float, series: str = "caller") -> Estimate:
-    """Geometric mean over trials of each trial's percentile; absent with its reason where a trial
-    has fewer samples than the percentile needs, or each sample is itself a mean of calls."""
+    """Geometric mean over trials of each trial's ``q``-th percentile, in ms.
+
+    Trials with fewer samples than the percentile needs are left out. Absent where none is left, or
+    where q > 50 and samples are means of several calls. ``series``: ``caller`` or ``runtime``.
+    """
     if not trials:
         return absent("ms", "no measured trial")
     if q > 50 and any(t.calls_per_sample > 1 for t in trials):
@@ -136,7 +145,8 @@ def percentile_ms(trials: Sequence[MeasuredTrial], q: float, series: str = "call
 
 
 def medians_ms(trials: Sequence[MeasuredTrial]) -> list[float]:
-    """Per-trial medians of trials long enough for one: what cells are compared by."""
+    """Per-trial medians in ms, by which cells are compared, of trials with enough samples for a
+    median."""
     needed = stats.samples_needed(50)
     return [
         stats.percentile(t.caller_ns, 50) / NS_PER_MS for t in trials if len(t.caller_ns) >= needed
@@ -152,7 +162,7 @@ def mean_ms(trials: Sequence[MeasuredTrial]) -> Estimate:
 
 
 def throughput(trials: Sequence[MeasuredTrial]) -> Estimate:
-    """Total inferences / total time of the timed loops."""
+    """Total inferences over total time of the timed loops, per second."""
     if not trials:
         return absent("1/s", "no measured trial")
     return estimate(stats.rate([t.inferences for t in trials], [t.seconds for t in trials]), "1/s")
@@ -245,9 +255,8 @@ def _finite(value: float | None) -> float | None:
 
 
 def overhead_s(trial: TrialData) -> float | None:
-    """Seconds of one attempt that were neither the runtime's own start nor its measuring:
-    total − import − loads − first inference − warm-up − measuring. ``None`` where one is unknown.
-    """
+    """Seconds of one attempt outside the runtime: total − import − loads − first inference −
+    warm-up − measuring. ``None`` where one of them is unknown."""
     phases = trial.result.phases
     parts = (phases.import_s, phases.load_cold_s, phases.warm_up_s, phases.measure_s)
     if phases.total_s is None or phases.first_inference_ms is None:
@@ -260,6 +269,6 @@ def overhead_s(trial: TrialData) -> float | None:
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """Median of what is known, ``None`` where nothing is."""
+    """Median of the values that are not ``None``; ``None`` where all are."""
     known = [v for v in values if v is not None]
     return float(np.median(known)) if known else None
