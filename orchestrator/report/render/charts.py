@@ -7,32 +7,18 @@ spec serves the light and the dark scheme.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.report.palette import PALETTE
+from orchestrator.report.render.chart_parts import Chart, Spec, chart_names, needs_log, scale_of
+from orchestrator.report.render.sample_charts import distributions, timeline
 from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport
-from orchestrator.report.statistics.chart_series import ECDF_POINTS, TIME_BLOCKS, CellSeries
+from orchestrator.report.statistics.chart_series import CellSeries
 from orchestrator.report.statistics.ranking import why_unranked
 
-MAX_CURVES = 12
-"""Most curves in a distribution chart; the fastest cells are kept."""
 MIN_LOSS = 1e-7
 """Where a cosine of 1 is drawn on the logarithmic axis: the resolution of float32."""
 MARKS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
-
-Spec = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """``spec``: Vega-Lite JSON; ``caption``: what is shown and what is left out."""
-
-    key: str
-    title: str
-    caption: str
-    spec: Spec
 
 
 def group_charts(
@@ -51,12 +37,6 @@ def cell_charts(row: CellRow, series: Mapping[str, CellSeries]) -> list[Chart]:
     """The charts of one cell: latency during each trial."""
     found = series.get(row.cell_id)
     return [] if found is None else [timeline(row, found)]
-
-
-def chart_names(rows: Sequence[CellRow]) -> dict[str, str]:
-    """Name per cell id: the label, with the device where there are several."""
-    several = len({row.device for row in rows}) > 1
-    return {row.cell_id: f"{row.device} · {row.label}" if several else row.label for row in rows}
 
 
 def _datum(row: CellRow, name: str, figure: Estimate) -> Spec:
@@ -127,18 +107,6 @@ def _shape(data: Sequence[Spec]) -> Any:
     return alt.Shape("precision:N", title="precision", scale=scale)
 
 
-def _needs_log(values: Sequence[float]) -> bool:
-    """Whether values differ by more than a factor of ten, which needs a logarithmic axis."""
-    return max(values) > 10 * min(values)
-
-
-def _scale(values: Sequence[float], **more: Any) -> Any:
-    """A logarithmic scale where the values need one, else a linear one that may start above 0."""
-    import altair as alt
-
-    return alt.Scale(type="log", **more) if _needs_log(values) else alt.Scale(zero=False, **more)
-
-
 def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """p50 with its interval, per cell."""
     names = chart_names(rows)
@@ -150,7 +118,7 @@ def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
         "Geometric mean over trials of each trial's median; lines are 95 % confidence intervals "
         "(none for a single trial). Pale: not ranked, because the outputs or the trials failed.",
         data,
-        _needs_log([d["value"] for d in data]),
+        needs_log([d["value"] for d in data]),
         points=True,
     )
 
@@ -182,7 +150,7 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
     data = _trade_off_data(rows, by_accuracy)
     if not data:
         return None
-    x_scale = _scale([d["value"] for d in data], padding=24)
+    x_scale = scale_of([d["value"] for d in data], padding=24)
     y_scale = alt.Scale(zero=False, padding=20)
     if not by_accuracy:
         y_scale = alt.Scale(type="log", reverse=True, padding=20)
@@ -231,84 +199,3 @@ def _quality(row: CellRow, by_accuracy: bool) -> float | None:
     if by_accuracy:
         return row.top1
     return None if row.fidelity is None else max(MIN_LOSS, 1 - row.fidelity.cosine)
-
-
-def distributions(
-    group: ModelGroup, rows: Sequence[CellRow], series: Mapping[str, CellSeries]
-) -> Chart | None:
-    """Empirical cumulative distribution functions of the samples, one curve per cell."""
-    import altair as alt
-
-    candidates = [row for row in rows if row.cell_id in series]
-    candidates.sort(key=lambda row: (bool(why_unranked(row)), row.p50_ms.value or 0.0))
-    kept = candidates[:MAX_CURVES]
-    if not kept:
-        return None
-    names = chart_names(rows)
-    curves: dict[str, Any] = {"values": []}
-    for row in kept:
-        for i, value in enumerate(series[row.cell_id].quantiles_ms):
-            share = i / (ECDF_POINTS - 1)
-            curves["values"].append({"cell": names[row.cell_id], "ms": value, "share": share})
-    order = [names[row.cell_id] for row in kept]
-    shown = [v["ms"] for v in curves["values"]]
-    scale = _scale(shown, nice=False, padding=8)
-    colours = alt.Scale(domain=order, range=[PALETTE[i % len(PALETTE)] for i in range(len(order))])
-    dashes = alt.Scale(domain=order, range=[[1, 0] if i < 8 else [5, 3] for i in range(len(order))])
-    legend = alt.Legend(labelLimit=260, columns=2, orient="bottom")
-    made = (
-        alt.Chart(alt.InlineData(**curves))
-        .mark_line(strokeWidth=1.8, interpolate="linear")
-        .encode(
-            x=alt.X("ms:Q", title="latency (ms)", scale=scale),
-            y=alt.Y("share:Q", title="share of samples", axis=alt.Axis(format="%")),
-            color=alt.Color("cell:N", title=None, sort=None, scale=colours, legend=legend),
-            strokeDash=alt.StrokeDash("cell:N", title=None, sort=None, scale=dashes),
-            order="share:Q",
-            tooltip=[alt.Tooltip("cell:N"), alt.Tooltip("ms:Q", format=".4~f"), "share:Q"],
-        )
-        .properties(width="container", height=300)
-    )
-    total = sum(series[row.cell_id].samples for row in kept)
-    caption = f"All {total:,} samples of all trials, drawn from {ECDF_POINTS} quantiles per cell."
-    if len(candidates) > len(kept):
-        caption += f" The {len(kept)} fastest of {len(candidates)} cells."
-    key = f"distribution-{group.model}-{group.workload}"
-    return Chart(key, "Distribution of latency", caption, made.to_dict())
-
-
-def timeline(row: CellRow, found: CellSeries) -> Chart:
-    """Latency over time in each trial, where drift, warm-up and throttling are visible."""
-    data: list[Spec] = [
-        {"trial": f"trial {b.trial}", "at": b.at_s, "low": b.low_ms, "mid": b.median_ms,
-         "high": b.high_ms}
-        for b in found.timeline
-    ]  # fmt: skip
-    log = _needs_log([b.low_ms for b in found.timeline] + [b.high_ms for b in found.timeline])
-    spec = _timeline_spec(log) | {"datasets": {"blocks": data}}
-    caption = (
-        f"Each trial in at most {TIME_BLOCKS} blocks of consecutive samples: line, the block's "
-        "median; band, its minimum to maximum. No sample is left out of the band."
-    )
-    return Chart(f"timeline-{row.cell_id}", "Latency during each trial", caption, spec)
-
-
-@lru_cache(maxsize=2)
-def _timeline_spec(log: bool) -> Spec:
-    """The spec without its data, cached: every cell has this chart, and Altair validates slowly."""
-    import altair as alt
-
-    colour = alt.Color("trial:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)))
-    scale = _scale((1.0, 100.0) if log else (1.0, 1.0))
-    base = alt.Chart(alt.NamedData("blocks")).encode(
-        x=alt.X("at:Q", title="seconds of measuring"), color=colour
-    )
-    band = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("low:Q", title="latency (ms)", scale=scale), y2="high:Q"
-    )
-    line = base.mark_line(strokeWidth=1.5).encode(
-        y=alt.Y("mid:Q", title="latency (ms)", scale=scale),
-        tooltip=["trial:N", alt.Tooltip("mid:Q", title="median (ms)", format=".4~f")],
-    )
-    made: Spec = alt.layer(band, line).properties(width="container", height=200).to_dict()
-    return made

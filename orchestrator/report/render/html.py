@@ -18,6 +18,7 @@ from orchestrator.report.build import build_report
 from orchestrator.report.column import Column
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.render import charts, tables
+from orchestrator.report.render.chart_parts import Chart
 from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, Winner
 from orchestrator.report.statistics import change_points, stability, stats
 from orchestrator.report.statistics.chart_series import CellSeries, chart_series
@@ -81,7 +82,7 @@ class _Plots:
     def __init__(self) -> None:
         self.specs: dict[str, Any] = {}
 
-    def add(self, found: Sequence[charts.Chart]) -> list[dict[str, str]]:
+    def add(self, found: Sequence[Chart]) -> list[dict[str, str]]:
         """Identifier, title and caption of each chart, for the template."""
         placed = []
         for chart in found:
