@@ -5,7 +5,8 @@ same names. To add a column, add a row here and write its estimator: a function 
 measured trials, as those in ``statistics/estimates.py``. It needs no field in ``schema.CellRow``,
 which accepts additional figures; a field is declared there for figures that code reads by name.
 
-``python -m orchestrator.report.columns > docs/report-columns.md`` writes the page anew.
+Two things are generated and follow by a command: ``python -m orchestrator.report.columns >
+docs/report-columns.md``, and the stored outputs of ``tests/unit/report/test_report_golden.py``.
 """
 
 from __future__ import annotations

@@ -18,15 +18,15 @@ def digits_of(figure: Estimate) -> int:
     if figure.value is None:
         return 0
     if figure.low is not None and figure.high is not None and figure.high > figure.low:
-        wanted = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
-        if figure.unit == "x" and not _touches_one(figure, wanted - 1):
-            wanted -= 1  # one digit of the half-width is enough for a ratio
-        wanted = min(wanted, _significant(figure.value, 5))  # a narrow interval
-        wanted = max(wanted, _significant(figure.value, 1))  # a wide one
+        digits = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
+        if figure.unit == "x" and not _touches_one(figure, digits - 1):
+            digits -= 1  # one digit of the half-width is enough for a ratio
+        digits = min(digits, _significant(figure.value, 5))  # however narrow the interval is
+        digits = max(digits, _significant(figure.value, 1))  # however wide it is
     else:
-        wanted = _significant(figure.value, 3)
+        digits = _significant(figure.value, 3)
     most = 9 if figure.decimals is None else figure.decimals
-    return max(0, min(wanted, most))
+    return max(0, min(digits, most))
 
 
 def _touches_one(figure: Estimate, digits: int) -> bool:

@@ -53,13 +53,15 @@ def cells_on_front(rows: Sequence[CellRow]) -> tuple[set[str], tuple[str, ...]]:
     Only cells that may be ranked take part. Quality is accuracy where each of them has it, else
     cosine similarity; an objective that is unknown for one cell is left out for all.
     """
-    able = [row for row in rows if not why_unranked(row)]
-    known = [(n, read) for n, read in OBJECTIVES if all(read(row) is not None for row in able)]
+    candidates = [row for row in rows if not why_unranked(row)]
+    known = [
+        (n, read) for n, read in OBJECTIVES if all(read(row) is not None for row in candidates)
+    ]
     if any(name == "1 - top1" for name, _ in known):
         known = [(name, read) for name, read in known if name != "1 - cosine"]
-    if not able or len(known) < 2:
+    if not candidates or len(known) < 2:
         return set(), ()
-    points = [[read(row) or 0.0 for _, read in known] for row in able]
+    points = [[read(row) or 0.0 for _, read in known] for row in candidates]
     kept = front(points)
-    ids = {row.cell_id for row, on in zip(able, kept, strict=True) if on}
+    ids = {row.cell_id for row, on in zip(candidates, kept, strict=True) if on}
     return ids, tuple(name for name, _ in known)

@@ -14,7 +14,7 @@ SIGNIFICANCE = 0.05
 COMPARABLE = ("ok", "partial")
 """Statuses that may have a speed-up; cells whose outputs failed have none."""
 SHARED_FIELDS = ("target", "threads", "version", "batch_size", "options", "device")
-"""Of several possible baselines, the one that shares most of these fields with a cell is taken."""
+"""Where several cells can be the baseline, the one that shares most of these fields is taken."""
 
 Medians = Mapping[str, Sequence[float]]
 """Per-trial medians in milliseconds, by cell id."""
@@ -51,11 +51,11 @@ def ranks(rows: Sequence[CellRow], medians: Medians) -> dict[str, Rank]:
     A cell whose ratio to the first of the current rank is not shown to differ shares that rank.
     Cells of one trial have no interval to test with and are ordered by their value alone.
     """
-    able = [row for row in rows if not why_unranked(row)]
-    able.sort(key=lambda row: (row.p50_ms.value or 0.0, row.cell_id))
+    candidates = [row for row in rows if not why_unranked(row)]
+    candidates.sort(key=lambda row: (row.p50_ms.value or 0.0, row.cell_id))
     found: dict[str, Rank] = {}
     leader: CellRow | None = None
-    for position, row in enumerate(able, start=1):
+    for position, row in enumerate(candidates, start=1):
         if leader is not None and _not_shown_to_differ(medians, leader.cell_id, row.cell_id):
             rank = found[leader.cell_id].rank
             found[leader.cell_id] = Rank(rank, True)
@@ -79,11 +79,11 @@ def winner(device: str, placed: Mapping[str, Rank]) -> Winner | None:
 
 def baseline_of(row: CellRow, rows: Sequence[CellRow], wanted: Mapping[str, str]) -> CellRow | None:
     """The baseline cell of ``row``: same model and workload, matching every key of ``wanted``, on
-    the same device unless ``wanted`` names one. Of several, the one that shares most of
+    the same device unless ``wanted`` names one. If there are several, the one that shares most of
     ``SHARED_FIELDS`` with ``row``, then the fastest."""
     if not wanted:
         return None
-    able = [
+    candidates = [
         other
         for other in rows
         if (other.model, other.workload) == (row.model, row.workload)
@@ -97,7 +97,7 @@ def baseline_of(row: CellRow, rows: Sequence[CellRow], wanted: Mapping[str, str]
         shared = sum(getattr(other, key) == getattr(row, key) for key in SHARED_FIELDS)
         return (-shared, other.p50_ms.value or 0.0, other.cell_id)
 
-    return min(able, key=preference) if able else None
+    return min(candidates, key=preference) if candidates else None
 
 
 def _matches(row: CellRow, key: str, wanted: str) -> bool:

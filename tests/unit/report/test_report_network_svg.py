@@ -1,4 +1,4 @@
-"""The drawing of a network: well formed whatever the names, complete, bounded, on its own."""
+"""The drawing of a network: well-formed for any names, complete, bounded, self-contained."""
 
 from __future__ import annotations
 

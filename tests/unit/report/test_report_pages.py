@@ -1,4 +1,4 @@
-"""Tables, files and the page: what they say, and that names cannot break out of them."""
+"""Tables, files and the page: their content, and that names cannot inject markup."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_csv_runs_no_formula() -> None:
         (Estimate(unit="ms", value=3.0, low=3.0, high=3.0, decimals=0), "3 ±0"),
     ],
 )
-def test_figures_have_the_digits_that_they_deserve(figure: Estimate, text: str) -> None:
+def test_digits_of_a_figure_follow_its_interval_and_clock(figure: Estimate, text: str) -> None:
     assert number_format.compact(figure) == text
 
 
