@@ -21,19 +21,16 @@ from agent.contract.trial import SCHEMA, Failure, TrialResult
 from agent.worker import config
 from orchestrator.store.tables import Attempt
 
-from . import host_faults
+from . import host_faults, server_faults
 from .agent_process import CLOCK_FILE
-from .clocks import Clock
-from .processes import Process
-from .proxy import STEPS
-from .schedule import Fault
+from .schedule import STEPS, Fault
+from .server_faults import JUMPS_S, freeze, kill
 from .world import PAST_LEASE_S, Board, World
 
 T = TypeVar("T")
 LONGEST_AIM_S = 10.0
 """How long a fault that aims at one step of the uplink waits for a request of it."""
 POISON = (b"1", b"[]", b"null", b"{}", b"\xff\xfe", b'{"body": "MQ=="}')
-JUMPS_S = (3600, -3600, 86_400 * 400, -86_400 * 400)
 
 
 def apply(world: World, fault: Fault) -> None:
@@ -54,6 +51,9 @@ def apply(world: World, fault: Fault) -> None:
         with host.busy:
             host_faults.ACTIONS[fault.kind](host, fault)
         return
+    if fault.kind in server_faults.ACTIONS:
+        server_faults.ACTIONS[fault.kind](world, fault)
+        return
     _ACTIONS[fault.kind](world, fault)
 
 
@@ -67,22 +67,8 @@ def _pick(among: Sequence[T], fault: Fault) -> T:
     return among[fault.draw % len(among)]
 
 
-def _kill(process: Process, lasts_s: float) -> None:
-    with process.busy:
-        process.kill()
-        time.sleep(lasts_s)
-        process.start()
-
-
-def _freeze(process: Process, lasts_s: float) -> None:
-    with process.busy:
-        process.send(signal.SIGSTOP)
-        time.sleep(lasts_s)
-        process.send(signal.SIGCONT)
-
-
 def _kill_agent(world: World, fault: Fault) -> None:
-    _kill(_pick(world.boards, fault).process, fault.lasts_s)
+    kill(_pick(world.boards, fault).process, fault.lasts_s)
 
 
 def _kill_child(world: World, fault: Fault) -> None:
@@ -94,7 +80,7 @@ def _kill_child(world: World, fault: Fault) -> None:
 
 def _freeze_agent(world: World, fault: Fault) -> None:
     """Past its lease: the controller gives its trial to another attempt meanwhile."""
-    _freeze(_pick(world.boards, fault).process, max(fault.lasts_s, PAST_LEASE_S))
+    freeze(_pick(world.boards, fault).process, max(fault.lasts_s, PAST_LEASE_S))
 
 
 def _end_agent(world: World, fault: Fault) -> None:
@@ -104,43 +90,6 @@ def _end_agent(world: World, fault: Fault) -> None:
         # 1: a delivery hung; by the signal itself: it had hardly been started
         assert code in (0, 1, -signal.SIGTERM), f"{board.name} ended with {code}"
         board.process.start()
-
-
-def _kill_controller(world: World, fault: Fault) -> None:
-    _kill(_pick(world.controllers, fault), fault.lasts_s)
-
-
-def _freeze_controller(world: World, fault: Fault) -> None:
-    _freeze(_pick(world.controllers, fault), fault.lasts_s)
-
-
-def _kill_redis(world: World, fault: Fault) -> None:
-    assert world.redis is not None
-    with world.redis.process.busy:
-        world.redis.process.kill()
-        time.sleep(fault.lasts_s)
-        world.redis.start()
-
-
-def _freeze_redis(world: World, fault: Fault) -> None:
-    """It takes connections and answers nothing."""
-    assert world.redis is not None
-    _freeze(world.redis.process, fault.lasts_s)
-
-
-def _flush_redis(world: World, fault: Fault) -> None:
-    with contextlib.suppress(redis.RedisError), world.queue() as client:
-        for _ in range(1 + fault.draw % 10):
-            client.flushall()
-            time.sleep(0.1)
-
-
-def _kill_postgres(world: World, fault: Fault) -> None:
-    assert world.postgres is not None
-    with world.postgres.process.busy:
-        world.postgres.process.kill()
-        time.sleep(fault.lasts_s)
-        world.postgres.start()
 
 
 # --- messages that are doubled, late, in another order, or a stranger's
@@ -171,7 +120,7 @@ def _ring_again(world: World, fault: Fault) -> None:
 
 def _number(world: World, board: Board) -> int:
     """Its key in the database."""
-    return world.numbers[board.name]
+    return world.device_ids[board.name]
 
 
 def _ring_strangers(world: World, fault: Fault) -> None:
@@ -245,27 +194,6 @@ def _clock_jump(world: World, fault: Fault) -> None:
             offset.unlink()
 
 
-def _jump(clock: Clock | None, fault: Fault) -> None:
-    """As a board's: away, and two times of three back again before the end."""
-    assert clock is not None
-    clock.jump(_pick(JUMPS_S, fault))
-    if fault.draw % 3:
-        time.sleep(fault.lasts_s)
-        clock.jump(0)
-
-
-def _controller_clock_jump(world: World, fault: Fault) -> None:
-    controller = _pick(range(len(world.controllers)), fault)
-    with world.controllers[controller].busy:
-        _jump(world.clocks[controller], fault)
-
-
-def _database_clock_jump(world: World, fault: Fault) -> None:
-    assert world.postgres is not None
-    with world.postgres.process.busy:
-        _jump(world.postgres.clock, fault)
-
-
 def _disk_full(world: World, fault: Fault) -> None:
     for board in (b for b in world.boards if b.small_disk):
         with board.process.busy:
@@ -280,33 +208,16 @@ def _disk_full(world: World, fault: Fault) -> None:
             filler.unlink()
 
 
-def _cancel_and_resume(world: World, fault: Fault) -> None:
-    running = [s.name for s in world.ask(lambda f: f.sweeps()) if s.state == "running"]
-    if running:
-        world.ask(lambda farm: farm.cancel(running[0]))
-        time.sleep(fault.lasts_s)
-        world.ask(lambda farm: farm.resume(running[0]))
-
-
 _ACTIONS: dict[str, Callable[[World, Fault], None]] = {
     "kill_agent": _kill_agent,
     "kill_child": _kill_child,
     "freeze_agent": _freeze_agent,
     "end_agent": _end_agent,
-    "kill_controller": _kill_controller,
-    "freeze_controller": _freeze_controller,
-    "kill_redis": _kill_redis,
-    "freeze_redis": _freeze_redis,
-    "flush_redis": _flush_redis,
-    "kill_postgres": _kill_postgres,
     "ring_again": _ring_again,
     "ring_strangers": _ring_strangers,
     "poison": _poison,
     "give_again": _give_again,
     "forge": _forge,
     "clock_jump": _clock_jump,
-    "controller_clock_jump": _controller_clock_jump,
-    "database_clock_jump": _database_clock_jump,
     "disk_full": _disk_full,
-    "cancel_and_resume": _cancel_and_resume,
 }

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
-STEPS = {
-    "start": re.compile(rb"POST \S+/attempts/\S+/start "),
-    "heartbeat": re.compile(rb"PUT \S+/heartbeat "),
-    "blob": re.compile(rb"PUT \S+/blobs/"),
-    "result": re.compile(rb"PUT \S+/attempts/\S+/result "),
+from .schedule import STEPS
+
+BEGINNINGS = {
+    step: re.compile(f"{method} \\S*{path}".encode()) for step, (method, path) in STEPS.items()
 }
-"""How a request of each step of the uplink begins."""
+"""How a request of each step begins."""
 MODES = (
     "pass", "cut", "silent", "slow", "no_answers", "half",
     *(f"{what}_{step}" for what in ("lost", "unanswered") for step in STEPS),
@@ -133,7 +132,7 @@ class Proxy:
     def _is_meant(self, chunk: bytes) -> bool:
         """Whether a request begins here that the present mode aims at. A client that waits for each
         answer begins each request with a piece of its own."""
-        begins = STEPS.get(self.mode.partition("_")[2])
+        begins = BEGINNINGS.get(self.mode.partition("_")[2])
         return begins is not None and begins.match(chunk) is not None
 
     async def _pump(

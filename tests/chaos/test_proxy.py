@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from chaos.proxy import STEPS, Proxy
+from chaos.proxy import Proxy
+from chaos.schedule import STEPS
 
 PATHS = {
     "start": ("POST", "/api/v1/attempts/a1/start"),

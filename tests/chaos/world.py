@@ -10,16 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import redis
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
@@ -32,10 +28,8 @@ from farm.cache import keep_wheels
 from farm.farm import Farm
 from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.client import Client
-from orchestrator.domain.errors import FarmError
 from orchestrator.domain.trial import TrialState
 from orchestrator.service.scheduling.dispatch import is_outstanding
-from orchestrator.store.database import Database
 from orchestrator.store.tables import SWEEP, Attempt, Device, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
@@ -44,20 +38,21 @@ from support.servers import free_port
 from .agent_process import CLOCK_FILE
 from .clocks import Clock
 from .hosts import Host, command_line_of, hosts_of
-from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
+from .processes import Postgres, Process, Redis, controller_environment
 from .proxy import Proxy
+from .servers import Servers
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
 BENCHFARM = Path(sys.executable).parent / "benchfarm"
-TIMES = {
-    "BENCHFARM_HEARTBEAT_S": "0.7",
-    "BENCHFARM_DISPATCH_S": "4",
-    "BENCHFARM_TICK_S": "0.3",
+SETTINGS = {
+    "HEARTBEAT_S": "0.7",
+    "DISPATCH_S": "4",
+    "TICK_S": "0.3",
     # all kinds of health checks come up: a board that fails two is well again once one is good
-    "BENCHFARM_HEALTH_EVERY_S": "10",
-    "BENCHFARM_HEALTH_RETRY_S": "1.5",
-    "BENCHFARM_HEALTH_FRESH_S": "5",
+    "HEALTH_EVERY_S": "10",
+    "HEALTH_RETRY_S": "1.5",
+    "HEALTH_FRESH_S": "5",
 }
 LEASE_S = 5.0
 PAST_LEASE_S = 6.0
@@ -92,64 +87,60 @@ class Board:
         self.process.start()
 
 
-class World:
-    """Everything that runs, and what a fault may do to it.
+class World(Servers):
+    """A farm of agent processes behind proxies, and everything that a fault may do to it.
 
-    ``servers``: the programs of PostgreSQL and of Redis; ``None``: the controller's own ones.
-    ``farm``: its boards join, too."""
+    ``programs``: of PostgreSQL and Redis, for two controllers; ``None``: one controller on SQLite
+    with its embedded broker. ``farm``: its boards join, too."""
 
     def __init__(
         self,
         folder: Path,
-        servers: tuple[Path, str] | None,
+        programs: tuple[Path, str] | None,
         farm: Farm | None = None,
         lease_s: float = LEASE_S,
     ) -> None:
         self.folder, self.lease_s = folder, lease_s
-        self.host = farm.network.gateway if farm is not None else "127.0.0.1"
-        self.postgres = Postgres(servers[0]) if servers else None
-        self.redis = Redis(servers[1], folder, self.host) if servers else None
-        self.ports = [free_port() for _ in range(2 if servers else 1)]
+        host = farm.network.gateway if farm is not None else "127.0.0.1"
+        postgres = redis_ = None
+        if programs is not None:
+            postgres = Postgres(programs[0], folder / "postgres.log", with_clock=True)
+            redis_ = Redis(programs[1], folder, host)
         self.blobs = folder / "blobs"
-        self.clocks: list[Clock] = []
-        self.controllers = [self._controller(n, port) for n, port in enumerate(self.ports)]
-        self.uplink = Proxy([(self.host, port) for port in self.ports], self.host)
-        self.broker = Proxy([(self.host, self.redis.port)] if self.redis else [], self.host)
+        clocks: list[Clock] = []
+        controllers = []
+        for number in range(2 if programs else 1):
+            home = folder / f"home{number}"
+            home.mkdir()
+            clocks.append(Clock(home))
+            urls = (postgres.url, redis_.url) if postgres and redis_ else ("", "")
+            more = {"LEASE_S": str(lease_s), "BLOBS_DIR": str(self.blobs)}
+            own = controller_environment(home, *urls, {**SETTINGS, **more})
+            own |= clocks[-1].environment
+            port, name = free_port(), f"controller{number}"
+            words: list[str | Path] = [BENCHFARM, "up", "--host", host, "--port", str(port)]
+            controllers.append((Process(name, words, folder / f"{name}.log", own), port))
+        super().__init__(host, postgres, redis_, controllers, folder / "home0", PAST_LEASE_S)
+        self.clocks = clocks
+        self.uplink = Proxy([(host, port) for port in self.ports], host)
+        self.broker = Proxy([(host, redis_.port)] if redis_ else [], host)
         self.boards: list[Board] = []
         self.farm, self.hosts = farm, hosts_of(farm)
         self.left_by_hosts: list[str] = []
-        self.numbers: dict[str, int] = {}
-        self.deepest_queue = 0
+        self.device_ids: dict[str, int] = {}
         self._mounts: list[Path] = []
         self._stack = contextlib.ExitStack()
-        home = folder / "home0"
-        self.broker_url = (
-            self.redis.url if self.redis else f"redis+socket://{home}/redis.sock?virtual_host=0"
-        )
-        self.database = Database(
-            self.postgres.url if self.postgres else f"sqlite:///{home}/benchfarm.sqlite3"
-        )
-        self.token = ""
 
     # --- from nothing to a farm that waits for work
 
     def open(self, agents: int, real: int) -> None:
         """Start everything; the last ``real`` agents measure with the real runner."""
-        self._stack.callback(self.database.close)
-        for server in (self.postgres, self.redis):
-            if server is not None:
-                self._stack.callback(server.close)
-                server.start()
         if self.hosts:
-            keep_wheels(self.folder / "home0")
-        for controller in self.controllers:
-            self._stack.callback(controller.kill)
-            controller.start()  # at once: they take turns at making the tables
-        for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port, self.host)
+            keep_wheels(self.home)
+        self.start(self._stack)
         self._stack.enter_context(self.uplink)
         self._stack.enter_context(self.broker)
-        noted = self.folder / "home0" / "client.json"
+        noted = self.home / "client.json"
         self.wait_for(noted.exists, "a controller's client.json")
         self.token = json.loads(noted.read_text())["token"]
         model = self.folder / "dense.onnx"
@@ -165,30 +156,17 @@ class World:
         for board in self.boards:
             board.restart()
         with self.rows() as session:
-            self.numbers = {d.name: d.id for d in session.scalars(select(Device))}
+            self.device_ids = {d.name: d.id for d in session.scalars(select(Device))}
+        self.device_names = list(self.device_ids)
         self.wait_for(self.all_well, "every board to pass its first health check")
 
     def _add(self, host: Host) -> None:
         assert self.farm is not None
         assert self.redis is not None
-        host.add(BENCHFARM, command_line_of(self.folder / "home0"), self.farm.key)
+        host.add(BENCHFARM, command_line_of(self.home), self.farm.key)
         host.go_through(
             f"http://{self.host}:{self.uplink.port}", f"redis://{self.host}:{self.broker.port}/0"
         )
-
-    def _controller(self, number: int, port: int) -> Process:
-        own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-        home = self.folder / f"home{number}"
-        home.mkdir()
-        self.clocks.append(Clock(home))
-        own |= {**TIMES, "BENCHFARM_LEASE_S": str(self.lease_s)}
-        own |= self.clocks[-1].environment
-        own |= {"BENCHFARM_HOME": str(home), "BENCHFARM_BLOBS_DIR": str(self.blobs)}
-        if self.postgres is not None and self.redis is not None:
-            own |= {"BENCHFARM_DATABASE_URL": self.postgres.url}
-            own |= {"BENCHFARM_BROKER_URL": self.redis.url}
-        words: list[str | Path] = [BENCHFARM, "up", "--host", self.host, "--port", str(port)]
-        return Process(f"controller{number}", words, self.folder / f"controller{number}.log", own)
 
     def _played_runner(self) -> Path:
         """The played child, in a folder of its own beside what it answers when it is probed."""
@@ -226,42 +204,11 @@ class World:
         found = self.ask(lambda farm: farm.devices())
         return all(d.connection == "online" and d.health == "good" for d in found)
 
-    # --- asking it
-
-    def ask(self, what: Callable[[Client], T]) -> T:
-        """Ask a controller, whichever answers first, as often as it takes."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            for port in self.ports:
-                try:
-                    with Client(f"http://{self.host}:{port}", self.token) as client:
-                        return what(client)
-                except FarmError:
-                    if time.monotonic() > deadline:
-                        raise
-            time.sleep(0.2)
-
-    @contextlib.contextmanager
-    def rows(self) -> Iterator[Session]:
-        with self.database.snapshot() as session:
-            yield session
+    # --- requests
 
     def known_attempts(self) -> list[Attempt]:
         with self.rows() as session:
             return list(session.scalars(select(Attempt).order_by(Attempt.dispatched_at)))
-
-    def queue(self) -> redis.Redis:
-        if self.redis is None:
-            socket = self.folder / "home0" / "redis.sock"
-            return redis.Redis(unix_socket_path=str(socket), socket_timeout=10)
-        return redis.Redis(self.host, self.redis.port, socket_timeout=10)
-
-    def look_at_queues(self) -> None:
-        """Note how deep the deepest queue is now."""
-        with contextlib.suppress(redis.RedisError), self.queue() as client:
-            for name in self.numbers:
-                depth = int(client.llen(f"device.{name}"))
-                self.deepest_queue = max(self.deepest_queue, depth)
 
     def submit(self, name: str, trials: int) -> None:
         def submit(farm: Client) -> None:
@@ -295,38 +242,13 @@ class World:
         with self.rows() as session:
             return len(session.scalars(select(Trial.id).where(is_outstanding())).all())
 
-    def wait_for(
-        self, what: Callable[[], bool], meaning: str, within_s: float = PATIENCE_S
-    ) -> None:
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {meaning}"
-            time.sleep(0.2)
-
-    def keep_up(self) -> None:
-        """Start controllers that gave up, as a service manager does: one that starts while the
-        database is away ends at once."""
-        for controller in self.controllers:
-            if not controller.down:
-                controller.start()
-
     # --- the end
 
     def heal(self) -> None:
         """Undo every fault: from here on the farm must bring everything to its end by itself."""
         self.uplink.set("pass")
         self.broker.set("pass")
-        for clock in [*self.clocks, *([self.postgres.clock] if self.postgres else [])]:
-            clock.jump(0)
-        if self.postgres is not None and self.redis is not None:
-            self.postgres.start()
-            self.redis.process.send(signal.SIGCONT)
-            self.redis.start()
-        for controller in self.controllers:
-            controller.send(signal.SIGCONT)
-            controller.start()
-        for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port, self.host)
+        self.heal_servers()
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
             (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a board that is off stays ill

@@ -55,7 +55,7 @@ class Shell:
 def running(
     home: Path,
     words: Sequence[str] = ("--local-agent", "--name", "bench"),
-    program: Path = BENCHFARM,
+    program: str | Path = BENCHFARM,
     **settings: str,
 ) -> Iterator[Shell]:
     """``benchfarm up`` with ``words`` on a free port, until the block ends."""
@@ -74,7 +74,7 @@ def running(
         )
     try:
         _wait_ready(process, log)
-        yield Shell(home, environment, program)
+        yield Shell(home, environment, Path(program))
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -1,4 +1,4 @@
-"""The network of the storm's boards: an uplink and a queue that fail, and strangers who ring."""
+"""The simulated boards' network: an uplink and a queue that fail, and a writer to any queue."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from struct import pack
 from urllib.parse import urlsplit
 
 from agent import broker
-from benchmarks.scale_boards import LOST, Queue, Uplink
-from benchmarks.storm_schedule import STEPS
+from support.simulated_boards import LOST, Queue, Uplink
+
+from .schedule import STEPS
 
 
 @dataclass(frozen=True)
-class Weather:
-    """What the network, or the queue, does to a share of the boards until a moment."""
+class NetworkFault:
+    """A failure of the network, or of the queue, for a share of the boards.
+
+    ``step``: only requests of that step of ``schedule.STEPS``; ``until``: its end, in seconds of
+    the monotonic clock; ``salt`` selects the boards."""
 
     kind: str = ""
     step: str = ""
@@ -30,45 +34,45 @@ class Weather:
     salt: int = 0
     until: float = 0.0
 
-    def meets(self, who: str, path: str = "") -> bool:
+    def hits(self, board: str, path: str = "") -> bool:
         if time.monotonic() > self.until or (self.step and STEPS[self.step][1] not in path):
             return False
-        return zlib.crc32(f"{self.salt}{who}".encode()) < self.share * 2**32
+        return zlib.crc32(f"{self.salt}{board}".encode()) < self.share * 2**32
 
 
-class StormUplink(Uplink):
-    """The API through a network that fails."""
+class FaultyUplink(Uplink):
+    """The API through a network with faults."""
 
     def __init__(self, url: str, connections: int, counts: Counter[str]) -> None:
         super().__init__(url, connections)
-        self.weather, self._counts = Weather(), counts
+        self.fault, self._counts = NetworkFault(), counts
         self._random = random.Random(0)
 
     async def call(self, method: str, path: str, token: str, body: bytes = b"") -> int:
-        now = self.weather
-        if not now.meets(token, path) or now.kind in ("half", "unanswered"):
+        fault = self.fault
+        if not fault.hits(token, path) or fault.kind in ("half", "unanswered"):
             return await super().call(method, path, token, body)
-        self._counts[f"requests {now.kind}"] += 1
-        if now.kind == "stalled":  # it has begun to arrive, and nothing more comes
+        self._counts[f"requests {fault.kind}"] += 1
+        if fault.kind == "stalled":  # the request begins to arrive and never ends
             _, writer = await asyncio.open_connection(self._host, self._port)
             writer.write(f"{method} /api/v1{path} HTTP/1.1\r\nContent-Length: 9\r\n".encode())
-            await asyncio.sleep(max(0.0, now.until - time.monotonic()))
+            await asyncio.sleep(max(0.0, fault.until - time.monotonic()))
             _reset(writer)
-        raise ConnectionResetError(now.kind)
+        raise ConnectionResetError(fault.kind)
 
     async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
-        now, (line, _, bearer, *_) = self.weather, request.split(b"\r\n", 3)
-        if not now.meets(bearer.decode().rpartition(" ")[2], line.decode().split(" ")[1]):
+        fault, (line, _, bearer, *_) = self.fault, request.split(b"\r\n", 3)
+        if not fault.hits(bearer.decode().rpartition(" ")[2], line.decode().split(" ")[1]):
             writer.write(request)
             return
-        self._counts[f"requests {now.kind}"] += 1
-        part = len(request) if now.kind == "unanswered" else self._random.randrange(len(request))
+        self._counts[f"requests {fault.kind}"] += 1
+        part = len(request) if fault.kind == "unanswered" else self._random.randrange(len(request))
         writer.write(request[:part])
         await writer.drain()
-        # some are cut off while they are handled, some before: both must be the same to a board
+        # cut some requests while they are handled, some before: a board cannot tell which
         await asyncio.sleep(self._random.choice((0.0, 0.05, 0.5)))
         _reset(writer)
-        raise ConnectionResetError(now.kind)
+        raise ConnectionResetError(fault.kind)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -77,9 +81,9 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class StormQueue(Queue):
-    """Doorbells as an agent hears them: what it cannot read it drops, and a Redis that has
-    forgotten its user it asks again."""
+class FaultyQueue(Queue):
+    """A queue read as the agent reads it: malformed messages are dropped, and after a Redis that
+    lost its users the connection is retried."""
 
     def __init__(self, name: str, url: str, counts: Counter[str]) -> None:
         super().__init__(name, url)
@@ -97,18 +101,18 @@ class StormQueue(Queue):
             return None
 
 
-class Doorbells:
-    """Whoever can push to any queue."""
+class QueueWriter:
+    """Pushes messages to any device's queue."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
 
     async def push(self, pairs: list[tuple[str, bytes]]) -> None:
-        """Of device and message each; a Redis that is away hears nothing."""
+        """``pairs`` of device and message; dropped where Redis is away."""
         with contextlib.suppress(*LOST):
             async with asyncio.timeout(5):
-                place = self._parts.hostname, self._parts.port
-                reader, writer = await asyncio.open_connection(*place)
+                address = self._parts.hostname, self._parts.port
+                reader, writer = await asyncio.open_connection(*address)
                 for device, message in pairs:
                     key = broker.queue_name(device).encode()
                     writer.write(b"*3\r\n$5\r\nLPUSH\r\n" + _bulk(key) + _bulk(message))
@@ -123,6 +127,6 @@ def _bulk(word: bytes) -> bytes:
 
 
 def doorbell(attempt_id: str) -> bytes:
-    """A message as Celery writes it, as far as a played board reads it."""
+    """A message as Celery writes it, reduced to the parts that a simulated board reads."""
     body = json.dumps([[], {"attempt_id": attempt_id}, {}]).encode()
     return json.dumps({"body": base64.b64encode(body).decode()}).encode()
