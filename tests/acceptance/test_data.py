@@ -31,7 +31,7 @@ def spec(folder: Path, name: str, seconds: float) -> Path:
 
 
 def elsewhere(home: Path, **settings: str) -> Shell:
-    """The same command line, on another home."""
+    """The same command line with another home."""
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     return Shell(home, {**environment, "BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings})

@@ -26,7 +26,7 @@ LIMIT_S = 900.0
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A controller whose own device has environments of TensorFlow, LiteRT and TVM."""
+    """A controller whose local device has environments of TensorFlow, LiteRT and TVM."""
     for interpreter in ENVIRONMENTS.values():
         require(interpreter)
     home = tmp_path_factory.mktemp("chain") / "home"
@@ -123,7 +123,7 @@ def test_the_way_is_explained_before_it_is_gone(shell: Shell, keras_file: Path) 
 def test_a_model_from_keras_is_counted_by_the_onnx_file_that_joined_it(
     shell: Shell, keras_file: Path
 ) -> None:
-    """Their axes differ: the file's own count, not the model's."""
+    """Their axes differ: the count is that of the file, not of the model."""
     for file in (keras_file, keras_file.with_suffix(".onnx")):
         shell.fine("model", "add", file, "--name", "from_keras")
     works = [

@@ -1,4 +1,4 @@
-"""Boards of the farm under what only a board can suffer, while a sweep runs on them."""
+"""Faults that only a whole board can suffer, while a sweep runs."""
 
 from __future__ import annotations
 
