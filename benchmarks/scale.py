@@ -49,18 +49,19 @@ TRIAL_S = 2.0
 GROWTH = 1.5
 MEMORY_GROWTH = 1.1
 CONNECTIONS = 200
-"""Of all boards together to the API, at most."""
+"""Most connections to the API, of all boards together."""
 LARGE = 1000
-"""Boards: throughput and memory are of the longest run on so many at most."""
+"""Throughput and memory are taken from the longest run on at most so many boards."""
 IDLE_S = 10.0
-"""How long the boards are watched before they have anything to do."""
+"""How long the idle farm is measured before the sweep is submitted."""
 
 
 @dataclass
 class Run:
-    """One size. Processor time is the controller's and PostgreSQL's: ``cost_ms`` of a trial, the
-    heartbeats of every board meanwhile included; ``idle_ms`` a second before there was a trial.
-    ``bares``: bare Celery's round trips a second, before and after."""
+    """The measurements of one farm size. Processor time is the sum of the controller's and
+    PostgreSQL's: ``cost_ms`` per trial, heartbeats of all boards included; ``idle_ms`` per second
+    before the sweep was submitted. ``bares``: bare Celery's round trips a second, before and
+    after."""
 
     boards: int
     trials: int
@@ -80,7 +81,7 @@ class Run:
 
     @property
     def own_ms(self) -> float:
-        """Of a trial, less what the same boards cost while they have none."""
+        """Processor time of a trial, less the cost of the same boards while idle."""
         return self.cost_ms - self.idle_ms / self.per_s
 
     def line(self) -> str:
@@ -95,8 +96,7 @@ class Run:
 
 
 def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
-    """A farm of that size from nothing, every board with its own token and its own user on Redis;
-    and bare Celery's round trips beside it."""
+    """Set up a farm of that size and run its trials; measure bare Celery before and after."""
     with contextlib.ExitStack() as stack:
         postgres, redis = _servers(folder, stack)
         bares = [scale_bare.round_trips_per_s(redis.url)]
@@ -182,24 +182,24 @@ def _simulate(
         rss, stop = [_rss_mib(up)], threading.Event()
         before, before_up, began = _spent_s(postgres) + _spent_s(up), _spent_s(up), time.monotonic()
 
-        def look() -> None:
+        def sample() -> None:
             while not stop.wait(1.0):
                 rss.append(_rss_mib(up))
 
-        watching = threading.Thread(target=look)
-        watching.start()
-        told = process.stdout.read()
+        sampling = threading.Thread(target=sample)
+        sampling.start()
+        output = process.stdout.read()
         wall_s = time.monotonic() - began
         stop.set()
-        watching.join()
+        sampling.join()
     if process.returncode:
         raise SystemExit("the boards gave up")
-    seen, trials = json.loads(told), int(config["trials"])
+    stats, trials = json.loads(output), int(config["trials"])
     spent_ms = 1e3 * (_spent_s(postgres) + _spent_s(up) - before)
     return Run(
         boards=len(config["boards"]), trials=trials, wall_s=wall_s, cost_ms=spent_ms / trials,
         controller_ms=1e3 * (_spent_s(up) - before_up) / trials, idle_ms=idle_ms,
-        idle_s=seen["idle_s"], rss_mib=rss, refused=seen["refused"], errors=seen["errors"],
+        idle_s=stats["idle_s"], rss_mib=rss, refused=stats["refused"], errors=stats["errors"],
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _rss_mib(process: psutil.Process) -> float:
 
 
 def _check(farm: FarmContext, trials: int) -> None:
-    """Every trial done, each with one result that counts, or there is nothing to report."""
+    """Exit unless every trial is done with exactly one accepted result."""
     with farm.database.snapshot() as session:
         done = session.scalar(select(func.count()).where(Trial.state == "done"))
         counted = session.scalar(select(func.count()).where(Attempt.accepted))
@@ -234,10 +234,10 @@ def _check(farm: FarmContext, trials: int) -> None:
 
 
 def outcomes(sizes: list[tuple[int, int]], idle: tuple[int, int]) -> list[Outcome]:
-    """Of trials without duration at each size; and of 2 s trials on ``idle`` boards."""
+    """Trials without duration at each (boards, trials) of ``sizes``, and 2 s trials on ``idle``."""
     waiting = _fresh(*idle, TRIAL_S)
     runs = [_fresh(boards, trials, 0.0) for boards, trials in sizes]
-    # how fast one controller is, is asked of a farm of a thousand; larger ones show the curve
+    # the goals are for a farm of a thousand boards; larger ones only show the growth
     most = max((r for r in runs if r.boards <= LARGE), key=lambda r: r.trials, default=runs[0])
     small, large = runs[0], runs[-1]
     quarter = max(1, len(most.rss_mib) // 4)

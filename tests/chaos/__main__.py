@@ -27,24 +27,24 @@ app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True)
-def agents_(
+def main(
     context: typer.Context,
     seed: int = SEED,
-    minutes: float = typer.Option(30.0, help="New rounds begin for so long; 0: one round."),
-    faults: int = typer.Option(60, help="Faults a round."),
-    agents: int = typer.Option(8, help="Agents that are processes here."),
-    real: int = typer.Option(1, help="Of them, how many measure with the real runner."),
-    trials: int = typer.Option(40, help="Trials a board and sweep."),
+    minutes: float = typer.Option(30.0, help="How long new rounds begin; 0: one round."),
+    faults: int = typer.Option(60, help="Faults per round."),
+    agents: int = typer.Option(8, help="Agent processes."),
+    real: int = typer.Option(1, help="How many of them use the real runner."),
+    trials: int = typer.Option(40, help="Trials per board and sweep."),
     lanes: int = typer.Option(3, help="Faults that may last at once."),
     boards: int = typer.Option(
-        -1, help="Boards of the nspawn farm that join; 2 where this machine can have them."
+        -1, help="Boards of the nspawn farm; 2 where this machine can run them."
     ),
     embedded: bool = typer.Option(False, help="One controller, on SQLite, with its own broker."),
 ) -> None:
-    """Sweeps on a farm of real processes while faults are injected; exits 1 unless all is well.
+    """Inject faults into a farm of agent processes while sweeps run; exits 1 unless all is well.
 
-    Each round has the next seed. The first that is not well ends the run, and a line before the
-    last one says how to replay it."""
+    Each round has the next seed. The first round that fails ends the run; the line before the last
+    one replays it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the farm is ended, too
     if context.invoked_subcommand:
         return
@@ -84,12 +84,12 @@ def storm(
     seed: int = SEED,
     sweeps: int = typer.Option(2, help="Sweeps that share the trials."),
     trial_s: float = typer.Option(0.0, help="Seconds that a trial takes."),
-    every_s: float = typer.Option(10.0, help="Seconds between two faults, about."),
+    every_s: float = typer.Option(10.0, help="Mean seconds between two faults."),
     longest_s: float = typer.Option(4 * 3600.0, help="How long faults are injected at most."),
     keep: bool = typer.Option(False, "--keep", help="Append the outcome to benchmarks/results."),
 ) -> None:
-    """Faults on one controller with many simulated boards until every trial is final; exits 1
-    unless all is well."""
+    """Inject faults into a farm of many simulated boards until every trial is final; exits 1 unless
+    all is well."""
     options = StormOptions(_seed(seed), boards, trials, sweeps, trial_s, every_s, longest_s)
     done = run_storm(options, typer.echo)
     outcome = _storm_outcome(done)

@@ -63,7 +63,7 @@ def run(
         note("the farm is ready")
         sweeps, wrong = _inject_faults(world, schedule, lanes, trials, note)
         world.heal()
-        note(f"healed; requests cut off at one step: {world.uplink.met}")
+        note(f"healed; requests of one step that were hit: {world.uplink.hits}")
         why = _finish(world, sweeps, within_s, note)
         verdict = judge(world)
         verdict.wrong += wrong + why

@@ -45,9 +45,8 @@ SIMULATED_BOARD_FAULTS: dict[str, int] = dict.fromkeys(
     (
         "uplink_cut", "uplink_half", "uplink_stalled",
         *(f"uplink_{what}_{step}" for what in ("lost", "unanswered") for step in STEPS),
-        "queue_cut", "doorbell_lost", "ring_again", "ring_strangers", "poison",
-        "power_cut", "power_cut_started", "power_cut_measured", "power_cut_kept", "freeze_boards",
-        "give_again", "forge",
+        "queue_cut", "doorbell_lost", "freeze_boards",
+        "power_cut", "power_cut_started", "power_cut_measured", "power_cut_kept",
     ),
     1,
 )  # fmt: skip
@@ -59,7 +58,7 @@ STORM_FAULTS: dict[str, int] = SIMULATED_BOARD_FAULTS | dict.fromkeys(
         "kill_controller", "freeze_controller", "freeze_controller_past_lease",
         "kill_postgres", "kill_postgres_backend", "freeze_postgres",
         "kill_redis", "freeze_redis", "freeze_redis_past_lease", "flush_redis",
-        "cancel_and_resume",
+        "cancel_and_resume", "ring_again", "ring_strangers", "poison", "give_again", "forge",
     ),
     1,
 )  # fmt: skip
@@ -71,7 +70,7 @@ SHARES = (0.05, 0.2, 0.5, 1.0)
 class Fault:
     """One fault. ``after_s``: pause after the previous fault of the same lane; ``lasts_s``: how
     long it lasts, for kinds that last; ``draw``: a random number that selects its targets;
-    ``share``: the share of the simulated boards that it hits."""
+    ``share``: the share of the boards that it hits, for kinds that hit several."""
 
     kind: str
     after_s: float

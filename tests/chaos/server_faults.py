@@ -34,24 +34,8 @@ def freeze(process: Process, lasts_s: float, *, children: bool = False) -> None:
         send(signal.SIGCONT)
 
 
-def _controller(servers: Servers, fault: Fault) -> Process:
-    return servers.controllers[fault.draw % len(servers.controllers)]
-
-
-def _kill_controller(servers: Servers, fault: Fault) -> None:
-    kill(_controller(servers, fault), fault.lasts_s)
-
-
-def _freeze_controller(servers: Servers, fault: Fault) -> None:
-    freeze(_controller(servers, fault), fault.lasts_s)
-
-
-def _freeze_controller_past_lease(servers: Servers, fault: Fault) -> None:
-    freeze(_controller(servers, fault), servers.past_lease_s)
-
-
 def _kill_server(server: Postgres | Redis | None, lasts_s: float) -> None:
-    """Kill it; the fault ends when it listens again."""
+    """The fault ends when the server listens again."""
     assert server is not None
     with server.process.busy:
         server.process.kill()
@@ -59,19 +43,18 @@ def _kill_server(server: Postgres | Redis | None, lasts_s: float) -> None:
         server.start()
 
 
-def _kill_redis(servers: Servers, fault: Fault) -> None:
-    _kill_server(servers.redis, fault.lasts_s)
-
-
-def _freeze_redis(servers: Servers, fault: Fault) -> None:
+def _freeze_server(
+    server: Postgres | Redis | None, lasts_s: float, *, children: bool = False
+) -> None:
     """It accepts connections and answers nothing."""
-    assert servers.redis is not None
-    freeze(servers.redis.process, fault.lasts_s)
+    assert server is not None
+    freeze(server.process, lasts_s, children=children)
 
 
-def _freeze_redis_past_lease(servers: Servers, fault: Fault) -> None:
-    assert servers.redis is not None
-    freeze(servers.redis.process, servers.past_lease_s)
+def _kill_postgres_backend(servers: Servers, fault: Fault) -> None:
+    """PostgreSQL then restarts all its backends."""
+    assert servers.postgres is not None
+    servers.postgres.process.kill_child(fault.draw)
 
 
 def _flush_redis(servers: Servers, fault: Fault) -> None:
@@ -81,39 +64,24 @@ def _flush_redis(servers: Servers, fault: Fault) -> None:
             time.sleep(0.1)
 
 
-def _kill_postgres(servers: Servers, fault: Fault) -> None:
-    _kill_server(servers.postgres, fault.lasts_s)
-
-
-def _kill_postgres_backend(servers: Servers, fault: Fault) -> None:
-    """PostgreSQL then restarts all its backends."""
-    assert servers.postgres is not None
-    servers.postgres.process.kill_child(fault.draw)
-
-
-def _freeze_postgres(servers: Servers, fault: Fault) -> None:
-    assert servers.postgres is not None
-    freeze(servers.postgres.process, fault.lasts_s, children=True)
-
-
-def _jump(clock: Clock, fault: Fault) -> None:
+def _jump(clock: Clock | None, process: Process, fault: Fault) -> None:
     """The clock jumps; in two of three cases it jumps back before the end of the run."""
-    clock.jump(JUMPS_S[fault.draw % len(JUMPS_S)])
-    if fault.draw % 3:
-        time.sleep(fault.lasts_s)
-        clock.jump(0)
+    assert clock is not None
+    with process.busy:
+        clock.jump(JUMPS_S[fault.draw % len(JUMPS_S)])
+        if fault.draw % 3:
+            time.sleep(fault.lasts_s)
+            clock.jump(0)
 
 
 def _controller_clock_jump(servers: Servers, fault: Fault) -> None:
-    with _controller(servers, fault).busy:
-        _jump(servers.clocks[fault.draw % len(servers.controllers)], fault)
+    number = fault.draw % len(servers.controllers)
+    _jump(servers.clocks[number], servers.controllers[number], fault)
 
 
 def _database_clock_jump(servers: Servers, fault: Fault) -> None:
     assert servers.postgres is not None
-    assert servers.postgres.clock is not None
-    with servers.postgres.process.busy:
-        _jump(servers.postgres.clock, fault)
+    _jump(servers.postgres.clock, servers.postgres.process, fault)
 
 
 def _cancel_and_resume(servers: Servers, fault: Fault) -> None:
@@ -126,16 +94,16 @@ def _cancel_and_resume(servers: Servers, fault: Fault) -> None:
 
 
 ACTIONS: dict[str, Callable[[Servers, Fault], None]] = {
-    "kill_controller": _kill_controller,
-    "freeze_controller": _freeze_controller,
-    "freeze_controller_past_lease": _freeze_controller_past_lease,
-    "kill_redis": _kill_redis,
-    "freeze_redis": _freeze_redis,
-    "freeze_redis_past_lease": _freeze_redis_past_lease,
+    "kill_controller": lambda s, f: kill(s.controller(f.draw), f.lasts_s),
+    "freeze_controller": lambda s, f: freeze(s.controller(f.draw), f.lasts_s),
+    "freeze_controller_past_lease": lambda s, f: freeze(s.controller(f.draw), s.past_lease_s),
+    "kill_redis": lambda s, f: _kill_server(s.redis, f.lasts_s),
+    "freeze_redis": lambda s, f: _freeze_server(s.redis, f.lasts_s),
+    "freeze_redis_past_lease": lambda s, _: _freeze_server(s.redis, s.past_lease_s),
     "flush_redis": _flush_redis,
-    "kill_postgres": _kill_postgres,
+    "kill_postgres": lambda s, f: _kill_server(s.postgres, f.lasts_s),
     "kill_postgres_backend": _kill_postgres_backend,
-    "freeze_postgres": _freeze_postgres,
+    "freeze_postgres": lambda s, f: _freeze_server(s.postgres, f.lasts_s, children=True),
     "controller_clock_jump": _controller_clock_jump,
     "database_clock_jump": _database_clock_jump,
     "cancel_and_resume": _cancel_and_resume,

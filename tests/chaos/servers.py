@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from agent import broker
 from orchestrator.client import Client
 from orchestrator.domain.errors import FarmError
 from orchestrator.store.database import Database
+from orchestrator.store.tables import Attempt, Device
 from support.servers import postgres_programs, redis_program
 
 from .clocks import Clock
@@ -35,7 +38,8 @@ class Servers:
     """Controllers on one database and one broker, and what a fault may do to them.
 
     ``postgres`` and ``redis`` are ``None`` on the embedded farm. ``past_lease_s``: a freeze of that
-    length outlasts every lease."""
+    length outlasts every lease. ``device_tokens``: of the boards that message faults may use, by
+    name; ``device_names``: all boards."""
 
     def __init__(
         self,
@@ -58,8 +62,13 @@ class Servers:
         self.database = Database(self.database_url)
         self.clocks: list[Clock] = []
         self.device_names: list[str] = []
+        self.device_tokens: dict[str, str] = {}
         self.deepest_queue = 0
         self.token = ""
+
+    def controller(self, draw: int) -> Process:
+        """The controller that a random number selects."""
+        return self.controllers[draw % len(self.controllers)]
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Start everything and wait until it listens; ``stack`` ends it."""
@@ -116,6 +125,24 @@ class Servers:
     def rows(self) -> Iterator[Session]:
         with self.database.snapshot() as session:
             yield session
+
+    def recent_attempts(self, limit: int = 500) -> list[tuple[Attempt, str]]:
+        """The newest attempts of boards in ``device_tokens``, newest first, each with its board's
+        name; none while the database is away."""
+        query = select(Attempt, Device.name).join(Device, Attempt.device_id == Device.id)
+        query = query.order_by(Attempt.dispatched_at.desc()).limit(limit)
+        with contextlib.suppress(SQLAlchemyError), self.rows() as session:
+            found = [(row.Attempt, row.name) for row in session.execute(query)]
+            return [(attempt, name) for attempt, name in found if name in self.device_tokens]
+        return []
+
+    def knows(self, attempt_id: str) -> bool:
+        with self.rows() as session:
+            return session.get(Attempt, attempt_id) is not None
+
+    def first_answer(self, _attempt_id: str) -> int | None:
+        """The status with which a result was answered at first, where that was recorded."""
+        return None
 
     def queue(self) -> redis.Redis:
         if self.redis is None:

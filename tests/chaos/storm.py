@@ -35,7 +35,7 @@ from orchestrator.settings import Settings
 from support.servers import free_port
 from support.simulated_farm import SPEC, add_model, enrol
 
-from . import server_faults
+from . import message_faults, server_faults
 from .lanes import Lanes
 from .processes import Postgres, Process, Redis, controller_environment
 from .schedule import SIMULATED_BOARD_FAULTS, STORM_FAULTS, Fault, plan
@@ -205,6 +205,7 @@ class Storm(Servers):
         self.device_names = [f"b{number}" for number in range(options.boards)]
         self.answers = folder / "answers.json"
         self.wrong: list[str] = []
+        self.boards: BoardsProcess
 
     def play(self) -> StormRun:
         """From nothing to the verdict. Raises where there can be none."""
@@ -226,13 +227,15 @@ class Storm(Servers):
             farm = wiring.build_farm(settings, settings.broker_url, acl)
             stack.callback(farm.database.close)
             self.token = add_model(url, self.folder)
+            enrolled = {n: enrol(farm, n, settings.broker_url) for n in self.device_names}
             config = {
-                "boards": {n: enrol(farm, n, settings.broker_url) for n in self.device_names},
+                "boards": enrolled,
                 "trials": self.options.trials, "trial_s": self.options.trial_s,
-                "past_lease_s": self.past_lease_s, "url": url, "broker_url": self.broker_url,
+                "past_lease_s": self.past_lease_s, "url": url,
                 "answers": str(self.answers), "connections": 2 * self.options.boards,
             }  # fmt: skip
-            boards = BoardsProcess(config, self.folder / "boards.log")
+            self.device_tokens = {name: own["token"] for name, own in enrolled.items()}
+            boards = self.boards = BoardsProcess(config, self.folder / "boards.log")
             stack.callback(boards.close)
             total = self._submit(farm)
             began = time.monotonic()
@@ -258,6 +261,10 @@ class Storm(Servers):
                 controller.own_exits, self.deepest_queue, ended["counts"], errors,
             )  # fmt: skip
 
+    def first_answer(self, attempt_id: str) -> int | None:
+        found: int | None = self.boards.command("answer", attempt_id=attempt_id)["answer"]
+        return found
+
     def _submit(self, farm: FarmContext) -> int:
         """Submit every sweep; how many trials they have."""
         given = self.options
@@ -276,12 +283,14 @@ class Storm(Servers):
             DURATIONS_S,
         )  # fmt: skip
 
+        actions = {**server_faults.ACTIONS, **message_faults.ACTIONS}
+
         def inject(fault: Fault) -> None:
             if fault.kind in SIMULATED_BOARD_FAULTS:
                 boards.command(**asdict(fault))
                 time.sleep(fault.lasts_s)
             else:
-                server_faults.ACTIONS[fault.kind](self, fault)
+                actions[fault.kind](self, fault)
 
         return Lanes(schedule, LANES, inject, self.note)
 

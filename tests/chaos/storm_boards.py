@@ -2,8 +2,8 @@
 
 ``python -m chaos.storm_boards`` reads its configuration as a line of JSON on stdin and prints
 ``ready`` when every board runs. Each further line is a command, answered by a line of JSON: a
-fault, ``heal``, ``status`` or ``end``. ``end`` writes every final answer of the controller to the
-configuration's file ``answers``.
+fault, ``heal``, ``answer`` (the final one to an attempt's result), ``status`` or ``end``, which
+writes every final answer to the configuration's file ``answers``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import json
 import random
 import sys
 import time
-import uuid
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from agent.contract.trial import SCHEMA, Failure, TrialResult
 from support.simulated_boards import LOST, Board, BoardStatistics, measured
 
 from .schedule import STEPS
-from .storm_network import FaultyQueue, FaultyUplink, NetworkFault, QueueWriter, doorbell
+from .storm_network import FaultyQueue, FaultyUplink, NetworkFault
 
 PATIENCE_S = 30.0
 """How long a board retries a start before it waits for the next doorbell."""
@@ -37,10 +36,6 @@ LIMITS_S = {"heartbeat": 5.0, "start": 30.0, "blob": 120.0, "result": 60.0}
 """The agent's timeouts, by step."""
 LONGEST_WAIT_S = 10.0
 """Longest pause between two deliveries; a real agent's is a minute, which would prolong the run."""
-REMEMBERED = 2000
-"""Delivered results, all boards together, from which some are delivered again."""
-MALFORMED = (b"1", b"[]", b"null", b"{}", b"\xff\xfe", b'{"body": "MQ=="}')
-FORGED_FAILURE = Failure("measure", "forged", "this never happened")
 
 
 class NoAnswer(OSError):
@@ -54,13 +49,9 @@ class PowerCut(Exception):
 @dataclass
 class Observations:
     """What the boards of one run observed. ``answers``: for each attempt whose result got a final
-    answer its HTTP status and whether the result was a measurement; ``recent``: delivered results;
-    ``wrong``: violations, in words."""
+    answer its HTTP status and whether it was a measurement; ``wrong``: violations, in words."""
 
     answers: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    recent: deque[tuple[FaultyBoard, TrialResult, bytes]] = field(
-        default_factory=lambda: deque(maxlen=REMEMBERED)
-    )
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     stats: BoardStatistics = field(default_factory=BoardStatistics)
@@ -87,7 +78,7 @@ class FaultyBoard(Board):
         observed: Observations,
     ) -> None:
         super().__init__(name, own, uplink, config)
-        self.name, self.observed, self.token = name, observed, own["token"]
+        self.observed = observed
         self._queue: FaultyQueue = FaultyQueue(name, own["broker_url"], observed.counts)
         self._outbox: dict[str, StoredResult] = {}
         self._kept: set[str] = set()
@@ -97,10 +88,6 @@ class FaultyBoard(Board):
         self._pending_faults: dict[str, float] = {}
         self._off_s = 0.0
         self.queue_fault = NetworkFault()
-
-    @property
-    def attempt(self) -> str:
-        return self._attempt
 
     @property
     def waiting(self) -> int:
@@ -188,7 +175,6 @@ class FaultyBoard(Board):
             self._require(await self._call("PUT", path, stats, body), (200,), "a heartbeat")
 
     async def work(self, stats: BoardStatistics) -> None:
-        ended = 0.0
         while True:
             attempt_id = await self._heard(stats)
             if not attempt_id or attempt_id in self._kept:
@@ -196,13 +182,10 @@ class FaultyBoard(Board):
                 continue
             if await self._start(attempt_id, stats) != 200:
                 continue
-            if ended:
-                stats.idle_s.append(time.monotonic() - ended)
             await self._fault_point("started")
             self._begun = self._attempt = attempt_id
             await asyncio.sleep(self._trial_s)
             result, blob = measured(attempt_id)
-            ended = time.monotonic()
             await self._fault_point("measured")
             self._keep(result, blob)
             self._begun = self._attempt = ""
@@ -263,7 +246,6 @@ class FaultyBoard(Board):
             self._require(status, (200, 409), f"the result of {attempt_id}")
             ok = stored.result.status == "ok"
             self.observed.answers[attempt_id] = (status, ok)
-            self.observed.recent.append((self, stored.result, stored.blob))
             stats.trials += ok and status == 200
             stats.refused += status != 200
             del self._outbox[attempt_id]
@@ -289,16 +271,6 @@ class FaultyBoard(Board):
         if status not in right:
             self.observed.wrong.append(f"{self._name}: {what} was answered {status}")
 
-    # --- a dishonest board
-
-    async def give_again(self, result: TrialResult, blob: bytes) -> None:
-        """Send a delivered result once more: the answer must be the same."""
-        with contextlib.suppress(*LOST):
-            status = await self.deliver(result, blob, BoardStatistics())
-            before, _ = self.observed.answers[result.attempt_id]
-            self._require(status, (before,), f"{result.attempt_id}, once {before}, given again,")
-            self.observed.counts["results given again"] += 1
-
     async def deliver(self, result: TrialResult, blob: bytes, stats: BoardStatistics) -> int:
         # a third of the results upload their samples first, as large samples are
         if result.samples is not None and int(result.attempt_id[:8], 16) % 3 == 0:
@@ -306,15 +278,6 @@ class FaultyBoard(Board):
             body = codec.dumps(result).encode()
             return await self._call("PUT", f"/attempts/{result.attempt_id}/result", stats, body)
         return await super().deliver(result, blob, stats)
-
-    async def forge(self, attempt_id: str, *, own: bool) -> None:
-        """Send a false result for another board's attempt, or for an ``own`` one that is over."""
-        forged = TrialResult(SCHEMA, attempt_id, "failed", "forged", failure=FORGED_FAILURE)
-        right = (self.observed.answers[attempt_id][0],) if own else (404,)
-        with contextlib.suppress(*LOST):
-            status = await self.deliver(forged, b"", BoardStatistics())
-            self._require(status, right, f"a forged result of {attempt_id}")
-            self.observed.counts["results forged"] += 1
 
 
 class Fleet:
@@ -324,14 +287,12 @@ class Fleet:
         self.observed = Observations()
         self._config = config
         self._uplink = FaultyUplink(config["url"], int(config["connections"]), self.observed.counts)
-        self._queue_writer = QueueWriter(config["broker_url"])
         self._past_lease_s = float(config["past_lease_s"])
         self._boards = [
             FaultyBoard(name, own, self._uplink, config, self.observed)
             for name, own in config["boards"].items()
         ]
         self._board_tasks: list[asyncio.Task[None]] = []
-        self._fault_tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
         """Send each board's first heartbeat, then start its tasks."""
@@ -350,6 +311,9 @@ class Fleet:
                 self.observed.wrong.append(f"a board has ended by itself: {task.exception()!r}")
         if kind == "heal":
             self._heal()
+        elif kind == "answer":
+            status, _ = self.observed.answers.get(str(command["attempt_id"]), (None, False))
+            return {"answer": status}
         elif kind not in ("status", "end"):
             self._fault(
                 kind, float(command["lasts_s"]), float(command["share"]), int(command["draw"])
@@ -389,55 +353,6 @@ class Fleet:
         elif kind == "freeze_boards":
             for board in targets[: max(1, len(self._boards) // 3)]:
                 board.freeze(self._past_lease_s)
-        else:
-            self._start_task(getattr(self, f"_{kind}")(targets, random_))
-
-    def _start_task(self, what: Any) -> None:
-        task = asyncio.create_task(what)
-        self._fault_tasks.add(task)
-        task.add_done_callback(self._fault_tasks.discard)
-
-    async def _ring_again(self, targets: list[FaultyBoard], random_: random.Random) -> None:
-        """Old doorbells, newest first, some twice; and those of running attempts."""
-        pairs = [(b.name, doorbell(b.attempt)) for b in targets if b.attempt]
-        theirs = [r for r in self.observed.recent if r[0] in set(targets)][-500:]
-        for board, result, _ in reversed(theirs):
-            pairs += [(board.name, doorbell(result.attempt_id))] * random_.choice((1, 2))
-        await self._queue_writer.push(pairs)
-
-    async def _ring_strangers(self, targets: list[FaultyBoard], random_: random.Random) -> None:
-        """Doorbells of other boards' attempts, and of attempts that do not exist."""
-        pairs = [(b.name, doorbell(uuid.UUID(int=random_.getrandbits(128)).hex)) for b in targets]
-        others = [*self.observed.recent][-len(targets) :]
-        pairs += [
-            (b.name, doorbell(r.attempt_id)) for b, (_, r, _) in zip(targets, others, strict=False)
-        ]
-        under_way = [board for board in self._boards if board.attempt]
-        pairs += [(b.name, doorbell(o.attempt)) for b, o in zip(targets, under_way, strict=False)]
-        await self._queue_writer.push(pairs)
-
-    async def _poison(self, targets: list[FaultyBoard], random_: random.Random) -> None:
-        await self._queue_writer.push(
-            [(board.name, random_.choice(MALFORMED)) for board in targets]
-        )
-
-    async def _give_again(self, _targets: list[FaultyBoard], random_: random.Random) -> None:
-        """Send some recent results once more."""
-        recent = [*self.observed.recent]
-        for board, result, blob in random_.sample(recent, min(len(recent), 50)):
-            await board.give_again(result, blob)
-
-    async def _forge(self, forgers: list[FaultyBoard], random_: random.Random) -> None:
-        under_way = [board for board in self._boards if board.attempt][:20]
-        over = [*self.observed.recent][-20:]
-        attempts = [(b, b.attempt) for b in under_way] + [(b, r.attempt_id) for b, r, _ in over]
-        for owner, attempt_id in attempts:
-            forger = random_.choice(forgers)
-            if forger is not owner:
-                await forger.forge(attempt_id, own=False)
-        for board, result, _ in over:
-            if self.observed.answers[result.attempt_id][0] == 200:
-                await board.forge(result.attempt_id, own=True)
 
 
 def _write(line: str) -> None:

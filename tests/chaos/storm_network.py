@@ -1,11 +1,9 @@
-"""The simulated boards' network: an uplink and a queue that fail, and a writer to any queue."""
+"""The simulated boards' network: an uplink and a queue that fail."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import random
 import time
 import zlib
@@ -13,10 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
-from urllib.parse import urlsplit
 
-from agent import broker
-from support.simulated_boards import LOST, Queue, Uplink
+from support.simulated_boards import Queue, Uplink
 
 from .schedule import STEPS
 
@@ -99,34 +95,3 @@ class FaultyQueue(Queue):
         except (ValueError, KeyError, TypeError, IndexError):
             self._counts["doorbells of poison"] += 1
             return None
-
-
-class QueueWriter:
-    """Pushes messages to any device's queue."""
-
-    def __init__(self, url: str) -> None:
-        self._parts = urlsplit(url)
-
-    async def push(self, pairs: list[tuple[str, bytes]]) -> None:
-        """``pairs`` of device and message; dropped where Redis is away."""
-        with contextlib.suppress(*LOST):
-            async with asyncio.timeout(5):
-                address = self._parts.hostname, self._parts.port
-                reader, writer = await asyncio.open_connection(*address)
-                for device, message in pairs:
-                    key = broker.queue_name(device).encode()
-                    writer.write(b"*3\r\n$5\r\nLPUSH\r\n" + _bulk(key) + _bulk(message))
-                await writer.drain()
-                for _ in pairs:
-                    await reader.readline()
-                writer.close()
-
-
-def _bulk(word: bytes) -> bytes:
-    return b"$%d\r\n%s\r\n" % (len(word), word)
-
-
-def doorbell(attempt_id: str) -> bytes:
-    """A message as Celery writes it, reduced to the parts that a simulated board reads."""
-    body = json.dumps([[], {"attempt_id": attempt_id}, {}]).encode()
-    return json.dumps({"body": base64.b64encode(body).decode()}).encode()

@@ -1,4 +1,4 @@
-"""The proxy's aim: one step of the uplink fails as it is told to, the others pass."""
+"""A proxy mode of one step: requests of that step fail, all others pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATHS = {
 
 
 class Server:
-    """Answers everything, and remembers what it was asked."""
+    """Answers every request, and records its path."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -71,7 +71,7 @@ def test_one_step_fails_and_the_others_pass(server: Server, step: str, what: str
         method, path = PATHS[step]
         with pytest.raises(httpx.TransportError):
             client.request(method, path, content=b"{}")
-        assert proxy.met == 1
+        assert proxy.hits == 1
         assert (path in server.asked) == (what == "unanswered")
         proxy.set("pass")
         assert client.request(method, path, content=b"{}").status_code == 200

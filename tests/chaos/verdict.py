@@ -1,4 +1,4 @@
-"""What must be true when it is over: looked up in the database, the folders and the processes."""
+"""What must hold after a run, checked in the database, the folders, the logs and the processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from orchestrator.store.tables import (
 )
 from support.simulated_boards import measured
 
-from .played_runner import samples_of
+from .fake_runner import samples_of
 from .processes import Process
 from .servers import Servers
 from .world import World
@@ -194,7 +194,7 @@ def judge_logs(
 
 
 def _ran_out(session: Session) -> int:
-    """By the events: a late result replaces its attempt's note."""
+    """From the events, because a late result replaces its attempt's note."""
     begun = select(Attempt.trial_id, Attempt.number).where(Attempt.started_at.is_not(None))
     known = {(str(trial), number) for trial, number in session.execute(begun)}
     lost = session.scalars(select(Event).where(Event.kind == "attempt_lost"))
@@ -202,8 +202,8 @@ def _ran_out(session: Session) -> int:
 
 
 def _health_checks(session: Session, verdict: Verdict) -> None:
-    """Health checks go on for as long as there is a farm: one of a board may be waiting, and none
-    is with a board that has ended."""
+    """A board may have one waiting health check, because they never cease; none may be with a
+    board, because all agents have ended."""
     hidden = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == HEALTH)
     verdict.checks = session.scalar(select(func.count()).select_from(HealthCheck)) or 0
     for trial in session.scalars(hidden):
@@ -236,20 +236,20 @@ def _own_samples(world: World, session: Session, attempt: Any) -> bool:
     if not path.is_file():
         return False
     values = np.frombuffer(zstandard.ZstdDecompressor().decompress(path.read_bytes()), "<i8")
-    if result.runtime_version == "played":
+    if result.runtime_version == "fake":
         return bool(values.tolist() == samples_of(attempt.id))
     return values.size == result.samples.count * len(result.samples.series)
 
 
 def _locks(session: Session, verdict: Verdict) -> None:
-    """No controller runs any more: nobody else may hold a transaction or a lock."""
+    """No controller runs any more: no other session may hold a transaction or a lock."""
     query = "SELECT state, query FROM pg_stat_activity WHERE backend_type = 'client backend' "
-    deadline = time.monotonic() + 10  # a server process sees within moments that its client ended
+    deadline = time.monotonic() + 10  # a backend notices within moments that its client is gone
     while rows := session.execute(text(query + "AND pid <> pg_backend_pid()")).all():
         if time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    verdict.wrong += [f"the database still serves somebody: {state} {q}" for state, q in rows]
+    verdict.wrong += [f"the database still has a session: {state} {q}" for state, q in rows]
 
 
 def _boards(world: World, verdict: Verdict) -> None:

@@ -1,5 +1,5 @@
-"""The farm under test: two controllers on one PostgreSQL and one Redis, or one as ``benchfarm up``
-starts it, on SQLite with the broker that it brings; agents behind proxies."""
+"""A farm of agent processes behind proxies: two controllers on one PostgreSQL and one Redis, or
+one controller with the embedded database and broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
-from agent.worker.config import save
+from agent.worker.config import load, save
 from agent.worker.isolation import proc_scan
 from agent.worker.isolation.child_process import MARK
 from agent.worker.state_dir import mark_of
@@ -30,7 +30,7 @@ from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.client import Client
 from orchestrator.domain.trial import TrialState
 from orchestrator.service.scheduling.dispatch import is_outstanding
-from orchestrator.store.tables import SWEEP, Attempt, Device, Sweep, Trial
+from orchestrator.store.tables import SWEEP, Device, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
 from support.servers import free_port
@@ -57,7 +57,7 @@ SETTINGS = {
 LEASE_S = 5.0
 PAST_LEASE_S = 6.0
 SMALL_DISK_MIB = 560
-"""More than a healthy board has to have free, and a result's worth."""
+"""More free space than a health check demands, and room for one result."""
 SPEC = """
 name: {name}
 models: [dense]
@@ -131,10 +131,10 @@ class World(Servers):
         self._mounts: list[Path] = []
         self._stack = contextlib.ExitStack()
 
-    # --- from nothing to a farm that waits for work
+    # --- start
 
     def open(self, agents: int, real: int) -> None:
-        """Start everything; the last ``real`` agents measure with the real runner."""
+        """Start everything; the last ``real`` agents use the real runner, the others a fake."""
         if self.hosts:
             keep_wheels(self.home)
         self.start(self._stack)
@@ -148,9 +148,9 @@ class World(Servers):
         self.ask(lambda farm: farm.add_model(model, name="dense"))
         with ThreadPoolExecutor() as pool:
             adding = [pool.submit(self._add, host) for host in self.hosts]
-            played = self._played_runner()
+            fake = self._fake_runner()
             for number in range(agents):
-                self._join(number, None if number >= agents - real else played)
+                self._join(number, None if number >= agents - real else fake)
             for added in adding:
                 added.result()
         for board in self.boards:
@@ -158,6 +158,7 @@ class World(Servers):
         with self.rows() as session:
             self.device_ids = {d.name: d.id for d in session.scalars(select(Device))}
         self.device_names = list(self.device_ids)
+        self.device_tokens = {b.name: load(b.state).token for b in self.boards}
         self.wait_for(self.all_well, "every board to pass its first health check")
 
     def _add(self, host: Host) -> None:
@@ -168,11 +169,11 @@ class World(Servers):
             f"http://{self.host}:{self.uplink.port}", f"redis://{self.host}:{self.broker.port}/0"
         )
 
-    def _played_runner(self) -> Path:
-        """The played child, in a folder of its own beside what it answers when it is probed."""
+    def _fake_runner(self) -> Path:
+        """A copy of the fake runner beside its answer to a probe."""
         folder = self.folder / "runner"
         folder.mkdir()
-        shutil.copy(HERE / "played_runner.py", folder / "__main__.py")
+        shutil.copy(HERE / "fake_runner.py", folder / "__main__.py")
         facts = next(f for f in runtime_facts() if f.backend == "onnxruntime")
         (folder / "probed.json").write_text(codec.dumps(Probed((facts,))))
         return folder / "__main__.py"
@@ -206,10 +207,6 @@ class World(Servers):
 
     # --- requests
 
-    def known_attempts(self) -> list[Attempt]:
-        with self.rows() as session:
-            return list(session.scalars(select(Attempt).order_by(Attempt.dispatched_at)))
-
     def submit(self, name: str, trials: int) -> None:
         def submit(farm: Client) -> None:
             if name not in {s.name for s in farm.sweeps()}:  # the answer may have been lost
@@ -221,7 +218,7 @@ class World(Servers):
         return self.ask(lambda farm: farm.sweep(name)).state != "running"
 
     def resume_all(self) -> int:
-        """Resume every sweep with trials that failed: those, and no other, run once more."""
+        """Resume every sweep; only trials that failed may run again. How many they are."""
         before = self._trials()
         failed = {number for number, (state, _) in before.items() if state == TrialState.FAILED}
         for sweep in self.ask(lambda farm: farm.sweeps()):
@@ -232,40 +229,40 @@ class World(Servers):
         return len(failed)
 
     def _trials(self) -> dict[int, tuple[str, int]]:
-        """State and last attempt of every trial of a person's sweep, by its key."""
+        """State and last attempt number of every trial of a sweep, by its key; no health checks."""
         mine = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == SWEEP)
         with self.rows() as session:
             return {t.id: (t.state, t.attempt) for t in session.scalars(mine)}
 
     def outstanding(self) -> int:
-        """Trials that are with a device, health checks too."""
+        """Trials that are with a device, health checks included."""
         with self.rows() as session:
             return len(session.scalars(select(Trial.id).where(is_outstanding())).all())
 
     # --- the end
 
     def heal(self) -> None:
-        """Undo every fault: from here on the farm must bring everything to its end by itself."""
+        """Undo every fault: from here on the farm must finish without help."""
         self.uplink.set("pass")
         self.broker.set("pass")
         self.heal_servers()
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
-            (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a board that is off stays ill
+            (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a wrong clock fails health checks
             board.process.send(signal.SIGCONT)
             board.restart()
         for host in self.hosts:
             host.up()
 
     def stop(self) -> None:
-        """End agents and controllers as a user does; each must say that all is well."""
+        """End agents and controllers as a user does; each must exit with code 0."""
         for board in self.boards:
             board.process.ask_end()
         for board in self.boards:
             assert board.process.wait() == 0, f"{board.name} did not end well; see {self.folder}"
         for host in self.hosts:
             self.left_by_hosts += host.end()
-        # a health check that was just rung for comes back when its lease runs out
+        # a health check that was just dispatched returns when its lease runs out
         self.wait_for(lambda: not self.outstanding(), "the end of every lease")
         for controller in self.controllers:
             controller.ask_end(signal.SIGINT)
@@ -283,7 +280,7 @@ class World(Servers):
             host.board.cut_power()
 
     def close(self) -> None:
-        """Take everything away, whatever state it is in."""
+        """Remove everything, whatever its state."""
         for board in self.boards:
             board.process.send(signal.SIGCONT)
         self._stack.close()
@@ -294,7 +291,7 @@ class World(Servers):
 
 
 def _mounted(folder: Path) -> bool:
-    """A small disk on ``folder``, where this user may make one."""
+    """Mount a small disk on ``folder``; whether this user may."""
     if os.geteuid() != 0:
         return False
     words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m,mode=700", "tmpfs", str(folder)]
