@@ -209,33 +209,15 @@ class Storm(Servers):
 
     def play(self) -> StormRun:
         """From nothing to the verdict. Raises where there can be none."""
-        controller, url = self.controllers[0], f"http://{self.host}:{self.ports[0]}"
         with contextlib.ExitStack() as stack:
             self.start(stack)
             assert self.postgres is not None
             assert self.redis is not None
+            controller = self.controllers[0]
             manager = ServiceManager(controller, (self.postgres.process, self.redis.process))
             stack.callback(manager.stop)
-            settings = Settings(
-                home=self.home,
-                database_url=self.database_url,
-                broker_url=self.broker_url,
-                health_every_s=0,
-            )
-            acl = RedisAcl(settings.broker_url)
-            stack.callback(acl.close)
-            farm = wiring.build_farm(settings, settings.broker_url, acl)
-            stack.callback(farm.database.close)
-            self.token = add_model(url, self.folder)
-            enrolled = {n: enrol(farm, n, settings.broker_url) for n in self.device_names}
-            config = {
-                "boards": enrolled,
-                "trials": self.options.trials, "trial_s": self.options.trial_s,
-                "past_lease_s": self.past_lease_s, "url": url,
-                "answers": str(self.answers), "connections": 2 * self.options.boards,
-            }  # fmt: skip
-            self.device_tokens = {name: own["token"] for name, own in enrolled.items()}
-            boards = self.boards = BoardsProcess(config, self.folder / "boards.log")
+            farm = self._farm(stack)
+            boards = self.boards = self._boards(farm)
             stack.callback(boards.close)
             total = self._submit(farm)
             began = time.monotonic()
@@ -251,15 +233,41 @@ class Storm(Servers):
             boards.close()
             manager.stop()
             self._end(controller)
-            verdict = judge_storm(
-                self, total, json.loads(self.answers.read_text()), self.home / "blobs"
-            )
+            answers = json.loads(self.answers.read_text())
+            verdict = judge_storm(self, total, answers, self.home / "blobs")
             errors = judge_logs(self.controllers, self.postgres.log, verdict)
             verdict.wrong += lanes.wrong + self.wrong + ended["wrong"]
             return StormRun(
                 self.options, verdict, lanes.injected, wall_s, manager.rss_mib, manager.most_files,
                 controller.own_exits, self.deepest_queue, ended["counts"], errors,
             )  # fmt: skip
+
+    def _farm(self, stack: contextlib.ExitStack) -> FarmContext:
+        """The farm without its API: for what rate limits would slow down."""
+        settings = Settings(
+            home=self.home,
+            database_url=self.database_url,
+            broker_url=self.broker_url,
+            health_every_s=0,
+        )
+        acl = RedisAcl(self.broker_url)
+        stack.callback(acl.close)
+        farm = wiring.build_farm(settings, self.broker_url, acl)
+        stack.callback(farm.database.close)
+        return farm
+
+    def _boards(self, farm: FarmContext) -> BoardsProcess:
+        """Register the model, enrol every board and start them."""
+        url = f"http://{self.host}:{self.ports[0]}"
+        self.token = add_model(url, self.folder)
+        enrolled = {name: enrol(farm, name, self.broker_url) for name in self.device_names}
+        self.device_tokens = {name: own["token"] for name, own in enrolled.items()}
+        config = {
+            "boards": enrolled, "trials": self.options.trials, "trial_s": self.options.trial_s,
+            "past_lease_s": self.past_lease_s, "url": url, "answers": str(self.answers),
+            "connections": 2 * self.options.boards,
+        }  # fmt: skip
+        return BoardsProcess(config, self.folder / "boards.log")
 
     def first_answer(self, attempt_id: str) -> int | None:
         found: int | None = self.boards.command("answer", attempt_id=attempt_id)["answer"]
