@@ -45,8 +45,8 @@ def test_mistakes_are_answered_once(shell: Shell, tmp_path: Path) -> None:
     assert "--graph out.svg" in shell.refused("model", "show", "digits_cnn", "out.svg")
     nowhere = tmp_path / "nowhere" / "x.svg"
     assert "cannot be written" in shell.refused("model", "show", "digits_cnn", "--graph", nowhere)
-    told = shell.refused("model", "show", "digits_cnn", "--graph", "--format", "pt2")
-    assert "has no pt2; it has onnx" in told
+    message = shell.refused("model", "show", "digits_cnn", "--graph", "--format", "pt2")
+    assert "has no pt2; it has onnx" in message
     assert "there is no model 'none'" in shell.refused("model", "show", "none", "--graph")
     assert not (shell.home / "none.svg").exists()
 

@@ -24,15 +24,15 @@ class Server:
     """Answers every request, and records its path."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        asked = self.asked
+        self.paths: list[str] = []
+        paths = self.paths
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                asked.append(self.path)
+                paths.append(self.path)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -72,6 +72,6 @@ def test_one_step_fails_and_the_others_pass(server: Server, step: str, what: str
         with pytest.raises(httpx.TransportError):
             client.request(method, path, content=b"{}")
         assert proxy.hits == 1
-        assert (path in server.asked) == (what == "unanswered")
+        assert (path in server.paths) == (what == "unanswered")
         proxy.set("pass")
         assert client.request(method, path, content=b"{}").status_code == 200

@@ -50,7 +50,7 @@ class Group:
                             os.kill(int(pid), signal.SIGKILL)
 
     def remove(self) -> None:
-        """Wait for what was killed to be reaped: until then its group cannot go."""
+        """Wait until killed processes are reaped, then remove the group: it must be empty."""
         deadline = time.monotonic() + REAPED_LIMIT_S
         while left := [folder for folder in self._folders() if folder.is_dir()]:
             for folder in left:
