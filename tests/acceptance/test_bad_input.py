@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: exit code 2, one message naming file, key and remedy."""
+"""Mistakes of users: exit code 2, and one message that names file, key and remedy."""
 
 from __future__ import annotations
 
