@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from orchestrator.domain.farm_file import AcceptedNames, parse
 from orchestrator.provisioning.fleet_file import load
 from orchestrator.store.device_class_files import device_classes
 
-EXAMPLE = files("inventory") / "example-farm.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "farm.yaml"
 CLASSES = (
     *("jetson-nano", "jetson-tx2", "jetson-xavier-nx", "jetson-agx-xavier"),
     *("jetson-orin-nano", "jetson-agx-orin", "jetson-thor"),
@@ -100,11 +99,11 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_the_example_is_valid_and_has_each_class_once() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
-    read = parse(text, "example-farm.yaml", AcceptedNames(CLASSES, lambda runtime: ""))
+    read = parse(text, "farm.yaml", AcceptedNames(CLASSES, lambda runtime: ""))
     used = [device.device_class for device in read.file.merged().values()]
     assert sorted(used) == sorted(CLASSES)
 
 
 def test_the_example_can_be_applied_and_shows_every_class_there_is() -> None:
-    fleet = load(Path(str(EXAMPLE)))
+    fleet = load(EXAMPLE)
     assert {board.device_class for board in fleet.boards} == {c.name for c in device_classes()}
