@@ -136,7 +136,7 @@ class DatasetRef:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When a cell's outputs still count as the same network (DESIGN decision 7).
+    """When a cell's outputs still count as the same network (docs/measurement.md).
 
     ``min_cosine`` against the FP32 reference; ``max_top1_drop`` is a share (0.01 = one point).
     """

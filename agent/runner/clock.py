@@ -41,7 +41,10 @@ def characterise(now_ns: NowNs, name: str) -> Clock:
 
 
 def shortest_ns(clock: Clock) -> int:
-    """The shortest span that this clock can time: 100 ticks and 10 readings (FACTS)."""
+    """The shortest span that this clock can time: 100 ticks and 10 readings.
+
+    Source: docs/measurement.md, section "The clock".
+    """
     return math.ceil(max(MIN_TICKS * clock.tick_ns, MIN_CALL_COSTS * clock.call_ns))
 
 

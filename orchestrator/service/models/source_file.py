@@ -18,7 +18,8 @@ from orchestrator.service.models import datasets, inspection
 
 Reference = Callable[[ReferenceJob], Referenced]
 REFERENCE_FEEDS = 4
-"""Seeded inputs of one reference: outputs are compared on inputs that vary (FACTS)."""
+"""Seeded inputs of one reference: outputs are compared on inputs that vary
+(docs/measurement.md)."""
 
 
 def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
