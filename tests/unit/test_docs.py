@@ -62,6 +62,16 @@ def test_the_index_lists_every_page() -> None:
     assert sorted(page.relative_to(ROOT).as_posix() for page in pages - linked) == []
 
 
+def test_the_index_has_the_decisions_with_their_numbers_and_titles() -> None:
+    expected = []
+    for record in sorted((DOCS / "decisions").glob("*.md")):
+        number, title = record.read_text("utf-8").splitlines()[0].removeprefix("# ").split(". ", 1)
+        assert record.name.startswith(f"{int(number):04}-")
+        expected.append(f"{number}. [{title}](decisions/{record.name})")
+    index = (DOCS / "README.md").read_text("utf-8").splitlines()
+    assert [line for line in index if "](decisions/" in line] == expected
+
+
 @each_page
 def test_named_paths_exist(page: Path) -> None:
     """``agent/runtimes/NAME/backend.py``: a word in capitals stands for any name."""
