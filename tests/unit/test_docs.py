@@ -6,6 +6,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,3 +158,79 @@ def test_no_sentence_begins_with_of_or_as(page: Path) -> None:
     text = CODE.sub("", page.read_text("utf-8"))
     starts = re.compile(r"(?:^[-*|> ]*|[.:;|] |\*\* )(?:Of|As) .*", re.MULTILINE)
     assert starts.findall(text) == []
+
+
+INLINE = re.compile(r"`((?:benchfarm|benchfarm-agent) [^`]+)`")
+TYPED = re.compile(
+    r"(?:^|[$#] |&& )(?:[A-Z_]+=\S+ )*((?:benchfarm|benchfarm-agent) .*)$", re.MULTILINE
+)
+
+
+def commands(page: Path) -> list[str]:
+    """Command lines of benchfarm in a page: in its console blocks, and in backticks."""
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"```(?:console|sh)\n(.*?)```", text, re.DOTALL)
+    typed = [re.sub(r"\s#\s.*", "", line) for b in blocks for line in TYPED.findall(prompted(b))]
+    inline = INLINE.findall(CODE.sub("", text).replace("\n", " "))
+    return [line for line in typed + inline if not line.startswith("benchfarm.")]
+
+
+def prompted(block: str) -> str:
+    """The lines of a block that a user types; all of it where none has a prompt."""
+    lines = block.replace("\\\n", " ").splitlines()
+    typed = [line for line in lines if re.match(r"^[\w-]*[$#] ", line)]
+    return "\n".join(typed or lines)
+
+
+@each_page
+def test_commands_exist_with_their_options(page: Path) -> None:
+    wrong = [f"{line}: {why}" for line in commands(page) if (why := why_wrong(line))]
+    assert wrong == []
+
+
+def why_wrong(line: str) -> str:
+    """What a command line names that is not there; empty where all of it is."""
+    program, *words = line.replace("`", "").split()
+    command: Any = roots()[program]
+    words.reverse()
+    while words:
+        word = words.pop().strip(",;:()[]")
+        if word in ("|", ">", "&&", "…", "...", "") or word.startswith("…"):
+            return ""
+        if word.startswith("-"):
+            name, given, _ = word.partition("=")
+            option = next((p for p in command.params if name in p.opts), None)
+            if option is None:
+                return f"{command.name} has no option {name}"
+            if words and not option.is_flag and not given:
+                words.pop()
+        elif hasattr(command, "commands"):
+            unknown = [each for each in word.split("|") if each not in command.commands]
+            if unknown:
+                return f"{command.name} has no command {unknown[0]}"
+            command = command.commands[word.partition("|")[0]]
+    return ""
+
+
+@cache
+def roots() -> dict[str, Any]:
+    """The two programs' commands."""
+    from typer.main import get_command
+
+    import agent.cli
+    import orchestrator.cli
+
+    return {
+        "benchfarm": get_command(orchestrator.cli.app),
+        "benchfarm-agent": get_command(agent.cli.app),
+    }
+
+
+@each_page
+def test_sweeps_in_the_pages_are_accepted(page: Path) -> None:
+    from orchestrator.domain import spec
+
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        if re.search(r"^runtimes:\n  - [{]", block, re.MULTILINE) and "recognise:" not in block:
+            whole = block if "models:" in block else f"name: x\nmodels: [x]\n{block}"
+            spec.parse(whole, page.name)
