@@ -234,3 +234,15 @@ def test_sweeps_in_the_pages_are_accepted(page: Path) -> None:
         if re.search(r"^runtimes:\n  - [{]", block, re.MULTILINE) and "recognise:" not in block:
             whole = block if "models:" in block else f"name: x\nmodels: [x]\n{block}"
             spec.parse(whole, page.name)
+
+
+def test_what_docstrings_and_comments_name_exists() -> None:
+    """Pages of ``docs/``, and dotted names in double backticks."""
+    missing = []
+    for file in sources():
+        text = file.read_text("utf-8", errors="replace") if file.suffix == ".py" else ""
+        pages = re.findall(r"(?<!/)\bdocs/[a-z\d/-]+\.md\b", text)
+        missing += [f"{file.name}: {page}" for page in pages if not (ROOT / page).is_file()]
+        names = re.findall(r"``([\w.]+)``", text)
+        missing += [f"{file.name}: {n}" for n in names if is_dotted(n) and not is_defined(n)]
+    assert missing == []
