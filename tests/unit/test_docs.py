@@ -75,15 +75,21 @@ def test_the_index_has_the_decisions_with_their_numbers_and_titles() -> None:
 
 @each_page
 def test_named_paths_exist(page: Path) -> None:
-    """``agent/runtimes/NAME/backend.py``: a word in capitals stands for any name."""
+    """``agent/runtimes/NAME/backend.py``: a word in capitals stands for any name. A guide names
+    files that its reader is going to write, too: of those the folder has to exist."""
     found = IN_BACKTICKS.findall(CODE.sub("", page.read_text("utf-8")))
-    missing = [text for text in found if is_path(text) and not exists(text)]
+    guide = page.parent.name == "guides"
+    missing = [
+        text
+        for text in found
+        if is_path(text) and not exists(text.rpartition("/")[0] if guide else text)
+    ]
     assert missing == []
 
 
 def is_path(text: str) -> bool:
     first, slash, rest = text.partition("/")
-    return first in FOLDERS and bool(slash) and ("my" not in re.split(r"[/_-]", rest))
+    return first in FOLDERS and bool(slash and rest)
 
 
 def exists(text: str) -> bool:
@@ -186,6 +192,13 @@ def prompted(block: str) -> str:
 def test_commands_exist_with_their_options(page: Path) -> None:
     wrong = [f"{line}: {why}" for line in commands(page) if (why := why_wrong(line))]
     assert wrong == []
+
+
+@each_page
+def test_make_targets_exist(page: Path) -> None:
+    named = re.findall(r"(?:`|[$#] )make ([a-z-]+)", page.read_text("utf-8"))
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert sorted({*named} - {*targets}) == []
 
 
 def why_wrong(line: str) -> str:
