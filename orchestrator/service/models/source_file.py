@@ -18,8 +18,8 @@ from orchestrator.service.models import datasets, inspection
 
 Reference = Callable[[ReferenceJob], Referenced]
 REFERENCE_FEEDS = 4
-"""Seeded inputs of one reference: outputs are compared on inputs that vary
-(docs/measurement.md)."""
+"""Seeded random inputs of one reference; several, because one may hide a difference
+(docs/models.md)."""
 
 
 def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
