@@ -20,7 +20,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SWEEPS = (
     "compare-runtimes", "precision-accuracy", "thread-scaling", "throughput", "compare-devices",
 )  # fmt: skip
-SHORT = {"min_duration_s": 0.1, "max_duration_s": 0.3, "min_samples": 20, "warm_up_s": 0.0}
+SHORT = {
+    "min_duration_s": 0.0, "max_duration_s": 60.0, "warm_up_s": 0.0, "min_samples": 20,
+    "target_relative_ci": 0.99,
+}  # fmt: skip
+"""A trial ends when it has its samples, however busy the machine is."""
 
 
 def shortened(name: str, folder: Path, trials: int = 1) -> Path:
@@ -87,11 +91,12 @@ def test_the_gate_passes_the_same_network_and_stops_a_slow_one(
 ) -> None:
     sweep = shortened("ci-gate", tmp_path, 3)
     shell.fine("zoo", "build", "digits_cnn", "--output", tmp_path)
-    same = gate(shell, tmp_path / "digits_cnn.onnx", "--released", "digits_cnn", "--sweep", sweep)
+    against = ("--released", "digits_cnn", "--sweep", sweep, "--allow", "1")  # twice as slow
+    same = gate(shell, tmp_path / "digits_cnn.onnx", *against)
     assert same.returncode == 0, same.stdout + same.stderr
     assert "0 of 1 cells regressed" in same.stdout
 
-    slow = gate(shell, slow_network(tmp_path), "--released", "digits_cnn", "--sweep", sweep)
+    slow = gate(shell, slow_network(tmp_path), *against)
     assert slow.returncode == 1, slow.stdout + slow.stderr
     assert "FAIL onnxruntime fp32 on bench: p50 " in slow.stdout
     assert "1 of 1 cells regressed" in slow.stdout
@@ -102,7 +107,7 @@ def test_the_gate_passes_the_same_network_and_stops_a_slow_one(
 
 
 def slow_network(folder: Path) -> Path:
-    """Matrix products that take some fifty times longer than ``digits_cnn``."""
+    """Matrix products that take a hundred times longer than ``digits_cnn``."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper, save
 
@@ -111,8 +116,8 @@ def slow_network(folder: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "slow",
-        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, [64, 512])],
-        [helper.make_tensor_value_info("x4", TensorProto.FLOAT, [64, 512])],
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, [128, 512])],
+        [helper.make_tensor_value_info("x4", TensorProto.FLOAT, [128, 512])],
         [numpy_helper.from_array(weights, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
