@@ -136,9 +136,9 @@ class DatasetRef:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When a cell's outputs still count as the same network (DESIGN decision 7).
+    """When a cell's outputs still count as the same network (docs/decisions/0002).
 
-    ``min_cosine`` against the FP32 reference; ``max_top1_drop`` is a share (0.01 = one point).
+    ``min_cosine`` against the FP32 reference; ``max_top1_drop`` is a share: 0.01 is one point.
     """
 
     min_cosine: float

@@ -41,7 +41,8 @@ def characterise(now_ns: NowNs, name: str) -> Clock:
 
 
 def shortest_ns(clock: Clock) -> int:
-    """The shortest span that this clock can time: 100 ticks and 10 readings (FACTS)."""
+    """The shortest time that this clock can measure: 100 ticks and 10 readings
+    (docs/measurement.md)."""
     return math.ceil(max(MIN_TICKS * clock.tick_ns, MIN_CALL_COSTS * clock.call_ns))
 
 

@@ -119,8 +119,8 @@ def count(spec: SweepSpec) -> int:
 def interleave(cells: Sequence[T], trials: int, seed: str) -> list[tuple[T, int]]:
     """The order of one device's trials: in rounds, each round every cell once in random order.
 
-    Order alone has produced a +36 % false regression (FACTS §2): rounds spread slow drift of the
-    board over all cells, the shuffle keeps one cell from always following another.
+    Order alone has produced a +36 % false regression (docs/measurement.md). Rounds spread a slow
+    drift of the board over all cells, the shuffle keeps one cell from always following another.
 
     Returns:
         (cell, trial index) pairs, ``len(cells) * trials`` of them.

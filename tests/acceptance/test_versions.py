@@ -9,14 +9,8 @@ from agent.worker import cli_support
 from support.cli import running
 from support.wheels import NEW, OLD
 
-SWEEP = f"""
-name: versions
-models: [digits_cnn]
-runtimes: [{{runtime: [onnxruntime=={NEW}, onnxruntime=={OLD.rpartition(".")[0]}], threads: 1}}]
-trials: 2
-scenario: {{min_duration_s: 0.1, max_duration_s: 0.5}}
-baseline: {{version: "{OLD}"}}
-"""
+EXAMPLE = Path(__file__).parents[2] / "examples" / "versions.yaml"
+SHORT = "trials: 2\nscenario: {min_duration_s: 0.1, max_duration_s: 0.5}"
 
 
 def test_each_version_runs_in_its_own_environment(tmp_path: Path, wheelhouse: Path) -> None:
@@ -25,7 +19,10 @@ def test_each_version_runs_in_its_own_environment(tmp_path: Path, wheelhouse: Pa
     for version in (OLD, NEW):
         runtimes.build(f"onnxruntime=={version}", wheelhouse, print)
     sweep = tmp_path / "sweep.yaml"
-    sweep.write_text(SWEEP)
+    text = EXAMPLE.read_text(encoding="utf-8").replace("trials: 5", SHORT)
+    # a prefix of the version at a dot means the same
+    prefix = OLD.rpartition(".")[0]
+    sweep.write_text(text.replace(f"onnxruntime=={OLD}]", f"onnxruntime=={prefix}]"))
     with running(home) as farm:
         farm.fine("zoo", "build", "digits_cnn")
         farm.fine("sweep", "run", str(sweep))

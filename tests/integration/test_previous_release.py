@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.client_file import read_client_file
 from support import onnx_files
 from support.cli import Shell, running
 from support.need import need

@@ -10,6 +10,7 @@ from agent.contract.conversion_graph import Node
 from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
 from orchestrator.cli import zoo
 from orchestrator.client import Client
+from orchestrator.client_file import read_client_file
 from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import registration
 

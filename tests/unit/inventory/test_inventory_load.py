@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from orchestrator.domain.errors import UserError
 from orchestrator.provisioning.fleet_file import load
 
-EXAMPLE = files("inventory") / "example-farm.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "farm.yaml"
 
 
 def test_paths_are_relative_to_the_file_and_home_is_expanded(
@@ -91,7 +90,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_example_is_valid_and_shows_no_class_twice() -> None:
-    fleet = load(Path(str(EXAMPLE)))
+    fleet = load(EXAMPLE)
     used = [board.device_class for board in fleet.boards]
     assert len(used) > 10
     assert sorted({*used}) == sorted(used)
