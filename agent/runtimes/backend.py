@@ -96,7 +96,7 @@ class SelfMeasured(Protocol):
 
     clock: Clock
 
-    def measured(self, scenario: Scenario) -> Laps:
+    def measured(self, scenario: Scenario) -> RawSamples:
         """Warm up and measure what is bound. Raises ``UnsupportedScenario``, ``BadOutput``."""
 
     def tool_memory(self) -> Memory:
@@ -128,8 +128,13 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Laps:
-    """``caller_ns`` and, where the runtime reports it, ``runtime_ns``: int64, one per sample."""
+class RawSamples:
+    """What one measurement gave, before it is stored.
+
+    ``caller_ns`` and, where the runtime reports its own latency, ``runtime_ns``: int64 arrays of
+    one value per sample; ``wall_ns`` is the loop's outer wall time. The other fields are as in
+    ``agent.contract.trial.Samples``.
+    """
 
     caller_ns: Any
     runtime_ns: Optional[Any]

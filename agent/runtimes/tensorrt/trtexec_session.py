@@ -20,7 +20,7 @@ from agent.contract.failures import (
     UnsupportedScenario,
 )
 from agent.contract.trial import Clock, Memory, Scenario, TensorSpec
-from agent.runtimes.backend import Feed, Laps
+from agent.runtimes.backend import Feed, RawSamples
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.tensorrt import trtexec, trtexec_output
 from agent.runtimes.validation import require_shapes
@@ -127,7 +127,7 @@ class TrtexecSession:
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
         return trtexec_output.read_outputs(self._folder / _OUTPUTS)
 
-    def measured(self, scenario: Scenario) -> Laps:
+    def measured(self, scenario: Scenario) -> RawSamples:
         """A run of ``min_duration_s`` where that is enough, else another of ``max_duration_s``, in
         the whole seconds that the program takes.
 
@@ -160,7 +160,7 @@ class TrtexecSession:
             reason = statistics.reason_to_stop(found.latency, duration_s, scenario)
             if reason:
                 break
-        return Laps(
+        return RawSamples(
             found.latency, found.compute, 1, reason or statistics.MAX_DURATION, found.wall_ns
         )
 
