@@ -89,9 +89,7 @@ def _measure(
     return raw
 
 
-def _measure_by_tool(
-    session: SelfMeasured, scenario: Scenario, progress: Progress
-) -> RawSamples:
+def _measure_by_tool(session: SelfMeasured, scenario: Scenario, progress: Progress) -> RawSamples:
     """Let the session's tool measure: its clock and memory are reported, not this process's."""
     progress.known["clock"] = session.clock
     progress.known["fingerprint_before"] = fingerprint()
