@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from agent.contract.conversion_graph import (
     BUILDER,
+    ConversionPath,
     Node,
     Tool,
-    Way,
-    cost,
-    lacking,
     made_elsewhere,
+    missing_tools,
     needs,
-    split,
+    path_cost,
+    split_path,
     usable,
 )
 
@@ -37,8 +37,8 @@ class PlannedBuild:
 
     builder: str
     node: Node
-    way: Way
-    rest: Way
+    way: ConversionPath
+    rest: ConversionPath
 
     @property
     def source(self) -> Node:
@@ -83,13 +83,13 @@ def build(
     """
     found: list[tuple[bool, float, str, PlannedBuild]] = []
     for builder in builders:
-        ways = split(
+        ways = split_path(
             usable(builder.tools, BUILDER, machine), usable(here), starts, goals, via, home
         )
         if ways is not None and ways[0]:
             way, rest = ways
             made = PlannedBuild(builder.name, way[-1].target, way, rest)
-            found.append((not builder.ready, cost(way) + cost(rest), builder.name, made))
+            found.append((not builder.ready, path_cost(way) + path_cost(rest), builder.name, made))
     return min(found, key=lambda f: f[:3])[3] if found else None
 
 
@@ -116,7 +116,7 @@ def _lack(
     via: Sequence[str],
 ) -> str:
     theirs = [tool for tool in builder.tools if made_elsewhere(tool)]
-    lacks = lacking([*theirs, *here], starts, goals, via)
+    lacks = missing_tools([*theirs, *here], starts, goals, via)
     needed = [tool for tool in lacks or () if made_elsewhere(tool)]
     if needed:
         return f"lacks a tool: {needs(needed)}"

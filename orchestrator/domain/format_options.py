@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from agent.contract.conversion_graph import Edge, Node, cheapest, usable
+from agent.contract.conversion_graph import Edge, Node, cheapest_path, usable
 from agent.contract.device import RuntimeFacts
 from orchestrator.domain.placement import PlacementDevice, PlacementModel
 
@@ -60,13 +60,13 @@ def _routes(
 ) -> Iterator[str]:
     """Empty for the cheapest way, then the other converters that make ``node``."""
     edges = usable(device.tools)
-    way = cheapest(edges, model.sources, (node,), home=facts.environment)
+    way = cheapest_path(edges, model.sources, (node,), home=facts.environment)
     if way is None:
         return
     yield ""
     makers = sorted({edge.converter for edge in edges if edge.target == node} - _last(way))
     for maker in makers:
-        other = cheapest(edges, model.sources, (node,), (maker,), facts.environment)
+        other = cheapest_path(edges, model.sources, (node,), (maker,), facts.environment)
         if other is not None and _last(other) == {maker} and not _turns_back(other):
             yield maker
 

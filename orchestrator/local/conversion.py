@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.contract.conversion_graph import (
+    ConversionPath,
     Node,
-    Way,
-    cheapest,
-    described,
-    lacking,
+    cheapest_path,
+    describe_path,
+    missing_tools,
     needs,
-    on_the_way,
+    tools_on_path,
     usable,
 )
 from agent.contract.trial import (
@@ -82,7 +82,7 @@ class LocalConverter:
         """The (format, precision) of the source."""
         return order.format, order.precision
 
-    def plan(self, order: ConversionRequest) -> Way:
+    def plan(self, order: ConversionRequest) -> ConversionPath:
         """The cheapest way.
 
         Raises:
@@ -91,11 +91,13 @@ class LocalConverter:
         start = self.start(order)
         if start == order.goal and not order.via:
             raise UserError(f"{order.source} is {start[0]} in {start[1]} already")
-        way = cheapest(usable(self._tools), (start,), (order.goal,), order.via)
+        way = cheapest_path(usable(self._tools), (start,), (order.goal,), order.via)
         if way is None:
             raise UserError(self._why_not(start, order))
         self._check_options(order, way)
-        calibrated = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
+        calibrated = [
+            tool.name for tool in tools_on_path(way, self._tools) if tool.needs_calibration
+        ]
         if calibrated and not order.calibration:
             raise UserError(
                 f"{calibrated[0]} needs calibration data: give --dataset FILE.npz, or say "
@@ -106,9 +108,9 @@ class LocalConverter:
     def explain(self, order: ConversionRequest) -> list[str]:
         """The way in words, a line a step: what runs where, what it keeps, what it lacks."""
         way = self.plan(order)
-        lines = [described(self.start(order), way)]
+        lines = [describe_path(self.start(order), way)]
         for edge in way:
-            [tool] = on_the_way((edge,), self._tools)
+            [tool] = tools_on_path((edge,), self._tools)
             keeps = ", ".join(word.replace("_", " ") for word in tool.keeps) or "nothing"
             line = f"{edge.converter}: in {edge.environment}, cost {edge.cost:g}, keeps {keeps}"
             lines.append(line + (", needs calibration" if tool.needs_calibration else ""))
@@ -124,7 +126,7 @@ class LocalConverter:
             UserError: the source or the order is not right. FarmError: a converter failed.
         """
         way = self.plan(order)
-        note(described(self.start(order), way))
+        note(describe_path(self.start(order), way))
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-convert-") as name,
             CancelRequest() as cancel,
@@ -191,8 +193,8 @@ class LocalConverter:
         )
         return request, ConversionInputs(order.source, read.reference, order.dataset)
 
-    def _check_options(self, order: ConversionRequest, way: Way) -> None:
-        known = {key for tool in on_the_way(way, self._tools) for key in tool.options}
+    def _check_options(self, order: ConversionRequest, way: ConversionPath) -> None:
+        known = {key for tool in tools_on_path(way, self._tools) for key in tool.options}
         for key in order.options:
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"
@@ -201,7 +203,7 @@ class LocalConverter:
     def _why_not(self, start: Node, order: ConversionRequest) -> str:
         words = f"{order.source}: from {start[0]} in {start[1]} to {order.goal[0]} in "
         words += order.goal[1] + (f" through {', '.join(order.via)}" if order.via else "")
-        absent = lacking(self._tools, (start,), (order.goal,), order.via)
+        absent = missing_tools(self._tools, (start,), (order.goal,), order.via)
         if absent:
             return (
                 words
@@ -215,7 +217,7 @@ class LocalConverter:
         """Everything that the installed tools make of it."""
         edges = usable(self._tools)
         nodes = {edge.target for edge in edges} - {start}
-        return [node for node in nodes if cheapest(edges, (start,), (node,)) is not None]
+        return [node for node in nodes if cheapest_path(edges, (start,), (node,)) is not None]
 
 
 def _moved(artifact: Path, output: Path) -> Path:

@@ -18,7 +18,7 @@ import zstandard
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
-from agent.contract.conversion_graph import Node, Tool, on_the_way
+from agent.contract.conversion_graph import Node, Tool, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import (
     SCHEMA,
@@ -229,7 +229,7 @@ class _Course:
         self, planned: ConversionPlan, facts: RuntimeFacts, known: Sequence[Tool], files: _Files
     ) -> Converted:
         request, tools = self._request, self._tools
-        wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
+        wrong = unknown_option(request.runtime.options, facts, tools_on_path(planned.way, known))
         if wrong:
             raise _Ended("failed", wrong)
         workshop = ConversionRunner(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.contract.conversion_graph import (
+    ConversionPath,
     Node,
     Tool,
-    Way,
-    cheapest,
-    lacking,
+    cheapest_path,
     made_elsewhere,
+    missing_tools,
     needs,
     usable,
 )
@@ -36,7 +36,7 @@ class ConversionPlan:
     """``way`` is empty where the source is loaded as it is."""
 
     start: Node
-    way: Way
+    way: ConversionPath
 
 
 def plan(
@@ -60,7 +60,7 @@ def plan(
     """
     start = _start(source, form, held)
     goals = goals_of(runtime, facts)
-    way = cheapest(usable(tools), (start,), goals, runtime.via, facts.environment)
+    way = cheapest_path(usable(tools), (start,), goals, runtime.via, facts.environment)
     if way is not None:
         return ConversionPlan(start, way)
     raise _why_not(start, goals, runtime, tools)
@@ -77,7 +77,7 @@ def plan_build(
     start = _start(source, form)
     elsewhere = [tool for tool in tools if made_elsewhere(tool)]
     edges = [edge for tool in elsewhere if not tool.missing for edge in tool.edges]
-    way = cheapest(edges, (start,), (node,), via)
+    way = cheapest_path(edges, (start,), (node,), via)
     if way is not None:
         return ConversionPlan(start, way)
     raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), elsewhere)
@@ -122,7 +122,7 @@ def _why_not(
 ) -> NoConversionPath:
     wanted = " or ".join(f"{form} in {held}" for form, held in goals)
     through = f" through {', '.join(runtime.via)}" if runtime.via else ""
-    absent = lacking(tools, (start,), goals, runtime.via)
+    absent = missing_tools(tools, (start,), goals, runtime.via)
     if not absent:
         return NoConversionPath(
             "unsupported",
@@ -147,7 +147,7 @@ def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
     for held, goals in facts.wants.items():
         for form in SOURCES:
             for known in precisions(form):
-                way = cheapest(edges, ((form, known),), goals, home=facts.environment)
+                way = cheapest_path(edges, ((form, known),), goals, home=facts.environment)
                 if way is not None:
                     reached.add(held)
                     spent = sum(edge.cost for edge in way)
