@@ -1,4 +1,4 @@
-"""What a child gives up before it reads a model: any way to more privileges than it has."""
+"""Drops a child's ability to gain privileges, before it reads a model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ctypes
 import sys
 
 PR_SET_NO_NEW_PRIVS = 38
-"""prctl(2), Linux 3.5: from now on no program that is started gains rights by its setuid bit or its
-file capabilities, and no child of ours can undo it."""
+"""prctl(2), Linux 3.5: programs started from now on gain no rights by setuid bits or file
+capabilities, and no child process can undo it."""
 
 
 def give_up_privileges() -> None:
-    """A system without it goes on: it is one wall of several."""
+    """Set ``no_new_privs``. A system without it only logs that: it is one of several measures."""
     try:
-        # variadic: without these types the fifth argument would be what lay in its register
+        # variadic: without these types the fifth argument would be undefined
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
         refused = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

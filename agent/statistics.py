@@ -1,24 +1,30 @@
-"""When a trial has enough samples: pure functions of the samples and the time.
+"""Order statistics of latency samples: intervals, sample counts, and when a trial has enough.
 
-The interval is the order-statistic (binomial) one: for n independent samples the number below the
-true p-quantile is Binomial(n, p), so two order statistics bracket it without assuming any
-distribution. Checks come at a fixed geometric schedule of sample counts, fixed beforehand, because
-looking after every sample and stopping at the first good look would flatter the interval.
-Samples of one process are autocorrelated: the controller recomputes intervals from fresh-process
-runs; here the interval only decides when to stop.
+The interval is the order-statistic (binomial) one: of n independent samples, the number below the
+true p-quantile is Binomial(n, p), so two order statistics bracket it without an assumption about
+the distribution. Source: Hahn and Meeker, "Statistical Intervals", 1991, section 5.2.
+
+The measured child checks its samples at a geometric schedule of counts that is fixed beforehand:
+checking after every sample and stopping at the first good interval would make it look narrower than
+it is. Samples of one process are autocorrelated, so in the child the interval only decides when to
+stop; the controller computes the published ones, from fresh-process trials, with the same rules.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import lru_cache
+from typing import Any, Callable, Tuple
 
 import numpy as np
 
 from agent.contract.trial import Scenario
 
 CONFIDENCE = 0.95
+"""Level of every interval."""
+TAIL = (1.0 - CONFIDENCE) / 2.0
 CLAIM_CONFIDENCE = 0.99
+"""One-sided level at which a percentile may be claimed at all (``samples_needed``)."""
 GROWTH = 1.25
 NORMAL_FROM = 1000.0
 Z_95 = 1.959963984540054
@@ -26,12 +32,24 @@ Z_95 = 1.959963984540054
 PRECISION = "precision"
 MAX_DURATION = "max_duration"
 
+Quantiles = Callable[[int, float], Tuple[int, int]]
+"""(n, p) → the quantiles of Binomial(n, p) at ``TAIL`` and at 1 - ``TAIL``."""
 
-def claimable_at(percentile: float) -> int:
-    """Smallest n at which the percentile can be claimed at 99 % (one-sided binomial).
 
-    The least n for which P(Binomial(n, 1 - p) <= 1) <= 1 %: with p50 11, p90 64, p95 130, p99 662.
+@lru_cache(maxsize=64)
+def samples_needed(percentile: float) -> int:
+    """Smallest n that supports a claim on a percentile: p50 11, p90 64, p95 130, p99 662.
+
+    With that many independent samples at least two lie above the true percentile with probability
+    ``CLAIM_CONFIDENCE``: P[Binomial(n, 1 - p) <= 1] <= 1 %. With fewer, the estimate rests on a
+    single largest value. Source: the early-stopping rule of MLPerf LoadGen with one discarded
+    sample (binomial, one-sided).
+
+    Raises:
+        ValueError: ``percentile`` is not strictly between 0 and 100.
     """
+    if not 0 < percentile < 100:
+        raise ValueError("a percentile lies strictly between 0 and 100, found %s" % percentile)
     p = percentile / 100.0
 
     def risk(n: int) -> float:
@@ -47,41 +65,40 @@ def claimable_at(percentile: float) -> int:
     return high
 
 
-def first_check(scenario: Scenario) -> int:
-    return max(scenario.min_samples, claimable_at(scenario.percentile))
+def binomial_quantiles(n: int, p: float) -> Tuple[int, int]:
+    """``Quantiles`` with NumPy alone, which is all that the measured child has.
 
-
-def next_check(count: int) -> int:
-    """The next sample count of the schedule after ``count``."""
-    return max(count + 1, math.ceil(count * GROWTH))
-
-
-def interval_ranks(count: int, percentile: float) -> tuple[int, int] | None:
-    """0-based ranks (low, high) of the two order statistics that bracket the percentile at 95 %.
-
-    ``None`` where ``count`` samples do not reach far enough to either side. Exact up to a variance
-    of ``NORMAL_FROM``, from there on by the normal limit, whose ranks differ by at most one: the
-    exact sum's arrays would otherwise show in the child's own peak memory.
+    Exact up to a variance of ``NORMAL_FROM``, from there on by the normal approximation, which is
+    off by at most one: the arrays of the exact sum would show in the child's own peak memory.
     """
-    p = percentile / 100.0
-    if count * p * (1.0 - p) >= NORMAL_FROM:
-        reach = Z_95 * math.sqrt(count * p * (1.0 - p))
-        return math.floor(count * p - reach) - 1, math.ceil(count * p + reach)
-    k = np.arange(1, count + 1, dtype=np.float64)
-    log_choose = np.concatenate(([0.0], np.cumsum(np.log(count - k + 1.0) - np.log(k))))
-    ones = np.arange(count + 1)
-    cumulative = np.cumsum(
-        np.exp(log_choose + ones * math.log(p) + (count - ones) * math.log1p(-p))
-    )
-    tail = (1.0 - CONFIDENCE) / 2.0
+    if n * p * (1.0 - p) >= NORMAL_FROM:
+        reach = Z_95 * math.sqrt(n * p * (1.0 - p))
+        return math.floor(n * p - reach), math.ceil(n * p + reach)
+    k = np.arange(1, n + 1, dtype=np.float64)
+    log_choose = np.concatenate(([0.0], np.cumsum(np.log(n - k + 1.0) - np.log(k))))
+    ones = np.arange(n + 1)
+    cumulative = np.cumsum(np.exp(log_choose + ones * math.log(p) + (n - ones) * math.log1p(-p)))
+    low = int(np.searchsorted(cumulative, TAIL, side="right"))
+    high = int(np.searchsorted(cumulative, 1.0 - TAIL, side="left"))
+    return low, high
+
+
+def interval_ranks(
+    count: int, percentile: float, quantiles: Quantiles = binomial_quantiles
+) -> tuple[int, int] | None:
+    """0-based ranks (low, high) of the two order statistics that bracket the percentile.
+
+    At most ``TAIL`` lies outside on either side, so the coverage is at least ``CONFIDENCE`` for
+    independent samples. ``None`` where ``count`` samples have no such ranks.
+    """
     # P(X_(l) > quantile) = P(Binomial <= l - 1), with 1-based order statistics X_(l).
-    low = int(np.searchsorted(cumulative, tail, side="right"))
-    high = int(np.searchsorted(cumulative, 1.0 - tail, side="left")) + 1
+    low, below = quantiles(count, percentile / 100.0)
+    high = below + 1
     return (low - 1, high - 1) if low >= 1 and high <= count else None
 
 
 def relative_half_width(samples: Any, percentile: float) -> float:
-    """Half the 95 % interval of the percentile over its estimate; infinite where there is none."""
+    """Half the interval of the percentile over its estimate; infinite where there is none."""
     ranks = interval_ranks(len(samples), percentile)
     if ranks is None:
         return math.inf
@@ -103,8 +120,18 @@ def drifts(samples: Any, target_relative_ci: float) -> bool:
     return abs(last - first) > 2.0 * target_relative_ci * min(first, last)
 
 
+def first_check(scenario: Scenario) -> int:
+    """The first sample count at which the samples are checked."""
+    return max(scenario.min_samples, samples_needed(scenario.percentile))
+
+
+def next_check(count: int) -> int:
+    """The next sample count of the schedule after ``count``."""
+    return max(count + 1, math.ceil(count * GROWTH))
+
+
 def reason_to_stop(samples: Any, elapsed_s: float, scenario: Scenario) -> str | None:
-    """``precision``, ``max_duration``, or ``None`` to go on. ``samples`` in order of time."""
+    """``precision``, ``max_duration``, or ``None`` to go on. ``samples``: in order of time."""
     enough = (
         elapsed_s >= scenario.min_duration_s
         and len(samples) >= first_check(scenario)

@@ -1,4 +1,4 @@
-"""What the agent and the controller say to each other over HTTP (``/api/v1``), beside results."""
+"""Messages between agent and controller over HTTP (``/api/v1``), apart from results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Answer: the device's secret token (shown once), its broker, and how often to beat."""
+    """Answer: the device's secret token (shown once), its broker, the interval of heartbeats."""
 
     device: str
     token: str
@@ -33,9 +33,10 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """``PUT /devices/{name}/heartbeat``: the agent lives, executing ``attempt_id`` or nothing.
+    """``PUT /devices/{name}/heartbeat``: the agent is alive, executing ``attempt_id`` or nothing.
 
-    ``at_unix_ns``: its own clock, 0 where it does not say. ``temperature_c``: the hottest zone.
+    ``at_unix_ns`` is the agent's clock, 0 from agents that do not send it; ``temperature_c`` the
+    hottest thermal zone.
     """
 
     agent_version: str
@@ -47,7 +48,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatAnswer:
-    """``renewed``: the lease of the heartbeat's attempt was renewed. ``cancel``: stop it now."""
+    """Answer. ``renewed``: the lease of the attempt was renewed. ``cancel``: stop it now."""
 
     renewed: bool
     cancel: bool
@@ -57,30 +58,32 @@ class HeartbeatAnswer:
 
 @dataclass(frozen=True)
 class Started:
-    """Answer of ``POST /attempts/{id}/start``: the attempt is leased for ``lease_s`` seconds, to be
-    renewed by heartbeats; an agent that cannot renew within it kills the child."""
+    """Answer of ``POST /attempts/{id}/start``: the attempt is leased for ``lease_s`` seconds.
+
+    Heartbeats renew the lease; an agent that cannot renew it in time kills the child.
+    """
 
     lease_s: float
     request: TrialRequest
 
 
 INLINE_HEADER = "Inline-Bytes"
-"""Of the answers to starts and heartbeats: so many bytes of samples a result may bring along. Not a
-key of those answers: an agent refuses one that it does not know."""
+"""Header in answers to starts and heartbeats: most bytes of samples that a result may include. It
+is not a key of those answers, because an agent refuses keys that it does not know."""
 
 INLINE_KEY = "samples_base64"
-"""Of ``PUT /attempts/{id}/result``, beside the result's own keys: the samples that it names."""
+"""Key of ``PUT /attempts/{id}/result``, beside the result's own keys: its samples."""
 
 
 def with_samples(result_json: str, samples: bytes) -> str:
-    """A result that brings its samples along."""
+    """The JSON of a result, with its samples included."""
     data = json.loads(result_json)
     data[INLINE_KEY] = base64.b64encode(samples).decode("ascii")
     return json.dumps(data, separators=(",", ":"))
 
 
 def take_samples(data: Any) -> Optional[bytes]:
-    """The samples that a result, as plain data, brings along, taken out of it; ``None``: it brings
+    """Remove the included samples from a result, as plain data, and return them; ``None``: it has
     none. Raises ``ValueError``."""
     if not isinstance(data, dict) or INLINE_KEY not in data:
         return None

@@ -1,6 +1,6 @@
-"""What the worker asks of its child processes: one JSON document in, one out, by verb.
+"""Jobs of the child process and its answers: one JSON document in, one out, for each verb.
 
-Like ``agent.contract.trial``: frozen dataclasses of the standard library, Python 3.8 syntax.
+Frozen dataclasses, standard library only, Python 3.8 syntax, like ``agent.contract.trial``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from agent.contract.trial import (
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """Walk ``way`` from ``source``, in this interpreter, below ``folder`` (verb ``convert``).
+    """Convert ``source`` along the conversion path ``way``, in this interpreter (verb ``convert``).
 
-    ``model`` is as registered but for ``format``, ``own_inputs`` and ``own_outputs``, which are the
-    source's; converters are told the options of ``runtime`` that they know.
+    ``model`` is the registered one, with ``format``, ``own_inputs`` and ``own_outputs`` of the
+    source. Results go below ``folder``. Each converter gets the options of ``runtime`` that it
+    knows.
     """
 
     model: ModelRef
@@ -42,10 +43,10 @@ class ConvertJob:
 
 @dataclass(frozen=True)
 class Converted:
-    """Answer of ``convert``: ``artifact`` is what to load, ``steps`` what ran, with versions.
+    """Answer of ``convert``: ``artifact`` is the file to load, ``steps`` what ran, with versions.
 
-    ``inputs`` and ``outputs`` are the artifact's own, in the model's order, empty where they are as
-    the model's. ``checked``: it was held against the reference in this interpreter.
+    ``inputs`` and ``outputs`` are the artifact's own, in the model's order, empty where they equal
+    the model's. ``checked``: its outputs were compared with the reference in this interpreter.
     """
 
     artifact: str = ""
@@ -62,10 +63,10 @@ class Converted:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Measure ``artifact`` (verb ``trial``). Raw samples go to ``folder``/samples.i64.
+    """Measure ``artifact`` (verb ``trial``); raw samples go to ``folder``/samples.i64.
 
-    ``own_inputs`` and ``own_outputs`` are the artifact's, as in ``ModelRef``. The options of the
-    request's runtime are the backend's alone here: converters have had theirs.
+    ``own_inputs`` and ``own_outputs`` are those of the artifact, as in ``ModelRef``. The options of
+    the request's runtime are only the backend's here, without those of converters.
     """
 
     request: TrialRequest
@@ -81,16 +82,20 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class ReferenceJob:
-    """Compute the FP32 reference of ``model`` (verb ``reference``) on ``feeds`` seeded inputs, or
-    on the first samples of ``dataset`` where there is one; writes ``folder``/reference.npz.
+    """Compute the FP32 reference of ``model`` (verb ``reference``) and write it to
+    ``folder``/reference.npz.
 
-    ``model.inputs`` empty: they are the file's own, and ``shapes`` (by input) fix the free ones.
+    It is computed on ``feeds`` seeded inputs, or on the first samples of ``dataset`` if given.
 
-    With ``expected``, a model's reference, nothing is written: ``source`` joins that model, and
-    must give its outputs on its inputs, within the one of ``tolerances`` (by precision) that the
-    file's precision has. ``model.inputs`` and ``outputs`` are then the model's.
-
-    ``layouts``: of the file's tensors by name, where something else than its runtime tells.
+    Attributes:
+        model: its ``inputs`` are empty where they are the file's own; ``shapes`` then fix the free
+            ones.
+        shapes: input → shape.
+        layouts: tensor of the file → layout, where another source than its runtime tells.
+        expected: the reference of a model that ``source`` joins. Nothing is written then:
+            ``source`` must give the expected outputs on the expected inputs, within the tolerance
+            for the file's precision; ``model.inputs`` and ``outputs`` are that model's.
+        tolerances: precision → tolerance.
     """
 
     model: ModelRef
@@ -107,10 +112,11 @@ class ReferenceJob:
 
 @dataclass(frozen=True)
 class Referenced:
-    """Answer of ``reference``; ``outputs`` are the tensors that the model really gave.
+    """Answer of ``reference``.
 
-    ``inputs`` are the file's own, with -1 where it leaves a dimension free; of a file that joins a
-    model both are in the model's order and of its sizes. ``precision`` is the file's.
+    ``outputs`` are the tensors that the model gave. ``inputs`` are the file's own, with -1 for free
+    dimensions. For a file that joins a model, both have the model's order and sizes. ``precision``
+    is the file's.
     """
 
     path: str = ""
@@ -125,7 +131,7 @@ class Referenced:
 
 @dataclass(frozen=True)
 class Probed:
-    """Answer of ``probe``: every backend and converter file, asked under this interpreter."""
+    """Answer of ``probe``: every backend and converter, as this interpreter has it."""
 
     runtimes: Tuple[RuntimeFacts, ...]
     tools: Tuple[Tool, ...] = ()

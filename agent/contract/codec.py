@@ -17,7 +17,8 @@ _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 class ContractError(ValueError):
-    """A message does not fit the contract; the text names the path, what was found and expected."""
+    """A message does not match the contract; the text names the path, what was found and what was
+    expected."""
 
 
 def dumps(value: Any) -> str:
@@ -27,7 +28,7 @@ def dumps(value: Any) -> str:
 
 def to_plain(value: Any) -> Any:
     """A dataclass as JSON-ready dictionaries, lists and scalars, which share nothing with it."""
-    # not dataclasses.asdict, which copies every scalar by way of copy.deepcopy
+    # dataclasses.asdict would copy every scalar through copy.deepcopy
     kind: Any = type(value)
     if kind in _SCALARS:
         return value
@@ -41,7 +42,7 @@ def to_plain(value: Any) -> Any:
 
 @lru_cache(maxsize=None)
 def _names(cls: Any) -> Tuple[str, ...]:
-    """Of a dataclass its fields, of anything else none."""
+    """The fields of a dataclass; empty for any other class."""
     fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
     return tuple(f.name for f in fields)
 
@@ -56,7 +57,7 @@ def loads(cls: Type[T], text: Union[str, bytes]) -> T:
 
 
 def parsed(cls: Type[T], text: Union[str, bytes]) -> Any:
-    """What is to become a ``cls``, as plain data. Raises ``ContractError``: not JSON."""
+    """The document of a ``cls`` as plain data. Raises ``ContractError``: not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -68,31 +69,31 @@ def from_plain(cls: Type[T], data: Any) -> T:
     kind: Any = cls
     try:
         result: T = _reader(kind)(data)
-    except _Misfit as misfit:
-        path = cls.__name__ + "".join(reversed(misfit.steps))
-        raise ContractError("%s: %s" % (path, misfit)) from None
+    except _Mismatch as mismatch:
+        path = cls.__name__ + "".join(reversed(mismatch.steps))
+        raise ContractError("%s: %s" % (path, mismatch)) from None
     return result
 
 
-class _Misfit(Exception):
-    """``steps``: from where it was found outwards; nobody writes paths for what fits."""
+class _Mismatch(Exception):
+    """``steps``: the path from the value outwards, built only when a value does not match."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.steps: List[str] = []
 
-    def within(self, step: str) -> "_Misfit":
+    def within(self, step: str) -> "_Mismatch":
         self.steps.append(step)
         return self
 
 
-def _wrong(data: Any, expected: str) -> _Misfit:
-    return _Misfit("expected %s, found %s" % (expected, json.dumps(data)[:80]))
+def _wrong(data: Any, expected: str) -> _Mismatch:
+    return _Mismatch("expected %s, found %s" % (expected, json.dumps(data)[:80]))
 
 
 @lru_cache(maxsize=None)
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """What builds a value of this type from plain data: a type is looked at once."""
+    """A function that builds a value of this type from plain data; cached for each type."""
     if dataclasses.is_dataclass(hint):
         return _dataclass_reader(hint)
     origin, members = typing.get_origin(hint), typing.get_args(hint)
@@ -117,23 +118,23 @@ def _dataclass_reader(cls: Any) -> Callable[[Any], Any]:
             raise _wrong(data, "an object")
         if not data.keys() <= readers.keys():
             unknown = min(data.keys() - readers.keys())
-            raise _Misfit("unknown key %r; known are %s" % (unknown, ", ".join(readers)))
+            raise _Mismatch("unknown key %r; known are %s" % (unknown, ", ".join(readers)))
         for name in required:
             if name not in data:
-                raise _Misfit("key %r is missing" % name)
+                raise _Mismatch("key %r is missing" % name)
         values = {}
         for key, item in data.items():
             try:
                 values[key] = readers[key](item)
-            except _Misfit as misfit:
-                raise misfit.within("." + key) from None
+            except _Mismatch as mismatch:
+                raise mismatch.within("." + key) from None
         return cls(**values)
 
     return read
 
 
 def _tuple_reader(items: Any) -> Callable[[Any], Any]:
-    """Of any length where ``...`` ends it."""
+    """For ``Tuple[X, ...]`` any length, else the exact one."""
     endless = items[-1] is Ellipsis
     readers = [_reader(item) for item in items if item is not Ellipsis]
 
@@ -146,8 +147,8 @@ def _tuple_reader(items: Any) -> Callable[[Any], Any]:
         for item in data:
             try:
                 found.append(readers[0 if endless else len(found)](item))
-            except _Misfit as misfit:
-                raise misfit.within("[%d]" % len(found)) from None
+            except _Mismatch as mismatch:
+                raise mismatch.within("[%d]" % len(found)) from None
         return tuple(found)
 
     return read
@@ -161,8 +162,8 @@ def _dict_reader(reader: Callable[[Any], Any]) -> Callable[[Any], Any]:
         for key, item in data.items():
             try:
                 found[key] = reader(item)
-            except _Misfit as misfit:
-                raise misfit.within("." + key) from None
+            except _Mismatch as mismatch:
+                raise mismatch.within("." + key) from None
         return found
 
     return read

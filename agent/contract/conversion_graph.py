@@ -1,8 +1,8 @@
-"""Ways from one artifact to another: pure. Runner, worker and controller plan with it.
+"""Conversion paths: from a model's file to an artifact that a backend loads. Pure functions.
 
-Formats in a precision are nodes, converters edges; the same converter may be there in several
-runtime environments, and a way may lead through them all. Frozen dataclasses of the standard
-library, Python 3.8 syntax, like ``agent.contract.trial``.
+Nodes are formats in a precision, edges are converters; a converter may exist in several runtime
+environments, and a path may lead through all of them. Runner, worker and controller plan with it.
+Frozen dataclasses, standard library only, Python 3.8 syntax, like ``agent.contract.trial``.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 Node = Tuple[str, str]
-"""A (format, precision) that an artifact is in, e.g. ``("openvino_ir", "int8")``."""
+"""(format, precision) of an artifact, e.g. ``("openvino_ir", "int8")``."""
 
 DEVICE, BUILDER = "device", "builder"
-"""Where a converter may run: on the board that will load the result, on another machine for it."""
+"""Where a converter may run: on the board that will load the result, or on another machine."""
 
 ELSEWHERE_COST = 0.01
-"""Of leaving the environment that will load the result: a process more, so a tie is broken."""
+"""Cost of a step outside of the environment that will load the result: one more process. It is
+small, so that it only decides between paths of equal cost."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """``converter`` makes ``target`` out of ``source``; ``cost`` orders ways, its unit is moot.
+    """``converter`` makes ``target`` out of ``source``.
 
-    ``environment`` is where it runs, empty as long as nobody has asked an interpreter.
+    ``cost`` has no unit, it only ranks paths. ``environment`` is where the converter runs; empty
+    while no interpreter has been probed.
     """
 
     converter: str
@@ -37,11 +39,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Tool:
-    """A converter as an environment has it. ``missing``: what it lacks there to be used.
+    """A converter as one environment has it.
 
-    ``keeps``: what of the source is still so in the target (``dynamic_shapes``, ``layout``,
-    ``names``). ``where``: ``device``, ``builder`` or both; ``builder:aarch64`` makes it on another
-    machine for boards of that architecture alone. ``options``: those that it reads.
+    Attributes:
+        missing: modules and programs that it lacks there; empty: it can be used.
+        keeps: properties of the source that the target still has: ``dynamic_shapes``, ``layout``,
+            ``names``.
+        where: ``device``, ``builder`` or both; ``builder:aarch64``: on another machine, for boards
+            of that architecture only.
+        options: the options that it reads, with the values that they accept.
     """
 
     name: str
@@ -54,115 +60,116 @@ class Tool:
     options: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
-Way = Tuple[Edge, ...]
+ConversionPath = Tuple[Edge, ...]
 State = Tuple[Node, int]
-"""A node, and how many of the converters that must be on the way lie behind."""
+"""A node, and how many of the converters in ``via`` have been passed."""
 
 
-def cheapest(
+def cheapest_path(
     edges: Iterable[Edge],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
     home: str = "",
-) -> Way | None:
-    """The edges of the cheapest way from any start to any goal (Dijkstra).
+) -> ConversionPath | None:
+    """The cheapest path from any start to any goal (Dijkstra's algorithm).
 
-    Empty where a start is a goal; ``None`` where no way leads there. Of ways that cost the same
-    the one to the earlier of ``goals`` is taken, then that from the earlier of ``starts``, then the
-    converters' names decide, so that the order of ``edges`` never matters.
+    Empty where a start is a goal, ``None`` where there is no path. Between paths of the same cost
+    the order of ``goals`` decides, then that of ``starts``, then the converters' names, so that the
+    order of ``edges`` never matters.
 
     Args:
-        via: converters that must be on the way, in this order.
-        home: the environment that is preferred where several have a converter.
+        via: converters that the path must pass, in this order.
+        home: the environment to prefer where several have a converter.
     """
     outgoing: Dict[Node, list[Edge]] = {}
     for edge in sorted(edges, key=lambda e: (e.converter, e.source, e.target, e.environment)):
         outgoing.setdefault(edge.source, []).append(edge)
-    best: Dict[State, Tuple[float, Way]] = {}
-    queue: List[Tuple[float, int, State, Way]] = []
+    best: Dict[State, Tuple[float, ConversionPath]] = {}
+    queue: List[Tuple[float, int, State, ConversionPath]] = []
     for start in starts:
         queue.append((0.0, len(queue), (start, 0), ()))
     pushed = len(queue)
     while queue:
-        cost, _, state, way = heapq.heappop(queue)
+        cost, _, state, path = heapq.heappop(queue)
         if state in best:
             continue
-        best[state] = (cost, way)
+        best[state] = (cost, path)
         node, passed = state
         for edge in outgoing.get(node, ()):
             pushed += 1
-            on = passed < len(via) and edge.converter == via[passed]
-            more = edge.cost + (ELSEWHERE_COST if edge.environment != home else 0.0)
-            heapq.heappush(queue, (cost + more, pushed, (edge.target, passed + on), (*way, edge)))
-    reached = [(goal, len(via)) for goal in goals if (goal, len(via)) in best]
-    return best[min(reached, key=lambda state: best[state][0])][1] if reached else None
+            is_next = passed < len(via) and edge.converter == via[passed]
+            step_cost = edge.cost + (ELSEWHERE_COST if edge.environment != home else 0.0)
+            reached = (edge.target, passed + is_next)
+            heapq.heappush(queue, (cost + step_cost, pushed, reached, (*path, edge)))
+    ends = [(goal, len(via)) for goal in goals if (goal, len(via)) in best]
+    return best[min(ends, key=lambda state: best[state][0])][1] if ends else None
 
 
-def split(
+def split_path(
     there: Iterable[Edge],
     here: Iterable[Edge],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
     home: str = "",
-) -> Tuple[Way, Way] | None:
-    """The cheapest way whose first part is walked on another machine, over ``there``, and the rest
-    on this one, over ``here``; ``None`` where there is none.
+) -> Tuple[ConversionPath, ConversionPath] | None:
+    """The cheapest path whose first part runs on another machine, over the edges ``there``, and the
+    rest on this one, over ``here``; ``None`` where there is none.
 
-    At the same cost the other machine does as little of it as it can. Where ``here`` alone leads to
-    no goal, the first part has an edge.
+    Between paths of the same cost the one with the shortest first part is taken; that part has at
+    least one edge where ``here`` alone leads to no goal.
     """
     first = {_there(edge): edge for edge in there}
     hand_over = {
         Edge("", moved.target, edge.target, 0.0, home): edge for moved, edge in first.items()
     }
     edges = [*first, *hand_over, *here]
-    way = cheapest(edges, [_elsewhere(start) for start in starts], goals, via, home)
-    if way is None:
+    path = cheapest_path(edges, [_node_there(start) for start in starts], goals, via, home)
+    if path is None:
         return None
-    cut = next(number for number, edge in enumerate(way) if edge in hand_over)
-    return tuple(first[edge] for edge in way[:cut]), way[cut + 1 :]
+    cut = next(number for number, edge in enumerate(path) if edge in hand_over)
+    return tuple(first[edge] for edge in path[:cut]), path[cut + 1 :]
 
 
 def _there(edge: Edge) -> Edge:
-    """The edge among nodes, and in an environment, of the other machine's own."""
-    source, target = _elsewhere(edge.source), _elsewhere(edge.target)
+    """The edge between nodes, and in an environment, of the other machine."""
+    source, target = _node_there(edge.source), _node_there(edge.target)
     return replace(edge, source=source, target=target, environment="there:" + edge.environment)
 
 
-def _elsewhere(node: Node) -> Node:
+def _node_there(node: Node) -> Node:
     return "there:" + node[0], node[1]
 
 
-def cost(way: Way) -> float:
-    """What its edges cost in all."""
-    return sum(edge.cost for edge in way)
+def path_cost(path: ConversionPath) -> float:
+    """The sum of the edges' costs."""
+    return sum(edge.cost for edge in path)
 
 
-def remaining(via: Sequence[str], way: Way) -> Tuple[str, ...]:
-    """What of ``via`` is still to be passed after ``way``."""
+def remaining_via(via: Sequence[str], path: ConversionPath) -> Tuple[str, ...]:
+    """The converters of ``via`` that ``path`` has not passed yet."""
     passed = 0
-    for edge in way:
+    for edge in path:
         passed += passed < len(via) and edge.converter == via[passed]
     return tuple(via[passed:])
 
 
 def usable(tools: Iterable[Tool], where: str = DEVICE, machine: str = "") -> List[Edge]:
-    """The edges of the tools that lack nothing and may run there, for a board of ``machine``."""
+    """The edges of tools that lack nothing and may run at ``where``, for boards of ``machine``."""
     places = {where, "%s:%s" % (where, machine)}
-    there = (tool for tool in tools if not tool.missing and places.intersection(tool.where))
-    return [edge for tool in there for edge in tool.edges]
+    found = (tool for tool in tools if not tool.missing and places.intersection(tool.where))
+    return [edge for tool in found for edge in tool.edges]
 
 
 def made_elsewhere(tool: Tool) -> bool:
-    """Whether its result may be made on another machine than the one that will run it."""
+    """Whether the tool may run on another machine than the one that will load its result."""
     return any(place.split(":")[0] == BUILDER for place in tool.where)
 
 
-def on_the_way(way: Way, tools: Iterable[Tool]) -> List[Tool]:
-    """The tools that a way uses, as they are where it uses them."""
-    used = {(edge.converter, edge.environment) for edge in way}
+def tools_on_path(path: ConversionPath, tools: Iterable[Tool]) -> List[Tool]:
+    """The tools that the path uses, each in the environment in which it uses it."""
+    used = {(edge.converter, edge.environment) for edge in path}
     return [tool for tool in tools if (tool.name, tool.environment) in used]
 
 
@@ -171,46 +178,46 @@ def needs(tools: Iterable[Tool]) -> str:
     return "; ".join("%s needs %s" % (tool.name, ", ".join(tool.missing)) for tool in tools)
 
 
-def lacking(
+def missing_tools(
     tools: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
 ) -> Tuple[Tool, ...] | None:
-    """The tools to be installed for the way that needs the fewest of them; ``None``: no tool that
-    is known leads there. Each is given as the environment has it that lacks the least."""
+    """The tools to install for the path that needs the fewest installations; ``None``: no known
+    tools lead to a goal. Each tool is given as the environment has it that lacks the least."""
     least: Dict[str, Tool] = {}
     for tool in tools:
         known = least.get(tool.name)
         if known is None or len(tool.missing) < len(known.missing):
             least[tool.name] = tool
-    dear = 1000.0
+    install_cost = 1000.0
     edges = [
-        Edge(e.converter, e.source, e.target, e.cost + (dear if tool.missing else 0.0))
+        Edge(e.converter, e.source, e.target, e.cost + (install_cost if tool.missing else 0.0))
         for tool in least.values()
         for e in tool.edges
     ]
-    way = cheapest(edges, starts, goals, via)
-    if way is None:
+    path = cheapest_path(edges, starts, goals, via)
+    if path is None:
         return None
-    names = dict.fromkeys(edge.converter for edge in way if least[edge.converter].missing)
+    names = dict.fromkeys(edge.converter for edge in path if least[edge.converter].missing)
     return tuple(least[name] for name in names)
 
 
-def segments(way: Way) -> Tuple[Way, ...]:
-    """The way cut where it goes from one environment to another."""
+def segments(path: ConversionPath) -> Tuple[ConversionPath, ...]:
+    """The path, cut where it changes the environment."""
     parts: List[List[Edge]] = []
-    for edge in way:
+    for edge in path:
         if not parts or parts[-1][-1].environment != edge.environment:
             parts.append([])
         parts[-1].append(edge)
     return tuple(tuple(part) for part in parts)
 
 
-def described(start: Node, way: Way) -> str:
+def describe_path(start: Node, path: ConversionPath) -> str:
     """``keras (fp32) -> savedmodel (fp32) by keras_savedmodel in tensorflow-2.21 -> …``."""
     words = "%s (%s)" % start
-    for edge in way:
+    for edge in path:
         words += " -> %s (%s)" % edge.target + " by %s" % edge.converter
         words += " in %s" % edge.environment if edge.environment else ""
     return words

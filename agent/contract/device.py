@@ -1,7 +1,7 @@
-"""What a device is, as it says itself: the wire types that ``agent.facts`` fills.
+"""Facts about a device, which ``agent.facts`` collects and the agent sends.
 
-As in ``agent.contract.trial``: frozen dataclasses of the standard library, Python 3.8, units in
-names.
+Frozen dataclasses, standard library only, Python 3.8 syntax, units in names, like
+``agent.contract.trial``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from agent.contract.conversion_graph import Node, Tool
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """One place a runtime can run on this device (``CPU``, ``GPU.0``) and its precisions there.
+    """A target of a runtime on this device (``CPU``, ``GPU.0``).
 
-    ``runs``: all that the runtime runs in; ``precisions``: those of them that this device has the
-    converters for. Empty ``runs``: the same.
+    Attributes:
+        precisions: those that this device can run, with the converters that it has.
+        runs: those that the runtime supports there; empty: the same.
     """
 
     name: str
@@ -28,11 +29,12 @@ class TargetFacts:
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """A runtime that answers on this device, or why it does not (``missing``).
+    """A runtime on this device, or why it cannot be used (``missing``).
 
-    ``wants``: for each precision, what it loads for it, best first. ``accepts``: source formats
-    that it can be given, directly or through the converters that this device has. ``options``:
-    name → accepted values, as text (empty: any).
+    Attributes:
+        accepts: source formats that it can run, directly or through converters of this device.
+        options: name → accepted values, as text; empty: any.
+        wants: precision → artifacts that it loads for it, best first.
     """
 
     backend: str
@@ -47,11 +49,10 @@ class RuntimeFacts:
 
 @dataclass(frozen=True)
 class CoreGroup:
-    """Cores of one kind (``Cortex-A78AE``, ``performance``, ``offline``), and the fastest that they
-    may go.
+    """Cores of one kind (``Cortex-A78AE``, ``performance``, ``offline``) and their highest clock.
 
-    ``threads``: all their hardware threads (0: not known). ``capacity``: the kernel's measure of an
-    ARM core, 1024 for the board's strongest.
+    ``threads``: the hardware threads of all of them (0: unknown). ``capacity``: the kernel's
+    measure of an ARM core, 1024 for the board's strongest.
     """
 
     kind: str
@@ -63,8 +64,8 @@ class CoreGroup:
 
 @dataclass(frozen=True)
 class Cache:
-    """One level of the processor's caches: ``kind`` is Data, Instruction or Unified; ``count`` such
-    caches there are."""
+    """A level of the processor's caches, ``count`` caches of the same size. ``kind`` is Data,
+    Instruction or Unified."""
 
     level: int
     kind: str
@@ -74,8 +75,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Storage:
-    """The disk under the agent's state: ``kind`` is nvme, emmc, sd, ssd, hdd, virtual or empty;
-    ``total_mib`` 0 where no disk is below (memory, network)."""
+    """The disk that holds the agent's state. ``kind`` is nvme, emmc, sd, ssd, hdd, virtual or
+    empty; ``total_mib`` is 0 where it is no disk (memory, network)."""
 
     device: str
     kind: str
@@ -84,8 +85,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What computes beside the processor. ``kind``: nvidia_gpu, intel_gpu, intel_npu, edgetpu or
-    dla. ``bus``: pci, usb or soc. ``detail``: e.g. ``usb_mbps``, ``memory_mib``, ``driver``."""
+    """A GPU, NPU or other accelerator. ``kind``: nvidia_gpu, intel_gpu, intel_npu, edgetpu or dla.
+    ``bus``: pci, usb or soc. ``detail``: e.g. ``usb_mbps``, ``memory_mib``, ``driver``."""
 
     kind: str
     name: str
@@ -95,8 +96,8 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Sensor:
-    """One reading that this board gives: ``source`` is the telemetry source, ``unit`` C, mW, MHz,
-    percent, MiB, rpm, J, s or count."""
+    """A reading of a sensor. ``source`` is the telemetry source; ``unit`` is C, mW, MHz, percent,
+    MiB, rpm, J, s or count."""
 
     source: str
     name: str
@@ -106,12 +107,12 @@ class Sensor:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What a device is. Facts that could not be read stay ``None`` or empty and are named in
-    ``unread``.
+    """All facts about a device. Those that could not be read are ``None`` or empty, with the reason
+    in ``unread``.
 
-    ``versions``: of what lies below the runtimes, by name: ``jetpack``, ``l4t``, ``cuda``,
+    ``versions`` of drivers and vendor software, by name: ``jetpack``, ``l4t``, ``cuda``,
     ``tensorrt``, ``nvidia_driver``, ``libedgetpu``, ``intel_gpu``, ``intel_npu``. ``sensors`` are
-    those that answered when they were asked.
+    those that gave a reading.
     """
 
     hostname: str

@@ -1,8 +1,8 @@
-"""Power modes: the commands that ask for them, set them and put them back, as argument vectors.
+"""Power modes: the commands that query, set and restore them, as argument vectors.
 
-A mode is one of its class's names. Where a tool wants a number, the board's own list gives it: the
-same name has other numbers on other modules (MAXN_SUPER is 2 on an Orin Nano 8GB, 0 on an Orin NX
-16GB).
+A mode is one of the names in its device class. Where the vendor's tool takes a number, it is read
+from the board's own list, because it differs between modules: MAXN_SUPER is 2 on an Orin Nano 8GB
+and 0 on an Orin NX 16GB.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ Argv = tuple[str, ...]
 
 
 class UnknownMode(ValueError):
-    """No mode that can be set; the message names those that can."""
+    """Not a mode that can be set; the message names those that can."""
 
 
 @dataclass(frozen=True)
 class PowerCommands:
-    """``query`` prints the mode; ``select`` sets one, with ``{id}`` or ``{name}`` in its place;
-    ``listing`` is the board's file of modes with their numbers (empty: names are enough).
+    """The commands of a device class.
 
-    ``lock`` holds the clocks at the mode's highest; ``store`` notes them before, ``restore`` puts
-    them back and ``forget`` drops the note, which ``store`` would ask about.
+    Attributes:
+        query: prints the mode.
+        select: sets one; ``{id}`` or ``{name}`` stands for it.
+        listing: the board's file of modes with their numbers; empty: ``select`` takes names.
+        lock: locks the clocks at the mode's highest.
+        store: saves the clocks to a file, before ``lock``.
+        restore: sets the saved clocks again.
+        forget: removes the saved file: ``store`` would ask before it overwrites it.
+        show: prints the clocks.
     """
 
     modes: Argv
@@ -41,14 +47,14 @@ class PowerCommands:
     restore: Argv = ()
 
     def numbers(self, text: str) -> dict[str, int]:
-        """The class's modes that the board's list ``text`` has, with their numbers there."""
+        """The class's modes in the board's list ``text``, with their numbers."""
         return {name: n for name, n in modes_of(text).items() if name in self.modes}
 
     def to_set(self, mode: str, numbers: Mapping[str, int]) -> Argv:
-        """What sets ``mode``. Setting the one that was asked for before is what restores it.
+        """The command that sets ``mode``; with the mode queried before, it restores that.
 
         Raises:
-            UnknownMode: not a mode of the class, or none that this board has.
+            UnknownMode: not a mode of the class, or not one of this board.
         """
         here = [m for m in self.modes if not self.listing or m in numbers]
         if mode not in here:
@@ -57,7 +63,7 @@ class PowerCommands:
         return tuple(given.get(word, word) for word in self.select)
 
     def allowed(self, numbers: Mapping[str, int]) -> tuple[Argv, ...]:
-        """All that may be run as root for it on this board, and nothing more."""
+        """All commands that the agent may run as root on this board."""
         modes = [m for m in self.modes if not self.listing or m in numbers]
         clocks = (self.show, self.forget, self.store, self.lock, self.restore)
         sets = (self.to_set(m, numbers) for m in modes)
@@ -70,9 +76,9 @@ def modes_of(text: str) -> dict[str, int]:
 
 
 def current_mode(text: str) -> str:
-    """The mode's name in what ``nvpmodel -q`` printed, with or without ``--verbose``; else empty.
+    """The mode's name in the output of ``nvpmodel -q``, with or without ``--verbose``; else empty.
 
-    ``NV Power Mode: MAXN``, then its number; before it there may be ``NV Fan Mode:quiet``.
+    The output is ``NV Power Mode: MAXN``, then its number; ``NV Fan Mode:quiet`` may precede it.
     """
     found = _NAME.search(text)
     return found[1] if found else ""

@@ -1,9 +1,12 @@
 """The wire types between the controller, the agent and the measured child process.
 
-Frozen dataclasses of the standard library only, in Python 3.8 syntax, because the measured child
-runs under whatever interpreter a board's vendor bindings need. Units stand in the field names:
-``_s`` seconds, ``_ms`` milliseconds, ``_ns`` nanoseconds, ``_mib`` mebibytes, ``_bytes`` bytes.
-``agent.contract.codec`` turns them into JSON and back, strictly.
+Frozen dataclasses, standard library only, in Python 3.8 syntax: the measured child runs under the
+interpreter that a board's vendor bindings need. Field names carry their units: ``_s`` seconds,
+``_ms`` milliseconds, ``_ns`` nanoseconds, ``_mib`` mebibytes, ``_bytes`` bytes.
+``agent.contract.codec`` turns them into JSON and back, and refuses keys that it does not know.
+
+A sender writes every field, so a field can only be removed a release after nobody sends it: those
+that are marked "not used" are kept for controllers and agents of 0.1, whose messages hold them.
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ from typing import Dict, Optional, Tuple, Union
 from agent.contract.conversion_graph import Node
 
 SCHEMA = 1
-"""Number of this contract; a request of another number is refused by name, never guessed at."""
+"""Version of this contract; a request of another version is refused with both numbers."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-SCENARIO_KINDS = ("single_stream", "multi_stream", "server", "offline", "sustained")
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
 STATUSES = ("ok", "unsupported", "invalid", "failed", "cancelled")
-"""``unsupported``: this runtime cannot run that model, a result. ``invalid``: it ran, but no figure
-can be trusted (see ``Failure``). ``failed``: it did not run to the end."""
+"""``unsupported``: this runtime cannot run that model, which is a result. ``invalid``: it ran, but
+its figures cannot be trusted (see ``Failure``). ``failed``: it did not run to the end."""
 
 Option = Union[str, int, float, bool]
 Options = Dict[str, Option]
@@ -29,10 +31,12 @@ Options = Dict[str, Option]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. ``shape`` may hold -1 for a dimension that the source leaves free.
+    """One input or output of a model.
 
-    ``dtype`` is NumPy's name (``float32``, ``int64``, ``uint8``); ``layout`` is ``NCHW``, ``NHWC``
-    or empty where nothing is known: it is never guessed.
+    Attributes:
+        dtype: NumPy's name: ``float32``, ``int64``, ``uint8``.
+        shape: -1 stands for a dimension that the source leaves free.
+        layout: ``NCHW``, ``NHWC``, or empty where it is unknown; it is never guessed.
     """
 
     name: str
@@ -43,15 +47,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A source artifact. Inputs have fixed shapes here: the controller resolved every free one.
+    """A source artifact.
 
-    ``inputs`` and ``outputs`` are the model's, as registered and as its reference and data set have
-    them; ``own_inputs`` and ``own_outputs`` the artifact's, in the model's order, where its names
-    or layouts differ (empty: they do not).
-
-    ``precision``: empty where the file tells. ``entry``: what to load of a blob that is an archive
-    (``agent.formats.archive``), empty where the blob is the artifact. ``made``: the steps that made
-    it on another device.
+    Attributes:
+        inputs: the model's, as registered, in the form that its reference and data set have; their
+            shapes are fixed, the controller has resolved every free dimension.
+        outputs: likewise.
+        own_inputs: the artifact's, in the model's order, where its names or layouts differ from the
+            model's; empty: they are the same.
+        own_outputs: likewise.
+        precision: empty where the file itself tells.
+        entry: the member to load of a blob that is an archive (``agent.formats.archive``); empty:
+            the blob is the artifact.
+        made: the steps that made it on another device.
     """
 
     name: str
@@ -69,10 +77,13 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class RuntimeRef:
-    """What to run a model with. ``threads`` 0 leaves the runtime's own default.
+    """What to run a model with.
 
-    ``format``: which of the formats that the backend loads, empty: the one that is cheapest to come
-    by. ``via``: converters that must be on the way to it.
+    Attributes:
+        threads: 0 leaves the runtime's own default.
+        format: which of the formats that the backend loads; empty: the one with the cheapest
+            conversion path.
+        via: converters that the path must pass, in this order.
     """
 
     backend: str
@@ -87,11 +98,15 @@ class RuntimeRef:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How to load a session, and when a trial has enough samples (see ``runner/stopping.py``).
+    """The load on a session, and when a trial has enough samples (see ``agent.statistics``).
 
-    ``batch_size`` is the number of the model's inputs, as registered, joined along axis 0.
-
-    ``percentile`` is the one whose relative confidence half-width must meet ``target_relative_ci``.
+    Attributes:
+        kind: one of ``agent.contract.scenarios.SCENARIO_KINDS``.
+        batch_size: how many of the model's registered inputs are joined along axis 0.
+        concurrency: always 1; a loop refuses any other number.
+        target_qps: not used; kept for 0.1.
+        latency_bound_ms: not used; kept for 0.1.
+        percentile: the one whose relative confidence half-width must reach ``target_relative_ci``.
     """
 
     kind: str = "single_stream"
@@ -109,10 +124,11 @@ class Scenario:
 
 @dataclass(frozen=True)
 class ReferenceRef:
-    """The FP32 reference outputs of a model: an ``.npz`` blob with ``input:NAME`` and
-    ``output:NAME``, each of shape (feeds, *tensor shape)``, and what the source model scores.
+    """The FP32 reference outputs of a model: an ``.npz`` blob with arrays ``input:NAME`` and
+    ``output:NAME``, each of shape (feeds, *tensor shape).
 
-    ``origin`` says what computed it, e.g. ``onnxruntime 1.31.1, graph optimisation off``.
+    ``origin`` says what computed it, e.g. ``onnxruntime 1.31.1, graph optimisation off``; ``top1``
+    is the source model's score on the data set.
     """
 
     sha256: str
@@ -147,7 +163,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one attempt: wall seconds of converting and of measuring, memory of each child."""
+    """Bounds of one attempt: wall time of conversion and of measurement, memory of each child."""
 
     convert_s: float = 600.0
     trial_s: float = 300.0
@@ -156,10 +172,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What an agent needs to execute one attempt. ``calibration``: dataset, random or empty.
+    """What an agent needs to execute one attempt.
 
-    ``build``: make this of the model, for another device, and hand it in; nothing is measured, and
-    of ``runtime`` only the options and ``via`` count.
+    Attributes:
+        calibration: ``dataset``, ``random`` or empty.
+        telemetry: not used; kept for 0.1.
+        power_mode: not used; kept for 0.1.
+        build: the (format, precision) to convert the model to for another device and to upload.
+            Nothing is measured then; only the options and ``via`` of ``runtime`` apply.
     """
 
     schema: int
@@ -181,11 +201,11 @@ class TrialRequest:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt gave no figure. Data, never an exception across the wire.
+    """Why an attempt gave no figure: an error as data.
 
     ``kind`` is a short machine-readable word: ``unsupported_operator``, ``crash``, ``timeout``,
     ``out_of_memory``, ``runtime_missing``, ``bad_output``, ``clock``, ``io``, ``internal`` …
-    ``transient`` says whether another attempt could go better.
+    ``transient``: another attempt may succeed.
     """
 
     stage: str
@@ -197,12 +217,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Phases:
-    """Seconds an attempt spent in each phase; ``None``: the attempt did not get there.
+    """How long an attempt spent in each phase; ``None``: it did not get there.
 
-    ``import_s`` is the runtime's own import, ``load_cold_s`` the first load in a fresh process,
-    ``load_warm_s`` a second load in the same process, ``convert_s`` 0.0 on an engine-cache hit.
-    ``process_s`` is the wall time of the measured child from spawn to exit, seen by its parent;
-    ``total_s`` the attempt's, from the doorbell's arrival to the result in the outbox.
+    ``import_s`` is the import of the runtime, ``load_cold_s`` the first load in a fresh process,
+    ``load_warm_s`` a second load in the same process; ``convert_s`` is 0.0 on an engine-cache hit.
+    ``process_s`` is the wall time of the measured child from spawn to exit, as its parent sees it;
+    ``total_s`` that of the attempt, from the doorbell to the result in the outbox.
+    ``preprocess_ms`` is not used; it is kept for 0.1.
     """
 
     fetch_s: Optional[float] = None
@@ -221,7 +242,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class Clock:
-    """The measured clock: its tick (greatest common divisor of observed steps) and call cost."""
+    """The clock's measured tick (greatest common divisor of observed steps) and cost of a call."""
 
     name: str
     tick_ns: int
@@ -232,8 +253,8 @@ class Clock:
 class Samples:
     """The raw samples blob: little-endian int64, shape (len(series), count), nanoseconds.
 
-    ``series[0]`` is always ``caller``: what the code that called the runtime saw. ``runtime``,
-    where there is one, is the latency that the runtime itself reports for the same inferences.
+    ``series[0]`` is always ``caller``: the latency that the calling code saw. ``runtime``, where
+    present, is the latency that the runtime itself reports for the same inferences.
     ``calls_per_sample`` > 1: each sample is the mean of that many back-to-back calls (clock guard).
     ``stopped_by``: ``precision`` or ``max_duration``. ``wall_s`` is the loop's outer wall time.
     """
@@ -251,7 +272,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak resident set of the measured child itself (``VmHWM``, reset before the load)."""
+    """Peak resident set of the measured child (``VmHWM``, reset before the load)."""
 
     peak_rss_mib: float
     after_import_rss_mib: float
@@ -260,7 +281,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Usage:
-    """Processor use over the measured loop. ``cpu_percent`` is per core: 200 = two cores busy."""
+    """Processor use over the measured loop; ``cpu_percent`` 200 means two cores busy."""
 
     cpu_percent: float
     voluntary_switches: int
@@ -269,9 +290,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Outputs against the FP32 reference on the same inputs, worst output, all feeds.
+    """Outputs against the FP32 reference on the same inputs: the worst output over all feeds.
 
-    ``psnr_db`` is ``None`` where the outputs are identical (infinite).
+    ``psnr_db`` is ``None`` where the outputs are identical: it would be infinite.
     """
 
     max_abs: float
@@ -295,9 +316,9 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The board's condition just before or after a measurement; ``None``: could not be read.
+    """The board's condition just before or after a measurement; ``None``: it could not be read.
 
-    ``pressure_cpu_some_us`` is the running total of ``/proc/pressure/cpu`` ``some``.
+    ``pressure_cpu_some_us`` is the cumulated stall time of ``some`` in ``/proc/pressure/cpu``.
     """
 
     at_unix_ns: int
@@ -311,9 +332,9 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Built:
-    """An artifact that was made for other devices, as a blob; ``entry`` as in ``ModelRef``.
+    """An artifact that was built for other devices and uploaded; ``entry`` as in ``ModelRef``.
 
-    ``inputs`` and ``outputs`` are its own, empty where they are as the model's; ``steps`` made it.
+    ``inputs`` and ``outputs`` are its own, empty where they equal the model's; ``steps`` made it.
     """
 
     format: str
@@ -328,12 +349,14 @@ class Built:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What an attempt gave. ``failure`` is set exactly when ``status`` is not ``ok``; if it is,
-    either ``samples`` is there or, where the request was to build, ``built``.
+    """The result of an attempt.
 
-    ``runtime_version`` and ``environment`` say what really ran, ``placement`` where (provider or
-    device as the runtime reports it), ``artifact_format`` and ``artifact_size_bytes`` what was
-    loaded, ``conversion`` the steps that made it.
+    ``failure`` is set exactly when ``status`` is not ``ok``; otherwise ``samples`` is set, or
+    ``built`` where the request was to build.
+
+    ``runtime_version`` and ``environment`` say what ran, ``placement`` where (provider or device in
+    the runtime's words), ``artifact_format`` and ``artifact_size_bytes`` what was loaded,
+    ``conversion`` the steps that made it. ``telemetry`` is not filled by any agent so far.
     """
 
     schema: int

@@ -1,1 +1,1 @@
-"""Parsers of model files that need no runtime: standard library only, in Python 3.8 syntax."""
+"""Parsers of model files, without any runtime: standard library only, Python 3.8 syntax."""

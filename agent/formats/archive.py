@@ -1,4 +1,4 @@
-"""Artifacts of several files as one: a .zip that depends on their names and contents alone.
+"""Artifacts of several files as one .zip, which depends only on their names and contents.
 
 Standard library only, Python 3.8 syntax.
 """
@@ -14,20 +14,20 @@ from pathlib import Path, PurePosixPath
 from typing import List, Tuple
 
 MAX_BYTES = 16 << 30
-"""What an archive may unpack to."""
+"""Most bytes that an archive may unpack to."""
 
 MAX_FILES = 100_000
-"""How many files an archive may hold: each costs a place on the disk, even if it is empty."""
+"""Most files in an archive: each takes space on the disk, even an empty one."""
 
 WHOLE = "."
-"""The entry of an archive that is itself the artifact, a folder."""
+"""The entry of an archive that is the artifact as a whole, a folder."""
 
-_DAMAGED = (
+DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
     ValueError,
-    NotImplementedError,  # a compression of its own
+    NotImplementedError,  # an unknown compression
     RuntimeError,  # encrypted
     FileExistsError,  # a name twice
     NotADirectoryError,
@@ -38,12 +38,12 @@ _CHUNK = 1 << 20
 
 
 class BadArchive(Exception):
-    """What was found cannot be packed or unpacked safely; the message says why."""
+    """It cannot be packed or unpacked safely; the message says why."""
 
 
 def content_of(artifact: Path) -> Tuple[Path, str]:
-    """What has to be packed for ``artifact``, and its entry there: a folder is packed whole, a file
-    with all that lies beside it. Empty where it is one file: nothing has to be packed."""
+    """The folder to pack for ``artifact``, and its entry there: a folder is packed whole, a file
+    with all that lies beside it. The entry is empty for a single file, which needs no packing."""
     if artifact.is_dir():
         return artifact, WHOLE
     if len(list(artifact.parent.iterdir())) == 1:
@@ -55,7 +55,7 @@ def pack(folder: Path, archive: Path) -> None:
     """Write the files below ``folder`` to ``archive``: sorted, without times, modes or compression.
 
     Raises:
-        BadArchive: there is none, or something that is neither a file nor a folder, such as a link.
+        BadArchive: there are none, or one is neither a file nor a folder, such as a link.
     """
     files = _files(folder)
     if not files:
@@ -83,11 +83,11 @@ def _files(folder: Path) -> List[Path]:
 
 
 def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) -> Path:
-    """Write the files of ``archive`` into the new ``folder``; where ``entry`` lies then.
+    """Write the files of ``archive`` into the new ``folder``; returns where ``entry`` lies.
 
     Raises:
-        BadArchive: it is damaged, names something outside of ``folder``, holds a link, is larger
-            than ``max_bytes``, or ``entry`` is not in it.
+        BadArchive: it is damaged, names a file outside of ``folder``, holds a link, is larger than
+            ``max_bytes``, or ``entry`` is not in it.
     """
     folder.mkdir(parents=True)
     try:
@@ -102,7 +102,7 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
                 raise BadArchive("it unpacks to %d bytes, at most %d wanted" % (total, max_bytes))
             for member in members:
                 _extract(source, member, folder)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise BadArchive("not a whole .zip: %s" % error) from error
     found = folder if entry == WHOLE else folder.joinpath(*_parts(entry))
     if not found.exists():
@@ -112,25 +112,41 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
 
 def _require_plain(member: zipfile.ZipInfo) -> None:
     _parts(member.filename)
-    mode = member.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if not is_plain(member):
         raise BadArchive("%r is neither a file nor a folder" % member.filename)
 
 
 def _parts(name: str) -> Tuple[str, ...]:
-    """Raises ``BadArchive`` where it is not the plain name of something inside."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+    """The parts of a member's name. Raises ``BadArchive`` where it leads out of its folder."""
+    if not is_inside(name):
         raise BadArchive("%r is no name inside of a folder" % name)
-    return parts
+    return PurePosixPath(name).parts
+
+
+def is_inside(name: str) -> bool:
+    """Whether a member's name leads to a place inside of the folder that it is unpacked to."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not (
+        name.startswith("/") or ".." in parts or "\\" in name or "\0" in name
+    )
+
+
+def is_plain(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a file or a folder, not a link or a device."""
+    return stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
 
 
 def _extract(source: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    """``zipfile`` reads no more of a member than it says, and checks its checksum."""
     path = folder.joinpath(*_parts(member.filename))
     if member.is_dir():
         path.mkdir(parents=True, exist_ok=True)
-        return
+    else:
+        write_member(source, member, path)
+
+
+def write_member(source: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """Write a member to the new file ``path``. ``zipfile`` reads no more than the size that the
+    member declares, and verifies its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with source.open(member) as content, path.open("xb") as out:
         shutil.copyfileobj(content, out, _CHUNK)

@@ -1,8 +1,7 @@
-"""An ONNX file's input dimensions and output names, read from its protobuf bytes without any
-library.
+"""Input dimensions and output names of an ONNX file, read from its protobuf bytes.
 
-ONNX Runtime wants free dimensions fixed by name *before* it loads a model, yet tells the names
-only after. Field numbers from onnx/onnx.proto (ModelProto.graph 7, GraphProto.input 11 and
+ONNX Runtime wants free dimensions fixed by name *before* it loads a model, but tells the names only
+afterwards. Field numbers are those of onnx/onnx.proto (ModelProto.graph 7, GraphProto.input 11 and
 .output 12, ValueInfoProto.name 1 and .type 2, TypeProto.tensor_type 1, Tensor.shape 2,
 TensorShapeProto.dim 1, Dimension.dim_value 1 and .dim_param 2). Initializers are skipped unread.
 """
@@ -10,6 +9,7 @@ TensorShapeProto.dim 1, Dimension.dim_value 1 and .dim_param 2). Initializers ar
 from __future__ import annotations
 
 import mmap
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple, Union
 
@@ -36,9 +36,24 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
 
 
 def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
-    """``input_dimensions`` of what a user gave. Raises ``BadModel``."""
-    try:
+    """``input_dimensions`` of a user's file. Raises ``BadModel``."""
+    with _bad_model(artifact):
         return input_dimensions(artifact)
+
+
+def outputs_of(artifact: Path) -> List[str]:
+    """``output_names`` of a user's file. Raises ``BadModel``, also where there is none."""
+    with _bad_model(artifact):
+        names = output_names(artifact)
+    if not names:
+        raise BadModel("%s is not an ONNX model: its graph has no output" % artifact.name)
+    return names
+
+
+@contextmanager
+def _bad_model(artifact: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise BadModel("%s does not exist" % artifact.name) from error
     except NotProtobuf as error:
@@ -46,7 +61,7 @@ def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
 
 
 def output_names(path: Path) -> List[str]:
-    """The graph's outputs, in order. Raises as ``input_dimensions``."""
+    """The graph's outputs, in order. Raises like ``input_dimensions``."""
     return [
         _name(value)
         for graph in messages(_view(path), _GRAPH)
@@ -58,7 +73,7 @@ def _view(path: Path) -> memoryview:
     if path.stat().st_size == 0:
         raise NotProtobuf("the file is empty")
     with open(str(path), "rb") as file:
-        # Not closed by hand: slices may still point into it, and it goes with the last of them.
+        # Never closed explicitly: slices point into it, and it is freed with the last of them.
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
@@ -92,14 +107,14 @@ def _dimension(message: memoryview) -> Dimension:
 
 
 def messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The fields of that number that hold bytes: messages, texts, packed numbers."""
+    """The fields of number ``wanted`` that hold bytes: messages, texts, packed numbers."""
     for number, value in fields(message):
         if number == wanted and not isinstance(value, int):
             yield value
 
 
 def fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
-    """Each field's number and value, where it lies. Raises ``NotProtobuf``."""
+    """Number and value of each field, in the order of the file. Raises ``NotProtobuf``."""
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)

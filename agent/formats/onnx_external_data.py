@@ -1,7 +1,7 @@
-"""Where an ONNX file keeps its weights, told from its bytes without reading them.
+"""Where an ONNX file keeps its weights, found without reading them.
 
-One protobuf message holds at most 2 GiB, so larger networks keep theirs in files beside (field
-numbers from onnx/onnx.proto: GraphProto.initializer 5, TensorProto.external_data 13 and
+One protobuf message holds at most 2 GiB, so larger networks keep weights in files beside it (field
+numbers of onnx/onnx.proto: GraphProto.initializer 5, TensorProto.external_data 13 and
 .data_location 14, whose EXTERNAL is 1; StringStringEntryProto.key 1, .value 2).
 """
 
@@ -20,8 +20,8 @@ _GRAPH, _INITIALIZER, _EXTERNAL_DATA, _LOCATION, _EXTERNAL, _KEY, _VALUE = 7, 5,
 
 
 def external_files(path: Path) -> Set[Path]:
-    """The files beside ``path`` that its initializers lie in. Raises ``OSError``; a file that is
-    no ONNX has none, and whoever reads it says so."""
+    """The files beside ``path`` that hold its initializers; none for a file that is not ONNX, which
+    its reader refuses. Raises ``OSError``."""
     if path.stat().st_size == 0:
         return set()
     try:
@@ -48,8 +48,12 @@ def _text(message: memoryview, number: int) -> str:
 
 
 def require_whole(path: Path) -> None:
-    """Raises ``Unsupported`` where no reader could have all of it: a single file too large for
-    protobuf, which readers call damaged after minutes, or one whose weights lie elsewhere."""
+    """Check that a reader can get the whole network.
+
+    Raises:
+        Unsupported: one file that is too large for protobuf, which readers report as damaged after
+            minutes, or weights in a file that is missing.
+    """
     if not path.is_file():
         return
     size = path.stat().st_size
@@ -67,8 +71,12 @@ def require_whole(path: Path) -> None:
 
 
 def require_one_message(path: Path, converter: str) -> None:
-    """Raises ``Unsupported`` where a converter that holds the whole network in one message would
-    have to hold more than fits; said before it takes the memory for it."""
+    """Check, before any memory is taken, that the network with its weights fits into one message,
+    which some converters need.
+
+    Raises:
+        Unsupported: it does not.
+    """
     size = sum(os.path.getsize(str(p)) for p in (path, *external_files(path)) if p.is_file())
     if size > MESSAGE_BYTES:
         raise Unsupported(

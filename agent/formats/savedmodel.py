@@ -1,29 +1,29 @@
-"""A SavedModel is a folder; as one file it is a ``.zip`` of it, unpacked here with care."""
+"""SavedModels as one file: a ``.zip`` of the folder that a SavedModel is, unpacked safely."""
 
 from __future__ import annotations
 
 import shutil
-import stat
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import List, Tuple
 
 from agent.contract.failures import BadModel
+from agent.formats.archive import is_inside, is_plain, write_member
 
 MOST_FILES = 10000
 MOST_BYTES = 8 << 30
-"""What a model may take unpacked; never more than half of what is free on the disk either."""
+"""Most bytes of an unpacked model; it may also take at most half of the free disk space."""
 
 GRAPH = "saved_model.pb"
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """The folder that holds ``saved_model.pb``, below ``folder``; unpacked once.
+    """Unpack below ``folder``, once; returns the folder that holds ``saved_model.pb``.
 
     Raises:
-        BadModel: not a zip, none of a SavedModel, or one that would write elsewhere, holds links,
-        or would take too much room; nothing is left behind.
+        BadModel: not a zip of a SavedModel, or one that would write outside of ``folder``, holds
+            links or needs too much space; nothing is left behind.
     """
     target = folder / "savedmodel"
     if not target.is_dir():
@@ -44,11 +44,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             room = min(MOST_BYTES, shutil.disk_usage(str(folder)).free // 2)
             require_room(archive.name, [info for info, _ in members], room)
             for info, path in members:
-                target = folder.joinpath(*path.parts[len(top) :])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # A member gives at most the size that it declares, or fails its checksum.
-                with file.open(info) as source, target.open("xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                write_member(file, info, folder.joinpath(*path.parts[len(top) :]))
     except FileNotFoundError as error:
         raise BadModel("%s does not exist" % archive.name) from error
     except BadModel:
@@ -60,7 +56,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def require_room(name: str, members: List[zipfile.ZipInfo], room: int = MOST_BYTES) -> None:
-    """Raises ``BadModel``: more files, or more bytes unpacked, than a model may have."""
+    """Raises ``BadModel``: too many files, or too many bytes when unpacked."""
     size = sum(info.file_size for info in members)
     if len(members) > MOST_FILES:
         raise BadModel("%s holds %d files; at most %d" % (name, len(members), MOST_FILES))
@@ -73,14 +69,13 @@ def require_room(name: str, members: List[zipfile.ZipInfo], room: int = MOST_BYT
 def _checked(
     file: zipfile.ZipFile, name: str
 ) -> Tuple[List[Tuple[zipfile.ZipInfo, PurePosixPath]], Tuple[str, ...]]:
-    """Its files with their paths, and the path within to the SavedModel."""
+    """The files with their paths, and the path inside the zip to the SavedModel's folder."""
     members = []
     for info in file.infolist():
         path = PurePosixPath(info.filename)
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
+        if not is_inside(info.filename):
             raise BadModel("%s holds %r, which leads out of its folder" % (name, info.filename))
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        if not is_plain(info):
             raise BadModel("%s holds %r, which is no plain file" % (name, info.filename))
         if not info.is_dir():
             members.append((info, path))

@@ -1,8 +1,8 @@
-"""What a ``.tflite`` file says of itself, read from its flatbuffer without any library.
+"""A parser of ``.tflite`` files: tensors, operators and signature of the main graph.
 
-For the controller, which runs no such file, and for the measured child, whose interpreters tell
-neither layouts nor whether a file was cut short (an old one then crashes). Field numbers from
-TensorFlow's ``lite/schema/schema.fbs`` (schema 3); operators are named as there.
+It serves the controller, which runs no such file, and the measured child, because the interpreters
+tell neither layouts nor that a file is truncated (older ones crash on it). Field numbers and names
+of operators are those of TensorFlow's ``lite/schema/schema.fbs``, schema 3.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.contract.failures import BadModel
 
 IDENTIFIER = b"TFL3"
 EDGETPU_OPERATOR = "edgetpu-custom-op"
@@ -45,7 +47,7 @@ _NAMES = """
     BITWISE_XOR RIGHT_SHIFT
 """
 OPERATORS = tuple(_NAMES.split())
-"""By code, of every release up to 2.21; StableHLO's, which follow, are for compilers."""
+"""By operator code, up to release 2.21; the StableHLO operators that follow are for compilers."""
 _CUSTOM = 32
 
 _PLACE = {"padding": (0, "b", 0), "stride_w": (1, "i", 0), "stride_h": (2, "i", 0)}
@@ -67,7 +69,7 @@ _OPTIONS: dict[str, tuple[int, dict[str, tuple[int, str, int]]]] = {
     "BATCH_MATMUL": (101, {"adj_x": (0, "b", 0), "adj_y": (1, "b", 0)}),
 }  # fmt: skip
 _OPTIONS["MAX_POOL_2D"] = _OPTIONS["AVERAGE_POOL_2D"]
-"""Operator → type of its options in the union, and of each option the field, form and default."""
+"""Operator → (type of its options in the union, option → (field, struct format, default))."""
 
 SHORT_BYTES = 64
 
@@ -76,13 +78,14 @@ Table = int
 
 
 class NotTflite(ValueError):
-    """The bytes are no TFLite flatbuffer, or end early; the message says where."""
+    """Not a TFLite flatbuffer, or a damaged one; the message says where it ends or contradicts."""
 
 
 @dataclass(frozen=True)
 class TfliteTensor:
-    """``shape`` holds -1 where a dimension is free. ``constant_bytes``: of its value in the file, 0
-    where it has none; ``constant`` is that value if it is short, such as a permutation."""
+    """A tensor. ``shape`` holds -1 where a dimension is free. ``constant_bytes`` is the size of its
+    value in the file, 0 where it has none; ``constant`` that value where it is short, such as a
+    permutation."""
 
     name: str
     dtype: str
@@ -93,8 +96,9 @@ class TfliteTensor:
 
 @dataclass(frozen=True)
 class TfliteOperator:
-    """``name`` as in the schema, a custom operator's own, or ``BUILTIN_n`` for one without a name
-    here. ``inputs`` may hold -1 for one left out. ``options``: those of the common operators."""
+    """An operator. ``name`` is the schema's, or a custom operator's own, or ``BUILTIN_n`` where
+    ``OPERATORS`` has none. ``inputs`` holds -1 for an omitted one. ``options`` are read for the
+    operators in ``_OPTIONS``."""
 
     name: str
     inputs: tuple[int, ...]
@@ -104,8 +108,8 @@ class TfliteOperator:
 
 @dataclass(frozen=True)
 class TfliteFile:
-    """The main graph. ``input_names``, ``output_names``: the signature's for these tensors, where
-    the file has one; they are its author's, while tensors are named by converters."""
+    """The main graph. ``input_names`` and ``output_names`` are those of the signature, empty where
+    the file has none: they are the author's, while converters name the tensors."""
 
     tensors: tuple[TfliteTensor, ...]
     operators: tuple[TfliteOperator, ...]
@@ -115,17 +119,27 @@ class TfliteFile:
     output_names: tuple[str, ...]
 
 
+def read_model(artifact: Path) -> TfliteFile:
+    """``read`` of a user's file. Raises ``BadModel``: no TFLite file, or a damaged one."""
+    try:
+        return read(artifact)
+    except FileNotFoundError as error:
+        raise BadModel("%s does not exist" % artifact.name) from error
+    except NotTflite as error:
+        raise BadModel("%s is not a TFLite model: %s" % (artifact.name, error)) from error
+
+
 def read(path: Path) -> TfliteFile:
-    """Every table of the main graph, each checked to lie inside the file.
+    """The main graph; every table is checked to lie inside the file.
 
     Raises:
-        NotTflite: no such file format, damaged or cut short.
+        NotTflite: another format, damaged or truncated.
         OSError: it cannot be read.
     """
     with open(str(path), "rb") as file:
         if file.read(8)[4:] != IDENTIFIER:
             raise NotTflite("it does not start as a TFLite flatbuffer (no identifier TFL3)")
-        # Mapped: the weights stay unread, for this process's memory is measured.
+        # Mapped, so that weights are not read: the memory of this process is measured.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         return _model(_Reader(data))
@@ -136,7 +150,11 @@ def read(path: Path) -> TfliteFile:
 
 
 class _Reader:
-    """Scalars, tables and vectors by offset; ``struct.error`` or ``NotTflite`` past the end."""
+    """Reads scalars, tables and vectors by offset.
+
+    Raises:
+        struct.error, NotTflite: outside of the file.
+    """
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
@@ -150,7 +168,7 @@ class _Reader:
         return self.number("I", 0)
 
     def field(self, table: Table, index: int) -> int:
-        """Where field ``index`` of a table lies; 0: it is absent."""
+        """Offset of field ``index`` of a table; 0: it is absent."""
         vtable = table - self.number("i", table)
         if 4 + 2 * index >= self.number("H", vtable):
             return 0
@@ -166,7 +184,7 @@ class _Reader:
         return at + self.number("I", at) if at else 0
 
     def vector(self, table: Table, index: int, size: int) -> tuple[int, int]:
-        """Start of the first element and how many there are, all inside the file."""
+        """Offset of the first element, and the number of elements; all lie inside the file."""
         at = self.pointed(table, index)
         if not at:
             return 0, 0
@@ -229,7 +247,7 @@ def _model(reader: _Reader) -> TfliteFile:
 
 def _buffer(reader: _Reader, table: Table) -> tuple[int, int]:
     start, size = reader.scalar(table, 1, "Q"), reader.scalar(table, 2, "Q")
-    if start + size > len(reader.data):  # weights laid behind the flatbuffer, for files over 2 GiB
+    if start + size > len(reader.data):  # weights behind the flatbuffer, in files over 2 GiB
         raise NotTflite("the file ends inside its weights")
     return (start, size) if start > 1 else reader.vector(table, 0, 1)
 

@@ -1,14 +1,16 @@
-"""What follows from a TFLite graph: the layouts of its tensors, its precision. Pure.
+"""What a TFLite graph tells of itself: layouts of its tensors, precision. Pure functions.
 
-A layout is followed, never guessed: TFLite defines the two-dimensional operators on NHWC alone
-(``CONV_2D``, pools, resizes), so a tensor that reaches one, through operators that keep the order
-of axes, is NHWC, and one that is transposed on the way is known too. Others are unknown.
+TFLite defines its two-dimensional operators (``CONV_2D``, pools, resizes) on NHWC alone: a tensor
+that reaches one is followed by ``agent.formats.layouts``.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import Iterator, Tuple
 
+from agent.formats import layouts
+from agent.formats.layouts import Step
 from agent.formats.tflite import EDGETPU_OPERATOR, TfliteFile
 
 _SPATIAL = frozenset(
@@ -53,32 +55,22 @@ _KEEPS_AXES = frozenset(
 _WEIGHTED = frozenset(
     ["CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"]
 )
-_TRANSPOSED = {
-    ("NHWC", (0, 2, 3, 1)): "NCHW",
-    ("NCHW", (0, 3, 1, 2)): "NHWC",
-}
-"""(layout after, permutation) → layout before."""
-MOST_TENSORS = 300
-"""That are followed: inputs and outputs meet what tells within a few; Python's stack is finite."""
 _INTEGERS = ("int8", "uint8", "int16", "int4")
 
 
 def input_layout(graph: TfliteFile, tensor: int) -> str:
     """``NHWC``, ``NCHW``, or empty where no operator tells."""
-    return _follow(graph, tensor, forward=True, known={})
+    return layouts.input_layout(tensor, lambda t: _steps(graph, t, forward=True))
 
 
 def output_layout(graph: TfliteFile, tensor: int) -> str:
-    """As ``input_layout``, from the operators that make an output."""
-    return _follow(graph, tensor, forward=False, known={})
+    """The same for an output, from the operators that made it."""
+    return layouts.output_layout(tensor, lambda t: _steps(graph, t, forward=False))
 
 
-def _follow(graph: TfliteFile, tensor: int, forward: bool, known: dict[int, str]) -> str:
-    """``known``: what was found, or is being sought: each tensor is asked once, loops end."""
-    if tensor in known or len(graph.tensors[tensor].shape) != 4 or len(known) > MOST_TENSORS:
-        return known.get(tensor, "")
-    known[tensor] = ""
-    found = set()
+def _steps(graph: TfliteFile, tensor: int, forward: bool) -> Iterator[Step]:
+    if len(graph.tensors[tensor].shape) != 4:
+        return
     for operator in graph.operators:
         here, there = operator.inputs, operator.outputs
         if not forward:
@@ -86,41 +78,24 @@ def _follow(graph: TfliteFile, tensor: int, forward: bool, known: dict[int, str]
         if tensor not in here:
             continue
         if operator.name in _SPATIAL:
-            found.add("NHWC")
+            yield Step("NHWC")
         elif operator.name in _KEEPS_AXES:
-            found |= {
-                _follow(graph, other, forward, known)
-                for other in there
-                if other >= 0 and not graph.tensors[other].constant_bytes
-            }
+            for other in there:
+                if other >= 0 and not graph.tensors[other].constant_bytes:
+                    yield Step(tensor=other)
         elif operator.name == "TRANSPOSE" and there:
-            layout = _follow(graph, there[0], forward, known)
-            found.add(_before(graph, operator.inputs, layout, forward))
-    found.discard("")
-    known[tensor] = found.pop() if len(found) == 1 else ""
-    return known[tensor]
+            yield Step(tensor=there[0], order=_permutation(graph, operator.inputs))
 
 
-def _before(graph: TfliteFile, inputs: tuple[int, ...], layout: str, forward: bool) -> str:
+def _permutation(graph: TfliteFile, inputs: Tuple[int, ...]) -> Tuple[int, ...]:
+    """The order of axes in a ``TRANSPOSE``; empty where it is not a constant of four."""
     raw = graph.tensors[inputs[1]].constant if len(inputs) > 1 else b""
-    if len(raw) != 16:
-        return ""
-    permutation = struct.unpack("<4i", raw)
-    if forward:
-        return _TRANSPOSED.get((layout, permutation), "")
-    return next(
-        (
-            after
-            for (after, p), before in _TRANSPOSED.items()
-            if (before, p) == (layout, permutation)
-        ),
-        "",
-    )
+    return struct.unpack("<4i", raw) if len(raw) == 16 else ()
 
 
 def kind(graph: TfliteFile) -> str:
-    """How it computes: ``int8`` (integer activations), ``dynamic_range`` (integer weights, float
-    activations), ``mixed`` (some of both), ``fp16`` (weights) or ``fp32``."""
+    """What it computes in: ``int8`` (integer activations), ``dynamic_range`` (integer weights and
+    float activations), ``mixed`` (some of both), ``fp16`` (weights only) or ``fp32``."""
     operators = [op for op in graph.operators if op.outputs]
     known = [op for op in operators if op.name in _WEIGHTED] or operators
     integer = [graph.tensors[op.outputs[0]].dtype in _INTEGERS for op in known]
@@ -135,7 +110,7 @@ def kind(graph: TfliteFile) -> str:
 
 
 def precision(graph: TfliteFile) -> str:
-    """The precision that a report files it under: all that computes on integers is int8."""
+    """Its precision as a report has it: every kind that has integer weights is int8."""
     found = kind(graph)
     return found if found in ("fp32", "fp16") else "int8"
 
@@ -145,7 +120,7 @@ def is_compiled_for_edgetpu(graph: TfliteFile) -> bool:
 
 
 def float_operators(graph: TfliteFile) -> list[str]:
-    """Operators that compute on floats: what a fully quantised model has none of."""
+    """Operators that compute on floats; a fully quantised model has none."""
     return sorted(
         {
             op.name

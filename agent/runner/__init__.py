@@ -1,5 +1,5 @@
 """The measured child process: one job on stdin, one answer on stdout, logs on stderr.
 
-Standard library and NumPy only, Python 3.8 syntax; a runtime is imported inside functions, because
-this code runs under whatever interpreter a board's vendor bindings need.
+Standard library and NumPy only, Python 3.8 syntax: this code runs under the interpreter that a
+board's vendor bindings need. Runtimes are imported inside functions only.
 """

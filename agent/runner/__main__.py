@@ -1,7 +1,7 @@
 """``INTERPRETER -I …/agent/runner/__main__.py VERB``: one job on stdin, one answer on stdout.
 
-VERB is probe, convert, trial or reference. Run by path under any interpreter: the package ``agent``
-is found from this file's place alone, so that nothing of the caller's environment is imported.
+VERB is probe, convert, trial or reference. The file is run by its path under any interpreter; the
+package ``agent`` is found relative to it, so nothing of the caller's environment is imported.
 """
 
 from __future__ import annotations

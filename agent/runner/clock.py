@@ -1,4 +1,4 @@
-"""The clock itself, measured: its tick, what a reading costs, and what is too short for it."""
+"""The clock guard: the clock's tick, the cost of a reading, and what is too short to time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PREEMPTION_NS = 50_000_000
 def characterise(now_ns: NowNs, name: str) -> Clock:
     """Read the clock 20 000 times in a row: tick = gcd of the steps, cost = mean step.
 
-    The mean, as steps below a coarse tick show as 0; of a thousand at a time, and of those means
-    the median, as others may run in between.
+    The cost is the median of the means over 1000 readings each: a mean, because steps below a
+    coarse tick show as 0; a median, because another process may run in between.
 
     Raises:
         ClockError: it went backwards, or stood still throughout.
@@ -47,52 +47,54 @@ def shortest_ns(clock: Clock) -> int:
 
 
 def calls_per_sample(pilot_ns: Sequence[int], clock: Clock) -> int:
-    """How many back-to-back calls make a sample long enough, from single calls' pilot times.
+    """How many back-to-back calls a sample needs to be long enough, from times of single calls.
 
-    Twice the needed time, for calls run faster later, and without clock readings between them.
+    Twice the shortest time is aimed at: calls get faster later, and a batch has no clock readings
+    between them.
 
     Raises:
         ClockError: even ``MAX_CALLS_PER_SAMPLE`` calls would be too short.
     """
-    wanted, typical = 2 * shortest_ns(clock), median(pilot_ns)
-    if typical >= wanted:
+    wanted_ns, typical_ns = 2 * shortest_ns(clock), median(pilot_ns)
+    if typical_ns >= wanted_ns:
         return 1
-    calls = math.ceil(wanted / max(typical, clock.tick_ns / 2.0))
+    calls = math.ceil(wanted_ns / max(typical_ns, clock.tick_ns / 2.0))
     if calls > MAX_CALLS_PER_SAMPLE:
         raise ClockError(
             "one inference takes %g ns; %s has ticks of %d ns: too short to time"
-            % (typical, clock.name, clock.tick_ns)
+            % (typical_ns, clock.name, clock.tick_ns)
         )
     return calls
 
 
-def require_long_enough(lap_ns: float, calls: int, clock: Clock) -> None:
-    """``lap_ns``: the median time of ``calls`` calls as measured.
+def require_long_enough(sample_ns: float, calls: int, clock: Clock) -> None:
+    """Check ``sample_ns``, the median time of samples of ``calls`` calls each.
 
     Raises:
         ClockError: it is too short for this clock, or one call is less than one tick.
     """
-    if lap_ns < shortest_ns(clock) or lap_ns / calls < clock.tick_ns:
+    if sample_ns < shortest_ns(clock) or sample_ns / calls < clock.tick_ns:
         raise ClockError(
             "%d inferences in a row take %g ns; %s (tick %d ns, reading %.0f ns) needs %d ns"
-            % (calls, lap_ns, clock.name, clock.tick_ns, clock.call_ns, shortest_ns(clock))
+            % (calls, sample_ns, clock.name, clock.tick_ns, clock.call_ns, shortest_ns(clock))
         )
 
 
-def require_agreement(sum_ns: float, wall_ns: float, laps: int, clock: Clock) -> None:
-    """The laps must fill the loop's outer wall time but for the loop's own cost.
+def require_agreement(sum_ns: float, wall_ns: float, samples: int, clock: Clock) -> None:
+    """Check that the samples fill the loop's wall time, apart from the cost of the loop itself.
 
-    Allowed between laps: 5 % of the wall time, 5 µs and 4 clock readings for each, and 50 ms once:
-    on a busy board the kernel may run others for tens of milliseconds just there.
+    Allowed outside of the samples: 5 % of the wall time, 5 µs and 4 clock readings for each sample,
+    and 50 ms once, because on a busy board the kernel may run another process that long.
 
     Raises:
         ClockError: they do not.
     """
     gap = wall_ns - sum_ns
-    allowed = 0.05 * wall_ns + laps * (5_000 + 4 * clock.call_ns) + PREEMPTION_NS
-    if gap < -clock.tick_ns * max(1, laps) or gap > allowed:
+    allowed = 0.05 * wall_ns + samples * (5_000 + 4 * clock.call_ns) + PREEMPTION_NS
+    if gap < -clock.tick_ns * max(1, samples) or gap > allowed:
         raise ClockError(
-            "%d laps sum to %.3f ms but the loop took %.3f ms" % (laps, sum_ns / 1e6, wall_ns / 1e6)
+            "%d laps sum to %.3f ms but the loop took %.3f ms"
+            % (samples, sum_ns / 1e6, wall_ns / 1e6)
         )
 
 

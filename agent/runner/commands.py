@@ -1,4 +1,4 @@
-"""The child's four verbs: text in, text out. No exception leaves here: a failure is data."""
+"""The child's four verbs, from text to text. Exceptions become failures in the answer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _answer(
         job = _parse(cls, text)
         progress = Progress(job.folder if stage_file else None)
         return codec.dumps(run(job, progress))
-    except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes data
+    except Exception as error:  # noqa: BLE001 - the process boundary: every error becomes data
         traceback.print_exc()
         status = error.status if isinstance(error, RunnerError) else "failed"
         return codec.dumps(failed(job, progress, status, failure_of(error, progress.stage)))
@@ -78,7 +78,7 @@ def _parse(cls: Type[Any], text: str) -> Any:
 
 
 def failure_of(error: Exception, stage: str) -> Failure:
-    """The failure that ``error`` is. An unexpected one carries the end of its traceback."""
+    """``error`` as a failure; an unexpected one includes the end of its traceback."""
     message = str(error) or type(error).__name__
     if isinstance(error, RunnerError):
         return Failure(stage, error.kind, message, error.transient)
@@ -91,11 +91,11 @@ def failure_of(error: Exception, stage: str) -> Failure:
 
 
 def answer_on_stdout(verb: str) -> None:
-    """Do ``verb`` with the job on stdin and write the answer where stdout led.
+    """Run ``verb`` with the job on stdin and write the answer to the original stdout.
 
-    Descriptor 1 is pointed at stderr first: what a vendor's library prints, in Python or in C, must
-    not end up in the answer. Leaves by ``os._exit``, for an answered job must not be spoilt by a
-    library that crashes in its destructors.
+    File descriptor 1 is redirected to stderr first, so that nothing that a vendor's library prints,
+    in Python or in C, ends up in the answer. The process ends by ``os._exit``, so that a library
+    that crashes in its destructors does not spoil an answered job.
     """
     answer_fd = os.dup(1)
     os.dup2(2, 1)

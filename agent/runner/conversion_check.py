@@ -1,4 +1,4 @@
-"""Whether an artifact still computes what the model's reference says, output by output."""
+"""Compares a converted artifact's outputs with the model's reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.runtimes.formats import MIN_COSINE
 
 
 def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:
-    """A backend under this interpreter that loads such an artifact: the job's own, if it does."""
+    """A backend in this interpreter that loads such artifacts, the job's own by preference."""
     names = sorted(registry.backend_names(), key=lambda name: (name != runtime.backend, name))
     for name in names:
         backend = registry.find_backend(name)
@@ -34,23 +34,25 @@ def checker(node: Node, runtime: RuntimeRef) -> Optional[Backend]:
 def check(
     backend: Backend, model: ModelRef, node: Node, artifact: Path, reference_file: Path, who: str
 ) -> str:
-    """Run ``artifact`` on the reference's inputs; what was found, for people.
+    """Run ``artifact`` on the reference's inputs; returns the result, for people.
 
-    ``model``'s own tensors are the artifact's. ``who`` made it.
+    Args:
+        model: its ``own_inputs`` and ``own_outputs`` are those of the artifact.
+        who: the converter that made it.
 
     Raises:
-        OffReference: names the first output that is off, and by how much.
+        OffReference: names the first output that differs, and by how much.
     """
     least = MIN_COSINE[node[1]]
-    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
-    session = backend.load(artifact, runtime, view.specs(model.inputs))
+    session = backend.load(artifact, runtime, mapping.specs(model.inputs))
     worst = 1.0
     try:
         feeds = load_reference(reference_file, "input")
         expected = load_reference(reference_file, "output")
         for number, (feed, theirs) in enumerate(zip(feeds, expected)):  # noqa: B905 - newer
-            ours = view.outputs(reference.infer(session, view.feed(feed)))
+            ours = mapping.outputs(reference.infer(session, mapping.feed(feed)))
             ours = fidelity.aligned(ours, theirs)
             for name, array in theirs.items():
                 fidelity.require_sound(name, ours[name], array)

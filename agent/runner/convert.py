@@ -1,4 +1,4 @@
-"""Verb ``convert``: walk a way that the worker planned, or its part in this interpreter."""
+"""Verb ``convert``: run a conversion path, or the part of it that belongs to this interpreter."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from agent.runtimes.converter import Calibration, Configurable, missing
 
 MAX_CALIBRATION = 300
 RANDOM_CALIBRATION = 32
-# The reference's feeds have the job's own seed: calibrating on them would flatter the result.
+# The reference's inputs have the job's seed: calibration on them would make the result look better.
 RANDOM_SEED_OFFSET = 0x5EED
 
 
 def run(job: ConvertJob, progress: Progress) -> Converted:
-    """Make the last target of ``job.way`` below ``job.folder``, one folder for each step."""
+    """Run the converters of ``job.way`` below ``job.folder``, each in its own folder."""
     progress.enter("convert")
     start = time.perf_counter()
     if not job.way:
@@ -62,7 +62,7 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
                 own_inputs=model.own_inputs if made.inputs is None else made.inputs,
                 own_outputs=model.own_outputs if made.outputs is None else made.outputs,
             )
-            trial_follows = last and job.runtime.backend  # and verifies it, with its own tolerance
+            trial_follows = last and job.runtime.backend  # it verifies, with its own tolerance
             found = "" if trial_follows else _checked(job, model, edge, artifact)
             steps.append(", ".join(word for word in (made.step, found) if word))
     return Converted(
@@ -78,7 +78,8 @@ def run(job: ConvertJob, progress: Progress) -> Converted:
 
 
 def _checked(job: ConvertJob, model: ModelRef, edge: Edge, artifact: Path) -> str:
-    """What was found; empty where nothing in this interpreter runs it. Raises ``OffReference``."""
+    """Compare the artifact with the reference; the result in words, empty where no runtime of this
+    interpreter runs it. Raises ``OffReference``."""
     backend = checker(edge.target, job.runtime)
     if backend is None or job.reference is None:
         return ""
@@ -89,11 +90,12 @@ def _checked(job: ConvertJob, model: ModelRef, edge: Edge, artifact: Path) -> st
 
 
 def _own(model: ModelRef) -> ModelRef:
-    """The model as its artifact has it, at the model's fixed shapes: all that a converter sees."""
-    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
-    own = model.own_outputs or model.outputs
-    specs = tuple(view.specs(model.inputs))
-    return replace(model, inputs=specs, outputs=own, own_inputs=(), own_outputs=())
+    """The model with its artifact's names and layouts and its own fixed shapes: what a converter
+    gets to see."""
+    mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    outputs = model.own_outputs or model.outputs
+    specs = tuple(mapping.specs(model.inputs))
+    return replace(model, inputs=specs, outputs=outputs, own_inputs=(), own_outputs=())
 
 
 def _require_tools(name: str, lacking: Sequence[str]) -> None:
@@ -105,13 +107,13 @@ def _require_tools(name: str, lacking: Sequence[str]) -> None:
 
 
 def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
-    """The feeds that the job says to calibrate on, as ``model``'s artifact takes them.
+    """The job's calibration data, with the names and layouts of ``model``'s artifact.
 
     Raises:
-        CalibrationMissing: none were named, or the data set is not there.
-        BadData: the data set does not fit the model.
+        CalibrationMissing: the job names none, or its data set is missing.
+        BadData: the data set does not match the model.
     """
-    view = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
+    mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     if job.calibration == "random":
         seed = job.seed + RANDOM_SEED_OFFSET
         feeds = seeded(model.inputs, seed, RANDOM_CALIBRATION)
@@ -130,11 +132,11 @@ def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
         raise CalibrationMissing(
             "int8 needs calibration data; found %r, accepted: dataset, random" % job.calibration
         )
-    return Calibration([view.feed(feed) for feed in feeds], origin)
+    return Calibration([mapping.feed(feed) for feed in feeds], origin)
 
 
 class _scratch:
-    """A folder for everything temporary, made the process's own while it lasts."""
+    """A temporary folder that is also this process's folder for temporary files meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self._parent = folder

@@ -1,4 +1,4 @@
-"""Seeded inputs, and how feeds of the source's shapes become batches."""
+"""Input data: seeded, from a reference or a data set, and joined to batches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Array, Feeds
 
 SMALL = 8
-"""Integers are drawn from [0, SMALL): safe as indices of nearly any table."""
+"""Integers are drawn from [0, SMALL): they are valid indices of nearly every table."""
 
 
 def seeded(specs: Sequence[TensorSpec], seed: int, feeds: int) -> Feeds:
-    """``feeds`` dictionaries of arrays of the specs' shapes, the same for a seed for ever.
+    """``feeds`` dictionaries of arrays in the specs' shapes; a seed always gives the same.
 
-    Floats are standard normal, so that activations stay well scaled (denormals cost 21×); ``uint8``
-    spans 0…255 as pixels do; other integers are below ``SMALL``.
+    Floats are standard normal, so that activations stay well scaled: denormals make inference 21×
+    slower. ``uint8`` spans 0…255 like pixels; other integers are below ``SMALL``.
     """
     return [
         {spec.name: _draw(spec, [seed % 2**32, index, n]) for n, spec in enumerate(specs)}
@@ -31,7 +31,7 @@ def seeded(specs: Sequence[TensorSpec], seed: int, feeds: int) -> Feeds:
 def _draw(spec: TensorSpec, seed: List[int]) -> Array:
     if -1 in spec.shape:
         raise BadData("input %s has a free dimension; give it a shape" % spec.name)
-    # RandomState, not Generator: NumPy promises that its stream never changes.
+    # RandomState instead of Generator: NumPy guarantees that its stream never changes.
     random = np.random.RandomState(seed)
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
@@ -42,7 +42,7 @@ def _draw(spec: TensorSpec, seed: List[int]) -> Array:
 
 
 def batched_specs(specs: Sequence[TensorSpec], batch_size: int) -> List[TensorSpec]:
-    """The specs with ``batch_size`` source inputs laid along axis 0 (1: as they are)."""
+    """The specs with ``batch_size`` inputs joined along axis 0. Raises ``BadData``: a scalar."""
     if batch_size == 1:
         return list(specs)
     for spec in specs:
@@ -52,7 +52,7 @@ def batched_specs(specs: Sequence[TensorSpec], batch_size: int) -> List[TensorSp
 
 
 def batches(feeds: Feeds, batch_size: int) -> Feeds:
-    """Every feed at least once, ``batch_size`` of them joined along axis 0, in cycles."""
+    """Batches of ``batch_size`` feeds joined along axis 0, the last one filled from the start."""
     if batch_size == 1:
         return feeds
     count = len(feeds)
@@ -66,10 +66,10 @@ def batches(feeds: Feeds, batch_size: int) -> Feeds:
 
 
 def unbatched(outputs: Feeds, batch_size: int, feeds: int) -> Feeds:
-    """The outputs of ``batches`` as one dictionary for each of the ``feeds``, in their order.
+    """The outputs of ``batches``, split into one dictionary for each of the ``feeds``, in order.
 
     Raises:
-        BadOutput: an output that does not split into ``batch_size`` parts along axis 0.
+        BadOutput: an output cannot be split into ``batch_size`` parts along axis 0.
     """
     if batch_size == 1:
         return outputs
@@ -102,7 +102,7 @@ def load_reference(path: Path, kind: str) -> Feeds:
 
 
 def load_npz(path: Path, wanted: Sequence[str] = ()) -> Mapping[str, Array]:
-    """The arrays of an ``.npz``, all or the wanted ones; never unpickles.
+    """All arrays of an ``.npz``, or the wanted ones; it never unpickles.
 
     Raises:
         BadData: unreadable, an array missing, or objects inside.
@@ -122,9 +122,9 @@ def load_npz(path: Path, wanted: Sequence[str] = ()) -> Mapping[str, Array]:
 
 
 def sample_feeds(samples: Array, specs: Sequence[TensorSpec], name: str) -> Feeds:
-    """Data-set samples (n, *one sample's shape) as feeds of the model's only input.
+    """Samples of a data set, shape (n, *one sample's shape), as feeds of the model's only input.
 
-    An input of axis 0 = b takes b samples at a time; the last feed is filled from the start.
+    An input whose axis 0 is b takes b samples at a time; the last feed is filled from the start.
 
     Raises:
         BadData: several inputs, no samples, or samples of another shape.

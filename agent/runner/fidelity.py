@@ -1,4 +1,4 @@
-"""Whether a cell still computes the same network: outputs against the FP32 reference, and top-1."""
+"""Compares a cell's outputs with the FP32 reference, and its top-1 with the source model's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.contract.trial import Accuracy, Fidelity, Tolerance
 
 
 class Distance(NamedTuple):
-    """One output of one feed against its reference; see ``distance``."""
+    """Distance of one output from its reference, for one feed; see ``distance``."""
 
     max_abs: float
     max_rel: float
@@ -21,8 +21,11 @@ class Distance(NamedTuple):
     error: float
 
     def within(self, min_cosine: float) -> bool:
-        """Cosine is blind to scale, so an output also fails where its relative error exceeds twice
-        what vectors of equal length at ``min_cosine`` have, 2·sqrt(2·(1 - min_cosine))."""
+        """Whether the output is accepted.
+
+        The cosine ignores scale, so the relative error must not exceed twice that of vectors of
+        equal length at ``min_cosine`` either: 2·sqrt(2·(1 - min_cosine)).
+        """
         allowed = 2.0 * math.sqrt(2.0 * max(0.0, 1.0 - min_cosine))
         return self.cosine >= min_cosine and (min_cosine <= 0.0 or self.error <= allowed)
 
@@ -43,7 +46,7 @@ def distance(actual: Any, expected: Any) -> Distance:
     max_abs = float(np.abs(a - b).max()) if a.size else 0.0
     if max_abs == 0.0:
         return Distance(0.0, 0.0, 1.0, math.inf, 0.0)
-    # The rest is free of scale: squares must neither underflow nor overflow.
+    # Scaled for the rest: squares must neither underflow nor overflow.
     scale = max(float(np.abs(a).max()), float(np.abs(b).max()))
     a, b = a / scale, b / scale
     difference = np.abs(a - b)
@@ -70,7 +73,7 @@ def _decibels(spread: float, noise: float) -> float:
 def compare(
     actual: Sequence[Dict[str, Any]], expected: Sequence[Dict[str, Any]], tolerance: Tolerance
 ) -> Fidelity:
-    """Each figure is the worst over all feeds and outputs; the worst output has the least cosine.
+    """The worst of each figure over all feeds and outputs; the worst output has the least cosine.
 
     Raises:
         BadOutput: an output is missing, has another shape, or holds NaN or infinity.
@@ -103,13 +106,13 @@ def compare(
 
 
 def _finite(value: float) -> float:
-    """JSON has no infinity; the largest float stands for it where the reference is all zero."""
+    """A number that JSON can hold: infinity, from an all-zero reference, becomes ±1e308."""
     return max(-1e308, min(1e308, value))
 
 
 def aligned(ours: Dict[str, Any], theirs: Dict[str, Any]) -> Dict[str, Any]:
-    """Our outputs under the reference's names: by name, or, where a format names them otherwise
-    (an exported program by its last operators), in order. Their values then tell whether it fits.
+    """Our outputs with the reference's names: matched by name, or in order where a format has other
+    names (an exported program those of its last operators). A wrong order shows in the values.
 
     Raises:
         BadOutput: not as many outputs as the reference has.
@@ -139,7 +142,7 @@ def require_sound(name: str, actual: Any, expected: Any) -> None:
 def top1(outputs: Sequence[Any], labels: Any) -> float:
     """Share of samples whose arg-max over the first output, flattened per sample, is the label.
 
-    ``outputs``: one array (rows, …) for each feed; rows past the last label are filling.
+    ``outputs``: one array (rows, …) for each feed; rows after the last label are padding.
 
     Raises:
         BadData: fewer rows than labels.
@@ -154,7 +157,8 @@ def top1(outputs: Sequence[Any], labels: Any) -> float:
 def accuracy(
     score: float, samples: int, reference: Optional[float], tolerance: Tolerance
 ) -> Accuracy:
-    """Passed where ``score`` is at most ``max_top1_drop`` below the source model's, if known."""
+    """``passed`` where ``score`` is at most ``max_top1_drop`` below ``reference``, the source
+    model's, or that is unknown."""
     drop = 0.0 if reference is None else reference - score
-    # A sample's worth of rounding must not decide: 0.9 - 0.89 is over 0.01 in floats.
+    # Rounding must not decide: 0.9 - 0.89 is over 0.01 in floats.
     return Accuracy(score, samples, reference, drop <= tolerance.max_top1_drop + 1e-9)

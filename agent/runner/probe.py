@@ -1,4 +1,4 @@
-"""Verb ``probe``: what runtimes and converters there are under this interpreter, and what for."""
+"""Verb ``probe``: the runtimes and converters of this interpreter, with what they can do."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from agent.runtimes.converter import missing
 
 
 def run() -> Probed:
-    """Every backend and converter file, asked; one that fails, however, never hides another."""
+    """Probe every backend and converter; one that fails does not hide the others."""
     return Probed(
-        tuple(_ask(name) for name in registry.backend_names()),
+        tuple(_backend(name) for name in registry.backend_names()),
         tuple(_tool(name) for name in registry.converter_names()),
     )
 
 
-def _ask(name: str) -> RuntimeFacts:
+def _backend(name: str) -> RuntimeFacts:
     try:
         backend = registry.find_backend(name)
         return replace(backend.probe(), wants=dict(backend.wants))

@@ -1,4 +1,4 @@
-"""What the kernel says about this process and this board. Whatever cannot be read is ``None``."""
+"""The kernel's figures of this process and this board; ``None`` where they cannot be read."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def status_mib(key: str) -> Optional[float]:
 
 
 class MemoryMeter:
-    """Peak memory from its creation on; make it after the runtime's import.
+    """Peak memory since its creation; create it after the import of the runtime.
 
-    A child's ``ru_maxrss`` starts at its parent's, through fork and exec, so the kernel's own peak
-    is reset by writing 5 to ``clear_refs`` (proc(5)); where that is refused, ``source`` says so.
+    A child inherits ``ru_maxrss`` of its parent through fork and exec, so the kernel's peak is
+    reset by writing 5 to ``clear_refs`` (proc(5)); ``source`` says where that is refused.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ def fingerprint() -> Fingerprint:
 
 
 def cpu_mhz() -> Optional[float]:
-    """The fastest core's clock: the hardware's where readable, else what the governor claims."""
+    """The clock of the fastest core: the hardware's where it can be read, else the governor's."""
     for name in ("cpuinfo_cur_freq", "scaling_cur_freq"):
         found = _numbers(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/cpufreq/" + name))
         if found:
@@ -107,7 +107,7 @@ def cpu_mhz() -> Optional[float]:
 
 
 def hottest_c() -> Optional[float]:
-    """The hottest thermal zone; placeholders (-256 °C and its like) are left out."""
+    """The hottest thermal zone, without implausible placeholders such as -256 °C."""
     zones = _numbers(glob.glob("/sys/class/thermal/thermal_zone*/temp"))
     real = [value / 1000.0 for value in zones if -40_000 < value < 150_000]
     return max(real) if real else None

@@ -1,4 +1,4 @@
-"""Where a job is: kept for its answer, and on disk for its parent, should the process die."""
+"""The stage of a job: kept for its answer, and in a file for its parent if the process dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional
 
 
 class Progress:
-    """The current stage, and whatever of the answer is known so far."""
+    """The current stage, and the parts of the answer that are known so far."""
 
     def __init__(self, folder: Optional[str] = None) -> None:
         self._folder = folder
@@ -17,8 +17,8 @@ class Progress:
         self.known: Dict[str, Any] = {}
 
     def enter(self, stage: str) -> None:
-        """Note the stage, before its first step. A folder that cannot be written is no reason to
-        stop: the file only helps to name the place of a crash."""
+        """Record the stage, before its first step. A folder that cannot be written does not stop
+        the job: the file only serves to name the stage of a crash."""
         self.stage = stage
         if self._folder is None:
             return
@@ -29,7 +29,7 @@ class Progress:
 
     @contextmanager
     def timing(self, phase: str, now_ns: Callable[[], int], unit_ns: float = 1e9) -> Iterator[None]:
-        """Record the seconds (or whatever ``unit_ns`` is) that the block takes, if it ends well."""
+        """Record how long the block takes, in units of ``unit_ns``, if it does not raise."""
         start = now_ns()
         yield
         self.phases[phase] = (now_ns() - start) / unit_ns

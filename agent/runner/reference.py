@@ -1,5 +1,5 @@
-"""Verb ``reference``: the FP32 outputs that every cell is held against, and the source's top-1; or
-whether a file that joins a model computes them too."""
+"""Verb ``reference``: compute the FP32 outputs that every cell is compared with, and the source's
+top-1; or check that a file that joins a model computes the same outputs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _QUANTISED = ("int8", "uint8", "int16")
 
 
 class _Source(NamedTuple):
-    """A file, and the backend that computes its reference with nothing optimised away."""
+    """A file, and the backend that computes its reference, with optimisations off."""
 
     artifact: Path
     precision: str
@@ -49,8 +49,8 @@ class _Source(NamedTuple):
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
-    """Run the source and write ``folder``/reference.npz: ``input:NAME`` and ``output:NAME``; a
-    source that joins a model is held against that model's instead."""
+    """Run the source and write ``folder``/reference.npz with ``input:NAME`` and ``output:NAME``; a
+    source that joins a model is compared with that model's reference instead."""
     source = _source(job, progress)
     if job.expected is not None:
         return _joined(job, source, Path(job.expected), progress)
@@ -61,7 +61,7 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     outputs = [infer(session, feed) for feed in feeds]
     _require_finite(outputs)
     top1 = score(session, session.inputs, data) if data is not None else None
-    layouts = {spec.name: spec.layout for spec in _told(job, session.outputs)}
+    layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}
     session.close()
     path = Path(job.folder) / "reference.npz"
     arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
@@ -88,14 +88,14 @@ def _source(job: ReferenceJob, progress: Progress) -> _Source:
     folder.mkdir(parents=True, exist_ok=True)
     progress.enter("load")
     artifact = named(Path(job.source), form.name, folder)
-    held = _precision(form, artifact)
-    # A quantised file's outputs are what it gives: there is no finer truth in it.
-    how = [form.how, "" if held == "fp32" else "%s file" % held]
+    stored = _precision(form, artifact)
+    # The outputs of a quantised file are its reference: it holds no finer values.
+    how = [form.how, "" if stored == "fp32" else "%s file" % stored]
     return _Source(
         artifact,
-        held,
+        stored,
         backend,
-        RuntimeRef(backend=form.backend, precision=held, options=form.options),
+        RuntimeRef(backend=form.backend, precision=stored, options=form.options),
         ", ".join(word for word in ["%s %s" % (form.backend, version), *how] if word),
     )
 
@@ -108,14 +108,14 @@ def _precision(form: Format, artifact: Path) -> str:
 
 
 def _loaded(job: ReferenceJob, source: _Source) -> Tuple[Session, Sequence[TensorSpec]]:
-    """The session on inputs of fixed shapes, and the file's own, as it declares them."""
+    """A session on inputs of fixed shapes, and the file's own inputs as it declares them."""
     if job.model.inputs:
         return source.load(job.model.inputs), job.model.inputs
     session = source.load()
-    own = _told(job, session.inputs)
+    own = _with_layouts(job, session.inputs)
     wanted = fixed(own, job.shapes)
     if source.precision == "int8" and any(s.dtype in _QUANTISED for s in own):
-        # As outputs do, inputs go by the values that the quantised ones mean, where they mean any.
+        # Inputs, like outputs, are real values where the file has a scale for its quantised ones.
         real = [replace(s, dtype="float32") if s.dtype in _QUANTISED else s for s in wanted]
         try:
             again = source.load(real)
@@ -130,33 +130,32 @@ def _loaded(job: ReferenceJob, source: _Source) -> Tuple[Session, Sequence[Tenso
     return session, own
 
 
-def _told(job: ReferenceJob, specs: Sequence[TensorSpec]) -> List[TensorSpec]:
-    """The session's tensors, with layouts that only others know."""
-    told = job.layouts
+def _with_layouts(job: ReferenceJob, specs: Sequence[TensorSpec]) -> List[TensorSpec]:
+    """The session's tensors, with the job's layouts where the session knows none."""
     return [
-        replace(s, layout=s.layout or told.get(s.name, "")) if len(s.shape) == 4 else s
+        replace(s, layout=s.layout or job.layouts.get(s.name, "")) if len(s.shape) == 4 else s
         for s in specs
     ]
 
 
 def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progress) -> Referenced:
-    """The source's outputs on the model's reference inputs, against the model's.
+    """Compare the source's outputs on the model's reference inputs with the model's outputs.
 
     Raises:
-        OtherNetwork: other inputs or outputs, or other values; names the first output that is off.
+        OtherNetwork: inputs, outputs or values differ; names the first output that does.
     """
     model = job.model
     session = source.load()
-    own_inputs = paired("input", model.inputs, _told(job, session.inputs))
+    own_inputs = paired("input", model.inputs, _with_layouts(job, session.inputs))
     if _differ(own_inputs, session.inputs):
         session.close()
         session = source.load(own_inputs)
-    own_outputs = paired("output", model.outputs, _told(job, session.outputs))
-    view = TensorMapping(model.inputs, model.outputs, own_inputs, own_outputs)
+    own_outputs = paired("output", model.outputs, _with_layouts(job, session.outputs))
+    mapping = TensorMapping(model.inputs, model.outputs, own_inputs, own_outputs)
     progress.enter("verify")
     feeds = load_reference(expected, "input")
     wanted = load_reference(expected, "output")
-    given = [infer(session, feed, view) for feed in feeds]
+    given = [infer(session, feed, mapping) for feed in feeds]
     session.close()
     return Referenced(
         origin=source.origin,
@@ -199,25 +198,28 @@ def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
     return feeds[: job.feeds]
 
 
-def infer(session: Session, feed: Feed, view: Optional[TensorMapping] = None) -> Dict[str, Any]:
-    """One inference on the model's ``feed``: its outputs, seen through ``view`` if there is one."""
-    session.bind(view.feed(feed) if view else feed)
+def infer(session: Session, feed: Feed, mapping: Optional[TensorMapping] = None) -> Dict[str, Any]:
+    """Outputs of one inference on the model's ``feed``, mapped to the artifact and back by
+    ``mapping`` where there is one."""
+    session.bind(mapping.feed(feed) if mapping else feed)
     session.infer()
     outputs = session.read()
-    return view.outputs(outputs) if view else outputs
+    return mapping.outputs(outputs) if mapping else outputs
 
 
-def score(session: Session, specs: Any, data: Any, view: Optional[TensorMapping] = None) -> float:
+def score(
+    session: Session, specs: Any, data: Any, mapping: Optional[TensorMapping] = None
+) -> float:
     """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``.
 
     Args:
-        specs: the model's inputs, as the data set's samples are.
+        specs: the model's inputs, in the shapes of the data set's samples.
     """
     samples, labels = data["inputs"], data["labels"]
     if len(samples) != len(labels):
         raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
     feeds = sample_feeds(samples, specs, "inputs")
-    outputs = [infer(session, feed, view) for feed in feeds]
+    outputs = [infer(session, feed, mapping) for feed in feeds]
     return fidelity.top1([next(iter(output.values())) for output in outputs], labels)
 
 

@@ -1,7 +1,7 @@
-"""Between a model as it is registered and an artifact that has other names, axes or an own order.
+"""Maps a registered model's tensors to those of an artifact with other names, axes or order.
 
-Its reference and its data set have the model's view; a file that was converted from another
-framework's, or made by it, has its own. All of this happens outside of the timed region.
+Reference and data set have the model's names and axes; a file of another framework, or converted
+from one, has its own. All mapping happens outside of the timed region.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from agent.formats.layouts import Axes, axes
 
 
 class TensorMapping:
-    """``inputs`` and ``outputs`` are the model's; ``own_…`` the artifact's in the same order, empty
-    where they are the same.
+    """A mapping in both directions.
+
+    Args:
+        inputs, outputs: the model's.
+        own_inputs, own_outputs: the artifact's in the model's order; empty: the same.
 
     Raises:
-        UnsupportedShape: not as many.
+        UnsupportedShape: their number differs.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class TensorMapping:
         self._outs = {o.name: (m, axes(o, m)) for m, o in zip(outputs, own_outputs)}  # noqa: B905
 
     def specs(self, wanted: Sequence[TensorSpec]) -> List[TensorSpec]:
-        """``wanted`` inputs as the artifact has them: its names and layouts."""
+        """The ``wanted`` inputs with the artifact's names and layouts."""
         return [self._spec(spec) for spec in wanted]
 
     def _spec(self, spec: TensorSpec) -> TensorSpec:
@@ -55,12 +58,12 @@ class TensorMapping:
         return replace(spec, name=own.name, layout=own.layout, shape=shape)
 
     def feed(self, feed: Mapping[str, Any]) -> Dict[str, Any]:
-        """The model's feed under the artifact's names, in its axes."""
+        """The model's feed with the artifact's names and axes."""
         return dict(_moved(name, array, self._ins) for name, array in feed.items())
 
     def outputs(self, values: Mapping[str, Any]) -> Dict[str, Any]:
-        """What the artifact computed, under the model's names, in its axes and order; as it is
-        where it goes by other names than announced."""
+        """The artifact's outputs with the model's names, axes and order; unchanged where its names
+        are not the announced ones."""
         if set(values) != set(self._outs):
             return dict(values)
         return dict(_moved(name, values[name], self._outs) for name in self._outs)

@@ -1,4 +1,4 @@
-"""A file's own inputs and outputs beside those of the model that it is registered under. Pure."""
+"""Matches a file's inputs and outputs with those of the model that it joins. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from agent.runtimes.validation import fits, shown
 
 
 def fixed(own: Sequence[TensorSpec], shapes: Mapping[str, Sequence[int]]) -> List[TensorSpec]:
-    """The file's inputs with every free dimension given its size by ``shapes``.
+    """The file's inputs, with every free dimension set by ``shapes`` (input → shape).
 
     Raises:
-        BadShape: one is free and not given, or what is given does not fit.
+        BadShape: a free dimension is not set, or a given shape does not match.
     """
     known = [spec.name for spec in own]
     unknown = sorted(set(shapes) - set(known))
@@ -34,11 +34,11 @@ def _fixed(spec: TensorSpec, given: Optional[Sequence[int]]) -> TensorSpec:
             % (spec.name, _words(spec.shape), spec.name, example)
         )
     shape = tuple(given)
-    said = "--shape %s=%s" % (spec.name, ",".join(str(d) for d in shape))
+    argument = "--shape %s=%s" % (spec.name, ",".join(str(d) for d in shape))
     if not shape or any(d < 1 for d in shape):
-        raise BadShape("%s: every dimension must be 1 or more" % said)
+        raise BadShape("%s: every dimension must be 1 or more" % argument)
     if not fits(shape, spec.shape):
-        raise BadShape("%s: the file declares %s there" % (said, _words(spec.shape)))
+        raise BadShape("%s: the file declares %s there" % (argument, _words(spec.shape)))
     return replace(spec, shape=shape)
 
 
@@ -47,13 +47,13 @@ def _words(shape: Sequence[int]) -> str:
 
 
 def paired(kind: str, model: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> List[TensorSpec]:
-    """The file's ``kind`` ("input", "output") in the model's order, with the model's sizes and
-    element types: by name where the names are the same, else in order.
+    """The file's tensors of ``kind`` ("input", "output") in the model's order, with the model's
+    sizes and element types: matched by name where the names are the same, else in order.
 
-    Layouts are followed, never guessed: axes are only exchanged where both say theirs.
+    Axes are only transposed where both layouts are known.
 
     Raises:
-        OtherNetwork: not as many, or the shapes do not go together.
+        OtherNetwork: their number differs, or the shapes do not match.
     """
     if len(model) != len(own):
         raise OtherNetwork(

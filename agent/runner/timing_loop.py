@@ -1,4 +1,4 @@
-"""The timed loop. What stands between two clock readings is ``infer()`` and nothing else."""
+"""The timed loop: between the two clock readings of a sample stands ``infer()``, nothing else."""
 
 from __future__ import annotations
 
@@ -14,55 +14,58 @@ from agent import statistics
 from agent.contract.trial import Clock, Scenario
 from agent.runner import clock as clocks
 from agent.runner.clock import NowNs
-from agent.runtimes.backend import Laps
+from agent.runtimes.backend import RawSamples
 
 Infer = Callable[[], None]
-OwnNs = Callable[[], int]
+OwnLatencyNs = Callable[[], int]
 Integers = MutableSequence[int]
-"""An ``array("q")`` made before the loop: a list would keep 40 bytes for each sample."""
+"""An ``array("q")`` allocated before the loop: a list would keep 40 bytes for each sample."""
 
 PILOT_KEPT = 64
 PILOT_CALLS = 16
 PILOT_NS = 10_000_000
-BLOCK_LAPS = 65_536
-"""Most laps between two looks at the clock guard's arrays: bounds memory made ahead of need."""
+BLOCK_SAMPLES = 65_536
+"""Most samples between two checks of the stopping rule; it bounds the memory allocated ahead."""
 
 
 def warm_up(infer: Infer, seconds: float, now_ns: NowNs) -> List[int]:
-    """Infer for ``seconds``, at least once; the last calls' times, as a pilot for the loop.
+    """Infer for ``seconds``, at least once; the times of the last calls, in ns, as a pilot.
 
-    A pilot needs ``PILOT_CALLS`` calls, for which ``PILOT_NS`` may be added to short warm-ups.
+    The clock guard needs ``PILOT_CALLS`` pilot times; a short warm-up is extended by up to
+    ``PILOT_NS`` to get them.
     """
-    laps: Deque[int] = deque(maxlen=PILOT_KEPT)
+    times_ns: Deque[int] = deque(maxlen=PILOT_KEPT)
     end = now_ns() + int(seconds * 1e9)
     while True:
         start = now_ns()
         infer()
         stop = now_ns()
-        laps.append(stop - start)
-        if stop >= end and (len(laps) >= PILOT_CALLS or stop >= end + PILOT_NS):
-            return list(laps)
+        times_ns.append(stop - start)
+        if stop >= end and (len(times_ns) >= PILOT_CALLS or stop >= end + PILOT_NS):
+            return list(times_ns)
 
 
 def measure(
     infer: Infer,
-    own_ns: Optional[OwnNs],
+    own_latency_ns: Optional[OwnLatencyNs],
     pilot_ns: List[int],
     scenario: Scenario,
     clock: Clock,
     now_ns: NowNs,
-) -> Laps:
-    """Time back-to-back calls until ``stopping`` is content or the maximum time is over.
+) -> RawSamples:
+    """Time back-to-back calls until ``statistics.reason_to_stop`` gives a reason.
 
     Args:
-        own_ns: latency of the last inference as the runtime reports it; read outside the lap.
+        own_latency_ns: latency of the last inference as the runtime reports it; read outside of the
+            timed region.
         pilot_ns: times of single calls just before, for the clock guard.
 
     Raises:
-        ClockError: an inference too short for this clock, or laps that do not fill the wall time.
+        ClockError: an inference too short for this clock, or samples that do not fill the wall
+            time.
     """
     calls = clocks.calls_per_sample(pilot_ns, clock)
-    own = own_ns if calls == 1 else None
+    own = own_latency_ns if calls == 1 else None
     caller = np.empty(0, dtype=np.int64)
     runtime = np.empty(0, dtype=np.int64)
     wall_ns = 0
@@ -70,82 +73,90 @@ def measure(
     reason = None
     with collector_off():
         while reason is None:
-            size = min(target - len(caller), BLOCK_LAPS)
-            laps = array("q", bytes(8 * size))
-            owns = array("q", bytes(8 * size if own else 0))
+            size = min(target - len(caller), BLOCK_SAMPLES)
+            times = array("q", bytes(8 * size))
+            own_times = array("q", bytes(8 * size if own else 0))
             left_ns = int(scenario.max_duration_s * 1e9) - wall_ns
             before = now_ns()
-            done = _block(infer, own, calls, laps, owns, now_ns, before + left_ns)
+            done = _block(infer, own, calls, times, own_times, now_ns, before + left_ns)
             wall_ns += now_ns() - before
-            caller = np.append(caller, np.frombuffer(laps, np.int64, done))
-            runtime = np.append(runtime, np.frombuffer(owns, np.int64, done if own else 0))
+            caller = np.append(caller, np.frombuffer(times, np.int64, done))
+            runtime = np.append(runtime, np.frombuffer(own_times, np.int64, done if own else 0))
             if len(caller) >= target or done < size or wall_ns >= scenario.max_duration_s * 1e9:
                 reason = statistics.reason_to_stop(caller, wall_ns / 1e9, scenario)
                 target = statistics.next_check(max(target, len(caller)))
     clocks.require_agreement(float(caller.sum()), wall_ns, len(caller), clock)
     clocks.require_long_enough(float(np.median(caller)), calls, clock)
-    return Laps(caller // calls, runtime if own else None, calls, reason, wall_ns)
+    return RawSamples(caller // calls, runtime if own else None, calls, reason, wall_ns)
 
 
 def _block(
     infer: Infer,
-    own: Optional[OwnNs],
+    own: Optional[OwnLatencyNs],
     calls: int,
-    laps: Integers,
-    owns: Integers,
+    times: Integers,
+    own_times: Integers,
     now_ns: NowNs,
     deadline: int,
 ) -> int:
-    """Fill ``laps`` in place; how many were filled before ``deadline``. Three loops, not one with
-    branches: a branch inside would be timed against the shortest models."""
+    """Fill ``times`` in place; how many were filled before ``deadline``.
+
+    Three loops instead of one with branches: a branch inside would be timed, and shows in the
+    latency of the shortest models.
+    """
     if calls > 1:
-        return _batched(infer, calls, laps, now_ns, deadline)
+        return _batched(infer, calls, times, now_ns, deadline)
     if own is None:
-        return _single(infer, laps, now_ns, deadline)
-    return _single_with_own(infer, own, laps, owns, now_ns, deadline)
+        return _single(infer, times, now_ns, deadline)
+    return _single_with_own(infer, own, times, own_times, now_ns, deadline)
 
 
-def _single(infer: Infer, laps: Integers, now_ns: NowNs, deadline: int) -> int:
-    for index in range(len(laps)):
+def _single(infer: Infer, times: Integers, now_ns: NowNs, deadline: int) -> int:
+    for index in range(len(times)):
         start = now_ns()
         infer()
         stop = now_ns()
-        laps[index] = stop - start
+        times[index] = stop - start
         if stop >= deadline:
             return index + 1
-    return len(laps)
+    return len(times)
 
 
 def _single_with_own(
-    infer: Infer, own: OwnNs, laps: Integers, owns: Integers, now_ns: NowNs, deadline: int
+    infer: Infer,
+    own: OwnLatencyNs,
+    times: Integers,
+    own_times: Integers,
+    now_ns: NowNs,
+    deadline: int,
 ) -> int:
-    for index in range(len(laps)):
+    for index in range(len(times)):
         start = now_ns()
         infer()
         stop = now_ns()
-        laps[index] = stop - start
-        owns[index] = own()
+        times[index] = stop - start
+        own_times[index] = own()
         if stop >= deadline:
             return index + 1
-    return len(laps)
+    return len(times)
 
 
-def _batched(infer: Infer, calls: int, laps: Integers, now_ns: NowNs, deadline: int) -> int:
-    times = range(calls)
-    for index in range(len(laps)):
+def _batched(infer: Infer, calls: int, times: Integers, now_ns: NowNs, deadline: int) -> int:
+    repeats = range(calls)
+    for index in range(len(times)):
         start = now_ns()
-        for _ in times:
+        for _ in repeats:
             infer()
         stop = now_ns()
-        laps[index] = stop - start
+        times[index] = stop - start
         if stop >= deadline:
             return index + 1
-    return len(laps)
+    return len(times)
 
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """No garbage collection inside; what there is now is set aside from later collections too."""
+    """No garbage collection inside; objects that exist now are exempt from later ones as well."""
     was_on = gc.isenabled()
     gc.collect()
     gc.freeze()

@@ -21,56 +21,55 @@ from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
-from agent.runtimes.backend import Backend, Feeds, Laps, SelfMeasured, Session
+from agent.runtimes.backend import Backend, Feeds, RawSamples, SelfMeasured, Session
 
 now_ns = time.perf_counter_ns
 
 
 def run(job: TrialJob, progress: Progress) -> TrialResult:
-    """Measure one artifact. On an exception ``progress`` holds what was known by then."""
+    """Measure one artifact. When it raises, ``progress`` holds what is known so far."""
     request = job.request
     progress.enter("environment")
     if request.schema != SCHEMA:
         raise BadRequest("contract schema %d; this agent speaks %d" % (request.schema, SCHEMA))
-    loop = scenarios.loop_of(request.scenario)
+    loop = scenarios.find_loop(request.scenario)  # refuses it before anything is loaded
     backend = registry.find_backend(request.runtime.backend)
     progress.known["artifact_size_bytes"] = job.artifact_size_bytes
     with progress.timing("import_s", now_ns):
         progress.known["runtime_version"] = backend.import_runtime()
-    own_clock = clock.characterise(now_ns, "perf_counter_ns")
-    progress.known["clock"] = own_clock
+    progress.known["clock"] = clock.characterise(now_ns, "perf_counter_ns")
     memory = MemoryMeter()
 
     progress.enter("load")
     specs = batched_specs(request.model.inputs, request.scenario.batch_size)
-    view = TensorMapping(specs, request.model.outputs, job.own_inputs, job.own_outputs)
-    session = _load(job, backend, view.specs(specs), progress, "load_cold_s")
+    mapping = TensorMapping(specs, request.model.outputs, job.own_inputs, job.own_outputs)
+    session = _load(job, backend, mapping.specs(specs), progress, "load_cold_s")
     progress.known["placement"] = session.placement
     feeds = batches(load_reference(Path(job.reference), "input"), request.scenario.batch_size)
-    session.bind(view.feed(feeds[0]))
+    session.bind(mapping.feed(feeds[0]))
     if isinstance(session, SelfMeasured):
-        laps = _measured_by_its_tool(session, request.scenario, progress)
+        raw = _measure_by_tool(session, request.scenario, progress)
     else:
-        laps = _measured(session, loop, request.scenario, memory, progress)
-    progress.known["samples"] = _write(laps, Path(job.folder), request.scenario.batch_size)
+        raw = _measure(session, loop, request.scenario, memory, progress)
+    progress.known["samples"] = _write_samples(raw, Path(job.folder), request.scenario.batch_size)
 
     progress.enter("verify")
     with progress.timing("verify_s", now_ns):
-        _verify(job, session, view, specs, feeds, progress)
+        _verify(job, session, mapping, specs, feeds, progress)
     session.close()
-    if not isinstance(session, SelfMeasured):  # whose loads are all in fresh processes
-        _load_again(job, backend, view.specs(specs), progress)
+    if not isinstance(session, SelfMeasured):  # its loads are all in fresh processes
+        _load_again(job, backend, mapping.specs(specs), progress)
     return answer(job.request.attempt_id, "ok", progress)
 
 
-def _measured(
+def _measure(
     session: Session,
     loop: scenarios.Loop,
     scenario: Scenario,
     memory: MemoryMeter,
     progress: Progress,
-) -> Laps:
-    """Warm up and run the timed loop, here."""
+) -> RawSamples:
+    """Warm up and run the timed loop in this process."""
     with progress.timing("first_inference_ms", now_ns, 1e6):
         session.infer()
 
@@ -78,32 +77,32 @@ def _measured(
     progress.known["fingerprint_before"] = fingerprint()
     with progress.timing("warm_up_s", now_ns):
         pilot_ns = timing_loop.warm_up(session.infer, scenario.warm_up_s, now_ns)
-    # Before the loop, which runs nothing new but stores samples: those are ours.
+    # Read before the loop: it runs nothing new, but the samples that it stores would count.
     progress.known["memory"] = memory.read()
 
     progress.enter("measure")
     usage = UsageMeter()
     with progress.timing("measure_s", now_ns):
-        laps = loop(session, pilot_ns, scenario, progress.known["clock"], now_ns)
+        raw = loop(session, pilot_ns, scenario, progress.known["clock"], now_ns)
     progress.known["usage"] = usage.read()
     progress.known["fingerprint_after"] = fingerprint()
-    return laps
+    return raw
 
 
-def _measured_by_its_tool(session: SelfMeasured, scenario: Scenario, progress: Progress) -> Laps:
-    """The same, where the tool does it: its clock and memory count, not this process's."""
+def _measure_by_tool(session: SelfMeasured, scenario: Scenario, progress: Progress) -> RawSamples:
+    """Let the session's tool measure: its clock and memory are reported, not this process's."""
     progress.known["clock"] = session.clock
     progress.known["fingerprint_before"] = fingerprint()
     progress.enter("measure")
     with progress.timing("measure_s", now_ns):
-        laps = session.measured(scenario)
+        raw = session.measured(scenario)
     progress.known["memory"] = session.tool_memory()
     progress.known["fingerprint_after"] = fingerprint()
-    return laps
+    return raw
 
 
 def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> TrialResult:
-    """The result with whatever is known by now."""
+    """The result, with what ``progress`` knows so far and ``more`` fields of it."""
     phases = Phases(**progress.phases)
     known = {**progress.known, **more}
     return TrialResult(SCHEMA, attempt_id, status, __version__, phases=phases, **known)
@@ -120,8 +119,8 @@ def _load(
 def _load_again(
     job: TrialJob, backend: Backend, specs: List[TensorSpec], progress: Progress
 ) -> None:
-    """A second load in this process, last, so that it touches no other figure; left out where it
-    could carry the child over its time limit and cost the whole trial."""
+    """Time a second load in this process. It comes last, so that it affects no other figure, and is
+    skipped where it could exceed the child's time limit and so cost the whole trial."""
     spent_s = sum(v for k, v in progress.phases.items() if v and k.endswith("_s"))
     expected_s = progress.phases["load_cold_s"] or 0.0
     if spent_s + 1.5 * expected_s > job.request.limits.trial_s:
@@ -131,34 +130,34 @@ def _load_again(
     _load(job, backend, specs, progress, "load_warm_s").close()
 
 
-def _write(laps: Laps, folder: Path, batch_size: int) -> Samples:
-    rows = [laps.caller_ns] if laps.runtime_ns is None else [laps.caller_ns, laps.runtime_ns]
+def _write_samples(raw: RawSamples, folder: Path, batch_size: int) -> Samples:
+    rows = [raw.caller_ns] if raw.runtime_ns is None else [raw.caller_ns, raw.runtime_ns]
     data = np.stack(rows).astype("<i8").tobytes()
     (folder / "samples.i64").write_bytes(data)
     return Samples(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
-        count=len(laps.caller_ns),
+        count=len(raw.caller_ns),
         series=("caller", "runtime")[: len(rows)],
         encoding="i64",
-        calls_per_sample=laps.calls_per_sample,
+        calls_per_sample=raw.calls_per_sample,
         batch_size=batch_size,
-        stopped_by=laps.stopped_by,
-        wall_s=laps.wall_ns / 1e9,
+        stopped_by=raw.stopped_by,
+        wall_s=raw.wall_ns / 1e9,
     )
 
 
 def _verify(
     job: TrialJob,
     session: Session,
-    view: TensorMapping,
+    mapping: TensorMapping,
     specs: List[TensorSpec],
     feeds: Feeds,
     progress: Progress,
 ) -> None:
     request = job.request
     expected = load_reference(Path(job.reference), "output")
-    outputs = [reference.infer(session, feed, view) for feed in feeds]
+    outputs = [reference.infer(session, feed, mapping) for feed in feeds]
     actual = unbatched(outputs, request.scenario.batch_size, len(expected))
     progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
     if job.dataset is None:
@@ -167,7 +166,7 @@ def _verify(
         sys.stderr.write("no accuracy: each sample would take a run of the tool\n")
         return
     data = load_npz(Path(job.dataset), ("inputs", "labels"))
-    score = reference.score(session, specs, data, view)
+    score = reference.score(session, specs, data, mapping)
     progress.known["accuracy"] = fidelity.accuracy(
         score, len(data["labels"]), request.reference.top1, request.tolerance
     )

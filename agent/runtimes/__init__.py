@@ -1,1 +1,1 @@
-"""The runtimes, one folder each, and the protocols that a runtime's code implements."""
+"""The runtimes, one folder each, and the protocols that their code implements."""

@@ -1,7 +1,7 @@
-"""What a runtime must offer to be measured. One file of this package per runtime.
+"""The protocols of a backend, by which the runner loads and runs a model.
 
-A backend file holds one class ``BACKEND`` and imports its runtime inside functions only, so that
-importing the file is free and works where the runtime is missing.
+``agent/runtimes/NAME/backend.py`` holds one class, named ``BACKEND`` at its end. It imports its
+runtime inside functions only, so the file can be imported where the runtime is missing.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ from agent.contract.trial import Clock, Memory, RuntimeRef, Scenario, TensorSpec
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
 Wants = Mapping[str, Tuple[Node, ...]]
 Options = Mapping[str, Tuple[str, ...]]
+"""Option → accepted values, the default first; empty: any text, default empty."""
 
 
 class Session(Protocol):
-    """A loaded model. ``inputs`` and ``outputs`` have the shapes that it runs with; -1 is free."""
+    """A loaded model. ``inputs`` and ``outputs`` have the shapes it runs with; -1 means free."""
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     placement: str
-    """Where and how it really runs, in the runtime's own words."""
+    """Where and how it runs, in the runtime's own words: device, threads, kernels."""
 
     def bind(self, feed: Feed) -> None:
-        """Copy host arrays in, once. Raises ``UnsupportedShape`` where they do not fit."""
+        """Copy host arrays to the session. Raises ``UnsupportedShape`` where they do not fit."""
 
     def infer(self) -> None:
-        """One inference on what is bound; returns when the device has finished."""
+        """Run one inference on the bound inputs; returns when the device has finished."""
 
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
         """Copies of the last inference's outputs."""
 
     def close(self) -> None:
-        """Give everything back; the session is of no use after it."""
+        """Free all resources; the session cannot be used afterwards."""
 
 
 @runtime_checkable
@@ -61,51 +62,59 @@ class OwnLatency(Protocol):
 
 
 class RequestQueue(Protocol):
-    """Requests on what is bound, ``depth`` of them in flight at most."""
+    """Requests on the bound inputs, at most ``depth`` of them in flight."""
 
     @property
     def depth(self) -> int: ...
 
     @property
     def caller_ns(self) -> Sequence[int]:
-        """From a request's start to its end as the caller sees it, in the order of the ends."""
+        """Latencies of requests as the caller sees them, in the order of completion."""
 
     @property
     def runtime_ns(self) -> Sequence[int]:
-        """The same as the runtime reports it; empty where it does not."""
+        """The same as the runtime reports them; empty where it does not."""
 
     def submit(self) -> None:
-        """Start a request; waits while ``depth`` are in flight."""
+        """Start a request; waits while ``depth`` of them are in flight."""
 
     def drain(self) -> None:
-        """Wait for all. Raises what a request raised."""
+        """Wait for all requests. Raises what a request raised."""
 
 
 @runtime_checkable
 class AsyncThroughput(Protocol):
-    """A session that runs several requests at a time."""
+    """A session that runs several requests at the same time."""
 
     def request_queue(self) -> RequestQueue:
-        """A new queue whose requests read what is bound now."""
+        """A new queue whose requests read the inputs that are bound now."""
 
 
 @runtime_checkable
 class SelfMeasured(Protocol):
     """A session whose tool loads the model and runs the timed loop itself, in its own process and
-    by its own clock. Each ``infer`` starts that tool, so it is for verifying, never for timing."""
+    with its own clock. Each ``infer`` starts that tool: it serves verification, never timing."""
 
     clock: Clock
 
-    def measured(self, scenario: Scenario) -> Laps:
-        """Warm up and measure what is bound. Raises ``UnsupportedScenario``, ``BadOutput``."""
+    def measured(self, scenario: Scenario) -> RawSamples:
+        """Warm up and measure on the bound inputs.
+
+        Raises ``UnsupportedScenario``, ``BadOutput``, ``ClockError``.
+        """
 
     def tool_memory(self) -> Memory:
-        """Peak memory of the tool in the last ``measured``."""
+        """Peak memory of the tool during the last ``measured``."""
 
 
 class Backend(Protocol):
-    """``accepts``: source formats, given directly or through a converter. ``wants``: for each
-    precision, the artifacts that it loads for it, best first. ``options``: what each accepts."""
+    """A runtime's code.
+
+    Attributes:
+        accepts: source formats that it can run, directly or through a converter.
+        wants: precision → the (format, precision) of artifacts that it loads for it, best first.
+        options: name → accepted values, the default first; empty: any text.
+    """
 
     name: ClassVar[str]
     accepts: ClassVar[Tuple[str, ...]]
@@ -113,23 +122,28 @@ class Backend(Protocol):
     options: ClassVar[Options]
 
     def import_runtime(self) -> str:
-        """Import the runtime; its version. Raises ``RuntimeMissing``."""
+        """Import the runtime and give its version. Raises ``RuntimeMissing``."""
 
     def probe(self) -> RuntimeFacts:
-        """Version, targets, precisions per target. Raises ``RuntimeMissing``."""
+        """Its version, and its targets with their precisions. Raises ``RuntimeMissing``."""
 
     def load(
         self, artifact: Path, runtime: RuntimeRef, inputs: Sequence[TensorSpec] = ()
     ) -> Session:
-        """Make ``artifact`` ready to run on ``inputs`` of fixed shapes (none: the file's own).
+        """Load ``artifact`` to run on ``inputs`` of fixed shapes (none given: the file's own).
 
         Raises ``BadModel``, ``Unsupported…``, ``BadOption``, ``RuntimeMissing``.
         """
 
 
 @dataclass(frozen=True)
-class Laps:
-    """``caller_ns`` and, where the runtime reports it, ``runtime_ns``: int64, one per sample."""
+class RawSamples:
+    """What one measurement gave, before it is stored.
+
+    ``caller_ns`` and, where the runtime reports its own latency, ``runtime_ns``: int64 arrays of
+    one value per sample; ``wall_ns`` is the loop's outer wall time. The other fields are as in
+    ``agent.contract.trial.Samples``.
+    """
 
     caller_ns: Any
     runtime_ns: Optional[Any]
@@ -138,8 +152,14 @@ class Laps:
     wall_ns: int
 
 
+def closed_session() -> None:
+    """The ``infer`` of a session after ``close``."""
+    raise RuntimeError("the session is closed")
+
+
 Array = Any
-"""A NumPy array; ``np.ndarray[Any, Any]`` cannot be written at run time on Python 3.8."""
+"""A NumPy array; ``np.ndarray[Any, Any]`` cannot be evaluated on Python 3.8."""
 
 
 Feeds = List[Dict[str, Array]]
+"""One dictionary (input name → array) for each inference."""

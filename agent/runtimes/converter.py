@@ -1,6 +1,7 @@
-"""What a conversion tool must offer. One file of this package per tool, found by its name.
+"""The protocol of a converter, and what converters share.
 
-A file holds one class ``CONVERTER`` and imports its tool inside functions only.
+``agent/runtimes/NAME/converters/TOOL.py`` holds one class, named ``CONVERTER`` at its end; the file
+is named like the converter. It imports its tool inside functions only.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import (
     ClassVar,
     Dict,
+    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -30,18 +33,21 @@ from agent.runtimes.validation import chosen
 
 
 class Calibration(NamedTuple):
-    """Feeds of the model's own shapes to calibrate on, and where they come from."""
+    """The inputs to calibrate on, and where they come from (for people)."""
 
     feeds: Feeds
     origin: str
 
 
 class ConvertedArtifact(NamedTuple):
-    """``artifact``: what to load (a file with its companions beside it, or a folder). ``step``:
-    what ran, for people.
+    """What a converter made.
 
-    ``inputs`` and ``outputs``: how the artifact's own differ from the source's, in the source's
-    order, under the artifact's names, with its shapes and layouts; ``None``: as the source's.
+    Attributes:
+        artifact: what to load: a file, with its companions beside it, or a folder.
+        step: what ran, for people.
+        inputs: the artifact's, in the source's order, with the artifact's names, shapes and
+            layouts; ``None``: the same as the source's.
+        outputs: likewise.
     """
 
     artifact: Path
@@ -51,22 +57,25 @@ class ConvertedArtifact(NamedTuple):
 
 
 class Converter(Protocol):
+    """A conversion tool: from one (format, precision) to another."""
+
     name: ClassVar[str]
     edges: ClassVar[Tuple[Edge, ...]]
     needs_calibration: ClassVar[bool]
     modules: ClassVar[Tuple[str, ...]]
-    """Top-level modules it imports; all must be there for it to be used."""
+    """Top-level modules that it imports; all of them must be installed."""
     commands: ClassVar[Tuple[str, ...]]
-    """Programs it starts; all must be found (see ``program``)."""
+    """Programs that it starts; all of them must be found by ``program``."""
     keeps: ClassVar[Tuple[str, ...]]
-    """What of the source is still so in the target: ``dynamic_shapes``, ``layout``, ``names``."""
+    """Properties of the source that the target still has: ``dynamic_shapes``, ``layout``,
+    ``names``."""
     where: ClassVar[Tuple[str, ...]]
-    """``device``: on the board that will run it; ``builder``: on another machine for it."""
+    """``device``: on the board that will run the result; ``builder``: on another machine."""
     options: ClassVar[Options]
-    """Those of a runtime's options that it reads, each with what it accepts."""
+    """The options of the runtime that it reads, with the values that they accept."""
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
-        """Write the target's files into ``folder`` and nothing anywhere else.
+        """Write the target's files into ``folder``, and nothing anywhere else.
 
         Raises ``BadModel``, ``Unsupported…``, ``ConversionFailed``.
         """
@@ -74,47 +83,80 @@ class Converter(Protocol):
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A converter whose result depends on the runtime's options, the target or the shapes."""
+    """A converter whose result depends on the job: options, target, shapes."""
 
     def configure(self, job: ConvertJob) -> None:
-        """Take what it needs from the job, before ``convert``. Raises ``BadOption``."""
+        """Read what it needs from the job, before ``convert``. Raises ``BadOption``."""
+
+
+class ConverterBase:
+    """Defaults of a converter: no calibration, no programs, any machine, no options.
+
+    ``_options`` and ``_inputs`` are the job's: options in force, and the source's inputs.
+    """
+
+    name: ClassVar[str]
+    needs_calibration = False
+    commands: ClassVar[Tuple[str, ...]] = ()
+    where: ClassVar[Tuple[str, ...]] = ("device", "builder")
+    options: ClassVar[Options] = {}
+
+    def __init__(self) -> None:
+        self._options = chosen(self.name, self.options, {})
+        self._inputs: Sequence[TensorSpec] = ()
+
+    def configure(self, job: ConvertJob) -> None:
+        """Raises ``BadOption``."""
+        self._options = own_options(self.name, self.options, job)
+        self._inputs = job.model.inputs
 
 
 def own_options(name: str, own: Options, job: ConvertJob) -> Dict[str, str]:
-    """Of the job's options those that converter ``name`` knows, over its first accepted values.
+    """The options of converter ``name`` in force: the job's, over the defaults.
 
-    The others are the backend's business. Raises ``BadOption``.
+    The job's other options are those of the backend. Raises ``BadOption``.
     """
     return chosen(name, own, {k: v for k, v in job.runtime.options.items() if k in own})
 
 
 def is_ours(error: BaseException) -> bool:
-    """It has its name already: an error of this package's, or want of memory."""
+    """Whether the error is one of this package, or ``MemoryError``: it is raised as it is."""
     return type(error).__module__.startswith("agent.") or isinstance(error, MemoryError)
 
 
 def failed(converter: str, error: BaseException) -> ConversionFailed:
-    """What a tool raised that has no name of ours: its kind and the first line it says."""
+    """An error of a tool that we have no name for: its type, and the first line of its message."""
     words = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
     return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, words[0][:400]))
 
 
+@contextmanager
+def conversion_errors(converter: str) -> Iterator[None]:
+    """What a tool raises inside becomes ``ConversionFailed``, except ``MemoryError``."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # each tool, and the libraries below it, raise their own
+        raise ConversionFailed("%s: %s" % (converter, error)) from error
+
+
 def missing(converter: Converter) -> List[str]:
-    """The modules and commands that are not there, without importing any."""
+    """The converter's modules and programs that are not installed; imports none."""
     commands = [name for name in converter.commands if not program(name)]
     return missing_modules(converter.modules) + commands
 
 
 def missing_modules(modules: Sequence[str]) -> List[str]:
-    """Those that are not installed, without importing any."""
+    """The modules that are not installed; imports none."""
     return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
 _USUAL_PLACES = {"trtexec": ("/usr/src/tensorrt/bin/trtexec",)}
-"""Where a vendor's package puts a program without putting it on the path."""
+"""Where a vendor's package installs a program outside of the search path."""
 
 
 def program(name: str) -> str:
-    """The path of a program that a converter starts, empty where there is none."""
-    usual = (path for path in _USUAL_PLACES.get(name, ()) if os.access(path, os.X_OK))
-    return shutil.which(name) or next(usual, "")
+    """The path of a program, empty where it is not installed."""
+    found = (path for path in _USUAL_PLACES.get(name, ()) if os.access(path, os.X_OK))
+    return shutil.which(name) or next(found, "")

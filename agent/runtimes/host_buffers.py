@@ -1,12 +1,8 @@
-"""The input arrays of a session."""
+"""The input arrays of a session, at fixed addresses."""
 
 from __future__ import annotations
 
-from typing import (
-    Any,
-    Dict,
-    Sequence,
-)
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -17,15 +13,18 @@ from agent.runtimes.validation import require_shapes
 
 
 class HostBuffers:
-    """The input arrays that a session runs on: made at the first bind, overwritten by the next,
-    so that addresses given to a runtime stay good."""
+    """The input arrays that a session runs on.
+
+    They are allocated at the first ``fill`` and overwritten by the next ones, so that addresses
+    given to a runtime stay valid.
+    """
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self.arrays: Dict[str, "np.ndarray[Any, Any]"] = {}
 
     def fill(self, feed: Feed) -> bool:
-        """Copy ``feed`` in. True where the arrays are new, so must be given to the runtime.
+        """Copy ``feed`` in. True: the arrays are new, the runtime must be given their addresses.
 
         Raises:
             UnsupportedShape: a name, shape or element type that the session does not have.
@@ -48,3 +47,11 @@ class HostBuffers:
             else:
                 np.copyto(self.arrays[name], array)
         return fresh
+
+
+def zero_feed(specs: Sequence[TensorSpec]) -> Dict[str, "np.ndarray[Any, Any]"]:
+    """Zeros for every input, size 1 for free dimensions: for a first run, which shows the outputs
+    of a runtime that does not declare them."""
+    return {
+        spec.name: np.zeros([1 if d == -1 else d for d in spec.shape], spec.dtype) for spec in specs
+    }

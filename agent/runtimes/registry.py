@@ -1,9 +1,9 @@
-"""The runtimes by name: a folder of this package with a ``manifest.py`` is a runtime.
+"""Finds the runtimes: every folder of this package with a ``manifest.py`` is one.
 
 ``NAME/manifest.py`` holds ``RUNTIME``, ``NAME/backend.py`` holds ``BACKEND``, and each file of
-``NAME/converters/`` a ``CONVERTER`` of the file's name. Nothing is listed anywhere else. Reading
-the manifests imports the standard library only; a backend or a converter is imported when it is
-asked for, and its runtime only inside its functions.
+``NAME/converters/`` a ``CONVERTER`` of the file's name. Nothing is listed anywhere else. Importing
+this module reads the manifests, with the standard library only; a backend or a converter is
+imported on request, and its runtime only inside its functions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HERE = Path(_package.__file__).parent
 
 
 class BadRuntimeFolder(ValueError):
-    """A folder of ``agent/runtimes`` contradicts another one or itself; the message says how."""
+    """Two names in ``agent/runtimes`` contradict each other; the message says which and how."""
 
 
 def _read_manifests() -> Dict[str, Runtime]:
@@ -47,11 +47,11 @@ def _read_manifests() -> Dict[str, Runtime]:
 
 
 RUNTIMES: Dict[str, Runtime] = _read_manifests()
-"""Every runtime that has a folder, installed or not, in the order of the names."""
+"""Every runtime that has a folder, installed or not, by name."""
 
 
 def _find_converters() -> Dict[str, str]:
-    """The runtime of each converter. People write the names in ``via:``, so no two may be the same.
+    """Converter → its runtime. People write the names in ``via:``, so they must be unique.
 
     Raises:
         BadRuntimeFolder: two runtimes have a converter of one name.

@@ -1,19 +1,14 @@
-"""The checks that every backend makes of what it is asked for."""
+"""Checks that backends and converters make of a request: module, option, target, shapes."""
 
 from __future__ import annotations
 
-from typing import (
-    Collection,
-    Dict,
-    Mapping,
-    Protocol,
-    Sequence,
-    Tuple,
-)
+import importlib
+from typing import Any, Collection, Dict, Mapping, Protocol, Sequence, Tuple
 
 from agent.contract.device import RuntimeFacts, TargetFacts
 from agent.contract.failures import (
     BadOption,
+    RuntimeMissing,
     UnsupportedPrecision,
     UnsupportedShape,
     UnsupportedTarget,
@@ -23,7 +18,17 @@ from agent.contract.trial import Option, TensorSpec
 from agent.runtimes.backend import Options
 
 
-class _Offering(Protocol):
+def require_module(name: str, remedy: str) -> Any:
+    """The module ``name``. Raises ``RuntimeMissing`` with ``remedy`` where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise RuntimeMissing(
+            "%s cannot be imported (%s)" % (name.split(".")[0], error), remedy
+        ) from error
+
+
+class _Described(Protocol):
     @property
     def name(self) -> str: ...
     @property
@@ -32,8 +37,8 @@ class _Offering(Protocol):
     def options(self) -> Options: ...
 
 
-def facts_of(backend: _Offering, version: str, targets: Sequence[TargetFacts]) -> RuntimeFacts:
-    """What a probe found; whoever asked knows the name of the environment."""
+def facts_of(backend: _Described, version: str, targets: Sequence[TargetFacts]) -> RuntimeFacts:
+    """The answer of a probe. The environment's name is left empty; the caller knows it."""
     return RuntimeFacts(
         backend=backend.name,
         version=version,
@@ -45,8 +50,7 @@ def facts_of(backend: _Offering, version: str, targets: Sequence[TargetFacts]) -
 
 
 def chosen(backend: str, accepted: Options, given: Mapping[str, Option]) -> Dict[str, str]:
-    """The options in force: the given ones over each option's first accepted value (an option that
-    lists none accepts any text; left out, it is empty).
+    """The options in force: the given ones over the defaults (see ``Options``).
 
     Raises:
         BadOption: an unknown key or value; the message says what would be accepted.
@@ -66,7 +70,7 @@ def chosen(backend: str, accepted: Options, given: Mapping[str, Option]) -> Dict
 
 
 def _text(value: Option, accepted: Sequence[str]) -> str:
-    """YAML reads ``on`` and ``off`` as booleans: they are meant as written."""
+    """An option's value as text. YAML reads ``on`` and ``off`` as booleans; this undoes it."""
     if isinstance(value, bool):
         return ("on" if value else "off") if "on" in accepted else str(value).lower()
     return str(value)
@@ -85,10 +89,10 @@ def require_precision(backend: str, precision: str, known: Sequence[str]) -> Non
 
 
 def require_shapes(wanted: Sequence[TensorSpec], has: Sequence[TensorSpec]) -> None:
-    """Every wanted input exists in the model and fits it (-1 fits all), and none is left out.
+    """Check that ``wanted`` are exactly the model's inputs and fit them (-1 fits any size).
 
     Raises:
-        UnsupportedShape: names the input, the model's shape and the one asked for.
+        UnsupportedShape: names the input, the model's shape and the wanted one.
     """
     by_name = {spec.name: spec for spec in has}
     if {spec.name for spec in wanted} != set(by_name):
@@ -106,9 +110,11 @@ def require_shapes(wanted: Sequence[TensorSpec], has: Sequence[TensorSpec]) -> N
 
 
 def fits(shape: Sequence[int], model: Sequence[int]) -> bool:
+    """Whether ``shape`` is one of the shapes that ``model`` (-1: free) allows."""
     pairs = zip(shape, model)  # noqa: B905 - strict= is newer than 3.8
     return len(shape) == len(model) and all(m in (-1, d) for d, m in pairs)
 
 
 def shown(shape: Sequence[int]) -> str:
+    """``[1, free, 4]``, for messages."""
     return "[%s]" % ", ".join("free" if d == -1 else str(d) for d in shape)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from agent.contract.conversion_graph import (
     BUILDER,
+    ConversionPath,
     Node,
     Tool,
-    Way,
-    cost,
-    lacking,
     made_elsewhere,
+    missing_tools,
     needs,
-    split,
+    path_cost,
+    split_path,
     usable,
 )
 
@@ -38,8 +38,8 @@ class PlannedBuild:
 
     builder: str
     node: Node
-    way: Way
-    rest: Way
+    way: ConversionPath
+    rest: ConversionPath
 
     @property
     def source(self) -> Node:
@@ -83,13 +83,15 @@ def build(
     """
     found: list[tuple[bool, float, str, PlannedBuild]] = []
     for builder in builders:
-        ways = split(
+        ways = split_path(
             usable(builder.tools, BUILDER, machine), usable(own_tools), starts, goals, via, home
         )
         if ways is not None and ways[0]:
             way, rest = ways
             planned = PlannedBuild(builder.name, way[-1].target, way, rest)
-            found.append((not builder.ready, cost(way) + cost(rest), builder.name, planned))
+            found.append(
+                (not builder.ready, path_cost(way) + path_cost(rest), builder.name, planned)
+            )
     return min(found, key=lambda f: f[:3])[3] if found else None
 
 
@@ -117,7 +119,7 @@ def _shortfall(
     via: Sequence[str],
 ) -> str:
     offered = [tool for tool in builder.tools if made_elsewhere(tool)]
-    lacks = lacking([*offered, *own_tools], starts, goals, via)
+    lacks = missing_tools([*offered, *own_tools], starts, goals, via)
     needed = [tool for tool in lacks or () if made_elsewhere(tool)]
     if needed:
         return f"lacks a tool: {needs(needed)}"

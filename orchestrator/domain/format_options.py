@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from agent.contract.conversion_graph import Edge, Node, cheapest, usable
+from agent.contract.conversion_graph import Edge, Node, cheapest_path, usable
 from agent.contract.device import RuntimeFacts
 from orchestrator.domain.placement import PlacementDevice, PlacementModel
 
@@ -59,7 +59,7 @@ def _routes(
 ) -> Iterator[str]:
     """The empty string for the cheapest way, then each other converter that makes ``node``."""
     edges = usable(device.tools)
-    way = cheapest(edges, model.sources, (node,), home=facts.environment)
+    way = cheapest_path(edges, model.sources, (node,), home=facts.environment)
     if way is None:
         return
     yield ""
@@ -67,7 +67,7 @@ def _routes(
         {edge.converter for edge in edges if edge.target == node} - _last_converter(way)
     )
     for converter in converters:
-        other = cheapest(edges, model.sources, (node,), (converter,), facts.environment)
+        other = cheapest_path(edges, model.sources, (node,), (converter,), facts.environment)
         if (
             other is not None
             and _last_converter(other) == {converter}

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.contract import versions
-from agent.contract.conversion_graph import Node, Tool, cheapest, lacking, needs, on_the_way, usable
+from agent.contract.conversion_graph import (
+    Node,
+    Tool,
+    cheapest_path,
+    missing_tools,
+    needs,
+    tools_on_path,
+    usable,
+)
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
 from agent.runtimes.formats import SOURCES, precisions
@@ -220,23 +228,23 @@ def _route(
             f"{configuration.precision} (it loads {known})"
         )
     via = configuration.passes
-    way = cheapest(usable(device.tools), model.sources, goals, via, facts.environment)
+    way = cheapest_path(usable(device.tools), model.sources, goals, via, facts.environment)
     if way is not None:
         start = way[0].source if way else next(g for g in goals if g in model.sources)
-        return _Route(start, on_the_way(way, device.tools))
+        return _Route(start, tools_on_path(way, device.tools))
     home, machine = facts.environment, device.machine
     build = builder_rules.build(builders, device.tools, model.sources, goals, via, home, machine)
     if build is not None:
         tools = next(builder.tools for builder in builders if builder.name == build.builder)
-        here = on_the_way(build.rest, device.tools)
-        return _Route(build.source, here, build, on_the_way(build.way, tools))
+        here = tools_on_path(build.rest, device.tools)
+        return _Route(build.source, here, build, tools_on_path(build.way, tools))
     have = ", ".join(map(builder_rules.words, model.sources))
     wanted = " or ".join(dict.fromkeys(name for name, _ in goals))
     words = f"model {model.name} is there as {have}; {facts.backend} takes {wanted} in "
     words += configuration.precision + (f", through {', '.join(via)}" if via else "")
     known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
-    lacks = lacking(device.tools, model.sources, goals, via)
-    if not lacks and lacking(known_tools, model.sources, goals, via) is None:
+    lacks = missing_tools(device.tools, model.sources, goals, via)
+    if not lacks and missing_tools(known_tools, model.sources, goals, via) is None:
         return f"{words}: no converter leads there"
     shortfall = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from agent.contract.scenarios import SCENARIO_KINDS
 from agent.contract.trial import Limits, Scenario, Tolerance
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
@@ -109,8 +110,14 @@ class DeviceChoice(StrictModel):
     select: dict[Text, Text] = Field(default={})
 
 
+if TYPE_CHECKING:
+    ScenarioKind = str
+else:  # a type checker cannot read names that are found at run time
+    ScenarioKind = Literal[SCENARIO_KINDS]
+
+
 class ScenarioChoice(StrictModel):
-    kind: Literal["single_stream", "offline"] = "single_stream"
+    kind: ScenarioKind = "single_stream"
     min_duration_s: float = Field(default=1.0, ge=0, le=3600)
     max_duration_s: float = Field(default=10.0, gt=0, le=86400)
     warm_up_s: float = Field(default=0.3, ge=0, le=3600)

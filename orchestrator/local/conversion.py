@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.contract.conversion_graph import (
+    ConversionPath,
     Node,
-    Way,
-    cheapest,
-    described,
-    lacking,
+    cheapest_path,
+    describe_path,
+    missing_tools,
     needs,
-    on_the_way,
+    tools_on_path,
     usable,
 )
 from agent.contract.trial import (
@@ -82,7 +82,7 @@ class LocalConverter:
         """The (format, precision) of the source."""
         return wanted.format, wanted.precision
 
-    def plan(self, wanted: ConversionRequest) -> Way:
+    def plan(self, wanted: ConversionRequest) -> ConversionPath:
         """The cheapest sequence of converters.
 
         Raises:
@@ -91,11 +91,13 @@ class LocalConverter:
         start = self.start(wanted)
         if start == wanted.goal and not wanted.via:
             raise UserError(f"{wanted.source} is {start[0]} in {start[1]} already")
-        way = cheapest(usable(self._tools), (start,), (wanted.goal,), wanted.via)
+        way = cheapest_path(usable(self._tools), (start,), (wanted.goal,), wanted.via)
         if way is None:
             raise UserError(self._why_not(start, wanted))
         self._check_options(wanted, way)
-        calibrated = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
+        calibrated = [
+            tool.name for tool in tools_on_path(way, self._tools) if tool.needs_calibration
+        ]
         if calibrated and not wanted.calibration:
             raise UserError(
                 f"{calibrated[0]} needs calibration data: give --dataset FILE.npz, or say "
@@ -106,9 +108,9 @@ class LocalConverter:
     def explain(self, wanted: ConversionRequest) -> list[str]:
         """The planned steps in words, a line each: where a converter runs and what it preserves."""
         way = self.plan(wanted)
-        lines = [described(self.start(wanted), way)]
+        lines = [describe_path(self.start(wanted), way)]
         for edge in way:
-            [tool] = on_the_way((edge,), self._tools)
+            [tool] = tools_on_path((edge,), self._tools)
             keeps = ", ".join(word.replace("_", " ") for word in tool.keeps) or "nothing"
             line = f"{edge.converter}: in {edge.environment}, cost {edge.cost:g}, keeps {keeps}"
             lines.append(line + (", needs calibration" if tool.needs_calibration else ""))
@@ -124,7 +126,7 @@ class LocalConverter:
             UserError: the source or the request is wrong. FarmError: a converter failed.
         """
         way = self.plan(wanted)
-        note(described(self.start(wanted), way))
+        note(describe_path(self.start(wanted), way))
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-convert-") as name,
             CancelRequest() as cancel,
@@ -195,8 +197,8 @@ class LocalConverter:
         )
         return request, ConversionInputs(wanted.source, read.reference, wanted.dataset)
 
-    def _check_options(self, wanted: ConversionRequest, way: Way) -> None:
-        known = {key for tool in on_the_way(way, self._tools) for key in tool.options}
+    def _check_options(self, wanted: ConversionRequest, way: ConversionPath) -> None:
+        known = {key for tool in tools_on_path(way, self._tools) for key in tool.options}
         for key in wanted.options:
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"
@@ -205,7 +207,7 @@ class LocalConverter:
     def _why_not(self, start: Node, wanted: ConversionRequest) -> str:
         words = f"{wanted.source}: from {start[0]} in {start[1]} to {wanted.goal[0]} in "
         words += wanted.goal[1] + (f" through {', '.join(wanted.via)}" if wanted.via else "")
-        absent = lacking(self._tools, (start,), (wanted.goal,), wanted.via)
+        absent = missing_tools(self._tools, (start,), (wanted.goal,), wanted.via)
         if absent:
             return (
                 words
@@ -219,7 +221,7 @@ class LocalConverter:
         """All nodes that the installed converters reach from ``start``."""
         edges = usable(self._tools)
         nodes = {edge.target for edge in edges} - {start}
-        return [node for node in nodes if cheapest(edges, (start,), (node,)) is not None]
+        return [node for node in nodes if cheapest_path(edges, (start,), (node,)) is not None]
 
 
 def _place_output(artifact: Path, output: Path) -> Path:

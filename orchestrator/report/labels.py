@@ -14,8 +14,6 @@ def workload(scenario: Scenario, batch_size: int) -> str:
     words = [scenario.kind.replace("_", " "), f"batch {batch_size}"]
     if scenario.concurrency != 1:
         words.append(f"concurrency {scenario.concurrency}")
-    if scenario.target_qps:
-        words.append(f"{scenario.target_qps:g} queries/s")
     return ", ".join(words)
 
 

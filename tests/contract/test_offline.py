@@ -11,7 +11,7 @@ import pytest
 
 from agent.contract.failures import ClockError
 from agent.contract.trial import Clock, RuntimeRef, Scenario
-from agent.runner.async_timing_loop import measure_queue
+from agent.runner.scenarios.offline import measure_queue
 from agent.runtimes import registry
 from support.runner_child import (
     QUICK,
@@ -53,16 +53,16 @@ class Played:
 def test_throughput_is_requests_over_wall_time_with_the_emptying_counted() -> None:
     queue = Played()
     scenario = Scenario(kind="offline", min_duration_s=0.0, min_samples=100)
-    laps = measure_queue(queue, scenario, CLOCK, queue.now_ns)
-    assert (len(laps.caller_ns), laps.stopped_by, laps.runtime_ns) == (100, "precision", None)
-    assert laps.wall_ns == 100 * 250_000 + queue.drained * 1_000_000
+    raw = measure_queue(queue, scenario, CLOCK, queue.now_ns)
+    assert (len(raw.caller_ns), raw.stopped_by, raw.runtime_ns) == (100, "precision", None)
+    assert raw.wall_ns == 100 * 250_000 + queue.drained * 1_000_000
 
 
 def test_the_maximum_time_ends_it() -> None:
     queue = Played()
     scenario = Scenario(kind="offline", min_samples=10**6, max_duration_s=0.01)
-    laps = measure_queue(queue, scenario, CLOCK, queue.now_ns)
-    assert (len(laps.caller_ns), laps.stopped_by) == (40, "max_duration")
+    raw = measure_queue(queue, scenario, CLOCK, queue.now_ns)
+    assert (len(raw.caller_ns), raw.stopped_by) == (40, "max_duration")
 
 
 def test_latencies_that_the_wall_time_has_no_room_for_are_refused() -> None:

@@ -22,7 +22,7 @@ from agent.contract.child_jobs import (
     ReferenceJob,
     TrialJob,
 )
-from agent.contract.conversion_graph import on_the_way
+from agent.contract.conversion_graph import tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import (
     SCHEMA,
@@ -228,7 +228,7 @@ class Bench:
             way = plan(source, model.format, runtime, facts, tools).way
         except NoConversionPath as error:
             return Converted(status=error.status, failure=error.failure)
-        wrong = unknown_option(runtime.options, facts, on_the_way(way, tools))
+        wrong = unknown_option(runtime.options, facts, tools_on_path(way, tools))
         if wrong:
             return Converted(status="failed", failure=wrong)
         if not way:

@@ -177,7 +177,7 @@ def main() -> None:
     from agent.runtimes.tensorflow import sessions
 
     registry.find_backend("tensorflow").import_runtime()
-    sessions.settle("CPU", 1, True)  # once, before anything runs
+    sessions.configure_process("CPU", 1, True)  # once, before anything runs
     folder = Path(sys.argv[1])
     done: Tasks = {}
     for key, task in json.loads(sys.stdin.read()).items():

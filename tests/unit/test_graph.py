@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.contract.conversion_graph import (
+    ConversionPath,
     Edge,
     Tool,
-    Way,
-    cheapest,
-    lacking,
-    remaining,
+    cheapest_path,
+    missing_tools,
+    remaining_via,
     segments,
-    split,
+    split_path,
     usable,
 )
 
@@ -25,28 +25,28 @@ def names(way: tuple[Edge, ...] | None) -> list[str] | None:
 
 
 def test_a_start_that_is_a_goal_needs_nothing() -> None:
-    assert cheapest([Edge("x", A, B)], (A,), (B, A)) == ()
+    assert cheapest_path([Edge("x", A, B)], (A,), (B, A)) == ()
 
 
 def test_no_way_is_none() -> None:
-    assert cheapest([Edge("x", B, A)], (A,), (B,)) is None
+    assert cheapest_path([Edge("x", B, A)], (A,), (B,)) is None
 
 
 def test_two_cheap_steps_beat_one_dear_one() -> None:
     edges = [Edge("direct", A, C, 5.0), Edge("first", A, B, 1.0), Edge("second", B, C, 1.0)]
-    assert names(cheapest(edges, (A,), (C,))) == ["first", "second"]
+    assert names(cheapest_path(edges, (A,), (C,))) == ["first", "second"]
 
 
 def test_the_cheaper_goal_wins_and_the_earlier_one_breaks_a_tie() -> None:
     edges = [Edge("to_b", A, B, 2.0), Edge("to_c", A, C, 1.0), Edge("to_d", A, D, 1.0)]
-    assert names(cheapest(edges, (A,), (B, C))) == ["to_c"]
-    assert names(cheapest(edges, (A,), (D, C))) == ["to_d"]
-    assert names(cheapest(edges, (A,), (C, D))) == ["to_c"]
+    assert names(cheapest_path(edges, (A,), (B, C))) == ["to_c"]
+    assert names(cheapest_path(edges, (A,), (D, C))) == ["to_d"]
+    assert names(cheapest_path(edges, (A,), (C, D))) == ["to_c"]
 
 
 def test_a_circle_ends() -> None:
     edges = [Edge("there", A, B), Edge("back", B, A), Edge("on", B, C)]
-    assert names(cheapest(edges, (A,), (C,))) == ["there", "on"]
+    assert names(cheapest_path(edges, (A,), (C,))) == ["there", "on"]
 
 
 NODES = st.sampled_from([A, B, C, D])
@@ -70,35 +70,35 @@ def best_cost(edges: list[Edge], at: tuple[str, str], goal: tuple[str, str]) -> 
 
 @given(EDGES)
 def test_no_simple_path_is_cheaper_and_the_order_of_edges_is_moot(edges: list[Edge]) -> None:
-    way = cheapest(edges, (A,), (D,))
-    assert way == cheapest(list(reversed(edges)), (A,), (D,))
+    way = cheapest_path(edges, (A,), (D,))
+    assert way == cheapest_path(list(reversed(edges)), (A,), (D,))
     expected = best_cost(edges, A, D)
     assert (sum(e.cost for e in way) if way is not None else float("inf")) == expected
 
 
 def test_of_several_starts_the_cheaper_one_is_taken_and_the_earlier_breaks_a_tie() -> None:
     edges = [Edge("from_a", A, D, 2.0), Edge("from_b", B, D, 1.0), Edge("from_c", C, D, 1.0)]
-    assert names(cheapest(edges, (A, B, C), (D,))) == ["from_b"]
-    assert names(cheapest(edges, (C, B), (D,))) == ["from_c"]
-    assert cheapest(edges, (A, D), (D,)) == ()
+    assert names(cheapest_path(edges, (A, B, C), (D,))) == ["from_b"]
+    assert names(cheapest_path(edges, (C, B), (D,))) == ["from_c"]
+    assert cheapest_path(edges, (A, D), (D,)) == ()
 
 
 def test_a_way_may_be_made_to_lead_through_converters_in_order() -> None:
     edges = [Edge("direct", A, C), Edge("first", A, B), Edge("second", B, C, 3.0)]
-    assert names(cheapest(edges, (A,), (C,), via=("second",))) == ["first", "second"]
-    assert names(cheapest(edges, (A,), (C,), via=("first", "second"))) == ["first", "second"]
-    assert cheapest(edges, (A,), (C,), via=("second", "first")) is None
+    assert names(cheapest_path(edges, (A,), (C,), via=("second",))) == ["first", "second"]
+    assert names(cheapest_path(edges, (A,), (C,), via=("first", "second"))) == ["first", "second"]
+    assert cheapest_path(edges, (A,), (C,), via=("second", "first")) is None
 
 
 def test_through_a_converter_even_where_the_start_is_a_goal() -> None:
     edges = [Edge("there", A, B), Edge("back", B, A)]
-    assert names(cheapest(edges, (A,), (A,), via=("back",))) == ["there", "back"]
+    assert names(cheapest_path(edges, (A,), (A,), via=("back",))) == ["there", "back"]
 
 
 def test_the_environment_that_loads_the_result_is_preferred() -> None:
     edges = [Edge("x", A, B, 1.0, "one"), Edge("x", A, B, 1.0, "two")]
     for home in ("one", "two"):
-        way = cheapest(edges, (A,), (B,), home=home)
+        way = cheapest_path(edges, (A,), (B,), home=home)
         assert way is not None
         assert [edge.environment for edge in way] == [home]
 
@@ -119,11 +119,11 @@ def test_what_is_lacking_is_as_little_as_can_be() -> None:
         Tool("straight", (Edge("straight", A, D, 0.1),), missing=("s",)),
         Tool("more", (Edge("more", C, D),), missing=("r",)),
     )
-    assert lacking(tools[:3], (A,), (D,)) == (tools[2],)
-    assert lacking(tools, (A,), (D,)) == (tools[3],)
-    assert lacking(tools, (A,), (D,), via=("there",)) == (tools[2],)
-    assert lacking(tools, (A,), (("e", "fp32"),)) is None
-    assert lacking(tools, (A,), (B,)) == ()
+    assert missing_tools(tools[:3], (A,), (D,)) == (tools[2],)
+    assert missing_tools(tools, (A,), (D,)) == (tools[3],)
+    assert missing_tools(tools, (A,), (D,), via=("there",)) == (tools[2],)
+    assert missing_tools(tools, (A,), (("e", "fp32"),)) is None
+    assert missing_tools(tools, (A,), (B,)) == ()
 
 
 def test_a_way_is_cut_where_the_environment_changes() -> None:
@@ -136,42 +136,43 @@ def test_a_way_is_cut_where_the_environment_changes() -> None:
     assert segments(()) == ()
 
 
-def both(ways: tuple[Way, Way] | None) -> list[list[str]] | None:
+def both(ways: tuple[ConversionPath, ConversionPath] | None) -> list[list[str]] | None:
     return None if ways is None else [[edge.converter for edge in way] for way in ways]
 
 
 def test_work_is_split_at_one_node() -> None:
     there = [Edge("export", A, B, environment="x"), Edge("compile", C, D, environment="x")]
     here = [Edge("shrink", B, C, environment="y"), Edge("load", C, D, 9.0, "y")]
-    ways = split(there, here, (A,), (D,), home="y")
+    ways = split_path(there, here, (A,), (D,), home="y")
     assert both(ways) == [["export"], ["shrink", "load"]], "never there, here and there again"
     assert ways is not None
     assert ways[0] == (there[0],)
     assert ways[1] == (here[0], here[1])
-    assert split(there, here[:1], (A,), (D,)) is None
-    assert split([], here, (B,), (D,)) is None, "alone it needs no split"
+    assert split_path(there, here[:1], (A,), (D,)) is None
+    assert split_path([], here, (B,), (D,)) is None, "alone it needs no split"
 
 
 def test_of_splits_the_cheapest_sum_is_taken_and_the_other_machine_spared_at_a_tie() -> None:
     there = [Edge("first", A, B), Edge("second", B, C)]
-    assert both(split(there, [Edge("mine", B, C, 2.0)], (A,), (C,))) == [["first", "second"], []]
-    assert both(split(there, [Edge("mine", B, C, 0.5)], (A,), (C,))) == [["first"], ["mine"]]
+    dear, cheap = [Edge("mine", B, C, 2.0)], [Edge("mine", B, C, 0.5)]
+    assert both(split_path(there, dear, (A,), (C,))) == [["first", "second"], []]
+    assert both(split_path(there, cheap, (A,), (C,))) == [["first"], ["mine"]]
     same = [Edge("second", B, C, environment="home")]
-    assert both(split(there, same, (A,), (C,), home="home")) == [["first"], ["second"]]
+    assert both(split_path(there, same, (A,), (C,), home="home")) == [["first"], ["second"]]
     named_alike = [Edge("first", A, B, environment="home"), Edge("second", B, C, 1.0, "home")]
-    assert both(split(named_alike, same, (A,), (C,), home="home")) == [["first"], ["second"]]
+    assert both(split_path(named_alike, same, (A,), (C,), home="home")) == [["first"], ["second"]]
 
 
 def test_a_split_leads_through_what_is_asked_for_on_either_side() -> None:
     there = [Edge("cheap", A, B), Edge("dear", A, B, 5.0)]
     here = [Edge("plain", B, C), Edge("tuned", B, C, 5.0)]
-    assert both(split(there, here, (A,), (C,), ("dear", "tuned"))) == [["dear"], ["tuned"]]
-    assert split(there, here, (A,), (C,), ("tuned", "dear")) is None
+    assert both(split_path(there, here, (A,), (C,), ("dear", "tuned"))) == [["dear"], ["tuned"]]
+    assert split_path(there, here, (A,), (C,), ("tuned", "dear")) is None
 
 
 def test_what_remains_of_a_route_after_its_first_part() -> None:
     way = (Edge("a", A, B), Edge("b", B, C))
-    assert remaining(("a", "x"), way) == ("x",)
-    assert remaining(("b",), way) == ()
-    assert remaining(("x", "a"), way) == ("x", "a")
-    assert remaining((), way) == ()
+    assert remaining_via(("a", "x"), way) == ("x",)
+    assert remaining_via(("b",), way) == ()
+    assert remaining_via(("x", "a"), way) == ("x", "a")
+    assert remaining_via((), way) == ()

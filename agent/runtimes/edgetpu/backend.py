@@ -1,5 +1,5 @@
-"""Coral's Edge TPU through the libedgetpu delegate, in either TFLite interpreter, or through
-Coral's own ``pycoral``. Not yet run on hardware."""
+"""Coral's Edge TPU, through the libedgetpu delegate in either TFLite interpreter, or through
+Coral's ``pycoral``. Not yet run on hardware."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from agent.contract.failures import (
     UnsupportedTarget,
 )
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.formats.tflite import EDGETPU_OPERATOR, TfliteFile
+from agent.formats.tflite import EDGETPU_OPERATOR, TfliteFile, read_model
 from agent.formats.tflite_analysis import float_operators, is_compiled_for_edgetpu
 from agent.runtimes.backend import Options, Wants
 from agent.runtimes.edgetpu.devices import LAYOUTS, EdgeTpu, devices, installed_build, require_build
 from agent.runtimes.tflite.session import (
     TfliteSession,
-    graph_of,
     interpreter_module,
     package,
-    refuse,
+    raise_named,
     version,
 )
 from agent.runtimes.validation import chosen, facts_of, require_precision
@@ -43,7 +42,7 @@ _HOW = (
     "install Coral's package libedgetpu1-std (or -max for the higher clock) from its Debian"
     " repository, see coral.ai/docs/accelerator/get-started"
 )
-# In a process of its own: a libedgetpu that does not match the interpreter crashes it.
+# Run in its own process: a libedgetpu that does not match the interpreter crashes it.
 _PROBE = """
 import importlib, json, sys
 module, library = sys.argv[1:3]
@@ -101,7 +100,7 @@ class EdgeTpuBackend:
         require_precision(self.name, runtime.precision, tuple(self.wants))
         build = installed_build()
         require_build(options["frequency"], build)
-        graph = graph_of(artifact)
+        graph = read_model(artifact)
         require_compiled(graph)
         found = devices()
         device = _device(runtime.target, found)
@@ -121,7 +120,11 @@ class EdgeTpuBackend:
 
 
 def require_compiled(graph: TfliteFile) -> None:
-    """Raises ``UnsupportedFormat``: not what ``edgetpu_compiler`` made, or not of integers only."""
+    """Check that ``edgetpu_compiler`` made the file, and that it computes on integers only.
+
+    Raises:
+        UnsupportedFormat, UnsupportedOperator.
+    """
     if not is_compiled_for_edgetpu(graph):
         raise UnsupportedFormat(
             "this file was not compiled for the Edge TPU (it has no %s); make one of a fully"
@@ -135,8 +138,8 @@ def require_compiled(graph: TfliteFile) -> None:
 
 
 def compiled_layouts(artifact: Path, graph: TfliteFile) -> Dict[int, str]:
-    """Tensor → layout as the converter noted it: the compiled graph is one operator, so it hides
-    what its inputs lead to. Empty for a file that was compiled elsewhere."""
+    """Tensor → layout, from the converter's notes: the compiled graph is a single operator, which
+    hides the ones that tell. Empty for a file without notes."""
     try:
         noted = json.loads((artifact.resolve().parent / LAYOUTS).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -167,12 +170,12 @@ def _interpreter(module: Any, artifact: Path, device: EdgeTpu, interface: str, t
             num_threads=threads or None,
         )
     except (RuntimeError, ValueError) as error:
-        refuse("edgetpu", error)
+        raise_named("edgetpu", error)
 
 
 def vendor_pycoral() -> bool:
-    """Whether the ``pycoral`` here is Coral's, told by its files. Another project bears that name
-    in the public index: it is never imported, not even to look."""
+    """Whether the installed ``pycoral`` is Coral's, by its files. Another project has that name in
+    the public index: it is never imported, not even to check."""
     spec = importlib.util.find_spec("pycoral")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     return any(
@@ -183,7 +186,7 @@ def vendor_pycoral() -> bool:
 
 
 def _pycoral() -> Any:
-    """Raises ``RuntimeMissing``: none, or the other project of that name."""
+    """Coral's module. Raises ``RuntimeMissing``: there is none, or only the other project's."""
     if not vendor_pycoral():
         other = importlib.util.find_spec("pycoral") is not None
         raise RuntimeMissing(
@@ -198,10 +201,10 @@ def _pycoral() -> Any:
 
 
 def _try_library(module: str, addresses: Sequence[str], library: str = LIBRARY) -> None:
-    """Load the library, on each device, in a process of its own, within ``PROBE_S``.
+    """Load the library for each device, in a child process, within ``PROBE_S`` seconds.
 
     Raises:
-        RuntimeMissing: absent, refused, hung or crashed; says which and what to do.
+        RuntimeMissing: it is absent, was refused, hung or crashed; says which, and what to do.
     """
     code, answer = _run_probe([module, library, *(addresses or [":0"])])
     if code is None:
@@ -216,12 +219,12 @@ def _try_library(module: str, addresses: Sequence[str], library: str = LIBRARY) 
         raise _missing("loading %s failed: %s" % (library, answer[-300:]))
     reason = json.loads(answer.strip().splitlines()[-1])
     if reason and (addresses or not reason.startswith("ValueError")):
-        # Without a device the library refuses with a ValueError: then it is there all the same.
+        # Without a device a present library refuses with a ValueError.
         raise _missing(reason)
 
 
 def _run_probe(arguments: List[str]) -> Tuple[Any, str]:
-    """Exit status (``None``: it ran out of time) and what it wrote, stderr where it failed."""
+    """Exit status (``None``: time-out) and its output: stdout, or stderr where it failed."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _PROBE, *arguments],

@@ -1,7 +1,8 @@
-"""Edge TPUs as the kernel sees them, and which build of libedgetpu is installed. Files only.
+"""Edge TPUs in sysfs, and which build of libedgetpu is installed.
 
-PCIe: ``/sys/class/apex/apex_N``. USB: ids 1a6e:089a before the accelerator's firmware is loaded,
-18d1:9302 after; ``speed`` in Mbit/s, 480 (USB 2) or 5000 (USB 3), which changes latency tenfold.
+PCIe: ``/sys/class/apex/apex_N``. USB: ids 1a6e:089a before the accelerator's firmware is loaded and
+18d1:9302 afterwards; ``speed`` in Mbit/s is 480 (USB 2) or 5000 (USB 3), which changes latency
+tenfold.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import List, NamedTuple
 from agent.contract.failures import BadOption
 
 LAYOUTS = "layouts.json"
-"""Beside a compiled artifact: the layouts of its inputs and outputs, as the converter read them."""
+"""File beside a compiled artifact: the layouts of its inputs and outputs before compilation."""
 
 _USB_IDS = (("1a6e", "089a"), ("18d1", "9302"))
 _USB_NAMES = {"480": "USB 2", "5000": "USB 3"}
@@ -20,14 +21,14 @@ _BUILDS = ("std", "max")
 
 
 class EdgeTpu(NamedTuple):
-    """``address``: what the delegate calls it (``pci:0``, ``usb:0``)."""
+    """A device. ``address`` is the delegate's name for it: ``pci:0``, ``usb:0``."""
 
     address: str
     description: str
 
 
 def devices(root: Path = Path("/")) -> List[EdgeTpu]:
-    """PCIe ones first, each kind in the order of its names; target ``edgetpu:N`` is the N-th."""
+    """All devices, PCIe first, each kind by name; target ``edgetpu:N`` is the N-th."""
     apex = _sorted(root / "sys/class/apex", "apex_*")
     found = [EdgeTpu("pci:%d" % n, "PCIe, %s" % path.name) for n, path in enumerate(apex)]
     usb = [path for path in _sorted(root / "sys/bus/usb/devices", "*") if _is_edgetpu(path)]
@@ -58,14 +59,14 @@ def _text(path: Path) -> str:
 
 
 def installed_build(root: Path = Path("/")) -> str:
-    """``std`` or ``max`` by Debian's package, or ``unknown``: the library itself does not tell."""
+    """``std`` or ``max``, from Debian's package, or ``unknown``: the library does not tell."""
     info = root / "var/lib/dpkg/info"
     found = [b for b in _BUILDS if list(info.glob("libedgetpu1-%s*.list" % b))]
     return found[0] if len(found) == 1 else "unknown"
 
 
 def require_build(wanted: str, installed: str) -> None:
-    """Raises ``BadOption`` where another clock is asked for than what is installed gives."""
+    """Raises ``BadOption`` where another clock is wanted than that of the installed build."""
     if wanted not in ("installed", installed):
         raise BadOption(
             "edgetpu option frequency is %s, but the installed libedgetpu is the %s build; the"

@@ -1,4 +1,4 @@
-"""Coral's Edge TPU, which only Coral's packages drive."""
+"""Coral's Edge TPU: its driver and library come from Coral only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExecuTorch running ``.pte`` programs on the processor, as its Python bindings do."""
+"""ExecuTorch running ``.pte`` programs on the CPU, through its Python bindings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from agent.contract.device import RuntimeFacts, TargetFacts
 from agent.contract.failures import BadModel, RuntimeMissing, UnsupportedFormat, UnsupportedOperator
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed, Options, Wants
+from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.executorch.converters import executorch_lower, executorch_quantize
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.pytorch.exported_program import import_torch, renamed
@@ -25,7 +25,7 @@ from agent.runtimes.validation import (
 )
 
 _METHOD = "forward"
-# c10::ScalarType, as the bindings give it.
+# Numbers of c10::ScalarType, which the bindings give.
 _DTYPES = {
     **{0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64"},
     **{5: "float16", 6: "float32", 7: "float64", 11: "bool"},
@@ -34,7 +34,7 @@ _XNNPACK = "XnnpackBackend"
 
 
 class ExecuTorch:
-    """``accepts`` exported programs through its converters."""
+    """Accepts exported programs, through its converters."""
 
     name = "executorch"
     accepts = ("pt2",)
@@ -64,7 +64,7 @@ class ExecuTorch:
         chosen(self.name, self.options, runtime.options)
         require_precision(self.name, runtime.precision, tuple(self.wants))
         require_target(self.name, runtime.target, ("CPU",))
-        # XNNPACK takes the pool when a method is loaded, so this must come before.
+        # XNNPACK takes the pool when a method is loaded, so it must be reset before.
         if runtime.threads and runtime.threads != bindings._threadpool_get_thread_count():
             bindings._unsafe_reset_threadpool(runtime.threads)
         try:
@@ -78,12 +78,16 @@ class ExecuTorch:
         except (RuntimeError, IndexError, KeyError) as error:
             raise _named(artifact, error) from error
         words = "CPU, %d threads" % bindings._threadpool_get_thread_count()
-        return ExecuTorchSession(method, (data, program), _noted(artifact), inputs, words)
+        return ExecuTorchSession(method, (data, program), _notes(artifact), inputs, words)
 
 
 def _bindings() -> Any:
-    """Its bindings without ``portable_lib`` around them: that imports the whole exporter (2.6 s,
-    130 MiB) for the class of one warning, and is what older versions have alone."""
+    """The bindings, without ``portable_lib``, which imports the whole exporter (2.6 s, 130 MiB) for
+    the class of a warning; older versions have only that.
+
+    Raises:
+        RuntimeMissing: absent, or built for another torch.
+    """
     import_torch("pip install torch executorch")
     for name in ("_C", "portable_lib"):
         try:
@@ -101,11 +105,13 @@ def _bindings() -> Any:
 
 
 def _require_whole(artifact: Path, data: bytes) -> None:
-    """The extended header says how long the program is and where the delegates' data lie; the
-    runtime trusts it. Raises ``BadModel``.
+    """Check the file against its extended header, which the runtime trusts.
 
-    Format: docs ``pte-file-format``: at 8 ``eh00``, its length (4), the flatbuffer's (8), the
-    offset of the segments (8), from version 2 of the header their length (8).
+    Source: ExecuTorch's documentation ``pte-file-format``: at byte 8 ``eh00``, length of the header
+    (4), of the flatbuffer (8), offset of the segments (8), from version 2 on their length (8).
+
+    Raises:
+        BadModel: not a program, or a truncated one.
     """
     if data[4:6] != b"ET":
         raise BadModel("%s is no ExecuTorch program: it has no ET at byte 4" % artifact.name)
@@ -123,14 +129,15 @@ def _require_whole(artifact: Path, data: bytes) -> None:
 
 
 def _named(artifact: Path, error: Exception) -> Exception:
+    """The named error that a load error of ExecuTorch means."""
     message = str(error)
     if "OperatorMissing" in message or "0x14" in message:
         return UnsupportedOperator("executorch", "of this program", message[-300:])
     return BadModel("executorch cannot load %s: %s" % (artifact.name, message[-400:]))
 
 
-def _noted(artifact: Path) -> Dict[str, Any]:
-    """What the converter wrote beside the program; empty for one that was made elsewhere."""
+def _notes(artifact: Path) -> Dict[str, Any]:
+    """The converter's notes beside the program; empty where there are none."""
     try:
         text = artifact.resolve().with_name(executorch_lower.NOTES).read_text("utf-8")
     except OSError:
@@ -140,34 +147,32 @@ def _noted(artifact: Path) -> Dict[str, Any]:
 
 
 class ExecuTorchSession:
-    """A program does not name its tensors: the converter's notes do, else they are numbered.
-
-    ``inputs`` of other names than those are taken in order.
-    """
+    """A loaded method. A program has no names of tensors: they are those of the converter's notes,
+    else numbered; ``inputs`` with other names are matched by order."""
 
     infer: Callable[[], None]
 
     def __init__(
         self,
         method: Any,
-        held: Tuple[Any, ...],
+        keep: Tuple[Any, ...],
         notes: Dict[str, Any],
         inputs: Sequence[TensorSpec],
         words: str,
     ) -> None:
         self._method: Any = method
-        self._held = held
+        self._keep = keep
         about = method.method_meta()
         own = _specs(about.input_tensor_meta, about.num_inputs(), notes.get("inputs"), "input")
-        called = renamed(own, inputs)
+        named = renamed(own, inputs)
         if inputs:
-            require_shapes(inputs, called)
-        self.inputs: Sequence[TensorSpec] = called
+            require_shapes(inputs, named)
+        self.inputs: Sequence[TensorSpec] = named
         self.outputs: Sequence[TensorSpec] = _specs(
             about.output_tensor_meta, about.num_outputs(), notes.get("outputs"), "output"
         )
         self.placement = "%s, %s" % (words, notes.get("placement", "made elsewhere"))
-        self._buffers = HostBuffers(called)
+        self._buffers = HostBuffers(named)
         self._arguments: List[Any] = []
         self._result: Any = None
         self.infer = self._infer
@@ -187,8 +192,8 @@ class ExecuTorchSession:
 
     def close(self) -> None:
         self._method = self._result = None
-        self._held, self._arguments = (), []
-        self.infer = _closed
+        self._keep, self._arguments = (), []
+        self.infer = closed_session
 
 
 def _specs(
@@ -206,10 +211,6 @@ def _specs(
             raise UnsupportedFormat("%s has element type %s" % (name, tensor.dtype()))
         found.append(TensorSpec(name, _DTYPES[tensor.dtype()], tuple(tensor.sizes())))
     return tuple(found)
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
 
 
 BACKEND = ExecuTorch

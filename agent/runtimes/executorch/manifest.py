@@ -1,4 +1,4 @@
-"""ExecuTorch. Its wheels are linked to torch, which their metadata does not name."""
+"""ExecuTorch. Its wheels are linked against torch, which their metadata does not name."""
 
 from __future__ import annotations
 

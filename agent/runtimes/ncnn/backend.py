@@ -1,4 +1,4 @@
-"""ncnn running what ``ncnn_pnnx`` made, on the processor, or by Vulkan where a GPU answers."""
+"""ncnn running a network that ``ncnn_pnnx`` made, on the CPU, or on a GPU through Vulkan."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence, Tuple
 import numpy as np
 
 from agent.contract.device import RuntimeFacts, TargetFacts
-from agent.contract.failures import BadModel, RuntimeMissing, UnsupportedShape, UnsupportedTarget
+from agent.contract.failures import BadModel, UnsupportedShape, UnsupportedTarget
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed, Options, Wants
-from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.backend import Feed, Options, Wants, closed_session
+from agent.runtimes.host_buffers import HostBuffers, zero_feed
 from agent.runtimes.ncnn.converters.ncnn_pnnx import NOTES, require_layers
-from agent.runtimes.validation import chosen, facts_of, require_precision, require_shapes
+from agent.runtimes.validation import (
+    chosen,
+    facts_of,
+    require_module,
+    require_precision,
+    require_shapes,
+)
 
 _VULKAN = "VULKAN:%d"
 _NARROWED = {"int64": "int32", "bool": "int32"}
@@ -23,7 +29,7 @@ _KEYS = ("inputs", "outputs", "sizes")
 
 
 class Ncnn:
-    """``accepts`` ONNX through its converter: a ``.param`` alone names no shapes."""
+    """Accepts ONNX, through its converter: a ``.param`` alone does not hold shapes."""
 
     name = "ncnn"
     accepts = ("onnx",)
@@ -61,7 +67,7 @@ class Ncnn:
         net.opt.use_packing_layout = options["packing"] == "on"
         about = _about(artifact)
         weights = artifact.resolve().with_suffix(".bin")
-        # It says no more than that it failed: what it lacks is looked for first.
+        # ncnn only says that it failed, so missing layers are looked for beforehand.
         require_layers(ncnn, artifact)
         if net.load_param(str(artifact)) or net.load_model(str(weights)):
             raise BadModel("ncnn cannot load %s" % artifact.name)
@@ -72,17 +78,16 @@ class Ncnn:
 
 
 def _ncnn() -> Any:
-    try:
-        import ncnn
-    except ImportError as error:
-        raise RuntimeMissing(
-            "ncnn cannot be imported (%s)" % error, "install it with pip install ncnn"
-        ) from error
-    return ncnn
+    """The module ``ncnn``. Raises ``RuntimeMissing``."""
+    return require_module("ncnn", "install it with pip install ncnn")
 
 
 def _gpu(ncnn: Any, target: str) -> Any:
-    """Vulkan's number of the target; ``None`` for the processor. Raises ``UnsupportedTarget``."""
+    """The number of the target's Vulkan device; ``None`` for the CPU.
+
+    Raises:
+        UnsupportedTarget.
+    """
     if target == "CPU":
         return None
     known = [_VULKAN % number for number in range(ncnn.get_gpu_count())]
@@ -92,8 +97,14 @@ def _gpu(ncnn: Any, target: str) -> Any:
 
 
 def _about(artifact: Path) -> Dict[str, Any]:
-    """What the converter wrote beside the network, its files being as long as they were then: ncnn
-    itself reads on past the end of its weights. Raises ``BadModel``."""
+    """The converter's notes beside the network.
+
+    The sizes of the files are checked against the notes: ncnn reads past the end of truncated
+    weights.
+
+    Raises:
+        BadModel: no notes, or a file of another size.
+    """
     folder = artifact.resolve().parent
     try:
         about: Dict[str, Any] = json.loads((folder / NOTES).read_text("utf-8"))
@@ -109,10 +120,8 @@ def _about(artifact: Path) -> Dict[str, Any]:
 
 
 class NcnnSession:
-    """``bind`` makes ncnn's own tensors; ``infer`` takes them all through an extractor.
-
-    A new extractor for each inference: it keeps what it has computed.
-    """
+    """``bind`` makes ncnn's tensors; ``infer`` runs them through a new extractor, because an
+    extractor keeps what it has computed."""
 
     infer: Callable[[], None]
 
@@ -127,21 +136,19 @@ class NcnnSession:
         self.placement = words
         self._batch_axes = {t["name"]: t["batch_axis"] for t in about["inputs"]}
         self._blobs = {t["name"]: "in%d" % n for n, t in enumerate(about["inputs"])}
-        self._given = about["outputs"]
+        self._output_notes = about["outputs"]
         self._buffers = HostBuffers(self.inputs)
         self._mats: List[Tuple[str, Any]] = []
-        self._extracted = [("out%d" % n) for n in range(len(self._given))]
+        self._extracted = [("out%d" % n) for n in range(len(self._output_notes))]
         self._result: List[Any] = []
         self.infer = self._infer
-        self.outputs: Sequence[TensorSpec] = self._described()
+        self.outputs: Sequence[TensorSpec] = self._first_outputs()
 
-    def _described(self) -> Tuple[TensorSpec, ...]:
-        """The outputs as a run on zeros gives them: the network itself does not say. Where a batch
-        is free, so is theirs."""
+    def _first_outputs(self) -> Tuple[TensorSpec, ...]:
+        """The outputs of a run on zeros: the network does not describe them. Their batch is free
+        where that of an input is."""
         free = any(-1 in spec.shape for spec in self.inputs)
-        self.bind(
-            {s.name: np.zeros([1 if d == -1 else d for d in s.shape], s.dtype) for s in self.inputs}
-        )
+        self.bind(zero_feed(self.inputs))
         self.infer()
         found = self.read()
         return tuple(
@@ -171,18 +178,19 @@ class NcnnSession:
 
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
         return {
-            told["name"]: np.array(self._result[n].numpy(batch_index=told["batch_axis"]))
-            for n, told in enumerate(self._given)
+            note["name"]: np.array(self._result[n].numpy(batch_index=note["batch_axis"]))
+            for n, note in enumerate(self._output_notes)
         }
 
     def close(self) -> None:
         self._mats, self._result = [], []
         self._net = None
-        self.infer = _closed
+        self.infer = closed_session
 
 
 def _narrowed(name: str, array: Any) -> Any:
-    """ncnn has no 64-bit integers. Raises ``UnsupportedShape``: a value needs them."""
+    """``array`` in 32-bit integers: ncnn has no others. Raises ``UnsupportedShape``: a value does
+    not fit."""
     kind = _NARROWED.get(str(array.dtype))
     if kind is None:
         return array
@@ -190,10 +198,6 @@ def _narrowed(name: str, array: Any) -> Any:
     if not np.array_equal(narrow, array):
         raise UnsupportedShape("input %s holds integers of more than 32 bits" % name)
     return narrow
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
 
 
 BACKEND = Ncnn

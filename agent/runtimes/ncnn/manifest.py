@@ -1,5 +1,5 @@
-"""ncnn. The wheel of pnnx names torch as a dependency: its Python part needs it, the program that
-is used here does not."""
+"""ncnn. The wheel of pnnx depends on torch, which its Python part needs; the program in it, which
+is what is used, does not."""
 
 from __future__ import annotations
 

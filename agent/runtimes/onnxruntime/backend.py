@@ -1,4 +1,4 @@
-"""ONNX Runtime on its execution providers: never silently on another than the target's."""
+"""ONNX Runtime on one of its execution providers, never silently on another one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.formats.onnx import dimensions_of
-from agent.runtimes.backend import Feed, Options, Wants
+from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.onnxruntime import providers
 from agent.runtimes.onnxruntime.converters import onnxruntime_quantize
 from agent.runtimes.validation import (
     chosen,
     facts_of,
+    require_module,
     require_precision,
     require_shapes,
     require_target,
@@ -79,14 +80,8 @@ class OnnxRuntime:
     }
 
     def import_runtime(self) -> str:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise RuntimeMissing(
-                "onnxruntime cannot be imported (%s)" % error,
-                "install it with pip install onnxruntime",
-            ) from error
-        return str(onnxruntime.__version__)
+        found = require_module("onnxruntime", "install it with pip install onnxruntime")
+        return str(found.__version__)
 
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
@@ -118,9 +113,9 @@ class OnnxRuntime:
                 settings,
                 providers=[provider.name],
                 provider_options=[chosen_settings],
-                enable_fallback=0,  # a provider that cannot start must not become the processor
+                enable_fallback=0,  # a provider that cannot start must not be replaced by the CPU
             )
-        except Exception as error:  # its own classes share no base but Exception
+        except Exception as error:  # its error classes share no other base
             raise _named(error) from error
         if session.get_providers()[0] != provider.name:
             raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
@@ -140,11 +135,11 @@ def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> An
     if provider == providers.CPU:
         return settings
     if provider == "XnnpackExecutionProvider":
-        # It has its own thread pool: the session's would only contend with it.
+        # XNNPACK has its own thread pool; the session's would compete with it.
         settings.intra_op_num_threads = 1
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if providers.can_record(onnxruntime.InferenceSession):
-        # Recorded, not forbidden: the refusal can then name the operators.
+        # Recorded instead of forbidden, so that the refusal can name the operators.
         settings.add_session_config_entry(providers.RECORD, "1")
     elif options["cpu_fallback"] == "refuse":
         settings.add_session_config_entry(providers.NO_CPU, "1")
@@ -152,9 +147,9 @@ def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> An
 
 
 def _placement(session: Any, provider: str, options: Dict[str, str]) -> str:
-    """Raises ``LeftOnCpu`` where operators are left on the processor and that is not allowed."""
+    """Where the operators run, in words. Raises ``LeftOnCpu``: some on the CPU, not allowed."""
     if provider == providers.CPU:
-        # Spinning threads are the runtime's default; it changes latency, so it is said.
+        # Spinning threads are the default; they change the latency, so the placement says so.
         return "%s (spinning: default)" % provider
     found = providers.assignment(session)
     words = providers.placed(provider, found, options["cpu_fallback"])
@@ -162,7 +157,7 @@ def _placement(session: Any, provider: str, options: Dict[str, str]) -> str:
 
 
 def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
-    """The size of each symbolic dimension that ``inputs`` fix."""
+    """Symbolic dimension → the size that ``inputs`` give it. Raises ``UnsupportedShape``."""
     declared = dimensions_of(artifact)
     found: Dict[str, int] = {}
     for spec in inputs:
@@ -179,6 +174,7 @@ def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
 
 
 def _named(error: Exception) -> Exception:
+    """The named error that a load error of ONNX Runtime means; itself where it is unknown."""
     message = str(error)
     for pattern in _NO_OPERATOR:
         match = pattern.search(message)
@@ -196,7 +192,7 @@ def _named(error: Exception) -> Exception:
 
 
 class OnnxRuntimeSession:
-    """Inputs and, where their shapes are known, outputs are bound to arrays made once."""
+    """Inputs, and outputs whose shapes are known, are bound to arrays that are allocated once."""
 
     infer: Callable[[], None]
 
@@ -228,8 +224,8 @@ class OnnxRuntimeSession:
     def bind(self, feed: Feed) -> None:
         fresh = self._buffers.fill(feed)
         if fresh:
-            self._bind_outputs()  # those that the runtime allocates keep the last run's shape
-        # For a device, binding copies: our array's new content is not seen without another.
+            self._bind_outputs()  # those that the runtime allocates keep their last shape
+        # Binding to a device copies: new content of an array needs another binding.
         if fresh or not self._on_host:
             for name, array in self._buffers.arrays.items():
                 self._binding.bind_cpu_input(name, array)
@@ -242,16 +238,12 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         self._binding = self._session = None
-        self.infer = _closed
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
+        self.infer = closed_session
 
 
 def _bare_run(session: Any, binding: Any) -> Callable[[], None]:
-    """``run_with_iobinding`` without its Python wrapper, which costs microseconds a call; the
-    public call where a version keeps these attributes elsewhere."""
+    """``run_with_iobinding`` without its Python wrapper, which costs microseconds per call; the
+    public method in versions that keep these attributes elsewhere."""
     try:
         return partial(session._sess.run_with_iobinding, binding._iobinding, None)
     except AttributeError:

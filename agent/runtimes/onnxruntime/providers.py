@@ -1,7 +1,7 @@
-"""ONNX Runtime's execution providers as targets, and which operators of a session are on which.
+"""ONNX Runtime's execution providers as targets, and which of them runs which operators.
 
-Only the CPU provider has been run by us; the names of the others' options are from ONNX Runtime's
-own provider documentation.
+Only the CPU provider has been run so far; the options of the others are from the documentation of
+ONNX Runtime's providers.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ Settings = Dict[str, str]
 
 
 class LeftOnCpu(Unsupported):
-    """The provider does not take every operator, and the rest would run on the processor."""
+    """The provider does not take every operator: the others would run on the CPU."""
 
     kind = "unsupported_operator"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """``family``: what its targets are called: alone, or ``family:WHERE``. ``places``: the WHERE
-    that answer here (none: no target). ``settings``: provider options of (where, precision,
-    threads)."""
+    """An execution provider.
+
+    Attributes:
+        family: its targets' name, alone or as ``FAMILY:WHERE``.
+        places: gives (where, description) of each device that answers; none: no target.
+        settings: (where, precision, threads) → the provider's options.
+    """
 
     name: str
     family: str
@@ -47,7 +51,7 @@ def _no_settings(_where: str, _precision: str, _threads: int) -> Settings:
 
 
 def _cuda(where: str, _precision: str, _threads: int) -> Settings:
-    # TF32 is the provider's default: "fp32" would then mean something else than on other boards.
+    # TF32 is the provider's default; "fp32" would then differ from that of other boards.
     return {"device_id": where, "use_tf32": "0"}
 
 
@@ -82,9 +86,9 @@ def _here() -> Sequence[Tuple[str, str]]:
 
 
 def cuda_devices() -> Sequence[Tuple[str, str]]:
-    """(ordinal, name) of each CUDA device that the driver answers for; none without a driver.
+    """(ordinal, name) of each CUDA device that the driver reports; none without a driver.
 
-    A build for CUDA lists its providers as available on a machine without a GPU too.
+    ONNX Runtime cannot be asked: a CUDA build lists its providers on machines without a GPU too.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -103,7 +107,7 @@ def cuda_devices() -> Sequence[Tuple[str, str]]:
 
 
 def openvino_devices() -> Sequence[Tuple[str, str]]:
-    """What the OpenVINO build says that it sees; the processor where it cannot be asked."""
+    """The devices that the OpenVINO build reports; the CPU where it cannot be asked."""
     from onnxruntime.capi import _pybind_state
 
     ask = getattr(_pybind_state, "get_available_openvino_device_ids", None)
@@ -122,8 +126,8 @@ PROVIDERS = (
 
 
 def targets(available: Sequence[str]) -> Dict[str, Tuple[Provider, str, str]]:
-    """Target name → (provider, where, description), of the providers that this build has and whose
-    devices answer; the processor first."""
+    """Target → (provider, where, description) for the providers that this build has and whose
+    devices answer; the CPU first."""
     return {
         provider.target(where): (provider, where, description)
         for provider in PROVIDERS
@@ -140,12 +144,12 @@ def facts(available: Sequence[str]) -> Tuple[TargetFacts, ...]:
 
 
 def can_record(session_class: Any) -> bool:
-    """Whether this version tells which operator went to which provider."""
+    """Whether this version can report which provider runs which operator."""
     return hasattr(session_class, "get_provider_graph_assignment_info")
 
 
 def assignment(session: Any) -> Optional[Dict[str, List[str]]]:
-    """Provider → operator types on it, one for each node; ``None`` where it was not recorded."""
+    """Provider → the types of its operators, one per node; ``None`` where it was not recorded."""
     try:
         subgraphs = session.get_provider_graph_assignment_info()
     except (AttributeError, RuntimeError):
@@ -157,11 +161,11 @@ def assignment(session: Any) -> Optional[Dict[str, List[str]]]:
 
 
 def placed(provider: str, found: Optional[Dict[str, List[str]]], fallback: str) -> str:
-    """Where the session's operators are, in words.
+    """Where the session's operators run, in words.
 
     Raises:
-        LeftOnCpu: some are on the processor, or none on the provider, and ``fallback`` is not
-            ``allow``; names them.
+        LeftOnCpu: some run elsewhere than on ``provider``, and ``fallback`` is not ``allow``; names
+            them.
     """
     if found is None:
         return "%s (which operators it took is unknown to this version)" % provider

@@ -1,4 +1,4 @@
-"""OpenVINO through its runtime API; comparable with ``benchmark_app -api sync``."""
+"""OpenVINO through its runtime API; figures compare with those of ``benchmark_app -api sync``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import numpy as np
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import (
     BadModel,
-    RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
     UnsupportedShape,
 )
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed, Options, Wants
+from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.openvino import devices
 from agent.runtimes.openvino.converters import nncf_quantize
@@ -59,14 +58,7 @@ class OpenVino:
         self._cache = ""
 
     def import_runtime(self) -> str:
-        try:
-            import openvino
-        except ImportError as error:
-            raise RuntimeMissing(
-                "openvino cannot be imported (%s)" % error, "install it with pip install openvino"
-            ) from error
-        # 2026.4.1-22982-e213…: the package's version, and then the build's.
-        return str(openvino.__version__).split("-")[0]
+        return devices.version()
 
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
@@ -106,15 +98,19 @@ class OpenVino:
         return OpenVinoSession(compiled, placement, requests)
 
     def _cache_folder(self) -> str:
-        """A new folder where this process works, which is the job's: the first load fills it, and
-        the next one, by this same object, is from it."""
+        """A new folder in the job's working folder: the first load fills it, the warm load, by this
+        same object, reads it."""
         if not self._cache:
             self._cache = tempfile.mkdtemp(prefix="model-cache-", dir=os.getcwd())
         return self._cache
 
 
 def _reshape(model: Any, own: List[TensorSpec], inputs: Sequence[TensorSpec]) -> None:
-    """Give the model the wanted shapes; OpenVINO may even change fixed ones."""
+    """Give the model the wanted shapes; OpenVINO can change fixed ones too.
+
+    Raises:
+        UnsupportedShape: other inputs, or shapes that the network cannot take.
+    """
     if not inputs or {(s.name, s.shape) for s in inputs} == {(s.name, s.shape) for s in own}:
         return
     require_shapes(inputs, [TensorSpec(s.name, s.dtype, (-1,) * len(s.shape)) for s in own])
@@ -128,6 +124,7 @@ def _reshape(model: Any, own: List[TensorSpec], inputs: Sequence[TensorSpec]) ->
 
 
 def _named(error: RuntimeError, artifact: Path) -> Exception:
+    """The named error that a load error of OpenVINO means; itself where it is unknown."""
     message = str(error)
     match = _NO_OPERATOR.search(message)
     if match:
@@ -140,7 +137,7 @@ def _named(error: RuntimeError, artifact: Path) -> Exception:
 
 
 class OpenVinoSession:
-    """One infer request whose input tensors share our arrays."""
+    """One infer request; its input tensors share the memory of the host arrays."""
 
     infer: Callable[[], None]
 
@@ -176,11 +173,11 @@ class OpenVinoSession:
 
     def close(self) -> None:
         self._request = self._compiled = None
-        self.infer = _closed
+        self.infer = closed_session
 
 
 class OpenVinoQueue:
-    """``AsyncInferQueue``; without a number of requests it takes the model's own optimum."""
+    """``AsyncInferQueue``; ``requests`` 0 lets OpenVINO choose the number for the model."""
 
     def __init__(self, compiled: Any, requests: int, arrays: Dict[str, Any]) -> None:
         import openvino
@@ -192,22 +189,18 @@ class OpenVinoQueue:
         for request in self._queue:
             for name, array in arrays.items():
                 request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        self._queue.set_callback(self._ended)
+        self._queue.set_callback(self._completed)
 
-    def _ended(self, request: Any, started_ns: int) -> None:
+    def _completed(self, request: Any, started_ns: int) -> None:
         self.caller_ns.append(time.perf_counter_ns() - started_ns)
         self.runtime_ns.append(int(request.latency * 1e6))
 
     def submit(self) -> None:
-        self._queue.get_idle_request_id()  # waits; its time is not the request's
+        self._queue.get_idle_request_id()  # waits; that time is not part of the latency
         self._queue.start_async(None, time.perf_counter_ns())
 
     def drain(self) -> None:
         self._queue.wait_all()
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""OpenVINO devices and compositions of them as targets; the properties to compile for them."""
+"""OpenVINO's devices and compositions of them as targets, and the properties to compile with."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from agent.contract.device import TargetFacts
 from agent.contract.failures import BadOption, Unsupported, UnsupportedTarget
 from agent.contract.trial import RuntimeRef
+from agent.runtimes.validation import require_module
 
 BACKEND = "openvino"
 HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT", "none": ""}
 COMPOSITIONS = ("AUTO", "HETERO", "MULTI", "BATCH")
 _CAPABILITIES = (("fp32", "FP32"), ("fp16", "FP16"), ("bf16", "BF16"), ("int8", "INT8"))
-# Unset, it is bf16 on some processors: "fp32" would then mean something else on each board.
+# The default is bf16 on some processors; "fp32" would then differ between boards.
 _INFERENCE_PRECISION = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
+def version() -> str:
+    """OpenVINO's version. Raises ``RuntimeMissing``."""
+    openvino = require_module("openvino", "install it with pip install openvino")
+    # 2026.4.1-22982-e213…: the version of the package, then that of the build.
+    return str(openvino.__version__).split("-")[0]
+
+
 def facts(core: Any) -> Tuple[TargetFacts, ...]:
-    """Each device, ``AUTO``, and with several devices ``HETERO`` and ``MULTI`` of them, the
-    processor last."""
+    """Each device and ``AUTO``; with several devices also ``HETERO`` and ``MULTI`` of all of them,
+    the CPU last."""
     devices = list(core.available_devices)
     found = [
         TargetFacts(device, precisions(core, device), str(_property(core, device)))
@@ -41,20 +49,20 @@ def parts(core: Any, target: str) -> List[str]:
     """The devices that ``target`` may run on.
 
     Raises:
-        UnsupportedTarget: one of them is not here, or a composition that needs a list has none.
+        UnsupportedTarget: an unknown device, or a composition that lacks its list of devices.
     """
     devices = list(core.available_devices)
     family, _, listed = target.partition(":")
     if family not in COMPOSITIONS:
         wanted = [target]
     elif listed:
-        # AUTO:-CPU leaves one out; BATCH:GPU(4) carries its batch.
+        # AUTO:-CPU excludes a device; BATCH:GPU(4) has the batch size behind it.
         left_out = [name[1:] for name in listed.split(",") if name.startswith("-")]
         wanted = [name.split("(")[0] for name in listed.split(",") if not name.startswith("-")]
         wanted = wanted or [device for device in devices if device not in left_out]
     else:
         wanted = devices if family == "AUTO" else []
-    # GPU is GPU.0 where there are several.
+    # With several GPUs, GPU is another name of GPU.0.
     known = set(devices) | {device.split(".")[0] for device in devices}
     if not wanted or any(name not in known for name in wanted):
         compositions = [name + ":DEVICE,…" for name in COMPOSITIONS]
@@ -63,7 +71,7 @@ def parts(core: Any, target: str) -> List[str]:
 
 
 def precisions(core: Any, target: str) -> Tuple[str, ...]:
-    """Those that every device of ``target`` has; fp16 everywhere, as the weights' type."""
+    """The precisions that every device of ``target`` has; fp16 always, as the type of weights."""
     found = [_capable(core, device) for device in parts(core, target)]
     return tuple(
         name
@@ -78,14 +86,15 @@ def _capable(core: Any, device: str) -> Sequence[str]:
 
 
 def computes_fp16(core: Any, target: str) -> bool:
+    """Whether every device of ``target`` computes in FP16."""
     return all("FP16" in _capable(core, device) for device in parts(core, target))
 
 
 def properties(core: Any, runtime: RuntimeRef, options: Mapping[str, str]) -> Dict[str, Any]:
-    """What to compile with.
+    """The properties to compile with.
 
     Raises:
-        Unsupported: an option that this target has no property for (an NPU has no streams).
+        Unsupported: an option for which the target has no property (an NPU has no streams).
         BadOption: not a whole number.
     """
     kind = _INFERENCE_PRECISION[runtime.precision]
@@ -105,13 +114,13 @@ def properties(core: Any, runtime: RuntimeRef, options: Mapping[str, str]) -> Di
     if runtime.threads and any(name.startswith("CPU") for name in parts(core, runtime.target)):
         found["INFERENCE_NUM_THREADS"] = runtime.threads
     if runtime.target.startswith("AUTO"):
-        # It would answer on the processor until the chosen device has compiled.
+        # Else it would run on the CPU until the chosen device has compiled the model.
         found["ENABLE_STARTUP_FALLBACK"] = False
     return found
 
 
 def whole_number(name: str, text: str) -> int:
-    """``text`` as a number of 1 or more; 0 for ``auto`` and nothing. Raises ``BadOption``."""
+    """``text`` as a number from 1; 0 for ``auto`` or an empty text. Raises ``BadOption``."""
     if text in ("", "auto"):
         return 0
     if not text.isdigit() or int(text) < 1:
@@ -123,7 +132,7 @@ def whole_number(name: str, text: str) -> int:
 
 
 def placement(compiled: Any) -> str:
-    """The devices that it runs on and what it computes in, as the compiled model tells."""
+    """Devices, precision and threads, as the compiled model reports them."""
     words = ["devices " + "+".join(compiled.get_property("EXECUTION_DEVICES"))]
     for key in ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS"):
         try:
@@ -136,7 +145,7 @@ def placement(compiled: Any) -> str:
 
 
 def divided(core: Any, model: Any, target: str) -> str:
-    """How ``HETERO`` divides the operators among devices; nothing for other targets."""
+    """How ``HETERO`` divides the operators among devices; empty for other targets."""
     if not target.startswith("HETERO"):
         return ""
     devices = list(core.query_model(model, target).values())

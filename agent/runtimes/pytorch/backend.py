@@ -12,7 +12,7 @@ from agent.contract.device import RuntimeFacts
 from agent.contract.failures import RuntimeMissing, Unsupported, UnsupportedFormat
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed, Options, Wants
-from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.host_buffers import HostBuffers, zero_feed
 from agent.runtimes.pytorch import devices, exported_program
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_shapes
 
@@ -20,7 +20,7 @@ from agent.runtimes.validation import chosen, facts_of, require_precision, requi
 class PyTorch:
     name = "pytorch"
     accepts = ("pt2",)
-    # A program is cast when it is loaded: no converter is needed.
+    # A program is cast at the load, so no converter is needed.
     wants: ClassVar[Wants] = dict.fromkeys(devices.KINDS, (("pt2", "fp32"),))
     options: ClassVar[Options] = {
         "mode": ("eager", "compile"),
@@ -71,7 +71,7 @@ class PyTorch:
 
 
 class PyTorchSession:
-    """Runs under ``inference_mode`` from the first call to ``close``, entered once."""
+    """Runs under one ``inference_mode``, from its creation to ``close``."""
 
     infer: Callable[[], None]
 
@@ -104,7 +104,7 @@ class PyTorchSession:
         self.infer = self._infer if device == "cpu" else self._infer_on_device
 
     def compile(self) -> None:
-        """Make the first call here: it is what compiles, so its time belongs to the load.
+        """Compile, by a first call: its time belongs to the load.
 
         Raises:
             RuntimeMissing: no C++ compiler; says how to get one.
@@ -116,7 +116,7 @@ class PyTorchSession:
             self.try_once()
         except Unsupported:
             raise
-        except Exception as error:  # the compiler wraps and re-raises by its own classes
+        except Exception as error:  # the compiler wraps errors in its own classes
             if "InvalidCxxCompiler" in "%s %s" % (type(error).__name__, error):
                 raise RuntimeMissing(
                     "torch.compile found no working C++ compiler",
@@ -125,9 +125,9 @@ class PyTorchSession:
             raise
 
     def try_once(self) -> None:
-        """Raises ``UnsupportedFormat``: the program mixes element types once it is cast."""
+        """Run once. Raises ``UnsupportedFormat``: the program mixes element types when cast."""
         try:
-            self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
+            self.bind(zero_feed(self.inputs))
             self.infer()
         except RuntimeError as error:
             if "dtype" not in str(error) and "same type" not in str(error):
@@ -138,7 +138,7 @@ class PyTorchSession:
 
     def bind(self, feed: Feed) -> None:
         fresh = self._buffers.fill(feed)
-        # Where tensors are copies of our arrays, new content is not seen without another.
+        # Tensors on a device or in another format are copies, which must be renewed.
         if fresh or self._device != "cpu" or self._channels_last:
             self._arguments = devices.feeds(
                 self._buffers.arrays, self._order, self._device, self._channels_last

@@ -1,4 +1,4 @@
-"""PyTorch's devices as targets, and an exported program's module made ready for one."""
+"""PyTorch's devices as targets, and the module of an exported program on one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def facts() -> Tuple[TargetFacts, ...]:
-    """The processor, and each CUDA device that answers (not yet run by us on hardware)."""
+    """The CPU, and each CUDA device that answers (not yet run on hardware)."""
     import torch
 
     words = torch.backends.cpu.get_cpu_capability()
@@ -31,7 +31,7 @@ def facts() -> Tuple[TargetFacts, ...]:
 
 
 def _cpu_precisions() -> Tuple[str, ...]:
-    """fp32, and those that the processor computes itself: emulated ones would say nothing."""
+    """fp32, and the precisions that the CPU has instructions for: an emulated one says nothing."""
     import torch
 
     found: Tuple[str, ...] = ("fp32",)
@@ -43,7 +43,7 @@ def _cpu_precisions() -> Tuple[str, ...]:
 
 
 def device_of(target: str) -> Tuple[str, Tuple[str, ...]]:
-    """PyTorch's name of the target's device, and the precisions there.
+    """PyTorch's name of the target, and its precisions.
 
     Raises:
         UnsupportedTarget: no such device; names those there are.
@@ -55,7 +55,7 @@ def device_of(target: str) -> Tuple[str, Tuple[str, ...]]:
 
 
 def full_precision() -> None:
-    """TF32 off: "fp32" would otherwise mean something else than on other boards."""
+    """Turn TF32 off: "fp32" would otherwise differ from that of other boards."""
     import torch
 
     if hasattr(torch.backends, "fp32_precision"):
@@ -66,8 +66,8 @@ def full_precision() -> None:
 
 
 def module_of(program: Any, device: str, precision: str, channels_last: bool) -> Any:
-    """The program's module on ``device``; its weights, and the types written into its graph, cast
-    to ``precision``. Inputs and outputs stay as they were: they are cast in each inference."""
+    """The program's module on ``device``, with its weights, and the types in its graph, cast to
+    ``precision``. Inputs and outputs keep their types: they are cast in each inference."""
     import torch
 
     if device != "cpu":
@@ -93,7 +93,7 @@ def _cast(module: Any, kind: Any) -> Any:
     import torch
 
     class Cast(torch.nn.Module):  # type: ignore[misc]
-        """Takes and gives fp32."""
+        """Casts fp32 inputs to ``kind``, and outputs back."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -108,15 +108,15 @@ def _cast(module: Any, kind: Any) -> Any:
 
 
 class CompileCache:
-    """Where ``torch.compile`` keeps what it made: always in a new folder of this process's own,
-    which is the job's, so that a first load is always cold."""
+    """The cache of ``torch.compile``: always a new folder in the job's working folder, so that the
+    first load is cold."""
 
     def __init__(self) -> None:
         self._kept = ""
 
     def use(self, keep: bool) -> None:
-        """Point the compiler at a folder: the same again with ``keep``, else a new one, with every
-        cache of its own off too."""
+        """Set the compiler's folder: the previous one with ``keep``, else a new one, and no other
+        cache."""
         import torch._inductor.config as config
 
         if not (keep and self._kept):
@@ -126,7 +126,7 @@ class CompileCache:
 
 
 def feeds(arrays: Dict[str, Any], order: Any, device: str, channels_last: bool) -> Any:
-    """The arrays as tensors where and how the module wants them."""
+    """The arrays as tensors on ``device``, in the module's memory format."""
     import torch
 
     found = [torch.from_numpy(arrays[name]) for name in order]

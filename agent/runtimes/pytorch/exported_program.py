@@ -1,4 +1,5 @@
-"""``torch.export`` programs (``.pt2``): read without running their code, described, made fixed."""
+"""``torch.export`` programs (``.pt2``): load them without running code in them, describe them, fix
+their shapes."""
 
 from __future__ import annotations
 
@@ -12,32 +13,25 @@ import numpy as np
 
 from agent.contract.failures import (
     BadModel,
-    RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
     UnsupportedShape,
 )
 from agent.contract.trial import TensorSpec
 from agent.runtimes.pytorch import layouts
-from agent.runtimes.validation import require_shapes
+from agent.runtimes.validation import require_module, require_shapes
 
-# Entries of an archive that run code when they are loaded: compiled libraries, pickled objects.
+# Archive entries that run code when they are loaded: compiled libraries, pickled objects.
 _RUNS_CODE = ("data/aotinductor/", "data/constants/custom_obj_", "data/constants/opaque_obj_")
 
 
 def import_torch(remedy: str = "pip install torch") -> str:
-    """Torch's version. Raises ``RuntimeMissing``."""
-    # torch.export.load falls back to full unpickling of some payloads: make torch refuse.
+    """Import torch and give its version. Raises ``RuntimeMissing``."""
+    # torch.export.load falls back to full unpickling of some payloads; this makes torch refuse.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    try:
-        import torch
-        import torch.export
-    except ImportError as error:
-        raise RuntimeMissing(
-            "torch cannot be imported (%s)" % error,
-            "install it with %s (a CPU build where there is no GPU)" % remedy,
-        ) from error
-    return str(torch.__version__)
+    remedy = "install it with %s (a CPU build where there is no GPU)" % remedy
+    require_module("torch.export", remedy)
+    return str(require_module("torch", remedy).__version__)
 
 
 def load(artifact: Path) -> Any:
@@ -48,7 +42,7 @@ def load(artifact: Path) -> Any:
     _refuse_code(artifact)
     try:
         return torch.export.load(str(artifact))
-    except Exception as error:  # it raises whatever its parsers raise
+    except Exception as error:  # it passes on what its parsers raise
         message = str(error)
         if "torch.ops" in message or "_OpNamespace" in message:
             raise UnsupportedOperator("pytorch", _operator(message)) from error
@@ -76,7 +70,7 @@ def _refuse_code(artifact: Path) -> None:
 
 
 def inputs_of(program: Any) -> List[TensorSpec]:
-    """The inputs that a caller gives, in order."""
+    """The inputs that a caller passes, in order."""
     wanted = program.graph_signature.user_inputs
     nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
     return [_spec(nodes[name], True) for name in wanted if isinstance(name, str)]
@@ -101,32 +95,32 @@ def _spec(node: Any, an_input: bool) -> TensorSpec:
 
 
 def renamed(own: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> List[TensorSpec]:
-    """A program's names are those of its author's variables: where they differ from the ones that
-    the model is registered with, the inputs are taken in order."""
+    """``own`` with the registered names, matched by order where the names differ: a program's are
+    those of its author's variables."""
     if len(own) != len(inputs) or {s.name for s in own} == {s.name for s in inputs}:
         return list(own)
     return [replace(spec, name=inputs[index].name) for index, spec in enumerate(own)]
 
 
 def fixed(program: Any, wanted: Sequence[TensorSpec]) -> Any:
-    """The program at the shapes of ``wanted`` (none: its own), exported anew where it has free
-    dimensions.
+    """The program in the shapes of ``wanted`` (none wanted: its own), exported again where it has
+    free dimensions.
 
     Raises:
-        UnsupportedShape: it does not take those, or a dimension stays free.
+        UnsupportedShape: it does not take those shapes, or a dimension stays free.
     """
     import torch
 
     own = inputs_of(program)
-    called = renamed(own, wanted)
+    declared = renamed(own, wanted)
     if wanted:
-        require_shapes(wanted, called)
+        require_shapes(wanted, declared)
     shapes = {spec.name: tuple(spec.shape) for spec in wanted}
-    asked = [replace(s, shape=shapes.get(s.name, tuple(s.shape))) for s in called]
-    for spec in asked:
+    fixed_specs = [replace(s, shape=shapes.get(s.name, tuple(s.shape))) for s in declared]
+    for spec in fixed_specs:
         if -1 in spec.shape:
             raise UnsupportedShape("input %s has a free dimension; give it a shape" % spec.name)
-    if asked == called:
+    if fixed_specs == declared:
         return program
-    example = tuple(torch.zeros(s.shape, dtype=getattr(torch, s.dtype)) for s in asked)
+    example = tuple(torch.zeros(s.shape, dtype=getattr(torch, s.dtype)) for s in fixed_specs)
     return torch.export.export(program.module(), example)

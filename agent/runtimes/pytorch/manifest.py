@@ -1,7 +1,7 @@
 """PyTorch.
 
-torch is installed by pip, first and alone: so it is the build that pip is configured for, and no
-CUDA build that another requirement or tool would bring along.
+torch is installed by pip, first and alone, so that it is the build that pip is configured for, and
+not a CUDA build that another requirement or tool pulls in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TensorFlow: Keras files, SavedModels, frozen and optimised graphs, as traced functions.
 
-What is timed is a concrete function on tensors made before, or a session's prepared call: never
-Keras' ``predict`` or ``model(x)``: the latter cost ten times as much on a small network.
+The timed call is a concrete function on existing tensors, or a session's prepared call; never
+Keras' ``predict`` or ``model(x)``, which take ten times as long on a small network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent.runtimes.tensorflow.models import import_tensorflow
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_target
 
 # Fastest first: a graph whose weights are constants takes two thirds of the time of one that reads
-# variables; optimising it beforehand takes nothing more off, TensorFlow does that when it loads.
+# variables. Optimising it beforehand gains no more: TensorFlow does that when it loads a graph.
 FORMATS = ("optimised_pb", "frozen_pb", "savedmodel", "keras", "h5")
 
 
@@ -28,7 +28,7 @@ class TensorFlow:
     accepts = ("keras", "h5", "savedmodel", "frozen_pb", "optimised_pb")
     wants: ClassVar[Wants] = {
         "fp32": tuple((form, "fp32") for form in FORMATS),
-        **{p: (("savedmodel", p),) for p in ("fp16", "int8")},  # made by TF-TRT
+        **{p: (("savedmodel", p),) for p in ("fp16", "int8")},  # converted by TF-TRT
     }
     options: ClassVar[Options] = {
         "call": ("function", "session"),
@@ -56,7 +56,7 @@ class TensorFlow:
         require_target(self.name, runtime.target, known)
         require_precision(self.name, runtime.precision, known[runtime.target].precisions)
         grappler = options["grappler"] == "on"
-        sessions.settle(runtime.target, runtime.threads, grappler)
+        sessions.configure_process(runtime.target, runtime.threads, grappler)
         words = "%s, %s, grappler %s%s" % (
             runtime.target,
             options["call"],

@@ -1,4 +1,4 @@
-"""What the converters of TensorFlow's formats share: shapes, signatures, and what errors mean."""
+"""Common code of the converters of TensorFlow's formats: shapes, signatures, named errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,15 +19,16 @@ from agent.contract.failures import (
     listed,
 )
 from agent.contract.trial import TensorSpec
-from agent.runtimes.backend import Feeds, Options
+from agent.runtimes.backend import Feeds
+from agent.runtimes.converter import ConverterBase
 from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
     Shaper,
-    identifiers,
     open_model,
     read_savedmodel,
     shortened,
     signature_key,
+    signature_of,
 )
 from agent.runtimes.validation import fits
 
@@ -36,8 +37,8 @@ _NO_RULE = re.compile(r"[Nn]o (?:conversion|translator)[^:]*: ?(\w+)")
 
 
 class ModelPorts:
-    """The inputs and outputs that a job says its source has, to convert for and to order by;
-    without a job the source's own."""
+    """The source's inputs and outputs as the job has them: their order, and fixed shapes. Without a
+    job they are empty, and the source's own apply."""
 
     def __init__(self, job: Optional[ConvertJob] = None) -> None:
         self.inputs: Sequence[TensorSpec] = ()
@@ -47,31 +48,28 @@ class ModelPorts:
             self.outputs = job.model.own_outputs or job.model.outputs
 
     def fixed(self, own: Sequence[TensorSpec]) -> List[TensorSpec]:
-        """``own`` with every free dimension given the size that the job has for it."""
+        """``own`` with every free dimension set to the job's size of it."""
         return [
             replace(spec, shape=wanted.shape) if fits(wanted.shape, spec.shape) else spec
             for spec, wanted in zip(own, matched(own, self.inputs))  # noqa: B905 - newer than 3.8
         ]
 
 
-class Ported:
-    """What the converters of TensorFlow's family share: nothing but modules is needed, any machine
-    will do, and what is made is for the job's ports."""
-
-    needs_calibration = False
-    commands: ClassVar[Tuple[str, ...]] = ()
-    where: ClassVar[Tuple[str, ...]] = ("device", "builder")
-    options: ClassVar[Options] = {}
+class PortedConverter(ConverterBase):
+    """A converter whose result has the job's ports: their order and fixed shapes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ports = ModelPorts()
 
     def configure(self, job: ConvertJob) -> None:
+        super().configure(job)
         self._ports = ModelPorts(job)
 
 
 def matched(own: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> List[TensorSpec]:
-    """For each of ``own`` the wanted one: by name, else in order; itself where numbers differ."""
+    """For each of ``own`` the wanted one: by name, else in order; itself where their number
+    differs."""
     by_name = {spec.name: spec for spec in wanted}
     if set(by_name) == {spec.name for spec in own}:
         return [by_name[spec.name] for spec in own]
@@ -79,7 +77,7 @@ def matched(own: Sequence[TensorSpec], wanted: Sequence[TensorSpec]) -> List[Ten
 
 
 def ordered(specs: Sequence[TensorSpec], order: Sequence[TensorSpec]) -> Tuple[TensorSpec, ...]:
-    """``specs`` in the order of the names of ``order``; unchanged where these are others."""
+    """``specs`` in the order of the names in ``order``; unchanged where the names differ."""
     by_name = {spec.name: spec for spec in specs}
     if set(by_name) != {spec.name for spec in order}:
         return tuple(specs)
@@ -87,11 +85,11 @@ def ordered(specs: Sequence[TensorSpec], order: Sequence[TensorSpec]) -> Tuple[T
 
 
 def feeds_for(own: Sequence[TensorSpec], ports: ModelPorts, feeds: Feeds) -> List[Dict[str, Any]]:
-    """Calibration feeds under the file's own names, of its types: matched by name, else in the
-    order that the job has the file's inputs in.
+    """Calibration feeds with the file's own names and types: matched by name, else in the order of
+    the job's inputs.
 
     Raises:
-        BadData: other shapes than the file takes.
+        BadData: their shapes are not the file's.
     """
     in_order = ordered(own, ports.inputs)
     found = []
@@ -113,7 +111,7 @@ def feeds_for(own: Sequence[TensorSpec], ports: ModelPorts, feeds: Feeds) -> Lis
 
 
 def signature_specs(folder: Path) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a SavedModel's signature, each sorted by name as TensorFlow does."""
+    """Inputs and outputs of a SavedModel's signature, each sorted by name like TensorFlow's."""
     import tensorflow as tf
 
     meta = read_savedmodel(folder)
@@ -149,18 +147,13 @@ def fixed_savedmodel(source: Path, shaped: Shaper) -> Path:
     names = [spec.name for spec in opened.outputs]
     signed = tf.function(
         lambda *tensors: dict(zip(names, opened.function(*tensors)))  # noqa: B905
-    ).get_concrete_function(
-        *[
-            tf.TensorSpec(spec.shape, spec.dtype, name)
-            for name, spec in zip(identifiers(opened.inputs), opened.inputs)  # noqa: B905
-        ]
-    )
+    ).get_concrete_function(*signature_of(opened.inputs))
     tf.saved_model.save(loaded, str(folder), signatures=signed)
     return folder
 
 
 def failure(name: str, error: Exception) -> Exception:
-    """What a converter's ``error`` means: itself where it has a name, else by its message."""
+    """The named error that a converter's ``error`` means: itself where it has a name already."""
     if isinstance(error, (RunnerError, MemoryError)):
         return error
     message = str(error)

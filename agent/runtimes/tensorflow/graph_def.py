@@ -1,16 +1,14 @@
-"""What follows from TensorFlow's graph files alone: what would touch files or run other code, and
-the layouts of inputs and outputs. Works on parsed protocol buffers; imports no TensorFlow.
-
-A layout is followed, never guessed: from an input through operators that keep the order of axes to
-one whose ``data_format`` says what they are.
+"""Two checks of parsed TensorFlow graphs: operators that touch files or run other code, and the
+layouts of inputs and outputs (``agent.formats.layouts``). Imports no TensorFlow.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from agent.contract.failures import BadModel
+from agent.formats.layouts import Step, input_layout, output_layout
 
 _SAVES = frozenset(["SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"])
 _SAVERS = ("__inference__traced_save_", "__inference__traced_restore_")
@@ -36,7 +34,8 @@ _UNSAFE = _words(
 
 _LOOPS = _words("While StatelessWhile LoopCond")
 _CALLS = _words("PartitionedCall StatefulPartitionedCall")
-# Which input of the operator is the image whose axes ``data_format`` names.
+# Operators whose attribute ``data_format`` tells the layout of their first input, and the number of
+# that input for others.
 _FIRST = _words(
     """
     Conv2D _FusedConv2D DepthwiseConv2dNative _FusedDepthwiseConv2dNative MaxPool MaxPoolV2 AvgPool
@@ -53,19 +52,14 @@ _KEEPS_AXES = _words(
     QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 PlaceholderWithDefault ClipByValue
     """
 )
-_TRANSPOSED: Dict[Tuple[str, Tuple[int, ...]], str] = {
-    ("NHWC", (0, 2, 3, 1)): "NCHW",
-    ("NCHW", (0, 3, 1, 2)): "NHWC",
-}
-"""(layout after, permutation) → layout before."""
 MOST_NODES = 2000
 
 
 def refuse_unsafe(graph_def: Any, name: str, savers: bool = False) -> None:
-    """Refuse a graph that would read or write files or run code that is not TensorFlow's own.
+    """Refuse a graph that would read or write files, or run code that is not TensorFlow's own.
 
     Args:
-        savers: it is a SavedModel's, whose own functions for saving and restoring may stay, as
+        savers: the graph is a SavedModel's; its functions for saving and restoring are allowed, as
             long as no other function calls them.
 
     Raises:
@@ -85,7 +79,7 @@ def refuse_unsafe(graph_def: Any, name: str, savers: bool = False) -> None:
 
 
 def has_loops(graph_def: Any) -> bool:
-    """Whether anything in it is a loop."""
+    """Whether the graph or one of its functions holds a loop."""
     return any(node.op in _LOOPS for _, node in _all_nodes(graph_def))
 
 
@@ -98,7 +92,7 @@ def _all_nodes(graph_def: Any) -> Iterator[Tuple[str, Any]]:
 
 
 class _Body(NamedTuple):
-    """A graph or a function. ``users``: (node, output) → who takes it as which input."""
+    """A graph or a function. ``users``: (node, output) → (node, input) for all that take it."""
 
     nodes: Dict[str, Any]
     users: Dict[Tuple[str, int], List[Tuple[Any, int]]]
@@ -106,70 +100,62 @@ class _Body(NamedTuple):
     returns: Tuple[Tuple[str, int], ...]
 
 
+_Tensor = Tuple[str, str, int]
+"""(function, empty for the graph itself; node; output)."""
+
+
 class GraphLayouts:
-    """Follows layouts in ``graph_def`` and the functions that it calls."""
+    """Follows layouts in ``graph_def`` and into the functions that it calls."""
 
     def __init__(self, graph_def: Any) -> None:
-        self._main = _body(graph_def.node, (), ())
         self._functions = {f.signature.name: f for f in graph_def.library.function}
-        self._bodies: Dict[str, _Body] = {}
-        self._seen: Set[Tuple[int, str, int]] = set()
+        self._bodies: Dict[str, _Body] = {"": _body(graph_def.node, (), ())}
 
     def of_input(self, tensor: str) -> str:
         """``NHWC``, ``NCHW``, or empty where no operator tells; ``tensor`` as ``name:0``."""
-        self._seen = set()
-        return self._ahead(self._main, _split(tensor))
+        return input_layout(("", *_split(tensor)), self._takers, MOST_NODES)
 
     def of_output(self, tensor: str) -> str:
-        """As ``of_input``, from the operators that make the tensor."""
-        self._seen = set()
-        return self._back(self._main, _split(tensor))
+        """The same for an output, from the operators that made it."""
+        return output_layout(("", *_split(tensor)), self._makers, MOST_NODES)
 
-    def _again(self, body: _Body, tensor: Tuple[str, int]) -> bool:
-        key = (id(body), *tensor)
-        again = key in self._seen or len(self._seen) > MOST_NODES
-        self._seen.add(key)
-        return again
-
-    def _ahead(self, body: _Body, tensor: Tuple[str, int]) -> str:
-        if self._again(body, tensor):
-            return ""
-        found = set()
-        for node, place in body.users.get(tensor, ()):
+    def _takers(self, tensor: _Tensor) -> Iterator[Step]:
+        function, name, output = tensor
+        body = self._bodies[function]
+        for node, number in body.users.get((name, output), ()):
             if node.op in _CALLS:
-                inner = self._function(node.attr["f"].func.name)
-                if inner is not None and place < len(inner.arguments):
-                    found.add(self._ahead(inner, (inner.arguments[place], 0)))
-            elif _IMAGE.get(node.op) == place or (node.op in _ALWAYS_NHWC and not place):
-                found.add(_data_format(node))
+                called = node.attr["f"].func.name
+                inner = self._function(called)
+                if inner is not None and number < len(inner.arguments):
+                    yield Step(tensor=(called, inner.arguments[number], 0))
+            elif _IMAGE.get(node.op) == number or (node.op in _ALWAYS_NHWC and not number):
+                yield Step(_data_format(node))
             elif node.op in _KEEPS_AXES:
-                found.add(self._ahead(body, (node.name, 0)))
-            elif node.op == "Transpose" and not place:
-                after = self._ahead(body, (node.name, 0))
-                found.add(_TRANSPOSED.get((after, _permutation(body, node)), ""))
-        return _only(found)
+                yield Step(tensor=(function, node.name, 0))
+            elif node.op == "Transpose" and not number:
+                yield Step(tensor=(function, node.name, 0), order=_permutation(body, node))
 
-    def _back(self, body: _Body, tensor: Tuple[str, int]) -> str:
-        node = body.nodes.get(tensor[0])
-        if node is None or self._again(body, tensor):
-            return ""
+    def _makers(self, tensor: _Tensor) -> Iterator[Step]:
+        function, name, output = tensor
+        body = self._bodies[function]
+        node = body.nodes.get(name)
+        if node is None:
+            return
         if node.op in _CALLS:
-            inner = self._function(node.attr["f"].func.name)
-            if inner is None or tensor[1] >= len(inner.returns):
-                return ""
-            return self._back(inner, inner.returns[tensor[1]])
-        if (node.op in _IMAGE and tensor[1] == 0) or node.op in _ALWAYS_NHWC:
-            return _data_format(node)
-        inputs = [_split(i) for i in node.input if not i.startswith("^")]
-        if node.op in _KEEPS_AXES:
-            return _only({self._back(body, i) for i in inputs})
-        if node.op == "Transpose" and inputs:
-            before, permutation = self._back(body, inputs[0]), _permutation(body, node)
-            wanted = (b for (b, p), a in _TRANSPOSED.items() if (a, p) == (before, permutation))
-            return next(wanted, "")
-        return ""
+            called = node.attr["f"].func.name
+            inner = self._function(called)
+            if inner is not None and output < len(inner.returns):
+                yield Step(tensor=(called, *inner.returns[output]))
+            return
+        inputs = [(function, *_split(i)) for i in node.input if not i.startswith("^")]
+        if (node.op in _IMAGE and output == 0) or node.op in _ALWAYS_NHWC:
+            yield Step(_data_format(node))
+        elif node.op in _KEEPS_AXES:
+            yield from (Step(tensor=source) for source in inputs)
+        elif node.op == "Transpose" and inputs:
+            yield Step(tensor=inputs[0], order=_permutation(body, node))
 
-    def _function(self, name: str) -> Any:
+    def _function(self, name: str) -> Optional[_Body]:
         if name not in self._bodies and name in self._functions:
             function = self._functions[name]
             self._bodies[name] = _body(
@@ -198,7 +184,7 @@ def _split(tensor: str) -> Tuple[str, int]:
 def _data_format(node: Any) -> str:
     if node.op in _ALWAYS_NHWC:
         return "NHWC"
-    # Asking for an attribute that is not there would make it; left out, it has its default.
+    # Reading an absent attribute of a protobuf map creates it; absent, it has its default.
     found = node.attr["data_format"].s if "data_format" in node.attr else b"NHWC"
     return {b"NHWC": "NHWC", b"NCHW": "NCHW"}.get(found, "")
 
@@ -213,8 +199,3 @@ def _permutation(body: _Body, node: Any) -> Tuple[int, ...]:
     if len(tensor.tensor_content) == 16:
         return struct.unpack("<4i", tensor.tensor_content)
     return tuple(tensor.int_val)
-
-
-def _only(found: Set[str]) -> str:
-    found = found - {""}
-    return found.pop() if len(found) == 1 else ""

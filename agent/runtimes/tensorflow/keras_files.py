@@ -1,4 +1,4 @@
-"""Keras files (``.keras``, and the older HDF5), read without running what they bring along."""
+"""Keras files (``.keras``, and the older HDF5), read without running code in them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from agent.contract.failures import BadModel, UnsupportedFormat, UnsupportedOper
 from agent.contract.trial import TensorSpec
 from agent.formats.savedmodel import require_room
 
-# Classes whose saved form is code, or names another file to load.
+# Classes whose saved form is code, or the name of another file to load.
 _RUNS_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _MODULES = ("keras", "builtins")
 
 
 class KerasModel:
-    """A functional or sequential model, with its inputs and outputs laid out in a row."""
+    """A functional or sequential model, with its inputs and outputs as flat lists."""
 
     def __init__(self, artifact: Path) -> None:
         import keras
@@ -40,13 +40,13 @@ class KerasModel:
             TensorSpec(port.name, str(port.dtype), _shape(port.shape)) for port in ports
         )
         self.outputs = tuple(_output_names(self.model, self._outputs))
-        places = ["output_%d" % n for n in range(len(self._outputs))]
-        answers = self.model.output
-        # A dictionary is laid out in the order of its sorted keys.
-        self.exported = sorted(answers) if isinstance(answers, dict) else places
+        numbered = ["output_%d" % n for n in range(len(self._outputs))]
+        output = self.model.output
+        # Keras flattens a dictionary in the order of its sorted keys.
+        self.exported = sorted(output) if isinstance(output, dict) else numbered
 
     def name_for_graph(self) -> None:
-        """Give layers whose names are no scopes of a TensorFlow graph (spaces, accents) others."""
+        """Rename layers whose names are no valid scopes of a TensorFlow graph (spaces, accents)."""
         import keras
 
         todo = list(self.model.layers)
@@ -68,11 +68,11 @@ class KerasModel:
         self.model = copy
 
     def packed(self, leaves: Sequence[Any]) -> Any:
-        """``leaves``, one for each input, in the structure that the model takes."""
+        """``leaves``, one for each input, in the structure of the model's inputs."""
         return self._tree.pack_sequence_as(self._structure, list(leaves))
 
     def __call__(self, leaves: Sequence[Any]) -> List[Any]:
-        """The outputs in a row: for tracing only, it is far too slow to be timed."""
+        """The outputs as a flat list; for tracing only, it is far too slow to be timed."""
         return list(self._tree.flatten(self.model(self.packed(leaves), training=False)))
 
 
@@ -81,7 +81,7 @@ def _shape(shape: Any) -> Tuple[int, ...]:
 
 
 def _output_names(model: Any, outputs: Sequence[Any]) -> List[str]:
-    """The author's names where there is a different one for each; else the places'."""
+    """The author's names where they are unique; else numbered ones."""
     names = [str(name) for name in getattr(model, "output_names", ())]
     if len(names) == len(outputs) == len(set(names)):
         return names
@@ -89,7 +89,7 @@ def _output_names(model: Any, outputs: Sequence[Any]) -> List[str]:
 
 
 def _load(keras: Any, artifact: Path) -> Any:
-    """Raises ``BadModel``, ``UnsupportedOperator`` (a layer that is not Keras's own)."""
+    """The model. Raises ``BadModel``, ``UnsupportedOperator`` (a layer that is not Keras's)."""
     for class_name, module in _classes(_config(artifact)):
         if class_name in _RUNS_CODE:
             raise BadModel(
@@ -114,7 +114,7 @@ def _load(keras: Any, artifact: Path) -> Any:
 
 
 def _config(artifact: Path) -> Any:
-    """Raises ``BadModel``: no Keras file of its kind."""
+    """The model's configuration in a Keras file. Raises ``BadModel``: there is none."""
     if not artifact.is_file():
         raise BadModel("%s does not exist" % artifact.name)
     try:
@@ -138,7 +138,7 @@ def _config(artifact: Path) -> Any:
 
 
 def _classes(config: Any) -> Iterator[Tuple[str, str]]:
-    """Every class that the configuration names, with its module (empty: it says none)."""
+    """Every class that the configuration names, with its module, empty where it has none."""
     todo = [config]
     while todo:
         value = todo.pop()

@@ -1,4 +1,4 @@
-"""TensorFlow with Keras. On ARM the package without CUDA is called plain ``tensorflow``."""
+"""TensorFlow with Keras. On ARM the package without CUDA is plain ``tensorflow``."""
 
 from __future__ import annotations
 

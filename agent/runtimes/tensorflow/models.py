@@ -1,4 +1,4 @@
-"""TensorFlow's five kinds of files as functions of fixed tensors, in a row in and a row out."""
+"""TensorFlow's five file formats as traced functions of a list of tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 from agent.contract.failures import (
     BadModel,
     RunnerError,
-    RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
     listed,
@@ -23,7 +22,7 @@ from agent.contract.trial import TensorSpec
 from agent.formats.savedmodel import GRAPH
 from agent.runtimes.tensorflow.graph_def import GraphLayouts, refuse_unsafe
 from agent.runtimes.tensorflow.keras_files import KerasModel
-from agent.runtimes.validation import require_shapes
+from agent.runtimes.validation import require_module, require_shapes
 
 SIGNATURE = "serving_default"
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
@@ -35,12 +34,12 @@ _NO_OPERATOR = re.compile(
 )
 
 Shaper = Callable[[Sequence[TensorSpec]], Sequence[TensorSpec]]
-"""From a file's own inputs to those of the shapes that are to be traced."""
+"""From a file's own inputs to the same inputs in the shapes to trace."""
 
 
 class OpenedModel(NamedTuple):
-    """``function``: a concrete function from the inputs' tensors, in order, to the outputs'.
-    ``keep``: what must live as long as it does."""
+    """``function``: a concrete function from the inputs' tensors to the outputs', both in order.
+    ``keep``: objects that must live as long as it does."""
 
     function: Any
     inputs: Tuple[TensorSpec, ...]
@@ -49,33 +48,29 @@ class OpenedModel(NamedTuple):
 
 
 def import_tensorflow() -> Any:
-    """Raises ``RuntimeMissing``."""
+    """The module, with its logs off. Raises ``RuntimeMissing``."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ["KERAS_HOME"] = os.devnull  # it would write a file into the user's home
-    try:
-        import tensorflow
-    except ImportError as error:
-        raise RuntimeMissing(
-            "tensorflow cannot be imported (%s)" % error,
-            "install it with pip install tensorflow-cpu (tensorflow on aarch64 or with a GPU)",
-        ) from error
+    os.environ["KERAS_HOME"] = os.devnull  # Keras would write a file into the user's home
+    tensorflow = require_module(
+        "tensorflow",
+        "install it with pip install tensorflow-cpu (tensorflow on aarch64 or with a GPU)",
+    )
     tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 
 
-def converting() -> Any:
-    """TensorFlow for a converter: on the processor alone. Raises ``RuntimeMissing``."""
+def import_on_cpu() -> Any:
+    """TensorFlow without GPUs, for a converter. Raises ``RuntimeMissing``."""
     tensorflow = import_tensorflow()
     tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow
 
 
 def as_wanted(wanted: Sequence[TensorSpec]) -> Shaper:
-    """The file's inputs in exactly the wanted shapes (none: as the file has them).
+    """A ``Shaper`` to exactly the wanted shapes (none wanted: those of the file).
 
-    Raises, when called:
-        UnsupportedShape: the wanted inputs are not the file's.
+    It raises ``UnsupportedShape`` where the wanted inputs are not the file's.
     """
 
     def shaped(own: Sequence[TensorSpec]) -> Sequence[TensorSpec]:
@@ -89,23 +84,23 @@ def as_wanted(wanted: Sequence[TensorSpec]) -> Shaper:
 
 
 def open_model(artifact: Path, shaped: Shaper, jit: bool = False) -> OpenedModel:
-    """``artifact`` as a function, traced once for the inputs that ``shaped`` makes of its own.
+    """``artifact`` as a function, traced once in the shapes that ``shaped`` gives its inputs.
 
     Raises:
-        BadModel, UnsupportedOperator, UnsupportedFormat: as TensorFlow says.
-        Whatever ``shaped`` raises.
+        BadModel, UnsupportedOperator, UnsupportedFormat: see ``named_error``.
+        Everything that ``shaped`` raises.
     """
     opener = _savedmodel if artifact.is_dir() else _graph if artifact.suffix == ".pb" else _keras
     try:
         return opener(artifact, shaped, jit)
     except (RunnerError, MemoryError):
         raise
-    except Exception as error:  # TensorFlow raises whatever its layers raise
+    except Exception as error:  # TensorFlow passes on what its layers raise
         raise named_error(error, artifact.name) from error
 
 
 def named_error(error: Exception, name: str) -> Exception:
-    """What TensorFlow's ``error`` while loading ``name`` means."""
+    """The named error that TensorFlow's ``error`` while loading ``name`` means."""
     message = str(error)
     match = _NO_OPERATOR.search(message)
     if match:
@@ -121,7 +116,8 @@ def named_error(error: Exception, name: str) -> Exception:
 
 
 def shortened(message: str) -> str:
-    """Without the terminal's colours, the frames of a trace, and the arguments of its calls."""
+    """A message without terminal colours, stack frames and the arguments of calls; at most 400
+    characters."""
     plain_text = re.sub("\x1b\\[[0-9;]*m", "", message)
     inner = plain_text.split("Exception encountered when calling")[-1]
     return " ".join(inner.split("Arguments received by")[0].split())[:400]
@@ -130,7 +126,7 @@ def shortened(message: str) -> str:
 def _keras(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
     model = KerasModel(artifact)
     model.name_for_graph()
-    return _followed(_traced(model, model.inputs, model.outputs, shaped, jit, keep=model))
+    return _with_layouts(_traced(model, model.inputs, model.outputs, shaped, jit, keep=model))
 
 
 def _savedmodel(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
@@ -148,7 +144,7 @@ def _savedmodel(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
         return [found[name] for name in outputs]
 
     inputs = [spec_of(name, takes[name]) for name in names]
-    return _followed(_traced(call, inputs, outputs, shaped, jit, keep=loaded))
+    return _with_layouts(_traced(call, inputs, outputs, shaped, jit, keep=loaded))
 
 
 def _graph(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
@@ -163,7 +159,7 @@ def _graph(artifact: Path, shaped: Shaper, jit: bool) -> OpenedModel:
     layouts = GraphLayouts(graph_def)
     inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
     outputs = [plain(tensor.name) for tensor in fetches]
-    # Called by itself, a pruned function costs 18 times what it costs within another one.
+    # Called directly, a pruned function takes 18 times as long as inside another one.
     found = _traced(lambda tensors: pruned(*tensors), inputs, outputs, shaped, jit, keep=wrapped)
     return found._replace(
         outputs=tuple(
@@ -181,26 +177,21 @@ def _traced(
     jit: bool,
     keep: Any,
 ) -> OpenedModel:
-    """``call`` as a function that is traced here, once, and never again."""
+    """``call`` as a concrete function, which is traced here and never again."""
     import tensorflow as tf
 
     own = shaped(own)
     function = tf.function(
         lambda *tensors: list(call(tensors)), autograph=False, jit_compile=jit or None
     )
-    concrete = function.get_concrete_function(
-        *[
-            tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
-            for name, spec in zip(identifiers(own), own)  # noqa: B905
-        ]
-    )
+    concrete = function.get_concrete_function(*signature_of(own))
     found = zip(outputs, concrete.outputs)  # noqa: B905
     answers = tuple(spec_of(name, tensor) for name, tensor in found)
     return OpenedModel(concrete, tuple(own), answers, (function, keep))
 
 
-def _followed(opened: OpenedModel) -> OpenedModel:
-    """With the layouts that the traced graph tells; its weights are variables, so it is small."""
+def _with_layouts(opened: OpenedModel) -> OpenedModel:
+    """With the layouts from the traced graph, which is small: its weights are variables."""
     graph = opened.function.graph
     layouts = GraphLayouts(graph.as_graph_def())
     feeds = opened.function.inputs[: len(opened.inputs)]
@@ -217,10 +208,11 @@ def _followed(opened: OpenedModel) -> OpenedModel:
 
 
 def read_savedmodel(folder: Path) -> Any:
-    """Its first ``MetaGraphDef``, checked: TensorFlow runs parts of it as soon as it is loaded.
+    """The SavedModel's first ``MetaGraphDef``, checked before TensorFlow loads it: loading runs
+    parts of it.
 
     Raises:
-        BadModel: none, a damaged one, or one that touches files.
+        BadModel: missing, damaged, or with operators that touch files.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -254,7 +246,7 @@ def read_graph(artifact: Path) -> Any:
 
 
 def signature_key(keys: Sequence[str], name: str) -> str:
-    """``serving_default``, or the only one. Raises ``UnsupportedFormat``."""
+    """The signature to use: ``serving_default``, or the only one. Raises ``UnsupportedFormat``."""
     own = [key for key in keys if not key.startswith("__saved_model")]
     if SIGNATURE in own or len(own) == 1:
         return SIGNATURE if SIGNATURE in own else own[0]
@@ -264,11 +256,11 @@ def signature_key(keys: Sequence[str], name: str) -> str:
 
 
 def endpoints(graph: Any, name: str) -> Tuple[List[Any], List[Any]]:
-    """A graph's inputs, which are its placeholders, and its outputs, which follow from these and
-    which nothing takes.
+    """A graph's inputs, its placeholders, and its outputs: tensors that depend on an input and that
+    no operator takes.
 
     Raises:
-        BadModel: it has none.
+        BadModel: it has no inputs or no outputs.
     """
     operators = graph.get_operations()
     feeds = [op.outputs[0] for op in operators if op.type == "Placeholder"]
@@ -294,12 +286,33 @@ def endpoints(graph: Any, name: str) -> Tuple[List[Any], List[Any]]:
 
 
 def plain(tensor: str) -> str:
-    """A tensor's name without the ``:0`` that a node's first output has."""
+    """A tensor's name without the ``:0`` of a node's first output."""
     return tensor[:-2] if tensor.endswith(":0") else tensor
 
 
+def endpoint_specs(
+    graph_def: Any, feeds: Sequence[Any], fetches: Sequence[Any]
+) -> Tuple[List[TensorSpec], List[TensorSpec]]:
+    """Inputs and outputs of a graph, from its tensors and with their layouts."""
+    layouts = GraphLayouts(graph_def)
+    return (
+        [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds],
+        [spec_of(plain(t.name), t, layouts.of_output(t.name)) for t in fetches],
+    )
+
+
+def signature_of(specs: Sequence[TensorSpec]) -> List[Any]:
+    """TensorFlow's own specs of inputs, with names that it accepts."""
+    import tensorflow as tf
+
+    return [
+        tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
+        for name, spec in zip(identifiers(specs), specs)  # noqa: B905 - strict= is newer than 3.8
+    ]
+
+
 def identifiers(specs: Sequence[TensorSpec]) -> List[str]:
-    """The inputs' names as TensorFlow can keep them: those that are no identifiers by place."""
+    """The inputs' names; ``input_N`` where a name is not an identifier, which TensorFlow needs."""
     names = [spec.name for spec in specs]
     found = []
     for number, name in enumerate(names):
@@ -316,7 +329,11 @@ def free_as_none(shape: Sequence[int]) -> List[Optional[int]]:
 
 
 def spec_of(name: str, tensor: Any, layout: str = "") -> TensorSpec:
-    """Raises ``UnsupportedFormat``: an element type that NumPy has not, or an unknown rank."""
+    """The spec of a tensor.
+
+    Raises:
+        UnsupportedFormat: an element type that NumPy does not have, or an unknown rank.
+    """
     dtype = tensor.dtype.name
     if not hasattr(np, dtype) and dtype != "bool":
         raise UnsupportedFormat("tensor %s has element type %s" % (name, dtype))

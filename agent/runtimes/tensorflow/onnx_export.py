@@ -1,4 +1,4 @@
-"""ONNX files that another tool has made: checked, saved, and what their tensors are called."""
+"""ONNX models that another tool has made: check them, save them, name their tensors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agent.contract.failures import ConversionFailed, UnsupportedOperator, liste
 from agent.contract.trial import TensorSpec
 
 OPSET = 17
-"""Read by every runtime here, the oldest included; tf2onnx writes up to 18."""
+"""Every supported runtime reads it, the oldest included; tf2onnx writes up to 18."""
 
 _LARGEST = 2**31 - 2**20
-"""What one protocol buffer may hold; weights beyond it go into a file beside the model."""
+"""What one protobuf message may hold; above it the weights go into a file beside the model."""
 
 
 def save(model: Any, artifact: Path, tool: str) -> None:
-    """Raises ``UnsupportedOperator``: an operator that the tool left as it was."""
+    """Save ``model``. Raises ``UnsupportedOperator``: an operator that the tool did not convert."""
     import onnx
 
     for node in _nodes(model.graph):
@@ -37,14 +37,14 @@ def _nodes(graph: Any) -> Iterator[Any]:
 def renamed(
     specs: Sequence[TensorSpec], own: Sequence[TensorSpec], values: Sequence[Any]
 ) -> Tuple[TensorSpec, ...]:
-    """``specs``, in the source's order, under the names that the file has for them.
+    """``specs``, in the source's order, with the ONNX model's names.
 
     Args:
-        own: the same in the order in which the tool was given them.
-        values: the file's inputs or outputs, in that order too.
+        own: the same specs in the order in which the tool got them.
+        values: the ONNX model's inputs or outputs, in that order too.
 
     Raises:
-        ConversionFailed: the tool dropped one, for nothing depends on it.
+        ConversionFailed: the tool dropped one on which nothing depends.
     """
     if len(own) != len(values):
         raise ConversionFailed(

@@ -1,7 +1,7 @@
-"""A loaded TensorFlow model that runs again and again on what is bound, and its process's settings.
+"""A loaded TensorFlow model, as a function or in a session, and the settings of the process.
 
-Settings are the whole process's and can be made once, before anything has run: a later load in the
-same process must want the same.
+The settings hold for the whole process and can be made only once, before anything has run: a later
+load in the same process must want the same ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from agent.contract.failures import BadOption, RunnerError, Unsupported
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed
+from agent.runtimes.backend import Feed, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
@@ -30,7 +30,7 @@ from agent.runtimes.tensorflow.models import (
 
 
 def gpus() -> Dict[str, str]:
-    """Targets' names and what they are; asks without making a context on any."""
+    """Target → the name of the GPU; creates no context on any."""
     import tensorflow as tf
 
     found = tf.config.list_physical_devices("GPU")
@@ -40,11 +40,11 @@ def gpus() -> Dict[str, str]:
     }
 
 
-def settle(target: str, threads: int, grappler: bool) -> None:
-    """Devices, threads and optimisation of this process.
+def configure_process(target: str, threads: int, grappler: bool) -> None:
+    """Set the devices, threads and optimisation of this process.
 
-    ``threads`` are those that one operator is split over; operators run one after another, so that
-    no more than ``threads`` are at work. 0 leaves TensorFlow's own numbers.
+    One operator is split over ``threads`` threads and operators run one after another, so no more
+    than ``threads`` are busy. 0 leaves TensorFlow's own numbers.
     """
     import tensorflow as tf
 
@@ -64,8 +64,8 @@ def settle(target: str, threads: int, grappler: bool) -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not grappler})
 
 
-class _Runs:
-    """What both kinds have: a first call that names what went wrong, then the bare one."""
+class _TensorFlowSession:
+    """Common code of both sessions: the first call names its errors, later ones are bare."""
 
     infer: Callable[[], None]
     inputs: Sequence[TensorSpec]
@@ -78,14 +78,14 @@ class _Runs:
         self.infer = self._first
 
     def _first(self) -> None:
-        """Kernels are looked up, and memory is taken, at the first call.
+        """The first call, which looks up kernels and allocates memory.
 
         Raises:
             UnsupportedOperator, UnsupportedFormat, MemoryError: in TensorFlow's words.
         """
         try:
             self._run()
-        except Exception as error:  # TensorFlow raises whatever its kernels raise
+        except Exception as error:  # TensorFlow passes on what its kernels raise
             found = named_error(error, self._name)
             if isinstance(found, (Unsupported, MemoryError)):
                 raise found from error
@@ -96,8 +96,8 @@ class _Runs:
         raise RuntimeError("the session is closed")
 
 
-class FunctionSession(_Runs):
-    """A concrete function on tensors made in ``bind``; traced once, in the load."""
+class FunctionSession(_TensorFlowSession):
+    """A concrete function, traced at the load, on tensors that ``bind`` creates."""
 
     def __init__(
         self, artifact: Path, inputs: Sequence[TensorSpec], target: str, words: str, jit: bool
@@ -125,7 +125,7 @@ class FunctionSession(_Runs):
         self._result = self.function(*self._tensors)
 
     def _run_on_device(self) -> None:
-        """A device may still be at work when the call returns: copying an output waits for it."""
+        """A device may still compute when the call returns; copying an output waits for it."""
         self._result = self.function(*self._tensors)
         for tensor in self._result:
             tensor.numpy()
@@ -135,13 +135,13 @@ class FunctionSession(_Runs):
         return {spec.name: np.array(tensor.numpy()) for spec, tensor in found}
 
     def close(self) -> None:
-        self.infer = _closed
+        self.infer = closed_session
         self.function = self._result = self._keep = None
         self._tensors = []
 
 
-class GraphSession(_Runs):
-    """A session of TensorFlow 1 with a prepared call: arrays in, arrays out, both within it."""
+class GraphSession(_TensorFlowSession):
+    """A TensorFlow 1 session with a prepared call; it includes the copies of inputs and outputs."""
 
     def __init__(
         self,
@@ -163,17 +163,17 @@ class GraphSession(_Runs):
         self._session = tf.compat.v1.Session(graph=graph, config=_config(runtime, grappler))
         try:
             with graph.as_default():
-                self._take(graph, self._session, artifact)
+                self._load(graph, self._session, artifact)
         except (RunnerError, MemoryError):
             raise
-        except Exception as error:  # TensorFlow raises whatever its importers raise
+        except Exception as error:  # TensorFlow passes on what its importers raise
             raise named_error(error, artifact.name) from error
         self.inputs = tuple(as_wanted(inputs)(self.inputs))
         self.placement = words
         self._buffers = HostBuffers(self.inputs)
         self._arrays: List[Any] = []
 
-    def _take(self, graph: Any, session: Any, artifact: Path) -> None:
+    def _load(self, graph: Any, session: Any, artifact: Path) -> None:
         import tensorflow as tf
 
         if artifact.is_dir():
@@ -208,14 +208,14 @@ class GraphSession(_Runs):
         return {spec.name: np.array(array) for spec, array in found}
 
     def close(self) -> None:
-        self.infer = _closed
+        self.infer = closed_session
         self._result = None
         self._session.close()
 
 
 def _prepared(session: Any, feeds: List[str], fetches: List[str]) -> Callable[..., Any]:
-    """A call by position without the lookups of ``run``: two thirds of its time on a small
-    network; the public one where a version has no other."""
+    """A call by position, without the lookups of ``run``, which takes half as long again on a small
+    network; the public call in versions that have no other."""
     from tensorflow.core.protobuf import config_pb2
 
     make = getattr(session, "_make_callable_from_options", None)
@@ -239,12 +239,8 @@ def _config(runtime: RuntimeRef, grappler: bool) -> Any:
 
 
 def _engines(function: Any) -> str:
-    """How many parts TensorRT took of a model that TF-TRT made; empty for others."""
+    """The number of TensorRT engines in a model that TF-TRT converted, in words; else empty."""
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     found = sum(node.op == "TRTEngineOp" for node in nodes)
     return ", %d TensorRT engines" % found if found else ""
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")

@@ -1,4 +1,4 @@
-"""TensorFlow's converter to TFLite, as the converters for FP32, FP16 and INT8 share it."""
+"""TensorFlow's converter to TFLite; the converters for FP32, FP16 and INT8 use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.runtimes.tensorflow.conversion import (
     ordered,
     signature_specs,
 )
-from agent.runtimes.tensorflow.models import converting
+from agent.runtimes.tensorflow.models import import_on_cpu
 
 
 def convert(
@@ -28,25 +28,26 @@ def convert(
     wanted: str,
     set_up: Callable[..., None],
 ) -> TfliteFile:
-    """Write ``source``, a SavedModel, as ``artifact``.
+    """Convert ``source``, a SavedModel, to the TFLite file ``artifact``.
 
     Args:
-        ports: whose shapes are fixed first, for a free one costs some interpreters four times.
-        wanted: the precision that the file must turn out to be in.
+        ports: their shapes are fixed first: with free ones some interpreters take four times as
+            long.
+        wanted: the precision that the file must have.
         set_up: called with the converter and the inputs, before it converts.
 
     Raises:
-        UnsupportedOperator: TFLite has no kernel, only TensorFlow has.
-        Unsupported: the file is in another precision, nothing in it could be changed.
+        UnsupportedOperator: only TensorFlow has a kernel for it, TFLite has none.
+        Unsupported: the file is in another precision: nothing in it could be converted.
     """
-    tf = converting()
+    tf = import_on_cpu()
     try:
         fixed = fixed_savedmodel(source, ports.fixed)
         inputs, _ = signature_specs(fixed)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(fixed))
         set_up(converter, inputs)
         artifact.write_bytes(converter.convert())
-    except Exception as error:  # TensorFlow raises whatever its passes raise
+    except Exception as error:  # TensorFlow passes on what its passes raise
         raise failure(name, error) from error
     graph = read(artifact)
     if precision(graph) != wanted:
@@ -58,7 +59,8 @@ def convert(
 
 
 def refuse_loops(name: str, converter: Any, folder: Path) -> None:
-    """Refuse a network that still has a loop as TFLite: TensorFlow's calibrator crashes on it.
+    """Refuse a network that still has a loop after conversion: TensorFlow's calibrator crashes on
+    it.
 
     Raises:
         UnsupportedOperator: says what to do instead.
@@ -79,8 +81,7 @@ def refuse_loops(name: str, converter: Any, folder: Path) -> None:
 def ports_of(
     graph: TfliteFile, ports: ModelPorts
 ) -> Tuple[Tuple[TensorSpec, ...], Tuple[TensorSpec, ...]]:
-    """The file's inputs and outputs in the source's order: a SavedModel's are sorted by name, the
-    file lists its tensors in an order of its own."""
+    """The file's inputs and outputs in the source's order; the file's own order is arbitrary."""
     by_name = attrgetter("name")
     return (
         ordered(sorted(specs_of(graph, outputs=False), key=by_name), ports.inputs),
@@ -89,7 +90,7 @@ def ports_of(
 
 
 def specs_of(graph: TfliteFile, outputs: bool) -> Tuple[TensorSpec, ...]:
-    """Inputs or outputs as the file lists them, named by its signature where it has one."""
+    """Inputs or outputs in the file's order, named by its signature where it has one."""
     names = graph.output_names if outputs else graph.input_names
     tensors = graph.outputs if outputs else graph.inputs
     layout = output_layout if outputs else input_layout

@@ -1,9 +1,9 @@
 """TensorRT running an engine that ``tensorrt_build`` made, on the GPU or a DLA core; through
-``trtexec`` where the bindings, or CUDA's, are not there for this interpreter.
+``trtexec`` where this interpreter lacks the bindings of TensorRT or CUDA.
 
-Versions differ in what their bindings have; attributes are probed and no version is compared.
-Waiting, transfers and CUDA graphs, whose defaults changed between versions of ``trtexec``, are
-options with fixed defaults, and are said in the placement.
+Versions of the bindings differ: attributes are probed, versions never compared. Waiting, transfers
+and CUDA graphs, whose defaults changed between versions of ``trtexec``, are options with fixed
+defaults, which the placement names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agent.contract.failures import (
     UnsupportedTarget,
 )
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed, Options, Session, Wants
+from agent.runtimes.backend import Feed, Options, Session, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.tensorrt import trtexec
 from agent.runtimes.tensorrt.cuda import Buffer, Stream, require_device
@@ -37,7 +37,7 @@ OPTIONS: Options = {
     "spin_wait": ("off", "on"),
     "data_transfers": ("on", "off"),
     "tf32": ("on", "off"),
-    # TensorRT takes symmetric quantisation only; the quantiser reads this option.
+    # TensorRT supports symmetric quantisation only; the quantiser reads this option.
     "activation_type": ("s8",),
 }
 REMEDY = (
@@ -105,20 +105,20 @@ def imported() -> Any:
     """The module ``tensorrt``. Raises ``RuntimeMissing``."""
     try:
         import tensorrt
-    except Exception as error:  # beside ImportError, whatever loading a vendor's library may raise
+    except Exception as error:  # loading a vendor's library may raise anything
         reason = str(error) or type(error).__name__
         raise RuntimeMissing("tensorrt cannot be imported (%s)" % reason, REMEDY) from error
     return tensorrt
 
 
 def tool_instead() -> Optional[trtexec.TrtexecProgram]:
-    """``trtexec``, where it is here and what a session of the bindings needs is not.
+    """``trtexec``, where it is installed and the bindings that a session needs are not.
 
     Raises:
-        RuntimeMissing: it would be needed, but does not answer.
+        RuntimeMissing: it is needed, but does not answer.
     """
     try:
-        # The calls by tensor name, which sessions use, came with 8.5, and this with them.
+        # Came with 8.5, like the calls by tensor name that sessions use.
         complete = hasattr(imported(), "TensorIOMode")
         cuda_runtime()
     except RuntimeMissing:
@@ -127,12 +127,12 @@ def tool_instead() -> Optional[trtexec.TrtexecProgram]:
 
 
 def dla_cores() -> int:
-    """As many as the kernel has devices for: ``trtexec`` does not say."""
+    """The number of DLA devices in sysfs: ``trtexec`` does not report it."""
     return len(glob.glob("/sys/bus/platform/devices/*.nvdla[0-9]"))
 
 
 def dla_core(target: str, precision: str) -> int:
-    """The number of the DLA core that a target names, -1 for the GPU.
+    """The number of the target's DLA core, -1 for the GPU.
 
     Raises:
         UnsupportedTarget, UnsupportedPrecision.
@@ -147,7 +147,7 @@ def dla_core(target: str, precision: str) -> int:
 
 
 class TensorRtSession:
-    """Host and device buffers of fixed addresses; ``infer`` returns when the stream is empty."""
+    """Buffers at fixed addresses on host and device; ``infer`` returns when the stream is empty."""
 
     infer: Callable[[], None]
 
@@ -194,12 +194,12 @@ class TensorRtSession:
         )
 
     def _bind_all(self, tensorrt: Any, wanted: Sequence[TensorSpec]) -> None:
-        """Give every tensor of the engine its shape and its address."""
+        """Set the shape and the address of every tensor of the engine."""
         engine, context = self._engine, self._context
         names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
         is_input = tensorrt.TensorIOMode.INPUT
-        taken = [name for name in names if engine.get_tensor_mode(name) == is_input]
-        own = [self._spec(tensorrt, name) for name in taken]
+        input_names = [name for name in names if engine.get_tensor_mode(name) == is_input]
+        own = [self._spec(tensorrt, name) for name in input_names]
         if wanted:
             require_shapes(wanted, own)
         self.inputs: Sequence[TensorSpec] = tuple(wanted or own)
@@ -210,8 +210,8 @@ class TensorRtSession:
                 raise UnsupportedShape(
                     "input %s: the engine does not take %s" % (spec.name, list(spec.shape))
                 )
-        given = [name for name in names if name not in taken]
-        self.outputs: Sequence[TensorSpec] = tuple(self._spec(tensorrt, n) for n in given)
+        output_names = [name for name in names if name not in input_names]
+        self.outputs: Sequence[TensorSpec] = tuple(self._spec(tensorrt, n) for n in output_names)
         for spec in (*self.inputs, *self.outputs):
             if -1 in spec.shape:
                 raise UnsupportedShape(
@@ -258,7 +258,7 @@ class TensorRtSession:
             buffer.to_device()
         self._stream.synchronise()
         if self._graph and not self._prepared:
-            self.infer()  # once outside of a graph: TensorRT prepares what a capture must not hold
+            self.infer()  # once without a graph: TensorRT allocates here, which a capture forbids
             self.infer = self._waiting(self._stream.captured(self._enqueue))
             self._prepared = True
 
@@ -270,15 +270,11 @@ class TensorRtSession:
         return {spec.name: self._tensors[spec.name].array.copy() for spec in self.outputs}
 
     def close(self) -> None:
-        self.infer = _closed
+        self.infer = closed_session
         self._in, self._out = [], []
         self._tensors = {}
         self._context = self._engine = self._runtime = None
         self._stream.close()
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
 
 
 BACKEND = TensorRt

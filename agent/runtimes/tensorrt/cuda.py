@@ -1,7 +1,7 @@
-"""CUDA's runtime through NVIDIA's own bindings: one stream, and pairs of host and device memory.
+"""CUDA's runtime through NVIDIA's bindings: one stream, and pairs of host and device memory.
 
-``cuda.bindings.runtime`` (cuda-bindings 12 and newer) or ``cuda.cudart`` (cuda-python 11, which
-Jetsons of JetPack 5 have): the same functions, each returning (error, *results).
+``cuda.bindings.runtime`` (cuda-bindings 12 and newer) and ``cuda.cudart`` (cuda-python 11, on
+Jetsons with JetPack 5) have the same functions, each returning (error, *results).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _MODULES = ("cuda.bindings.runtime", "cuda.cudart")
 
 
 class CudaFailed(RunnerError):
-    """A call of the CUDA runtime failed; another attempt may go better."""
+    """A call of the CUDA runtime failed; another attempt may succeed."""
 
     kind = "cuda"
 
 
 class CudaOutOfMemory(RunnerError):
-    """The device has not the memory that was asked for."""
+    """The device does not have enough memory."""
 
     kind = "out_of_memory"
 
@@ -35,7 +35,7 @@ def runtime() -> Any:
     for name in _MODULES:
         try:
             return importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - beside ImportError, whatever loading may raise
+        except Exception as error:  # noqa: BLE001 - loading a library may raise anything
             reasons.append("%s: %s" % (name, error))
     raise RuntimeMissing(
         "CUDA's Python bindings cannot be imported (%s)" % "; ".join(reasons),
@@ -59,9 +59,9 @@ def explained(cuda: Any, error: Any) -> str:
 
 
 class Stream:
-    """A CUDA stream and everything that was allocated through it; ``close`` frees it all.
+    """A CUDA stream and all memory that was allocated through it; ``close`` frees everything.
 
-    ``spin``: the host waits for the device busily (lower latency, one core lost) or asleep.
+    ``spin``: the host waits in a busy loop instead of asleep: lower latency, one core lost.
     """
 
     def __init__(self, spin: bool) -> None:
@@ -96,7 +96,8 @@ class Stream:
         return address
 
     def allocate_host(self, size: int) -> int:
-        """Page-locked: from pageable memory a copy is neither asynchronous nor of steady speed."""
+        """Page-locked memory: copies of pageable memory are neither asynchronous nor of constant
+        speed."""
         address = int(self.check(self.cuda.cudaHostAlloc(size, self.cuda.cudaHostAllocDefault)))
         self._closers.append(lambda: self.cuda.cudaFreeHost(address))
         return address
@@ -107,7 +108,7 @@ class Stream:
             self.check((error,))
 
     def captured(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """What ``enqueue`` enqueues, as one CUDA graph: the launch of it."""
+        """Capture the work of ``enqueue`` in a CUDA graph; returns a function that launches it."""
         mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.check(self.cuda.cudaStreamBeginCapture(self.handle, mode))
         enqueue()
@@ -145,5 +146,6 @@ class Buffer:
 
     def _copy(self, to: int, source: int, kind: str) -> None:
         cuda = self._stream.cuda
-        way = getattr(cuda.cudaMemcpyKind, kind)
-        self._stream.check(cuda.cudaMemcpyAsync(to, source, self._bytes, way, self._stream.handle))
+        direction = getattr(cuda.cudaMemcpyKind, kind)
+        stream = self._stream.handle
+        self._stream.check(cuda.cudaMemcpyAsync(to, source, self._bytes, direction, stream))

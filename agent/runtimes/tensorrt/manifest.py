@@ -1,4 +1,4 @@
-"""TensorRT, which only NVIDIA installs."""
+"""TensorRT: its libraries come from NVIDIA only."""
 
 from __future__ import annotations
 

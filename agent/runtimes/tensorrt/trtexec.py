@@ -1,8 +1,9 @@
-"""``trtexec``, for boards whose TensorRT has no Python bindings for the interpreter at hand.
+"""``trtexec``, for boards whose TensorRT has no Python bindings for this interpreter.
 
-JetPack 4 and 5: TensorRT 8, whose bindings belong to the system's Python. What a version can do is
-read from its own ``--help``; every choice that matters, and whose default changed between versions,
-is said. Flags checked against the vendor's ``samples/common/sampleOptions.cpp`` of 8 to 11.
+Such are JetPack 4 and 5: the bindings of their TensorRT 8 belong to the system's Python. The flags
+of a version are read from its ``--help``; every choice that matters and whose default changed
+between versions is passed. Source of the flags: NVIDIA's ``samples/common/sampleOptions.cpp`` of
+TensorRT 8 to 11.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from agent.runtimes.tensorrt.cuda import CudaOutOfMemory
 
 PROGRAM = "trtexec"
 WORKSPACE_MIB = 1024
-"""Until 8.3 the builder has 16 MiB unless told otherwise: too little for the fast kernels."""
+"""Up to 8.3 the builder's default is 16 MiB, too little for the fast kernels."""
 HELP_S = 60
 _DRIVER = "install NVIDIA's driver"
 _RESERVED = frozenset(":,'\"")
-"""Characters that have a meaning inside a list of names and shapes."""
+"""Characters with a meaning in a list of names and shapes."""
 
 
 class TrtexecProgram(NamedTuple):
-    """``flags``: what its ``--help`` lists, e.g. ``--useCudaGraph``."""
+    """The program. ``flags``: those in its ``--help``, e.g. ``--useCudaGraph``."""
 
     path: str
     version: str
@@ -48,7 +49,7 @@ class TrtexecProgram(NamedTuple):
 
 
 class TrtexecRun(NamedTuple):
-    """A run that ended well. ``peak_mib``: the program's own ``ru_maxrss``."""
+    """A run that succeeded. ``peak_mib``: ``ru_maxrss`` of the program alone."""
 
     seconds: float
     peak_mib: float
@@ -56,23 +57,23 @@ class TrtexecRun(NamedTuple):
 
 
 class TrtexecFailed(RunnerError):
-    """The program ended with an error that none of the others names."""
+    """The program failed, and no other error names the reason."""
 
     kind = "trtexec"
 
 
 def find() -> Optional[TrtexecProgram]:
-    """The program, asked for its version and flags; ``None`` where there is none.
+    """The program with its version and flags; ``None`` where it is not installed.
 
     Raises:
-        RuntimeMissing: it does not answer, or is older than TensorRT 8, which names no version.
+        RuntimeMissing: it does not answer, or is older than TensorRT 8, which prints no version.
     """
     path = program(PROGRAM)
-    return _asked(path) if path else None
+    return _probed(path) if path else None
 
 
 @functools.lru_cache(maxsize=None)
-def _asked(path: str) -> TrtexecProgram:
+def _probed(path: str) -> TrtexecProgram:
     remedy = "install JetPack's package tensorrt, or the libnvinfer-bin of your TensorRT"
     try:
         ended = subprocess.run(
@@ -89,9 +90,10 @@ def _asked(path: str) -> TrtexecProgram:
     version = version_in(text)
     flags = frozenset(re.findall(r"^\s+(--\w+)", text, re.MULTILINE))
     if not version or "--loadEngine" not in flags:
-        said = text.strip().splitlines()[-1:] or ["nothing"]
+        last_line = text.strip().splitlines()[-1:] or ["nothing"]
         raise RuntimeMissing(
-            "%s is no trtexec of TensorRT 8 or newer; it says: %s" % (path, said[0][:200]), remedy
+            "%s is no trtexec of TensorRT 8 or newer; it says: %s" % (path, last_line[0][:200]),
+            remedy,
         )
     return TrtexecProgram(path, version, flags)
 
@@ -103,7 +105,7 @@ def version_in(text: str) -> str:
         return ""
     number = int(found.group(1))
     hundreds, patch = divmod(number, 100)
-    # Two digits for the minor number from 10 on, one before.
+    # The minor number has two digits from version 10 on, one before.
     major, minor = divmod(hundreds, 10 if number < 10_000 else 100)
     return "%d.%d.%d" % (major, minor, patch)
 
@@ -120,10 +122,10 @@ def build_command(
     tf32: bool = True,
     free: Sequence[str] = (),
 ) -> List[str]:
-    """Build ``engine`` and run nothing. ``free``: the inputs whose shape the file leaves free.
+    """The command that builds ``engine`` without running it.
 
-    A precision has its flag in versions that take one; in others the file's own types decide.
-    Raises ``UnsupportedShape``.
+    ``free``: the inputs whose shape the file leaves free. A precision is a flag in versions that
+    have one; in others the file's own types decide. Raises ``UnsupportedShape``.
     """
     has = tool.flags
     command = [tool.path, "--onnx=%s" % source, "--saveEngine=%s" % engine]
@@ -157,10 +159,12 @@ def run_command(
     spin_wait: bool = False,
     data_transfers: bool = True,
 ) -> List[str]:
-    """Run ``engine`` on raw little-endian input files, one query after the other, at least one.
+    """The command that runs ``engine`` on raw little-endian input files, one query after the other,
+    at least one.
 
     Raises:
-        UnsupportedShape: a name that cannot be written. BadOption: a switch this version lacks.
+        UnsupportedShape: an input's name cannot be written in a flag.
+        BadOption: a switch that this version lacks.
     """
     command = [
         tool.path,
@@ -169,7 +173,7 @@ def run_command(
         "--duration=%d" % duration_s,
         "--iterations=1",
         "--infStreams=1" if "--infStreams" in tool.flags else "--streams=1",
-        "--exposeDMA",  # no query starts before the last has ended: the latency of each is its own
+        "--exposeDMA",  # queries do not overlap, so that each has its own latency
         *_device(tool, dla_core),
         *_switch(tool, "cuda_graph", cuda_graph, "--useCudaGraph", "--noCudaGraph"),
         *_switch(tool, "spin_wait", spin_wait, "--useSpinWait", "--noSpinWait"),
@@ -188,8 +192,8 @@ def run_command(
 
 
 def _switch(tool: TrtexecProgram, option: str, wanted: bool, on: str, off: str) -> Tuple[str, ...]:
-    """The flag that makes it so. A version has a flag to leave its default, not one to keep it:
-    what was off by default until 10 is on in 11, and the flag's name says which."""
+    """The flags for a switch. Each version has a flag only for the opposite of its default: what is
+    off by default up to 10 is on in 11."""
     if off and off in tool.flags:
         return () if wanted else (off,)
     if not wanted:
@@ -197,7 +201,7 @@ def _switch(tool: TrtexecProgram, option: str, wanted: bool, on: str, off: str) 
     if on in tool.flags:
         return (on,)
     if on == "--includeDataTransfers":
-        return ()  # where it is no flag, they are included
+        return ()  # versions without this flag include them
     raise BadOption("trtexec %s has no %s, which tensorrt's %s needs" % (tool.version, on, option))
 
 
@@ -216,7 +220,7 @@ def _shapes(specs: Sequence[TensorSpec]) -> str:
 
 
 def _word(name: str) -> str:
-    """A name inside a list of names: quoted where it holds a colon, as ``trtexec`` wants it."""
+    """An input's name in a list of names, quoted where it holds a colon, as ``trtexec`` needs."""
     if not _RESERVED & set(name):
         return name
     if set(name) & _RESERVED != {":"}:
@@ -225,10 +229,10 @@ def _word(name: str) -> str:
 
 
 def run(tool: TrtexecProgram, command: Sequence[str], folder: Path) -> TrtexecRun:
-    """Run a command in ``folder``; what it prints goes to our own log.
+    """Run a command in ``folder``; its output goes to this process's log.
 
     Raises:
-        What ``failure`` names.
+        RunnerError: see ``failure``.
     """
     log = folder / "trtexec.log"
     start = time.perf_counter()
@@ -240,7 +244,7 @@ def run(tool: TrtexecProgram, command: Sequence[str], folder: Path) -> TrtexecRu
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(child.pid, 0)  # the only call that tells this child's own peak
+        _, status, usage = os.wait4(child.pid, 0)  # the only call that gives the peak of one child
         child.returncode = -(status & 0x7F) or status >> 8
     seconds = time.perf_counter() - start
     text = log.read_text("utf-8", "replace")
@@ -251,31 +255,31 @@ def run(tool: TrtexecProgram, command: Sequence[str], folder: Path) -> TrtexecRu
 
 
 def failure(tool: TrtexecProgram, text: str, code: int) -> RunnerError:
-    """What a failed run's output says, by name."""
+    """The named error that the output of a failed run means."""
     errors = [line.split("[E]", 1)[1].strip() for line in text.splitlines() if "[E]" in line]
-    # The last lines only repeat, from the inside out, that it failed.
-    told = "; ".join(errors)[:400] or "it ended with %d and no error" % code
+    # The first lines hold the reason; the last ones only repeat that it failed.
+    reason = "; ".join(errors)[:400] or "it ended with %d and no error" % code
     operator = re.search(r"While parsing node number \d+ \[(\S+)", text)
     if operator and ("Plugin not found" in text or "No importer registered" in text):
         return UnsupportedOperator("tensorrt", operator.group(1), errors[-1] if errors else "")
     if "Failed to parse onnx file" in text:
-        return BadModel("TensorRT %s cannot read the model: %s" % (tool.version, told))
+        return BadModel("TensorRT %s cannot read the model: %s" % (tool.version, reason))
     if re.search(r"Cannot create DLA engine, \d+ not available", text):
         return UnsupportedTarget("tensorrt", "DLA", ("GPU",))
     if re.search(r"[Oo]ut of memory|OutOfMemory", text):
-        return CudaOutOfMemory("trtexec ran out of the device's memory: %s" % told)
+        return CudaOutOfMemory("trtexec ran out of the device's memory: %s" % reason)
     if re.search(r"Static dimension mismatch|Static model does not take explicit shapes", text):
-        return UnsupportedShape("trtexec: %s" % told)
+        return UnsupportedShape("trtexec: %s" % reason)
     if "deserialization failed" in text.lower() or "not compatible" in text:
         return BadModel(
             "TensorRT %s cannot load the engine: damaged, or built for another version or GPU: %s"
-            % (tool.version, told)
+            % (tool.version, reason)
         )
     if re.search(r"no CUDA-capable device|CUDA driver version is insufficient", text):
         return RuntimeMissing("no CUDA device answers", _DRIVER)
     if code < 0:
-        return TrtexecFailed("trtexec was ended by signal %d: %s" % (-code, told))
-    return TrtexecFailed("trtexec failed: %s" % told)
+        return TrtexecFailed("trtexec was ended by signal %d: %s" % (-code, reason))
+    return TrtexecFailed("trtexec failed: %s" % reason)
 
 
 def cuda_devices() -> int:

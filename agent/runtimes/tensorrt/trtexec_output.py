@@ -1,5 +1,5 @@
-"""The files that ``trtexec`` writes, as its ``samples/common/sampleReporting.cpp`` does
-(``exportJSONTrace``, ``exportJSONOutput``)."""
+"""Parsers of the files that ``trtexec`` writes. Source of the format: ``exportJSONTrace`` and
+``exportJSONOutput`` in NVIDIA's ``samples/common/sampleReporting.cpp``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from agent.contract.failures import BadOutput
 
 
 class TrtexecTimes(NamedTuple):
-    """Nanoseconds, one for each query after the warm-up. ``latency``: host to device, compute,
-    device to host (without transfers, compute alone); ``compute``: of that the kernels.
-    ``wall_ns``: from the start of the first to the end of the last, on the device."""
+    """Times in nanoseconds, one for each query after the warm-up.
+
+    ``latency``: host to device, compute and device to host, or compute only without transfers;
+    ``compute``: the kernels' part of it; ``wall_ns``: from the start of the first query to the end
+    of the last, on the device.
+    """
 
     latency: "np.ndarray[Any, np.dtype[np.int64]]"
     compute: "np.ndarray[Any, np.dtype[np.int64]]"
@@ -23,13 +26,13 @@ class TrtexecTimes(NamedTuple):
 
 
 def read_times(path: Path, warm_up_ms: float) -> TrtexecTimes:
-    """What ``--exportTimes`` wrote.
+    """Parse the file of ``--exportTimes``.
 
-    The file begins with the warm-up's queries, told by their ``startComputeMs``; its numbers have
-    six digits, so a sample is good to about 1 part in 10⁵.
+    It begins with the queries of the warm-up, which ``startComputeMs`` tells; numbers have six
+    digits, so a sample is exact to about 1 part in 10⁵.
 
     Raises:
-        BadOutput: no such file, or no query is left.
+        BadOutput: not such a file, or no query after the warm-up.
     """
     rows = _rows(path, "times")
     try:
@@ -49,11 +52,11 @@ def read_times(path: Path, warm_up_ms: float) -> TrtexecTimes:
 
 
 def read_outputs(path: Path) -> Dict[str, "np.ndarray[Any, Any]"]:
-    """The last query's outputs, as ``--exportOutput`` printed them: six digits, no element type
-    (so float64 here).
+    """The last query's outputs, from the file of ``--exportOutput``, which has six digits and no
+    element types: all are float64.
 
     Raises:
-        BadOutput: no such file, or another number of values than an output's shape has.
+        BadOutput: not such a file, or values that do not match an output's shape.
     """
     arrays: Dict[str, "np.ndarray[Any, Any]"] = {}
     for row in _rows(path, "outputs"):

@@ -1,4 +1,4 @@
-"""An engine that ``trtexec`` loads, runs and times: a process of its own for each run."""
+"""An engine that ``trtexec`` loads, runs and times, in one process for each run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence, Tuple
-
-import numpy as np
 
 from agent import statistics
 from agent.contract.failures import (
@@ -20,28 +18,28 @@ from agent.contract.failures import (
     UnsupportedScenario,
 )
 from agent.contract.trial import Clock, Memory, Scenario, TensorSpec
-from agent.runtimes.backend import Feed, Laps
-from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.backend import Feed, RawSamples
+from agent.runtimes.host_buffers import HostBuffers, zero_feed
 from agent.runtimes.tensorrt import trtexec, trtexec_output
 from agent.runtimes.validation import require_shapes
 
 ABOUT = "model.json"
-"""Beside an engine: its inputs, and those of them whose shape the engine leaves free."""
+"""File beside an engine: its inputs, and the names of those whose shape the engine leaves free."""
 TYPES = ("float32", "float16", "int32", "int8")
-"""What goes in as it is: TensorRT 8 runs int64 as int32, and how it takes a bool differs."""
+"""Input types that are passed unchanged: TensorRT 8 runs int64 as int32, and bool varies."""
 SLACK = 1.05
 _NO_GRAPH = "flag has been ignored"
 _OUTPUTS, _TIMES = "outputs.json", "times.json"
 
 
 def describe(folder: Path, inputs: Sequence[TensorSpec], free: Sequence[str]) -> None:
-    """Write what a session must know of the engine in ``folder``."""
+    """Write the notes that a session needs beside the engine in ``folder``."""
     about = {"inputs": [vars(spec) for spec in inputs], "free": list(free)}
     (folder / ABOUT).write_text(json.dumps(about, indent=1), "utf-8")
 
 
 def described(artifact: Path) -> Tuple[Sequence[TensorSpec], Sequence[str]]:
-    """Its inputs, and the names of the free ones. Raises ``BadModel``."""
+    """The engine's inputs, and the names of the free ones. Raises ``BadModel``."""
     try:
         with open(str(artifact.resolve().with_name(ABOUT)), encoding="utf-8") as file:
             about: Dict[str, Any] = json.load(file)
@@ -54,9 +52,9 @@ def described(artifact: Path) -> Tuple[Sequence[TensorSpec], Sequence[str]]:
 
 
 class TrtexecSession:
-    """``infer`` is one run of the program for one query; ``measured`` is one for many.
+    """``infer`` runs the program for one query, ``measured`` for many.
 
-    The first run, on zeros, is the load: it shows that the engine runs here, and what it gives.
+    The load is a first run, on zeros: it shows that the engine runs here, and its outputs.
     """
 
     clock = Clock("CUDA events, read by trtexec", tick_ns=500, call_ns=0.0)
@@ -95,7 +93,7 @@ class TrtexecSession:
         self._scratch = tempfile.TemporaryDirectory(prefix="trtexec-")
         self._folder = Path(self._scratch.name)
         try:
-            self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
+            self.bind(zero_feed(self.inputs))
             self.infer()
             self.outputs: Sequence[TensorSpec] = tuple(
                 TensorSpec(name, str(a.dtype), a.shape) for name, a in self.read().items()
@@ -124,17 +122,17 @@ class TrtexecSession:
     def infer(self) -> None:
         self._run(outputs=_OUTPUTS)
 
-    def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
+    def read(self) -> Dict[str, Any]:
         return trtexec_output.read_outputs(self._folder / _OUTPUTS)
 
-    def measured(self, scenario: Scenario) -> Laps:
-        """A run of ``min_duration_s`` where that is enough, else another of ``max_duration_s``, in
-        the whole seconds that the program takes.
+    def measured(self, scenario: Scenario) -> RawSamples:
+        """Run for ``min_duration_s``, and again for ``max_duration_s`` where that was not enough,
+        rounded up to whole seconds, which is what the program takes.
 
-        Its latencies are the caller's series, what of them is compute the runtime's.
+        Latencies are the caller's series, the kernels' part of them the runtime's.
 
         Raises:
-            ClockError: the queries' times do not fit into the time that the run took.
+            ClockError: the queries' times add up to more than the time of the run.
         """
         if scenario.kind != "single_stream":
             raise UnsupportedScenario(
@@ -160,13 +158,13 @@ class TrtexecSession:
             reason = statistics.reason_to_stop(found.latency, duration_s, scenario)
             if reason:
                 break
-        return Laps(
+        return RawSamples(
             found.latency, found.compute, 1, reason or statistics.MAX_DURATION, found.wall_ns
         )
 
     def tool_memory(self) -> Memory:
-        """Of the program's process; it holds the runtime and the model from its start on, so what
-        it takes without a model is not known and given as 0."""
+        """Peak memory of the program. It holds runtime and model from its start, so the memory
+        after the import is unknown and given as 0."""
         return Memory(self._peak_mib, 0.0, "ru_maxrss of trtexec")
 
     def close(self) -> None:
@@ -174,7 +172,7 @@ class TrtexecSession:
 
     def _run(self, **how: Any) -> trtexec.TrtexecRun:
         for name in (_OUTPUTS, _TIMES):
-            (self._folder / name).write_bytes(b"")  # what is read later is of this run
+            (self._folder / name).write_bytes(b"")  # so that no file of an earlier run is read
         feeds = {spec.name: _file(number) for number, spec in enumerate(self.inputs)}
         command = trtexec.run_command(self._tool, self._engine, feeds, **{**self._settings, **how})
         ran = trtexec.run(self._tool, command, self._folder)

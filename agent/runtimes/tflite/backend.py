@@ -1,7 +1,7 @@
 """TensorFlow Lite models under ``ai-edge-litert`` (LiteRT) or the older ``tflite-runtime``.
 
-Both are versions of this one backend: their version numbers do not overlap (2.14 was the last of
-tflite-runtime; LiteRT's are told apart by the target's description and by the placement).
+Both count as versions of this one backend. The last tflite-runtime was 2.14; where a version number
+could be either's, the target's description and the placement name the package.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 from agent.contract.device import RuntimeFacts, TargetFacts
 from agent.contract.failures import BadOption, RuntimeMissing, UnsupportedPrecision
 from agent.contract.trial import Option, RuntimeRef, TensorSpec
+from agent.formats.tflite import read_model
 from agent.formats.tflite_analysis import kind, precision
 from agent.runtimes.backend import Options, Wants
 from agent.runtimes.tflite.session import (
     TfliteSession,
-    graph_of,
     interpreter_module,
     package,
-    refuse,
+    raise_named,
     version,
 )
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_target
@@ -30,8 +30,8 @@ DELEGATE = re.compile(
     r"lib[A-Za-z0-9_+-]*delegate[A-Za-z0-9_+-]*\.so(?:\.[0-9]+)*",
     re.IGNORECASE,
 )
-"""Delegates are libraries, and loading one runs its code: only those are taken that an
-administrator put where the system's loader or a vendor's package keeps them."""
+"""Loading a delegate runs its code, so only libraries are accepted that an administrator installed
+where the system's loader or a vendor's package looks for them."""
 
 _RESOLVERS = {
     ("on", "optimised"): "AUTO",
@@ -68,18 +68,18 @@ class Tflite:
         options, resolver = _options(runtime.options)
         require_precision(self.name, runtime.precision, tuple(self.wants))
         require_target(self.name, runtime.target, ("CPU",))
-        graph = graph_of(artifact)
+        graph = read_model(artifact)
         if precision(graph) != runtime.precision:
             raise UnsupportedPrecision("this file", runtime.precision, (precision(graph),))
         try:
             interpreter = module.Interpreter(
                 model_path=str(artifact),
-                experimental_delegates=_loaded(module, options["delegate"]),
+                experimental_delegates=_delegates(module, options["delegate"]),
                 num_threads=runtime.threads or None,
                 experimental_op_resolver_type=getattr(module.OpResolverType, resolver),
             )
         except (RuntimeError, ValueError) as error:
-            refuse(self.name, error)
+            raise_named(self.name, error)
         words = "CPU, %s %s, XNNPACK %s%s%s%s" % (
             package(module),
             version(module),
@@ -92,11 +92,11 @@ class Tflite:
 
 
 def _options(given: Mapping[str, Option]) -> Tuple[Dict[str, str], str]:
-    """The options in force and the op resolver that they mean.
+    """The options in force, and the op resolver for them.
 
     Raises:
-        BadOption: an unknown key or value, two that exclude each other, or a library that no one
-        may name.
+        BadOption: an unknown key or value, two that exclude each other, or a library elsewhere than
+            ``DELEGATE`` allows.
     """
     found = chosen(Tflite.name, Tflite.options, given)
     if found["kernels"] == "reference" and "xnnpack" not in given:
@@ -113,7 +113,7 @@ def _options(given: Mapping[str, Option]) -> Tuple[Dict[str, str], str]:
     return found, resolver
 
 
-def _loaded(module: Any, library: str) -> List[Any]:
+def _delegates(module: Any, library: str) -> List[Any]:
     if not library:
         return []
     try:

@@ -1,4 +1,4 @@
-"""TensorFlow Lite's interpreter, from either of the two packages that have it."""
+"""TensorFlow Lite's interpreter, from either of the two packages that hold it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNTIME = Runtime(
     ),
     recipes=(
         Recipe("ai-edge-litert", "2.3.0", beside=(NUMPY,), variant="litert", mib=150),
-        # With numpy 2 it imports, and then crashes in Interpreter().
+        # With numpy 2 it can be imported, but Interpreter() crashes.
         Recipe(
             *("tflite-runtime", "2.14.0"),
             held=("numpy<2",),

@@ -1,9 +1,8 @@
-"""A model in a TFLite interpreter, of whichever package: what ``tflite`` and ``edgetpu`` share."""
+"""A model in a TFLite interpreter, from either package; ``tflite`` and ``edgetpu`` use it."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable, Dict, Mapping, NoReturn, Sequence
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from agent.contract.failures import BadModel, RuntimeMissing, UnsupportedOperator
 from agent.contract.trial import TensorSpec
-from agent.formats.tflite import NotTflite, TfliteFile, read
-from agent.runtimes.backend import Feed
+from agent.formats.tflite import TfliteFile
+from agent.runtimes.backend import Feed, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.tflite.tensors import input_ports, output_ports
 from agent.runtimes.validation import require_shapes
@@ -27,8 +26,8 @@ def interpreter_module() -> Any:
     """The module that has ``Interpreter``: LiteRT's, else tflite-runtime's.
 
     Raises:
-        RuntimeMissing: neither can be imported, or tflite-runtime stands beside NumPy 2, where its
-        interpreter dies.
+        RuntimeMissing: neither can be imported, or tflite-runtime is installed beside NumPy 2, with
+            which its interpreter crashes.
     """
     try:
         import ai_edge_litert.interpreter
@@ -64,23 +63,17 @@ def version(module: Any) -> str:
 
     try:
         return installed(package(module))
-    except PackageNotFoundError:  # a build of one's own has no metadata
+    except PackageNotFoundError:  # a local build has no metadata
         top = importlib.import_module(module.__name__.split(".")[0])
         return str(getattr(top, "__version__", "unknown"))
 
 
-def graph_of(artifact: Path) -> TfliteFile:
-    """Raises ``BadModel``: no TFLite file, or a damaged one, which some interpreters would run."""
-    try:
-        return read(artifact)
-    except FileNotFoundError as error:
-        raise BadModel("%s does not exist" % artifact.name) from error
-    except NotTflite as error:
-        raise BadModel("%s is not a TFLite model: %s" % (artifact.name, error)) from error
+def raise_named(backend: str, error: Exception) -> NoReturn:
+    """Raise the named error that the interpreter's ``error`` means; itself where it is unknown.
 
-
-def refuse(backend: str, error: Exception) -> NoReturn:
-    """Raise what the interpreter's ``error`` means, by name; itself where it is not known."""
+    Raises:
+        UnsupportedOperator, BadModel.
+    """
     message = str(error)
     for pattern, detail in (
         (_CUSTOM, "a custom operator"),
@@ -97,8 +90,8 @@ def refuse(backend: str, error: Exception) -> NoReturn:
 
 
 class TfliteSession:
-    """Values go in and out through the interpreter's own tensors; see ``tflite_io`` for what is
-    done to them before and after timing."""
+    """Values go in and out through the interpreter's own tensors; ``tflite.tensors`` says what is
+    done to them outside of the timed region."""
 
     infer: Callable[[], None]
 
@@ -128,8 +121,8 @@ class TfliteSession:
         self.placement = placement + self._delegated() + note
 
     def _allocate(self, shapes: Sequence[Sequence[int]]) -> None:
-        """Give free dimensions their sizes (of the caller's axes) and make all tensors."""
-        self.infer = _closed  # what it holds would make the interpreter refuse to resize
+        """Resize the inputs to ``shapes`` (in the caller's axes) and allocate all tensors."""
+        self.infer = closed_session  # a reference to ``invoke`` makes the interpreter refuse this
         try:
             for port, shape in zip(self._ins, shapes):  # noqa: B905 - strict= is newer than 3.8
                 own = [shape[a] for a in port.axes] if port.axes else list(shape)
@@ -138,11 +131,11 @@ class TfliteSession:
                     self._interpreter.resize_tensor_input(port.tensor, own, strict=True)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            refuse(self._backend, error)
+            raise_named(self._backend, error)
         self.infer = _bare_invoke(self._interpreter)
 
     def _delegated(self) -> str:
-        """Whether any operator really went to a delegate: XNNPACK may take none, silently."""
+        """How many groups of operators a delegate took: XNNPACK may silently take none."""
         try:
             names = [op["op_name"] for op in self._interpreter._get_ops_details()]
         except (AttributeError, RuntimeError, ValueError):
@@ -155,7 +148,7 @@ class TfliteSession:
             self._allocate([feed[port.spec.name].shape for port in self._ins])
         for port in self._ins:
             stored = port.stored(self._buffers.arrays[port.spec.name])
-            # A view kept would make the interpreter refuse to run.
+            # With a view kept in a variable the interpreter would refuse to run.
             np.copyto(self._interpreter.tensor(port.tensor)(), stored)
 
     def read(self) -> Dict[str, "np.ndarray[Any, Any]"]:
@@ -165,17 +158,13 @@ class TfliteSession:
         }
 
     def close(self) -> None:
-        self.infer = _closed
+        self.infer = closed_session
         self._interpreter = None
 
 
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
-
-
 def _bare_invoke(interpreter: Any) -> Callable[[], None]:
-    """``invoke`` without its Python wrapper, which counts references at each call; the public call
-    where a version keeps the inner object elsewhere."""
+    """``invoke`` without its Python wrapper, which counts references at each call; the public
+    method in versions that keep the inner object elsewhere."""
     inner = getattr(getattr(interpreter, "_interpreter", None), "Invoke", None)
     found: Callable[[], None] = inner if inner is not None else interpreter.invoke
     return found

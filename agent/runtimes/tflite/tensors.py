@@ -1,6 +1,9 @@
-"""Between a model's registered inputs and outputs and the tensors of a TFLite file: names, layouts,
-quantised values. All of it happens in ``bind`` and ``read``, outside of the timed region, and every
-step taken is said in the session's placement."""
+"""Maps a model's registered inputs and outputs to the tensors of a TFLite file: names, layouts,
+quantised values.
+
+All of it happens in ``bind`` and ``read``, outside of the timed region, and the session's placement
+names every step.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,18 @@ from agent.runtimes.validation import fits, require_shapes, shown
 Array = Any
 Axes = Optional[Tuple[int, ...]]
 
-_WORDS: Dict[Tuple[int, ...], str] = {axes: "%s to %s" % way for way, axes in ORDER.items()}
+_WORDS: Dict[Tuple[int, ...], str] = {axes: "%s to %s" % layouts for layouts, axes in ORDER.items()}
 
 
 class TflitePort(NamedTuple):
-    """One input or output. ``spec``: as the caller sees it; ``dtype``: as the file stores it.
+    """One input or output.
 
-    ``axes``: the transposition towards the file (inputs) or towards the caller (outputs).
-    ``scale`` 0: not quantised. A stored value q means (q - ``zero``)·``scale``.
+    Attributes:
+        tensor: the interpreter's index of it.
+        spec: as the caller sees it.
+        dtype: the element type in the file.
+        axes: the transposition towards the file (inputs) or towards the caller (outputs).
+        scale: 0: not quantised; else a stored value q means (q - ``zero``)·``scale``.
     """
 
     tensor: int
@@ -58,7 +65,7 @@ class TflitePort(NamedTuple):
         return array.astype(self.dtype)
 
     def real(self, array: Array) -> Array:
-        """What the file's output ``array`` means to the caller."""
+        """The file's output ``array`` in the caller's axes and values."""
         if self.scale:
             array = ((array.astype(np.float32) - self.zero) * np.float32(self.scale)).astype(
                 np.float32
@@ -80,14 +87,15 @@ def input_ports(
     wanted: Sequence[TensorSpec],
     layouts: Mapping[int, str],
 ) -> Tuple[TflitePort, ...]:
-    """A port for each input of the file, in its order; seen as ``wanted``, or as stored.
+    """A port for each input of the file, in its order, with the caller's specs ``wanted``, or its
+    own.
 
     Args:
-        layouts: tensor → its layout, where something besides the graph tells.
+        layouts: tensor → its layout, where another source than the graph tells.
 
     Raises:
-        UnsupportedShape: shapes or layouts do not go together; says which and what is not known.
-        UnsupportedFormat: an element type that NumPy has not.
+        UnsupportedShape: shapes or layouts do not match; says which, and what is unknown.
+        UnsupportedFormat: an element type that NumPy does not have.
     """
     own = [
         _spec(graph.tensors[t], name, input_layout(graph, t) or layouts.get(t, ""))
@@ -95,13 +103,13 @@ def input_ports(
     ]
     if not wanted:
         return tuple(_port(d, spec, spec, None) for d, spec in zip(details, own))  # noqa: B905
-    asked = _in_order(graph, own, wanted)
-    if asked is None:
-        require_shapes(wanted, own)
-        asked = []
+    ordered = _in_order(graph, own, wanted)
+    if ordered is None:
+        require_shapes(wanted, own)  # raises, their number differs
+        ordered = []
     return tuple(
         _port(detail, spec, stored, _axes(spec, stored))
-        for detail, spec, stored in zip(details, asked, own)  # noqa: B905
+        for detail, spec, stored in zip(details, ordered, own)  # noqa: B905
     )
 
 
@@ -111,8 +119,8 @@ def output_ports(
     inputs: Sequence[TflitePort],
     layouts: Mapping[int, str],
 ) -> Tuple[TflitePort, ...]:
-    """A port for each output. Where inputs are transposed from NCHW, the caller's network is NCHW:
-    an output whose layout is known to be NHWC is given back as NCHW."""
+    """A port for each output of the file. If inputs are transposed from NCHW, the caller's network
+    is NCHW: an output known to be NHWC is then transposed back."""
     channels_first = any(port.axes == ORDER["NCHW", "NHWC"] for port in inputs)
     found = []
     for detail, tensor, name in zip(details, graph.outputs, _names(graph, True)):  # noqa: B905
@@ -130,7 +138,7 @@ def output_ports(
 
 
 def _names(graph: TfliteFile, outputs: bool) -> List[str]:
-    """The signature's names, which are the author's; else the tensors'."""
+    """The author's names, which are the signature's; else those of the tensors."""
     signed = graph.output_names if outputs else graph.input_names
     tensors = graph.outputs if outputs else graph.inputs
     return list(signed) or [graph.tensors[t].name for t in tensors]
@@ -139,8 +147,9 @@ def _names(graph: TfliteFile, outputs: bool) -> List[str]:
 def _in_order(
     graph: TfliteFile, own: Sequence[TensorSpec], wanted: Sequence[TensorSpec]
 ) -> Optional[List[TensorSpec]]:
-    """``wanted`` in the file's order: by the signature's names, by the tensors', by these without
-    what converters add; in order where none agrees. ``None``: not as many."""
+    """``wanted`` in the file's order, matched by the signature's names, by the tensors' names, or
+    by these without what converters add; in the given order where no names match. ``None``: their
+    number differs."""
     by_name = {spec.name: spec for spec in wanted}
     tensors = [graph.tensors[t].name for t in graph.inputs]
     plain = [_plain(name) for name in tensors]
@@ -165,7 +174,7 @@ def _axes(wanted: TensorSpec, stored: TensorSpec) -> Axes:
     """How the caller's input is transposed for the file: by their layouts, never by their shapes.
 
     Raises:
-        UnsupportedShape: the shapes do not go together so.
+        UnsupportedShape: the shapes do not match after it.
     """
     axes = ORDER.get((wanted.layout, stored.layout))
     shape = (
@@ -176,14 +185,14 @@ def _axes(wanted: TensorSpec, stored: TensorSpec) -> Axes:
     if len(wanted.shape) == 4 and not axes:
         for order in ORDER.values():
             if fits([wanted.shape[a] for a in order], stored.shape):
-                raise UnsupportedShape(_unknown(wanted, stored))
+                raise UnsupportedShape(_layout_unknown(wanted, stored))
     raise UnsupportedShape(
         "input %s: the model takes %s, asked for %s"
         % (wanted.name, shown(stored.shape), shown(wanted.shape))
     )
 
 
-def _unknown(wanted: TensorSpec, stored: TensorSpec) -> str:
+def _layout_unknown(wanted: TensorSpec, stored: TensorSpec) -> str:
     return (
         "input %s: the file takes %s (layout %s), asked for %s (layout %s): one may be the other"
         " transposed, but that is not guessed; it is done where both layouts follow from what the"
@@ -199,7 +208,7 @@ def _unknown(wanted: TensorSpec, stored: TensorSpec) -> str:
 
 
 def _port(detail: Any, spec: TensorSpec, stored: TensorSpec, axes: Axes) -> TflitePort:
-    """Raises ``UnsupportedShape`` where the element types do not go together."""
+    """Raises ``UnsupportedShape`` where the element types do not match."""
     scale, zero = detail["quantization"]
     kinds = np.dtype(spec.dtype).kind, np.dtype(stored.dtype).kind
     integers = all(kind in "iu" for kind in kinds)

@@ -1,4 +1,4 @@
-"""TVM (Relax) running a library that ``tvm_compile`` made, on the processor."""
+"""TVM (Relax) running a library that ``tvm_compile`` made, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence
 import numpy as np
 
 from agent.contract.device import RuntimeFacts, TargetFacts
-from agent.contract.failures import BadModel, RuntimeMissing
+from agent.contract.failures import BadModel
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.runtimes.backend import Feed, Options, Wants
-from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.backend import Feed, Options, Wants, closed_session
+from agent.runtimes.host_buffers import HostBuffers, zero_feed
 from agent.runtimes.tvm.converters.tvm_compile import OPTIONS, checked, host_target
 from agent.runtimes.tvm.linking import require_own_machine
 from agent.runtimes.validation import (
     chosen,
     facts_of,
+    require_module,
     require_precision,
     require_shapes,
     require_target,
@@ -29,8 +30,8 @@ _MAIN = "main"
 
 
 class Tvm:
-    """``accepts`` ONNX through the converter; a library from elsewhere is never loaded, for
-    loading one runs its code."""
+    """Accepts ONNX, through the converter; a library from elsewhere is never loaded, because
+    loading it runs its code."""
 
     name = "tvm"
     accepts = ("onnx",)
@@ -41,15 +42,9 @@ class Tvm:
     options: ClassVar[Options] = OPTIONS
 
     def import_runtime(self) -> str:
-        try:
-            import tvm
-            import tvm.relax
-        except ImportError as error:
-            raise RuntimeMissing(
-                "tvm cannot be imported (%s)" % error,
-                "install it with pip install apache-tvm apache-tvm-ffi==0.1.14.post1",
-            ) from error
-        return str(tvm.__version__)
+        remedy = "install it with pip install apache-tvm apache-tvm-ffi==0.1.14.post1"
+        require_module("tvm.relax", remedy)
+        return str(require_module("tvm", remedy).__version__)
 
     def probe(self) -> RuntimeFacts:
         version = self.import_runtime()
@@ -70,20 +65,20 @@ class Tvm:
         own = [_spec(value) for value in about["inputs"]]
         if inputs:
             require_shapes(inputs, own)
-        # Read when the pool starts, at the first parallel loop; ``config_threadpool`` can only
-        # lower the number that TVM takes by itself, which is that of physical cores.
+        # TVM reads it when its thread pool starts, at the first parallel loop. The alternative,
+        # ``config_threadpool``, can only lower TVM's own number, which is that of physical cores.
         if runtime.threads:
             os.environ["TVM_NUM_THREADS"] = str(runtime.threads)
         try:
             library = tvm.runtime.load_module(str(artifact))
             machine = tvm.relax.VirtualMachine(library, tvm.cpu())
-        except Exception as error:  # TVM raises what its C++ side threw
+        except Exception as error:  # TVM passes on what its C++ side threw
             raise BadModel("tvm cannot load %s: %s" % (artifact.name, str(error)[-400:])) from error
         return TvmSession(machine, about, tuple(inputs or own))
 
 
 def _about(artifact: Path) -> Dict[str, Any]:
-    """What the converter wrote beside the library. Raises ``BadModel``."""
+    """The converter's notes beside the library. Raises ``BadModel``."""
     path = artifact.resolve().with_name("model.json")
     try:
         with open(str(path), encoding="utf-8") as file:
@@ -102,7 +97,7 @@ def _spec(value: Dict[str, Any]) -> TensorSpec:
 
 
 class TvmSession:
-    """Inputs lie in TVM's own tensors, made once and overwritten by the next ``bind``."""
+    """Inputs lie in TVM's tensors, which are allocated once and overwritten by ``bind``."""
 
     infer: Callable[[], None]
 
@@ -118,22 +113,21 @@ class TvmSession:
         # The bound method without its Python wrapper.
         self.infer = partial(machine.module["invoke_stateful"], _MAIN)
         before = _processors()
-        self.outputs: Sequence[TensorSpec] = self._described()
+        self.outputs: Sequence[TensorSpec] = self._first_outputs()
         pinned = _processors()
         self.placement = "CPU, llvm %s, %d threads%s, %s" % (
             about["target"].get("mcpu", ""),
             tvm.runtime.num_threads(),
-            # Its pool does so at its start; another program on that core then costs more.
+            # Its pool does so when it starts: another process on that core then costs more.
             " (TVM pinned this one to CPU %s)" % pinned if pinned != before else "",
-            _how(about),
+            _tuning(about),
         )
 
-    def _described(self) -> List[TensorSpec]:
-        """The outputs as a run on zeros gives them: the library itself does not say."""
-        self.bind({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs})
+    def _first_outputs(self) -> List[TensorSpec]:
+        """The outputs of a run on zeros: the library does not describe them."""
+        self.bind(zero_feed(self.inputs))
         self.infer()
-        found = self.read()
-        return [TensorSpec(name, str(a.dtype), a.shape) for name, a in found.items()]
+        return [TensorSpec(name, str(a.dtype), a.shape) for name, a in self.read().items()]
 
     def bind(self, feed: Feed) -> None:
         import tvm
@@ -154,10 +148,10 @@ class TvmSession:
     def close(self) -> None:
         self._machine = None
         self._tensors = {}
-        self.infer = _closed
+        self.infer = closed_session
 
 
-def _how(about: Dict[str, Any]) -> str:
+def _tuning(about: Dict[str, Any]) -> str:
     if about["tuning"] != "metaschedule":
         return "default schedules"
     return "MetaSchedule: %s functions tuned, %s records" % (
@@ -167,13 +161,9 @@ def _how(about: Dict[str, Any]) -> str:
 
 
 def _processors() -> str:
-    """Those that this thread may run on; empty where the system does not say."""
+    """The CPUs that this thread may run on; empty where the system does not tell."""
     allowed = getattr(os, "sched_getaffinity", None)
     return ", ".join(str(n) for n in sorted(allowed(0))) if allowed else ""
-
-
-def _closed() -> None:
-    raise RuntimeError("the session is closed")
 
 
 BACKEND = Tvm

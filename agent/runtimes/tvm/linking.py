@@ -1,5 +1,4 @@
-"""Linking what TVM compiled, for this architecture or another, and telling which one a library is
-for."""
+"""Link what TVM compiled, for this architecture or another, and read a library's architecture."""
 
 from __future__ import annotations
 
@@ -15,17 +14,17 @@ from agent.contract.failures import BadModel, RuntimeMissing, Unsupported
 from agent.runtimes.converter import missing_modules
 
 GLIBC = "2.27"
-"""What the library is linked against: that of Ubuntu 18.04, so of JetPack 4 and all newer."""
+"""Version to link against: that of Ubuntu 18.04, so it runs on JetPack 4 and everything newer."""
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 """``e_machine`` of elf.h → the name that ``uname -m`` uses."""
 _ALIASES = {"arm64": "aarch64", "amd64": "x86_64", "armv7l": "arm", "i686": "i386"}
 
 
 def linker() -> Any:
-    """``link(built, path)`` with the system's C++ compiler, else with the package ``ziglang``.
+    """A function ``link(built, path)``: with the system's C++ compiler, else with ``ziglang``.
 
     Raises:
-        RuntimeMissing: neither is there.
+        RuntimeMissing: neither is installed.
     """
     from tvm.support import cc
 
@@ -46,11 +45,11 @@ def linker() -> Any:
 
 
 def cross_linker(machine: str) -> Any:
-    """``link(built, path)`` for TVM: with the distribution's cross-compiler, else with ``ziglang``,
-    which brings a linker and the C library's symbols for all architectures.
+    """A function ``link(built, path)`` for another architecture: with the distribution's
+    cross-compiler, else with ``ziglang``, which has a linker and the C library's symbols for all.
 
     Raises:
-        RuntimeMissing: neither is there.
+        RuntimeMissing: neither is installed.
     """
     from tvm.support import cc
 
@@ -72,7 +71,7 @@ def cross_linker(machine: str) -> Any:
 
 
 def zig_script(words: str) -> str:
-    """A program that is zig in one of its roles: TVM calls compilers by one name."""
+    """A script that runs zig with ``words``: TVM takes a compiler as one name without arguments."""
     path = os.path.join(tempfile.gettempdir(), "zig-cc")
     with open(path, "w", encoding="utf-8") as file:
         file.write('#!/bin/sh\nexec "%s" -m ziglang %s "$@"\n' % (sys.executable, words))
@@ -81,8 +80,12 @@ def zig_script(words: str) -> str:
 
 
 def require_own_machine(library: Path) -> None:
-    """Raises ``Unsupported`` where a library is for another architecture than this machine's; the
-    loader's own message would not say which. ``BadModel`` where it cannot be read."""
+    """Check the library's architecture: the loader's own message would not name it.
+
+    Raises:
+        Unsupported: it is for another one than this machine's.
+        BadModel: it cannot be read.
+    """
     found = machine_of(library)
     here = _ALIASES.get(platform.machine().lower(), platform.machine())
     if found and found != here:
@@ -93,7 +96,7 @@ def require_own_machine(library: Path) -> None:
 
 
 def machine_of(library: Path) -> str:
-    """The architecture in an ELF file's header, empty where it is no such file."""
+    """The architecture in an ELF file's header; empty where it is no ELF file."""
     try:
         with open(str(library), "rb") as file:
             head = file.read(20)

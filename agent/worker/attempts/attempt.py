@@ -14,7 +14,7 @@ from pathlib import Path
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
-from agent.contract.conversion_graph import Node, Tool, on_the_way
+from agent.contract.conversion_graph import Node, Tool, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import FAILURE_KINDS, make_failure
 from agent.contract.trial import (
@@ -225,7 +225,7 @@ class _AttemptRun:
         self, planned: ConversionPlan, facts: RuntimeFacts, tools: Sequence[Tool], files: _Files
     ) -> Converted:
         request, services = self._request, self._services
-        mistake = unknown_option(request.runtime.options, facts, on_the_way(planned.way, tools))
+        mistake = unknown_option(request.runtime.options, facts, tools_on_path(planned.way, tools))
         if mistake:
             raise _Ended(mistake)
         conversion_runner = ConversionRunner(

@@ -11,7 +11,7 @@ from typing import Any
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
-from agent.contract.conversion_graph import Tool, Way, on_the_way, segments
+from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import make_failure
 from agent.contract.trial import (
@@ -108,13 +108,13 @@ class ConversionRunner:
     def _job(
         self,
         request: TrialRequest,
-        part: Way,
+        part: ConversionPath,
         last: bool,
         model: ModelRef,
         artifact: Path,
         sources: ConversionInputs,
     ) -> ConvertJob:
-        tools = on_the_way(part, self.environments.tools())
+        tools = tools_on_path(part, self.environments.tools())
         calibrates = any(tool.needs_calibration for tool in tools)
         known = {key for tool in tools for key in tool.options}
         options = {key: value for key, value in request.runtime.options.items() if key in known}

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.contract.conversion_graph import (
+    ConversionPath,
     Node,
     Tool,
-    Way,
-    cheapest,
-    lacking,
+    cheapest_path,
     made_elsewhere,
+    missing_tools,
     needs,
     usable,
 )
@@ -37,7 +37,7 @@ class ConversionPlan:
     """``start``: the source's format and precision; ``way``: empty where it is loaded as it is."""
 
     start: Node
-    way: Way
+    way: ConversionPath
 
 
 def plan(
@@ -61,7 +61,7 @@ def plan(
     """
     start = _start(source, form, held)
     goals = goals_of(runtime, facts)
-    way = cheapest(usable(tools), (start,), goals, runtime.via, facts.environment)
+    way = cheapest_path(usable(tools), (start,), goals, runtime.via, facts.environment)
     if way is not None:
         return ConversionPlan(start, way)
     raise _why_not(start, goals, runtime, tools)
@@ -78,7 +78,7 @@ def plan_build(
     start = _start(source, form)
     portable = [tool for tool in tools if made_elsewhere(tool)]
     edges = [edge for tool in portable if not tool.missing for edge in tool.edges]
-    way = cheapest(edges, (start,), (node,), via)
+    way = cheapest_path(edges, (start,), (node,), via)
     if way is not None:
         return ConversionPlan(start, way)
     raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), portable)
@@ -123,7 +123,7 @@ def _why_not(
 ) -> NoConversionPath:
     wanted = " or ".join(f"{form} in {held}" for form, held in goals)
     through = f" through {', '.join(runtime.via)}" if runtime.via else ""
-    missing = lacking(tools, (start,), goals, runtime.via)
+    missing = missing_tools(tools, (start,), goals, runtime.via)
     if not missing:
         return NoConversionPath(
             "unsupported",
@@ -148,7 +148,7 @@ def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
     for held, goals in facts.wants.items():
         for form in SOURCES:
             for known in precisions(form):
-                way = cheapest(edges, ((form, known),), goals, home=facts.environment)
+                way = cheapest_path(edges, ((form, known),), goals, home=facts.environment)
                 if way is not None:
                     reached.add(held)
                     total = sum(edge.cost for edge in way)

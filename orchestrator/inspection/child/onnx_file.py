@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.contract.trial import TensorSpec
+from agent.formats.layouts import ORDER, Step, input_layout, output_layout
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import OnnxFacts, counted
 from orchestrator.inspection.child import onnx_graph
-
-MOST_TENSORS = 300
-"""That are followed from an input to learn its layout: what tells is met within a few."""
 
 _SPATIAL = frozenset(
     [
@@ -115,8 +114,9 @@ def _declared(graph: Any, name: str) -> dict[str, Any]:
 
 
 def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: _layout(graph, name, {}) for name in declared}
-    found |= {o.name: _made_layout(graph, o.name) for o in graph.output}
+    makers = {output: node for node in graph.node for output in node.output}
+    found = {name: input_layout(name, partial(_takers, graph)) for name in declared}
+    found |= {o.name: output_layout(o.name, partial(_makers, makers)) for o in graph.output}
     return {name: layout for name, layout in found.items() if layout}
 
 
@@ -172,50 +172,38 @@ def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
     return TensorSpec(value.name, dtype, tuple(given))
 
 
-def _layout(graph: Any, tensor: str, known: dict[str, str]) -> str:
-    """``NCHW`` where the input reaches a spatial operator, which ONNX defines on NCHW alone,
-    through operators that keep the order of axes; ``NHWC`` where it is transposed to that on the
-    way; else unknown. Followed, never guessed. ``known``: what was found or is being sought."""
-    if tensor in known or len(known) > MOST_TENSORS:
-        return known.get(tensor, "")
-    known[tensor] = ""
-    found = set()
+def _takers(graph: Any, tensor: str) -> Iterator[Step]:
+    """ONNX defines spatial operators on NCHW alone. Only a transposition to NCHW is followed."""
     for node in graph.node:
         if tensor not in node.input:
             continue
         if node.op_type in _SPATIAL and node.input[0] == tensor:
-            found.add("NCHW")
+            yield Step("NCHW")
         elif node.op_type in _KEEPS_AXES:
-            found.add(_layout(graph, node.output[0], known))
-        elif node.op_type == "Transpose":
-            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
-            if order == [0, 3, 1, 2] and _layout(graph, node.output[0], known) == "NCHW":
-                found.add("NHWC")
-    found.discard("")
-    known[tensor] = found.pop() if len(found) == 1 else ""
-    return known[tensor]
+            yield Step(tensor=node.output[0])
+        elif node.op_type == "Transpose" and _permutation(node) == ORDER["NHWC", "NCHW"]:
+            yield Step(tensor=node.output[0], order=ORDER["NHWC", "NCHW"])
 
 
-def _made_layout(graph: Any, tensor: str) -> str:
-    """As ``_layout``, of an output: by the operators that lead to it, against their direction."""
-    makers = {output: node for node in graph.node for output in node.output}
-    turned = False
-    for _ in range(MOST_TENSORS):
-        node = makers.get(tensor)
-        if node is None:
-            return ""
-        if node.op_type in _SPATIAL:
-            return "NHWC" if turned else "NCHW"
-        if node.op_type == "Transpose" and not turned:
-            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
-            if order != [0, 2, 3, 1]:
-                return ""
-            turned = True
-        elif node.op_type not in _KEEPS_AXES:
-            return ""
-        # of an operator on two tensors the one that is computed: the other may be a constant
-        tensor = next((i for i in node.input if i in makers), "")
-    return ""
+def _makers(makers: Mapping[str, Any], tensor: str) -> Iterator[Step]:
+    """The same against the direction; only a transposition to NHWC is followed."""
+    node = makers.get(tensor)
+    if node is None:
+        return
+    # of an operator on two tensors the one that is computed: the other may be a constant
+    source = next((i for i in node.input if i in makers), None)
+    if node.op_type in _SPATIAL:
+        yield Step("NCHW")
+    elif source is None:
+        return
+    elif node.op_type in _KEEPS_AXES:
+        yield Step(tensor=source)
+    elif node.op_type == "Transpose" and _permutation(node) == ORDER["NCHW", "NHWC"]:
+        yield Step(tensor=source, order=ORDER["NCHW", "NHWC"])
+
+
+def _permutation(node: Any) -> tuple[int, ...]:
+    return next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
 
 
 def _free_shape(name: str, input_name: str, tensor: Any) -> str:

@@ -11,17 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-CONFIDENCE = 0.95
-"""Level of every interval in a report."""
-
-CLAIM_CONFIDENCE = 0.99
-"""One-sided level at which a percentile may be claimed at all (``samples_needed``)."""
+from agent.statistics import CONFIDENCE, TAIL, interval_ranks
+from agent.statistics import samples_needed as samples_needed
 
 Floats = NDArray[np.float64]
 
@@ -87,45 +83,22 @@ def percentile(samples: ArrayLike, q: float) -> float:
     return float(np.percentile(positive(samples), q, method="linear"))
 
 
-@lru_cache(maxsize=64)
-def samples_needed(q: float, confidence: float = CLAIM_CONFIDENCE) -> int:
-    """Smallest n that supports a claim on a percentile: p50 11, p90 64, p95 130, p99 662.
-
-    With that many independent samples at least two lie above the true percentile with probability
-    ``confidence``: P[Binomial(n, 1 - q/100) <= 1] <= 1 - confidence. Fewer, and the estimate rests
-    on a single largest value. Source: the early-stopping rule of MLPerf LoadGen with one discarded
-    sample (binomial, one-sided).
-
-    Raises:
-        ValueError: ``q`` is not strictly between 0 and 100.
-    """
-    if not 0 < q < 100:
-        raise ValueError(f"a percentile lies strictly between 0 and 100, found {q}")
-    tail = 1 - q / 100
-    n, sps = 2, _scipy()
-    while float(sps.binom.cdf(1, n, tail)) > 1 - confidence:
-        n += 1
-    return n
-
-
-def percentile_interval(samples: ArrayLike, q: float, confidence: float = CONFIDENCE) -> Interval:
-    """Distribution-free interval of one trial's percentile, from order statistics.
-
-    The ranks l and u are the binomial quantiles with at most (1 - confidence)/2 outside each, so
-    the coverage is at least ``confidence`` for independent samples. No interval where the trial has
-    no such ranks. Source: Hahn and Meeker, "Statistical Intervals", 1991, section 5.2.
-    """
+def percentile_interval(samples: ArrayLike, q: float) -> Interval:
+    """Distribution-free interval of one trial's percentile (``agent.statistics.interval_ranks``);
+    no interval where the trial has too few samples."""
     ordered = np.sort(positive(samples))
-    n, share, tail = len(ordered), q / 100, (1 - confidence) / 2
-    low_rank = int(_scipy().binom.ppf(tail, n, share))
-    high_rank = int(_scipy().binom.ppf(1 - tail, n, share)) + 1
-    value = percentile(ordered, q)
-    if low_rank < 1 or high_rank > n:
-        return Interval(value, None, None, n)
+    value, ranks = percentile(ordered, q), interval_ranks(len(ordered), q, _binomial_quantiles)
+    if ranks is None:
+        return Interval(value, None, None, len(ordered))
     # On tiny samples interpolation may leave the ranks; an interval always holds its point.
-    low = min(value, float(ordered[low_rank - 1]))
-    high = max(value, float(ordered[high_rank - 1]))
-    return Interval(value, low, high, n)
+    low, high = (float(ordered[rank]) for rank in ranks)
+    return Interval(value, min(value, low), max(value, high), len(ordered))
+
+
+def _binomial_quantiles(n: int, p: float) -> tuple[int, int]:
+    """Exact for any n, unlike NumPy's in the measured child."""
+    binom = _scipy().binom
+    return int(binom.ppf(TAIL, n, p)), int(binom.ppf(1 - TAIL, n, p))
 
 
 def geometric(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from agent.contract import codec
-from agent.contract.conversion_graph import remaining
+from agent.contract.conversion_graph import remaining_via
 from agent.contract.trial import SCHEMA, DatasetRef, Limits, ReferenceRef, RuntimeRef, TrialRequest
 from orchestrator.domain.matrix import interleave
 from orchestrator.domain.placement import Placement
@@ -155,7 +155,7 @@ def _request(model: Model, spec: SweepSpec, placement: Placement) -> TrialReques
             threads=configuration.threads,
             options=dict(placement.options),
             format=configuration.format,
-            via=remaining(via, build.way) if build else via,
+            via=remaining_via(via, build.way) if build else via,
         ),
         scenario=spec.scenario.at_batch(configuration.batch_size),
         reference=codec.from_plain(ReferenceRef, model.reference),

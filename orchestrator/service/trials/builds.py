@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from agent.contract import codec
-from agent.contract.conversion_graph import on_the_way
+from agent.contract.conversion_graph import tools_on_path
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import (
     SCHEMA,
@@ -60,7 +60,7 @@ def plan_build(
     builder = devices[build.builder]
     facts = facts_of(builder)
     assert facts is not None
-    calibrates = any(tool.needs_calibration for tool in on_the_way(build.way, facts.tools))
+    calibrates = any(tool.needs_calibration for tool in tools_on_path(build.way, facts.tools))
     own = replace(
         request,
         runtime=RuntimeRef(

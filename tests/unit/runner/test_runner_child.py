@@ -89,10 +89,12 @@ def test_the_package_is_found_from_the_files_own_place(tmp_path: Path) -> None:
     """Another ``agent`` on the interpreter's path must not be taken for it."""
     source = Path(agent.__file__).parent
     copy = tmp_path / "elsewhere" / "agent"
-    for folder in ("contract", "runner"):
+    for folder in ("contract", "formats", "runner", "runtimes"):
         shutil.copytree(
             source / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
         )
+    for name in ("privileges.py", "statistics.py"):
+        shutil.copy(source / name, copy)
     (copy / "__init__.py").write_text('__version__ = "of the copy"\n')
     done = child("trial", main=copy / "runner" / "__main__.py")
     assert codec.loads(TrialResult, done.stdout).agent_version == "of the copy"

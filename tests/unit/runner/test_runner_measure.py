@@ -11,8 +11,8 @@ import pytest
 from agent.contract.failures import BadOption, ClockError, UnsupportedScenario
 from agent.contract.trial import Clock, Scenario
 from agent.runner import clock, timing_loop
-from agent.runner.scenarios import loop_of
-from agent.runtimes.backend import Laps
+from agent.runner.scenarios import find_loop
+from agent.runtimes.backend import RawSamples
 
 
 @dataclass
@@ -45,7 +45,7 @@ GOOD = Clock("fake", 1, 50.0)
 BRIEF = Scenario(min_duration_s=0.0, max_duration_s=0.05, min_samples=20)
 
 
-def laps_of(takes_ns: int, scenario: Scenario = BRIEF, own: int | None = None) -> Laps:
+def samples_of(takes_ns: int, scenario: Scenario = BRIEF, own: int | None = None) -> RawSamples:
     time = FakeClock()
     session = FakeSession(time, takes_ns)
     pilot = timing_loop.warm_up(session.infer, 0.0, time)
@@ -78,21 +78,21 @@ def test_the_shortest_span_is_100_ticks_and_10_readings(
 
 
 def test_long_calls_are_timed_one_by_one() -> None:
-    laps = laps_of(1_000_000)
-    assert laps.calls_per_sample == 1
-    assert set(laps.caller_ns.tolist()) == {1_000_050}
-    assert laps.runtime_ns is None
+    raw = samples_of(1_000_000)
+    assert raw.calls_per_sample == 1
+    assert set(raw.caller_ns.tolist()) == {1_000_050}
+    assert raw.runtime_ns is None
 
 
 def test_short_calls_are_timed_in_batches_and_given_per_call() -> None:
-    laps = laps_of(200)
-    assert laps.calls_per_sample == 4  # 1000 ns wanted, 250 seen
-    assert set(laps.caller_ns.tolist()) == {(4 * 200 + 50) // 4}
+    raw = samples_of(200)
+    assert raw.calls_per_sample == 4  # 1000 ns wanted, 250 seen
+    assert set(raw.caller_ns.tolist()) == {(4 * 200 + 50) // 4}
 
 
 def test_calls_that_take_no_time_are_no_figure() -> None:
     with pytest.raises(ClockError, match=r"needs 500 ns|too short"):
-        laps_of(0)
+        samples_of(0)
 
 
 def test_a_coarse_clock_refuses_what_a_tick_cannot_tell() -> None:
@@ -104,34 +104,34 @@ def test_a_coarse_clock_refuses_what_a_tick_cannot_tell() -> None:
 
 
 def test_the_runtimes_own_latency_stands_beside_the_callers() -> None:
-    laps = laps_of(1_000_000, own=999_000)
-    assert laps.runtime_ns is not None
-    assert laps.runtime_ns.shape == laps.caller_ns.shape
-    assert set(laps.runtime_ns.tolist()) == {999_000}
+    raw = samples_of(1_000_000, own=999_000)
+    assert raw.runtime_ns is not None
+    assert raw.runtime_ns.shape == raw.caller_ns.shape
+    assert set(raw.runtime_ns.tolist()) == {999_000}
 
 
 def test_batches_of_calls_leave_out_the_runtimes_own_latency() -> None:
-    assert laps_of(200, own=1).runtime_ns is None
+    assert samples_of(200, own=1).runtime_ns is None
 
 
 def test_steady_calls_stop_by_precision_at_the_first_check() -> None:
-    laps = laps_of(100_000)
-    assert (laps.stopped_by, len(laps.caller_ns)) == ("precision", 20)
+    raw = samples_of(100_000)
+    assert (raw.stopped_by, len(raw.caller_ns)) == ("precision", 20)
 
 
 def test_the_minimum_time_is_kept_and_the_maximum_caps_inside_a_block() -> None:
     wish = Scenario(min_duration_s=0.02, max_duration_s=9.0, min_samples=20)
-    assert 0.02 <= laps_of(100_000, wish).wall_ns / 1e9 <= 0.03
+    assert 0.02 <= samples_of(100_000, wish).wall_ns / 1e9 <= 0.03
     wish = Scenario(min_duration_s=0.0, max_duration_s=0.001, min_samples=1_000)
-    laps = laps_of(100_000, wish)
-    assert laps.stopped_by == "max_duration"
-    assert len(laps.caller_ns) == 10
+    raw = samples_of(100_000, wish)
+    assert raw.stopped_by == "max_duration"
+    assert len(raw.caller_ns) == 10
 
 
 def test_a_call_longer_than_the_maximum_still_gives_one_sample() -> None:
     wish = Scenario(min_duration_s=0.0, max_duration_s=0.001, min_samples=20)
-    laps = laps_of(5_000_000, wish)
-    assert (len(laps.caller_ns), laps.stopped_by) == (1, "max_duration")
+    raw = samples_of(5_000_000, wish)
+    assert (len(raw.caller_ns), raw.stopped_by) == (1, "max_duration")
 
 
 def test_laps_must_fill_the_wall_time() -> None:
@@ -169,10 +169,10 @@ def test_the_collector_stays_off_where_it_was_off() -> None:
 def test_warm_up_runs_for_its_time_and_at_least_once() -> None:
     time = FakeClock()
     session = FakeSession(time, 1_000_000)
-    laps = timing_loop.warm_up(session.infer, 0.1, time)
+    raw = timing_loop.warm_up(session.infer, 0.1, time)
     assert session.calls == 100
-    assert len(laps) == 64
-    assert np.median(laps) == 1_000_050
+    assert len(raw) == 64
+    assert np.median(raw) == 1_000_050
     assert len(timing_loop.warm_up(FakeSession(time, 50_000_000).infer, 0.0, time)) == 1
 
 
@@ -196,7 +196,7 @@ def test_a_stall_while_reading_the_clock_is_not_its_cost() -> None:
 @pytest.mark.parametrize("kind", ["server", "multi_stream", "sustained", "x"])
 def test_other_kinds_of_load_are_refused_with_what_is_accepted(kind: str) -> None:
     with pytest.raises(UnsupportedScenario, match="accepted: single_stream"):
-        loop_of(Scenario(kind=kind))
+        find_loop(Scenario(kind=kind))
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ def test_other_kinds_of_load_are_refused_with_what_is_accepted(kind: str) -> Non
 )
 def test_bounds_that_no_trial_can_meet_are_refused(scenario: Scenario, word: str) -> None:
     with pytest.raises(BadOption, match=word):
-        loop_of(scenario)
+        find_loop(scenario)

@@ -18,7 +18,7 @@ SCENARIO = Scenario(min_duration_s=1.0, max_duration_s=10.0, min_samples=100)
 
 @pytest.mark.parametrize(("percentile", "count"), [(50, 11), (90, 64), (95, 130), (99, 662)])
 def test_a_percentile_is_claimable_at_the_published_counts(percentile: float, count: int) -> None:
-    assert statistics.claimable_at(percentile) == count
+    assert statistics.samples_needed(percentile) == count
 
 
 def test_first_check_waits_for_both_the_wish_and_the_claim() -> None:

@@ -1,7 +1,8 @@
-"""Fully quantised TFLite to what the Edge TPU runs, by ``edgetpu_compiler``.
+"""Fully quantised TFLite to TFLite for the Edge TPU, by ``edgetpu_compiler``.
 
-The compiler exists for x86-64 Debian only: this runs on a builder, never on the ARM board. Its log
-is read for the share of operators that were mapped: a model may compile and yet run on the CPU.
+The compiler exists for x86-64 Debian only, so this runs on a builder, never on the ARM board. The
+share of operators that were mapped is read from its log: a model may compile and yet run on the
+CPU.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import ClassVar, Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import (
-    BadModel,
     ConversionFailed,
     RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
 )
-from agent.formats.tflite import NotTflite, TfliteFile, read
+from agent.formats.tflite import TfliteFile, read_model
 from agent.formats.tflite_analysis import float_operators, input_layout, output_layout
-from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact, program
+from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase, program
 from agent.runtimes.edgetpu.devices import LAYOUTS
 
 PROGRAM = "edgetpu_compiler"
@@ -34,7 +33,7 @@ _ROW = re.compile(r"^([A-Z][A-Z0-9_a-z-]*)\s+(\d+)\s{2,}(\S.*?)\s*$", re.MULTILI
 
 
 class CompilerLog(NamedTuple):
-    """What the compiler's output says. ``unmapped``: (operator, count, the compiler's reason)."""
+    """The compiler's output. ``unmapped``: (operator, count, the compiler's reason)."""
 
     version: str
     mapped: int
@@ -45,19 +44,16 @@ class CompilerLog(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Mapped operators of all, 0 to 1."""
+        """Share of operators that are mapped, 0 to 1."""
         return self.mapped / self.total if self.total else 0.0
 
 
-class EdgetpuCompile:
+class EdgetpuCompile(ConverterBase):
     name = "edgetpu_compile"
     edges = (Edge("edgetpu_compile", ("tflite", "int8"), ("edgetpu_tflite", "int8")),)
-    needs_calibration = False
     modules = ()
-    commands = ("edgetpu_compiler",)
+    commands = (PROGRAM,)
     keeps = ("layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         graph = _checked(source)
@@ -68,18 +64,18 @@ class EdgetpuCompile:
                 "it runs on x86-64 Debian or Ubuntu only: install the package edgetpu-compiler of"
                 " Coral's Debian repository on a builder, see coral.ai/docs/edgetpu/compiler",
             )
-        inside = folder / "model.tflite"  # its output is named after its input
-        shutil.copyfile(str(source), str(inside))
+        copy = folder / "model.tflite"  # the output is named after the input
+        shutil.copyfile(str(source), str(copy))
         try:
             done = subprocess.run(
-                [compiler, "-s", "-o", str(folder), str(inside)],
+                [compiler, "-s", "-o", str(folder), str(copy)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 check=False,
             )
         finally:
-            inside.unlink()
+            copy.unlink()
         log = parsed(done.stdout.decode("utf-8", "replace"), done.returncode)
         artifact = folder / "model_edgetpu.tflite"
         if not artifact.exists():
@@ -89,11 +85,12 @@ class EdgetpuCompile:
 
 
 def _checked(source: Path) -> TfliteFile:
-    """Raises what the compiler would only call an invalid model."""
-    try:
-        graph = read(source)
-    except NotTflite as error:
-        raise BadModel("%s is not a TFLite model: %s" % (source.name, error)) from error
+    """The source's graph, checked: the compiler would only call it an invalid model.
+
+    Raises:
+        BadModel, UnsupportedOperator, UnsupportedFormat.
+    """
+    graph = read_model(source)
     floats = float_operators(graph)
     if floats:
         raise UnsupportedOperator(
@@ -113,11 +110,11 @@ def _layouts(graph: TfliteFile) -> Dict[str, List[str]]:
 
 
 def parsed(text: str, status: int = 0) -> CompilerLog:
-    """The compiler's output (with ``-s``), format of versions 2.1 to 16.0 as documented.
+    """Parse the compiler's output (with ``-s``), in the documented format of versions 2.1 to 16.0.
 
     Raises:
-        UnsupportedFormat: it refuses the model as not quantised.
-        ConversionFailed: it gave up; carries its own words.
+        UnsupportedFormat: it refused the model as not quantised.
+        ConversionFailed: it failed; holds the compiler's own words.
     """
     version = _found(r"^Edge TPU Compiler version (\S+)", text, "")
     if "Model not quantized" in text:
@@ -128,7 +125,7 @@ def parsed(text: str, status: int = 0) -> CompilerLog:
     rows = [(name, int(count), status) for name, count, status in _ROW.findall(text)]
     mapped = sum(count for _, count, status in rows if status == _MAPPED)
     unmapped = tuple(row for row in rows if row[2] != _MAPPED)
-    # Only where something is left on the CPU are the two sums printed.
+    # The two sums are printed only where something is left on the CPU.
     total = int(_found(r"^Total number of operations: (\d+)", text, "0"))
     on_cpu = int(_found(r"^Number of operations that will run on CPU: (\d+)", text, "0"))
     on_tpu = int(_found(r"^Number of operations that will run on Edge TPU: (\d+)", text, "-1"))
@@ -145,7 +142,7 @@ def parsed(text: str, status: int = 0) -> CompilerLog:
 
 
 def step(log: CompilerLog) -> str:
-    """For people: the share mapped, what was not and why, weights streamed at each inference."""
+    """For people: share of operators mapped, which are not and why, weights that are streamed."""
     left = ", ".join("%d %s (%s)" % (count, name, why) for name, count, why in log.unmapped)
     streamed = log.off_chip not in ("", "0.00B")
     return "edgetpu_compiler %s: %d of %d operators mapped (%.0f %%)%s%s" % (

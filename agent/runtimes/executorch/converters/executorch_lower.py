@@ -1,7 +1,7 @@
-"""``torch.export`` program to an ExecuTorch program, through XNNPACK or ExecuTorch's own kernels.
+"""``torch.export`` program to an ExecuTorch program, for XNNPACK or ExecuTorch's own kernels.
 
 Beside ``model.pte`` lies ``notes.json``: the names of inputs and outputs, which a ``.pte`` does not
-hold, and how much of the network was given to the delegate.
+hold, and how much of the network the delegate took.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import importlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import UnsupportedOperator
-from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, ConvertedArtifact, failed, is_ours, own_options
+from agent.runtimes.converter import (
+    Calibration,
+    ConvertedArtifact,
+    ConverterBase,
+    failed,
+    is_ours,
+)
 from agent.runtimes.pytorch import exported_program
 from agent.runtimes.validation import require_target
 
@@ -28,41 +33,29 @@ _NO_KERNEL = re.compile(r"Missing out variants: \{(.+?)\}")
 _MIXED = re.compile(r"Operator: <EdgeOpOverload: (\S+?)>")
 
 
-class ExecuTorchLower:
+class ExecuTorchLower(ConverterBase):
     name = "executorch_lower"
     edges = (Edge("executorch_lower", ("pt2", "fp32"), ("executorch_pte", "fp32")),)
-    needs_calibration = False
     modules = ("executorch", "torch")
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
     options = OPTIONS
-
-    def __init__(self) -> None:
-        self._delegate = OPTIONS["delegate"][0]
-        self._inputs: Sequence[TensorSpec] = ()
 
     def configure(self, job: ConvertJob) -> None:
         require_cpu(job)
-        self._delegate = own_options(self.name, OPTIONS, job)["delegate"]
-        self._inputs = job.model.inputs
+        super().configure(job)
 
-    def convert(
-        self,
-        source: Path,
-        folder: Path,
-        calibration: Calibration,  # noqa: ARG002
-    ) -> ConvertedArtifact:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         program = exported_program.load(source)
         try:
             fixed = exported_program.fixed(program, self._inputs)
-            how = lower(fixed, self._delegate, folder, program)
+            how = lower(fixed, self._options["delegate"], folder, program)
         except Exception as error:  # torch and executorch each raise their own
             raise named(self.name, error) from error
         return ConvertedArtifact(folder / "model.pte", "%s %s, %s" % (self.name, version(), how))
 
 
 def require_cpu(job: ConvertJob) -> None:
+    """Raises ``UnsupportedTarget``."""
     require_target("executorch", job.runtime.target, ("CPU",))
 
 
@@ -72,15 +65,14 @@ def version() -> str:
 
 
 def lower(program: Any, delegate: str, folder: Path, source: Any) -> str:
-    """Write the program's ``.pte`` and its notes into ``folder``, with the names of ``source``,
-    which it was made of; how it will run, for people."""
+    """Write ``program`` as ``.pte`` into ``folder``, and notes with the names of ``source``, the
+    program that it was made of. Returns how it will run, for people."""
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir import to_edge_transform_and_lower
 
     edge = to_edge_transform_and_lower(program, partitioner=_partitioners(delegate))
     found = get_delegation_info(edge.exported_program().graph_module)
     delegated = found.num_delegated_nodes
-    # Not counted are the operators that only take a tuple apart: nothing is computed there.
     left = _computing(edge.exported_program().graph_module)
     how = placement(delegate, delegated, left)
     made = edge.to_executorch()
@@ -103,7 +95,7 @@ def _partitioners(delegate: str) -> List[Any]:
 
 
 def _computing(graph_module: Any) -> Dict[str, int]:
-    """Operators that stay outside of the delegates, with their numbers."""
+    """Operator → its number outside of delegates, without those that only unpack a tuple."""
     found: Dict[str, int] = {}
     for node in graph_module.graph.nodes:
         if node.op != "call_function":
@@ -116,7 +108,7 @@ def _computing(graph_module: Any) -> Dict[str, int]:
 
 
 def placement(delegate: str, delegated: int, left: Dict[str, int]) -> str:
-    """For people: what runs where."""
+    """What runs where, for people."""
     if delegate == "portable":
         return "ExecuTorch's own kernels"
     if not left:
@@ -126,7 +118,7 @@ def placement(delegate: str, delegated: int, left: Dict[str, int]) -> str:
 
 
 def named(converter: str, error: Exception) -> Exception:
-    """What torch or executorch raised, by our names; an error of ours stays as it is."""
+    """The named error that an error of torch or executorch means."""
     if is_ours(error):
         return error
     message = str(error)

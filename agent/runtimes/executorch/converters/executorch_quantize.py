@@ -1,5 +1,5 @@
-"""``torch.export`` program in FP32 to an ExecuTorch program in INT8, by PyTorch's PT2E
-quantisation with XNNPACK's quantiser: symmetric weights, asymmetric activations, static."""
+"""``torch.export`` program in FP32 to an ExecuTorch program in INT8, by PyTorch's PT2E quantisation
+with XNNPACK's quantiser: static, symmetric weights, asymmetric activations."""
 
 from __future__ import annotations
 
@@ -9,51 +9,43 @@ from typing import Any, ClassVar, Mapping, Sequence, Tuple
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadOption
-from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Feeds, Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase
 from agent.runtimes.executorch.converters import executorch_lower
 from agent.runtimes.pytorch import exported_program
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {"per_channel": ("on", "off")}
 
 
-class ExecuTorchQuantize:
+class ExecuTorchQuantize(ConverterBase):
     name = "executorch_quantize"
     edges = (Edge("executorch_quantize", ("pt2", "fp32"), ("executorch_pte", "int8")),)
     needs_calibration = True
     modules = ("executorch", "torch", "torchao")
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
     options: ClassVar[Options] = {**OPTIONS, **executorch_lower.OPTIONS}
-
-    def __init__(self) -> None:
-        self._per_channel = True
-        self._inputs: Sequence[TensorSpec] = ()
 
     def configure(self, job: ConvertJob) -> None:
         executorch_lower.require_cpu(job)
-        options = own_options(self.name, self.options, job)
-        if options["delegate"] != "xnnpack":
+        super().configure(job)
+        if self._options["delegate"] != "xnnpack":
             raise BadOption("executorch int8 goes with option delegate: xnnpack only")
-        self._per_channel = options["per_channel"] == "on"
-        self._inputs = job.model.inputs
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
+        per_channel = self._options["per_channel"] == "on"
         program = exported_program.load(source)
         try:
             fixed = exported_program.fixed(program, self._inputs)
             own = exported_program.inputs_of(program)
             order = [spec.name for spec in exported_program.renamed(own, self._inputs)]
-            quantised = _quantised(fixed, calibration.feeds, order, self._per_channel)
+            quantised = _quantised(fixed, calibration.feeds, order, per_channel)
             how = executorch_lower.lower(quantised, "xnnpack", folder, program)
         except Exception as error:  # torch and executorch each raise their own
             raise executorch_lower.named(self.name, error) from error
         step = "%s %s, weights %s, %s, %s" % (
             self.name,
             executorch_lower.version(),
-            "per channel" if self._per_channel else "per tensor",
+            "per channel" if per_channel else "per tensor",
             how,
             calibration.origin,
         )

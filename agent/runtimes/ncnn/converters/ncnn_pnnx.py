@@ -1,4 +1,4 @@
-"""ONNX to ncnn by pnnx, which comes as one program in its wheel; weights in FP32 or FP16.
+"""ONNX to ncnn by pnnx, which is a program in its wheel; weights in FP32 or FP16.
 
 Beside ``model.param`` and ``model.bin`` lies ``notes.json``: names, shapes and batch axes of inputs
 and outputs, which ncnn's files do not hold.
@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
@@ -27,14 +27,13 @@ from agent.contract.failures import (
     UnsupportedShape,
 )
 from agent.contract.trial import TensorSpec
-from agent.formats.onnx import NotProtobuf, input_dimensions, output_names
-from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact
+from agent.formats.onnx import dimensions_of, outputs_of
+from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase
 from agent.runtimes.validation import require_shapes
 
 NOTES = "notes.json"
 NO_BATCH = 233
-"""pnnx's own mark: the tensor has no batch axis."""
+"""pnnx's mark of a tensor without a batch axis."""
 
 _TYPES = {"float32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}
 _UNKNOWN = (
@@ -45,33 +44,24 @@ _INPUT = re.compile(r'ex\.input\("in(\d+)", ncnn\.Mat\(\S+?\.numpy\(\), batch_in
 _OUTPUT = re.compile(r"out(\d+)\.numpy\(batch_index=(\d+)\)")
 
 
-class NcnnPnnx:
+class NcnnPnnx(ConverterBase):
     name = "ncnn_pnnx"
     edges = tuple(Edge("ncnn_pnnx", ("onnx", "fp32"), ("ncnn", p)) for p in ("fp32", "fp16"))
-    needs_calibration = False
     modules = ("ncnn", "pnnx")
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
 
     def __init__(self) -> None:
+        super().__init__()
         self._half = False
-        self._inputs: Sequence[TensorSpec] = ()
 
     def configure(self, job: ConvertJob) -> None:
+        super().configure(job)
         self._half = job.runtime.precision == "fp16"
-        self._inputs = job.model.inputs
 
-    def convert(
-        self,
-        source: Path,
-        folder: Path,
-        calibration: Calibration,  # noqa: ARG002
-    ) -> ConvertedArtifact:
-        dimensions, outputs = _read(source)
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
+        dimensions, outputs = dimensions_of(source), outputs_of(source)
         inputs = _wanted(self._inputs, dimensions)
-        inside = folder / "source.onnx"  # it writes beside its input
+        inside = folder / "source.onnx"  # pnnx writes beside its input
         os.symlink(str(source.resolve()), str(inside))
         _run(inside, inputs, self._half)
         axes = _batch_axes(folder / "source_ncnn.py", len(inputs), len(outputs))
@@ -98,31 +88,19 @@ class NcnnPnnx:
         return ConvertedArtifact(artifact, "%s %s, %s" % (self.name, _version(), words))
 
 
-def _read(source: Path) -> Tuple[Dict[str, Tuple[Any, ...]], List[str]]:
-    """Raises ``BadModel``."""
-    try:
-        dimensions, outputs = input_dimensions(source), output_names(source)
-    except FileNotFoundError as error:
-        raise BadModel("%s does not exist" % source.name) from error
-    except NotProtobuf as error:
-        raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
-    if not outputs:
-        raise BadModel("%s is not an ONNX model: its graph has no output" % source.name)
-    return dimensions, outputs
-
-
 def _wanted(
     inputs: Sequence[TensorSpec], dimensions: Dict[str, Tuple[Any, ...]]
 ) -> List[TensorSpec]:
-    """The model's inputs in the file's order. Raises ``UnsupportedShape``, ``UnsupportedFormat``.
+    """The model's inputs in the file's order; weights that it lists among them are left out.
 
-    A file may list its weights among its inputs: they are no business of the caller.
+    Raises:
+        UnsupportedShape, UnsupportedFormat.
     """
-    asked = {spec.name for spec in inputs}
+    wanted = {spec.name for spec in inputs}
     own = [
         TensorSpec(name, "", tuple(d if isinstance(d, int) else -1 for d in shape))
         for name, shape in dimensions.items()
-        if name in asked or not asked & set(dimensions)
+        if name in wanted or not wanted & set(dimensions)
     ]
     require_shapes(inputs, own)
     by_name = {spec.name: spec for spec in inputs}
@@ -143,7 +121,7 @@ def _require_ranks(inputs: Sequence[TensorSpec], axes: Sequence[int]) -> None:
 
 
 def _run(source: Path, inputs: Sequence[TensorSpec], half: bool) -> None:
-    """Raises ``UnsupportedOperator``, ``BadModel``, ``ConversionFailed``."""
+    """Run pnnx. Raises ``UnsupportedOperator``, ``BadModel``, ``ConversionFailed``."""
     shapes = ["[%s]%s" % (",".join(map(str, s.shape)), _TYPES[s.dtype]) for s in inputs]
     words = [str(_program()), source.name, "fp16=%d" % half, "inputshape=" + ",".join(shapes)]
     done = subprocess.run(
@@ -154,15 +132,17 @@ def _run(source: Path, inputs: Sequence[TensorSpec], half: bool) -> None:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    said = done.stdout.decode("utf-8", "replace")
+    output = done.stdout.decode("utf-8", "replace")
     for pattern in _UNKNOWN:
-        found = pattern.search(said)
+        found = pattern.search(output)
         if found:
             raise UnsupportedOperator("pnnx", found.group(1))
-    if "read_proto_from_binary failed" in said or "Missing opset in the model" in said:
+    if "read_proto_from_binary failed" in output or "Missing opset in the model" in output:
         raise BadModel("pnnx cannot read the ONNX model")
     if done.returncode or not source.with_name("source.ncnn.param").exists():
-        telling = [line for line in said.splitlines() if re.search("fail|error|not support", line)]
+        telling = [
+            line for line in output.splitlines() if re.search("fail|error|not support", line)
+        ]
         how = "ended with status %d" % done.returncode
         if done.returncode < 0:
             how = "crashed (%s)" % signal.Signals(-done.returncode).name
@@ -170,7 +150,7 @@ def _run(source: Path, inputs: Sequence[TensorSpec], half: bool) -> None:
 
 
 def _program() -> Path:
-    """The wheel's program, found without importing the package: that imports torch."""
+    """The program in the wheel, found without importing the package, which would import torch."""
     found = importlib.util.find_spec("pnnx")
     folders = list(found.submodule_search_locations or ()) if found else []
     for folder in folders:
@@ -187,14 +167,17 @@ def _version() -> str:
 
 
 def _batch_axes(script: Path, inputs: int, outputs: int) -> Tuple[List[int], List[int]]:
-    """Which axis of each input and output is the batch, as pnnx says in the example that it
-    writes. Raises ``ConversionFailed``."""
+    """The batch axis of each input and output, read from the example script that pnnx writes.
+
+    Raises:
+        ConversionFailed: the network has not the model's inputs and outputs.
+    """
     text = script.read_text("utf-8")
     found = [dict(pattern.findall(text)) for pattern in (_INPUT, _OUTPUT)]
-    for told, count, what in ((found[0], inputs, "inputs"), (found[1], outputs, "outputs")):
-        if set(told) != {str(n) for n in range(count)}:
+    for numbered, count, what in ((found[0], inputs, "inputs"), (found[1], outputs, "outputs")):
+        if set(numbered) != {str(n) for n in range(count)}:
             raise ConversionFailed(
-                "pnnx made a network of %d %s; the model has %d" % (len(told), what, count)
+                "pnnx made a network of %d %s; the model has %d" % (len(numbered), what, count)
             )
     return (
         [int(found[0][str(n)]) for n in range(inputs)],
@@ -203,10 +186,12 @@ def _batch_axes(script: Path, inputs: int, outputs: int) -> Tuple[List[int], Lis
 
 
 def require_layers(ncnn: Any, param: Path) -> None:
-    """pnnx hands on what ncnn has no layer for, and ncnn itself only says that it failed.
+    """Check that ncnn has every layer: pnnx passes unknown ones on, and ncnn only says that it
+    failed.
 
     Raises:
-        UnsupportedOperator: a layer type that this ncnn does not have. BadModel: no network.
+        UnsupportedOperator: a layer type that this ncnn does not have.
+        BadModel: not an ncnn network.
     """
     lines = param.read_text("utf-8", "replace").splitlines()
     if lines[:1] != ["7767517"]:
@@ -218,7 +203,8 @@ def require_layers(ncnn: Any, param: Path) -> None:
 
 
 def _described(spec: TensorSpec, dimensions: Sequence[Any], axis: int) -> Mapping[str, Any]:
-    """A free batch stays free: ncnn's networks do not hold it. Other dimensions are now fixed."""
+    """Notes on an input. A free batch stays free, ncnn's networks do not hold it; other dimensions
+    are fixed."""
     shape = list(spec.shape)
     if axis == 0 and not isinstance(dimensions[0], int):
         shape[0] = -1

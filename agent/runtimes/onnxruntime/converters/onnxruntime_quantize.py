@@ -1,8 +1,8 @@
-"""ONNX FP32 to ONNX INT8 by ONNX Runtime's static quantiser, for ONNX Runtime.
+"""ONNX FP32 to ONNX INT8 by ONNX Runtime's static quantiser.
 
-QDQ format, signed 8-bit weights. By default per channel, with **unsigned** 8-bit activations (on
-processors with VNNI 1.5× faster than signed ones) and min-max calibration; signed activations are
-made symmetric, the only kind that TensorRT takes.
+QDQ format, signed 8-bit weights. The defaults are per channel, **unsigned** 8-bit activations (1.5×
+faster than signed ones on processors with VNNI) and min-max calibration. Signed activations are
+symmetric, the only kind that TensorRT accepts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
-from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
-from agent.contract.failures import ConversionFailed
 from agent.formats.onnx import dimensions_of
 from agent.formats.onnx_external_data import external_files, require_one_message
 from agent.runtimes.backend import Feeds
-from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
+from agent.runtimes.converter import (
+    Calibration,
+    ConvertedArtifact,
+    ConverterBase,
+    conversion_errors,
+)
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "per_channel": ("on", "off"),
@@ -26,21 +29,13 @@ OPTIONS: Mapping[str, Tuple[str, ...]] = {
 }
 
 
-class OnnxRuntimeQuantize:
+class OnnxRuntimeQuantize(ConverterBase):
     name = "onnxruntime_quantize"
     edges = (Edge("onnxruntime_quantize", ("onnx", "fp32"), ("onnx", "int8")),)
     needs_calibration = True
     modules = ("onnx", "onnxruntime")
-    commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
-    where = ("device", "builder")
     options = OPTIONS
-
-    def __init__(self) -> None:
-        self._options = {key: values[0] for key, values in OPTIONS.items()}
-
-    def configure(self, job: ConvertJob) -> None:
-        self._options = own_options(self.name, OPTIONS, job)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         import onnx
@@ -49,8 +44,8 @@ class OnnxRuntimeQuantize:
 
         options = self._options
         require_one_message(source, self.name)
-        dimensions_of(source)  # refuses what is no ONNX model
-        # It writes a shape-inferred copy beside its input: give it one in our folder.
+        dimensions_of(source)  # refuses a file that is not ONNX
+        # It writes a shape-inferred copy beside its input, so the input must lie in our folder.
         inside = folder / "source.onnx"
         if external_files(source):
             onnx.save(onnx.load(str(source)), str(inside))
@@ -58,13 +53,10 @@ class OnnxRuntimeQuantize:
             os.symlink(str(source.resolve()), str(inside))
         artifact = folder / "model.onnx"
         try:
-            quantize_static(
-                str(inside), str(artifact), _Reader(calibration.feeds), **_arguments(options)
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # onnx, protobuf and onnxruntime each raise their own
-            raise ConversionFailed("%s: %s" % (self.name, error)) from error
+            with conversion_errors(self.name):
+                quantize_static(
+                    str(inside), str(artifact), _Reader(calibration.feeds), **_arguments(options)
+                )
         finally:
             inside.unlink()
         step = "%s %s, QDQ %s activations s8 weights %s, %s, %s" % (
@@ -98,7 +90,7 @@ def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
 
 
 class _Reader:
-    """What onnxruntime calls a CalibrationDataReader: ``get_next`` until ``None``."""
+    """onnxruntime's interface ``CalibrationDataReader``: ``get_next`` until it gives ``None``."""
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds: Iterator[Dict[str, Any]] = iter(feeds)

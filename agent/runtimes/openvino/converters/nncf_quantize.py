@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
-from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
-from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
-from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
+from agent.contract.failures import BadModel, UnsupportedOperator
+from agent.runtimes.converter import (
+    Calibration,
+    ConvertedArtifact,
+    ConverterBase,
+    conversion_errors,
+)
+from agent.runtimes.openvino.devices import version
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "preset": ("performance", "mixed"),
@@ -17,7 +22,7 @@ OPTIONS: Mapping[str, Tuple[str, ...]] = {
 }
 
 
-class NncfQuantize:
+class NncfQuantize(ConverterBase):
     name = "nncf_quantize"
     edges = tuple(
         Edge("nncf_quantize", (source, "fp32"), ("openvino_ir", "int8"))
@@ -25,19 +30,11 @@ class NncfQuantize:
     )
     needs_calibration = True
     modules = ("nncf", "openvino")
-    commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
-    where = ("device", "builder")
     options = OPTIONS
 
-    def __init__(self) -> None:
-        self._options = {key: values[0] for key, values in OPTIONS.items()}
-
-    def configure(self, job: ConvertJob) -> None:
-        self._options = own_options(self.name, OPTIONS, job)
-
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
-        os.environ["NNCF_CI"] = "1"  # its only switch against telemetry
+        os.environ["NNCF_CI"] = "1"  # the only switch that turns its telemetry off
         import nncf
         import openvino
 
@@ -45,7 +42,7 @@ class NncfQuantize:
         options = self._options
         original = read_model(openvino, source)
         artifact = folder / "model.xml"
-        try:
+        with conversion_errors(self.name):
             quantised = nncf.quantize(
                 original,
                 nncf.Dataset(calibration.feeds),
@@ -53,14 +50,10 @@ class NncfQuantize:
                 **_arguments(options),
             )
             openvino.save_model(quantised, str(artifact), compress_to_fp16=False)
-        except MemoryError:
-            raise
-        except Exception as error:  # nncf raises its own and OpenVINO's
-            raise ConversionFailed("%s: %s" % (self.name, error)) from error
         step = "%s %s, openvino %s, preset %s, weights %s, %s" % (
             self.name,
             nncf.__version__,
-            str(openvino.__version__).split("-")[0],
+            version(),
             options["preset"],
             "per channel" if options["per_channel"] == "on" else "per tensor",
             calibration.origin,
@@ -83,7 +76,7 @@ def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
 
 
 def read_model(openvino: Any, source: Path) -> Any:
-    """Raises ``UnsupportedOperator``, ``BadModel``."""
+    """``source`` as OpenVINO's model. Raises ``UnsupportedOperator``, ``BadModel``."""
     try:
         return openvino.Core().read_model(str(source))
     except RuntimeError as error:

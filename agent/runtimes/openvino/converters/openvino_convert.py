@@ -11,9 +11,10 @@ from typing import Any, List, Sequence, Tuple
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
 from agent.contract.trial import TensorSpec
-from agent.formats.tflite import NotTflite, TfliteFile, read
+from agent.formats.tflite import read_model
 from agent.runtimes.converter import Calibration, ConvertedArtifact
-from agent.runtimes.tensorflow.conversion import Ported, matched, ordered
+from agent.runtimes.openvino.devices import version
+from agent.runtimes.tensorflow.conversion import PortedConverter, matched, ordered
 from agent.runtimes.tensorflow.models import plain
 from agent.runtimes.tensorflow.tflite_conversion import specs_of
 
@@ -23,7 +24,7 @@ _REASON = re.compile(r"While validating [^\n]*\n(.+)")
 _SOURCES = ("savedmodel", "frozen_pb", "optimised_pb", "tflite", "onnx")
 
 
-class OpenVinoConvert(Ported):
+class OpenVinoConvert(PortedConverter):
     name = "openvino_convert"
     edges = (
         *(
@@ -53,24 +54,23 @@ class OpenVinoConvert(Ported):
             openvino.save_model(model, str(artifact), compress_to_fp16=False)
         except RuntimeError as error:
             raise ConversionFailed("%s: %s" % (self.name, str(error)[-400:])) from error
-        version = str(openvino.__version__).split("-")[0]
         return ConvertedArtifact(
             artifact,
-            "%s %s" % (self.name, version),
+            "%s %s" % (self.name, version()),
             _laid_out(fixed, self._ports.inputs),
             _laid_out([_spec(port) for port in model.outputs], self._ports.outputs),
         )
 
 
 def _read(openvino: Any, source: Path) -> Any:
-    """Raises ``UnsupportedOperator``, ``BadModel``."""
+    """``source`` as OpenVINO's model. Raises ``UnsupportedOperator``, ``BadModel``."""
     root = logging.getLogger()
     level = root.level
     try:
         return openvino.convert_model(str(source))
     except MemoryError:
         raise
-    except Exception as error:  # it has classes of its own for some failures
+    except Exception as error:  # some of its errors have classes of their own
         message = str(error)
         found = _NO_RULE.search(message) or _FAILED.search(message)
         if found:
@@ -79,26 +79,19 @@ def _read(openvino: Any, source: Path) -> Any:
             raise UnsupportedOperator("openvino", found.group(1).strip(), detail) from error
         raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
     finally:
-        root.setLevel(level)  # where it fails it leaves everyone's at ERROR
+        root.setLevel(level)  # where it fails it leaves the root logger at ERROR
 
 
 def _names(source: Path, model: Any, outputs: bool, known: Sequence[TensorSpec]) -> List[str]:
-    """What the source calls the model's inputs or outputs, in OpenVINO's order."""
+    """The source's names of the model's inputs or outputs, in OpenVINO's order."""
     ports = model.outputs if outputs else model.inputs
     nodes = model.get_results() if outputs else [port.get_node() for port in ports]
     if source.suffix == ".tflite":
-        return [spec.name for spec in specs_of(_tflite(source), outputs)]
+        return [spec.name for spec in specs_of(read_model(source), outputs)]
     if source.suffix == ".onnx":
         names = {spec.name for spec in known}
         return [min(port.get_names() & names, default=port.any_name) for port in ports]
     return [plain(node.get_friendly_name()) for node in nodes]
-
-
-def _tflite(source: Path) -> TfliteFile:
-    try:
-        return read(source)
-    except NotTflite as error:
-        raise BadModel("%s is not a TFLite model: %s" % (source.name, error)) from error
 
 
 def _name(ports: Sequence[Any], names: Sequence[str]) -> None:
@@ -112,7 +105,7 @@ def _spec(port: Any) -> TensorSpec:
 
 
 def _laid_out(specs: Sequence[TensorSpec], known: Sequence[TensorSpec]) -> Tuple[TensorSpec, ...]:
-    """In the source's order, with its layouts: OpenVINO keeps each tensor's axes."""
+    """``specs`` in the source's order, with its layouts: OpenVINO keeps every tensor's axes."""
     pairs = zip(specs, matched(specs, known))  # noqa: B905
     return ordered([replace(spec, layout=own.layout) for spec, own in pairs], known)
 

@@ -1,48 +1,36 @@
 """``torch.export`` program to ONNX by PyTorch's own exporter (``dynamo=True``, onnxscript).
 
-Names of inputs and outputs are the program's; shapes are fixed. Weights of more than what one
-protobuf may hold lie in ``model.onnx.data`` beside the model.
+Inputs and outputs have the program's names and fixed shapes. Weights that exceed one protobuf
+message go to ``model.onnx.data`` beside the model.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Sequence
+from typing import Any
 
-from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import UnsupportedOperator
-from agent.contract.trial import TensorSpec
-from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact, failed, is_ours
+from agent.runtimes.converter import (
+    Calibration,
+    ConvertedArtifact,
+    ConverterBase,
+    failed,
+    is_ours,
+)
 from agent.runtimes.pytorch import exported_program
 
 EXTERNAL_BYTES = 1900 * 2**20
-"""Above this the weights go into a file of their own: a protobuf ends at 2 GiB."""
+"""Above this the weights go into their own file: a protobuf message ends at 2 GiB."""
 
 
-class TorchOnnx:
+class TorchOnnx(ConverterBase):
     name = "torch_onnx"
     edges = (Edge("torch_onnx", ("pt2", "fp32"), ("onnx", "fp32")),)
-    needs_calibration = False
     modules = ("torch", "onnx", "onnxscript")
-    commands = ()
     keeps = ("layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
 
-    def __init__(self) -> None:
-        self._inputs: Sequence[TensorSpec] = ()
-
-    def configure(self, job: ConvertJob) -> None:
-        self._inputs = job.model.inputs
-
-    def convert(
-        self,
-        source: Path,
-        folder: Path,
-        calibration: Calibration,  # noqa: ARG002
-    ) -> ConvertedArtifact:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         import torch
 
         program = exported_program.load(source)
@@ -71,7 +59,7 @@ def _weight_bytes(program: Any) -> int:
 
 
 def _named(converter: str, error: BaseException) -> BaseException:
-    """What the exporter raised, by our names; it wraps the reason."""
+    """The named error that an error of the exporter means; the reason is one of its causes."""
     if is_ours(error):
         return error
     cause: Any = error

@@ -1,4 +1,4 @@
-"""Keras files to ONNX by Keras' own ``export``: the second route, beside a SavedModel's."""
+"""Keras files to ONNX by Keras' ``export``; the other path leads through a SavedModel."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from agent.contract.conversion_graph import Edge
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import onnx_export
-from agent.runtimes.tensorflow.conversion import Ported, failure
-from agent.runtimes.tensorflow.models import converting, free_as_none, identifiers, open_model
+from agent.runtimes.tensorflow.conversion import PortedConverter, failure
+from agent.runtimes.tensorflow.models import import_on_cpu, open_model, signature_of
 
 
-class KerasOnnx(Ported):
+class KerasOnnx(PortedConverter):
     name = "keras_onnx"
-    # Dearer than through a SavedModel (2): its rules are the same, but it says less of a failure.
+    # Costs more than the path through a SavedModel (2), whose errors say more.
     edges = tuple(
         Edge("keras_onnx", (source, "fp32"), ("onnx", "fp32"), 2.5) for source in ("keras", "h5")
     )
@@ -22,7 +22,7 @@ class KerasOnnx(Ported):
     keeps = ("layout",)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        tf = converting()
+        import_on_cpu()
         import keras
         import onnx
         import tf2onnx
@@ -32,14 +32,10 @@ class KerasOnnx(Ported):
         try:
             opened = open_model(source, self._ports.fixed)
             model = opened.keep[1]
-            leaves = [
-                tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
-                for name, spec in zip(identifiers(opened.inputs), opened.inputs)  # noqa: B905
-            ]
             model.model.export(
                 str(artifact),
                 format="onnx",
-                input_signature=[model.packed(leaves)],
+                input_signature=[model.packed(signature_of(opened.inputs))],
                 verbose=False,
                 opset_version=onnx_export.OPSET,
             )

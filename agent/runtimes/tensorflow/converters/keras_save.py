@@ -1,33 +1,27 @@
-"""Between Keras' own format and the older HDF5: loaded and saved again by Keras."""
+"""Keras' own format to the older HDF5 and back: Keras loads the file and saves it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from agent.contract.conversion_graph import Edge
-from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact
+from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase
 from agent.runtimes.tensorflow.conversion import failure
 from agent.runtimes.tensorflow.keras_files import KerasModel
-from agent.runtimes.tensorflow.models import converting
+from agent.runtimes.tensorflow.models import import_on_cpu
 
 
-class KerasSave:
+class KerasSave(ConverterBase):
     name = "keras_save"
     edges = (
         Edge("keras_save", ("keras", "fp32"), ("h5", "fp32")),
         Edge("keras_save", ("h5", "fp32"), ("keras", "fp32")),
     )
-    needs_calibration = False
     modules = ("keras", "tensorflow")
-    commands = ()
     keeps = ("dynamic_shapes", "layout", "names")
-    where = ("device", "builder")
-    options: ClassVar[Options] = {}
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        converting()
+        import_on_cpu()
         import keras
 
         suffix = ".keras" if source.suffix == ".h5" else ".h5"

@@ -1,4 +1,4 @@
-"""Keras files to a SavedModel by Keras' ``export``, with the job's shapes fixed."""
+"""Keras files to a SavedModel of the job's fixed shapes, by Keras' ``export``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import ConversionFailed
 from agent.contract.trial import TensorSpec
 from agent.runtimes.converter import Calibration, ConvertedArtifact
-from agent.runtimes.tensorflow.conversion import Ported, failure, ordered, signature_specs
+from agent.runtimes.tensorflow.conversion import PortedConverter, failure, ordered, signature_specs
 from agent.runtimes.tensorflow.keras_files import KerasModel
-from agent.runtimes.tensorflow.models import converting, free_as_none, identifiers
+from agent.runtimes.tensorflow.models import identifiers, import_on_cpu, signature_of
 
 
-class KerasSavedModel(Ported):
+class KerasSavedModel(PortedConverter):
     name = "keras_savedmodel"
     edges = tuple(
         Edge("keras_savedmodel", (source, "fp32"), ("savedmodel", "fp32"))
@@ -24,7 +24,7 @@ class KerasSavedModel(Ported):
     keeps = ("layout",)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        tf = converting()
+        tf = import_on_cpu()
         import keras
 
         artifact = folder / "savedmodel"
@@ -33,14 +33,10 @@ class KerasSavedModel(Ported):
             model.name_for_graph()
             inputs = self._ports.fixed(model.inputs)
             names = identifiers(inputs)
-            leaves = [
-                tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
-                for name, spec in zip(names, inputs)  # noqa: B905 - newer than 3.8
-            ]
             model.model.export(
                 str(artifact),
                 format="tf_saved_model",
-                input_signature=[model.packed(leaves)],
+                input_signature=[model.packed(signature_of(inputs))],
                 verbose=False,
             )
         except Exception as error:  # Keras and TensorFlow each raise their own
@@ -57,7 +53,8 @@ class KerasSavedModel(Ported):
 def _in_order(
     specs: Sequence[TensorSpec], names: Sequence[str], tool: str
 ) -> Tuple[TensorSpec, ...]:
-    """A signature's tensors in the order of the model's, by the names that they were given."""
+    """A signature's tensors in the order of ``names``, which are the model's. Raises
+    ``ConversionFailed``: the names differ."""
     found = ordered(specs, [TensorSpec(name, "", ()) for name in names])
     if [spec.name for spec in found] != list(names):
         raise ConversionFailed(

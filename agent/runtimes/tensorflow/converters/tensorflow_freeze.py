@@ -1,4 +1,4 @@
-"""SavedModel to a frozen graph: one file, in which the variables are constants."""
+"""SavedModel to a frozen graph: one file whose variables are constants."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Sequence, Tuple
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import TensorSpec
 from agent.runtimes.converter import Calibration, ConvertedArtifact
-from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
-from agent.runtimes.tensorflow.models import converting, open_model, plain
+from agent.runtimes.tensorflow.conversion import PortedConverter, failure, ordered
+from agent.runtimes.tensorflow.models import import_on_cpu, open_model, plain
 
 
-class TensorFlowFreeze(Ported):
+class TensorFlowFreeze(PortedConverter):
     name = "tensorflow_freeze"
     edges = (Edge("tensorflow_freeze", ("savedmodel", "fp32"), ("frozen_pb", "fp32")),)
     modules = ("tensorflow",)
     keeps = ("layout",)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        tf = converting()
+        tf = import_on_cpu()
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
         )
@@ -28,16 +28,16 @@ class TensorFlowFreeze(Ported):
         artifact = folder / "model.pb"
         try:
             opened = open_model(source, self._ports.fixed)
-            # Loops stay functions: as the switches of TensorFlow 1 other tools cannot read them.
+            # Loops stay functions: other tools cannot read the switches of TensorFlow 1.
             frozen = convert_variables_to_constants_v2(opened.function, lower_control_flow=False)
-            results = [tensor.op.name for tensor in frozen.outputs]
-            # What nothing depends on is left where functions were laid open.
+            outputs = [tensor.op.name for tensor in frozen.outputs]
+            # Inlining functions leaves nodes behind on which nothing depends.
             graph_def = tf.compat.v1.graph_util.extract_sub_graph(
                 frozen.graph.as_graph_def(),
-                results + [tensor.op.name for tensor in frozen.inputs],
+                outputs + [tensor.op.name for tensor in frozen.inputs],
             )
             artifact.write_bytes(graph_def.SerializeToString())
-        except Exception as error:  # TensorFlow raises whatever its passes raise
+        except Exception as error:  # TensorFlow passes on what its passes raise
             raise failure(self.name, error) from error
         return ConvertedArtifact(
             artifact,
@@ -50,7 +50,7 @@ class TensorFlowFreeze(Ported):
 def _renamed(
     specs: Sequence[TensorSpec], tensors: Sequence[Any], order: Sequence[TensorSpec]
 ) -> Tuple[TensorSpec, ...]:
-    """``specs`` in the source's order, under the names of the graph's ``tensors``."""
+    """``specs`` in the source's order, with the names of the graph's ``tensors``."""
     pairs = zip(specs, tensors)  # noqa: B905 - strict= is newer than 3.8
     names = {spec.name: plain(tensor.name) for spec, tensor in pairs}
     return tuple(replace(spec, name=names[spec.name]) for spec in ordered(specs, order))

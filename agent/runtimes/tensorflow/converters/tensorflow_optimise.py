@@ -1,7 +1,7 @@
-"""A frozen graph to an optimised one by Grappler, TensorFlow's graph optimiser.
+"""A frozen graph to an optimised one, by Grappler, TensorFlow's graph optimiser.
 
-Only passes whose result other tools can read: those that fuse operators into kernels of the
-processor at hand are left to TensorFlow, which does that itself when it loads a graph.
+It runs only passes whose result other tools can read. Fusing operators into kernels of the present
+processor is left to TensorFlow, which does it when it loads a graph.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ from typing import Any, Sequence
 
 from agent.contract.conversion_graph import Edge
 from agent.runtimes.converter import Calibration, ConvertedArtifact
-from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
-from agent.runtimes.tensorflow.graph_def import GraphLayouts
-from agent.runtimes.tensorflow.models import converting, endpoints, plain, read_graph, spec_of
+from agent.runtimes.tensorflow.conversion import PortedConverter, failure, ordered
+from agent.runtimes.tensorflow.models import (
+    endpoint_specs,
+    endpoints,
+    import_on_cpu,
+    read_graph,
+)
 
 PASSES = ("pruning", "function", "constfold", "shape", "arithmetic", "constfold", "dependency")
-# What Grappler notes of shapes; tf2onnx takes them for attributes of the operators.
+# Grappler's notes on shapes, which tf2onnx mistakes for attributes of the operators.
 _NOTES = ("_input_shapes", "_output_shapes")
 
 
-class TensorFlowOptimise(Ported):
+class TensorFlowOptimise(PortedConverter):
     name = "tensorflow_optimise"
     edges = (Edge("tensorflow_optimise", ("frozen_pb", "fp32"), ("optimised_pb", "fp32")),)
     modules = ("tensorflow",)
     keeps = ("dynamic_shapes", "layout", "names")
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        tf = converting()
+        tf = import_on_cpu()
         artifact = folder / "model.pb"
         graph_def = read_graph(source)
         before = len(graph_def.node)
-        layouts = GraphLayouts(graph_def)
         graph = tf.Graph()
         try:
             with graph.as_default():
@@ -39,10 +42,9 @@ class TensorFlowOptimise(Ported):
             feeds, fetches = endpoints(graph, source.name)
             optimised = _optimised(graph, [*feeds, *fetches])
             artifact.write_bytes(optimised.SerializeToString())
-        except Exception as error:  # TensorFlow raises whatever its passes raise
+        except Exception as error:  # TensorFlow passes on what its passes raise
             raise failure(self.name, error) from error
-        inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
-        outputs = [spec_of(plain(t.name), t, layouts.of_output(t.name)) for t in fetches]
+        inputs, outputs = endpoint_specs(graph_def, feeds, fetches)
         return ConvertedArtifact(
             artifact,
             "%s %s, %d nodes of %d" % (self.name, tf.__version__, len(optimised.node), before),
@@ -52,7 +54,7 @@ class TensorFlowOptimise(Ported):
 
 
 def _optimised(graph: Any, ports: Sequence[Any]) -> Any:
-    """The graph's ``GraphDef`` after ``PASSES``; ``ports`` are kept, with their names."""
+    """The graph's ``GraphDef`` after ``PASSES``; the tensors ``ports`` keep their names."""
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow.python.grappler import tf_optimizer

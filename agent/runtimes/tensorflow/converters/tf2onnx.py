@@ -8,30 +8,26 @@ from pathlib import Path
 from typing import Any, Sequence, Tuple
 
 from agent.contract.conversion_graph import Edge
-from agent.contract.failures import BadModel
 from agent.contract.trial import TensorSpec
-from agent.formats.tflite import NotTflite, read
+from agent.formats.tflite import read_model
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import onnx_export
-from agent.runtimes.tensorflow.conversion import Ported, failure, ordered
-from agent.runtimes.tensorflow.graph_def import GraphLayouts
+from agent.runtimes.tensorflow.conversion import PortedConverter, failure, ordered
 from agent.runtimes.tensorflow.models import (
-    converting,
+    endpoint_specs,
     endpoints,
-    free_as_none,
-    identifiers,
+    import_on_cpu,
     open_model,
-    plain,
     read_graph,
-    spec_of,
+    signature_of,
 )
 from agent.runtimes.tensorflow.tflite_conversion import specs_of
 
-Found = Tuple[Any, Sequence[TensorSpec], Sequence[TensorSpec]]
-"""The ONNX model, and the source's inputs and outputs in the order in which the model has them."""
+Export = Tuple[Any, Sequence[TensorSpec], Sequence[TensorSpec]]
+"""The ONNX model, and the source's inputs and outputs in the ONNX model's order."""
 
 
-class Tf2Onnx(Ported):
+class Tf2Onnx(PortedConverter):
     name = "tf2onnx"
     edges = (
         *(
@@ -44,16 +40,16 @@ class Tf2Onnx(Ported):
     keeps = ("layout",)
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
-        os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # it would log them and go on
-        tf = converting()
+        os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # else tf2onnx logs errors and goes on
+        tf = import_on_cpu()
         import tf2onnx
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         artifact = folder / "model.onnx"
-        make = self._from_graph if source.suffix == ".pb" else self._from_savedmodel
+        makers = {".pb": self._from_graph, ".tflite": _from_tflite}
+        make = makers.get(source.suffix, self._from_savedmodel)
         try:
-            found = _from_tflite(source) if source.suffix == ".tflite" else make(source)
-            model, inputs, outputs = found
+            model, inputs, outputs = make(source)
             onnx_export.save(model, artifact, self.name)
         except Exception as error:  # tf2onnx, TensorFlow and onnx each raise their own
             raise failure(self.name, error) from error
@@ -65,33 +61,26 @@ class Tf2Onnx(Ported):
             onnx_export.renamed(ordered(outputs, self._ports.outputs), outputs, model.graph.output),
         )
 
-    def _from_savedmodel(self, source: Path) -> Found:
-        import tensorflow as tf
+    def _from_savedmodel(self, source: Path) -> Export:
         import tf2onnx
 
         opened = open_model(source, self._ports.fixed)
-        signature = [
-            tf.TensorSpec(free_as_none(spec.shape), spec.dtype, name)
-            for name, spec in zip(identifiers(opened.inputs), opened.inputs)  # noqa: B905
-        ]
         model, _ = tf2onnx.convert.from_function(
-            opened.keep[0], input_signature=signature, opset=onnx_export.OPSET
+            opened.keep[0], input_signature=signature_of(opened.inputs), opset=onnx_export.OPSET
         )
         return model, opened.inputs, opened.outputs
 
-    def _from_graph(self, source: Path) -> Found:
+    def _from_graph(self, source: Path) -> Export:
         import tensorflow as tf
         import tf2onnx
 
         graph_def = read_graph(source)
-        layouts = GraphLayouts(graph_def)
         graph = tf.Graph()
         with graph.as_default():
             tf.compat.v1.import_graph_def(graph_def, name="")
         feeds, fetches = endpoints(graph, source.name)
-        inputs = [spec_of(plain(t.name), t, layouts.of_input(t.name)) for t in feeds]
-        outputs = [spec_of(plain(t.name), t, layouts.of_output(t.name)) for t in fetches]
-        inputs = self._ports.fixed(inputs)
+        own, outputs = endpoint_specs(graph_def, feeds, fetches)
+        inputs = self._ports.fixed(own)
         model, _ = tf2onnx.convert.from_graph_def(
             graph_def,
             input_names=[tensor.name for tensor in feeds],
@@ -105,13 +94,10 @@ class Tf2Onnx(Ported):
         return model, inputs, outputs
 
 
-def _from_tflite(source: Path) -> Found:
+def _from_tflite(source: Path) -> Export:
     import tf2onnx
 
-    try:
-        graph = read(source)
-    except (NotTflite, FileNotFoundError) as error:
-        raise BadModel("%s is not a TFLite model: %s" % (source.name, error)) from error
+    graph = read_model(source)
     model, _ = tf2onnx.convert.from_tflite(str(source), opset=onnx_export.OPSET)
     return model, specs_of(graph, outputs=False), specs_of(graph, outputs=True)
 

@@ -1,4 +1,4 @@
-"""SavedModel to TFLite in FP32 by TensorFlow's converter."""
+"""SavedModel to TFLite in FP32, by TensorFlow's converter."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from agent.contract.conversion_graph import Edge
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
-from agent.runtimes.tensorflow.conversion import Ported
+from agent.runtimes.tensorflow.conversion import PortedConverter
 from agent.runtimes.tensorflow.models import import_tensorflow
 
 
-class TfliteConvert(Ported):
+class TfliteConvert(PortedConverter):
     name = "tflite_convert"
     edges = (Edge("tflite_convert", ("savedmodel", "fp32"), ("tflite", "fp32")),)
     modules = ("tensorflow",)

@@ -1,7 +1,7 @@
-"""SavedModel to TFLite with FP16 weights by TensorFlow's converter.
+"""SavedModel to TFLite with FP16 weights, by TensorFlow's converter.
 
-The weights take half the room; on processors they are made FP32 again before they are used, on
-GPUs and some accelerators they are computed with.
+The weights take half the space. CPUs convert them to FP32 before use; GPUs and some accelerators
+compute with them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from agent.contract.conversion_graph import Edge
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
-from agent.runtimes.tensorflow.conversion import Ported
+from agent.runtimes.tensorflow.conversion import PortedConverter
 from agent.runtimes.tensorflow.models import import_tensorflow
 
 
-class TfliteFp16(Ported):
+class TfliteFp16(PortedConverter):
     name = "tflite_fp16"
     edges = (Edge("tflite_fp16", ("savedmodel", "fp32"), ("tflite", "fp16")),)
     modules = ("tensorflow",)

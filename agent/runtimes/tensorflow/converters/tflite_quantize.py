@@ -1,8 +1,8 @@
-"""SavedModel to TFLite in INT8 by TensorFlow's converter.
+"""SavedModel to TFLite in INT8, by TensorFlow's converter.
 
-``quantisation: full`` computes on integers alone, calibrated, with FP32 inputs and outputs unless
-``quantised_io`` says otherwise. ``dynamic_range`` needs no calibration: integer weights, and
-activations quantised at each inference where the kernel can, else FP32.
+``quantisation: full`` computes on integers only and needs calibration; inputs and outputs are FP32
+unless ``quantised_io`` says otherwise. ``dynamic_range`` needs no calibration: weights are
+integers, activations are quantised in each inference where the kernel can do it, else FP32.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import TensorSpec
-from agent.runtimes.converter import Calibration, ConvertedArtifact, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
-from agent.runtimes.tensorflow.conversion import Ported, feeds_for
+from agent.runtimes.tensorflow.conversion import PortedConverter, feeds_for
 from agent.runtimes.tensorflow.graph_def import has_loops
 from agent.runtimes.tensorflow.models import import_tensorflow, read_savedmodel
 
@@ -26,7 +26,7 @@ OPTIONS: Mapping[str, Tuple[str, ...]] = {
 }
 
 
-class TfliteQuantize(Ported):
+class TfliteQuantize(PortedConverter):
     name = "tflite_quantize"
     edges = (Edge("tflite_quantize", ("savedmodel", "fp32"), ("tflite", "int8")),)
     needs_calibration = True
@@ -34,13 +34,8 @@ class TfliteQuantize(Ported):
     keeps = ("layout", "names")
     options = OPTIONS
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._options = {key: values[0] for key, values in OPTIONS.items()}
-
     def configure(self, job: ConvertJob) -> None:
         super().configure(job)
-        self._options = own_options(self.name, OPTIONS, job)
         self.needs_calibration = self._options["quantisation"] == "full"
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:

@@ -1,6 +1,6 @@
-"""SavedModel to SavedModel with TensorRT's engines in it (TF-TRT), as TensorFlow up to 2.17 had it.
+"""SavedModel to a SavedModel with TensorRT engines (TF-TRT), which TensorFlow had up to 2.17.
 
-Written against TensorFlow 2.17's ``trt_convert``; not yet run on hardware by us.
+Written against TensorFlow 2.17's ``trt_convert``; not yet run on hardware.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import RuntimeMissing
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow.conversion import (
-    Ported,
+    PortedConverter,
     failure,
     feeds_for,
     fixed_savedmodel,
@@ -39,7 +39,7 @@ def missing() -> str:
     return ""
 
 
-class TfTrtConvert(Ported):
+class TfTrtConvert(PortedConverter):
     name = "tftrt_convert"
     edges = tuple(
         Edge("tftrt_convert", ("savedmodel", "fp32"), ("savedmodel", precision))
@@ -81,7 +81,7 @@ class TfTrtConvert(Ported):
 
             converter.convert(calibration_input_fn=samples if feeds else None)
             converter.save(str(artifact))
-        except Exception as error:  # TensorFlow raises whatever its passes raise
+        except Exception as error:  # TensorFlow passes on what its passes raise
             raise failure(self.name, error) from error
         step = "%s, tensorflow %s, %s%s" % (
             self.name,

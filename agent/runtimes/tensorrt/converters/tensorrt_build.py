@@ -1,8 +1,8 @@
-"""ONNX to a TensorRT engine by the Python API, on the very GPU or DLA core that will run it.
+"""ONNX to a TensorRT engine by the Python API, on the GPU or DLA core that will run it.
 
-Beside ``model.engine`` lie ``model.json``, which says what it takes, and ``timing.cache``, the
-timings that the builder measured; one that lies in the folders next to the job's (the engine cache
-keeps conversions side by side) is read first.
+Beside ``model.engine`` lie ``model.json``, which describes its inputs, and ``timing.cache``, the
+timings that the builder measured. The engine cache keeps conversions side by side: a timing cache
+in a folder next to the job's is reused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import glob
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Sequence
+from typing import Any, Dict, List
 
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
@@ -24,34 +24,29 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import TensorSpec
 from agent.runtimes import registry
-from agent.runtimes.converter import Calibration, ConvertedArtifact, missing_modules, own_options
+from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase, missing_modules
 from agent.runtimes.tensorrt import backend
 from agent.runtimes.tensorrt.trtexec_session import describe
-from agent.runtimes.validation import chosen, require_shapes
+from agent.runtimes.validation import require_shapes
 
 TIMING_CACHE = "timing.cache"
 
 
-class EngineBuild:
-    """What building by the bindings and by ``trtexec`` share: the job that it is for."""
+class EngineBuild(ConverterBase):
+    """Common code of building by the bindings and by ``trtexec``: reading the job."""
 
-    name: ClassVar[str]
-
-    needs_calibration = False
     keeps = ("layout", "names")
     where = ("device",)
     options = backend.OPTIONS
 
     def __init__(self) -> None:
-        self._options = chosen("tensorrt", backend.OPTIONS, {})
+        super().__init__()
         self._precision, self._target = "fp32", "GPU"
-        self._inputs: Sequence[TensorSpec] = ()
         self._neighbours = ""
 
     def configure(self, job: ConvertJob) -> None:
-        self._options = own_options(self.name, backend.OPTIONS, job)
+        super().configure(job)
         self._precision, self._target = job.runtime.precision, job.runtime.target
-        self._inputs = job.model.inputs
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
 
 
@@ -67,7 +62,6 @@ class TensorRtBuild(EngineBuild):
         )
     )
     modules = ("tensorrt",)
-    commands = ()
 
     def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:
         core = backend.dla_core(self._target, self._precision)
@@ -92,7 +86,7 @@ class TensorRtBuild(EngineBuild):
             layers = [network.get_layer(n) for n in range(network.num_layers)]
             mapped = sum(bool(config.can_run_on_DLA(layer)) for layer in layers)
             steps.append("%d of %d layers can run on the DLA" % (mapped, len(layers)))
-        found = _take_timings(config, self._neighbours)
+        found = _set_timing_cache(config, self._neighbours)
         steps.append("timing cache %s" % ("carried on" if found else "new"))
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -109,11 +103,11 @@ class TensorRtBuild(EngineBuild):
         return ConvertedArtifact(artifact, ", ".join(steps))
 
     def _configure(self, trt: Any, builder: Any, network: Any, config: Any) -> List[str]:
-        """Answers the inputs that the file leaves free."""
+        """Set up the build; returns the names of the inputs that the file leaves free."""
         flags = trt.BuilderFlag
         if self._options["tf32"] == "off":
             config.clear_flag(flags.TF32)
-        # Where these flags are gone, the ONNX's own types decide (strongly typed networks).
+        # Versions without these flags go by the types in the ONNX file (strongly typed networks).
         for precision, name in (("fp16", "FP16"), ("int8", "INT8")):
             if self._precision == precision and hasattr(flags, name):
                 config.set_flag(getattr(flags, name))
@@ -139,16 +133,16 @@ class TensorRtBuild(EngineBuild):
 
 
 def _creation_flags(trt: Any) -> int:
-    """Explicit batch where it still is a choice."""
+    """The flag of explicit batch, in versions that still have it."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def to_fp16(source: Path, calibration: Calibration) -> ConvertedArtifact:
-    """The ONNX in FP16, which is what a TensorRT without the flag wants.
+    """The ONNX file in FP16, which a TensorRT without the flag needs.
 
     Raises:
-        RuntimeMissing: what makes it is not installed beside TensorRT.
+        RuntimeMissing: the converter's modules are not installed beside TensorRT.
     """
     converter = registry.find_converter("onnx_fp16")
     absent = missing_modules(converter.modules)
@@ -162,7 +156,7 @@ def to_fp16(source: Path, calibration: Calibration) -> ConvertedArtifact:
 
 
 def _parse(trt: Any, network: Any, logger: Any, source: Path) -> None:
-    """Raises ``UnsupportedOperator``, ``BadModel``."""
+    """Parse ``source`` into ``network``. Raises ``UnsupportedOperator``, ``BadModel``."""
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(source)):
         return
@@ -180,15 +174,16 @@ def _names_missing(text: str) -> bool:
     return any(word.lower() in text.lower() for word in words)
 
 
-def timings_next_door(neighbours: str) -> List[str]:
-    """The timing caches of conversions kept beside the job's folder, newest first."""
+def neighbouring_caches(neighbours: str) -> List[str]:
+    """The timing caches of conversions in the folders next to the job's, newest first."""
     pattern = os.path.join(glob.escape(neighbours), "*", "step*", TIMING_CACHE)
     return sorted(glob.glob(pattern), key=os.path.getmtime, reverse=True)
 
 
-def _take_timings(config: Any, neighbours: str) -> bool:
-    """Give the builder a timing cache, the newest found next door that it accepts."""
-    for path in timings_next_door(neighbours)[:3]:
+def _set_timing_cache(config: Any, neighbours: str) -> bool:
+    """Give the builder the newest neighbouring timing cache that it accepts, else an empty one;
+    whether one was reused."""
+    for path in neighbouring_caches(neighbours)[:3]:
         cache = config.create_timing_cache(Path(path).read_bytes())
         if cache is not None and config.set_timing_cache(cache, False):
             return True

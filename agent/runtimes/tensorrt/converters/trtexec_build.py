@@ -1,7 +1,7 @@
 """ONNX to a TensorRT engine by ``trtexec``, where ``tensorrt_build`` has no bindings to use.
 
-The same files as that makes: ``model.engine``, ``model.json``, and ``timing.cache``, which is
-carried on from the folders next to the job's.
+It makes the same files: ``model.engine``, ``model.json`` and ``timing.cache``, and reuses a timing
+cache in a folder next to the job's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Sequence
 from agent.contract.conversion_graph import Edge
 from agent.contract.failures import BadModel, ConversionFailed, RuntimeMissing
 from agent.contract.trial import TensorSpec
-from agent.formats.onnx import NotProtobuf, input_dimensions
+from agent.formats.onnx import dimensions_of
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorrt import backend, trtexec
 from agent.runtimes.tensorrt.converters import tensorrt_build
@@ -23,7 +23,7 @@ from agent.runtimes.validation import require_shapes
 
 class TrtexecBuild(tensorrt_build.EngineBuild):
     name = "trtexec_build"
-    # Dearer than by the bindings, which say what they refuse.
+    # Costs more than the bindings, whose errors say more.
     edges = tuple(
         Edge("trtexec_build", edge.source, edge.target, 1.5)
         for edge in tensorrt_build.TensorRtBuild.edges
@@ -43,7 +43,7 @@ class TrtexecBuild(tensorrt_build.EngineBuild):
             source = made.artifact
             steps.append(made.step)
         artifact, cache = folder / "model.engine", folder / tensorrt_build.TIMING_CACHE
-        found = tensorrt_build.timings_next_door(self._neighbours)[:1]
+        found = tensorrt_build.neighbouring_caches(self._neighbours)[:1]
         for path in found:
             shutil.copyfile(path, str(cache))
         command = trtexec.build_command(
@@ -63,7 +63,7 @@ class TrtexecBuild(tensorrt_build.EngineBuild):
             except trtexec.TrtexecFailed:
                 if not found:
                     raise
-                cache.unlink()  # of another version or board, it may be what was wrong
+                cache.unlink()  # of another version or board, it may be the reason
                 found = []
                 trtexec.run(tool, command, folder)
         except trtexec.TrtexecFailed as error:
@@ -77,11 +77,8 @@ class TrtexecBuild(tensorrt_build.EngineBuild):
         return ConvertedArtifact(artifact, ", ".join(steps))
 
     def _free(self, source: Path) -> Sequence[str]:
-        """The inputs whose shape the file leaves free: only these may be told a shape."""
-        try:
-            found = input_dimensions(source)
-        except (NotProtobuf, OSError) as error:
-            raise BadModel("%s is not an ONNX model: %s" % (source.name, error)) from error
+        """The inputs whose shape the file leaves free: only these may be given a shape."""
+        found = dimensions_of(source)
         if not self._inputs:
             raise BadModel("%s: trtexec needs to be told its inputs" % source.name)
         named = {spec.name for spec in self._inputs}

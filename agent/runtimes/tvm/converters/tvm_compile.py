@@ -1,8 +1,8 @@
-"""ONNX to a TVM library (Relax), with TVM's default schedules or MetaSchedule's tuned ones.
+"""ONNX to a TVM library (Relax), with TVM's default schedules or with MetaSchedule's tuned ones.
 
-Beside ``model.so`` lie ``model.json``, which says what it takes and gives, and ``tuning/``, a
-MetaSchedule database. A database of the same network on the same target that lies in the folders
-next to the job's (the engine cache keeps conversions side by side) is read and carried on.
+Beside ``model.so`` lie ``model.json``, which describes its inputs and outputs, and ``tuning/``, a
+MetaSchedule database. The engine cache keeps conversions side by side: a database for the same
+network and target in a folder next to the job's is reused and extended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ from agent.contract.failures import (
 from agent.contract.trial import TensorSpec
 from agent.formats.onnx_external_data import require_one_message
 from agent.runtimes.backend import Options
-from agent.runtimes.converter import Calibration, ConvertedArtifact, missing_modules, own_options
+from agent.runtimes.converter import (
+    Calibration,
+    ConvertedArtifact,
+    ConverterBase,
+    missing_modules,
+    own_options,
+)
 from agent.runtimes.tvm.linking import cross_linker, linker
 from agent.runtimes.validation import chosen, require_shapes, require_target
 
@@ -46,37 +52,35 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
 }
 """``opt`` is LLVM's optimisation level; ``tuning_trials`` a number of schedules to measure.
 
-``cross``: compile for another architecture than this machine's, on a builder; ``mcpu`` is then the
-board's processor as LLVM names it (``cortex-a72``), without it any of that architecture.
+``cross``: compile for another architecture, on a builder; ``mcpu`` is then LLVM's name of the
+board's CPU (``cortex-a72``); left out, the library runs on any CPU of that architecture.
 """
 
 DEFAULT_TRIALS = 256
 FEW_TRIALS = 64
-"""Below this a learnt cost model has nothing to learn from, and costs more than the trials."""
-# A builder's first act is importing tvm.s_tir.tensor_intrin, which takes half a minute.
+"""Below this a learned cost model has too few data, and costs more than the trials."""
+# A builder process first imports tvm.s_tir.tensor_intrin, which takes half a minute.
 BUILD_TIMEOUT_S = 180
 DATABASE = ("database_workload.json", "database_tuning_record.json")
 _MCPU = re.compile(r"^[a-z][a-z0-9]*([-.+][a-z0-9]+){0,8}$")
 _TUNING_NEEDS = ("psutil", "cloudpickle", "xgboost")
 
 
-class TvmCompile:
+class TvmCompile(ConverterBase):
     name = "tvm_compile"
     edges = tuple(
         Edge("tvm_compile", ("onnx", precision), ("tvm_library", precision))
         for precision in ("fp32", "int8")
     )
-    needs_calibration = False
     modules = ("tvm", "onnx")
-    commands = ()
     keeps = ("layout", "names")
-    where: ClassVar[Tuple[str, ...]] = ("device",)  # it compiles for the processor that it runs on
+    where: ClassVar[Tuple[str, ...]] = ("device",)  # it compiles for the CPU that it runs on
     options: ClassVar[Options] = OPTIONS
 
     def __init__(self) -> None:
+        super().__init__()
         self._options = chosen("tvm", OPTIONS, {})
         self._trials = 0
-        self._inputs: Sequence[TensorSpec] = ()
         self._neighbours = ""
         self._seed = 0
 
@@ -88,12 +92,7 @@ class TvmCompile:
         self._neighbours = os.path.dirname(os.path.abspath(job.folder))
         self._seed = 1 + job.seed % (2**31 - 2)  # what MetaSchedule accepts
 
-    def convert(
-        self,
-        source: Path,
-        folder: Path,
-        calibration: Calibration,  # noqa: ARG002
-    ) -> ConvertedArtifact:
+    def convert(self, source: Path, folder: Path, calibration: Calibration) -> ConvertedArtifact:  # noqa: ARG002
         import tvm
 
         require_one_message(source, self.name)
@@ -117,7 +116,7 @@ class TvmCompile:
         }
         try:
             if tuned:
-                known = _carry_on(self._neighbours, identity, folder / "tuning")
+                known = _reuse_database(self._neighbours, identity, folder / "tuning")
                 database = _tune(
                     module, target, folder / "tuning", self._trials - known, self._seed
                 )
@@ -130,7 +129,7 @@ class TvmCompile:
             compiler(built, artifact)
         except (MemoryError, RuntimeMissing, ConversionFailed):
             raise
-        except Exception as error:  # TVM raises what its C++ side threw
+        except Exception as error:  # TVM passes on what its C++ side threw
             raise _named(error) from error
         (folder / "model.json").write_text(json.dumps(about, indent=1), "utf-8")
         how = "default schedules"
@@ -143,7 +142,7 @@ class TvmCompile:
 
 
 def checked(options: Dict[str, str]) -> int:
-    """The tuning budget, once the options go together. Raises ``BadOption``."""
+    """Check that the options go together; the tuning budget. Raises ``BadOption``."""
     crossed = options["cross"] != "none"
     if crossed and options["tuning"] != "none":
         raise BadOption("tvm option tuning measures on this machine: it does not go with cross")
@@ -155,7 +154,7 @@ def checked(options: Dict[str, str]) -> int:
 
 
 def target_of(options: Dict[str, str]) -> Dict[str, Any]:
-    """What to compile for."""
+    """The target to compile for, as TVM's configuration."""
     opt = int(options["opt"])
     if options["cross"] == "none":
         return host_target(opt)
@@ -180,7 +179,7 @@ def trials_of(options: Dict[str, str]) -> int:
 
 
 def host_target(opt: int = 3) -> Dict[str, Any]:
-    """This machine as TVM names targets."""
+    """This machine as TVM's configuration of a target."""
     from tvm.target import codegen
 
     return {
@@ -204,7 +203,7 @@ def _require_tuner() -> None:
 def _import(
     source: Path, wanted: Sequence[TensorSpec]
 ) -> Tuple[Any, List[TensorSpec], List[Dict[str, Any]]]:
-    """The raw Relax module at the wanted shapes, its inputs, and its outputs' descriptions."""
+    """The raw Relax module in the wanted shapes, its inputs, and descriptions of its outputs."""
     import onnx
     from tvm.relax.frontend.onnx import from_onnx
 
@@ -234,7 +233,7 @@ def _import(
         )
     except MemoryError:
         raise
-    except Exception as error:  # TVM raises what its C++ side threw
+    except Exception as error:  # TVM passes on what its C++ side threw
         raise _named(error) from error
     return module, inputs, [{"name": value.name} for value in model.graph.output]
 
@@ -256,14 +255,15 @@ def _onnx_spec(value: Any) -> TensorSpec:
 
 
 def _identity(source: Path, target: Dict[str, Any], inputs: Sequence[TensorSpec]) -> str:
-    """What tuning records are good for: these bytes, at these shapes, on this target."""
+    """Hash of what tuning records are valid for: file, shapes and target."""
     digest = hashlib.sha256(source.read_bytes())
     digest.update(json.dumps([target, [vars(s) for s in inputs]], sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def _carry_on(neighbours: str, identity: str, folder: Path) -> int:
-    """Copy the largest database of ``identity`` found next door into ``folder``; its records."""
+def _reuse_database(neighbours: str, identity: str, folder: Path) -> int:
+    """Copy the largest database of ``identity`` below ``neighbours`` into ``folder``; the number of
+    its records."""
     folder.mkdir()
     best, records = "", 0
     for path in glob.glob(os.path.join(glob.escape(neighbours), "*", "step*", "model.json")):
@@ -281,7 +281,8 @@ def _carry_on(neighbours: str, identity: str, folder: Path) -> int:
 
 
 def _legalised(module: Any) -> Any:
-    """What tuning works on: operators become loops; ``compile_relax`` must get the raw module."""
+    """The module with operators lowered to loops, to be tuned; ``compile_relax`` takes the raw
+    one."""
     from tvm import relax
 
     return relax.get_pipeline("zero")(module)
@@ -292,7 +293,7 @@ def _tune(module: Any, target: Dict[str, Any], folder: Path, trials: int, seed: 
     from tvm.s_tir import meta_schedule
     from tvm.s_tir.meta_schedule.builder import LocalBuilder
 
-    # Its module says how tuning and compiling are spelt; the names moved with every release.
+    # Names of tuning functions moved with every release; this module has the present ones.
     relax_integration = importlib.import_module("tvm.s_tir.meta_schedule.relax_integration")
     if trials > 0:
         legalised = _legalised(module)
@@ -317,7 +318,7 @@ def _tune(module: Any, target: Dict[str, Any], folder: Path, trials: int, seed: 
 
 @contextmanager
 def _temporaries() -> Iterator[None]:
-    """The tuner's builders and runners are processes: tell them where this one's files go."""
+    """Pass this process's temporary folder on to the tuner's builder and runner processes."""
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = tempfile.gettempdir()
     try:
@@ -336,10 +337,10 @@ def _target(target: Dict[str, Any]) -> Any:
 
 
 def _require_used(database: Any, module: Any, target: Dict[str, Any]) -> int:
-    """How many functions of the network the database really schedules.
+    """How many functions of the network the database has a schedule for.
 
     Raises:
-        ConversionFailed: none: the library would be an untuned one under a tuned one's name.
+        ConversionFailed: none; the library would not be tuned at all.
     """
     import tvm
     from tvm import relax
@@ -365,6 +366,7 @@ def _build_tuned(database: Any, module: Any, target: Dict[str, Any]) -> Any:
 
 
 def _named(error: Exception) -> Exception:
+    """The named error that an error of TVM means."""
     message = str(error)
     match = re.search(r"operators are not supported for frontend ONNX: (.*)", message)
     if match:

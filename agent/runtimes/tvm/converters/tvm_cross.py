@@ -1,6 +1,6 @@
 """ONNX to a TVM library for boards of another architecture, on a builder.
 
-The library is one of ``tvm_compile``'s, which runs under TVM's small runtime on the board.
+The library is like those of ``tvm_compile``; on the board TVM's small runtime runs it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract.conversion_graph import cheapest
+from agent.contract.conversion_graph import cheapest_path
 from agent.contract.trial import RuntimeRef
 from agent.runtimes import registry
 from support import tensorflow_lab
@@ -79,5 +79,5 @@ def test_the_cheapest_way(
     start: tuple[str, str], goal: tuple[str, str], way: list[str] | None
 ) -> None:
     edges = [e for n in registry.converter_names() for e in registry.find_converter(n).edges]
-    found = cheapest(edges, [start], [goal])
+    found = cheapest_path(edges, [start], [goal])
     assert (None if found is None else [edge.converter for edge in found]) == way
