@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from agent.contract.versions import fits, version_key
+from agent.runtimes import registry
 from agent.worker.environments import environments_file, recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +32,11 @@ def python_of(label: str) -> str:
 
     Raises:
         NotBuilt: that variant is not listed.
+        KeyError: there is no such runtime.
     """
     name, _, variant = label.partition("@")
+    if name not in registry.RUNTIMES:
+        raise KeyError(name)
     listed = environments_file.read(state_dir() / environments_file.FILE_NAME)
     found = [e for e in listed if e.backend == name]
     if variant:

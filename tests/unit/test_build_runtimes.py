@@ -75,3 +75,8 @@ def test_a_variant_that_is_not_listed_is_no_other_interpreter(listed: Path) -> N
     environments_file.write(listed / environments_file.FILE_NAME, [])
     with pytest.raises(environments.NotBuilt, match="`make runtimes`"):
         environments.python_of("tflite@litert")
+
+
+def test_a_runtime_that_there_is_not_has_no_interpreter() -> None:
+    with pytest.raises(KeyError, match="litert"):
+        environments.python_of("litert")

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
@@ -17,6 +18,7 @@ from support.need import need
 from support.runner_child import (
     SPEC,
     Bench,
+    expected,
     model_of,
     reference_file,
     require,
@@ -173,14 +175,10 @@ def test_weights_that_no_protobuf_may_hold_lie_beside_it(
     command = [python_of("pytorch"), "-c", EXTERNAL, str(ROOT), str(fixed_program), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    reference = reference_file(tmp_path / "reference.npz")
-    made = tmp_path / "model.onnx"
-    found = Bench("onnxruntime", tmp_path).trial(
-        model_of(fixed_program, "pt2"), RuntimeRef("onnxruntime"), made, reference, form="onnx"
-    )
-    assert found.failure is None
-    assert found.fidelity is not None
-    assert found.fidelity.max_abs < 1e-4
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x = np.ones(SPEC.shape, np.float32)
+    (y,) = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).run(None, {"picture": x})
+    np.testing.assert_allclose(y, expected(x), atol=1e-5)
 
 
 def test_litert_torch_takes_pictures_channels_last_where_asked(

@@ -77,13 +77,13 @@ def artifact(made: tensorflow_lab.Tasks, key: str) -> tuple[Path, TensorSpec]:
 
 
 @pytest.mark.parametrize(
-    ("key", "python", "precision", "tolerance"),
+    ("key", "environment", "precision", "tolerance"),
     [
-        ("tflite", "litert", "fp32", 1e-4),
-        ("tflite", "tflite", "fp32", 1e-4),
-        ("tflite_fp16", "litert", "fp16", 1e-2),
-        ("tflite_int8", "litert", "int8", 0.3),
-        ("tflite_per_tensor", "litert", "int8", 0.3),
+        ("tflite", "tflite@litert", "fp32", 1e-4),
+        ("tflite", "tflite@tflite-runtime", "fp32", 1e-4),
+        ("tflite_fp16", "tflite@litert", "fp16", 1e-2),
+        ("tflite_int8", "tflite@litert", "int8", 0.3),
+        ("tflite_per_tensor", "tflite@litert", "int8", 0.3),
         *(
             (f"onnx_{source}", "onnxruntime", "fp32", 1e-4)
             for source in ("savedmodel", "frozen", "optimised", "tflite", "keras", "h5")
@@ -95,14 +95,14 @@ def test_what_was_made_for_another_runtime_computes_the_same_there(
     made: tensorflow_lab.Tasks,
     tmp_path: Path,
     key: str,
-    python: str,
+    environment: str,
     precision: str,
     tolerance: float,
 ) -> None:
-    require(python)
+    require(environment)
     path, spec = artifact(made, key)
-    backend = "onnxruntime" if python == "onnxruntime" else "tflite"
-    found = Bench(backend, tmp_path, python).trial(
+    backend = environment.partition("@")[0]
+    found = Bench(backend, tmp_path, environment).trial(
         model_of(path, path.suffix[1:], (spec,)),
         RuntimeRef(backend, precision=precision, threads=1),
         path,

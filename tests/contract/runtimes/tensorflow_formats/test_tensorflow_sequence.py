@@ -40,8 +40,8 @@ def test_a_keras_file_keeps_its_names_spaces_and_accents_included(
 def test_a_sequence_with_integers_computes_the_same_elsewhere(
     sequence: tensorflow_lab.Tasks, files: Path, tmp_path: Path, key: str
 ) -> None:
-    python = "litert" if key == "tflite" else "onnxruntime"
-    require(python)
+    backend = "tflite" if key == "tflite" else "onnxruntime"
+    require(backend)
     result = good(sequence, key)
     with np.load(files / "sequence.npz") as file:
         arrays = {
@@ -53,8 +53,7 @@ def test_a_sequence_with_integers_computes_the_same_elsewhere(
     np.savez(tmp_path / "reference.npz", **arrays)
     path = Path(result["artifact"])
     specs = tuple(TensorSpec(**{**s, "shape": tuple(s["shape"])}) for s in result["inputs"])
-    backend = "tflite" if key == "tflite" else "onnxruntime"
-    found = Bench(backend, tmp_path, python).trial(
+    found = Bench(backend, tmp_path).trial(
         model_of(path, path.suffix[1:], specs),
         RuntimeRef(backend, threads=1),
         path,

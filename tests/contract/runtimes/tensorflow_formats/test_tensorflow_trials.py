@@ -39,7 +39,7 @@ def test_a_trial_and_its_reference(
 def test_a_savedmodel_is_converted_by_the_verb_and_runs_elsewhere(
     files: Path, tmp_path: Path
 ) -> None:
-    require("litert")
+    require("tflite")
     source = files / "free.zip"
     model = model_of(source, "savedmodel", (replace(SPEC, layout="NCHW"),))
     data = dataset_file(tmp_path / "dataset.npz")
@@ -50,7 +50,7 @@ def test_a_savedmodel_is_converted_by_the_verb_and_runs_elsewhere(
     assert made.failure is None
     assert "20 samples of the data set" in made.steps[0]
     reference = reference_file(tmp_path / "reference.npz")
-    found = Bench("tflite", tmp_path, "litert").trial(
+    found = Bench("tflite", tmp_path).trial(
         model, runtime, Path(made.artifact), reference, form=made.format, dataset=data, top1=1.0
     )
     assert found.failure is None
