@@ -192,7 +192,7 @@ def test_a_reference_run_that_blows_up_leaves_nothing(farm: FarmKit) -> None:
     def explode(_job: object) -> object:
         raise RuntimeError("out of disk")
 
-    broken = replace(farm, farm=FarmContext(**{**vars(farm.farm), "reference": explode}))
+    broken = replace(farm, farm=FarmContext(**{**vars(farm.farm), "compute_reference": explode}))
     assert "out of disk" in refuse(broken, put(farm, GOOD), RuntimeError)
 
 

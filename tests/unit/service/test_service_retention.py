@@ -207,7 +207,7 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
         assert not farm.farm.blobs.has(sha256)
         return found
 
-    object.__setattr__(farm.farm, "reference", meanwhile)
+    object.__setattr__(farm.farm, "compute_reference", meanwhile)
     with pytest.raises(BlobGone, match="upload the blob first"):
         registration.add(farm.farm, NewModel("dense", "dense.onnx", sha256))
     assert (farm.rows()["models"], farm.blobs()) == (0, set())
