@@ -1,7 +1,8 @@
-"""The doorbell: Celery's settings, for the controller, which rings, and the agent, which answers.
+"""The doorbell, and Celery's settings for the controller that sends it and the agent.
 
-A message holds an attempt's id and nothing else; it may be lost, late or doubled (the controller's
-database is the truth). Every setting that is not Celery's default is here, with its reason.
+A doorbell is a message that holds an attempt's id and nothing else. It may be lost, late or
+doubled; the controller's database is the truth. Every setting that is not Celery's default is here,
+with its reason.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ TASK = "benchfarm.run_attempt"
 
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_QUEUE = 8
-"""Doorbells, the newest, that the controller leaves waiting for one device, which has one attempt
-at most: one that hears nothing for days is rung again and again."""
+"""How many doorbells the controller leaves in one device's queue, the newest ones. A device has one
+attempt at most, but while it is away the controller rings again and again."""
 SOCKET_TIMEOUT_S = 10.0
 HEALTH_CHECK_S = 5
 
@@ -53,7 +54,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 class BrokerDown(Exception):
-    """The broker did not take the message; try again later, or let the reconciler ring anew."""
+    """The broker did not take the message; try again later, or leave it to the reconciler."""
 
     transient = True
 
@@ -78,26 +79,27 @@ def tls_options(ca_file: str = "") -> dict[str, Any]:
 
 
 def transport_options(broker_url: str) -> dict[str, Any]:
-    """Kombu's options for one broker; with Redis' ones a silently dropped flow heals in seconds."""
+    """Kombu's options for one broker; those for Redis make it recover from a silently dropped
+    connection within seconds."""
     if broker_url.startswith("memory:"):
         return {"polling_interval": 0.1}
     return {
         "priority_steps": [0],
-        # A lost message is rung again by the reconciler. Without the emulation a message that
-        # breaks its consumer is gone once read, and the device needs no key but its own queue.
+        # The reconciler sends a lost doorbell again. Without the emulation a message that breaks
+        # its consumer is gone once read, and the device needs access to no key but its queue.
         "ack_emulation": False,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
         "retry_on_timeout": True,
         "health_check_interval": HEALTH_CHECK_S,
-        # More than the controller has threads that ring: none waits for another, or fails.
+        # More than the controller has threads that send doorbells: none waits for another or fails.
         "max_connections": 100,
     }
 
 
 def no_answer(app: Celery) -> str:
-    """Why the broker cannot be reached, after seconds at most; empty where it answers."""
+    """Try to connect for a few seconds. Returns why it failed; empty: the broker answers."""
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
@@ -112,16 +114,16 @@ def queue_name(device: str) -> str:
 
 
 def queue(device: str) -> Queue:
-    """The queue, on the default exchange and never declared: wiping Redis cannot undo a binding
-    that is not there, and a device needs no key but its own queue's."""
+    """The queue, on the default exchange and never declared: it has no binding that wiping Redis
+    could remove, and a device needs no key but its own queue's."""
     name = queue_name(device)
     return Queue(name, Exchange(""), routing_key=name, no_declare=True)
 
 
 def ring(app: Celery, device: str, attempt_id: str, **more: Any) -> None:
-    """Tell ``device`` to ask for ``attempt_id``. Raises ``BrokerDown``, after seconds at most.
+    """Send ``device`` the doorbell of ``attempt_id``. Raises ``BrokerDown`` within seconds.
 
-    ``more``: of ``send_task``.
+    ``more``: further arguments of ``send_task``.
     """
     try:
         app.send_task(

@@ -27,7 +27,7 @@ app.add_typer(runtimes_app, name="runtimes")
 
 
 class ListFormat(StrEnum):
-    """How to print."""
+    """How results are printed."""
 
     table = "table"
     json = "json"
@@ -49,11 +49,11 @@ def join(
     state_dir: StateDir = None,
 ) -> None:
     """Enrol this board: redeem a join token and remember who it is."""
-    from agent.worker.uplink import enrol as joining
+    from agent.worker.uplink import enrol
 
-    if token == "-":  # nobody sees it in the list of processes
+    if token == "-":  # an argument could be read in the list of processes
         token = sys.stdin.readline().strip()
-    config = joining.join(url, token, name, _state(state_dir), ca_file)
+    config = enrol.join(url, token, name, _state_dir(state_dir), ca_file)
     typer.echo(f"joined as {config.device}; start the agent with `benchfarm-agent run`")
 
 
@@ -62,7 +62,7 @@ def run(state_dir: StateDir = None, verbose: bool = False) -> None:
     """Run the agent until it is told to stop (SIGTERM, SIGINT)."""
     from agent.worker import daemon
 
-    daemon.run(load(_state(state_dir)), verbose=verbose)
+    daemon.run(load(_state_dir(state_dir)), verbose=verbose)
 
 
 @app.command()
@@ -70,8 +70,8 @@ def probe(output: Format = ListFormat.table, state_dir: StateDir = None) -> None
     """Show what this device is and which runtimes answer here."""
     from agent.worker import cli_support
 
-    known = cli_support.device_facts(_state(state_dir))
-    _show(known, cli_support.facts_rows(known), output)
+    facts = cli_support.device_facts(_state_dir(state_dir))
+    _show(facts, cli_support.facts_rows(facts), output)
 
 
 @app.command()
@@ -79,7 +79,7 @@ def doctor(output: Format = ListFormat.table, state_dir: StateDir = None) -> Non
     """Check everything between this board and its controller."""
     from agent.worker import doctor as checks
 
-    findings = checks.examine(_state(state_dir))
+    findings = checks.examine(_state_dir(state_dir))
     _show(findings, [(f.check, "ok" if f.ok else "FAILED", f.text) for f in findings], output)
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
@@ -90,8 +90,8 @@ def runtimes_list(output: Format = ListFormat.table, state_dir: StateDir = None)
     """List what answers here, in which environment, and what building it cost."""
     from agent.worker import cli_support
 
-    found = cli_support.runtimes(_state(state_dir)).listing()
-    _show(found, cli_support.listed_rows(found), output)
+    listed = cli_support.runtimes(_state_dir(state_dir)).listing()
+    _show(listed, cli_support.listed_rows(listed), output)
 
 
 @runtimes_app.command("add")
@@ -113,12 +113,12 @@ def runtimes_add(
     """Build an environment for a backend and version, or name an existing interpreter."""
     from agent.worker import cli_support
 
-    runtimes = cli_support.runtimes(_state(state_dir))
-    with _ended_by_signals():
+    runtimes = cli_support.runtimes(_state_dir(state_dir))
+    with _interruptible():
         if python:
-            added = runtimes.add(name, python, _tell)
+            added = runtimes.add(name, python, _print_progress)
         else:
-            added = runtimes.build(name, wheelhouse, _tell)
+            added = runtimes.build(name, wheelhouse, _print_progress)
     typer.echo(f"{added.name}: {added.backend} {added.version} under {added.python}")
 
 
@@ -133,22 +133,23 @@ def runtimes_remove(
     """Forget an environment: one that was built is deleted, a named interpreter stays."""
     from agent.worker import cli_support
 
-    gone = cli_support.runtimes(_state(state_dir)).remove(name, _tell, force=force)
-    typer.echo(f"{gone.name} is removed")
+    runtimes = cli_support.runtimes(_state_dir(state_dir))
+    removed = runtimes.remove(name, _print_progress, force=force)
+    typer.echo(f"{removed.name} is removed")
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that nothing half-built stays."""
+def _interruptible() -> Iterator[None]:
+    """Inside, SIGTERM unwinds like Ctrl-C, so that nothing half-built stays."""
 
-    def end(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except KeyboardInterrupt:
@@ -158,8 +159,7 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _state(chosen: Path | None) -> Path:
-
+def _state_dir(chosen: Path | None) -> Path:
     return chosen or default_state_dir()
 
 
@@ -176,7 +176,7 @@ def _show(value: Any, rows: list[tuple[str, ...]], output: ListFormat) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     last = max((len(row) for row in rows), default=0) - 1
     for column in range(last + 1):
-        # a name is typed back: it must not be cut
+        # People type names from the first columns: they must not be cut.
         table.add_column(overflow="fold", no_wrap=column < last)
     for row in rows:
         table.add_row(*row)

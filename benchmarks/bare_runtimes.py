@@ -36,20 +36,29 @@ Tool = Callable[[str, Artifact, float, Median], Median]
 
 @dataclass(frozen=True)
 class Runtime:
-    """``name`` is also its interpreter's. ``load``: the format that it loads."""
+    """``name`` is what results call it. ``load``: the format that it loads; ``variant``: of its
+    environment, where it has several."""
 
     name: str
     backend: str
     load: Callable[[Files], Artifact]
     rounds: int
     tool: Tool | None = None
+    variant: str = ""
+
+    @property
+    def environment(self) -> str:
+        return f"{self.backend}@{self.variant}" if self.variant else self.backend
 
 
 RUNTIMES = (
     Runtime("onnxruntime", "onnxruntime", lambda files: files.onnx, 8),
     Runtime("openvino", "openvino", lambda files: files.onnx, 8, tool=medians.benchmark_app),
-    Runtime("litert", "tflite", lambda files: files.tflite, 8, tool=medians.litert_benchmark),
-    Runtime("tflite", "tflite", lambda files: files.tflite, 8),
+    Runtime(
+        *("litert", "tflite", lambda files: files.tflite, 8, medians.litert_benchmark),
+        variant="litert",
+    ),
+    Runtime("tflite", "tflite", lambda files: files.tflite, 8, variant="tflite-runtime"),
     Runtime("tvm", "tvm", lambda files: files.tvm_library, 4, tool=medians.time_evaluator),
     Runtime("pytorch", "pytorch", lambda files: files.pt2, 4),
     Runtime("tensorflow", "tensorflow", lambda files: files.keras, 4),
@@ -70,7 +79,7 @@ def measure() -> list[Outcome]:
 
 
 def _compare(runtime: Runtime, files: Files) -> list[Outcome]:
-    python, artifact = needed(runtime.name), runtime.load(files)
+    python, artifact = needed(runtime.environment), runtime.load(files)
     tool = runtime.tool
     pilot = medians.bare(python, runtime.backend, artifact, 0.0)
     seconds = max(SECONDS, INFERENCES * pilot.caller_ns / 1e9)

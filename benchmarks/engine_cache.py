@@ -31,7 +31,7 @@ ALLOWED_S = 0.05
 
 @dataclass(frozen=True)
 class Case:
-    """``name`` is also the interpreter's."""
+    """``name`` is also the environment's."""
 
     name: str
     model: str
@@ -73,7 +73,7 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
     sources = ConversionInputs(files.onnx.path, files.folder / "reference.npz")
     runner = RunnerClient(mark="benchmark")
     environments = Environments(folder, runner.probe)
-    environments.enlist(environments.check(case.runtime.backend, python))
+    environments.add(environments.check(case.runtime.backend, python))
     cold_s: list[float] = []
     hit_s: list[float] = []
     with CancelRequest() as cancel:

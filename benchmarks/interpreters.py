@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
+from functools import cache
 
-ROOT = Path(__file__).parent.parent
-OWN = ("onnxruntime", "openvino")
-"""Runtimes of this very interpreter."""
+from build_runtimes import answering_here
+from support.environments import ROOT as ROOT
+from support.environments import NotBuilt, python_of
 
 
 class Missing(Exception):
     """What a benchmark needs is not here; it is left out."""
 
 
-def needed(name: str) -> str:
-    """The interpreter of a runtime: ``BENCHFARM_NAME_PYTHON``, else ``.venv-name`` beside the
-    sources. Raises ``Missing``."""
-    if name in OWN:
-        return sys.executable
-    variable = f"BENCHFARM_{name.upper()}_PYTHON"
-    path = os.environ.get(variable) or str(ROOT / f".venv-{name}" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        raise Missing(f"there is no {path}; {variable} may name another interpreter")
-    return path
+_answering = cache(answering_here)
+
+
+def needed(label: str) -> str:
+    """The interpreter of a runtime, ``NAME`` or ``NAME@VARIANT``. Raises ``Missing``."""
+    try:
+        python = python_of(label)
+    except NotBuilt as error:
+        raise Missing(str(error)) from None
+    if python == sys.executable and label not in _answering():
+        raise Missing(f"no environment of {label}: `make runtimes`")
+    return python

@@ -35,7 +35,7 @@ from orchestrator import wiring
 from orchestrator.broker.redis_acl import RedisAcl
 from orchestrator.cli import zoo
 from orchestrator.client import Client
-from orchestrator.client import noted as noted_in
+from orchestrator.client_file import read_client_file as noted_in
 from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import registration
 from orchestrator.service.sweeps import sweeps
@@ -115,8 +115,8 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
                 broker_url=broker_url,
                 health_every_s=0,
             )
-            doors = RedisAcl(broker_url)
-            farm = wiring.build_farm(settings, broker_url, doors)
+            access = RedisAcl(broker_url)
+            farm = wiring.build_farm(settings, broker_url, access)
             each = -(-trials // boards)
             orders = {
                 "boards": {f"b{n}": enrol(farm, f"b{n}", broker_url) for n in range(boards)},
@@ -134,7 +134,7 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
             found = _played(orders, submit, psutil.Process(up.pid), psutil.Process(postgres.pid))
             _check(farm, each * boards)
             farm.database.close()
-            doors.close()
+            access.close()
         found.bares = [*bares, scale_bare.round_trips_per_s(broker_url)]
     return found
 
@@ -223,7 +223,7 @@ def _rss_mib(process: psutil.Process) -> float:
 
 def _check(farm: FarmContext, trials: int) -> None:
     """Every trial done, each with one result that counts, or there is nothing to report."""
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         done = session.scalar(select(func.count()).where(Trial.state == "done"))
         counted = session.scalar(select(func.count()).where(Attempt.accepted))
         distinct = session.scalar(

@@ -51,7 +51,7 @@ def judge(farm: FarmContext, trials: int, answers: Path, blobs: Path) -> Verdict
     were told."""
     verdict = Verdict(trials)
     told: dict[str, tuple[int, bool]] = json.loads(answers.read_text())
-    with farm.database.frozen() as session:
+    with farm.database.repeatable_read() as session:
         rows = session.execute(select(Trial.id, Trial.state, Trial.attempt)).all()
         attempts = session.execute(
             select(
@@ -124,6 +124,6 @@ def logged(log: Path, postgres: Path, verdict: Verdict) -> Counter[str]:
 def still_open(farm: FarmContext) -> int:
     """Trials that are in no final state, or wait for their sweep's resume."""
     states = [state.value for state in FINAL - {TrialState.CANCELLED}]
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         query = select(func.count()).select_from(Trial).where(Trial.state.not_in(states))
         return session.scalar(query) or 0

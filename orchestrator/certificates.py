@@ -1,4 +1,4 @@
-"""A private certificate authority, and the server certificates that it signs."""
+"""A private certificate authority and the server certificates that it signs."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from orchestrator.domain.errors import UserError
 
 CA = "ca"
-ALWAYS = ("localhost", "127.0.0.1", "::1")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 HOST = r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
 BACKDATED = timedelta(hours=1)
-"""Boards without a clock battery are often a little behind."""
+"""The clocks of boards without a clock battery are often a little behind."""
 
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """A certificate and its key, PEM files; the key's mode is 0600."""
+    """PEM files of a certificate and its key; the key has mode 0600."""
 
     certificate: Path
     key: Path
 
 
 def init(folder: Path, name: str = "benchfarm", days: int = 3650) -> CertificateFiles:
-    """A new authority in ``folder``.
+    """Create an authority in ``folder``.
 
     Raises:
-        UserError: there is one already, or the folder cannot be written.
+        UserError: it exists, or the folder cannot be written.
     """
-    pair = _pair(folder, CA)
+    pair = _files(folder, CA)
     if pair.key.exists():
         raise UserError(f"{pair.key} exists: an authority is not replaced; choose another --folder")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -57,18 +57,18 @@ def init(folder: Path, name: str = "benchfarm", days: int = 3650) -> Certificate
 def issue(
     folder: Path, name: str, sans: Sequence[str] = (), days: int = 397
 ) -> tuple[CertificateFiles, tuple[str, ...]]:
-    """A server's certificate under the authority in ``folder``, in place of an earlier one of that
-    name; and the names that it is for.
+    """Issue a server certificate, replacing an earlier one called ``name``; returns its files and
+    its subject alternative names.
 
     Raises:
-        UserError: there is no authority, or a name that is none.
+        UserError: there is no authority, or a name is invalid.
     """
     if not re.fullmatch(NAME, name) or name == CA:
         raise UserError(
             f"certificate {name!r}: expected letters, digits, '.', '_', '-', and not ca"
         )
     authority, signing = _authority(folder)
-    names = tuple(dict.fromkeys([*ALWAYS, socket.gethostname(), *sans]))
+    names = tuple(dict.fromkeys([*LOCAL_NAMES, socket.gethostname(), *sans]))
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -81,7 +81,7 @@ def issue(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
         )
     )
-    pair = _pair(folder, name)
+    pair = _files(folder, name)
     _write(pair, key, builder.sign(signing, hashes.SHA256()))
     return pair, names
 
@@ -127,7 +127,7 @@ def _san(name: str) -> x509.GeneralName:
 
 
 def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    pair = _pair(folder, CA)
+    pair = _files(folder, CA)
     try:
         certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
         key = serialization.load_pem_private_key(pair.key.read_bytes(), password=None)
@@ -140,7 +140,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     return certificate, key
 
 
-def _pair(folder: Path, name: str) -> CertificateFiles:
+def _files(folder: Path, name: str) -> CertificateFiles:
     return CertificateFiles(folder / f"{name}.pem", folder / f"{name}.key")
 
 

@@ -1,10 +1,9 @@
-"""The Python client of the people's API."""
+"""The Python client of the API for people; it is what the command line uses."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,9 +15,10 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from orchestrator.client_file import CLIENT_FILE, read_client_file
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.schema import SweepReport
-from orchestrator.savedmodel_archive import packed
+from orchestrator.savedmodel_archive import packed_savedmodel
 from orchestrator.service.views import (
     BrokerUsersView,
     ControllerView,
@@ -38,7 +38,6 @@ from orchestrator.settings import Settings
 
 T = TypeVar("T")
 
-CONFIG_NAME = "client.json"
 USER_STATUS = frozenset({404, 409, 422})
 
 
@@ -49,48 +48,29 @@ class NoController(FarmError):
     transient = True
 
 
-def noted(path: Path) -> dict[str, str]:
-    """What ``benchfarm up`` wrote for the command line: ``url``, ``token`` and ``ca_file``; empty
-    if nothing.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        needed = {"url": str(found["url"]), "token": str(found["token"])}
-        return {**needed, "ca_file": str(found.get("ca_file", ""))}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} cannot be read; start `benchfarm up` anew: it rewrites it"
-        ) from None
-
-
 class Client:
-    """One controller, one person's token. Use with ``with``.
+    """One controller, one person's token; a context manager.
 
-    Every method raises ``UserError`` where the input was wrong, ``NotAllowed`` where the token
-    does not reach, ``NoController`` where nothing answers, ``FarmError`` for the rest.
+    Every method raises ``UserError`` where the input was wrong, ``NotAllowed`` where the token does
+    not permit it, ``NoController`` where nothing answers, and otherwise ``FarmError``.
     """
 
     def __init__(self, url: str, token: str, ca_file: str = "") -> None:
-        self.url, self.ca_file = _checked(url), ca_file
+        self.url, self.ca_file = _require_url(url), ca_file
         if not token.isascii():
             raise NotAllowed("the token is unknown: a token has no such letters (BENCHFARM_TOKEN)")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
-            verify=_trusting(ca_file),
+            verify=_verify(ca_file),
         )
 
     @classmethod
     def from_home(cls, settings: Settings, url: str = "", token: str = "") -> Client:
-        """The controller of ``url`` and ``token``, else the one that ``benchfarm up`` noted."""
-        path = settings.home / CONFIG_NAME
-        found = {} if url and token else noted(path)
+        """The controller of ``url`` and ``token``, else that of ``client.json`` in the home."""
+        path = settings.home / CLIENT_FILE
+        found = {} if url and token else read_client_file(path)
         ca_file = settings.ca_path or found.get("ca_file", "")
         url, token = url or found.get("url", ""), token or found.get("token", "")
         if not url or not token:
@@ -118,11 +98,11 @@ class Client:
         return self._read(list[DeviceView], "GET", "/devices")
 
     def device(self, name: str) -> DeviceView:
-        return self._read(DeviceView, "GET", f"/devices/{_part('device', name)}")
+        return self._read(DeviceView, "GET", f"/devices/{_path_segment('device', name)}")
 
     def find_device(self, name: str) -> DeviceView | None:
         """The device, or ``None`` where there is none of that name."""
-        answer = self._send("GET", f"/devices/{_part('device', name)}", accept=(404,))
+        answer = self._send("GET", f"/devices/{_path_segment('device', name)}", accept=(404,))
         return None if answer.status_code == 404 else DeviceView.model_validate_json(answer.content)
 
     def join_token(
@@ -134,27 +114,27 @@ class Client:
     ) -> JoinView:
         body = {"device_class": device_class, "tags": dict(tags or {}), "again": again}
         return self._read(
-            JoinView, "POST", f"/devices/{_part('device', name)}/join-token", json=body
+            JoinView, "POST", f"/devices/{_path_segment('device', name)}/join-token", json=body
         )
 
     def retire(self, name: str) -> RetiredView:
         """The device's tokens are refused from now on, and its open trials cancelled."""
-        return self._read(RetiredView, "DELETE", f"/devices/{_part('device', name)}")
+        return self._read(RetiredView, "DELETE", f"/devices/{_path_segment('device', name)}")
 
     def classify(self, name: str, device_class: str) -> DeviceView:
-        path = f"/devices/{_part('device', name)}/class"
+        path = f"/devices/{_path_segment('device', name)}/class"
         return self._read(DeviceView, "POST", path, json={"device_class": device_class})
 
     def rotate(self, name: str) -> JoinView:
         """The device's token and broker password are refused from now on; the answer lets it join
         again."""
-        return self._read(JoinView, "POST", f"/devices/{_part('device', name)}/rotate")
+        return self._read(JoinView, "POST", f"/devices/{_path_segment('device', name)}/rotate")
 
     def tokens(self) -> list[TokenView]:
         return self._read(list[TokenView], "GET", "/tokens")
 
     def create_token(self, role: str, name: str, lifetime_s: int | None) -> NewTokenView:
-        """A person's token; ``lifetime_s``: none: it does not expire."""
+        """Create a person's token; it does not expire where ``lifetime_s`` is ``None``."""
         body = {"role": role, "name": name, "lifetime_s": lifetime_s}
         return self._read(NewTokenView, "POST", "/tokens", json=body)
 
@@ -168,41 +148,43 @@ class Client:
         return self._read(
             DeviceView,
             "POST",
-            f"/devices/{_part('device', name)}/{'enable' if enabled else 'drain'}",
+            f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}",
         )
 
     def maintain(self, name: str, on: bool) -> DeviceView:
         """Take a device into maintenance, or out of it."""
-        path = f"/devices/{_part('device', name)}/maintenance"
+        path = f"/devices/{_path_segment('device', name)}/maintenance"
         return self._read(DeviceView, "POST", path, json={"on": on})
 
     def ask_check(self, name: str) -> HealthCheckView:
         """Have a device's health checked now; the check has yet to run."""
-        return self._read(HealthCheckView, "POST", f"/devices/{_part('device', name)}/checks")
+        return self._read(
+            HealthCheckView, "POST", f"/devices/{_path_segment('device', name)}/checks"
+        )
 
     def checks(self, name: str, limit: int = 20) -> list[HealthCheckView]:
         """A device's health checks, the latest first."""
-        path = f"/devices/{_part('device', name)}/checks"
+        path = f"/devices/{_path_segment('device', name)}/checks"
         return self._read(list[HealthCheckView], "GET", path, params={"limit": limit})
 
     def check(self, name: str, number: int) -> HealthCheckView:
-        path = f"/devices/{_part('device', name)}/checks/{number}"
+        path = f"/devices/{_path_segment('device', name)}/checks/{number}"
         return self._read(HealthCheckView, "GET", path)
 
     def tag(self, name: str, tags: Mapping[str, str]) -> DeviceView:
         """Set tags of a device; an empty value removes one."""
-        path = f"/devices/{_part('device', name)}/tags"
+        path = f"/devices/{_path_segment('device', name)}/tags"
         return self._read(DeviceView, "POST", path, json={"tags": dict(tags)})
 
     def models(self) -> list[ModelView]:
         return self._read(list[ModelView], "GET", "/models")
 
     def model(self, name: str) -> ModelView:
-        return self._read(ModelView, "GET", f"/models/{_part('model', name)}")
+        return self._read(ModelView, "GET", f"/models/{_path_segment('model', name)}")
 
     def network_svg(self, name: str, form: str = "") -> str:
-        """The network as SVG, drawn from the artifact in ``form``, else from the best that can."""
-        path = f"/models/{_part('model', name)}/network"
+        """The network as SVG, from the artifact in ``form``, else the first drawable one."""
+        path = f"/models/{_path_segment('model', name)}/network"
         return self._send("GET", path, params={"format": form}).text
 
     def add_model(
@@ -215,11 +197,11 @@ class Client:
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
-        ``form``: its format, where the name's ending does not tell.
+        ``form``: its format; empty: the file's suffix says it.
         """
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
-            sha256 = self.upload(stack.enter_context(packed(path)) if folder else path)
+            sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
         body = {
             "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
@@ -232,7 +214,7 @@ class Client:
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
 
     def upload(self, path: Path) -> str:
-        """Put a file's bytes on the controller; returns their SHA-256."""
+        """Upload a file's bytes unless the controller has them; returns their SHA-256."""
         try:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -273,16 +255,18 @@ class Client:
         return self._read(list[SweepView], "GET", "/sweeps")
 
     def sweep(self, name: str) -> SweepView:
-        return self._read(SweepView, "GET", f"/sweeps/{_part('sweep', name)}")
+        return self._read(SweepView, "GET", f"/sweeps/{_path_segment('sweep', name)}")
 
     def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_part('sweep', name)}/cancel")
+        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/cancel")
 
     def resume(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_part('sweep', name)}/resume")
+        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/resume")
 
     def delete_sweep(self, name: str) -> DeletedView:
-        return self._read(DeletedView, "DELETE", f"/sweeps/{_part('sweep', name)}", timeout=600.0)
+        return self._read(
+            DeletedView, "DELETE", f"/sweeps/{_path_segment('sweep', name)}", timeout=600.0
+        )
 
     def events(
         self,
@@ -294,19 +278,19 @@ class Client:
         since: datetime | None = None,
         latest: bool = False,
     ) -> list[EventView]:
-        """Events after a number, oldest first; ``latest``: the last ones instead of the first."""
-        asked: dict[str, Any] = {"after": after, "limit": limit, "subject": subject, "kind": kind}
-        asked |= {"latest": latest} | ({"since": since.isoformat()} if since else {})
-        return self._read(list[EventView], "GET", "/events", params=asked)
+        """Events with a greater id than ``after``, oldest first; ``latest``: the last ``limit``."""
+        query: dict[str, Any] = {"after": after, "limit": limit, "subject": subject, "kind": kind}
+        query |= {"latest": latest} | ({"since": since.isoformat()} if since else {})
+        return self._read(list[EventView], "GET", "/events", params=query)
 
     def report(self, name: str) -> SweepReport:
         return self._read(
-            SweepReport, "GET", f"/sweeps/{_part('sweep', name)}/report", timeout=600.0
+            SweepReport, "GET", f"/sweeps/{_path_segment('sweep', name)}/report", timeout=600.0
         )
 
     def report_text(self, name: str, form: str) -> str:
         """The report as ``html``, ``markdown``, ``csv`` or ``json``."""
-        path = f"/sweeps/{_part('sweep', name)}/report"
+        path = f"/sweeps/{_path_segment('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
@@ -335,7 +319,7 @@ class Client:
         )
 
 
-def _trusting(ca_file: str) -> bool | ssl.SSLContext:
+def _verify(ca_file: str) -> bool | ssl.SSLContext:
     if not ca_file:
         return True
     try:
@@ -344,7 +328,7 @@ def _trusting(ca_file: str) -> bool | ssl.SSLContext:
         raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
 
 
-def _checked(url: str) -> str:
+def _require_url(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError):
@@ -354,8 +338,8 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _part(noun: str, name: str) -> str:
-    """``name`` as one part of a path."""
+def _path_segment(noun: str, name: str) -> str:
+    """``name`` quoted as one segment of a URL's path. Raises ``UserError``."""
     if name in ("", ".", "..") or "/" in name:
         raise UserError(f"there is no {noun} {name!r}")
     return quote(name, safe="")

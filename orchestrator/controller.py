@@ -1,4 +1,4 @@
-"""A controller that runs, as its callers hold it."""
+"""A running controller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.service.context import FarmContext
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller that answers. ``token`` is an administrator's."""
+    """A running controller. ``token``: an administrator's."""
 
     farm: FarmContext
     url: str

@@ -1,4 +1,4 @@
-"""A SavedModel's folder as one file: the same bytes for the same content, wherever it is made."""
+"""Packs a SavedModel's folder into one file: equal content gives equal bytes on every machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SAVED_MODEL = "saved_model.pb"
 
 
 @contextmanager
-def packed(folder: Path) -> Iterator[Path]:
-    """The folder's archive, for as long as the block lasts.
+def packed_savedmodel(folder: Path) -> Iterator[Path]:
+    """The path of the folder's archive, which exists for as long as the block lasts.
 
     Raises:
-        UserError: no SavedModel, or it holds a link.
+        UserError: the folder is no SavedModel, or contains a symbolic link.
     """
     if not (folder / SAVED_MODEL).is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""The controller's settings: environment variables ``BENCHFARM_*`` over these defaults."""
+"""The controller's settings: environment variables ``BENCHFARM_*``, and their defaults."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.domain.errors import UserError
 
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses that mean every one of this machine's, and what reaches it from itself."""
+LOOPBACK_OF_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that mean all interfaces → the loopback address of the same family."""
 
 
 class Settings(BaseSettings):
-    """``database_url`` and ``broker_url`` empty: the embedded ones below ``home``.
+    """The controller's settings; each is an environment variable ``BENCHFARM_NAME``.
 
-    ``heartbeat_s`` is how often an agent beats, ``lease_s`` how long an attempt outlives its last
-    heartbeat, ``dispatch_s`` how long a rung doorbell may go unanswered. All boards together beat
-    ``beats_per_s`` times a second at most: in a farm of more than that allows they beat less often,
-    and leases are longer. ``blobs_dir``: a folder
-    that controllers side by side share; none: below ``home``. ``keep_…``: what
-    ``benchfarm db prune`` lets go of when it is older (90d); empty: nothing.
-
-    Health checks: every ``health_every_s`` (0: only those that somebody asks for), every
-    ``health_retry_s`` after one that failed, and before a sweep where the last good one is older
-    than ``health_fresh_s``.
-
-    ``cell_failures``: after so many trials of a cell have failed for good, and none went well, the
-    rest of it is not run (0: always run).
-
-    ``broker_acl``: whether each device gets a user of its own on Redis; ``auto``: where the
-    controller may make them. ``tls_certificate`` and ``tls_key``: PEM files with which the API
-    speaks HTTPS; ``ca_file``: a certificate authority to trust, for API and broker. A sweep of more
-    than ``confirm_cells`` wants ``--yes-really``, one of more than ``max_cells`` is refused.
-    ``inspect_s`` and ``inspect_mib``: what reading one model's file or data set may take.
-    ``enrolments_per_minute`` and ``failures_per_minute`` (of authentication) bound one address.
+    Attributes:
+        database_url, broker_url: empty: embedded ones below ``home``.
+        blobs_dir: folder that several controllers share; ``None``: below ``home``.
+        broker_acl: a user for each device on Redis; ``auto``: where the controller may make them.
+        tls_certificate, tls_key: PEM files with which the API serves HTTPS.
+        ca_file: certificate authority to trust, for the API and the broker.
+        heartbeat_s: interval of an agent's heartbeats in a small farm.
+        beats_per_s: heartbeats per second of all boards together; a larger farm gets a longer
+            interval and longer leases.
+        lease_s: how long an attempt outlives its last heartbeat.
+        dispatch_s: how long a doorbell may go unanswered.
+        tick_s: interval of the scheduler's rounds.
+        health_every_s: interval of health checks; 0: only those that people request.
+        health_retry_s: interval after a failed one.
+        health_fresh_s: a sweep starts with a check where the last good one is older.
+        cell_failures: after so many permanent failures and no success the rest of a cell is not
+            run; 0: it always is.
+        confirm_cells: a larger sweep needs ``--yes-really``; one above ``max_cells`` is refused.
+        enrolments_per_minute, failures_per_minute: limits for one address; failures are those of
+            authentication.
+        inspect_s, inspect_mib: limits of reading one uploaded model or data set.
+        keep_samples, keep_events, keep_sweeps: what ``benchfarm db prune`` deletes when it is
+            older (90d); empty: nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix="BENCHFARM_", extra="ignore")
@@ -86,7 +89,7 @@ class Settings(BaseSettings):
 
     @property
     def ca_path(self) -> str:
-        """``ca_file`` as other libraries take it; empty: none of our own."""
+        """``ca_file`` as an absolute path; empty: the system's authorities."""
         return str(self.ca_file.absolute()) if self.ca_file else ""
 
     @property
@@ -95,13 +98,14 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the API."""
-        return self._url_of(LOOPBACK.get(self.host, self.host))
+        """The API's URL for this machine."""
+        return self._url_of(LOOPBACK_OF_ANY.get(self.host, self.host))
 
     @property
     def public_url(self) -> str:
-        """Where other machines reach it: by this host's name where it listens on every address."""
-        return self._url_of(socket.gethostname() if self.host in LOOPBACK else self.host)
+        """The API's URL for other machines: with the host name where it listens on all
+        interfaces."""
+        return self._url_of(socket.gethostname() if self.host in LOOPBACK_OF_ANY else self.host)
 
     def _url_of(self, host: str) -> str:
         scheme = "https" if self.tls_certificate else "http"
@@ -111,7 +115,7 @@ class Settings(BaseSettings):
 
 
 def reaches_one_machine(broker_url: str) -> bool:
-    """Whether no other machine than this one could connect to the broker."""
+    """Whether only this machine can connect to the broker."""
     parts = urlsplit(broker_url)
     if parts.scheme not in ("redis", "rediss"):
         return parts.scheme in ("memory", "redis+socket")
@@ -120,7 +124,7 @@ def reaches_one_machine(broker_url: str) -> bool:
 
 
 def read_settings(**given: object) -> Settings:
-    """The environment's settings with ``given`` over them. Raises ``UserError``."""
+    """The environment's settings, overridden by ``given``. Raises ``UserError``."""
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:

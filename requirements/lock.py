@@ -1,7 +1,7 @@
-"""Writes the lock files with uv: `make lock`. What still fits stays; --upgrade takes newer ones.
+"""Writes the lock files with uv: `make lock`. Locked versions that fit stay; --upgrade renews them.
 
-The controller's have the hashes of the index, which are those of the files themselves. The agent's
-have none: a board takes its torch, and what its vendor builds, from other places.
+The controller's lock files have hashes. The agent's have none: a board takes its torch, and what
+its vendor builds, from other indexes, and their files differ.
 """
 
 from __future__ import annotations
@@ -24,29 +24,28 @@ EXTRAS = {
 }
 OLDEST_PYTHON = {"requirements-tflite-runtime.lock": "3.9"}
 NOT_FOR_PIP = "backports-strenum<1.3\n"
-"""Later ones say that they are not for Python 3.11, which pip minds and uv does not."""
+"""Later versions declare that they do not support Python 3.11; pip obeys that, uv does not."""
 FROM_TORCH = re.compile(r"(nvidia-|cuda-|triton\b)")
-"""A build of torch names these itself, each its own: none of them is held to another's."""
+"""Each build of torch requires its own of these: none is locked to those of another build."""
 
 
 def runtime_locks() -> dict[Path, list[str]]:
-    """The lock files of the runtimes, and what the environments of each are asked to have, all
-    beside one another."""
+    """The requirements of each lock file: those of all recipes that name it, together."""
     found: dict[Path, set[str]] = {}
     for runtime, recipe in registry.recipes():
-        found.setdefault(registry.lock_file(runtime, recipe), set()).update(_asked(recipe))
+        found.setdefault(registry.lock_file(runtime, recipe), set()).update(_requirements(recipe))
     return {file: sorted(lines) for file, lines in found.items()}
 
 
-def _asked(recipe: Recipe) -> list[str]:
+def _requirements(recipe: Recipe) -> list[str]:
     tested = f"{recipe.package}=={recipe.tested}"
     others = [f"platform_machine != '{machine}'" for machine in recipe.on]
-    mine = [f"{tested}; {' and '.join(others)}"] if others else [tested]
-    mine += [
+    own = [f"{tested}; {' and '.join(others)}"] if others else [tested]
+    own += [
         f"{package}=={recipe.tested}; platform_machine == '{machine}'"
         for machine, package in recipe.on.items()
     ]
-    return [*mine, *recipe.before, *recipe.beside, *recipe.held]
+    return [*own, *recipe.before, *recipe.beside, *recipe.held]
 
 
 def main(options: list[str]) -> None:
@@ -60,25 +59,26 @@ def main(options: list[str]) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as bounds:
         bounds.write(NOT_FOR_PIP)
         bounds.flush()
-        for file, asked in runtime_locks().items():
+        for file, requirements in runtime_locks().items():
             words = ["--python-version", OLDEST_PYTHON.get(file.name, "3.11"), "-c", bounds.name]
-            _compile(file, [*words, "-", *options], "\n".join(asked))
+            _compile(file, [*words, "-", *options], "\n".join(requirements))
 
 
-def _compile(target: Path, words: list[str], asked: str = "") -> None:
+def _compile(target: Path, words: list[str], requirements: str = "") -> None:
+    """Write one lock file from ``requirements``, one a line; empty: ``words`` name the source."""
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--fork-strategy", "fewest"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
-    command += [] if asked else ["--python-version", "3.11"]
+    command += [] if requirements else ["--python-version", "3.11"]
     subprocess.run(
         [*command, "--output-file", str(target), *words],
         cwd=ROOT,
-        input=asked,
+        input=requirements,
         text=True,
         check=True,
     )
     lines = target.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not (asked and FROM_TORCH.match(line))]
-    source = f"{target.parent.name}/manifest.py" if asked else "pyproject.toml"
+    kept = [line for line in lines if not (requirements and FROM_TORCH.match(line))]
+    source = f"{target.parent.relative_to(ROOT)}/manifest.py" if requirements else "pyproject.toml"
     target.write_text(HEADER.format(source) + "".join(kept), "utf-8")
     print(target.relative_to(ROOT))
 

@@ -18,6 +18,7 @@ from support.servers import postgres_programs, postgres_server, redis_program, r
 from support.together import Together
 from support.wheels import onnxruntime_wheels
 
+collect_ignore_glob = ["fixtures/*"]  # an example of a runtime brings a test file of its own
 DATABASES = ("sqlite", "postgresql")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

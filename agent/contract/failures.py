@@ -1,16 +1,110 @@
-"""Why a job of the child gave no figure, by name; each becomes a ``Failure``."""
+"""The table of all failure kinds, and the errors that the measured child raises.
+
+A kind is the machine-readable word of a ``Failure`` on the wire. Kinds without an error class here
+are given by the worker or by the controller (``make_failure``).
+"""
 
 from __future__ import annotations
 
-from typing import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, Iterable, Optional
+
+from agent.contract.trial import Failure
+
+INPUT, DEVICE, HARNESS = "input", "device", "harness"
+"""Whose fault: the model, or what the sweep asks for; the board; benchfarm itself, the network to
+it, or the environments that it runs things in."""
+
+
+@dataclass(frozen=True)
+class FailureKind:
+    """What a kind of failure means.
+
+    ``fault``: ``INPUT``, ``DEVICE`` or ``HARNESS``. ``early_fault``: the same in the stages before
+    the model and its runtime are touched; ``None``: as ``fault``. ``transient``: another attempt
+    could go better; an error that knows more may say otherwise. ``status``: that of the result.
+    ``checks_board``: the controller has the board's health checked after it.
+    """
+
+    fault: str
+    transient: bool = False
+    status: str = "failed"
+    early_fault: Optional[str] = None
+    checks_board: bool = False
+
+
+FAILURE_KINDS: Dict[str, FailureKind] = {
+    # What was asked for cannot run: another model, spec or runtime helps.
+    "unsupported": FailureKind(INPUT, status="unsupported"),
+    "unsupported_format": FailureKind(INPUT, status="unsupported"),
+    "unsupported_operator": FailureKind(INPUT, status="unsupported"),
+    "unsupported_precision": FailureKind(INPUT, status="unsupported"),
+    "unsupported_scenario": FailureKind(INPUT, status="unsupported"),
+    "unsupported_shape": FailureKind(INPUT, status="unsupported"),
+    "unsupported_target": FailureKind(INPUT, status="unsupported"),
+    # The model, its data or the spec is wrong.
+    "bad_data": FailureKind(INPUT),
+    "bad_model": FailureKind(INPUT),
+    "bad_option": FailureKind(INPUT),
+    "bad_output": FailureKind(INPUT, status="invalid"),
+    "bad_shape": FailureKind(INPUT),
+    "calibration_missing": FailureKind(INPUT),
+    "conversion_failed": FailureKind(INPUT),
+    "off_reference": FailureKind(INPUT, status="invalid"),
+    "other_network": FailureKind(INPUT),
+    "trtexec": FailureKind(INPUT),
+    # The board: its memory, disk, clock, power or drivers.
+    "agent_died": FailureKind(DEVICE, transient=True, checks_board=True),
+    "clock": FailureKind(DEVICE, status="invalid"),
+    "crash": FailureKind(DEVICE, early_fault=HARNESS, checks_board=True),
+    "cuda": FailureKind(DEVICE, transient=True, early_fault=HARNESS),
+    "disk_full": FailureKind(DEVICE, transient=True, checks_board=True),
+    "io": FailureKind(DEVICE, transient=True, early_fault=HARNESS, checks_board=True),
+    "lease_lost": FailureKind(DEVICE, transient=True, status="cancelled", checks_board=True),
+    "lost": FailureKind(DEVICE),
+    "out_of_memory": FailureKind(DEVICE, checks_board=True),
+    "timeout": FailureKind(DEVICE, early_fault=HARNESS, checks_board=True),
+    # benchfarm itself, and the environments on the board.
+    "bad_answer": FailureKind(HARNESS),
+    "bad_artifact": FailureKind(HARNESS),
+    "bad_request": FailureKind(HARNESS),
+    "blob_corrupt": FailureKind(HARNESS, transient=True),
+    "blob_missing": FailureKind(HARNESS),
+    "cancelled": FailureKind(HARNESS, status="cancelled"),
+    "contract": FailureKind(HARNESS),
+    "environments": FailureKind(HARNESS),
+    "internal": FailureKind(HARNESS, checks_board=True),
+    "runtime_missing": FailureKind(HARNESS),
+    "schema": FailureKind(HARNESS),
+    "shutdown": FailureKind(HARNESS, transient=True, status="cancelled"),
+}
+"""Every kind that this release raises. Another release may send others."""
+
+
+def make_failure(stage: str, kind: str, message: str, log_tail: str = "") -> Failure:
+    """A failure that is transient where its kind is. Raises ``KeyError``: there is no such kind."""
+    return Failure(stage, kind, message, FAILURE_KINDS[kind].transient, log_tail)
 
 
 class RunnerError(Exception):
-    """``kind`` and ``transient`` become the failure's; ``status`` becomes the result's."""
+    """The measured child gives up; becomes a ``Failure`` of ``kind``."""
 
-    kind = "internal"
-    status = "failed"
-    transient = False
+    kind: ClassVar[str] = "internal"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.kind not in FAILURE_KINDS:
+            raise TypeError("%s: kind %r is not in FAILURE_KINDS" % (cls.__name__, cls.kind))
+
+    @property
+    def status(self) -> str:
+        """The result's status."""
+        return FAILURE_KINDS[self.kind].status
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt could go better."""
+        return FAILURE_KINDS[self.kind].transient
 
 
 class RuntimeMissing(RunnerError):
@@ -23,10 +117,9 @@ class RuntimeMissing(RunnerError):
 
 
 class Unsupported(RunnerError):
-    """This runtime cannot run that model so: a result, not an error."""
+    """The runtime cannot run the model in this way. A result, not a fault of the farm."""
 
     kind = "unsupported"
-    status = "unsupported"
 
 
 class UnsupportedOperator(Unsupported):
@@ -43,7 +136,7 @@ class UnsupportedOperator(Unsupported):
 
 
 class UnsupportedShape(Unsupported):
-    """The model does not take inputs of the shape that was asked for."""
+    """The model does not take inputs of the requested shape."""
 
     kind = "unsupported_shape"
 
@@ -69,31 +162,31 @@ class UnsupportedTarget(Unsupported):
 
 
 class UnsupportedFormat(Unsupported):
-    """Neither the runtime nor any converter leads from the model's format to what is wanted."""
+    """The runtime does not load the model's format, and no converter leads to one that it loads."""
 
     kind = "unsupported_format"
 
 
 class UnsupportedScenario(Unsupported):
-    """The measuring code has no loop for that kind of load."""
+    """The runner has no measuring loop for that scenario."""
 
     kind = "unsupported_scenario"
 
 
 class BadShape(RunnerError):
-    """A free shape was not given a size, or what was given does not fit the model."""
+    """A free dimension was given no size, or the given shape does not fit the model."""
 
     kind = "bad_shape"
 
 
 class OtherNetwork(RunnerError):
-    """A file that joins a model does not compute what the model computes."""
+    """A further file of a model does not compute the same network as the model."""
 
     kind = "other_network"
 
 
 class BadOption(RunnerError):
-    """The user's request holds an option, key or value, that this backend does not have."""
+    """The request holds an option, or a value of one, that the backend does not have."""
 
     kind = "bad_option"
 
@@ -105,7 +198,7 @@ class BadRequest(RunnerError):
 
 
 class BadModel(RunnerError):
-    """The artifact is damaged, or is not of the format that it is said to be."""
+    """The artifact is damaged, or is not of the declared format."""
 
     kind = "bad_model"
 
@@ -123,30 +216,27 @@ class CalibrationMissing(RunnerError):
 
 
 class ConversionFailed(RunnerError):
-    """A converter gave up on this model."""
+    """A converter failed on this model."""
 
     kind = "conversion_failed"
 
 
 class BadOutput(RunnerError):
-    """The network ran, but its outputs are no numbers or not of the reference's shape."""
+    """The network ran, but its outputs or times cannot be used, for example NaN."""
 
     kind = "bad_output"
-    status = "invalid"
 
 
 class OffReference(RunnerError):
-    """What a conversion made computes something else than its source."""
+    """A converted model computes something else than its source."""
 
     kind = "off_reference"
-    status = "invalid"
 
 
 class ClockError(RunnerError):
-    """The clock cannot time this: no figure of this trial can be trusted."""
+    """The clock cannot time this trial: no figure can be trusted."""
 
     kind = "clock"
-    status = "invalid"
 
 
 def listed(names: Iterable[str]) -> str:

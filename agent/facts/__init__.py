@@ -1,4 +1,4 @@
-"""What this device is. One file per kind of fact; ``collect`` puts them together."""
+"""Facts about this device. One file per kind of fact; ``collect`` puts them together."""
 
 from agent.facts.collect import collect, remote
 

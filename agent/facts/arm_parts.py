@@ -1,7 +1,7 @@
 """Names of ARM cores by ``CPU implementer`` and ``CPU part`` of ``/proc/cpuinfo``.
 
 From the Main ID Register's values in the makers' manuals, as util-linux' ``lscpu`` collects them
-(sys-utils/lscpu-arm.c). Only what boards of a farm have; others are named by their numbers.
+(sys-utils/lscpu-arm.c). Only parts that benchmark boards have; others are named by their numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def core(implementer: str, part: str) -> str:
 
 
 def full_name(implementer: str, part: str) -> str:
-    """With the maker: ``NVIDIA Carmel``."""
+    """The core with its maker: ``NVIDIA Carmel``."""
     found, maker = core(implementer, part), _MAKERS.get(_hex(implementer))
     return found if maker is None or found.startswith("implementer") else f"{maker} {found}"
 

@@ -12,7 +12,7 @@ _EMPTY = {"", "default string", "to be filled by o.e.m.", "system product name",
 
 
 def model(root: Path) -> str:
-    """``NVIDIA Jetson Orin Nano Developer Kit``, ``LENOVO 20XW…``. Raises ``Unreadable``."""
+    """The name, such as ``NVIDIA Jetson Orin Nano Developer Kit``. Raises ``Unreadable``."""
     for name in _DEVICE_TREE:
         text = _read(root / name)
         if text:

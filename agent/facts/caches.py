@@ -14,9 +14,9 @@ _UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}
 
 
 def caches(root: Path) -> tuple[Cache, ...]:
-    """By level and kind; a cache that several processors share counts once.
+    """The caches by level and kind; one that several processors share counts once.
 
-    Raises ``Unreadable``: the kernel was not told (device trees of older boards).
+    Raises ``Unreadable``: the kernel knows none (older boards' device trees do not say).
     """
     counted: set[tuple[int, str, int, str]] = set()
     for folder in files.entries(root, "sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
@@ -31,6 +31,6 @@ def caches(root: Path) -> tuple[Cache, ...]:
 
 
 def size_kib(text: str) -> int:
-    """``48K`` or ``2M`` in KiB; 0 where it is none."""
+    """``48K`` or ``2M`` in KiB; 0 for other text."""
     found = re.fullmatch(r"([0-9]{1,9})([KMG])", text)
     return int(found[1]) * _UNITS[found[2]] if found else 0

@@ -1,4 +1,4 @@
-"""Puts the facts of a device together. A fact that cannot be read is named with the reason."""
+"""Collects the facts of a device. A fact that cannot be read is named with the reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Reader:
-    """Collects the reasons of what could not be read."""
+    """Reads facts and records why one could not be read (``unread``)."""
 
     unread: dict[str, str] = field(default_factory=dict)
 
@@ -56,14 +56,16 @@ def collect(
     runtimes: tuple[RuntimeFacts, ...] = (),
     tools: tuple[Tool, ...] = (),
 ) -> DeviceFacts:
-    """What this device is. ``storage_free_mib`` is that of ``state_dir``.
+    """Collect this device's facts.
 
-    ``root`` is where ``/proc``, ``/sys`` and the vendors' tools are looked for. Which runtimes and
-    converters answer is learned by running them, so the caller brings that along.
+    Args:
+        state_dir: the folder whose free space is ``storage_free_mib``.
+        root: where ``/proc``, ``/sys`` and the vendors' tools are looked for.
+        runtimes, tools: which runtimes and converters answer; only running them tells.
     """
     reader = _Reader()
-    sensors, silent = read_all(root)
-    reader.unread.update({f"sensors {name}": why for name, why in silent.items()})
+    sensors, unread_sources = read_all(root)
+    reader.unread.update({f"sensors {name}": why for name, why in unread_sources.items()})
     kernel = f"{platform.system()} {platform.release()}"
     return DeviceFacts(
         hostname=socket.gethostname(),
@@ -92,8 +94,8 @@ def collect(
 
 
 def remote(root: Path, *, machine: str, hostname: str) -> DeviceFacts:
-    """What another machine is, as far as copies of its files below ``root`` tell: what a device
-    class is recognised by."""
+    """Collect another machine's facts from copies of its files below ``root``: those by which a
+    device class is recognised."""
     reader = _Reader()
     return DeviceFacts(
         hostname=hostname,

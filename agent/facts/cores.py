@@ -1,7 +1,7 @@
-"""The processor's cores and their kinds.
+"""The processor's cores by kind.
 
 Intel's hybrid processors list theirs in ``/sys/devices/cpu_{core,atom,lowpower}/cpus``; an ARM core
-is known by its part in ``/proc/cpuinfo``. Clocks: ``cpufreq/cpuinfo_max_freq`` (kHz).
+is identified by its part in ``/proc/cpuinfo``. Clocks: ``cpufreq/cpuinfo_max_freq`` (kHz).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Kind:
 
 
 def cores(root: Path) -> tuple[CoreGroup, ...]:
-    """Groups of cores of one kind and clock, the fastest first; last those that are offline.
+    """Groups of cores of one kind and clock, the fastest first, offline cores last.
 
     Raises ``Unreadable``: ``/proc/cpuinfo`` lists no processors.
     """
@@ -46,9 +46,9 @@ def cores(root: Path) -> tuple[CoreGroup, ...]:
         seen.add(siblings)
     order = sorted(threads, key=lambda k: (-(k.max_mhz or 0), -(k.capacity or 0), k.name))
     groups = [CoreGroup(k.name, count[k], k.max_mhz, threads[k], k.capacity) for k in order]
-    away = len(files.cpu_list(files.text(root / _SYSTEM / "present")) - set(names))
-    if away:  # Jetson's power modes switch cores off
-        groups.append(CoreGroup(OFFLINE, away, None, 0))
+    offline = len(files.cpu_list(files.text(root / _SYSTEM / "present")) - set(names))
+    if offline:  # Jetson's power modes switch cores off
+        groups.append(CoreGroup(OFFLINE, offline, None, 0))
     return tuple(groups)
 
 
@@ -79,8 +79,8 @@ def _max_mhz(folder: Path) -> float | None:
 
 
 def _capacity(folder: Path, name: str) -> int | None:
-    """The kernel's measure of a core, 1024 for the board's strongest; of ARM only: on x86 it
-    differs from core to core of a kind."""
+    """The kernel's measure of an ARM core, 1024 for the board's strongest. ``None`` on x86, where
+    it differs between cores of one kind."""
     if name == _PLAIN or name in _HYBRID.values():
         return None
     found = files.optional(folder / "cpu_capacity")
@@ -88,7 +88,7 @@ def _capacity(folder: Path, name: str) -> int | None:
 
 
 def _siblings(folder: Path, index: int) -> frozenset[int]:
-    """The hardware threads of the core that this one belongs to."""
+    """Numbers of the hardware threads that share this one's core."""
     try:
         listed = files.cpu_list(files.text(folder / "topology/thread_siblings_list"))
     except Unreadable:

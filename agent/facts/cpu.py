@@ -15,19 +15,19 @@ _FLAGS = frozenset(
         "neon", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme",
     )
 )  # fmt: skip
-"""As ``/proc/cpuinfo`` names them: ``flags`` on x86, ``Features`` on ARM."""
+"""Names in ``/proc/cpuinfo``: ``flags`` on x86, ``Features`` on ARM."""
 
 COMMON_NAMES = {"asimd": "NEON", "asimddp": "dotprod", "asimdhp": "fp16"}
-"""What people call what 64-bit ARM kernels name otherwise."""
+"""Usual names of instruction sets that 64-bit ARM kernels name otherwise."""
 
 
 def count() -> int:
-    """Cores that this process may run on (not those that the board has)."""
+    """How many logical processors this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """The processor's name, or nothing where ``/proc/cpuinfo`` has none."""
+    """The processor's name; empty where ``/proc/cpuinfo`` has none."""
     entries = _entries(root)
     for key in ("model name", "cpu model", "Model Name"):
         if entries.get(key):
@@ -37,7 +37,7 @@ def cpu_model(root: Path = Path("/")) -> str:
 
 
 def isa(root: Path) -> tuple[str, ...]:
-    """The instruction sets of interest that the first core has, sorted."""
+    """The first core's instruction sets that runtimes look for, sorted. Raises ``Unreadable``."""
     entries = _entries(root)
     flags = entries.get("flags", entries.get("Features"))
     if flags is None:
@@ -54,8 +54,8 @@ def _entries(root: Path) -> dict[str, str]:
 
 
 def processors(root: Path) -> list[dict[str, str]]:
-    """``/proc/cpuinfo`` paragraph by paragraph: one per logical processor that is online, and on
-    some boards a last one about the board."""
+    """The paragraphs of ``/proc/cpuinfo``: one per logical processor that is online, and on some
+    boards a last one about the board."""
     text = (root / "proc/cpuinfo").read_text("utf-8", "replace")
     found = []
     for paragraph in text.split("\n\n"):

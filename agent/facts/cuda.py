@@ -1,4 +1,4 @@
-"""CUDA, TensorRT and NVIDIA's driver, as far as files tell."""
+"""Versions of CUDA, TensorRT and NVIDIA's driver, from files alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CUDA = "usr/local/cuda"
 
 
 def cuda(root: Path) -> str | None:
-    """Of ``/usr/local/cuda``; none where it is not there. Raises ``Unreadable``."""
+    """Version of ``/usr/local/cuda``; ``None``: it is not there. Raises ``Unreadable``."""
     folder = root / _CUDA
     text = files.text(folder / "version.json")
     if text:
@@ -23,7 +23,7 @@ def cuda(root: Path) -> str | None:
     text = files.text(folder / "version.txt")  # up to CUDA 10
     if text:
         return parse_version_txt(text)
-    text = files.text(folder / "include/cuda.h")  # of installations from other packages
+    text = files.text(folder / "include/cuda.h")  # installed from other packages
     if text:
         return parse_header(text)
     if folder.exists():
@@ -32,7 +32,7 @@ def cuda(root: Path) -> str | None:
 
 
 def parse_version_json(text: str) -> str:
-    """``{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}, …}``. Raises ``Unreadable``."""
+    """Parse ``{"cuda": {"name": "CUDA SDK", "version": "12.6.11"}, …}``. Raises ``Unreadable``."""
     try:
         found = json.loads(text)["cuda"]["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -43,7 +43,7 @@ def parse_version_json(text: str) -> str:
 
 
 def parse_version_txt(text: str) -> str:
-    """``CUDA Version 10.2.300``. Raises ``Unreadable``."""
+    """Parse ``CUDA Version 10.2.300``. Raises ``Unreadable``."""
     found = re.search(r"CUDA Version ([0-9.]{1,20})", text)
     if found is None:
         raise Unreadable(f"/usr/local/cuda/version.txt says {text.strip()[:60]!r}")
@@ -51,7 +51,7 @@ def parse_version_txt(text: str) -> str:
 
 
 def parse_header(text: str) -> str:
-    """``#define CUDA_VERSION 12060`` is 12.6. Raises ``Unreadable``."""
+    """Parse ``#define CUDA_VERSION 12060``, which is 12.6. Raises ``Unreadable``."""
     found = re.search(r"^#define CUDA_VERSION ([0-9]{4,6})\b", text, re.MULTILINE)
     if found is None:
         raise Unreadable("/usr/local/cuda/include/cuda.h defines no CUDA_VERSION")
@@ -59,7 +59,7 @@ def parse_header(text: str) -> str:
 
 
 def tensorrt(root: Path) -> str | None:
-    """By the package ``libnvinferN``, else by the library's full name."""
+    """Version by the package ``libnvinferN``, else by the library's file name."""
     versions = packages.installed(root, r"libnvinfer[0-9]+")
     if versions:
         return max(versions.values(), key=version_key).partition("-")[0]
@@ -72,13 +72,13 @@ def tensorrt(root: Path) -> str | None:
 
 
 def driver(root: Path) -> str | None:
-    """Of ``/proc/driver/nvidia/version``; none where no driver is loaded. Raises ``Unreadable``."""
+    """Version of the loaded driver; ``None``: none is loaded. Raises ``Unreadable``."""
     text = files.text(root / "proc/driver/nvidia/version")
     return parse_driver(text) if text else None
 
 
 def parse_driver(text: str) -> str:
-    """``NVRM version: NVIDIA UNIX [Open Kernel Module for] x86_64 [Kernel Module]  535.129.03 …``.
+    """Parse ``NVRM version: NVIDIA UNIX [Open Kernel Module for] x86_64  535.129.03 …``.
 
     Raises ``Unreadable``.
     """

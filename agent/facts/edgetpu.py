@@ -17,7 +17,7 @@ _PCI = ("1ac1", "089a")
 
 
 def accelerators(root: Path) -> list[Accelerator]:
-    """PCIe ones first."""
+    """Every Edge TPU, those on PCIe first."""
     return _on_pci(root) + _on_usb(root)
 
 
@@ -49,6 +49,6 @@ def _on_usb(root: Path) -> list[Accelerator]:
 
 
 def version(root: Path) -> str | None:
-    """``16.0 (std)``: the standard or the maximum clock is a choice of package."""
+    """Version of libedgetpu, ``16.0 (std)``: the package decides on standard or maximum clock."""
     found = packages.installed(root, r"libedgetpu1-(?:std|max)")
     return ", ".join(f"{v} ({p.rpartition('-')[2]})" for p, v in sorted(found.items())) or None

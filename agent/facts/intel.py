@@ -17,7 +17,7 @@ _NPU_PACKAGE = "intel-level-zero-npu"
 
 
 def accelerators(root: Path) -> list[Accelerator]:
-    """Without a bound driver its detail says ``none``: then nothing runs there."""
+    """Intel's GPUs and NPUs. Where ``driver`` is ``none`` nothing runs there."""
     found = []
     for device in pci.devices(root):
         if device.vendor != "8086":
@@ -34,11 +34,11 @@ def accelerators(root: Path) -> list[Accelerator]:
 
 
 def gpu_version(root: Path) -> str | None:
-    """Of Intel's compute runtime, where a package says it."""
+    """Version of Intel's compute runtime, by its package."""
     found = packages.installed(root, "|".join(_GPU_PACKAGES))
     return next((found[name] for name in _GPU_PACKAGES if name in found), None)
 
 
 def npu_version(root: Path) -> str | None:
-    """Of Intel's user-mode NPU driver, where a package says it."""
+    """Version of Intel's user-mode NPU driver, by its package."""
     return packages.installed(root, _NPU_PACKAGE).get(_NPU_PACKAGE)

@@ -1,4 +1,4 @@
-"""NVIDIA Jetson: releases of its software, its GPU and its DLA cores.
+"""NVIDIA Jetson: its software releases, its GPU and its DLA cores.
 
 ``/etc/nv_tegra_release``: ``# R36 (release), REVISION: 4.3, GCID: …``.
 """
@@ -18,7 +18,7 @@ from agent.system.errors import Unreadable
 RELEASE = "etc/nv_tegra_release"
 
 # NVIDIA's JetPack archive (developer.nvidia.com/embedded/jetpack-archive): each release's notes
-# name its Jetson Linux. What is not in it (minor updates by apt) has no JetPack of its own here.
+# name its Jetson Linux. A release that is not listed (a minor update by apt) has no JetPack number.
 _JETPACK = {
     "32.1.0": "4.2", "32.2.0": "4.2.1", "32.2.1": "4.2.2", "32.2.3": "4.2.3", "32.3.1": "4.3",
     "32.4.3": "4.4", "32.4.4": "4.4.1", "32.5.0": "4.5", "32.5.1": "4.5.1", "32.6.1": "4.6",
@@ -27,7 +27,7 @@ _JETPACK = {
     "35.5.0": "5.1.3", "35.6.0": "5.1.4", "35.6.1": "5.1.5", "36.3.0": "6.0", "36.4.0": "6.1",
     "36.4.3": "6.2", "36.4.4": "6.2.1", "38.2.0": "7.0", "38.4.0": "7.1",
 }  # fmt: skip
-# Architecture, and chip where NVIDIA's nvgpu driver names it; from the modules' data sheets.
+# Architecture from the modules' data sheets, and the chip where NVIDIA's nvgpu driver names it.
 _GPUS = {
     "tegra210": "Maxwell GM20B",
     "tegra186": "Pascal GP10B",
@@ -38,7 +38,7 @@ _GPUS = {
 
 
 def l4t(root: Path) -> str | None:
-    """Jetson Linux, e.g. ``36.4.3``; none where this is no Jetson. Raises ``Unreadable``."""
+    """Version of Jetson Linux, ``36.4.3``; ``None``: no Jetson. Raises ``Unreadable``."""
     if not is_jetson(root):
         return None
     text = files.text(root / RELEASE)
@@ -51,7 +51,7 @@ def l4t(root: Path) -> str | None:
 
 
 def parse_release(text: str) -> str:
-    """Raises ``Unreadable``."""
+    """Parse ``/etc/nv_tegra_release``. Raises ``Unreadable``."""
     found = re.search(r"R([0-9]{1,3}) \(release\), REVISION: ([0-9]{1,3}(?:\.[0-9]{1,3})*)", text)
     if found is None:
         raise Unreadable(f"/etc/nv_tegra_release says {text.strip()[:60]!r}")
@@ -59,7 +59,10 @@ def parse_release(text: str) -> str:
 
 
 def jetpack(root: Path) -> str | None:
-    """By the package ``nvidia-jetpack``, else by NVIDIA's list. Raises ``Unreadable``."""
+    """Version by the package ``nvidia-jetpack``, else by the release of Jetson Linux.
+
+    ``None``: no Jetson. Raises ``Unreadable``.
+    """
     if not is_jetson(root):
         return None
     installed = packages.installed(root, "nvidia-jetpack").get("nvidia-jetpack", "")
@@ -76,7 +79,7 @@ def jetpack(root: Path) -> str | None:
 
 
 def gpu(root: Path) -> list[Accelerator]:
-    """The GPU of a known Jetson."""
+    """The GPU, where the chip is a known Jetson's."""
     chip = soc(root) or ""
     if not is_jetson(root) or chip not in _GPUS:
         return []
@@ -84,10 +87,10 @@ def gpu(root: Path) -> list[Accelerator]:
 
 
 def dla(root: Path) -> list[Accelerator]:
-    """DLA cores that the device tree does not switch off."""
+    """DLA cores that the device tree has enabled."""
     found = []
-    for above in ("", "bus@0/"):  # up to JetPack 5, and later
-        for node in devicetree.nodes(root, f"{above}host1x*/nvdla*"):
+    for bus in ("", "bus@0/"):  # up to JetPack 5, and later
+        for node in devicetree.nodes(root, f"{bus}host1x*/nvdla*"):
             if files.text(node / "status") in ("", "ok", "okay"):
                 found.append(Accelerator("dla", node.name.partition("@")[0], "soc"))
     return found

@@ -1,4 +1,4 @@
-"""Memory of the device, and what is free where the agent keeps its state."""
+"""The device's memory, and free disk space in the agent's state folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.system.errors import Unreadable
 
 
 def total_mib(root: Path) -> float:
-    """``MemTotal`` of ``/proc/meminfo``: what the kernel manages, less than is built in."""
+    """``MemTotal`` of ``/proc/meminfo``: what the kernel manages, less than is installed."""
     for line in (root / "proc/meminfo").read_text("ascii", "replace").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) / 1024
@@ -17,7 +17,7 @@ def total_mib(root: Path) -> float:
 
 
 def free_mib(state_dir: Path) -> float:
-    """Space that this user may still fill, on the file system of the nearest existing folder."""
+    """Space that this user may still fill on the folder's file system."""
     folder = state_dir
     while not folder.exists():
         folder = folder.parent

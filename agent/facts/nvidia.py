@@ -11,18 +11,18 @@ from agent.facts import pci
 from agent.system import commands, files
 from agent.system.devicetree import is_jetson
 from agent.system.errors import Unreadable
-from agent.telemetry.nvidia_smi import UNKNOWN_FIELD, query
+from agent.telemetry.nvidia import UNKNOWN_FIELD, query
 
 _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
 """Older drivers know no ``compute_cap``."""
 
 
 def gpus(root: Path) -> list[Accelerator]:
-    """Cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``."""
+    """PCI cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``."""
     if is_jetson(root):
         return []
     cards = []
-    for folder in _driven(root):
+    for folder in _with_driver(root):
         card = parse_information(files.text(folder / "information"))
         cards.append(replace(card, detail={"slot": folder.name, **card.detail}))
     if cards:
@@ -39,24 +39,27 @@ def gpus(root: Path) -> list[Accelerator]:
 
 
 def present(root: Path = Path("/")) -> bool:
-    """Whether there is a GPU of NVIDIA's, a Jetson's own included; no tool is asked.
+    """Whether the board has an NVIDIA GPU, a Jetson's own included. Runs no tool.
 
-    Under WSL Windows has the card and the driver, and Linux sees its device file alone.
+    Under WSL, Windows has the card and the driver, and Linux sees only its device file.
     """
-    return is_jetson(root) or bool(_driven(root) or _on_bus(root)) or (root / "dev/dxg").exists()
+    return (
+        is_jetson(root) or bool(_with_driver(root) or _on_bus(root)) or (root / "dev/dxg").exists()
+    )
 
 
-def _driven(root: Path) -> list[Path]:
+def _with_driver(root: Path) -> list[Path]:
     """A folder for each card that NVIDIA's driver has."""
     return files.entries(root, "proc/driver/nvidia/gpus/*")
 
 
 def _on_bus(root: Path) -> list[pci.PciDevice]:
+    """NVIDIA's devices of the PCI classes VGA and 3D controller."""
     return [d for d in pci.devices(root) if d.vendor == "10de" and d.kind in ("0300", "0302")]
 
 
 def parse_information(text: str) -> Accelerator:
-    """``/proc/driver/nvidia/gpus/*/information``. Raises ``Unreadable``."""
+    """Parse ``/proc/driver/nvidia/gpus/*/information``. Raises ``Unreadable``."""
     model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
     if model is None:
         raise Unreadable("/proc/driver/nvidia/gpus names no model")
@@ -64,7 +67,7 @@ def parse_information(text: str) -> Accelerator:
 
 
 def parse_smi(text: str) -> dict[str, dict[str, str]]:
-    """Details by slot from lines of ``_FIELDS``; what says ``[N/A]`` is left out."""
+    """Details by slot, from lines that hold ``_FIELDS``; a value ``[N/A]`` is left out."""
     found = {}
     for line in text.strip().splitlines():
         slot, *values = [value.strip() for value in line.split(",")]
@@ -74,6 +77,7 @@ def parse_smi(text: str) -> dict[str, dict[str, str]]:
 
 
 def _with_smi(root: Path, cards: list[Accelerator]) -> list[Accelerator]:
+    """Add what only ``nvidia-smi`` knows: memory and compute capability."""
     tool = commands.find(root, "nvidia-smi")
     if tool is None:
         return cards
@@ -84,7 +88,7 @@ def _with_smi(root: Path, cards: list[Accelerator]) -> list[Accelerator]:
 
 
 def _details(tool: str) -> dict[str, dict[str, str]]:
-    """Nothing where the tool fails: the cards' sensors say why."""
+    """Details by slot; empty where the tool fails, whose reason telemetry reports."""
     for fields in (_FIELDS, _FIELDS[:2]):
         try:
             return parse_smi(query(tool, ",".join(fields)))
@@ -95,5 +99,5 @@ def _details(tool: str) -> dict[str, dict[str, str]]:
 
 
 def _slot(text: str) -> str:
-    """``00000000:01:00.0`` and ``0000:01:00.0`` are one."""
+    """Shorten the domain to four digits: ``00000000:01:00.0`` becomes ``0000:01:00.0``."""
     return text.lower()[-len("0000:01:00.0") :]

@@ -1,4 +1,4 @@
-"""Kernel and distribution, and the versions of what lies below the runtimes."""
+"""Kernel and distribution, and versions of the drivers and libraries below the runtimes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ VERSIONS: dict[str, Callable[[Path], str | None]] = {
     "intel_gpu": intel.gpu_version,
     "intel_npu": intel.npu_version,
 }
-"""Each gives none where the board has no such thing."""
+"""Each returns ``None`` where the board has no such software."""
 
 
 def system(root: Path, kernel: str = "") -> str:
-    """``Linux 6.1.0 (Debian GNU/Linux 12 (bookworm))``; ``kernel`` where its own files do not say.
+    """``Linux 6.1.0 (Debian GNU/Linux 12 (bookworm))``; ``kernel``: used where ``/proc`` has none.
 
     Raises ``Unreadable``.
     """

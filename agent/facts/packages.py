@@ -1,4 +1,4 @@
-"""Versions of Debian packages, from ``/var/lib/dpkg/status``: without starting dpkg."""
+"""Versions of Debian packages, read from ``/var/lib/dpkg/status``; dpkg is not run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATUS = "var/lib/dpkg/status"
 def installed(root: Path, pattern: str) -> dict[str, str]:
     """Version by name of the installed packages whose whole name matches; empty without dpkg.
 
-    Raises ``Unreadable``: it is there and may not be read.
+    Raises ``Unreadable``: the file exists and may not be read.
     """
     path = root / STATUS
     try:
@@ -32,7 +32,7 @@ def _read(path: Path, written_ns: int) -> dict[str, str]:  # noqa: ARG001 - part
 
 
 def parse(text: str) -> dict[str, str]:
-    """Version by name of what is installed, of the file's paragraphs."""
+    """Parse the file: version by name of every installed package."""
     found = {}
     for paragraph in text.split("\n\n"):
         entries = dict(

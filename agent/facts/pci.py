@@ -12,8 +12,8 @@ _NAMES = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids")
 
 
 class PciDevice(NamedTuple):
-    """``slot``: ``0000:00:02.0``; ``vendor`` and ``device`` as four small hex digits; ``kind`` the
-    class's first four; ``driver`` empty: none is bound."""
+    """``slot``: ``0000:00:02.0``; ``vendor`` and ``device``: four lower-case hex digits;
+    ``kind``: the first four of the class; ``driver``: empty where none is bound."""
 
     slot: str
     vendor: str
@@ -23,7 +23,7 @@ class PciDevice(NamedTuple):
 
 
 def devices(root: Path) -> list[PciDevice]:
-    """All that say what they are."""
+    """Every device whose ``uevent`` has its numbers."""
     found = []
     for folder in sorted(root.glob("sys/bus/pci/devices/*")):
         parsed = parse_uevent(folder.name, files.text(folder / "uevent"))
@@ -33,7 +33,7 @@ def devices(root: Path) -> list[PciDevice]:
 
 
 def parse_uevent(slot: str, text: str) -> PciDevice | None:
-    """``PCI_ID=8086:9A49``, ``PCI_CLASS=30000``, ``DRIVER=i915``; none for other text."""
+    """Parse ``PCI_ID=8086:9A49``, ``PCI_CLASS=30000``, ``DRIVER=i915``; ``None`` for other text."""
     entries = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     ids = re.fullmatch(r"([0-9A-Fa-f]{1,4}):([0-9A-Fa-f]{1,4})", entries.get("PCI_ID", ""))
     kind = entries.get("PCI_CLASS", "")
@@ -44,7 +44,7 @@ def parse_uevent(slot: str, text: str) -> PciDevice | None:
 
 
 def name(root: Path, device: PciDevice, otherwise: str) -> str:
-    """As ``pci.ids`` has it, else ``otherwise`` with the numbers."""
+    """The device's name in ``pci.ids``, else ``otherwise`` with the numbers."""
     for path in _NAMES:
         found = parse_ids(files.text(root / path), device.vendor, device.device)
         if found:
@@ -53,7 +53,8 @@ def name(root: Path, device: PciDevice, otherwise: str) -> str:
 
 
 def parse_ids(text: str, vendor: str, device: str) -> str:
-    r"""A vendor's line, its devices' lines after it indented by one tab (pci.ids' own head)."""
+    r"""The device's name; empty: not listed. A vendor's line comes before those of its devices,
+    which are indented by one tab (the format is described at the head of ``pci.ids``)."""
     _, _, after = f"\n{text}".partition(f"\n{vendor}  ")
     for line in after.split("\n")[1:]:
         if line.startswith(f"\t{device}  "):

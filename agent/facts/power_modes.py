@@ -15,7 +15,7 @@ _GOVERNORS = "sys/devices/system/cpu/cpu0/cpufreq/scaling_available_governors"
 
 
 def current(root: Path) -> str | None:
-    """``15W``, ``balanced`` or ``schedutil``; none where there is nothing to choose.
+    """The current mode, such as ``15W``, ``balanced``, ``schedutil``; ``None``: there is no choice.
 
     Raises ``Unreadable``: nvpmodel is missing or fails.
     """
@@ -28,7 +28,7 @@ def current(root: Path) -> str | None:
 
 
 def available(root: Path) -> tuple[str, ...]:
-    """In the order of their numbers. Raises ``Unreadable``."""
+    """Every mode, a Jetson's in the order of their numbers. Raises ``Unreadable``."""
     if is_jetson(root):
         return parse_config(_config(root))
     profiles = files.text(root / f"{_PROFILE}_choices")
@@ -36,7 +36,10 @@ def available(root: Path) -> tuple[str, ...]:
 
 
 def parse_query(text: str) -> str:
-    """``NV Power Mode: MAXN``, among warnings and the fan's mode. Raises ``Unreadable``."""
+    """Parse ``nvpmodel -q``: ``NV Power Mode: MAXN`` among warnings and the fan's mode.
+
+    Raises ``Unreadable``.
+    """
     mode = current_mode(text)
     if not mode:
         raise Unreadable(f"nvpmodel -q says {text.strip()[:60]!r}")
@@ -44,7 +47,7 @@ def parse_query(text: str) -> str:
 
 
 def parse_config(text: str) -> tuple[str, ...]:
-    """``< POWER_MODEL ID=0 NAME=MAXN >`` of nvpmodel.conf. Raises ``Unreadable``."""
+    """Parse nvpmodel.conf: ``< POWER_MODEL ID=0 NAME=MAXN >``. Raises ``Unreadable``."""
     numbers = modes_of(text)
     if not numbers:
         raise Unreadable("nvpmodel.conf names no POWER_MODEL")

@@ -1,4 +1,4 @@
-"""Facts for people: rows of (name, value), as the agent and the controller show them."""
+"""Facts as rows of (name, value), which agent and controller show to people."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ _DECIMALS = {"C": 1, "percent": 1, "J": 1, "s": 3}
 _UNITS = {"C": " °C", "percent": " %", "count": ""}
 
 
-def rows(known: DeviceFacts) -> list[tuple[str, str]]:
-    """Everything but the runtimes; what the board has not is left out, what could not be read is
-    said last, with the reason."""
-    python = f"Python {known.python}" if known.python else ""
-    said = [
-        ("host", known.hostname),
-        ("board", known.model or "unknown"),
-        ("chip", known.soc or ""),
-        ("system", ", ".join(filter(None, (known.system, known.machine, python)))),
-        *((name.replace("_", " "), known.versions[name]) for name in sorted(known.versions)),
-        ("processor", f"{known.cpu_model or 'unknown'}, {known.cpu_count or '?'} usable"),
-        ("cores", "; ".join(map(_cores, known.cores))),
-        ("caches", "; ".join(map(_cache, known.caches))),
-        ("instructions", ", ".join(map(_isa, known.isa)) or "none of interest"),
-        ("memory", _mib(known.memory_mib)),
-        ("storage", _storage(known.storage)),
-        ("free storage", _mib(known.storage_free_mib)),
-        *(("accelerator", _accelerator(found)) for found in known.accelerators),
-        ("power mode", _power_mode(known)),
+def rows(facts: DeviceFacts) -> list[tuple[str, str]]:
+    """All facts but the runtimes. A fact that the board lacks is left out; those that could not be
+    read come last, with the reason."""
+    python = f"Python {facts.python}" if facts.python else ""
+    named = [
+        ("host", facts.hostname),
+        ("board", facts.model or "unknown"),
+        ("chip", facts.soc or ""),
+        ("system", ", ".join(filter(None, (facts.system, facts.machine, python)))),
+        *((name.replace("_", " "), facts.versions[name]) for name in sorted(facts.versions)),
+        ("processor", f"{facts.cpu_model or 'unknown'}, {facts.cpu_count or '?'} usable"),
+        ("cores", "; ".join(map(_cores, facts.cores))),
+        ("caches", "; ".join(map(_cache, facts.caches))),
+        ("instructions", ", ".join(map(_isa, facts.isa)) or "none of interest"),
+        ("memory", _mib(facts.memory_mib)),
+        ("storage", _storage(facts.storage)),
+        ("free storage", _mib(facts.storage_free_mib)),
+        *(("accelerator", _accelerator(found)) for found in facts.accelerators),
+        ("power mode", _power_mode(facts)),
     ]
-    for source, found in groupby(known.sensors, key=lambda sensor: sensor.source):
-        said.append((f"sensors {source}", ", ".join(map(_sensor, found))))
-    said += [(f"unread: {name}", why) for name, why in known.unread.items()]
-    return [(name, value) for name, value in said if value]
+    for source, found in groupby(facts.sensors, key=lambda sensor: sensor.source):
+        named.append((f"sensors {source}", ", ".join(map(_sensor, found))))
+    named += [(f"unread: {name}", why) for name, why in facts.unread.items()]
+    return [(name, value) for name, value in named if value]
 
 
 def _cores(group: CoreGroup) -> str:
@@ -66,9 +66,9 @@ def _accelerator(found: Accelerator) -> str:
     return f"{found.name} ({where}{'; ' if detail else ''}{detail})"
 
 
-def _power_mode(known: DeviceFacts) -> str:
-    others = f" (of {', '.join(known.power_modes)})" if known.power_modes else ""
-    return f"{known.power_mode or 'unknown'}{others}" if known.power_mode or others else ""
+def _power_mode(facts: DeviceFacts) -> str:
+    others = f" (of {', '.join(facts.power_modes)})" if facts.power_modes else ""
+    return f"{facts.power_mode or 'unfacts'}{others}" if facts.power_mode or others else ""
 
 
 def _sensor(sensor: Sensor) -> str:

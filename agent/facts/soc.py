@@ -8,6 +8,7 @@ from agent.system import devicetree
 
 
 def soc(root: Path) -> str | None:
-    """``tegra234``, ``bcm2712``: the last, most general name of the board's ``compatible``."""
+    """The chip, such as ``tegra234`` or ``bcm2712``: the last, most general name of the board's
+    ``compatible``."""
     names = devicetree.compatible(root)
     return names[-1].rpartition(",")[2] if names else None

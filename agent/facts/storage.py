@@ -1,7 +1,7 @@
 """The disk on which the agent keeps its state.
 
-``/proc/self/mountinfo`` says which file system the folder is on, ``/sys/class/block`` what lies
-under it; encrypted, logical and RAID volumes are followed down (``slaves``).
+``/proc/self/mountinfo`` says which file system the folder is on, ``/sys/class/block`` which disk is
+under it; encrypted, logical and RAID volumes are followed down to it (``slaves``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from agent.system.errors import Unreadable
 
 _MIB = 1 << 20
 _SECTOR = 512
-"""``size`` counts these whatever the disk's own sector is."""
+"""Unit of ``size`` in bytes, whatever the disk's own sector size."""
 _VIRTUAL = re.compile(r"(vd|xvd|loop|zram|ram|nbd|pmem)")
 _VIRTUAL_MAKERS = ("qemu", "google", "vmware", "vbox", "msft", "virtual", "amazon")
 
 
 class Mount(NamedTuple):
-    """A line of mountinfo: ``device`` is ``8:1``, ``source`` ``/dev/sda1`` or a name."""
+    """A line of mountinfo: ``device`` is ``8:1``, ``source`` is ``/dev/sda1`` or a name."""
 
     device: str
     point: str
@@ -31,7 +31,7 @@ class Mount(NamedTuple):
 
 
 def parse_mounts(text: str) -> list[Mount]:
-    """Lines of ``/proc/self/mountinfo`` (proc(5)); what is none is left out."""
+    """Parse ``/proc/self/mountinfo`` (proc(5)); other lines are left out."""
     found = []
     for line in text.splitlines():
         first, dash, second = line.partition(" - ")
@@ -42,7 +42,7 @@ def parse_mounts(text: str) -> list[Mount]:
 
 
 def storage(root: Path, folder: Path) -> Storage:
-    """The disk under ``folder``, or under its nearest parent that is there. Raises ``Unreadable``.
+    """The disk under ``folder``, or under its nearest existing parent. Raises ``Unreadable``.
 
     A file system without a disk (memory, network) is ``virtual``, its size 0.
     """
@@ -52,7 +52,7 @@ def storage(root: Path, folder: Path) -> Storage:
     fitting = [m for m in mounts if folder.resolve().is_relative_to(m.point)]
     if not fitting:
         raise Unreadable("/proc/self/mountinfo names no file system for the state folder")
-    # Of several on one folder the last one counts.
+    # Where several are mounted on one folder the last one counts.
     mount = max(enumerate(fitting), key=lambda item: (len(item[1].point), item[0]))[1]
     block = _block(root, mount)
     if block is None:
@@ -64,6 +64,7 @@ def storage(root: Path, folder: Path) -> Storage:
 
 
 def _block(root: Path, mount: Mount) -> Path | None:
+    """The block device of a mount, below ``/sys``; ``None``: it has none."""
     for path in (
         root / "sys/dev/block" / mount.device,
         root / "sys/class/block" / Path(mount.source).name,  # btrfs has a device number of its own
@@ -74,7 +75,7 @@ def _block(root: Path, mount: Mount) -> Path | None:
 
 
 def _disk(block: Path) -> Path:
-    """The whole disk of a partition, and what a mapped volume lies on."""
+    """The whole disk under a partition or a mapped volume."""
     for _ in range(8):
         below = files.entries(block, "slaves/*")
         if (block / "partition").exists():
@@ -99,5 +100,5 @@ def _kind(disk: Path) -> str:
 
 
 def _unescaped(text: str) -> str:
-    r"""A blank is written ``\040``."""
+    r"""Decode octal escapes: a blank is written ``\040``."""
     return re.sub(r"\\([0-3][0-7]{2})", lambda octal: chr(int(octal[1], 8)), text)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Type
 
 from agent.contract import codec
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob, TrialJob
-from agent.contract.failures import BadRequest, RunnerError
+from agent.contract.failures import BadRequest, RunnerError, make_failure
 from agent.contract.trial import Failure, TrialResult
 from agent.runner import convert, probe, reference, trial
 from agent.runner.progress import Progress
@@ -83,11 +83,11 @@ def failure_of(error: Exception, stage: str) -> Failure:
     if isinstance(error, RunnerError):
         return Failure(stage, error.kind, message, error.transient)
     if isinstance(error, MemoryError) or any(word in message for word in _OUT_OF_MEMORY):
-        return Failure(stage, "out_of_memory", message)
+        return make_failure(stage, "out_of_memory", message)
     tail = "".join(traceback.format_exception(type(error), error, error.__traceback__))[-LOG_TAIL:]
     if isinstance(error, OSError):
-        return Failure(stage, "io", message, transient=True, log_tail=tail)
-    return Failure(stage, "internal", "%s: %s" % (type(error).__name__, message), False, tail)
+        return make_failure(stage, "io", message, tail)
+    return make_failure(stage, "internal", "%s: %s" % (type(error).__name__, message), tail)
 
 
 def answer_on_stdout(verb: str) -> None:

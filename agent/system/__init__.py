@@ -1,1 +1,1 @@
-"""What the agent reads of the board's operating system, and how it writes files for good."""
+"""Access to the operating system: sysfs, vendor tools, the device tree, durable files."""

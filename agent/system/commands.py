@@ -1,4 +1,4 @@
-"""The vendors' command-line tools, each with a time limit."""
+"""Runs the vendors' command-line tools, each with a time limit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from agent.system.errors import Unreadable
 
 LIMIT_S = 5.0
 END_S = 1.0
-"""How long the end of a killed tool is waited for: one in an uninterruptible call of its driver
-does not end."""
+"""How long to wait for a killed tool; one in an uninterruptible driver call does not end."""
 _FOLDERS = ("usr/local/bin", "usr/bin", "usr/sbin", "bin", "sbin")
 
 
 def find(root: Path, name: str) -> str | None:
-    """Where the tool is, looked for below ``root`` (and on the path, where that is ``/``)."""
+    """Path of a tool below ``root`` (with ``/`` also on ``PATH``); ``None``: not installed."""
     folders = [str(root / folder) for folder in _FOLDERS]
     if root == Path("/"):
         folders.append(os.environ.get("PATH", ""))
@@ -29,25 +28,25 @@ def find(root: Path, name: str) -> str | None:
 
 
 def output(command: list[str], limit_s: float = LIMIT_S) -> str:
-    """What it prints. Raises ``Unreadable``: it fails, or takes longer."""
+    """Standard output of a command. Raises ``Unreadable``: it fails, or takes longer."""
     tool = Path(command[0]).name
     process = _start(command)
     try:
-        said, complaint = process.communicate(timeout=limit_s)
+        stdout, stderr = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         raise Unreadable(f"{tool} did not answer within {limit_s:g} s") from None
     finally:
         _end(process)
-    out = said.decode("utf-8", "replace")
+    out = stdout.decode("utf-8", "replace")
     if process.returncode != 0:
-        lines = (complaint.decode("utf-8", "replace").strip() or out.strip()).splitlines()
+        lines = (stderr.decode("utf-8", "replace").strip() or out.strip()).splitlines()
         why = lines[-1][:200] if lines else "it said nothing"
         raise Unreadable(f"{tool} failed ({process.returncode}): {why}")
     return out
 
 
 def first_line(command: list[str], limit_s: float = LIMIT_S) -> str:
-    """The first line of a tool that prints for ever; it is ended then. Raises ``Unreadable``."""
+    """First line of a command that prints without end; ends it then. Raises ``Unreadable``."""
     tool = Path(command[0]).name
     process = _start(command)
     try:
@@ -77,7 +76,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The tool and what it started: its pipes may be held by them."""
+    """End the tool and its own children, which may hold its pipes open."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -89,10 +88,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _line(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
-    """None: the time is up; empty: it ended without one."""
+    """The first line. ``None``: the time is up; empty: the tool ended without one."""
     assert process.stdout is not None
-    said = b""
-    while b"\n" not in said:
+    received = b""
+    while b"\n" not in received:
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             return None
@@ -101,5 +100,5 @@ def _line(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_S)
             break
-        said += part
-    return said.partition(b"\n")[0].strip()
+        received += part
+    return received.partition(b"\n")[0].strip()

@@ -11,9 +11,9 @@ _FOLDERS = ("proc/device-tree", "sys/firmware/devicetree/base")
 
 
 def compatible(root: Path) -> list[str]:
-    """``["nvidia,p3768-0000+p3767-0005", "nvidia,p3767-0005", "nvidia,tegra234"]``, or nothing.
+    """The names, such as ``["nvidia,p3767-0005", "nvidia,tegra234"]``; empty without a device tree.
 
-    Its strings end in NUL; in a copy brought from a board they end in a newline.
+    The strings end in NUL; in a copy of a board's files they end in a newline.
     """
     for folder in _FOLDERS:
         names = re.split(r"[\0\n]", files.text(root / folder / "compatible"))
@@ -29,7 +29,7 @@ def nodes(root: Path, pattern: str) -> list[Path]:
 
 
 def is_jetson(root: Path) -> bool:
-    """By NVIDIA's release file, or a Tegra chip in the device tree."""
+    """Whether there is NVIDIA's release file, or a Tegra chip in the device tree."""
     return (root / "etc/nv_tegra_release").exists() or any(
         re.match(r"nvidia,tegra\d", name) for name in compatible(root)
     )

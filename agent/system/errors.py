@@ -1,5 +1,5 @@
-"""The one error of reading a board."""
+"""The error of reading a board's facts and sensors."""
 
 
 class Unreadable(Exception):
-    """Something that is there cannot be read; the message says why, in a few words."""
+    """Something exists and cannot be read; the message says why, in a few words."""

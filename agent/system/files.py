@@ -1,4 +1,4 @@
-"""Small files of ``/proc`` and ``/sys``: absent is no error, unreadable is one with its reason."""
+"""Small files of ``/proc`` and ``/sys``: a missing file is no error, an unreadable one is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from agent.system.errors import Unreadable
 
 
 def text(path: Path) -> str:
-    """The file's text without blanks and NULs at its ends; empty where there is no such file.
+    """The file's text, stripped of blanks and NULs; empty where there is no such file.
 
-    Raises ``Unreadable`` where it is there and may not be read, or its driver refuses.
+    Raises ``Unreadable`` where it exists and may not be read, or its driver refuses.
     """
     try:
         return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n")
@@ -25,9 +25,9 @@ def text(path: Path) -> str:
 
 
 def number(path: Path) -> float | None:
-    """The one number in a file; none where there is no such file, or nothing in it.
+    """The one number in a file; ``None`` where the file is missing or empty.
 
-    Raises ``Unreadable``, also where something else stands there.
+    Raises ``Unreadable``, also for other text.
     """
     found = text(path)
     if not found:
@@ -42,7 +42,7 @@ def number(path: Path) -> float | None:
 
 
 def optional(path: Path) -> float | None:
-    """``number``, or none where it cannot be read: for one sensor among several."""
+    """Like ``number``, but ``None`` where it cannot be read: for one sensor among several."""
     try:
         return number(path)
     except Unreadable:
@@ -50,7 +50,7 @@ def optional(path: Path) -> float | None:
 
 
 def entries(root: Path, pattern: str) -> list[Path]:
-    """What fits the pattern below ``root``; ``cpu10`` after ``cpu9``."""
+    """Paths below ``root`` that match a glob, in natural order: ``cpu10`` after ``cpu9``."""
     return sorted(root.glob(pattern), key=lambda path: _natural(str(path)))
 
 
@@ -59,7 +59,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def cpu_list(listed: str) -> set[int]:
-    """The numbers of ``0-3,8``. Raises ``Unreadable``."""
+    """Parse a list of processors such as ``0-3,8``. Raises ``Unreadable``."""
     found: set[int] = set()
     for part in filter(None, listed.strip().split(",")):
         ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part.strip())

@@ -1,4 +1,4 @@
-"""Sensors of a board, one file per source: what is there, and what it reads now.
+"""A board's sensors. Each file but ``registry.py`` and ``source.py`` is one telemetry source.
 
-Parsing is kept apart from reading, so that a sampler can use the parsers alone.
+Parsing is separate from reading, so that a sampler can use the parsers alone.
 """

@@ -1,4 +1,4 @@
-"""A Coral Edge TPU on PCIe: ``/sys/class/apex/apex_N/temp``, in thousandths of a degree.
+"""Temperature of a Coral Edge TPU on PCIe: ``/sys/class/apex/apex_N/temp``, in millidegrees.
 
 Its driver slows it at 85, 90 and 95 °C. A Coral on USB has no sensor.
 """
@@ -16,7 +16,7 @@ name = "apex"
 
 
 def read(root: Path) -> list[Sensor]:
-    """Raises ``Unreadable``: the accelerator is there, and its temperature is not."""
+    """Degrees Celsius. Raises ``Unreadable``: an accelerator gives no plausible temperature."""
     found = []
     for device in files.entries(root, "sys/class/apex/apex_*"):
         millidegrees = files.number(device / "temp")

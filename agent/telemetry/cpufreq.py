@@ -1,7 +1,8 @@
 """Clocks of the processor, one per policy (cores that share a clock).
 
-``cpuinfo_cur_freq`` is what the hardware says, for root only; ``scaling_cur_freq`` may be what was
-last asked for: it has claimed 2601 MHz where the core ran at 649. The sensor's name says which.
+``cpuinfo_cur_freq`` is measured by the hardware and readable by root only. ``scaling_cur_freq`` may
+be the requested clock: it has claimed 2601 MHz where the core ran at 649. The sensor's name says
+which of the two it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ASKED = " (scaling_cur_freq: maybe asked for, not run at)"
 
 
 def read(root: Path) -> list[Sensor]:
-    """MHz. Raises ``Unreadable``: there are policies, and none says its clock."""
+    """MHz. Raises ``Unreadable``: there are policies, and none gives its clock."""
     policies = files.entries(root, "sys/devices/system/cpu/cpufreq/policy*")
     found = [sensor for policy in policies for sensor in _clock(policy)]
     if policies and not found:

@@ -1,4 +1,4 @@
-"""Fans: ``hwmon*/fan*_input``, and ``rpm`` of a Jetson's tachometer, in turns a minute."""
+"""Fan speeds: ``hwmon*/fan*_input``, and ``rpm`` of a Jetson's tachometer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ name = "fan"
 
 
 def read(root: Path) -> list[Sensor]:
-    """Those that say their speed; 0 is a fan that stands still."""
+    """Every fan that gives its speed, in rpm; 0: it stands still."""
     folder = "sys/class/hwmon/hwmon*"
     paths = files.entries(root, f"{folder}/fan*_input") + files.entries(root, f"{folder}/rpm")
     return [

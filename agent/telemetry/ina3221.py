@@ -1,8 +1,8 @@
-"""Power monitors of a Jetson, read from sysfs: INA3221, and Thor's INA238.
+"""Power of a Jetson's rails, from its INA3221 monitors and Thor's INA238 (sysfs).
 
 JetPack 4: ``iio:device*`` with ``rail_name_N`` and ``in_powerN_input`` (mW). JetPack 5 and later:
 hwmon with ``inN_label``, ``inN_input`` (mV) and ``currN_input`` (mA); ``in7`` is the sum of the
-shunt voltages, no rail.
+shunt voltages and not a rail.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.contract.device import Sensor
-from agent.system import files
+from agent.system import files, jetson_rails
 from agent.system.errors import Unreadable
-from agent.telemetry import rails
 
 name = "ina3221"
 
@@ -22,7 +21,7 @@ _CHANNELS = (1, 2, 3)
 
 
 def read(root: Path) -> list[Sensor]:
-    """Each rail and their total, in mW. Raises ``Unreadable``: monitors, and none answers."""
+    """Each rail and their total, in mW. Raises ``Unreadable``: there are monitors, none answers."""
     iio, hwmon = files.entries(root, _IIO), files.entries(root, _HWMON)
     found: dict[str, float] = {}
     for device in iio:
@@ -35,7 +34,7 @@ def read(root: Path) -> list[Sensor]:
         microwatts = files.optional(chip / "power1_input")
         if microwatts and files.text(chip / "name") == "ina238":
             found["VIN"] = microwatts / 1000  # Thor's input of the whole board
-    return rails.sensors(name, found)
+    return jetson_rails.sensors(name, found)
 
 
 def _iio(device: Path) -> dict[str, float]:
@@ -61,4 +60,4 @@ def _hwmon(device: Path) -> dict[str, float]:
 
 
 def _is_rail(rail: str) -> bool:
-    return rail not in ("", rails.UNUSED) and "shunt" not in rail.lower()
+    return rail not in ("", jetson_rails.UNUSED) and "shunt" not in rail.lower()

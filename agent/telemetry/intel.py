@@ -1,8 +1,8 @@
-"""Intel's graphics and NPU, from sysfs.
+"""Clocks and load of Intel's graphics and NPU, from sysfs.
 
 NPU: ``/sys/bus/pci/drivers/intel_vpu/*/npu_*`` (kernel: Documentation/ABI, ivpu). Graphics: i915
-``/sys/class/drm/card*/gt_act_freq_mhz``, xe ``card*/device/tile*/gt*/freq0/act_freq``. How busy the
-graphics is sysfs does not say.
+``/sys/class/drm/card*/gt_act_freq_mhz``, xe ``card*/device/tile*/gt*/freq0/act_freq``. The load of
+the graphics is not in sysfs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GPU = ("card*/gt_act_freq_mhz", "card*/device/tile*/gt*/freq0/act_freq")
 
 
 def read(root: Path) -> list[Sensor]:
-    """The NPU's ``busy`` counts up: only differences mean something. Raises ``Unreadable``."""
+    """MHz, MiB, and the NPU's busy time in s, a counter. Raises ``Unreadable``."""
     found = []
     for device in files.entries(root, "sys/bus/pci/drivers/intel_vpu/*:*"):
         for file, (what, unit, factor) in _NPU.items():

@@ -1,4 +1,4 @@
-"""Pressure stall information: how much of the time something waited for processor, I/O or memory.
+"""Pressure stall information: share of time in which tasks waited for processor, I/O or memory.
 
 ``/proc/pressure/{cpu,io,memory}`` (kernel: Documentation/accounting/psi).
 """
@@ -18,7 +18,7 @@ _LINE = re.compile(r"^(some|full) avg10=([0-9]{1,3}\.[0-9]{1,4}) ", re.MULTILINE
 
 
 def parse(resource: str, text: str) -> list[Sensor]:
-    """The averages of the last 10 s, in per cent. Raises ``Unreadable``."""
+    """Parse one file: the averages of the last 10 s, in per cent. Raises ``Unreadable``."""
     found = [
         Sensor(name, f"{resource} {share}", "percent", float(value))
         for share, value in _LINE.findall(text)
@@ -29,7 +29,7 @@ def parse(resource: str, text: str) -> list[Sensor]:
 
 
 def read(root: Path) -> list[Sensor]:
-    """Raises ``Unreadable``, e.g. where the kernel has it and it is switched off (``psi=0``)."""
+    """Per cent. Raises ``Unreadable``, for example where it is switched off (``psi=0``)."""
     paths = files.entries(root, "proc/pressure/*")
     known = [path for path in paths if path.name in ("cpu", "io", "memory")]
     return [sensor for path in known for sensor in parse(path.name, files.text(path))]

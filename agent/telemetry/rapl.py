@@ -1,6 +1,6 @@
-"""Energy of Intel's and AMD's processors, counted by themselves (RAPL, through powercap).
+"""Energy counters of Intel and AMD processors (RAPL, through powercap).
 
-``/sys/class/powercap/intel-rapl*:*/energy_uj``, usually for root only; it wraps to 0 after
+``/sys/class/powercap/intel-rapl*:*/energy_uj``, usually readable by root only; it wraps to 0 after
 ``max_energy_range_uj`` (kernel: Documentation/power/powercap).
 """
 
@@ -20,7 +20,7 @@ def delta_uj(before: float, after: float, range_uj: float) -> float:
 
 
 def read(root: Path) -> list[Sensor]:
-    """Each zone's counter, in J: only differences mean something. Raises ``Unreadable``."""
+    """Each zone's counter, in J; only differences have a meaning. Raises ``Unreadable``."""
     found = []
     for zone in files.entries(root, "sys/class/powercap/intel-rapl*:*"):
         energy_uj = files.number(zone / "energy_uj")
@@ -30,5 +30,5 @@ def read(root: Path) -> list[Sensor]:
 
 
 def _label(zone: Path) -> str:
-    """``intel-rapl:0:1 core``: sockets, and the two ways to the same counter, are told apart."""
+    """``intel-rapl:0:1 core``: unique, also where two interfaces lead to one counter."""
     return f"{zone.name} {files.text(zone / 'name')}".strip()

@@ -1,4 +1,4 @@
-"""Raspberry Pi: under-voltage and throttling, as ``vcgencmd get_throttled`` tells them.
+"""Under-voltage and throttling of a Raspberry Pi, from ``vcgencmd get_throttled``.
 
 Bits 0 to 3: now; 16 to 19: since boot (Raspberry Pi documentation, vcgencmd).
 """
@@ -18,7 +18,7 @@ _BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature lim
 
 
 def parse(text: str) -> list[Sensor]:
-    """``throttled=0x50005`` as eight sensors of 0 or 1. Raises ``Unreadable``."""
+    """Parse ``throttled=0x50005`` into eight sensors of 0 or 1. Raises ``Unreadable``."""
     found = re.search(r"throttled=0x([0-9a-fA-F]{1,8})\b", text)
     if found is None:
         raise Unreadable(f"vcgencmd get_throttled says {text.strip()[:60]!r}")
@@ -31,7 +31,7 @@ def parse(text: str) -> list[Sensor]:
 
 
 def read(root: Path) -> list[Sensor]:
-    """Raises ``Unreadable``, e.g. where the user may not open ``/dev/vcio``."""
+    """Run the tool. Raises ``Unreadable``, for example where ``/dev/vcio`` may not be opened."""
     if not any(entry.startswith("raspberrypi,") for entry in devicetree.compatible(root)):
         return []
     tool = commands.find(root, "vcgencmd")

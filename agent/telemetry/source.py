@@ -1,5 +1,4 @@
-"""The protocol of a telemetry source; each module beside this one that has ``name`` and ``read``
-is one."""
+"""The protocol of a telemetry source: a module of this folder, found by its file's name."""
 
 from __future__ import annotations
 
@@ -10,14 +9,16 @@ from agent.contract.device import Sensor
 
 
 class TelemetrySource(Protocol):
-    """``name`` is that of the sensors' ``source``."""
+    """``name``: the file's name, and ``source`` of each of its sensors."""
 
     @property
     def name(self) -> str: ...
 
     def read(self, root: Path, /) -> list[Sensor]:
-        """Every sensor that answers now; none where this board has no such source.
+        """Read every sensor that answers now; empty where this board has no such source.
 
-        Raises ``Unreadable``: the board has it, and it cannot be read.
+        ``root``: the folder below which ``/proc`` and ``/sys`` are looked for.
+
+        Raises ``Unreadable``: the board has the source, and it cannot be read.
         """
         ...

@@ -1,6 +1,6 @@
-"""Jetson's ``tegrastats``: one line for each interval, whose format differs by board and JetPack.
+"""Jetson's ``tegrastats``: one line per interval; its format differs between boards and JetPacks.
 
-NVIDIA Jetson Linux Developer Guide, "tegrastats Utility"; the variants are in the tests.
+Source: NVIDIA Jetson Linux Developer Guide, "tegrastats Utility"; the tests hold the variants.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import re
 from pathlib import Path
 
 from agent.contract.device import Sensor
-from agent.system import commands, devicetree
+from agent.system import commands, devicetree, jetson_rails
 from agent.system.errors import Unreadable
-from agent.telemetry import rails
 from agent.telemetry.thermal import plausible
 
 name = "tegrastats"
@@ -37,11 +36,12 @@ _RAIL = re.compile(
 
 
 def parse(line: str) -> list[Sensor]:
-    """What one line says, without cores that are off and placeholders.
+    """Parse one line. Cores that are off and placeholders are left out.
 
     ``NAME load`` in per cent, ``NAME clock`` in MHz, ``NAME power`` in mW; ``total power`` is the
     board's or module's.
-    Raises ``Unreadable``: this is no line of tegrastats.
+
+    Raises ``Unreadable``: the line is not one of tegrastats.
     """
     memory = _MEMORY.findall(line)
     if not any(kind == "RAM" for kind, _, _ in memory):
@@ -54,8 +54,8 @@ def parse(line: str) -> list[Sensor]:
     for zone, value in _TEMPERATURE.findall(line):
         if plausible(zone, float(value)):
             found.append(Sensor(name, zone, "C", float(value)))
-    powers = {rail: float(now) for rail, now in _RAIL.findall(line) if rail != rails.UNUSED}
-    return found + rails.sensors(name, powers)
+    powers = {rail: float(now) for rail, now in _RAIL.findall(line) if rail != jetson_rails.UNUSED}
+    return found + jetson_rails.sensors(name, powers)
 
 
 def _cores(line: str) -> list[Sensor]:
@@ -87,13 +87,13 @@ def _load(what: str, percent: str) -> Sensor:
 
 
 def _clock(what: str, mhz: str | None) -> list[Sensor]:
-    """Nothing for 0: that is a unit without power, not one that runs at 0 MHz."""
+    """Empty for 0: such a unit has no power, it does not run at 0 MHz."""
     value = float(mhz or 0)
     return [Sensor(name, f"{what} clock", "MHz", value)] if value else []
 
 
 def read(root: Path) -> list[Sensor]:
-    """One line of the tool, started once and ended. Raises ``Unreadable``."""
+    """Run the tool for one line. Raises ``Unreadable``."""
     if not devicetree.is_jetson(root):
         return []
     tool = commands.find(root, "tegrastats")

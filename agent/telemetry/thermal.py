@@ -1,7 +1,7 @@
-"""Temperatures: the kernel's thermal zones, and the processor's own sensor on AMD (no zone there).
+"""Temperatures: the kernel's thermal zones, and on AMD, which has no zone, the processor's sensor.
 
 ``/sys/class/thermal/thermal_zone*/{type,temp}`` and ``/sys/class/hwmon/hwmon*/temp*_input``, in
-thousandths of a degree Celsius (kernel: Documentation/driver-api/thermal, hwmon/sysfs-interface).
+millidegrees Celsius (kernel: Documentation/driver-api/thermal, hwmon/sysfs-interface).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _HWMON = ("k10temp", "zenpower")
 
 
 def plausible(zone: str, value_c: float) -> bool:
-    """False for placeholders: -256 of a unit without power, 0 of an absent zone, and the PMIC's
-    constant 50 or 100."""
+    """Whether a temperature is measured. Placeholders are -256 (no power), 0 (no such zone) and the
+    PMIC's constant 50 or 100."""
     return "pmic" not in zone.lower() and value_c != 0 and _COLDEST_C < value_c < _HOTTEST_C
 
 
@@ -40,7 +40,7 @@ def read(root: Path) -> list[Sensor]:
 
 
 def hottest_c(root: Path = Path("/")) -> float | None:
-    """The hottest plausible temperature now, in degrees Celsius; none where there is none."""
+    """The hottest plausible temperature now, in degrees Celsius; ``None``: there is no sensor."""
     return max((sensor.value for sensor in read(root)), default=None)
 
 

@@ -1,4 +1,4 @@
-"""Counters of throttling: what counts is their growth over a trial.
+"""Counters of throttling events; only their growth over a trial has a meaning.
 
 Jetson: ``hwmon*/oc*_event_cnt`` (over-current, under-voltage). x86:
 ``cpu*/thermal_throttle/{core,package}_throttle_count``.
@@ -15,7 +15,7 @@ name = "throttle"
 
 
 def read(root: Path) -> list[Sensor]:
-    """Counts since boot; of the x86 cores' the sum, of the packages' the greatest."""
+    """Counts since boot: on x86 the sum over the cores, and the greatest of the packages."""
     found = [
         Sensor(name, path.name, "count", value)
         for path in files.entries(root, "sys/class/hwmon/hwmon*/oc*_event_cnt")

@@ -1,1 +1,1 @@
-"""The Celery side of the agent: takes doorbells, runs attempts in child processes, reports back."""
+"""The agent's process: takes doorbells, runs attempts in child processes, reports results."""

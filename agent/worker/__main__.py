@@ -1,4 +1,5 @@
-"""``python -m agent.worker``: as ``benchfarm-agent run``, less the memory of a command line."""
+"""``python -m agent.worker``: the same as ``benchfarm-agent run``, without the memory that the
+command line's libraries take."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What this device can run: looked at when the agent starts and whenever that changes, and told to
-the controller."""
+"""Finds out what this device can run, at start and on changes, and tells the controller."""
 
 from __future__ import annotations
 
@@ -20,16 +19,18 @@ from agent.worker.uplink.http_client import Uplink
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 5.0
-"""Between two looks at whether the runtime environments have changed."""
-LONGEST_ASK_S = 600.0
-"""Between two probes of an interpreter that gives no answer, at last; at first ``LOOK_S``."""
+CHECK_PERIOD_S = 5.0
+"""Between two checks whether the runtime environments have changed."""
+LONGEST_RETRY_S = 600.0
+"""Longest pause between two probes of an interpreter that gives no answer; the first pause is
+``CHECK_PERIOD_S``, and it doubles."""
 
 
 class CapabilityProbe(threading.Thread):
-    """Runs until ``stopping``. ``listen`` is called once, when the runtimes have been probed.
+    """Runs until ``stopping``. ``on_probed`` is called once, when the runtimes have been probed.
 
-    ``quiet`` is held by an attempt, and by probing again: neither ever runs beside the other.
+    ``board_lock`` is held while an attempt runs, and while runtimes are probed again: neither ever
+    runs beside the other.
     """
 
     def __init__(
@@ -39,19 +40,19 @@ class CapabilityProbe(threading.Thread):
         environments: Environments,
         uplink: Uplink,
         *,
-        listen: Callable[[], None],
-        quiet: threading.Lock,
+        on_probed: Callable[[], None],
+        board_lock: threading.Lock,
         stopping: threading.Event,
     ) -> None:
-        super().__init__(name="lookout", daemon=True)
+        super().__init__(name="capability-probe", daemon=True)
         self._device = device
         self._state_dir = state_dir
         self._environments = environments
         self._uplink = uplink
-        self._listen = listen
-        self._quiet = quiet
+        self._on_probed = on_probed
+        self._board_lock = board_lock
         self._stopping = stopping
-        self._ask_at, self._ask_s = 0.0, LOOK_S
+        self._retry_at, self._retry_s = 0.0, CHECK_PERIOD_S
 
     def run(self) -> None:
         """Probe, then listen (an attempt must find its environment), then tell the controller."""
@@ -61,45 +62,47 @@ class CapabilityProbe(threading.Thread):
             runtimes = self._environments.probe_all()
             if self._stopping.is_set():
                 return
-            self._listen()
+            self._on_probed()
             tools = self._environments.tools()
-            known = facts.collect(self._state_dir, runtimes=runtimes, tools=tools)
-            while not self._stopping.is_set() and not self._told(known):
+            collected = facts.collect(self._state_dir, runtimes=runtimes, tools=tools)
+            while not self._stopping.is_set() and not self._report(collected):
                 self._stopping.wait(10.0)
         except Exception:
             log.exception("the agent could not begin to listen")
             return
-        while not self._stopping.wait(LOOK_S):
-            seen = self._look(seen)
+        while not self._stopping.wait(CHECK_PERIOD_S):
+            seen = self._check(seen)
 
-    def _look(self, seen: tuple[int, int]) -> tuple[int, int]:
-        """Where the environments have changed since ``seen``, or one gave no answer a while ago,
-        and no attempt runs: probe, and tell the controller. What has been seen by now."""
+    def _check(self, seen: tuple[int, int]) -> tuple[int, int]:
+        """Probe and tell the controller where the environments have changed since the stamp
+        ``seen``, or where one gave no answer and its retry is due; not while an attempt runs.
+        Returns the stamp that the controller knows now."""
         now = self._environments.stamp()
-        again = time.monotonic() >= self._ask_at and bool(self._environments.silent())
-        if (now == seen and not again) or not self._quiet.acquire(blocking=False):
+        retry = time.monotonic() >= self._retry_at and bool(self._environments.silent())
+        if (now == seen and not retry) or not self._board_lock.acquire(blocking=False):
             return seen
         try:
             if now == seen:
-                self._ask_at = time.monotonic() + self._ask_s
-                self._ask_s = min(2 * self._ask_s, LONGEST_ASK_S)
+                self._retry_at = time.monotonic() + self._retry_s
+                self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
                 runtimes = self._environments.ask_silent()
             else:
                 log.info("the runtime environments have changed: they are probed again")
-                self._ask_at, self._ask_s = 0.0, LOOK_S
+                self._retry_at, self._retry_s = 0.0, CHECK_PERIOD_S
                 runtimes = self._environments.probe_all()
         except BadInput as error:
             log.error("%s", error)
             return now
         finally:
-            self._quiet.release()
+            self._board_lock.release()
         tools = self._environments.tools()
-        known = facts.collect(self._state_dir, runtimes=runtimes, tools=tools)
-        return now if not self._stopping.is_set() and self._told(known) else seen
+        collected = facts.collect(self._state_dir, runtimes=runtimes, tools=tools)
+        return now if not self._stopping.is_set() and self._report(collected) else seen
 
-    def _told(self, known: DeviceFacts) -> bool:
+    def _report(self, collected: DeviceFacts) -> bool:
+        """Send the facts to the controller; whether it took them."""
         try:
-            self._uplink.facts(self._device, known, patience_s=60.0)
+            self._uplink.facts(self._device, collected, patience_s=60.0)
         except AgentError as error:
             log.warning("could not tell the controller what this device is: %s", error)
             return False

@@ -1,4 +1,4 @@
-"""What the commands show of this board."""
+"""What the commands of ``agent.cli`` call, and the rows that they print."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def environments(state_dir: Path) -> Environments:
 
 
 def runtimes(state_dir: Path) -> RuntimeCommands:
-    """The environments of a state folder, and what builds new ones there."""
+    """The commands on the environments of a state folder."""
     state_dir = state_dir.absolute()
     probe = _runner(state_dir).probe
     builder = EnvironmentBuilder(state_dir / FOLDER, probe)
@@ -29,20 +29,20 @@ def runtimes(state_dir: Path) -> RuntimeCommands:
 
 
 def _runner(state_dir: Path) -> RunnerClient:
-    # Another mark than the running agent's: its start must not end our children, nor we its.
+    # Not the running agent's mark: an agent that starts kills the children with its own mark.
     return RunnerClient(f"command:{mark_of(state_dir)}")
 
 
 def device_facts(state_dir: Path) -> DeviceFacts:
-    """Facts with runtimes."""
-    known = environments(state_dir)
-    return facts.collect(state_dir, runtimes=known.facts(), tools=known.tools())
+    """This device's facts, with its runtimes and tools."""
+    found = environments(state_dir)
+    return facts.collect(state_dir, runtimes=found.facts(), tools=found.tools())
 
 
-def facts_rows(known: DeviceFacts) -> list[tuple[str, ...]]:
+def facts_rows(device: DeviceFacts) -> list[tuple[str, ...]]:
     """A device's facts as rows of (name, value)."""
-    found: list[tuple[str, ...]] = [*rows(known)]
-    return found + [("runtime", " ".join(row)) for row in runtime_rows(known.runtimes)]
+    found: list[tuple[str, ...]] = [*rows(device)]
+    return found + [("runtime", " ".join(row)) for row in runtime_rows(device.runtimes)]
 
 
 def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
@@ -61,7 +61,7 @@ def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
 
 
 def listed_rows(listed: Iterable[ListedEnvironment]) -> list[tuple[str, ...]]:
-    """``runtime_rows`` with what building each cost."""
+    """``runtime_rows`` with the cost of building each environment."""
     return [
         (
             *row[:3],

@@ -1,4 +1,4 @@
-"""Who this board is and where its state lies: ``agent.json``, readable by its owner alone."""
+"""The agent's configuration: ``agent.json``, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CONFIG_NAME = "agent.json"
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """What ``join`` learned. ``ca_file``: trust this certificate authority, for controller
-    and broker.
+    """What ``join`` was told by the controller.
 
-    ``state_dir`` is not part of the file: it is where the file lies.
+    ``ca_file``: a certificate authority to trust, for controller and broker. ``state_dir`` is not
+    part of the file: it is the folder of the file.
     """
 
     controller_url: str
@@ -48,7 +48,7 @@ def default_state_dir() -> Path:
 
 
 def check_device_name(name: str) -> str:
-    """``name`` itself, if it can be a device's. Raises ``BadInput``."""
+    """Return ``name`` if it is a valid device name. Raises ``BadInput``."""
     why = device_name.mistake(name)
     if why:
         raise BadInput(why)
@@ -56,7 +56,7 @@ def check_device_name(name: str) -> str:
 
 
 def save(config: AgentConfig) -> Path:
-    """Write ``agent.json`` with mode 0600, at once or not at all; the folder is made 0700."""
+    """Write ``agent.json`` atomically with mode 0600; the folder is made with mode 0700."""
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = config.state_dir / CONFIG_NAME
     plain = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "state_dir"}
@@ -114,7 +114,7 @@ def _parse(path: Path, text: str, state_dir: Path) -> AgentConfig:
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Replace ``path`` so that a reader or a power cut sees the old text or the new, never half."""
+    """Replace ``path`` atomically and durably: after a power cut it has the old or the new text."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The agent as a process of its own: logging, signals, and nothing else."""
+"""The agent as a process of its own: logging and signals."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def run(config: AgentConfig, *, verbose: bool = False, runner: Path = RUNNER) ->
     )
     for chatty in ("httpx", "httpcore", "celery", "kombu"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if verbose else logging.WARNING)
-    asked = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    bounded = agent_cgroup.settle()  # before there is a thread or a child
-    log.info("%s", bounded)
+        signal.signal(number, lambda *_: stop_requested.set())
+    bounds = agent_cgroup.settle()  # before there is a thread or a child
+    log.info("%s", bounds)
     agent = Agent(config, runner=runner)
     agent.start()
-    note_bounds(config.state_dir, bounded)
-    asked.wait()
+    _write_bounds(config.state_dir, bounds)
+    stop_requested.wait()
     log.info("stopping")
     if not agent.stop():
         raise AgentError("something did not end in time; what is undelivered stays in the outbox")
 
 
-def note_bounds(state_dir: Path, bounded: str) -> None:
-    """Keep for ``doctor``, which is not in the agent's control group, what the agent has found."""
+def _write_bounds(state_dir: Path, bounds: str) -> None:
+    """Write what bounds children, for ``doctor``, which is not in the agent's control group."""
     with contextlib.suppress(OSError):  # a full disk; it is in the log too
-        write_atomically(state_dir / agent_cgroup.NOTE_NAME, bounded + "\n")
+        write_atomically(state_dir / agent_cgroup.NOTE_NAME, bounds + "\n")

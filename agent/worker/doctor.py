@@ -1,4 +1,4 @@
-"""Checks between this board and its controller, each with what to do where it fails."""
+"""Checks of this board and of its way to the controller; a failed one says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE_LIMIT_MIB = 1024.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     ok: bool
@@ -98,7 +98,7 @@ def _runtimes(state_dir: Path) -> tuple[bool, str]:
 
 
 def _bounds(state_dir: Path) -> tuple[bool, str]:
-    """What the agent bounds children by: never a failure, for it works either way."""
+    """What bounds the agent's children. Never a failure, for the agent works either way."""
     try:
         return True, (state_dir / agent_cgroup.NOTE_NAME).read_text("utf-8").strip()
     except FileNotFoundError:

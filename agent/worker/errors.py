@@ -1,4 +1,4 @@
-"""The agent's named errors. A docstring is the message's meaning and says what to do about it."""
+"""The agent's named errors. A docstring says what the error means and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from typing import ClassVar
 
 
 class AgentError(Exception):
-    """Something the agent could not do. ``transient``: the same call may succeed later."""
+    """Something the agent could not do.
+
+    ``transient``: the same call may succeed later. ``failure_kind``: the kind of the failure of an
+    attempt that it ends (``agent.contract.failures``).
+    """
 
     transient: ClassVar[bool] = False
+    failure_kind: ClassVar[str] = "io"
     exit_code: ClassVar[int] = 1
 
 
@@ -51,29 +56,36 @@ class AttemptUnknown(AgentError):
 
 
 class AttemptSuperseded(AgentError):
-    """A newer attempt exists (409): what this one did or would do no longer counts."""
+    """A newer attempt exists (409): the result of this one no longer counts."""
 
 
 class RequestRefused(AgentError):
-    """The controller finds what was sent wrong (4xx); sending it again will not help."""
+    """The controller refuses the request (4xx); sending it again will not help."""
 
 
 class BlobMissing(AgentError):
     """The controller does not have that blob, or not for this device."""
 
+    failure_kind = "blob_missing"
+
 
 class BlobCorrupt(AgentError):
-    """What arrived, or what lies on disk, does not have the SHA-256 that names it."""
+    """Received or stored bytes do not have the expected SHA-256."""
 
     transient = True
+    failure_kind = "blob_corrupt"
 
 
 class DiskFull(AgentError):
     """Too little space in the state folder for what has to be stored; free some or move it."""
 
+    failure_kind = "disk_full"
+
 
 class EnvironmentMissing(AgentError):
     """No environment here has that runtime; add one with ``benchfarm-agent runtimes add``."""
+
+    failure_kind = "runtime_missing"
 
 
 class ChildFailed(AgentError):
@@ -81,8 +93,8 @@ class ChildFailed(AgentError):
 
 
 class BuildFailed(AgentError):
-    """A runtime environment could not be built; the package tool's own reason follows. Nothing of
-    it was kept."""
+    """A runtime environment could not be built; the package tool's own reason follows. Nothing is
+    kept of it."""
 
 
 class IndexUnreachable(BuildFailed):

@@ -1,4 +1,4 @@
-"""The agent's state folder: where things lie in it, whose it is, and what a killed agent left."""
+"""The agent's state folder: its layout, its lock, and recovery after an agent was killed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contract import codec
-from agent.contract.trial import Failure
-from agent.worker.attempts.attempt import failed
+from agent.contract.failures import make_failure
+from agent.worker.attempts.attempt import failed_result
 from agent.worker.errors import AlreadyRunning
 from agent.worker.isolation.child_process import read_stage
 from agent.worker.uplink.outbox import Outbox
@@ -20,7 +20,7 @@ from agent.worker.uplink.outbox import Outbox
 
 @dataclass(frozen=True)
 class StateFolders:
-    """Where things lie below the state folder."""
+    """Paths below the state folder."""
 
     state: Path
 
@@ -37,23 +37,23 @@ class StateFolders:
         return self.state / "outbox.sqlite"
 
     def make(self) -> None:
-        """Create them."""
+        """Create the folders."""
         for folder in (self.state, self.attempts, self.samples):
             folder.mkdir(parents=True, exist_ok=True)
 
     def attempt(self, attempt_id: str) -> Path:
-        """That of one attempt."""
+        """The folder of one attempt."""
         return self.attempts / re.sub(r"[^A-Za-z0-9._-]", "_", attempt_id)
 
 
 def mark_of(state_dir: Path) -> str:
-    """What every child of the agent on this state folder carries in its environment."""
+    """The mark that every child of the agent on this state folder carries in its environment."""
     return str(state_dir.resolve())
 
 
 @contextlib.contextmanager
 def locked(folders: StateFolders) -> Iterator[None]:
-    """Inside, no other agent works on this state folder. Raises ``AlreadyRunning``."""
+    """Hold the lock of this state folder. Raises ``AlreadyRunning``: another agent holds it."""
     with (folders.state / "agent.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,13 +65,14 @@ def locked(folders: StateFolders) -> Iterator[None]:
 
 
 def recover(folders: StateFolders, outbox: Outbox) -> None:
-    """Report attempts that a kill or a power cut ended, so that nobody waits for their leases."""
+    """Report attempts that a kill or a power cut ended, so that the controller need not wait for
+    their leases to expire. Deletes samples that no result needs."""
     for folder in folders.attempts.iterdir():
         with contextlib.suppress(OSError):
             attempt_id = (folder / "attempt_id").read_text("utf-8")
             stage = read_stage(folder / "trial") or "environment"
-            failure = Failure(stage, "agent_died", "the agent ended while executing it", True)
-            outbox.put(attempt_id, codec.dumps(failed(attempt_id, failure)), None)
+            failure = make_failure(stage, "agent_died", "the agent ended while executing it")
+            outbox.put(attempt_id, codec.dumps(failed_result(attempt_id, failure)), None)
         shutil.rmtree(folder, ignore_errors=True)
     used = outbox.samples_in_use()
     for path in folders.samples.iterdir():
@@ -80,7 +81,7 @@ def recover(folders: StateFolders, outbox: Outbox) -> None:
 
 
 def begin(folder: Path, attempt_id: str) -> None:
-    """Make an attempt's folder, by which the next agent knows that it was begun."""
+    """Make an attempt's folder, by which the next agent sees that the attempt was begun."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "trial").mkdir(parents=True)
     (folder / "attempt_id").write_text(attempt_id, "utf-8")

@@ -1,1 +1,1 @@
-"""HTTP: the devices' uplink and the people's API, both below ``/api/v1``."""
+"""HTTP: the API for devices and the API for people, both below ``/api/v1``."""

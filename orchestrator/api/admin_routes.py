@@ -1,4 +1,4 @@
-"""The administrators' side: people's tokens, and the broker's users."""
+"""Routes for administrators: people's tokens, and the broker's users."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import Field
 from orchestrator.api.dependencies import Admin, InFarm
 from orchestrator.api.request_models import MAX_ID, Body
 from orchestrator.service.devices import tokens
-from orchestrator.service.devices.broker_users import users
+from orchestrator.service.devices.broker_users import broker_users_view
 from orchestrator.service.views import BrokerUsersView, NewTokenView, TokenView
 
 router = APIRouter(tags=["administration"])
 
 
 class TokenBody(Body):
-    """``lifetime_s``: none: it does not expire."""
+    """``lifetime_s``: ``None``: the token does not expire."""
 
     role: Literal["viewer", "operator", "admin"]
     name: Annotated[str, Field(min_length=1, max_length=tokens.LONGEST_NOTE)]
@@ -45,5 +45,5 @@ def revoke_token(
 
 @router.get("/broker/users")
 def broker_users(farm: InFarm, _: Admin) -> BrokerUsersView:
-    """The lines of an ACL file with which Redis knows this farm's devices from its start."""
-    return users(farm)
+    """The lines of an ACL file that defines the farm's users when Redis starts."""
+    return broker_users_view(farm)

@@ -1,4 +1,4 @@
-"""The devices' side: enrol, beat, report facts, start attempts, hand in results."""
+"""Routes for devices: enrol, send heartbeats and facts, start attempts, hand in results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from agent.contract.api_messages import (
 )
 from agent.contract.device import DeviceFacts
 from agent.contract.trial import TrialResult
-from orchestrator.api.dependencies import InFarm, RequestSender, Sender, at_beat, at_work
+from orchestrator.api.dependencies import (
+    InFarm,
+    RequestSender,
+    Sender,
+    in_heartbeat_thread,
+    in_work_thread,
+)
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.service import current_actor
 from orchestrator.service.devices import registration
@@ -30,9 +36,9 @@ T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 4 << 20
 INLINE_BYTES = 64 << 10
-"""So many bytes of samples a result may bring along; more are uploaded before it."""
+"""Largest samples that may be part of a result's message; larger ones are uploaded before it."""
 
-OFFER = {INLINE_HEADER: str(INLINE_BYTES)}
+INLINE_OFFER = {INLINE_HEADER: str(INLINE_BYTES)}
 
 router = APIRouter(tags=["devices"])
 
@@ -41,69 +47,76 @@ router = APIRouter(tags=["devices"])
 async def enrol(request: Request, farm: InFarm) -> Response:
     """Redeem a one-time join token for a device token."""
     request.app.state.throttle.enrolment(request)
-    enrolment = _storable(Enrolment, await _text(request))
-    current_actor.become(f"device {enrolment.name}")
+    enrolment = _parse_message(Enrolment, await _read_body(request))
+    current_actor.set_actor(f"device {enrolment.name}")
     broker_url = request.app.state.broker_url
-    return _json(await run_in_threadpool(registration.enrol, farm, enrolment, broker_url))
+    return _json_response(await run_in_threadpool(registration.enrol, farm, enrolment, broker_url))
 
 
 @router.put("/devices/{name}/heartbeat")
 async def heartbeat(name: str, request: Request, farm: InFarm, sender: Sender) -> Response:
-    """Say that this device lives; renews the lease of the attempt it names."""
-    text = await _text(request)
+    """Record that the device lives; renew the lease of the attempt that it names."""
+    text = await _read_body(request)
 
-    def heard() -> Response:
-        device = _own_id(sender, name)
-        return _json(ingest.heartbeat(farm, device, _storable(Heartbeat, text)), OFFER)
+    def record() -> Response:
+        device = _own_device_id(sender, name)
+        return _json_response(
+            ingest.record_heartbeat(farm, device, _parse_message(Heartbeat, text)), INLINE_OFFER
+        )
 
-    return await at_beat(request, heard)
+    return await in_heartbeat_thread(request, record)
 
 
 @router.get("/devices/{name}/token", status_code=204)
 def token(name: str, sender: Sender) -> None:
-    """Whether the token that this was asked with is that device's own. Changes nothing, and is no
-    sign of life."""
-    _own_id(sender, name)
+    """204 where the token is the device's own. Changes nothing, and does not count as a
+    heartbeat."""
+    _own_device_id(sender, name)
 
 
 @router.put("/devices/{name}/facts", status_code=204)
 async def facts(name: str, request: Request, farm: InFarm, sender: Sender) -> None:
-    """What the device is and can run, as probed there."""
-    text = await _text(request)
+    """Store what the device is and can run, as its agent probed it."""
+    text = await _read_body(request)
 
-    def taken() -> None:
-        device = _own_id(sender, name)
-        registration.take_facts(farm, device, _storable(DeviceFacts, text))
+    def record() -> None:
+        device = _own_device_id(sender, name)
+        registration.record_facts(farm, device, _parse_message(DeviceFacts, text))
 
-    await at_work(request, taken)
+    await in_work_thread(request, record)
 
 
 @router.post("/attempts/{attempt_id}/start")
 async def start(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
-    """Lease an attempt: 404 where it is not this device's, 409 where it is superseded."""
-    return await at_work(request, lambda: _json(ingest.start(farm, _id(sender), attempt_id), OFFER))
+    """Lease an attempt: 404 where it is another device's, 409 where it is superseded."""
+    return await in_work_thread(
+        request,
+        lambda: _json_response(
+            ingest.start_attempt(farm, _device_id(sender), attempt_id), INLINE_OFFER
+        ),
+    )
 
 
 @router.put("/attempts/{attempt_id}/result", response_model=dict[str, bool])
 async def result(attempt_id: str, request: Request, farm: InFarm, sender: Sender) -> Response:
-    """Hand in a result, idempotently: 409 where a later attempt counts instead. Its samples are
-    uploaded before it, or, where they are small, brought along as ``samples_base64``."""
-    text = await _text(request)
+    """Accept a result, idempotently: 409 where a later attempt counts instead. Its samples were
+    uploaded before, or are in the message as ``samples_base64`` where they are small."""
+    text = await _read_body(request)
 
-    def taken() -> None:
-        device = _id(sender)
-        data = _parsed(TrialResult, text)
-        samples = _brought(data)
-        given = _built(TrialResult, data)
+    def accept() -> None:
+        device = _device_id(sender)
+        data = _parse_json(TrialResult, text)
+        samples = _take_inline_samples(data)
+        given = _from_plain(TrialResult, data)
         if samples is not None:
             ingest.keep_samples(farm, device, attempt_id, given, samples)
-        ingest.result(farm, device, attempt_id, given)
+        ingest.accept_result(farm, device, attempt_id, given)
 
-    await at_work(request, taken)
+    await in_work_thread(request, accept)
     return JSONResponse({"accepted": True})
 
 
-async def _text(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
@@ -112,36 +125,36 @@ async def _text(request: Request) -> bytes:
     return bytes(chunks)
 
 
-def _storable(cls: type[T], text: bytes) -> T:
-    return _built(cls, _parsed(cls, text))
+def _parse_message(cls: type[T], text: bytes) -> T:
+    return _from_plain(cls, _parse_json(cls, text))
 
 
-def _parsed(cls: type[Any], text: bytes) -> Any:
-    """What is to become a ``cls``. Python reads as JSON what nobody else does: infinite numbers and
-    halves of characters would be stored and then break every reader. Raises ``UserError``."""
+def _parse_json(cls: type[Any], text: bytes) -> Any:
+    """JSON that is to become a ``cls``. Python also accepts infinite numbers and lone surrogates,
+    which other JSON parsers refuse; they are not stored. Raises ``UserError``."""
     try:
         data = codec.parsed(cls, text)
         json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
-        raise _no(cls, error) from None
+        raise _bad_message(cls, error) from None
     return data
 
 
-def _built(cls: type[T], data: Any) -> T:
+def _from_plain(cls: type[T], data: Any) -> T:
     """Raises ``UserError``."""
     try:
         return codec.from_plain(cls, data)
     except (ValueError, OverflowError) as error:
-        raise _no(cls, error) from None
+        raise _bad_message(cls, error) from None
 
 
-def _no(cls: type[Any], error: Exception) -> UserError:
+def _bad_message(cls: type[Any], error: Exception) -> UserError:
     message = f"not a {cls.__name__}: {error}"
     return UserError(message.encode(errors="replace").decode())
 
 
-def _brought(data: Any) -> bytes | None:
-    """The samples that a result brings along, taken out of it. Raises ``UserError``."""
+def _take_inline_samples(data: Any) -> bytes | None:
+    """Remove the inline samples from a result's JSON and return them. Raises ``UserError``."""
     try:
         samples = take_samples(data)
     except ValueError as error:
@@ -154,13 +167,13 @@ def _brought(data: Any) -> bytes | None:
     return samples
 
 
-def _id(sender: RequestSender) -> int:
+def _device_id(sender: RequestSender) -> int:
     device_id = sender.device().device_id
     assert device_id is not None
     return device_id
 
 
-def _own_id(sender: RequestSender, name: str) -> int:
+def _own_device_id(sender: RequestSender, name: str) -> int:
     found = sender.device()
     if found.device != name:
         raise NotAllowed(f"this token is not device {name!r}'s")
@@ -168,5 +181,5 @@ def _own_id(sender: RequestSender, name: str) -> int:
     return found.device_id
 
 
-def _json(value: object, headers: Mapping[str, str] | None = None) -> Response:
+def _json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
     return Response(codec.dumps(value), media_type="application/json", headers=headers)

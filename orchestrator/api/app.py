@@ -1,4 +1,4 @@
-"""The FastAPI application: routes over the use cases, errors as data."""
+"""The FastAPI application: routes over the use cases, errors as JSON."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ from orchestrator.domain.errors import (
     UserError,
 )
 from orchestrator.service.context import FarmContext
-from orchestrator.store.database import AWAY, first_line
+from orchestrator.store.database import DATABASE_UNAVAILABLE, first_line
 from orchestrator.store.uploads import UploadBusy
 
 log = logging.getLogger(__name__)
 
-OUT_OF = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
-"""Of system errors: it is neither the request's fault nor ours, and it may pass."""
+RESOURCE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""System errors for lack of a resource: not the request's fault, and a later try may succeed."""
 
-
-_away, _out_of = LogThrottle(log), LogThrottle(log)
+_unavailable_log, _resource_log = LogThrottle(log), LogThrottle(log)
 
 PREFIX = "/api/v1"
 
@@ -65,15 +64,20 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Busy, 503),
     (FarmError, 500),
 )
-"""First match wins: the more particular error stands before its parent."""
+"""HTTP status by error; the first match counts, so a subclass comes before its parent."""
 
-HOT = (agent_routes.heartbeat, agent_routes.start, agent_routes.result, blob_routes.put_blob)
-"""What a farm at work asks, over and over."""
+HOT_ENDPOINTS = (
+    agent_routes.heartbeat,
+    agent_routes.start,
+    agent_routes.result,
+    blob_routes.put_blob,
+)
+"""The most frequent requests of devices, which bypass FastAPI (``hot_path``)."""
 
 
 def create_app(farm: FarmContext, broker_url: str) -> FastAPI:
-    """The controller's HTTP application. ``broker_url`` is told to devices that enrol."""
-    # no pages of documentation: they would run another site's scripts beside somebody's token
+    """The controller's HTTP application. ``broker_url``: returned to devices that enrol."""
+    # no documentation pages: they would run another site's scripts next to a person's token
     app = FastAPI(
         title="benchfarm",
         version=__version__,
@@ -85,7 +89,7 @@ def create_app(farm: FarmContext, broker_url: str) -> FastAPI:
     app.state.broker_url = broker_url
     settings = farm.settings
     app.state.throttle = RateLimiter(settings.enrolments_per_minute, settings.failures_per_minute)
-    app.state.desks = DeviceThreads()
+    app.state.device_threads = DeviceThreads()
     routers = (
         agent_routes.router,
         device_routes.router,
@@ -97,18 +101,18 @@ def create_app(farm: FarmContext, broker_url: str) -> FastAPI:
     for router in routers:
         app.include_router(router, prefix=PREFIX)
     for error, _status in STATUS:
-        app.add_exception_handler(error, _answer)
-    for kind in AWAY:
-        app.add_exception_handler(kind, _answer_away)
-    app.add_exception_handler(OSError, _answer_out_of)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
+        app.add_exception_handler(error, _answer_known_error)
+    for kind in DATABASE_UNAVAILABLE:
+        app.add_exception_handler(kind, _answer_database_unavailable)
+    app.add_exception_handler(OSError, _answer_resource_error)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnected)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(
         HotPath,
         prefix=PREFIX,
         routes=[route for router in routers for route in router.routes],
-        endpoints=HOT,
+        endpoints=HOT_ENDPOINTS,
         errors=app.exception_handlers,
     )
     app.add_middleware(
@@ -117,49 +121,50 @@ def create_app(farm: FarmContext, broker_url: str) -> FastAPI:
     return app
 
 
-async def _answer(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_known_error(_request: Request, error: Exception) -> JSONResponse:
     status = next(code for kind, code in STATUS if isinstance(error, kind))
     kind = getattr(error, "kind", "bad_contract")
     headers = {"Retry-After": "60"} if isinstance(error, TooOften) else None
     return JSONResponse({"error": {"kind": kind, "message": str(error)}}, status, headers)
 
 
-async def _answer_away(request: Request, error: Exception) -> JSONResponse:
-    """The database's own trouble: agents, and people, try again."""
-    _away.warn("%s %s: %s", request.method, request.url.path, first_line(error))
+async def _answer_database_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """503: the database does not answer; the client should try again."""
+    _unavailable_log.warn("%s %s: %s", request.method, request.url.path, first_line(error))
     message = "the controller's database does not answer now; try again in a moment"
     body = {"error": {"kind": "database_away", "message": message}}
     return JSONResponse(body, 503, headers={"Retry-After": "5"})
 
 
-async def _answer_out_of(request: Request, error: Exception) -> JSONResponse:
-    """The machine's own trouble, a full disk mostly: agents, and people, try again."""
+async def _answer_resource_error(request: Request, error: Exception) -> JSONResponse:
+    """503: the controller's machine lacks a resource, mostly disk space; the client should
+    retry."""
     assert isinstance(error, OSError)
-    if error.errno not in OUT_OF:
+    if error.errno not in RESOURCE_ERRORS:
         raise error
     reason = os.strerror(error.errno)
-    _out_of.warn("%s %s: %s", request.method, request.url.path, reason)
+    _resource_log.warn("%s %s: %s", request.method, request.url.path, reason)
     message = f"the controller's machine can not take this now ({reason}); try again in a while"
     body = {"error": {"kind": "out_of_room", "message": message}}
     return JSONResponse(body, 503, headers={"Retry-After": "30"})
 
 
-async def _answer_nobody(_request: Request, _error: Exception) -> Response:
-    """Whoever asked has gone in the middle of the body, as networks have it: no fault of ours."""
+async def _answer_disconnected(_request: Request, _error: Exception) -> Response:
+    """The client disconnected in the middle of its body: nobody reads the answer."""
     return Response(status_code=400)
 
 
-async def _answer_http(_request: Request, error: Exception) -> JSONResponse:
-    """What the framework itself refuses: no such route, a body that is not JSON."""
+async def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+    """Refusals of the framework: no such route, a body that is not JSON."""
     assert isinstance(error, HTTPException)
     body = {"error": {"kind": "bad_input", "message": str(error.detail)}}
     return JSONResponse(body, error.status_code, headers=error.headers)
 
 
-async def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     where = "; ".join(
         f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5]
     )
-    message = where.encode(errors="replace").decode()  # a key may hold half a character
+    message = where.encode(errors="replace").decode()  # a key may contain a lone surrogate
     return JSONResponse({"error": {"kind": "bad_input", "message": message}}, 422)

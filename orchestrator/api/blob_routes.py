@@ -1,4 +1,4 @@
-"""Blobs by SHA-256: whole or by range out, hash-checked in, in one go or going on after a cut."""
+"""Blobs by SHA-256: download whole or by range, upload whole or in resumable parts."""
 
 from __future__ import annotations
 
@@ -9,56 +9,58 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from orchestrator.api.dependencies import Anyone, InFarm, RequestSender, Sender, at_work
+from orchestrator.api.dependencies import Anyone, InFarm, RequestSender, Sender, in_work_thread
 from orchestrator.domain.errors import NotFound, UserError
 from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import blob_access, tokens
 from orchestrator.service.devices.tokens import Identity
-from orchestrator.store.uploads import UploadOutOfStep, UploadPart, Uploads, uploader
+from orchestrator.store.uploads import UploadOutOfStep, UploadPart, Uploads, uploader_prefix
 
 SMALL_BYTES = 1 << 20
-"""What is at once read whole, as most samples are: they cost a single change of threads."""
+"""Bodies up to this size, mostly samples, are read at once: that costs one switch of threads."""
 
 router = APIRouter(tags=["blobs"])
 
 
-OFFSET = "Upload-Offset"
-"""Of answers: how many bytes of its upload the asker need not send again."""
+UPLOAD_OFFSET = "Upload-Offset"
+"""Response header: how many bytes of the client's upload have arrived."""
 
 
 @router.get("/blobs/{sha256}", response_class=FileResponse)
 @router.head("/blobs/{sha256}", operation_id="ask_blob", response_class=FileResponse)
 def get_blob(sha256: str, request: Request, farm: InFarm, identity: Anyone) -> Response:
-    """The bytes; ``Range`` is honoured, so an interrupted download goes on where it stopped.
+    """The bytes; supports ``Range``, so that an interrupted download can be resumed.
 
-    A device is told of what its own attempts are about, and that there is nothing else; whether
-    what it handed in itself is still here it may ask, too. ``HEAD`` of what is not here says in
-    ``Upload-Offset`` how much of it has arrived from whoever asks."""
+    A device may read the blobs of its own attempts, and may ask by ``HEAD`` for those that it
+    uploaded; all others are answered with 404. ``HEAD`` for a blob that is not stored reports in
+    ``Upload-Offset`` how much of the client's upload has arrived."""
     try:
-        return _found(sha256, request, farm, identity)
+        return _readable_blob(sha256, request, farm, identity)
     except NotFound:
-        begun = Uploads(farm.blobs).size(_uploader(identity), sha256)
-        if request.method == "HEAD" and begun:
-            return Response(status_code=404, headers={OFFSET: str(begun)})
+        arrived = Uploads(farm.blobs).size(_uploader(identity), sha256)
+        if request.method == "HEAD" and arrived:
+            return Response(status_code=404, headers={UPLOAD_OFFSET: str(arrived)})
         raise
 
 
-def _found(sha256: str, request: Request, farm: FarmContext, identity: Identity) -> FileResponse:
+def _readable_blob(
+    sha256: str, request: Request, farm: FarmContext, identity: Identity
+) -> FileResponse:
     if identity.device_id is None or identity.role != "device":
-        tokens.demand(identity, "viewer")
-        return _file(farm.blobs.path(sha256), sha256)
+        tokens.require_role(identity, "viewer")
+        return _file_response(farm.blobs.path(sha256), sha256)
     path, device = farm.blobs.path(sha256), identity.device_id
-    asked = request.method == "HEAD" and blob_access.has_given(farm, device, sha256)
+    asked = request.method == "HEAD" and blob_access.has_uploaded(farm, device, sha256)
     if not (asked or blob_access.may_read(farm, device, sha256)):
         raise NotFound("blob", sha256, [])
-    return _file(path, sha256)
+    return _file_response(path, sha256)
 
 
 def _uploader(identity: Identity) -> str:
-    return uploader(identity.device_id, identity.token_id)
+    return uploader_prefix(identity.device_id, identity.token_id)
 
 
-def _file(path: Path, sha256: str) -> FileResponse:
+def _file_response(path: Path, sha256: str) -> FileResponse:
     return FileResponse(
         path, media_type="application/octet-stream", headers={"ETag": f'"{sha256}"'}
     )
@@ -66,25 +68,24 @@ def _file(path: Path, sha256: str) -> FileResponse:
 
 @router.put("/blobs/{sha256}", status_code=201)
 async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) -> Response:
-    """Store the body if it hashes to ``sha256``; 200 where it was there already.
+    """Store the body if it hashes to ``sha256``; 200 where the blob was stored already.
 
-    A device has to send the bytes all the same: that something is there is no business of its.
-    With ``Content-Range`` the body is a part of it: what arrives is kept for ``KEPT_S``, should the
-    connection be cut. 202 while some is missing; 416 where something before it is missing;
-    ``Upload-Offset`` says from where."""
-    said = request.headers.get("content-length", "")
+    A device always has to send the bytes: it may not find out which blobs are stored. With
+    ``Content-Range`` the body is a part: what arrives is kept for ``KEEP_PARTIAL_S``. 202 while
+    bytes after it are missing, 416 where bytes before it are; ``Upload-Offset`` says from where."""
+    length = request.headers.get("content-length", "")
     if "content-range" in request.headers:
-        return await _part(sha256, request, farm, sender)
-    if said.isdigit() and int(said[:20]) <= SMALL_BYTES:
-        data = await _small(request)
+        return await _receive_part(sha256, request, farm, sender)
+    if length.isdigit() and int(length[:20]) <= SMALL_BYTES:
+        data = await _read_small_body(request)
 
-        def taken() -> bool:
-            there = _is_known(farm, sender.identify(), sha256)
-            if not there:
-                farm.blobs.take(sha256, data)
-            return there
+        def store() -> bool:
+            known = _is_known(farm, sender.identify(), sha256)
+            if not known:
+                farm.blobs.put_verified(sha256, data)
+            return known
 
-        known = await at_work(request, taken)
+        known = await in_work_thread(request, store)
     else:
         identity = await run_in_threadpool(sender.identify)
         known = await run_in_threadpool(_is_known, farm, identity, sha256)
@@ -93,7 +94,7 @@ async def put_blob(sha256: str, request: Request, farm: InFarm, sender: Sender) 
     return Response(status_code=200 if known else 201)
 
 
-async def _part(
+async def _receive_part(
     sha256: str, request: Request, farm: FarmContext, sender: RequestSender
 ) -> Response:
     identity = await run_in_threadpool(sender.identify)
@@ -105,13 +106,15 @@ async def _part(
             _uploader(identity), sha256, part, request.stream()
         )
     except UploadOutOfStep as error:
-        return Response(status_code=416, headers={OFFSET: str(error.size_bytes)})
-    except ClientDisconnect:  # nobody hears the answer; what arrived is kept
+        return Response(status_code=416, headers={UPLOAD_OFFSET: str(error.size_bytes)})
+    except ClientDisconnect:  # nobody reads the answer; what arrived is kept
         return Response(status_code=400)
-    return Response(status_code=201 if size == part.total else 202, headers={OFFSET: str(size)})
+    return Response(
+        status_code=201 if size == part.total else 202, headers={UPLOAD_OFFSET: str(size)}
+    )
 
 
-async def _small(request: Request) -> bytes:
+async def _read_small_body(request: Request) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
@@ -121,8 +124,8 @@ async def _small(request: Request) -> bytes:
 
 
 def _is_known(farm: FarmContext, identity: Identity, sha256: str) -> bool:
-    """Whether the body need not be read. Raises ``NotAllowed``."""
+    """Whether the blob is stored, so that the body need not be read. Raises ``NotAllowed``."""
     if identity.role == "device":
         return False
-    tokens.demand(identity, "operator")
+    tokens.require_role(identity, "operator")
     return farm.blobs.has(sha256)

@@ -1,4 +1,4 @@
-"""What routes depend on: the farm, and who is asking."""
+"""What routes depend on: the farm, the identity of the sender, and the threads for devices."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from orchestrator.service.devices.tokens import Identity
 T = TypeVar("T")
 
 
-# those that do not block are coroutines: each plain function would cost a change of threads
+# dependencies that do not block are coroutines: FastAPI runs plain functions in another thread
 async def _farm(request: Request) -> FarmContext:
     farm: FarmContext = request.app.state.farm
     return farm
 
 
 class RequestSender:
-    """Whoever sends a request, not identified yet."""
+    """The sender of a request, whose token has not been checked yet."""
 
     def __init__(self, farm: FarmContext, request: Request, secret: str) -> None:
         self._farm, self._request, self._secret = farm, request, secret
 
     def identify(self) -> Identity:
-        """The only place where a request is authenticated. Asks the database: call it in the thread
-        that then does the work, on whose behalf that is done is noted there. Raises
-        ``NotAllowed``."""
+        """Authenticate the request; the only place that does.
+
+        Queries the database and sets the thread's actor: call it in the thread that does the work.
+        Raises ``NotAllowed``, ``TooOften``.
+        """
         throttle: RateLimiter = self._request.app.state.throttle
         digest = tokens.digest(self._secret)
         throttle.require_trusted(self._request, digest)
@@ -44,11 +46,11 @@ class RequestSender:
             throttle.failed(self._request, digest)
             raise
         throttle.succeeded(digest)
-        current_actor.become(found.name)
+        current_actor.set_actor(found.name)
         return found
 
     def device(self) -> Identity:
-        """As ``identify``, and it is a device's own token. Raises ``NotAllowed``."""
+        """``identify`` for a device's own token. Raises ``NotAllowed``, ``TooOften``."""
         found = self.identify()
         if found.device_id is None or found.role != "device":
             raise NotAllowed("only a device's own token may do this")
@@ -56,7 +58,7 @@ class RequestSender:
 
 
 def bearer(request: Request) -> RequestSender:
-    """Raises ``NotAllowed`` where the request brings no token."""
+    """The sender by the Authorization header. Raises ``NotAllowed`` where there is no token."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise NotAllowed("send the token as `Authorization: Bearer TOKEN`")
@@ -68,44 +70,48 @@ async def _bearer(request: Request) -> RequestSender:
 
 
 async def _identity(sender: Annotated[RequestSender, Depends(_bearer)]) -> Identity:
-    """Asynchronous, for what a dependency notes in a thread of its own is not seen by its route."""
+    """A coroutine: a context variable set in a dependency's own thread would not reach the
+    route."""
     found = await run_in_threadpool(sender.identify)
-    current_actor.become(found.name)
+    current_actor.set_actor(found.name)
     return found
 
 
-def _at_least(role: str) -> Callable[[Identity], Awaitable[Identity]]:
+def _require_role(role: str) -> Callable[[Identity], Awaitable[Identity]]:
     async def check(identity: Annotated[Identity, Depends(_identity)]) -> Identity:
-        tokens.demand(identity, role)
+        tokens.require_role(identity, role)
         return identity
 
     return check
 
 
 class DeviceThreads:
-    """The few threads that answer devices: more of them would fight for the interpreter, and a
-    person's slow report keeps none of them from working. Heartbeats never wait for results: leases
-    hang on them."""
+    """Thread pools for devices' requests.
+
+    They are apart from the pool for people's requests, so that a slow report delays no device.
+    Heartbeats have their own: leases depend on them, and they never wait for results. The pools
+    are small, because more threads only contend for the interpreter lock.
+    """
 
     def __init__(self) -> None:
-        self.work, self.beats = ThreadPool("work", 6), ThreadPool("beats", 2)
+        self.work, self.heartbeats = ThreadPool("work", 6), ThreadPool("beats", 2)
 
 
-async def at_work(request: Request, work: Callable[[], T]) -> T:
-    desks: DeviceThreads = request.app.state.desks
-    return await desks.work.do(work)
+async def in_work_thread(request: Request, work: Callable[[], T]) -> T:
+    threads: DeviceThreads = request.app.state.device_threads
+    return await threads.work.run(work)
 
 
-async def at_beat(request: Request, work: Callable[[], T]) -> T:
-    desks: DeviceThreads = request.app.state.desks
-    return await desks.beats.do(work)
+async def in_heartbeat_thread(request: Request, work: Callable[[], T]) -> T:
+    threads: DeviceThreads = request.app.state.device_threads
+    return await threads.heartbeats.run(work)
 
 
 InFarm = Annotated[FarmContext, Depends(_farm)]
 Anyone = Annotated[Identity, Depends(_identity)]
 Sender = Annotated[RequestSender, Depends(_bearer)]
-"""For devices' routes, which identify it where they work: each change of threads costs as much as
-a query, and they are most of all requests."""
-Viewer = Annotated[Identity, Depends(_at_least("viewer"))]
-Operator = Annotated[Identity, Depends(_at_least("operator"))]
-Admin = Annotated[Identity, Depends(_at_least("admin"))]
+"""For devices' routes, the most frequent ones: they authenticate in the thread that does the work,
+because each switch of threads costs as much as a query."""
+Viewer = Annotated[Identity, Depends(_require_role("viewer"))]
+Operator = Annotated[Identity, Depends(_require_role("operator"))]
+Admin = Annotated[Identity, Depends(_require_role("admin"))]

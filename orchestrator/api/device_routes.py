@@ -1,4 +1,4 @@
-"""The people's side: the devices, looked after."""
+"""Routes for people: devices and their health checks."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
 
 @router.post("/devices/{name}/enable")
 def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return devices.enable(farm, name, True)
+    return devices.set_enabled(farm, name, True)
 
 
 @router.post("/devices/{name}/drain")
 def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return devices.enable(farm, name, False)
+    return devices.set_enabled(farm, name, False)
 
 
 @router.post("/devices/{name}/class")
@@ -85,13 +85,13 @@ def tag_device(name: str, body: TagBody, farm: InFarm, _: Operator) -> DeviceVie
 
 @router.post("/devices/{name}/maintenance")
 def maintain_device(name: str, body: MaintenanceBody, farm: InFarm, _: Operator) -> DeviceView:
-    return health_checks.maintain(farm, name, body.on)
+    return health_checks.set_maintenance(farm, name, body.on)
 
 
 @router.post("/devices/{name}/checks", status_code=201)
 def check_device(name: str, farm: InFarm, _: Operator) -> HealthCheckView:
-    """Ask for a health check now; the answer is the check, which has yet to run."""
-    return health_checks.ask(farm, name)
+    """Request a health check now; returns the check, which has yet to run."""
+    return health_checks.request_check(farm, name)
 
 
 @router.get("/devices/{name}/checks")
@@ -99,11 +99,11 @@ def list_checks(
     name: str, farm: InFarm, _: Viewer, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> list[HealthCheckView]:
     """A device's health checks, the latest first."""
-    return health_checks.latest(farm, name, limit)
+    return health_checks.latest_checks(farm, name, limit)
 
 
 @router.get("/devices/{name}/checks/{number}")
 def show_check(
     name: str, number: Annotated[int, Path(ge=1, le=MAX_ID)], farm: InFarm, _: Viewer
 ) -> HealthCheckView:
-    return health_checks.one(farm, name, number)
+    return health_checks.find_check(farm, name, number)

@@ -1,8 +1,8 @@
-"""The routes that devices ask most, called without the framework in between.
+"""Calls the most frequent routes directly, without FastAPI in between.
 
-FastAPI knows them and documents them as it does all others, and would answer with the same bytes
-(a test compares): its dependencies, exit stacks and wrappers are most of what such a request costs
-on the event loop, on which every board waits.
+FastAPI's dependencies, exit stacks and wrappers would be most of such a request's cost on the event
+loop, which all boards share. The routes are registered with FastAPI too, for its documentation; a
+test compares both answers byte by byte.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 
 class HotPath:
-    """ASGI middleware: calls some ``endpoints`` of ``routes`` itself, and passes all else on.
+    """ASGI middleware: calls ``endpoints`` of ``routes`` itself, and passes all other requests on.
 
-    Each takes ``request``, ``farm``, ``sender`` and the parameters of its path. ``errors``: what
-    answers an error, as the application has it.
+    An endpoint takes ``request``, ``farm``, ``sender`` and the parameters of its path. ``errors``:
+    the application's exception handlers.
     """
 
     def __init__(
@@ -37,26 +37,24 @@ class HotPath:
         errors: Mapping[Any, Any],
     ) -> None:
         self._app, self._errors = app, errors
-        self._known: dict[str, list[tuple[re.Pattern[str], Endpoint]]] = {}
+        self._endpoints: dict[str, list[tuple[re.Pattern[str], Endpoint]]] = {}
         for route in routes:
             if isinstance(route, Route) and route.endpoint in endpoints:
                 pattern = compile_path(prefix + route.path)[0]
                 for method in route.methods or ():
-                    self._known.setdefault(method, []).append((pattern, route.endpoint))
+                    self._endpoints.setdefault(method, []).append((pattern, route.endpoint))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            for pattern, endpoint in self._known.get(scope["method"], ()):
+            for pattern, endpoint in self._endpoints.get(scope["method"], ()):
                 if found := pattern.match(scope["path"]):
                     request = Request(scope, receive, send)
-                    response = await self._answered(request, endpoint, found.groupdict())
+                    response = await self._call(request, endpoint, found.groupdict())
                     await response(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
-    async def _answered(
-        self, request: Request, endpoint: Endpoint, given: dict[str, str]
-    ) -> Response:
+    async def _call(self, request: Request, endpoint: Endpoint, given: dict[str, str]) -> Response:
         try:
             farm = request.app.state.farm
             return await endpoint(request=request, farm=farm, sender=bearer(request), **given)

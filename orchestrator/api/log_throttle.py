@@ -1,4 +1,4 @@
-"""Warnings that a thousand boards would bring forth together."""
+"""Limits the rate of a warning that a thousand boards may cause at once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import logging
 import time
 from collections.abc import Callable
 
-SELDOM_S = 10.0
+INTERVAL_S = 10.0
 
 
 class LogThrottle:
-    """Warns once in ``SELDOM_S``, and says then how many times it had kept silent. ``clock`` in
-    seconds."""
+    """Logs one warning in ``INTERVAL_S`` at most, with the number of those dropped since.
+
+    ``clock``: seconds.
+    """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
-        self._after, self._unsaid = float("-inf"), 0
+        self._next_at, self._dropped = float("-inf"), 0
 
-    def warn(self, text: str, *given: object) -> None:
+    def warn(self, text: str, *args: object) -> None:
         now = self._clock()
-        if now < self._after:
-            self._unsaid += 1
+        if now < self._next_at:
+            self._dropped += 1
             return
-        if self._unsaid:
-            text, given = f"{text} (and %d more since the last)", (*given, self._unsaid)
-        self._log.warning(text, *given)
-        self._after, self._unsaid = now + SELDOM_S, 0
+        if self._dropped:
+            text, args = f"{text} (and %d more since the last)", (*args, self._dropped)
+        self._log.warning(text, *args)
+        self._next_at, self._dropped = now + INTERVAL_S, 0

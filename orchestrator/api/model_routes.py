@@ -1,4 +1,4 @@
-"""What people ask of models: listing, showing, drawing, adding."""
+"""Routes for people: models and drawings of their networks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pydantic import Field
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import Body
 from orchestrator.service.models import network_graphs, registration
-from orchestrator.service.views import (
-    ModelView,
-)
+from orchestrator.service.views import ModelView
 
 router = APIRouter(tags=["people"])
 
@@ -41,7 +39,7 @@ def show_model(name: str, farm: InFarm, _: Viewer) -> ModelView:
 def draw_model(
     name: str, farm: InFarm, _: Viewer, form: Annotated[str, Query(alias="format")] = ""
 ) -> Response:
-    """The network as SVG, drawn from the artifact in ``format``, else from the best that can be."""
+    """The network as SVG, from the artifact in ``format``, else from the preferred one."""
     return Response(network_graphs.svg(farm, name, form), media_type="image/svg+xml")
 
 

@@ -1,4 +1,4 @@
-"""How often one address may try: enrolments, and tokens that turn out to be wrong."""
+"""Rate limits per address: enrolments, and requests with a wrong token."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from limits.strategies import MovingWindowRateLimiter
 
 from orchestrator.domain.errors import TooOften
 
-REMEMBERED = 10_000
-"""Tokens that were right lately: they pass, whatever else their address sends (boards behind one
-router share it)."""
+MAX_REMEMBERED_TOKENS = 10_000
+"""Tokens that were valid recently are not limited by their address: boards behind one router share
+it."""
 
 
 class RateLimiter:
-    """Counts in this process alone: controllers side by side allow as many times more."""
+    """Counts in this process only: several controllers together allow several times as much."""
 
     def __init__(self, enrolments_per_minute: int, failures_per_minute: int) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._enrolments = RateLimitItemPerMinute(enrolments_per_minute)
         self._failures = RateLimitItemPerMinute(failures_per_minute)
-        self._right: OrderedDict[str, None] = OrderedDict()
+        self._valid: OrderedDict[str, None] = OrderedDict()
         self._lock = Lock()
 
     def enrolment(self, request: Request) -> None:
-        """Count one. Raises ``TooOften``."""
+        """Count an enrolment. Raises ``TooOften``."""
         if not self._limiter.hit(self._enrolments, "enrol", _address(request)):
             raise TooOften(f"more than {self._enrolments.amount} enrolments a minute; try again")
 
     def require_trusted(self, request: Request, digest: str) -> None:
-        """Raises ``TooOften`` where this address has failed too often, unless the token of this
-        digest was right lately."""
+        """Raises ``TooOften`` where this address has failed too often, unless the token with this
+        digest was valid recently."""
         if self._limiter.test(self._failures, "failed", _address(request)):
             return
         with self._lock:
-            if digest in self._right:
+            if digest in self._valid:
                 return
         raise TooOften(f"more than {self._failures.amount} wrong tokens a minute; wait, try again")
 
     def failed(self, request: Request, digest: str) -> None:
         with self._lock:
-            self._right.pop(digest, None)
+            self._valid.pop(digest, None)
         self._limiter.hit(self._failures, "failed", _address(request))
 
     def succeeded(self, digest: str) -> None:
         with self._lock:
-            self._right[digest] = None
-            self._right.move_to_end(digest)
-            if len(self._right) > REMEMBERED:
-                self._right.popitem(last=False)
+            self._valid[digest] = None
+            self._valid.move_to_end(digest)
+            if len(self._valid) > MAX_REMEMBERED_TOKENS:
+                self._valid.popitem(last=False)
 
 
 def _address(request: Request) -> str:

@@ -1,8 +1,8 @@
-"""What every request and every answer passes: bounded bodies in, security headers out.
+"""Limits on every request's body, and security headers on every response.
 
-No cookie is ever set or read and no other origin is allowed to read an answer, so a foreign page
-has nothing to forge a request with: each carries its token in a header, which a page of another
-origin cannot add without a permission that is never given.
+There is no protection against cross-site request forgery because none is needed: no cookie is used,
+and a page of another origin cannot set the Authorization header without CORS, which is never
+allowed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 8 << 20
-"""A spec of 1 MiB may be written with six bytes a character; blobs are bounded on their own."""
+"""A spec of 1 MiB may be escaped to six bytes per character; blobs have their own limit."""
 MAX_DEPTH = 64
-"""Brackets within brackets: what any message of ours needs is below 12."""
+"""Nesting of a JSON body; our own messages need less than 12."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -31,7 +31,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
-    # a report has its own styles and scripts and loads nothing from anywhere; it runs in no origin
+    # a report has inline styles and scripts, loads nothing, and runs in an opaque origin
     "Content-Security-Policy": (
         "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
         "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
@@ -39,15 +39,15 @@ HEADERS: Mapping[str, str] = {
     ),
 }
 HSTS = "max-age=31536000"
-_OURS = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
-_OVER_TLS = {**_OURS, b"strict-transport-security": HSTS.encode()}
+_HEADERS = {name.lower().encode(): value.encode() for name, value in HEADERS.items()}
+_TLS_HEADERS = {**_HEADERS, b"strict-transport-security": HSTS.encode()}
 
 
 class RequestLimits:
-    """ASGI middleware: refuses what is too large or too deep before anything reads it."""
+    """ASGI middleware: refuses bodies that are too large or too deeply nested."""
 
     def __init__(self, app: ASGIApp, streamed: str) -> None:
-        """``streamed``: how paths begin whose bodies are read piece by piece."""
+        """``streamed``: prefix of paths whose bodies are read in chunks."""
         self._app, self._streamed = app, streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,49 +55,49 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                ours = _OVER_TLS if scope["scheme"] == "https" else _OURS
+                ours = _TLS_HEADERS if scope["scheme"] == "https" else _HEADERS
                 given = [pair for pair in message["headers"] if pair[0].lower() not in ours]
                 message["headers"] = [*given, *ours.items()]
             await send(message)
 
-        if scope["path"].startswith(self._streamed):  # to a file, and bounded there
-            await self._app(scope, receive, guarded)
+        if scope["path"].startswith(self._streamed):  # to a file, with its own limit
+            await self._app(scope, receive, send_secured)
             return
-        body, why = await _whole(Headers(scope=scope), receive)
+        body, why = await _read_body(Headers(scope=scope), receive)
         if why:
             status = 413 if "larger" in why else 422
             answer = JSONResponse({"error": {"kind": "bad_input", "message": why}}, status)
-            await answer(scope, receive, guarded)
+            await answer(scope, receive, send_secured)
             return
-        await self._app(scope, _replayed(body, receive), guarded)
+        await self._app(scope, _replay(body, receive), send_secured)
 
 
-async def _whole(headers: Headers, receive: Receive) -> tuple[bytes, str]:
-    """The body, and what is wrong with it."""
+async def _read_body(headers: Headers, receive: Receive) -> tuple[bytes, str]:
+    """The body, and why it is refused; empty: it is not."""
     too_large = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
-    said = headers.get("content-length", "")
-    if said.isdigit() and int(said[:20]) > MAX_BODY_BYTES:
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
         return b"", too_large
     chunks = bytearray()
     while True:
         message = await receive()
-        if message["type"] != "http.request":  # gone: the application finds it out by itself
+        if message["type"] != "http.request":  # disconnected: the application finds out itself
             return bytes(chunks), ""
         chunks += message.get("body", b"")
         if len(chunks) > MAX_BODY_BYTES:
             return b"", too_large
         if not message.get("more_body", False):
             break
-    opened = chunks.count(b"[") + chunks.count(b"{")  # rarely so many that depth is a question
+    opened = chunks.count(b"[") + chunks.count(b"{")  # rarely so many that the depth matters
     if opened > MAX_DEPTH and depth(bytes(chunks)) > MAX_DEPTH:
         return b"", f"the body is nested deeper than {MAX_DEPTH} levels"
     return bytes(chunks), ""
 
 
 def depth(text: bytes) -> int:
-    """How deep the brackets of a JSON text are nested at most."""
+    """The maximum nesting of brackets in a JSON text."""
     brackets = _STRING.sub(b"", text).translate(None, _NOT_BRACKETS)
     if not brackets:
         return 0
@@ -106,7 +106,7 @@ def depth(text: bytes) -> int:
     return int(np.cumsum(steps).max())
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     sent = False
 
     async def replay() -> Message:

@@ -1,4 +1,4 @@
-"""What people ask of sweeps, reports and the event log."""
+"""Routes for people: sweeps, reports and the event log."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ router = APIRouter(tags=["people"])
 
 
 class SweepBody(Body):
-    """``text`` is the YAML as written; ``source`` the file's name, for messages. ``yes_really``:
-    also where it has more cells than usual."""
+    """``text``: the YAML; ``source``: its file name, for messages. ``yes_really``: confirms more
+    cells than ``BENCHFARM_CONFIRM_CELLS``."""
 
     text: Annotated[str, Field(max_length=1 << 20)]
     source: str = "spec"
@@ -84,10 +84,12 @@ def report(
     _: Viewer,
     form: Annotated[Literal["json", "html", "markdown", "csv"], Query(alias="format")] = "json",
 ) -> Response:
-    """The report, computed from the raw samples as it is asked for."""
+    """The report, computed now from the raw samples."""
     if form == "html":
         return Response(_page(farm, name), media_type="text/html; charset=utf-8")
-    made = report_data.frozen(farm, name) or build_report(report_data.collect(farm, name))
+    made = report_data.frozen_report(farm, name) or build_report(
+        report_data.collect_sweep(farm, name)
+    )
     match form:
         case "json":
             return Response(made.model_dump_json(), media_type="application/json")
@@ -98,8 +100,12 @@ def report(
 
 
 def _page(farm: FarmContext, name: str) -> str:
-    kept = report_data.frozen(farm, name)
-    return html.render_html(kept, {}) if kept else html.html_report(report_data.collect(farm, name))
+    kept = report_data.frozen_report(farm, name)
+    return (
+        html.render_html(kept, {})
+        if kept
+        else html.html_report(report_data.collect_sweep(farm, name))
+    )
 
 
 @router.get("/events")
@@ -113,5 +119,5 @@ def list_events(
     since: AwareDatetime | None = None,
     latest: bool = False,
 ) -> list[EventView]:
-    """The event log after an event's number, oldest first; ``latest``: its last ``limit``."""
+    """Events with a greater id than ``after``, oldest first; ``latest``: the last ``limit``."""
     return events.find(farm, events.EventFilter(after, limit, subject, kind, since, latest))

@@ -1,4 +1,4 @@
-"""The few threads that answer devices."""
+"""A small thread pool for devices' requests."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ Job = tuple[Context, Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class ThreadPool:
-    """Threads of its own, begun with the first work and ended with the desk.
+    """A fixed number of threads, started with the first job and stopped with the pool.
 
-    Not ``anyio.to_thread``, nor an executor: handing work over and back is the largest part of
-    what a device's request costs beside the database, and costs half as much here. The threads are
-    daemons: a database that hangs keeps no controller from ending.
+    Used instead of ``anyio.to_thread`` or an executor: beside the database, handing a job over and
+    its result back is most of a device request's cost, and here it is half as much. The threads are
+    daemons, so that a database that hangs does not keep the controller from ending.
     """
 
     def __init__(self, name: str, threads: int) -> None:
         self._name, self._threads = name, threads
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._begun = False
+        self._started = False
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns or raises, done in one of the threads in a copy of this context."""
-        if not self._begun:
-            self._begin()
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in one of the threads, in a copy of this context; returns or raises its
+        outcome."""
+        if not self._started:
+            self._start()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((copy_context(), work, answer))
         return await answer
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         for number in range(self._threads):
             name = f"{self._name}-{number}"
             threading.Thread(target=_serve, args=(self._jobs,), name=name, daemon=True).start()
-        weakref.finalize(self, _send_home, self._jobs, self._threads)
-        self._begun = True
+        weakref.finalize(self, _stop_threads, self._jobs, self._threads)
+        self._started = True
 
 
 def _serve(jobs: SimpleQueue[Job | None]) -> None:
@@ -49,18 +50,18 @@ def _serve(jobs: SimpleQueue[Job | None]) -> None:
         context, work, answer = job
         try:
             given = answer.set_result, context.run(work)
-        except BaseException as error:  # noqa: BLE001  whatever it is, its request is to hear of it
+        except BaseException as error:  # noqa: BLE001  raised again where it is awaited
             given = answer.set_exception, error
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            answer.get_loop().call_soon_threadsafe(_tell, answer, *given)
-        del job, context, work, answer, given  # or they would live on until the next job
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
+            answer.get_loop().call_soon_threadsafe(_resolve, answer, *given)
+        del job, context, work, answer, given  # else they are kept alive until the next job
 
 
-def _tell(answer: asyncio.Future[Any], how: Callable[[Any], None], what: Any) -> None:
-    if not answer.done():  # as one is whose request was cancelled meanwhile
+def _resolve(answer: asyncio.Future[Any], how: Callable[[Any], None], what: Any) -> None:
+    if not answer.done():  # done: its request was cancelled
         how(what)
 
 
-def _send_home(jobs: SimpleQueue[Job | None], threads: int) -> None:
+def _stop_threads(jobs: SimpleQueue[Job | None], threads: int) -> None:
     for _ in range(threads):
         jobs.put(None)

@@ -1,7 +1,8 @@
-"""Rings doorbells in a thread of its own: a broker that hangs keeps nobody waiting.
+"""Publishes doorbells in a background thread, so that a broker that hangs delays nobody.
 
-Whoever answers devices rings for the next attempt. A broker that takes connections and says
-nothing costs each doorbell most of a minute, and heartbeats, on which leases hang, would wait.
+The threads that answer devices publish the next attempt's doorbell. With a broker that accepts
+connections but does not answer, each doorbell takes most of a minute; heartbeats, on which leases
+depend, would wait for it.
 """
 
 from __future__ import annotations
@@ -14,55 +15,60 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-MOST = 20_000
-"""Doorbells that wait to be rung: more than one for each device of a large farm."""
-FAREWELL_S = 5.0
-"""How long ``close`` waits for those that wait."""
+MAX_WAITING = 20_000
+"""Doorbells that may wait; the oldest are dropped. More than one per device of a large farm."""
+CLOSE_TIMEOUT_S = 5.0
+"""How long ``close`` waits until the waiting doorbells are published."""
 
 
 class BackgroundPublisher:
-    """``FarmContext.ring`` over another, which may take its time and raise. Thread-safe.
+    """``FarmContext.publish_doorbell`` over another publisher, which may block and raise.
+    Thread-safe.
 
-    One that failed, or waited longer than ``keep_s``, is not rung: its attempt's lease brings it
-    back. ``clock`` in seconds.
+    A doorbell that failed, or waited longer than ``keep_s``, is dropped: its attempt's lease brings
+    it back. ``clock``: seconds.
     """
 
     def __init__(
         self,
-        ring: Callable[[str, str], None],
+        publish: Callable[[str, str], None],
         keep_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ring, self._keep_s, self._clock = ring, keep_s, clock
-        self._waiting: deque[tuple[float, str, str]] = deque(maxlen=MOST)  # the oldest goes first
-        self._news = threading.Condition()
+        self._publish, self._keep_s, self._clock = publish, keep_s, clock
+        self._waiting: deque[tuple[float, str, str]] = deque(
+            maxlen=MAX_WAITING
+        )  # the oldest goes first
+        self._changed = threading.Condition()
         self._closing = False
         self._failed = False
         self._thread: threading.Thread | None = None
 
     def __call__(self, device: str, attempt_id: str) -> None:
-        with self._news:
+        with self._changed:
             if self._closing:
                 return
             self._waiting.append((self._clock(), device, attempt_id))
-            if self._thread is None:  # a farm that is only looked at rings nobody
-                self._thread = threading.Thread(target=self._loop, name="ringer", daemon=True)
+            if self._thread is None:  # not before the first doorbell
+                self._thread = threading.Thread(
+                    target=self._loop, name="doorbell-publisher", daemon=True
+                )
                 self._thread.start()
-            self._news.notify()
+            self._changed.notify()
 
     def close(self) -> None:
-        """Ring what waits, for seconds at most, then no more."""
-        with self._news:
+        """Publish what waits, for ``CLOSE_TIMEOUT_S`` at most, then stop."""
+        with self._changed:
             self._closing = True
-            self._news.notify()
+            self._changed.notify()
             thread = self._thread
         if thread is not None:
-            thread.join(FAREWELL_S)
+            thread.join(CLOSE_TIMEOUT_S)
 
     def _loop(self) -> None:
         while True:
-            with self._news:
-                self._news.wait_for(lambda: self._waiting or self._closing)
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
                 since, device, attempt_id = self._waiting.popleft()
@@ -71,9 +77,9 @@ class BackgroundPublisher:
 
     def _try(self, device: str, attempt_id: str) -> None:
         try:
-            self._ring(device, attempt_id)
+            self._publish(device, attempt_id)
         except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
-            if not self._failed:  # an hour without broker is one line
+            if not self._failed:  # log an outage once
                 log.warning("no doorbell is rung, their leases will bring them back: %s", error)
             self._failed = True
             return

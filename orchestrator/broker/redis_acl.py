@@ -1,8 +1,8 @@
-"""Redis' users (ACL, Redis 6 and newer): one for each device, which reaches its own queue only.
+"""Redis users (ACL, Redis 6 and newer): one for each device, which can reach only its own queue.
 
-What a device's user may do was found by running an agent against a real Redis with ``ACL LOG``: it
-pops from its queue, pings, and rings its own doorbell to prove that doorbells arrive (HELLO: before
-Redis 6.2). Nothing is shared between devices, because kombu's acknowledgements are off and
+The commands that a device's user needs were found by running an agent against a real Redis with
+``ACL LOG``: it pops from its queue, pings, and pushes a doorbell of its own to prove that doorbells
+arrive (HELLO: before Redis 6.2). Devices share no key, because kombu's acknowledgements are off and
 the queue is on the default exchange (see ``agent.broker``).
 """
 
@@ -23,23 +23,23 @@ from orchestrator.service.ports import BrokerAccessFailed
 
 log = logging.getLogger(__name__)
 
-PREFIX = "device-"
+USER_PREFIX = "device-"
 DEVICE_COMMANDS = ("+ping", "+brpop", "+lpush", "+hello")
 CONTROLLER = "benchfarm"
 CONTROLLER_RULES = (
     "~device.*", "resetchannels", "-@all", "+ping", "+hello", "+lpush", "+ltrim", "+multi", "+exec",
     "+acl|setuser", "+acl|deluser", "+acl|list",
 )  # fmt: skip
-"""All that the controller does on the broker: ring, and keep the devices' users."""
+"""What the controller needs: publish doorbells, and keep the devices' users."""
 OPEN_DEFAULT = "user default on nopass"
 TIMEOUT_S = 5.0
 
 
 class RedisAcl:
-    """``BrokerAccess`` over one Redis. ``url`` holds the controller's own credentials.
+    """``BrokerAccess`` over one Redis. ``url`` contains the controller's own credentials.
 
-    ``url`` is told away after all where the server has no users, or does not let the controller
-    keep them: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
+    Where the server has no users, or does not let the controller keep them, devices get ``url``
+    itself: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
     """
 
     def __init__(self, url: str, ca_file: str = "") -> None:
@@ -51,19 +51,19 @@ class RedisAcl:
             **(tls_options(ca_file) if url.startswith("rediss:") else {}),
         )
         self._refused = ""
-        self._known = False
-        self._asserted = False
+        self._support_known = False
+        self._synchronised = False
 
     def close(self) -> None:
         self._client.close()
 
     def warning(self) -> str:
-        """What is unsafe about this broker, in words; empty where nothing is.
+        """What is unsafe about this broker, in words; empty: nothing.
 
         Raises:
-            DoorsFailed: it does not answer.
+            BrokerAccessFailed: it does not answer.
         """
-        listed = self._listed()
+        listed = self._list_users()
         if self._refused:
             return (
                 f"the broker does not let the controller keep a user for each device "
@@ -79,92 +79,96 @@ class RedisAcl:
 
     def url_for(self, device: str, password: str) -> str:
         try:
-            self._require_known()
+            self._require_support_known()
         except BrokerAccessFailed as error:
             log.warning("the broker does not answer; taken to have users: %s", error)
         if self._refused:
             return self._url
-        return with_credentials(self._url, PREFIX + device, password)
+        return with_credentials(self._url, USER_PREFIX + device, password)
 
-    def admit(self, device: str, digest: str) -> None:
-        self._apply([(PREFIX + device, digest)], [PREFIX + device])
+    def set_user(self, device: str, digest: str) -> None:
+        self._apply([(USER_PREFIX + device, digest)], [USER_PREFIX + device])
 
-    def dismiss(self, device: str) -> None:
-        self._apply([], [PREFIX + device])
+    def delete_user(self, device: str) -> None:
+        self._apply([], [USER_PREFIX + device])
 
-    def assert_all(self, digests: Mapping[str, str]) -> None:
-        listed = self._listed()
+    def synchronise(self, digests: Mapping[str, str]) -> None:
+        listed = self._list_users()
         if self._refused:
             return
-        wanted = {PREFIX + device: digest for device, digest in digests.items()}
-        there = dict(_device_user(line) for line in listed if line.startswith(f"user {PREFIX}"))
-        changed = {user for user, digest in wanted.items() if there.get(user) != digest}
-        ended = [user for user in there if user in changed or user not in wanted]
+        wanted = {USER_PREFIX + device: digest for device, digest in digests.items()}
+        present = dict(
+            _device_user(line) for line in listed if line.startswith(f"user {USER_PREFIX}")
+        )
+        changed = {user for user, digest in wanted.items() if present.get(user) != digest}
+        ended = [user for user in present if user in changed or user not in wanted]
         # the first time all of them: an older benchfarm may have given them other rights
-        told = wanted if not self._asserted else {u: d for u, d in wanted.items() if u in changed}
-        if told or ended:
-            self._apply(list(told.items()), ended)
-        self._asserted = True
+        to_set = (
+            wanted if not self._synchronised else {u: d for u, d in wanted.items() if u in changed}
+        )
+        if to_set or ended:
+            self._apply(list(to_set.items()), ended)
+        self._synchronised = True
 
-    def lines(self, digests: Mapping[str, str]) -> list[str]:
+    def acl_lines(self, digests: Mapping[str, str]) -> list[str]:
         found = []
         for device, digest in sorted(digests.items()):
-            user = PREFIX + device
-            found.append(" ".join(["user", user, *rules(user, digest)[1:]]))
+            user = USER_PREFIX + device
+            found.append(" ".join(["user", user, *user_rules(user, digest)[1:]]))
         return found
 
-    def controller_line(self) -> str:
+    def controller_acl_line(self) -> str:
         parts = urlsplit(self._url)
         if not parts.username or not parts.password:
             return ""
         return controller_line(unquote(parts.username), unquote(parts.password))
 
-    def place(self) -> str:
+    def url_without_credentials(self) -> str:
         parts = urlsplit(self._url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def _apply(self, users: Sequence[tuple[str, str]], deleted: Sequence[str]) -> None:
-        """One transaction. A user that is changed is deleted first: that ends its connections,
-        which would go on with what they were once allowed."""
-        self._require_known()
+        """Change users in one transaction. A changed user is deleted first, which closes its
+        connections: they would keep the rights that they had."""
+        self._require_support_known()
         if self._refused:
             return
-        with self._spoken(), self._client.pipeline(transaction=True) as pipeline:
+        with self._errors_translated(), self._client.pipeline(transaction=True) as pipeline:
             if deleted:
                 pipeline.execute_command("ACL DELUSER", *deleted)
             for user, digest in users:
-                pipeline.execute_command("ACL SETUSER", user, *rules(user, digest))
+                pipeline.execute_command("ACL SETUSER", user, *user_rules(user, digest))
             pipeline.execute()
 
-    def _require_known(self) -> None:
-        if not self._known:
-            self._listed()
+    def _require_support_known(self) -> None:
+        if not self._support_known:
+            self._list_users()
 
-    def _listed(self) -> list[str]:
-        """The server's users as it lists them; none where it does not let us."""
-        with self._spoken():
+    def _list_users(self) -> list[str]:
+        """The server's users as ``ACL LIST`` shows them; empty where it refuses."""
+        with self._errors_translated():
             try:
                 found = self._client.execute_command("ACL LIST")
             except redis.ResponseError as error:
                 older = "unknown command" in str(error).lower()  # than Redis 6
                 if not (older or isinstance(error, NoPermissionError)):
-                    raise  # it may pass, and must not make us tell the controller's password
-                self._known, self._refused = True, str(error)
+                    raise  # transient: it must not make us hand out the controller's password
+                self._support_known, self._refused = True, str(error)
                 return []
-            self._known, self._refused = True, ""
-            return [_text(line) for line in found]
+            self._support_known, self._refused = True, ""
+            return [_decoded(line) for line in found]
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _errors_translated(self) -> Iterator[None]:
         try:
             yield
         except (redis.RedisError, OSError) as error:
             raise BrokerAccessFailed(str(error)) from error
 
 
-def rules(user: str, digest: str) -> list[str]:
-    """What ``ACL SETUSER`` is told of a device's user; ``digest``: SHA-256 of its password."""
-    key = queue_name(user.removeprefix(PREFIX))
+def user_rules(user: str, digest: str) -> list[str]:
+    """Arguments of ``ACL SETUSER`` for a device's user; ``digest``: SHA-256 of its password."""
+    key = queue_name(user.removeprefix(USER_PREFIX))
     return ["reset", "on", f"#{digest}", f"~{key}", "resetchannels", "-@all", *DEVICE_COMMANDS]
 
 
@@ -182,20 +186,20 @@ def with_credentials(url: str, user: str, password: str) -> str:
 
 
 def credentials_of(url: str) -> tuple[str, str]:
-    """User and password of a broker's address; empty where it has none."""
+    """User and password in a broker's URL; empty where it has none."""
     parts = urlsplit(url)
     return unquote(parts.username or ""), unquote(parts.password or "")
 
 
 def _device_user(line: str) -> tuple[str, str]:
-    """Name and digest of a listed user; no digest where it differs from what we would set."""
+    """Name and digest of a listed user; an empty digest where its rights are not those we set."""
     user, *words = line.split()[1:]
     found = [word[1:] for word in words if word.startswith("#")]
     digest = found[0] if len(found) == 1 else ""
     keys = [word for word in words if word.startswith(("~", "%"))]
-    own = keys == [f"~{queue_name(user.removeprefix(PREFIX))}"]
+    own = keys == [f"~{queue_name(user.removeprefix(USER_PREFIX))}"]
     return user, digest if own and "on" in words else ""
 
 
-def _text(value: bytes | str) -> str:
+def _decoded(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value

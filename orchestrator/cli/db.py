@@ -30,11 +30,11 @@ def backup(
 ) -> None:
     """Write the whole farm into one file, while it runs."""
     from agent import __version__
-    from orchestrator import wiring
+    from orchestrator.farm_store import opened_store
     from orchestrator.store.backup import backup as backups
 
     state: CliContext = context.obj
-    with wiring.store(state.settings()) as (database, blobs):
+    with opened_store(state.settings()) as (database, blobs):
         made = backups.backup(
             database,
             blobs,
@@ -61,12 +61,13 @@ def restore(
     ),
 ) -> None:
     """Make a farm from a backup, on SQLite or PostgreSQL, whichever it was made on."""
-    from orchestrator import wiring
+    from orchestrator.farm_store import opened_store
+    from orchestrator.home import exclusive_home
     from orchestrator.store.backup.restore import restore
 
     state: CliContext = context.obj
     settings = state.settings()
-    with wiring.store(settings, make=True) as (database, blobs), wiring.alone(settings.home):
+    with opened_store(settings, create=True) as (database, blobs), exclusive_home(settings.home):
         done = restore(database, blobs, file.absolute(), at=datetime.now(UTC), force=force)
     manifest = done.manifest
     typer.echo(
@@ -91,13 +92,13 @@ def check(
     grace: str = typer.Option("1d", help="Leave unused blobs in peace that are younger than this."),
 ) -> None:
     """Say what is wrong with the farm's data, one line a finding; exit 1 if anything is."""
-    from orchestrator import wiring
     from orchestrator.domain.durations import duration
+    from orchestrator.farm_store import opened_store
     from orchestrator.store.backup import integrity_check as checks
 
     state: CliContext = context.obj
     grace_s = duration(grace, "--grace").total_seconds()
-    with wiring.store(state.settings()) as (database, blobs):
+    with opened_store(state.settings()) as (database, blobs):
         if repair and database.revision() == database.known_revisions()[-1]:
             freed = checks.repair(database, blobs, grace_s=grace_s)
             typer.echo(f"freed {freed.blobs} files nothing used ({size(freed.size_bytes)})")
@@ -124,6 +125,7 @@ def prune(
     from orchestrator import wiring
     from orchestrator.domain.durations import duration
     from orchestrator.domain.errors import FarmError, UserError
+    from orchestrator.farm_store import opened_store
     from orchestrator.service import current_actor
     from orchestrator.service.sweeps import retention
 
@@ -142,15 +144,15 @@ def prune(
         raise UserError(
             "nothing is to be pruned: say of what and how old, --samples-older-than 90d"
         )
-    with wiring.store(settings) as (database, _):
+    with opened_store(settings) as (database, _):
         if database.revision() != database.known_revisions()[-1]:
             raise FarmError("the tables are of another benchfarm; `benchfarm db check` says more")
     farm = wiring.build_farm(settings, "memory://")
     try:
         if not yes:
-            _say_due(retention.due(farm, policy))
+            _say_due(retention.preview(farm, policy))
             return
-        with current_actor.acting(f"command line ({_user()})"):
+        with current_actor.acting_as(f"command line ({_user()})"):
             _say_done(retention.prune(farm, policy))
     finally:
         farm.database.close()

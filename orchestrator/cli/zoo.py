@@ -76,7 +76,7 @@ def build(
     state_dir = state.settings().home / "agent"
     wanted = dict.fromkeys([*(form.value for form in formats), *(["pt2"] if pt2 else [])])
     # Asked before anything is written or registered.
-    pythons = {form: zoo_interpreters.find(form, python, state_dir) for form in wanted}
+    pythons = {form: zoo_interpreters.find_interpreter(form, python, state_dir) for form in wanted}
     with tempfile.TemporaryDirectory(prefix="benchfarm-zoo-") as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

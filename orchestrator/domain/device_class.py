@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,14 +22,15 @@ from pydantic import (
 from agent.contract.device import DeviceFacts
 from agent.contract.power_modes import PowerCommands
 from agent.contract.trial import Limits
+from agent.telemetry.registry import SOURCES
 
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-Telemetry = Literal[
-    "tegrastats", "ina3221", "rapl", "nvidia", "apex", "thermal", "cpufreq", "throttle", "pressure",
-    "fan", "intel", "raspberry",
-]  # fmt: skip
-"""The telemetry sources, files of ``agent/telemetry``."""
+if TYPE_CHECKING:
+    Telemetry = str
+else:
+    Telemetry = Literal[tuple(SOURCES)]
+    """Names of telemetry sources, which are those of the files of ``agent/telemetry``."""
 
 
 def _one_or_more(given: Any) -> Any:

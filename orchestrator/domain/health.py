@@ -13,6 +13,7 @@ from statistics import median
 
 from agent.contract.conversion_graph import Node
 from agent.contract.device import DeviceFacts, RuntimeFacts
+from agent.contract.failures import FAILURE_KINDS
 from agent.contract.trial import Failure
 from orchestrator.domain.device_class import HealthPolicy
 from orchestrator.domain.matrix import Configuration
@@ -36,11 +37,6 @@ DEVIATIONS = 8.0
 """Median absolute deviations above the median that it may take where the history scatters more."""
 SKEW_LIMIT_S = 30.0
 """As ``benchfarm-agent doctor`` has it."""
-
-DEVICE_FAULTS = frozenset(
-    {"crash", "timeout", "out_of_memory", "agent_died", "io", "internal", "disk_full", "lease_lost"}
-)
-"""Kinds of a trial's failure that may be the board's own."""
 
 
 class Health(StrEnum):
@@ -236,4 +232,5 @@ class HealthState:
 
 def may_be_the_board(failure: Failure | None) -> bool:
     """Whether a trial's failure may be the board's own fault, not the model's or the runtime's."""
-    return failure is not None and failure.kind in DEVICE_FAULTS
+    kind = FAILURE_KINDS.get(failure.kind) if failure else None
+    return kind is not None and kind.checks_board

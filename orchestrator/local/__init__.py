@@ -1,1 +1,1 @@
-"""What this machine itself runs for the controller: its agent, references, conversions."""
+"""What the controller's own machine runs: its agent, reference runs, conversions."""

@@ -1,4 +1,4 @@
-"""This machine's own agent: a process beside the controller, started again should it die."""
+"""The local agent's process, which is restarted if it dies."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from orchestrator.broker.embedded import tied
+from orchestrator.broker.embedded import tied_to_parent
 
 log = logging.getLogger(__name__)
 
 STOP_S = 15.0
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
+MAX_PAUSE_S = 30.0
 COMMAND = (sys.executable, "-m", "agent.cli", "run")
 
 
 @contextlib.contextmanager
-def kept_running(home: Path, command: Sequence[str] = COMMAND) -> Iterator[None]:
-    """The agent of the state folder ``home`` runs for as long as the block lasts.
+def supervised_agent(home: Path, command: Sequence[str] = COMMAND) -> Iterator[None]:
+    """The agent with the state folder ``home`` runs for as long as the block lasts.
 
-    It logs into ``home``/agent.log. One that ends by itself is started again after a pause, which
-    doubles each time.
+    It logs to ``home``/agent.log. If it ends by itself it is restarted after a pause, which doubles
+    each time.
     """
-    keeper = _Keeper(home, command)
-    keeper.start()
+    supervisor = _AgentSupervisor(home, command)
+    supervisor.start()
     try:
         yield
     finally:
-        keeper.stop()
+        supervisor.stop()
 
 
-class _Keeper(threading.Thread):
-    """Starts the process itself: a tied one ends with the thread that started it."""
+class _AgentSupervisor(threading.Thread):
+    """The thread that starts and awaits the process: with PR_SET_PDEATHSIG a process ends with the
+    thread that started it."""
 
     def __init__(self, home: Path, command: Sequence[str]) -> None:
         super().__init__(name="local-agent", daemon=True)
@@ -64,10 +65,10 @@ class _Keeper(threading.Thread):
                 self._log_path,
             )
             self._stopping.wait(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     def stop(self) -> None:
-        """End the process, gently first, and this thread after it."""
+        """Terminate the process, kill it after ``STOP_S``, and end this thread."""
         with self._lock:
             self._stopping.set()
             process = self._process
@@ -85,11 +86,11 @@ class _Keeper(threading.Thread):
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._log_path.open("ab") as out:
             return subprocess.Popen(
-                tied(self._command),
+                tied_to_parent(self._command),
                 env={**os.environ, "BENCHFARM_AGENT_HOME": str(self._home)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                # Ctrl-C is the controller's: it stops the agent itself, in order
+                # Ctrl-C reaches only the controller, which then stops the agent
                 start_new_session=True,
             )

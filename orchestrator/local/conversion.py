@@ -1,4 +1,4 @@
-"""Conversions by hand: from a file to a file, with the runtime environments of this machine."""
+"""Conversions by hand: from file to file, with the runtime environments of this machine."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ from orchestrator.service.models import source_file
 
 @dataclass(frozen=True)
 class ConversionRequest:
-    """What to make: ``goal`` out of ``source``, which is of ``format`` and ``precision``, through
-    ``via``."""
+    """A conversion of ``source``, in ``format`` and ``precision``, to ``goal`` through the
+    converters ``via``."""
 
     source: Path
     format: str
@@ -61,7 +61,7 @@ class ConversionRequest:
 
 @dataclass(frozen=True)
 class ConversionProduct:
-    """What was made: its main file or folder, all of its bytes, and what was done."""
+    """The result: its main file or folder, its total size, and the steps that were taken."""
 
     path: Path
     size_bytes: int
@@ -70,7 +70,7 @@ class ConversionProduct:
 
 
 class LocalConverter:
-    """``state_dir``: of this machine's own agent, whose runtime environments are used."""
+    """Plans and runs conversions. ``state_dir``: the local agent's, whose environments are used."""
 
     def __init__(self, state_dir: Path, inspect: Inspector) -> None:
         self._inspect = inspect
@@ -78,35 +78,35 @@ class LocalConverter:
         self._references = ReferenceRunner(state_dir)
         self._tools = self._environments.tools()
 
-    def start(self, order: ConversionRequest) -> Node:
+    def start(self, wanted: ConversionRequest) -> Node:
         """The (format, precision) of the source."""
-        return order.format, order.precision
+        return wanted.format, wanted.precision
 
-    def plan(self, order: ConversionRequest) -> Way:
-        """The cheapest way.
+    def plan(self, wanted: ConversionRequest) -> Way:
+        """The cheapest sequence of converters.
 
         Raises:
-            UserError: no converter leads there, or one that does is not installed: which and where.
+            UserError: no converters lead there, or one of them is not installed.
         """
-        start = self.start(order)
-        if start == order.goal and not order.via:
-            raise UserError(f"{order.source} is {start[0]} in {start[1]} already")
-        way = cheapest(usable(self._tools), (start,), (order.goal,), order.via)
+        start = self.start(wanted)
+        if start == wanted.goal and not wanted.via:
+            raise UserError(f"{wanted.source} is {start[0]} in {start[1]} already")
+        way = cheapest(usable(self._tools), (start,), (wanted.goal,), wanted.via)
         if way is None:
-            raise UserError(self._why_not(start, order))
-        self._check_options(order, way)
+            raise UserError(self._why_not(start, wanted))
+        self._check_options(wanted, way)
         calibrated = [tool.name for tool in on_the_way(way, self._tools) if tool.needs_calibration]
-        if calibrated and not order.calibration:
+        if calibrated and not wanted.calibration:
             raise UserError(
                 f"{calibrated[0]} needs calibration data: give --dataset FILE.npz, or say "
                 "--calibration random"
             )
         return way
 
-    def explain(self, order: ConversionRequest) -> list[str]:
-        """The way in words, a line a step: what runs where, what it keeps, what it lacks."""
-        way = self.plan(order)
-        lines = [described(self.start(order), way)]
+    def explain(self, wanted: ConversionRequest) -> list[str]:
+        """The planned steps in words, a line each: where a converter runs and what it preserves."""
+        way = self.plan(wanted)
+        lines = [described(self.start(wanted), way)]
         for edge in way:
             [tool] = on_the_way((edge,), self._tools)
             keeps = ", ".join(word.replace("_", " ") for word in tool.keeps) or "nothing"
@@ -115,55 +115,59 @@ class LocalConverter:
         return lines
 
     def make(
-        self, order: ConversionRequest, output: Path, note: Callable[[str], None]
+        self, wanted: ConversionRequest, output: Path, note: Callable[[str], None]
     ) -> ConversionProduct:
-        """Convert, check each step against the source's own outputs, and put the result at
-        ``output``: nothing is left there where anything fails.
+        """Convert, check each step against the source's outputs, and write the result to
+        ``output``, or nothing if it fails.
 
         Raises:
-            UserError: the source or the order is not right. FarmError: a converter failed.
+            UserError: the source or the request is wrong. FarmError: a converter failed.
         """
-        way = self.plan(order)
-        note(described(self.start(order), way))
+        way = self.plan(wanted)
+        note(described(self.start(wanted), way))
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-convert-") as name,
             CancelRequest() as cancel,
         ):
             folder = Path(name)
-            request, files = self._request(order, folder)
+            request, files = self._request(wanted, folder)
             runner = RunnerClient("convert")
-            shop = ConversionRunner(
+            conversions = ConversionRunner(
                 self._environments,
                 EngineCache(folder / "engines", 1 << 40),
                 lambda p, j, f, b: runner.convert(p, j, f, b, cancel),
                 lambda p, j, f, b: runner.reference(p, j, f, b, cancel),
                 "",
             )
-            done = shop.convert(request, ConversionPlan(self.start(order), way), files)
+            done = conversions.convert(request, ConversionPlan(self.start(wanted), way), files)
             if done.converted is None or done.converted.status != "ok":
                 failure = done.outcome.failure or (done.converted and done.converted.failure)
                 raise FarmError(f"{failure.kind}: {failure.message}" if failure else "it failed")
-            made = _moved(Path(done.converted.artifact), output)
-            return ConversionProduct(made, _bytes(made), done.converted.steps, done.seconds)
+            made = _place_output(Path(done.converted.artifact), output)
+            return ConversionProduct(made, _size_bytes(made), done.converted.steps, done.seconds)
 
     def _request(
-        self, order: ConversionRequest, folder: Path
+        self, wanted: ConversionRequest, folder: Path
     ) -> tuple[TrialRequest, ConversionInputs]:
-        """The conversion as an attempt's would be, with a reference that the source computes."""
+        """A request like that of an attempt, with reference outputs computed from the source."""
         file = source_file.SourceFile(
-            order.source.name, order.format, order.precision, _sha256(order.source), order.source
+            wanted.source.name,
+            wanted.format,
+            wanted.precision,
+            _sha256(wanted.source),
+            wanted.source,
         )
         dataset = None
-        if order.dataset is not None:
+        if wanted.dataset is not None:
             dataset = source_file.CheckedDataset.read(
-                self._inspect, order.dataset, order.dataset.name, _sha256(order.dataset)
+                self._inspect, wanted.dataset, wanted.dataset.name, _sha256(wanted.dataset)
             )
-        read = source_file.read(
+        read = source_file.read_source(
             self._inspect,
             self._references,
-            order.source.stem,
+            wanted.source.stem,
             file,
-            order.shapes,
+            wanted.shapes,
             dataset,
             str(folder),
         )
@@ -175,33 +179,33 @@ class LocalConverter:
             trial_id="convert",
             model=ModelRef(
                 file.name,
-                order.format,
+                wanted.format,
                 file.sha256,
                 file.path.stat().st_size,
                 read.inputs,
                 read.outputs,
             ),
-            runtime=RuntimeRef("", precision=order.goal[1], options=dict(order.options)),
+            runtime=RuntimeRef("", precision=wanted.goal[1], options=dict(wanted.options)),
             scenario=Scenario(),
             reference=reference,
             tolerance=Tolerance(0.0, 1.0),
             dataset=given,
-            calibration=order.calibration,
+            calibration=wanted.calibration,
             limits=Limits(convert_s=7200.0, memory_mib=16384),
         )
-        return request, ConversionInputs(order.source, read.reference, order.dataset)
+        return request, ConversionInputs(wanted.source, read.reference, wanted.dataset)
 
-    def _check_options(self, order: ConversionRequest, way: Way) -> None:
+    def _check_options(self, wanted: ConversionRequest, way: Way) -> None:
         known = {key for tool in on_the_way(way, self._tools) for key in tool.options}
-        for key in order.options:
+        for key in wanted.options:
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"
                 raise UserError(f"--option {key}: the converters on this way have {names}")
 
-    def _why_not(self, start: Node, order: ConversionRequest) -> str:
-        words = f"{order.source}: from {start[0]} in {start[1]} to {order.goal[0]} in "
-        words += order.goal[1] + (f" through {', '.join(order.via)}" if order.via else "")
-        absent = lacking(self._tools, (start,), (order.goal,), order.via)
+    def _why_not(self, start: Node, wanted: ConversionRequest) -> str:
+        words = f"{wanted.source}: from {start[0]} in {start[1]} to {wanted.goal[0]} in "
+        words += wanted.goal[1] + (f" through {', '.join(wanted.via)}" if wanted.via else "")
+        absent = lacking(self._tools, (start,), (wanted.goal,), wanted.via)
         if absent:
             return (
                 words
@@ -212,15 +216,15 @@ class LocalConverter:
         return f"{words} no converter leads; from here to: {', '.join(made) or 'nothing'}"
 
     def _targets(self, start: Node) -> list[Node]:
-        """Everything that the installed tools make of it."""
+        """All nodes that the installed converters reach from ``start``."""
         edges = usable(self._tools)
         nodes = {edge.target for edge in edges} - {start}
         return [node for node in nodes if cheapest(edges, (start,), (node,)) is not None]
 
 
-def _moved(artifact: Path, output: Path) -> Path:
-    """The artifact at ``output``: a single file under that name; a folder, or a file with its
-    companions, as a folder of that name."""
+def _place_output(artifact: Path, output: Path) -> Path:
+    """Copy the artifact to ``output``: a single file as a file; a folder, or a file with companion
+    files, as a folder."""
     together = artifact if artifact.is_dir() else artifact.parent
     alone = not artifact.is_dir() and len(list(together.iterdir())) == 1
     try:
@@ -233,7 +237,7 @@ def _moved(artifact: Path, output: Path) -> Path:
     return output
 
 
-def _bytes(path: Path) -> int:
+def _size_bytes(path: Path) -> int:
     return folder_bytes(path) if path.is_dir() else path.stat().st_size
 
 

@@ -1,4 +1,4 @@
-"""Reference runs in children of an interpreter that has the runtime which a format needs."""
+"""Reference runs in child processes of an interpreter that has the runtime a format needs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MISSING = "runtime_missing"
 
 @dataclass(frozen=True)
 class ReferenceRunner:
-    """``state_dir``: of this machine's own agent, whose runtime environments serve here too."""
+    """Computes reference outputs. ``state_dir``: the local agent's, whose environments are used."""
 
     state_dir: Path
 
     def __call__(self, job: ReferenceJob) -> Referenced:
-        """Run the job under a time and a memory limit: under this interpreter, else in the agent's
-        environment of the backend. A runtime that is in neither is a failure that says so."""
-        answer = _run(sys.executable, job)
+        """Run the job with time and memory limits, in this interpreter or else in the agent's
+        environment for the backend. A runtime that neither has is a failure."""
+        answer = _run_child(sys.executable, job)
         if answer.failure is None or answer.failure.kind != MISSING:
             return answer
         from agent.worker.errors import AgentError
@@ -36,16 +36,18 @@ class ReferenceRunner:
             return Referenced(failure=Failure("environment", "environments", str(error)))
         if not python:
             return Referenced(failure=Failure("environment", MISSING, self._remedy(backend)))
-        return _run(python, job)
+        return _run_child(python, job)
 
     def _python(self, backend: str) -> str:
-        """The interpreter of the environment that the agent would run the backend in; empty: it has
-        none. Raises ``AgentError``: what lists them cannot be read."""
+        """The interpreter of the agent's environment for the backend; empty: there is none.
+
+        Raises ``AgentError``: the list of environments cannot be read.
+        """
         from agent.worker import cli_support
 
         environments = cli_support.environments(self.state_dir)
         if all(e.backend != backend for e in environments.listed()):
-            return ""  # the agent would take this interpreter, which has been asked
+            return ""  # the agent would use this interpreter, which was tried
         return environments.resolve(backend).python
 
     def _remedy(self, backend: str) -> str:
@@ -55,7 +57,7 @@ class ReferenceRunner:
         )
 
 
-def _run(python: str, job: ReferenceJob) -> Referenced:
+def _run_child(python: str, job: ReferenceJob) -> Referenced:
     from agent.worker.isolation.child_process import CancelRequest, ChildLimits
     from agent.worker.isolation.runner_client import RunnerClient
 

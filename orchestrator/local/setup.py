@@ -1,4 +1,4 @@
-"""This machine as a device of its own farm: its agent, enrolment and runtime environments."""
+"""The controller's machine as a device: its agent, enrolment and runtime environments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.controller import Controller
 from orchestrator.domain import builders
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
-from orchestrator.local.agent_process import kept_running
+from orchestrator.local.agent_process import supervised_agent
 from orchestrator.service.devices import broker_users, devices, registration, tokens
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def local_agent(running: Controller, name: str) -> Iterator[None]:
-    """This machine's own agent, registered as ``name``, beside the controller.
+    """Run this machine's agent, enrolled as ``name``, for as long as the block lasts.
 
-    In a process of its own, or, where the broker is in-process memory, in a thread of this one.
+    It is a process of its own, or a thread of this one where the broker is in-process memory.
     """
     from agent.worker.config import load
 
     home = running.farm.settings.home / "agent"
-    _join(running, home, name)
+    _enrol_or_update(running, home, name)
     if running.broker.one_process:
         from agent.worker.agent import Agent
 
@@ -42,13 +42,14 @@ def local_agent(running: Controller, name: str) -> Iterator[None]:
         finally:
             agent.stop()
         return
-    with kept_running(home):
+    with supervised_agent(home):
         yield
 
 
 def build_runtimes(home: Path, names: Sequence[str], note: Callable[[str], None]) -> None:
-    """Runtime environments for the local agent of ``home``, before it starts: what is there already
-    is kept. ``names`` as for ``benchfarm-agent runtimes add``.
+    """Build the local agent's missing runtime environments before it starts.
+
+    ``names``: as for ``benchfarm-agent runtimes add``.
 
     Raises:
         FarmError: one could not be built; the message is the agent's.
@@ -68,10 +69,10 @@ def build_runtimes(home: Path, names: Sequence[str], note: Callable[[str], None]
 def wait_online(
     running: Controller, name: str, stop: threading.Event | None = None, limit_s: float = 120.0
 ) -> bool:
-    """Until the agent has said what it can run, and beats; false if ``stop`` was set before.
+    """Wait until the agent is online and has reported its runtimes; false if ``stop`` was set.
 
     Raises:
-        FarmError: it did not within ``limit_s``.
+        FarmError: not within ``limit_s``.
     """
     stop = stop or threading.Event()
     deadline = time.monotonic() + limit_s
@@ -85,8 +86,8 @@ def wait_online(
     raise FarmError(f"the local agent did not come online in {limit_s:.0f} s; see {log_path}")
 
 
-def _join(running: Controller, home: Path, name: str) -> None:
-    """Enrol the local agent once; later starts only follow the controller's address.
+def _enrol_or_update(running: Controller, home: Path, name: str) -> None:
+    """Enrol the local agent, or, if it is enrolled, update the controller's and broker's addresses.
 
     Raises:
         UserError: this machine is registered under another name.
@@ -102,10 +103,12 @@ def _join(running: Controller, home: Path, name: str) -> None:
             raise UserError(
                 f"{home} is registered as {config.device!r}; keep that name, or use another --home"
             )
-        again = tokens.was_of(running.farm, config.token, name)  # rotated: it is still ours
+        again = tokens.was_device_token(
+            running.farm, config.token, name
+        )  # it was rotated and may enrol again
         tokens.identify(running.farm, config.token)
     except (NotJoined, NotAllowed):  # never joined, or another database than this one
-        # the controller's machine usually has every tool; `device tag NAME builder=no` says no
+        # a builder by default; `device tag NAME builder=no` changes that
         tags = {builders.TAG: builders.YES}
         token = registration.join_token(running.farm, name, tags=tags, again=again).join_token
         join(running.url, token, name, home, settings.ca_path)
@@ -114,18 +117,18 @@ def _join(running: Controller, home: Path, name: str) -> None:
         replace(
             config,
             controller_url=running.url,
-            broker_url=_followed(running, config),
+            broker_url=_current_broker_url(running, config),
             ca_file=settings.ca_path,
         )
     )
 
 
-def _followed(running: Controller, config: AgentConfig) -> str:
-    """The broker's address as it is now, with the credentials that the local agent has for it."""
+def _current_broker_url(running: Controller, config: AgentConfig) -> str:
+    """The broker's current URL with the local agent's credentials, which are renewed if needed."""
     farm, url = running.farm, running.broker.url
     user, password = credentials_of(config.broker_url)
-    if farm.doors is None:
+    if farm.broker_access is None:
         return url
-    if broker_users.digests(farm).get(config.device) == tokens.digest(password):
+    if broker_users.broker_digests(farm).get(config.device) == tokens.digest(password):
         return with_credentials(url, user, password)
-    return registration.broker_url_of(farm, config.device)
+    return registration.new_broker_url(farm, config.device)

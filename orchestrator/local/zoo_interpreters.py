@@ -1,4 +1,4 @@
-"""Which interpreter of this machine has the framework that a zoo format is made with."""
+"""Finds an interpreter that has the framework needed to emit a format of the zoo."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Emission:
-    """``emitter`` makes the format with the framework ``module``, which an environment of
-    ``backend`` has; ``variable`` may name another interpreter."""
+    """``emitter`` writes the format with the framework ``module``, which the environment of
+    ``backend`` has; the environment variable ``variable`` may name another interpreter."""
 
     emitter: str
     module: str
@@ -28,16 +28,17 @@ EMISSIONS = {
     "keras": _KERAS,
     "h5": _KERAS,
 }
-"""Formats of the zoo that this interpreter need not be able to make, by suffix."""
+"""Suffix → emission, for formats whose framework this interpreter may lack."""
 
 
-def find(form: str, given: str, state_dir: Path) -> str:
-    """The interpreter to make ``form`` with: the one ``given``, else the one that the variable
-    names, else an environment of the agent in ``state_dir``, else this one.
+def find_interpreter(form: str, given: str, state_dir: Path) -> str:
+    """The interpreter for ``form``: the one ``given``, or that of the environment variable, or that
+    of an environment of the agent in ``state_dir``, or this one.
 
     Raises:
-        UserError: what is named is no interpreter. BadInput: ``environments.json`` is not right.
-        ToolMissing: none is known.
+        UserError: the named interpreter cannot be executed.
+        BadInput: ``environments.json`` is damaged.
+        ToolMissing: no interpreter is known.
     """
     from orchestrator.zoo.errors import ToolMissing
 

@@ -1,1 +1,1 @@
-"""The use cases: register, submit, dispatch, ingest, reconcile, health, report."""
+"""The use cases: register devices and models, submit sweeps, schedule trials, accept results."""

@@ -1,4 +1,4 @@
-"""What every use case needs: the ports, filled in by ``orchestrator.wiring`` only."""
+"""The ports and adapters that every use case takes; ``orchestrator.wiring`` builds them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.tables import Event
 
-EVENT = (
+INSERT_EVENT = (
     insert(Event.__table__)  # type: ignore[arg-type]
     .values(
         at=bindparam("event_at"),
@@ -29,59 +29,73 @@ EVENT = (
         subject=bindparam("event_subject"),
         data=bindparam("event_data"),
     )
-    .inline()  # its number is not asked back
+    .inline()  # without RETURNING: the event's id is not needed
 )
 
 
 @dataclass
 class RateMemory:
-    """``pace``: none before the first look. ``room``: for doorbells that nobody's tick rings.
-    ``after``: the device whose turn was last. ``witnesses``: by sweep, a trial that was open."""
+    """What one controller remembers between scheduler rounds; all of it can be lost.
+
+    Attributes:
+        pace: heartbeat interval and lease; ``None`` until the first ``rate_control.refresh_pace``.
+        refreshed_at: when ``pace`` was computed.
+        doorbell_budget: doorbells that heartbeats may still publish before the next round.
+        last_device_id: the device that the last round ended with; 0: the round served all.
+        open_trials: sweep id → id of a trial of it that was open when last read.
+    """
 
     pace: Pace | None = None
-    looked_at: datetime | None = None
-    room: int = rules.FEW
-    after: int = 0
-    witnesses: dict[int, int] = field(default_factory=dict)
+    refreshed_at: datetime | None = None
+    doorbell_budget: int = rules.FEW
+    last_device_id: int = 0
+    open_trials: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FarmContext:
-    """``ring(device, attempt_id)`` rings a device's doorbell; it may be lost, never relied on.
+    """What every use case needs.
 
-    ``reference`` computes a model's FP32 reference outputs in a child process; ``inspect`` reads
-    what people sent, in a confined one. ``doors``: who may hear doorbells, ``None`` where the
-    broker has no users. ``look`` sees whether the clock behind ``now`` jumped, and by how many
-    seconds. ``memory``: what was seen of the farm.
+    Attributes:
+        publish_doorbell: ``(device, attempt_id)`` tells a device that an attempt waits for it. A
+            message may be lost: the attempt's lease then brings it back.
+        compute_reference: computes a model's FP32 reference outputs in a child process.
+        now: the farm's clock, UTC.
+        inspect: reads uploaded files in a confined child process.
+        broker_access: users of the broker; ``None`` where the broker has none.
+        check_clock: compares ``now`` with its source; returns by how many seconds it jumped.
+        rate_memory: state of this controller's rate control.
     """
 
     settings: Settings
     database: Database
     blobs: FolderBlobs
-    ring: Callable[[str, str], None]
-    reference: Callable[[ReferenceJob], Referenced]
+    publish_doorbell: Callable[[str, str], None]
+    compute_reference: Callable[[ReferenceJob], Referenced]
     now: Callable[[], datetime]
     inspect: Inspector
-    doors: BrokerAccess | None = None
-    look: Callable[[], float] = lambda: 0.0
-    memory: RateMemory = field(default_factory=RateMemory)
+    broker_access: BrokerAccess | None = None
+    check_clock: Callable[[], float] = lambda: 0.0
+    rate_memory: RateMemory = field(default_factory=RateMemory)
 
-    def note(self, session: Session, kind: str, subject: str, **data: object) -> None:
-        """Append to the event log, in the transaction of what happened, and on whose behalf."""
-        session.connection().execute(EVENT, self.event(kind, subject, **data))
+    def record_event(self, session: Session, kind: str, subject: str, **data: object) -> None:
+        """Append to the event log in the transaction that makes the change, with the actor."""
+        session.connection().execute(INSERT_EVENT, self.event_row(kind, subject, **data))
 
-    def event(self, kind: str, subject: str, **data: object) -> dict[str, object]:
-        """What ``EVENT`` is executed with, for who writes it with something else."""
-        said = {**data, "by": current_actor.present()}
+    def event_row(self, kind: str, subject: str, **data: object) -> dict[str, object]:
+        """Parameters of ``INSERT_EVENT``, for callers that execute it with other statements."""
         return {
             "event_at": self.now(),
             "event_kind": kind,
             "event_subject": subject,
-            "event_data": said,
+            "event_data": {**data, "by": current_actor.get()},
         }
 
-    def free(self, digests: Iterable[str]) -> set[str]:
-        """Delete those blobs that no row refers to; returns them. After the rows that did are gone
-        for good: a transaction that failed would otherwise have lost its blobs."""
+    def free_blobs(self, digests: Iterable[str]) -> set[str]:
+        """Delete those blobs that no row refers to; returns their digests.
+
+        Call it after the commit that deleted the rows: a transaction that was rolled back would
+        otherwise have lost its blobs.
+        """
         with self.database.transaction() as session:
-            return blob_references.free(session, self.blobs, digests)
+            return blob_references.free_unreferenced(session, self.blobs, digests)

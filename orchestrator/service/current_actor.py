@@ -1,4 +1,4 @@
-"""On whose behalf the present work is done: the event log writes it beside what happened."""
+"""On whose behalf this thread or request works: the event log records it with each event."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextvars import ContextVar
 CONTROLLER = "controller"
 SCHEDULER = "scheduler"
 
-_present: ContextVar[str] = ContextVar("benchfarm_actor", default=CONTROLLER)
+_actor: ContextVar[str] = ContextVar("benchfarm_actor", default=CONTROLLER)
 
 
-def present() -> str:
-    return _present.get()
+def get() -> str:
+    return _actor.get()
 
 
-def become(name: str) -> None:
-    """From now on, until this request or thread ends."""
-    _present.set(name)
+def set_actor(name: str) -> None:
+    """``name`` is the actor until this request or thread ends."""
+    _actor.set(name)
 
 
 @contextmanager
-def acting(name: str) -> Iterator[None]:
-    """As ``name`` for as long as the block lasts."""
-    token = _present.set(name)
+def acting_as(name: str) -> Iterator[None]:
+    """``name`` is the actor for as long as the block lasts."""
+    token = _actor.set(name)
     try:
         yield
     finally:
-        _present.reset(token)
+        _actor.reset(token)

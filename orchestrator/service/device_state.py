@@ -1,4 +1,4 @@
-"""What a device's row says of its state: online, retired, its facts."""
+"""What follows from a device's row: whether it is online or retired, and its facts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from orchestrator.store.tables import Device
 
 
 def online(farm: FarmContext, seen_at: datetime | None) -> bool:
-    """Whether a device that was last heard of then counts as connected."""
-    limit = timedelta(seconds=rate_control.present(farm).offline_after_s)
+    """Whether a device that was last heard of at ``seen_at`` counts as connected."""
+    limit = timedelta(seconds=rate_control.current_pace(farm).offline_after_s)
     return seen_at is not None and farm.now() - seen_at < limit
 
 
 def retired(found: Device) -> bool:
-    """It was a board of the farm, and no more than its measurements is left."""
+    """Whether the device has left the farm; only its measurements are kept."""
     return found.facts is None and bool(found.agent_version)
 
 

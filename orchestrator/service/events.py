@@ -14,8 +14,10 @@ from orchestrator.store.tables import Event
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Events with a greater ``id`` than ``after``, of a subject, a kind, no older than ``since``;
-    what is empty does not narrow. ``latest``: the last ones instead of the first."""
+    """Selects events with an ``id`` greater than ``after``, by subject, kind and age.
+
+    An empty field selects all. ``latest``: the last ``limit`` events instead of the first.
+    """
 
     after: int = 0
     limit: int = 200
@@ -26,7 +28,7 @@ class EventFilter:
 
 
 def find(farm: FarmContext, wanted: EventFilter) -> list[EventView]:
-    """At most ``wanted.limit`` events, oldest first."""
+    """At most ``wanted.limit`` events, the oldest first."""
     query = select(Event).where(Event.id > wanted.after)
     if wanted.subject:
         query = query.where(Event.subject == wanted.subject)
@@ -35,13 +37,13 @@ def find(farm: FarmContext, wanted: EventFilter) -> list[EventView]:
     if wanted.since is not None:
         query = query.where(Event.at >= wanted.since)
     query = query.order_by(Event.id.desc() if wanted.latest else Event.id).limit(wanted.limit)
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         found = [_view(e) for e in session.scalars(query)]
     return found[::-1] if wanted.latest else found
 
 
 def after(farm: FarmContext, number: int, limit: int) -> list[EventView]:
-    """Events with a greater ``id`` than ``number``, oldest first."""
+    """Events with an ``id`` greater than ``number``, the oldest first."""
     return find(farm, EventFilter(number, limit))
 
 

@@ -1,4 +1,4 @@
-"""The farm's time: the same for every controller, and steady while their machines' clocks jump."""
+"""The farm's time: one for all controllers, unaffected by jumps of their machines' clocks."""
 
 from __future__ import annotations
 
@@ -9,53 +9,54 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
-from orchestrator.store.database import AWAY, Database
+from orchestrator.store.database import DATABASE_UNAVAILABLE, Database
 
 JUMP_S = 1.0
-"""What a clock is off by after it was set; what is less is followed, and nobody is told."""
-FINE_S = 0.05
-"""What is less than this, or than the time that asking took, is no difference at all."""
+"""A larger difference is a jump, which is reported; a smaller one is followed silently."""
+TOLERANCE_S = 0.05
+"""A smaller difference, or one shorter than the query took, is ignored."""
 
 
 class FarmClock:
-    """``now`` goes on by the monotonic clock from what ``source`` said at the last ``look``."""
+    """``now``: the source's time at the last ``synchronise`` plus the monotonic time since."""
 
     def __init__(
-        self, source: Callable[[], datetime], steady: Callable[[], float] = time.monotonic
+        self, source: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._source, self._steady = source, steady
-        self._anchor = (datetime.now(UTC), steady())
-        with suppress(*AWAY):  # else the next look tells
-            self.look()
+        self._source, self._monotonic = source, monotonic
+        self._anchor = (datetime.now(UTC), monotonic())
+        with suppress(*DATABASE_UNAVAILABLE):  # the next call tries again
+            self.synchronise()
 
     def now(self) -> datetime:
         wall, at = self._anchor
-        return wall + timedelta(seconds=self._steady() - at)
+        return wall + timedelta(seconds=self._monotonic() - at)
 
-    def look(self) -> float:
-        """Ask the source, and follow it; the seconds by which it jumped, 0 where it did not.
-        Raises what the source raises."""
-        before = self._steady()
-        said = self._source()
-        after = self._steady()
-        off_s = (said - self.now()).total_seconds() + (after - before) / 2
-        if abs(off_s) > max(FINE_S, after - before):
-            self._anchor = (said, (before + after) / 2)
+    def synchronise(self) -> float:
+        """Read the source and follow it; returns the seconds by which it jumped, else 0.
+
+        Raises what the source raises.
+        """
+        before = self._monotonic()
+        source_time = self._source()
+        after = self._monotonic()
+        off_s = (source_time - self.now()).total_seconds() + (after - before) / 2
+        if abs(off_s) > max(TOLERANCE_S, after - before):
+            self._anchor = (source_time, (before + after) / 2)
         return off_s if abs(off_s) > JUMP_S + after - before else 0.0
 
 
-def source_of(database: Database) -> Callable[[], datetime]:
-    """PostgreSQL's own clock, which controllers side by side agree on, on whatever machines they
-    are; beside SQLite, this machine's."""
+def time_source(database: Database) -> Callable[[], datetime]:
+    """The clock that all controllers of a farm share: PostgreSQL's; with SQLite, this machine's."""
     if database.engine.dialect.name != "postgresql":
         return lambda: datetime.now(UTC)
 
-    def ask() -> datetime:
-        with database.look() as connection:
-            said: datetime = connection.execute(_SAID).scalar_one()
-        return said.astimezone(UTC)
+    def database_time() -> datetime:
+        with database.read_connection() as connection:
+            found: datetime = connection.execute(SELECT_CLOCK).scalar_one()
+        return found.astimezone(UTC)
 
-    return ask
+    return database_time
 
 
-_SAID = select(func.clock_timestamp())
+SELECT_CLOCK = select(func.clock_timestamp())

@@ -6,33 +6,34 @@ from collections.abc import Mapping
 from typing import Protocol
 
 ASSERT_S = 10.0
-"""Between two looks at whether the broker still knows the devices, and nobody else's password."""
+"""Interval at which the broker's users are compared with the database."""
 
 
 class BrokerAccessFailed(Exception):
-    """The broker did not take a change of its users; it is made again within ``ASSERT_S``."""
+    """The broker did not take a change of its users; it is tried again within ``ASSERT_S``."""
 
 
 class BrokerAccess(Protocol):
     """The broker's access control. Every method may raise ``BrokerAccessFailed``."""
 
     def url_for(self, device: str, password: str) -> str:
-        """The broker's address with this device's credentials; without, where it has no users."""
+        """The broker's address with this device's credentials, without them where it has no
+        users."""
 
-    def admit(self, device: str, digest: str) -> None:
-        """Let ``device`` in with the password of this SHA-256, and end what else it had open."""
+    def set_user(self, device: str, digest: str) -> None:
+        """Give ``device`` the password with this SHA-256 and close its open connections."""
 
-    def dismiss(self, device: str) -> None:
-        """Refuse ``device`` from now on, and end its connections."""
+    def delete_user(self, device: str) -> None:
+        """Refuse ``device`` from now on and close its connections."""
 
-    def assert_all(self, digests: Mapping[str, str]) -> None:
-        """Bring the broker's device users to exactly these (name to digest)."""
+    def synchronise(self, digests: Mapping[str, str]) -> None:
+        """Make the broker's device users exactly these: name → SHA-256 of the password."""
 
-    def lines(self, digests: Mapping[str, str]) -> list[str]:
+    def acl_lines(self, digests: Mapping[str, str]) -> list[str]:
         """The lines of an ACL file for these devices."""
 
-    def controller_line(self) -> str:
-        """The line of the controller's own user; empty where its address names none."""
+    def controller_acl_line(self) -> str:
+        """The ACL line of the controller's own user; empty where the broker's URL names none."""
 
-    def place(self) -> str:
+    def url_without_credentials(self) -> str:
         """The broker's address without credentials."""

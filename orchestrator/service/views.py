@@ -1,4 +1,4 @@
-"""What people see of the farm, as the API sends it and the client reads it."""
+"""Views of the farm for people: what the API sends and the client reads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class ViewModel(BaseModel):
 
 
 class ControllerView(ViewModel):
-    """``url``: where other machines reach it. ``local_broker``: its broker answers its own machine
-    alone, so no other board could hear it."""
+    """The controller. ``url``: where other machines reach it. ``local_broker``: its broker can be
+    reached from its own machine only, so no other board can be added."""
 
     url: str
     local_broker: bool
@@ -33,15 +33,15 @@ class TokenView(ViewModel):
 
 
 class NewTokenView(ViewModel):
-    """``secret``: shown this once."""
+    """A new token. ``secret`` is shown only here."""
 
     secret: str
     token: TokenView
 
 
 class BrokerUsersView(ViewModel):
-    """Lines of an ACL file for Redis. ``controller``: empty where the controller's own address of
-    the broker names no user and password. ``url``: that address without them."""
+    """Lines of an ACL file for Redis. ``controller``: empty where the broker's URL has no user and
+    password. ``url``: the broker's URL without them."""
 
     controller: str
     devices: list[str]
@@ -57,8 +57,8 @@ class RuntimeView(ViewModel):
 
 
 class RunningView(ViewModel):
-    """The trial that is with a device; ``number`` counts a cell's trials from 0. A health check is
-    of no ``sweep`` that people have."""
+    """The trial that a device runs; ``number`` counts a cell's trials from 0. ``sweep`` is empty
+    for a health check."""
 
     sweep: str
     cell: str
@@ -75,9 +75,15 @@ class RunningView(ViewModel):
 
 
 class DeviceView(ViewModel):
-    """``connection``: online, offline, or retired: measured once, and no board of the farm now.
-    ``waiting`` are its pending trials. ``health_reasons``: what its last check, at ``checked_at``,
-    found wrong; ``checks_failed`` in a row. ``clock_skew_s``: its clock minus the controller's."""
+    """A device.
+
+    Attributes:
+        connection: online, offline, or retired: it has left the farm, and has measurements.
+        waiting: number of its pending trials.
+        health_reasons: what its last check, at ``checked_at``, found wrong.
+        checks_failed: number of failed checks in a row.
+        clock_skew_s: its clock minus the controller's.
+    """
 
     name: str
     device_class: str
@@ -103,7 +109,7 @@ class DeviceView(ViewModel):
 
 
 class CheckView(ViewModel):
-    """One check of a device; ``side``: made by the controller, or by the board itself."""
+    """One check of a device's set-up; ``side``: made by the controller or by the board."""
 
     side: str
     check: str
@@ -113,15 +119,17 @@ class CheckView(ViewModel):
 
 
 class RetiredView(ViewModel):
-    """``cancelled`` trials; ``kept``: it stays listed, for what was measured on it."""
+    """A retired device. ``cancelled``: number of trials; ``kept``: still listed, for its
+    measurements."""
 
     cancelled: int
     kept: bool
 
 
 class HealthCheckView(ViewModel):
-    """``state``: ended, or that of its trial. ``ok`` is ``None`` until it has ended, and where it
-    says nothing about the board. ``clock_skew_s``: the board's clock minus the controller's."""
+    """A health check. ``state``: ended, or the state of its trial. ``ok``: ``None`` until it has
+    ended, or where it says nothing about the board. ``clock_skew_s``: the board's minus the
+    controller's."""
 
     id: int
     device: str
@@ -140,8 +148,9 @@ class HealthCheckView(ViewModel):
 
 
 class ArtifactView(ViewModel):
-    """``checked``: whether the file was found to be the same network, and how. ``inputs`` and
-    ``outputs`` are its own, in the model's order; empty where nothing here could run it."""
+    """One file of a model. ``checked``: whether and how it was found to be the same network.
+    ``inputs``, ``outputs``: its own, in the model's order; empty where no runtime here can run
+    it."""
 
     format: str
     sha256: str
@@ -166,7 +175,8 @@ class ModelView(ViewModel):
 
 
 class PlannedCell(ViewModel):
-    """``built``: the builder and its way, where another device converts for this one first."""
+    """A cell of a plan. ``built``: the builder and its conversions, where a builder converts
+    first."""
 
     device: str
     model: str
@@ -181,7 +191,7 @@ class PlannedCell(ViewModel):
 
 
 class PlanView(ViewModel):
-    """``estimate_s`` is the farm's wall time: devices run side by side."""
+    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel."""
 
     name: str
     cells: list[PlannedCell]
@@ -190,7 +200,8 @@ class PlanView(ViewModel):
 
 
 class TrialProgress(ViewModel):
-    """``fault``: whose its failure is (``domain.fault``), empty where it has none."""
+    """A trial. ``fault``: whose fault its failure is (``domain.failure_cause``); empty without
+    one."""
 
     cell: str
     device: str
@@ -203,9 +214,16 @@ class TrialProgress(ViewModel):
 
 
 class SweepView(ViewModel):
-    """``counts`` are trials by state, ``builds`` conversions on builders; ``running`` the ones with
-    their devices, ``problems`` the latest that failed, were invalid or unsupported. Its trials wait
-    for devices that are ``offline``, and for those that are ``held``, by what holds them."""
+    """A sweep's progress.
+
+    Attributes:
+        counts: state → number of trials that measure.
+        builds: state → number of conversions on builders.
+        running: trials that are with their devices.
+        problems: the latest trials that failed, were invalid or unsupported.
+        offline: devices that are offline and have pending trials.
+        held: devices in quarantine or maintenance that have pending trials → the reason.
+    """
 
     name: str
     state: str
@@ -223,7 +241,7 @@ class SweepView(ViewModel):
 
 
 class DeletedView(ViewModel):
-    """A sweep that is gone, and what that freed."""
+    """A deleted sweep, and the blobs that were freed."""
 
     name: str
     trials: int
@@ -239,7 +257,7 @@ class JoinView(ViewModel):
 
 
 class EventView(ViewModel):
-    """``by``: on whose behalf; empty of events that were written before it was noted."""
+    """An event. ``by``: the actor; empty in events from before actors were recorded."""
 
     id: int
     at: datetime

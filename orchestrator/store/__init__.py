@@ -1,1 +1,1 @@
-"""The truth: SQL tables, their migrations, and the content-addressed blobs beside them."""
+"""Persistence: SQL tables and migrations, content-addressed blobs, backups."""

@@ -1,8 +1,8 @@
-"""Several changes in one round trip, where the database has a way to say that.
+"""Several changes of one row each in one round trip to the server.
 
-A change of one row costs less than the way to the server and back, so what is always changed
-together is written as one statement: on PostgreSQL all but the last are its CTEs, and none of them
-sees what another changes. SQLite, which is not a way off, gets them one by one.
+The round trip costs more than the change. On PostgreSQL the changes are one statement: all but the
+last are its CTEs, and none of them sees what another changes. SQLite has no round trip and
+executes them one by one.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ Change = Insert | Update | Delete
 
 
 class BatchedStatements:
-    """Changes of different tables, each with its values bound by name: no two by the same."""
+    """Changes of different tables, whose bound parameters all have different names."""
 
     def __init__(self, *changes: Change) -> None:
         *others, last = changes
-        ctes = [change.cte(f"change_{turn}") for turn, change in enumerate(others)]
-        self._at_once = last.add_cte(*ctes)
-        self._each = [(change, set(change.compile().params)) for change in changes]
+        ctes = [change.cte(f"change_{number}") for number, change in enumerate(others)]
+        self._combined = last.add_cte(*ctes)
+        self._separate = [(change, set(change.compile().params)) for change in changes]
 
-    def execute(self, connection: Connection, given: Mapping[str, Any]) -> None:
+    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
+        """Execute all of them, with the parameters of all."""
         if connection.dialect.name == "postgresql":
-            connection.execute(self._at_once, given)
+            connection.execute(self._combined, parameters)
             return
-        for change, names in self._each:
-            connection.execute(change, {name: given[name] for name in names & given.keys()})
+        for change, names in self._separate:
+            connection.execute(
+                change, {name: parameters[name] for name in names & parameters.keys()}
+            )

@@ -1,7 +1,8 @@
-"""Which blobs the tables refer to, and how one is freed that none does any more.
+"""Which blobs the tables refer to, and how unreferenced ones are deleted.
 
-No transaction can come between the look and the freeing: whoever is about to write a row that
-names a blob ``hold``s it first, whoever frees holds everybody else off.
+A lock keeps a transaction from writing a reference between the check and the deletion: writers of
+references share it (``share_blobs_lock``), ``free_unreferenced`` takes it exclusively. Its place in
+the order of locks is docs/decisions/0010-order-of-locks.md.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from orchestrator.domain.errors import FarmError
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.health_model import own_blobs
+from orchestrator.store.health_model import canary_blobs
 from orchestrator.store.tables import Artifact, Attempt, Base, Cell, Event, Model, Trial
 
-BLOBS_LOCK = 0x626C6F6273  # "blobs": any number that only benchfarm takes
+BLOBS_LOCK = 0x626C6F6273  # "blobs": an advisory lock, used by nothing else
+
+SELECT_SHARED_BLOBS_LOCK = select(func.pg_advisory_xact_lock_shared(BLOBS_LOCK))
+SELECT_EXCLUSIVE_BLOBS_LOCK = select(func.pg_advisory_xact_lock(BLOBS_LOCK))
 
 
 class BlobGone(FarmError):
-    """A blob is not here, or was freed a moment ago; sending it again helps."""
+    """A blob is not stored, or was just deleted; uploading it again helps."""
 
     kind = "blob_gone"
     transient = True
@@ -30,7 +34,7 @@ class BlobGone(FarmError):
 
 @dataclass(frozen=True)
 class BlobColumn:
-    """Where rows name a blob: the column, within its JSON the path, and what the blob is."""
+    """A JSON column that names blobs: the path within its JSON, and what the blob is."""
 
     owner: type[Base]
     column: InstrumentedAttribute[Any]
@@ -50,15 +54,15 @@ class BlobColumn:
 
 SWEEP_DELETED = "sweep_deleted"
 _later = aliased(Event)
-SWEEP_IS_THERE = ~exists(
+SWEEP_NOT_DELETED = ~exists(
     select(_later.id).where(
         _later.kind == SWEEP_DELETED, _later.subject == Event.subject, _later.id > Event.id
     )
 )
-"""Of events on a sweep: it was not deleted since. Its name may be another's by now."""
+"""Condition on events of a sweep: it was not deleted since; another may have its name by now."""
 
 SAMPLES = BlobColumn(Attempt, Attempt.result, ("samples",), "samples of an attempt")
-PLACES = (
+BLOB_COLUMNS = (
     SAMPLES,
     BlobColumn(Model, Model.reference, (), "reference outputs of a model"),
     BlobColumn(Model, Model.dataset, (), "data set of a model"),
@@ -71,15 +75,15 @@ PLACES = (
         Event.data,
         ("report",),
         "last report of a sweep whose samples were pruned",
-        SWEEP_IS_THERE,
+        SWEEP_NOT_DELETED,
     ),
 )
-"""Every place in JSON; that of ``artifacts`` is a column."""
+"""Every JSON column that names blobs; ``artifacts.sha256`` is a plain column."""
 
 
 @dataclass(frozen=True)
 class BlobReference:
-    """``size_bytes``: what the row says that the blob has."""
+    """A blob that a row names; ``size_bytes`` as the row has it."""
 
     sha256: str
     size_bytes: int
@@ -90,65 +94,63 @@ def references(session: Session) -> Iterator[BlobReference]:
     """Every distinct reference."""
     for sha256, size in session.execute(select(Artifact.sha256, Artifact.size_bytes).distinct()):
         yield BlobReference(sha256, size, "file of a model")
-    for place in PLACES:
+    for place in BLOB_COLUMNS:
         named = select(place.sha256, place.size_bytes).where(place.where).distinct()
-        # a reference whose blob was pruned keeps its place, with an empty name
+        # pruning a blob leaves its reference with an empty digest
         for sha256, size in session.execute(named.where(func.coalesce(place.sha256, "") != "")):
             yield BlobReference(sha256, size, place.what)
 
 
-def of_sweep(session: Session, sweep_id: int) -> set[str]:
-    """Blobs that the rows of a sweep name."""
+def blobs_of_sweep(session: Session, sweep_id: int) -> set[str]:
+    """Digests of the blobs that the rows of a sweep name."""
     trials = select(Trial.id).where(Trial.sweep_id == sweep_id)
     below = {Cell: Cell.sweep_id == sweep_id, Attempt: Attempt.trial_id.in_(trials)}
     return {
         sha256
-        for place in PLACES
+        for place in BLOB_COLUMNS
         if place.owner in below
         for sha256 in session.scalars(select(place.sha256).where(below[place.owner]).distinct())
         if sha256
     }
 
 
-def hold(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
-    """Nobody frees blobs until this transaction ends: call it before any row but a device's is
-    locked, then write what refers to them.
+def share_blobs_lock(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> None:
+    """Keep all blobs from being deleted until this transaction ends; require that these are stored.
+
+    Call it before writing rows that refer to them. Lock order: after the device's row, before any
+    sweep's or trial's.
 
     Raises:
-        BlobGone: one of them is not here.
+        BlobGone: one of them is not stored.
     """
-    _lock(session, exclusive=False)
-    require_here(blobs, digests)
+    _lock_blobs(session, exclusive=False)
+    require_stored(blobs, digests)
 
 
-def require_here(blobs: FolderBlobs, digests: Iterable[str]) -> None:
-    """Raises ``BlobGone``. The caller ``hold``s off whoever frees."""
+def require_stored(blobs: FolderBlobs, digests: Iterable[str]) -> None:
+    """Raises ``BlobGone``. The caller holds the blobs' lock."""
     for sha256 in digests:
         if not blobs.has(sha256):
             raise BlobGone(f"blob {sha256} is not here (any more); upload the blob first")
 
 
-def free(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> set[str]:
-    """Delete those of ``digests`` that no row refers to and no health check may want; returns them.
+def free_unreferenced(session: Session, blobs: FolderBlobs, digests: Iterable[str]) -> set[str]:
+    """Delete those of ``digests`` that neither a row nor a health check refers to; returns them.
 
-    Call it at the start of a transaction of its own: rows that referred to them are gone for good
-    by then, and whoever is writing a new reference is waited for.
+    Takes the blobs' lock exclusively: waits for transactions that write references. Call it at the
+    start of a transaction of its own, after the one that deleted the rows has been committed.
     """
     candidates = set(digests)
-    if not candidates:  # as after most health checks: nobody is held off, no table is read
+    if not candidates:  # mostly, after health checks: no lock, no query
         return candidates
-    _lock(session, exclusive=True)
-    unused = candidates - {r.sha256 for r in references(session)} - own_blobs()
-    blobs.discard(unused)
+    _lock_blobs(session, exclusive=True)
+    unused = candidates - {r.sha256 for r in references(session)} - canary_blobs()
+    blobs.delete(unused)
     return unused
 
 
-def _lock(session: Session, *, exclusive: bool) -> None:
-    """On SQLite it is enough to begin: a transaction that writes holds all others off."""
+def _lock_blobs(session: Session, *, exclusive: bool) -> None:
+    """On PostgreSQL; on SQLite a transaction that writes excludes all others anyway."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(_EXCLUSIVE if exclusive else _SHARED)
-
-
-_SHARED = select(func.pg_advisory_xact_lock_shared(BLOBS_LOCK))
-_EXCLUSIVE = select(func.pg_advisory_xact_lock(BLOBS_LOCK))
+        connection.execute(SELECT_EXCLUSIVE_BLOBS_LOCK if exclusive else SELECT_SHARED_BLOBS_LOCK)

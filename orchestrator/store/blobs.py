@@ -1,4 +1,4 @@
-"""The controller's blobs: files named by their SHA-256 in a folder, written whole or not at all."""
+"""The controller's blobs: files named by their SHA-256 in a folder, written atomically."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from orchestrator.domain.errors import NotFound, UserError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PARTIAL = "partial"
-"""The folder of what has arrived of uploads that were cut (``store.uploads``)."""
+"""The subfolder of unfinished uploads (``store.uploads``)."""
 
 
 class FolderBlobs:
-    """Blobs below ``root``; ``max_bytes`` bounds one upload."""
+    """Blobs in folders below ``root``; no blob is larger than ``max_bytes``."""
 
     def __init__(self, root: Path, max_bytes: int = 4 << 30) -> None:
         self.root = root
@@ -27,14 +27,14 @@ class FolderBlobs:
         root.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a blob lies. Raises ``NotFound``."""
-        path = self.place(sha256)
+        """The path of a stored blob. Raises ``NotFound``."""
+        path = self.location(sha256)
         if not path.is_file():
             raise NotFound("blob", sha256, [])
         return path
 
     def has(self, sha256: str) -> bool:
-        return self.place(sha256).is_file()
+        return self.location(sha256).is_file()
 
     def read(self, sha256: str) -> bytes:
         return self.path(sha256).read_bytes()
@@ -42,11 +42,11 @@ class FolderBlobs:
     def put(self, data: bytes) -> str:
         """Store bytes; returns their SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
-        self.take(sha256, data)
+        self.put_verified(sha256, data)
         return sha256
 
-    def take(self, sha256: str, data: bytes) -> None:
-        """Store bytes that hash to ``sha256``. Raises ``UserError``, as ``receive``."""
+    def put_verified(self, sha256: str, data: bytes) -> None:
+        """Store bytes that hash to ``sha256``; raises ``UserError`` as ``receive`` does."""
         with _Upload(self, sha256) as upload:
             upload.write(data)
 
@@ -61,7 +61,7 @@ class FolderBlobs:
         return sha256
 
     async def receive(self, sha256: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store what arrives if it hashes to ``sha256``; nothing is kept of anything else.
+        """Store the bytes that arrive if they hash to ``sha256``; else nothing is kept.
 
         Raises:
             UserError: the hash differs, or more than ``max_bytes`` arrived.
@@ -69,22 +69,22 @@ class FolderBlobs:
         with _Upload(self, sha256) as upload:
             async for chunk in chunks:
                 upload.write(chunk)
-            await asyncio.to_thread(upload.sync)  # seconds on a slow disk: others must not wait
+            await asyncio.to_thread(upload.sync)  # may take seconds: off the event loop
 
-    def discard(self, digests: Iterable[str]) -> None:
-        """Delete blobs that nothing refers to any more; missing ones are fine."""
+    def delete(self, digests: Iterable[str]) -> None:
+        """Delete blobs; one that is missing is no error."""
         for sha256 in digests:
-            self.place(sha256).unlink(missing_ok=True)
+            self.location(sha256).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[Path]:
-        """The files that are blobs by their names and folders, in no order."""
+        """Paths of all stored blobs, in no order."""
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
             if SHA256.fullmatch(path.name) and path.parent.name == path.name[:2] and path.is_file():
                 yield path
 
     def strays(self) -> Iterator[Path]:
-        """Files and folders that are no blobs: what an upload or a backup that was broken off left
-        here, or one that is under way has."""
+        """Files and folders that are no blobs: temporary ones of uploads and backups that run now
+        or were interrupted."""
         for path in self.root.iterdir():
             if path.name == PARTIAL:
                 yield from path.iterdir()
@@ -94,18 +94,18 @@ class FolderBlobs:
                 continue
             yield from (p for p in path.iterdir() if not SHA256.fullmatch(p.name))
 
-    def place(self, sha256: str) -> Path:
-        """Where a blob lies or would lie. Raises ``UserError``."""
+    def location(self, sha256: str) -> Path:
+        """The path that a blob has once it is stored. Raises ``UserError``: no SHA-256."""
         if not SHA256.fullmatch(sha256):
             raise UserError(f"{sha256[:80]!r} is not a SHA-256 in lower-case hexadecimal")
         return self.root / sha256[:2] / sha256
 
 
 class _Upload:
-    """Bytes on their way in: a temporary file, renamed at the end if the hash is right."""
+    """A blob being written: a temporary file, renamed at the end if its hash is right."""
 
     def __init__(self, blobs: FolderBlobs, sha256: str) -> None:
-        self._final = blobs.place(sha256)
+        self._final = blobs.location(sha256)
         self._sha256, self._limit = sha256, blobs.max_bytes
         self._hash, self._size, self._synced = hashlib.sha256(), 0, False
 

@@ -1,4 +1,4 @@
-"""Connecting, migrating, and one transaction at a time."""
+"""The database: engines for SQLite and PostgreSQL, migrations, and kinds of transactions."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from sqlalchemy.orm import Session, sessionmaker
 from orchestrator.domain.errors import Conflict
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BEGIN = "benchfarm_begin"
-"""Execution option: how SQLite begins. IMMEDIATE takes the write lock at once."""
-KEPT_OPEN = 20
-"""Connections to a server; twice as many at most."""
-BUSY_S = 30.0
-"""How long SQLite waits for another's lock."""
-MIGRATION_LOCK = 0x62656E6368  # "bench": any number that only benchfarm takes
+BEGIN_MODE = "benchfarm_begin"
+"""Execution option: SQLite's BEGIN mode. IMMEDIATE takes the write lock at once."""
+POOL_SIZE = 20
+"""Connections kept open to PostgreSQL; at most twice as many are opened."""
+BUSY_TIMEOUT_S = 30.0
+"""How long SQLite waits for a lock, seconds."""
+MIGRATION_LOCK = 0x62656E6368  # "bench": an advisory lock, used by nothing else
 
-
-AWAY = (errors.OperationalError, errors.InterfaceError, errors.TimeoutError)
-"""Of SQLAlchemy: the database does not answer, or broke a transaction off; trying again helps."""
-GONE_AFTER = {
+DATABASE_UNAVAILABLE = (errors.OperationalError, errors.InterfaceError, errors.TimeoutError)
+"""SQLAlchemy's errors for a database that does not answer or aborted a transaction; a later try may
+succeed."""
+TCP_KEEPALIVE = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
-"""libpq's parameters, seconds: a machine that has vanished without a word is given up after a
-minute, where the system's own patience is two hours. A URL that names one of them wins."""
+"""libpq's connection parameters, seconds: a server whose machine has vanished is noticed after a
+minute instead of the kernel's two hours. The URL may override each of them."""
 
 
 def first_line(error: Exception) -> str:
-    """What a database's error says, without the statement that it was about."""
+    """The first line of a database error, without the statement that caused it."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -52,17 +52,17 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        make = _sqlite if url.startswith("sqlite") else _server
-        self.engine = make(url, flushes=True)
+        make = _sqlite_engine if url.startswith("sqlite") else _postgresql_engine
+        self.engine = make(url, durable=True)
         in_memory = not make_url(url).database and url.startswith("sqlite")
-        # another engine would have another memory
-        self._lenient = self.engine if in_memory else make(url, flushes=False)
+        # a second engine on an in-memory database would have another database
+        self._relaxed_engine = self.engine if in_memory else make(url, durable=False)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision."""
         with self.engine.begin() as connection:
-            if connection.dialect.name == "postgresql":  # controllers side by side take turns
+            if connection.dialect.name == "postgresql":  # one controller at a time
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             upgrade(connection, "head")
 
@@ -73,13 +73,13 @@ class Database:
 
     @staticmethod
     def known_revisions() -> list[str]:
-        """Those that this benchfarm can read, oldest first."""
+        """The revisions that this version of benchfarm knows, oldest first."""
         found = ScriptDirectory.from_config(_config()).walk_revisions()
         return [script.revision for script in found][::-1]
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session whose changes are committed together at the end, or not at all.
+        """A durable transaction: committed at the end of the block, or rolled back.
 
         Raises:
             Conflict: another transaction took a unique name first.
@@ -93,33 +93,36 @@ class Database:
             ) from error
 
     @contextmanager
-    def change(self) -> Iterator[Connection]:
-        """As ``transaction``, for statements that are written once (a session costs more than two
-        of them), and that a power cut of the database's machine may undo for as long as it takes to
-        flush them, under a second: what follows from them must be right without them, too."""
-        with self._lenient.begin() as connection:
+    def relaxed_transaction(self) -> Iterator[Connection]:
+        """A transaction without ORM session that does not wait for the disk at its commit.
+
+        A power cut of the database's machine may undo the last second of such transactions; what
+        follows from them must stay right without them. A session would cost more than two
+        prepared statements.
+        """
+        with self._relaxed_engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[Session]:
-        """A session that only reads, beside whoever writes; what it changes is never kept."""
+    def read_session(self) -> Iterator[Session]:
+        """A session that only reads, without waiting for writers; its changes are rolled back."""
         with self._sessions() as session:
-            session.connection(execution_options={BEGIN: "DEFERRED"})
+            session.connection(execution_options={BEGIN_MODE: "DEFERRED"})
             yield session
 
     @contextmanager
-    def look(self) -> Iterator[Connection]:
-        """A connection that only reads, each statement by itself: one round trip, and no more."""
-        read = {BEGIN: "DEFERRED"}
+    def read_connection(self) -> Iterator[Connection]:
+        """A connection that only reads, in autocommit mode: one round trip per statement."""
+        read = {BEGIN_MODE: "DEFERRED"}
         if self.engine.dialect.name == "postgresql":
             read["isolation_level"] = "AUTOCOMMIT"
         with self.engine.connect().execution_options(**read) as connection:
             yield connection
 
     @contextmanager
-    def frozen(self) -> Iterator[Session]:
-        """A ``snapshot`` in which every query sees the same moment."""
-        options = {BEGIN: "DEFERRED"}
+    def repeatable_read(self) -> Iterator[Session]:
+        """A ``read_session`` in which every query sees the same snapshot of the database."""
+        options = {BEGIN_MODE: "DEFERRED"}
         if self.engine.dialect.name == "postgresql":
             options["isolation_level"] = "REPEATABLE READ"
         with self._sessions() as session:
@@ -128,7 +131,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-        self._lenient.dispose()
+        self._relaxed_engine.dispose()
 
 
 def upgrade(connection: Connection, to: str) -> None:
@@ -144,37 +147,39 @@ def _config() -> Config:
     return config
 
 
-def _server(url: str, *, flushes: bool) -> Engine:
+def _postgresql_engine(url: str, *, durable: bool) -> Engine:
     given = make_url(url)
-    asks_itself = given.get_driver_name() == "psycopg"
+    is_psycopg = given.get_driver_name() == "psycopg"
     engine = create_engine(
         url,
-        # as many are kept open as threads usually ask at once: opening one starts a process there
-        pool_size=KEPT_OPEN,
-        max_overflow=KEPT_OPEN,
-        # after a restart of the server each pooled connection would fail one request
-        pool_pre_ping=not asks_itself,
-        connect_args={key: value for key, value in GONE_AFTER.items() if key not in given.query},
+        # as many as threads usually need at once: PostgreSQL starts a process for each connection
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_SIZE,
+        # without it, each pooled connection fails one request after a restart of the server
+        pool_pre_ping=not is_psycopg,
+        connect_args={key: value for key, value in TCP_KEEPALIVE.items() if key not in given.query},
     )
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        # the server's side of the same: the locks of a controller whose machine is gone
+        # the server's keepalive: it releases the locks of a controller whose machine has vanished
         with connection.cursor() as cursor:
             for name in ("idle", "interval", "count"):
-                cursor.execute(f"SET tcp_keepalives_{name} = {GONE_AFTER[f'keepalives_{name}']}")
-            if not flushes:
+                cursor.execute(f"SET tcp_keepalives_{name} = {TCP_KEEPALIVE[f'keepalives_{name}']}")
+            if not durable:
                 cursor.execute("SET synchronous_commit = off")
         connection.commit()
 
-    if asks_itself:
-        event.listen(engine, "checkout", lambda dbapi, *_: _require_open(engine, dbapi))
+    if is_psycopg:
+        event.listen(engine, "checkout", lambda dbapi, *_: _ping_if_readable(engine, dbapi))
     return engine
 
 
-def _require_open(engine: Engine, connection: Any) -> None:
-    """As ``pool_pre_ping``, at less cost: what a server says though nobody asked it is mostly
-    good-bye, and only then it is asked, at a round trip."""
+def _ping_if_readable(engine: Engine, connection: Any) -> None:
+    """Replaces ``pool_pre_ping`` at less cost: pings only where the socket has unread data.
+
+    Data that nobody asked for mostly means that the server has closed the connection.
+    """
     poller = poll()
     poller.register(connection.pgconn.socket, POLLIN)
     if not poller.poll(0):
@@ -187,13 +192,13 @@ def _require_open(engine: Engine, connection: Any) -> None:
         ) from error
 
 
-def _write_ahead(connection: Any) -> None:
-    """Turn the write-ahead log on: kept in the file, so this changes it only once.
+def _enable_wal(connection: Any) -> None:
+    """Turn on SQLite's write-ahead log; the setting is kept in the database file.
 
-    The change itself waits for nobody: of controllers that start together all but one may be told
-    that the database is locked, and find it done when they try again.
+    This statement ignores the busy timeout: where controllers start together, all but one may fail
+    because the database is locked, and succeed when they try again.
     """
-    deadline = time.monotonic() + BUSY_S
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -204,22 +209,24 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(0.02)
 
 
-def _sqlite(url: str, *, flushes: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+def _sqlite_engine(url: str, *, durable: bool) -> Engine:
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        # SQLAlchemy must begin transactions itself: the driver's own begin comes too late to
-        # take the write lock, and two readers that both turn writers would deadlock
+        # SQLAlchemy begins transactions itself: the driver begins too late to take the write lock,
+        # and two readers that both become writers would deadlock
         connection.isolation_level = None
-        _write_ahead(connection)
-        # a result is answered for good once it is committed: then it must survive a power cut
-        connection.execute(f"PRAGMA synchronous={'FULL' if flushes else 'NORMAL'}")
+        _enable_wal(connection)
+        # FULL: an accepted result is acknowledged, so it must survive a power cut
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Any) -> None:
-        mode = connection.get_execution_options().get(BEGIN, "IMMEDIATE")
+        mode = connection.get_execution_options().get(BEGIN_MODE, "IMMEDIATE")
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine

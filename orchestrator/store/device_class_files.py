@@ -14,13 +14,12 @@ from orchestrator.domain.device_class import DeviceClass
 
 
 class BadClassFile(ValueError):
-    """A class's file is not right: the message has its name, the line, the key and what is wrong
-    there."""
+    """A class file has a mistake; the message names the file, the line, the key and the mistake."""
 
 
 @cache
 def device_classes() -> tuple[DeviceClass, ...]:
-    """All of them, by name. Raises ``BadClassFile``."""
+    """All device classes, sorted by name. Raises ``BadClassFile``."""
     folder = files("inventory") / "classes"
     return read_classes(p for p in folder.iterdir() if p.name.endswith(".yaml"))
 
@@ -30,7 +29,7 @@ def device_class(name: str) -> DeviceClass | None:
 
 
 def read_classes(paths: Iterable[Traversable]) -> tuple[DeviceClass, ...]:
-    """The classes of these files, by name. Raises ``BadClassFile``."""
+    """The classes in these files, sorted by name. Raises ``BadClassFile``."""
     return tuple(sorted((_read(p) for p in paths), key=lambda c: c.name))
 
 
@@ -42,28 +41,30 @@ def _read(path: Traversable) -> DeviceClass:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadClassFile(f"{path.name}, line {line}: {error.problem}") from None
     except ValidationError as error:
-        raise BadClassFile("\n".join(_said(path.name, text, error))) from None
+        raise BadClassFile("\n".join(_messages(path.name, text, error))) from None
     if found.name != path.name.removesuffix(".yaml"):
+        line, key = _line_of_key(text, ("name",))
         raise BadClassFile(
-            f"{path.name}, line {_place(text, ('name',))[0]}, name: {found.name!r}: expected the "
-            "file's own name"
+            f"{path.name}, line {line}, {key}: {found.name!r}: expected the file's own name"
         )
     return found
 
 
-def _said(name: str, text: str, error: ValidationError) -> list[str]:
-    """A line for each mistake."""
+def _messages(name: str, text: str, error: ValidationError) -> list[str]:
+    """One line per mistake."""
     lines = []
     for one in error.errors():
-        line, key = _place(text, one["loc"])
+        line, key = _line_of_key(text, one["loc"])
         message = one["msg"].removeprefix("Value error, ")
         lines.append(f"{name}, line {line}{f', {key}' if key else ''}: {message}")
     return lines
 
 
-def _place(text: str, where: tuple[int | str, ...]) -> tuple[int, str]:
-    """The line of a key, or of the nearest thing around it, and its path. pydantic names its own
-    types on the way, which are no keys."""
+def _line_of_key(text: str, where: tuple[int | str, ...]) -> tuple[int, str]:
+    """The line and dotted path of a key, or of the nearest enclosing node.
+
+    ``where``: pydantic's location, which also has names of its types; they are skipped.
+    """
     node, line, keys = yaml.compose(text), 1, list[str]()
     for part in where:
         if isinstance(node, yaml.MappingNode):

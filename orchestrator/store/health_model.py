@@ -13,20 +13,20 @@ from orchestrator.domain.health import MODEL
 FEEDS = 4
 _SIDE, _CHANNELS, _CLASSES = 16, 3, 10
 _IMAGE = TensorSpec("x", "float32", (1, _CHANNELS, _SIDE, _SIDE), "NCHW")
-_LAST = TensorSpec("x", "float32", (1, _SIDE, _SIDE, _CHANNELS), "NHWC")
+_CHANNELS_LAST_IMAGE = TensorSpec("x", "float32", (1, _SIDE, _SIDE, _CHANNELS), "NHWC")
 _SCORES = TensorSpec("y", "float32", (1, _CLASSES))
 
 
 @dataclass(frozen=True)
 class Canary:
-    """The files' bytes, and how a trial refers to them; both files take and give the same."""
+    """The health check's model in two formats, its reference outputs, and references to them."""
 
     files: dict[str, bytes]
     outputs: bytes
 
     @property
     def blobs(self) -> tuple[bytes, ...]:
-        """All that a board has to fetch for a check."""
+        """Every file that a check may fetch."""
         return (*self.files.values(), self.outputs)
 
     @property
@@ -38,7 +38,7 @@ class Canary:
     def model(self, form: str) -> ModelRef:
         """``form``: ``onnx`` or ``tflite``."""
         data = self.files[form]
-        other = form == "tflite"
+        channels_last = form == "tflite"
         return ModelRef(
             name=MODEL,
             format=form,
@@ -46,15 +46,15 @@ class Canary:
             size_bytes=len(data),
             inputs=(_IMAGE,),
             outputs=(_SCORES,),
-            own_inputs=(_LAST,) if other else (),
-            own_outputs=(_SCORES,) if other else (),
+            own_inputs=(_CHANNELS_LAST_IMAGE,) if channels_last else (),
+            own_outputs=(_SCORES,) if channels_last else (),
             precision="fp32",
         )
 
 
 @cache
-def own_blobs() -> frozenset[str]:
-    """SHA-256 of what every farm has for its health checks, whichever of it a board takes."""
+def canary_blobs() -> frozenset[str]:
+    """SHA-256 of the files that every farm stores for its health checks."""
     return frozenset(digest(data) for data in canary().blobs)
 
 

@@ -1,4 +1,4 @@
-"""The tables. Times are UTC; wire types and specs are kept as their JSON."""
+"""The tables. Times are UTC; wire types and specs are stored as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def now() -> datetime:
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware UTC time on every database; SQLite alone would drop the zone."""
+    """A UTC time with its time zone on every database; SQLite itself drops the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -42,7 +42,7 @@ class Moment(TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        # PostgreSQL answers in the time zone of its own session
+        # PostgreSQL returns times in its session's time zone
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
@@ -56,13 +56,16 @@ class Base(DeclarativeBase):
 
 
 class Device(Base):
-    """One board. ``enabled`` is a wish; whether it is online follows from ``seen_at``.
+    """One board.
 
-    ``health_reasons``: what the last check found wrong, none where it was good;
-    ``checks_failed`` in a row. ``checked_at``: when it ended, none where a first check is due.
-    ``baseline_at``: older checks are of another condition, or another board, and no measure.
-    ``clock_skew_s``: the board's clock minus the controller's, as the last heartbeat had it.
-    ``broker_digest``: the SHA-256 of its password on the broker; empty: it has none.
+    Attributes:
+        enabled: whether it is to be given work; whether it is online follows from ``seen_at``.
+        health_reasons: what the last health check found wrong; empty where it was good.
+        checks_failed: how many checks have failed in a row.
+        checked_at: when the last check ended; ``None``: the first one is due.
+        baseline_at: latencies of older checks are of another board or power mode: not compared.
+        clock_skew_s: the board's clock minus the controller's at the last heartbeat.
+        broker_digest: SHA-256 of its password on the broker; empty: it has none.
     """
 
     __tablename__ = "devices"
@@ -88,7 +91,7 @@ class Device(Base):
 
 
 class Token(Base):
-    """A person's or a device's secret, stored as its SHA-256 only. ``last_used_at`` is right to a
+    """A person's or a device's secret; only its SHA-256 is stored. ``last_used_at`` is precise to a
     minute."""
 
     __tablename__ = "tokens"
@@ -105,7 +108,7 @@ class Token(Base):
 
 
 class Model(Base):
-    """A registered model: what it takes and gives, its reference outputs, its data set if any."""
+    """A registered model: inputs, outputs, reference outputs, and its data set if it has one."""
 
     __tablename__ = "models"
 
@@ -127,9 +130,13 @@ class Model(Base):
 
 
 class Artifact(Base):
-    """One file of a model in one format. ``own_inputs``, ``own_outputs``: its own tensors in the
-    model's order, none where nobody asked it; ``checked`` says whether it is the same network.
-    ``precision`` is empty of files that were added before it was asked."""
+    """One file of a model in one format.
+
+    Attributes:
+        own_inputs, own_outputs: its own tensors in the model's order; ``None`` where unknown.
+        checked: whether and how it was found to be the same network.
+        precision: empty for files that were added before it was recorded.
+    """
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("model_id", "format"),)
@@ -147,11 +154,11 @@ class Artifact(Base):
 
 
 SWEEP, HEALTH = "sweep", "health"
-"""Kinds of sweeps: a person's, and the hidden one of a device, which holds its health checks."""
+"""Kinds of sweeps: a person's, and a device's hidden one, which holds its health checks."""
 
 
 class Sweep(Base):
-    """``kind``: only those of kind ``sweep`` are shown to anybody."""
+    """A set of cells. Only sweeps of ``kind`` ``sweep`` are ever shown."""
 
     __tablename__ = "sweeps"
 
@@ -167,11 +174,13 @@ class Sweep(Base):
 
 
 class Cell(Base):
-    """One configuration on one device. ``request`` is the TrialRequest less its ids; a cell that
-    placement skipped has none, and ``skip`` says why.
+    """One configuration on one device.
 
-    ``build_key`` is set where nothing is measured but an artifact made for other cells: a SHA-256
-    over all that it depends on.
+    Attributes:
+        request: the TrialRequest without its ids; ``None`` for a cell that placement skipped.
+        skip: why placement skipped it.
+        build_key: set for a cell that builds an artifact for other cells instead of measuring:
+            SHA-256 over everything that the artifact depends on.
     """
 
     __tablename__ = "cells"
@@ -190,9 +199,14 @@ class Cell(Base):
 
 
 class Trial(Base):
-    """One fresh-process measurement of a cell; ``place`` is its turn on its device.
+    """One measurement of a cell in a fresh process.
 
-    ``waits_for``: the trial that builds what this one runs; cleared when it has been built.
+    Attributes:
+        number: from 0 within its cell.
+        place: its position in its device's queue within the sweep.
+        attempt: number of its last attempt, which is the fencing token.
+        spent: attempts that count against the sweep's ``attempts``.
+        waits_for: the trial that builds what this one runs; cleared when that is built.
     """
 
     __tablename__ = "trials"
@@ -213,9 +227,12 @@ class Trial(Base):
 
 
 class Attempt(Base):
-    """One execution of a trial. ``id`` is what the broker carries; ``number`` fences.
+    """One execution of a trial.
 
-    ``result`` is kept whatever became of it; it counts only where ``accepted``.
+    Attributes:
+        id: what a doorbell names.
+        number: fencing token: only the attempt with its trial's last number counts.
+        result: kept even where it does not count; it counts only where ``accepted``.
     """
 
     __tablename__ = "attempts"
@@ -236,11 +253,13 @@ class Attempt(Base):
 
 
 class HealthCheck(Base):
-    """One health check of a device: open until ``ended_at``, and then judged.
+    """One health check of a device; open until ``ended_at`` is set, when it is judged.
 
-    ``ok`` stays empty where it says nothing about the board, ``reasons`` why. ``runtime`` is what
-    it ran with; ``trial_id`` and ``attempt_id`` are empty where nothing could run. The readings are
-    those of its end.
+    Attributes:
+        ok: ``None`` where it says nothing about the board; ``reasons`` says why.
+        runtime: what it ran with.
+        trial_id, attempt_id: empty where no runtime could run it.
+        latency_ms, temperature_c, storage_free_mib, clock_skew_s: readings at its end.
     """
 
     __tablename__ = "health_checks"
@@ -263,7 +282,7 @@ class HealthCheck(Base):
 
 
 class Event(Base):
-    """Append-only: what happened, when, to what."""
+    """One entry of the append-only event log."""
 
     __tablename__ = "events"
 

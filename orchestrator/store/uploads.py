@@ -1,7 +1,7 @@
-"""Uploads that go on where they were cut: what has arrived is kept until the rest has.
+"""Resumable uploads: the bytes that have arrived are kept until the rest follows.
 
-A file for each uploader and blob, which one request at a time appends to, on however many
-controllers that share the folder. What is whole is hashed before it becomes a blob.
+One file per uploader and blob. One request at a time appends to it, on all controllers that share
+the folder (``flock``). A complete upload is hashed before it becomes a blob.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.store.blobs import PARTIAL, FolderBlobs
 
 IDLE_S = 30.0
-"""How long a request may send nothing: a connection that was cut silently must not keep the file
-from the next one."""
-KEPT_S = 7 * 86_400.0
-"""How long what nobody goes on with is kept."""
+"""A request that sends nothing for this long is ended: a connection that was cut silently must not
+keep the file locked."""
+KEEP_PARTIAL_S = 7 * 86_400.0
+"""How long an unfinished upload is kept."""
 
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
 class UploadOutOfStep(FarmError):
-    """The part begins after the end of what is here: ``size_bytes``."""
+    """The part begins after the last byte that has arrived, which is at ``size_bytes``."""
 
     kind = "out_of_step"
 
@@ -42,7 +42,7 @@ class UploadOutOfStep(FarmError):
 
 
 class UploadBusy(FarmError):
-    """Another request is sending the same; it ends within ``IDLE_S``."""
+    """Another request is sending the same blob; if it is dead, it ends within ``IDLE_S``."""
 
     kind = "upload_busy"
     transient = True
@@ -58,7 +58,7 @@ class UploadPart:
 
     @classmethod
     def parse(cls, header: str) -> UploadPart:
-        """``Content-Range`` as RFC 9110, section 14.4, has it. Raises ``UserError``."""
+        """Parses ``Content-Range`` (RFC 9110, section 14.4). Raises ``UserError``."""
         found = _RANGE.fullmatch(header)
         first, last, total = map(int, found.groups()) if found else (0, -1, 0)
         if not first <= last < total:
@@ -67,8 +67,10 @@ class UploadPart:
 
 
 class Uploads:
-    """What has arrived of uploads into ``blobs``. ``uploader`` names one token of one device or
-    person; nobody sees another's."""
+    """Unfinished uploads into ``blobs``.
+
+    ``uploader``: one token of one device or person (``uploader_prefix``); each sees its own only.
+    """
 
     def __init__(self, blobs: FolderBlobs, idle_s: float = IDLE_S) -> None:
         self._blobs = blobs
@@ -76,7 +78,7 @@ class Uploads:
         self._idle_s = idle_s
 
     def size(self, uploader: str, sha256: str) -> int:
-        """Bytes that are here of an upload. Raises ``UserError``."""
+        """How many bytes of an upload have arrived. Raises ``UserError``."""
         try:
             return self._path(uploader, sha256).stat().st_size
         except FileNotFoundError:
@@ -85,20 +87,22 @@ class Uploads:
     async def receive(
         self, uploader: str, sha256: str, part: UploadPart, chunks: AsyncIterator[bytes]
     ) -> int:
-        """Add a part, in the place of what was here from its start on; bytes that are here now,
-        all of them once the blob is stored. What arrives of a part that is cut stays.
+        """Append a part, overwriting bytes from its start on; returns the bytes that have arrived.
+
+        Once that is ``part.total`` the blob is stored. Where the connection is cut, what has
+        arrived of the part is kept.
 
         Raises:
-            OutOfStep: something before it is missing. UploadBusy: another request has the file.
-            UserError: too large, more than was announced, or the whole has another hash: then
-                nothing of it is kept.
+            UploadOutOfStep: bytes before the part are missing.
+            UploadBusy: another request has the file.
+            UserError: too large, more bytes than announced, or another hash: then nothing is kept.
         """
         if part.total > self._blobs.max_bytes:
             raise UserError(f"blob {sha256}: larger than {self._blobs.max_bytes >> 20} MiB")
         path = self._path(uploader, sha256)
         await asyncio.to_thread(self._make_room, uploader, path, part.total)
         with path.open("a+b", buffering=0) as file:
-            _take(file, path)
+            _lock_file(file, path)
             size = os.fstat(file.fileno()).st_size
             if size < part.start:
                 raise UploadOutOfStep(size)
@@ -110,17 +114,17 @@ class Uploads:
         return size
 
     def drop(self, device_id: int) -> None:
-        """Forget whatever a device had begun to upload."""
-        for path in self._folder.glob(f"{uploader(device_id, None)}*"):
+        """Delete all unfinished uploads of a device."""
+        for path in self._folder.glob(f"{uploader_prefix(device_id, None)}*"):
             path.unlink(missing_ok=True)
 
     async def _append(self, file: FileIO, part: UploadPart, chunks: AsyncIterator[bytes]) -> int:
         arrived = 0
-        async with aclosing(_within(chunks, self._idle_s)) as timely:
+        async with aclosing(_until_idle(chunks, self._idle_s)) as timely:
             async for chunk in timely:
                 if arrived + len(chunk) > part.size:
                     raise UserError(f"more than the {part.size} bytes that were announced")
-                _write(file, chunk)
+                _write_all(file, chunk)
                 arrived += len(chunk)
         return arrived
 
@@ -128,11 +132,11 @@ class Uploads:
         os.fsync(file.fileno())
         file.seek(0)
         found = hashlib.file_digest(file, "sha256").hexdigest()
-        # out of everybody's reach before it counts: by its name it may be another file by now
+        # renamed first, so that nobody else changes it; another file may have its name by now
         mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         with suppress(FileNotFoundError):
             os.rename(path, mine)
-        if not _same(file, mine):
+        if not _is_same_file(file, mine):
             mine.unlink(missing_ok=True)
             raise UploadBusy("another upload took this one's place; send it again")
         if found != sha256:
@@ -141,15 +145,15 @@ class Uploads:
                 f"blob {sha256}: what arrived hashes to {found}; the transfer was damaged, "
                 "send it again"
             )
-        final = self._blobs.place(sha256)
+        final = self._blobs.location(sha256)
         final.parent.mkdir(exist_ok=True)
         os.replace(mine, final)
 
     def _make_room(self, uploader: str, path: Path, total: int) -> None:
-        """Nobody has more begun than one upload may hold: their oldest goes first. And what nobody
-        went on with goes, whoever's it is."""
+        """Delete expired uploads of everybody, and the uploader's oldest ones: together they may
+        not hold more than one blob may."""
         self._folder.mkdir(exist_ok=True)
-        mine, old = [], time.time() - KEPT_S
+        mine, old = [], time.time() - KEEP_PARTIAL_S
         for other in self._folder.iterdir():
             with suppress(FileNotFoundError):
                 status = other.stat()
@@ -164,41 +168,41 @@ class Uploads:
                 other.unlink(missing_ok=True)
 
     def _path(self, uploader: str, sha256: str) -> Path:
-        return self._folder / f"{uploader}.{self._blobs.place(sha256).name}"
+        return self._folder / f"{uploader}.{self._blobs.location(sha256).name}"
 
 
-def uploader(device_id: int | None, token_id: int | None) -> str:
-    """How the files of one token's uploads begin."""
+def uploader_prefix(device_id: int | None, token_id: int | None) -> str:
+    """The prefix of the file names of one token's uploads."""
     return f"{device_id or 0}-{'' if token_id is None else token_id}"
 
 
-def _take(file: FileIO, path: Path) -> None:
-    """Have the file to ourselves. Raises ``UploadBusy``."""
+def _lock_file(file: FileIO, path: Path) -> None:
+    """Lock the file exclusively, without waiting. Raises ``UploadBusy``."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UploadBusy("another request is sending this blob; try again in a moment") from None
-    # whoever had it may have finished, or made room, between the opening and the locking
-    if not _same(file, path):
+    # its last owner may have renamed or deleted it between our opening and locking
+    if not _is_same_file(file, path):
         raise UploadBusy("another upload took this one's place; send it again")
 
 
-def _write(file: FileIO, chunk: bytes) -> None:
-    """All of it: what is not buffered may be written in part."""
+def _write_all(file: FileIO, chunk: bytes) -> None:
+    """Write the whole chunk: an unbuffered write may be partial."""
     left = memoryview(chunk)
     while left:
         left = left[file.write(left) :]
 
 
-def _same(file: FileIO, path: Path) -> bool:
+def _is_same_file(file: FileIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-async def _within(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncGenerator[bytes, None]:
-    """The chunks, as long as each comes within ``idle_s``."""
+async def _until_idle(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncGenerator[bytes, None]:
+    """The chunks; ends when none comes for ``idle_s``."""
     while True:
         try:
             async with asyncio.timeout(idle_s):

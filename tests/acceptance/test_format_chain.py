@@ -17,21 +17,22 @@ from typing import Any
 import pytest
 
 from support.cli import Shell, running
-from support.runner_child import python_of, require
+from support.environments import python_of
+from support.runner_child import require
 
 AGENT = Path(sys.executable).parent / "benchfarm-agent"
-ENVIRONMENTS = {"tensorflow": "tensorflow", "tflite": "litert", "tvm": "tvm"}
+BACKENDS = ("tensorflow", "tflite", "tvm")
 LIMIT_S = 900.0
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A controller whose own device has environments of TensorFlow, LiteRT and TVM."""
-    for interpreter in ENVIRONMENTS.values():
-        require(interpreter)
+    for backend in BACKENDS:
+        require(backend)
     home = tmp_path_factory.mktemp("chain") / "home"
-    for backend, interpreter in ENVIRONMENTS.items():
-        words = ["runtimes", "add", backend, "--python", python_of(interpreter)]
+    for backend in BACKENDS:
+        words = ["runtimes", "add", backend, "--python", python_of(backend)]
         command = [str(AGENT), *words, "--state-dir", str(home / "agent")]
         subprocess.run(command, check=True, capture_output=True, timeout=240)
     with running(home) as found:

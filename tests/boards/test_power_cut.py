@@ -73,7 +73,7 @@ def test_a_power_cut_costs_the_attempt_in_flight_and_nothing_else(
 
 def _each_counts_once(home: Path) -> None:
     database = Database(f"sqlite:///{home / 'benchfarm.sqlite3'}")
-    with database.snapshot() as session:
+    with database.read_session() as session:
         query = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id)
         trials = session.scalars(query.where(Sweep.name == "power")).all()
         mine = [t.id for t in trials]

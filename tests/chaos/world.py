@@ -243,7 +243,7 @@ class World:
 
     @contextlib.contextmanager
     def rows(self) -> Iterator[Session]:
-        with self.database.snapshot() as session:
+        with self.database.read_session() as session:
             yield session
 
     def known_attempts(self) -> list[Attempt]:

@@ -1,11 +1,10 @@
-"""One suite for every converter, through the real child and on to a trial of what was made.
+"""One suite for every converter of ONNX, through the real child and on to a trial of what was made.
 
-A converter joins by a line in ``CASES``.
+A converter joins by its runtime's file in ``tests/contract/runtimes``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,61 +24,14 @@ from support.runner_child import (
     write_onnx,
     write_unknown_operator,
 )
+from support.runtime_cases import CONTRACTS, CONVERTERS
+from support.runtime_contract import ConverterCase
 
-
-@dataclass(frozen=True)
-class Case:
-    converter: str
-    backend: str
-    precision: str
-    form: str
-    files: frozenset[str]
-    calibrated: bool = True
-
-
-CASES = {
-    case.converter: case
-    for case in (
-        Case("onnxruntime_quantize", "onnxruntime", "int8", "onnx", frozenset({"model.onnx"})),
-        Case("onnx_fp16", "onnxruntime", "fp16", "onnx", frozenset({"model.onnx"}), False),
-        Case(
-            "openvino_fp16",
-            "openvino",
-            "fp16",
-            "openvino_ir",
-            frozenset({"model.xml", "model.bin"}),
-            False,
-        ),
-        Case(
-            "nncf_quantize",
-            "openvino",
-            "int8",
-            "openvino_ir",
-            frozenset({"model.xml", "model.bin"}),
-        ),
-        Case(
-            "ncnn_pnnx",
-            "ncnn",
-            "fp16",
-            "ncnn",
-            frozenset({"model.param", "model.bin", "notes.json"}),
-            False,
-        ),
-    )
-}
-
-ELSEWHERE = {
-    *("edgetpu_compile", "executorch_lower", "executorch_quantize", "keras_onnx", "keras_save"),
-    *("keras_savedmodel", "litert_torch", "openvino_convert", "tensorflow_freeze"),
-    *("tensorflow_optimise", "tensorrt_build", "tf2onnx", "tflite_convert", "tflite_fp16"),
-    *("tflite_quantize", "tftrt_convert", "torch_onnx", "trtexec_build", "tvm_compile"),
-    "tvm_cross",
-}
-"""Tested with their backends, in ``test_tensorflow``, or in ``test_converters_torch``."""
+CASES = {name: case for name, case in CONVERTERS.items() if case.source == "onnx"}
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest) -> ConverterCase:
     found = CASES[request.param]
     facts = require(found.backend)
     offered = any(found.precision in target.precisions for target in facts.targets)
@@ -88,31 +40,39 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def calibrated(case: Case) -> Case:
+def calibrated(case: ConverterCase) -> ConverterCase:
     if not case.calibrated:
         pytest.skip(f"{case.converter} needs no calibration")
     return case
 
 
 @pytest.fixture
-def runtime(case: Case) -> RuntimeRef:
+def runtime(case: ConverterCase) -> RuntimeRef:
     return RuntimeRef(case.backend, precision=case.precision, threads=1)
 
 
 @pytest.fixture
-def bench(case: Case, tmp_path: Path) -> Bench:
+def bench(case: ConverterCase, tmp_path: Path) -> Bench:
     folder = tmp_path / "job"
     folder.mkdir()
     return Bench(case.backend, folder)
 
 
-def test_every_converter_file_has_its_line_here() -> None:
-    assert set(CASES) | ELSEWHERE == set(registry.converter_names())
+def test_every_converter_is_tested_by_its_own_runtimes_file() -> None:
+    tested = {
+        runtime: {case.converter for case in contract.converters} | contract.other_converters
+        for runtime, contract in CONTRACTS.items()
+    }
+    found: dict[str, set[str]] = {runtime: set() for runtime in registry.backend_names()}
+    for name in registry.converter_names():
+        module = type(registry.find_converter(name)).__module__
+        found[module.split(".")[2]].add(name)
+    assert tested == found
 
 
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_a_model_is_quantised_runs_and_still_fits(
-    case: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path, batch: int | str
+    case: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path, batch: int | str
 ) -> None:
     (tmp_path / "blobs").mkdir()
     source = write_onnx(tmp_path / "blobs" / "0123abcd", batch)
@@ -143,7 +103,7 @@ def test_a_model_is_quantised_runs_and_still_fits(
 
 
 def test_random_calibration_is_seeded_and_said(
-    calibrated: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path
+    calibrated: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path
 ) -> None:
     source = write_onnx(tmp_path / "m.onnx", "N")
     model = model_of(source, "onnx")
@@ -159,7 +119,7 @@ def test_random_calibration_is_seeded_and_said(
 
 @pytest.mark.parametrize("calibration", ["", "dataset"])
 def test_without_calibration_data_nothing_is_quantised(
-    calibrated: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path, calibration: str
+    calibrated: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path, calibration: str
 ) -> None:
     source = write_onnx(tmp_path / "m.onnx")
     made = bench.convert(model_of(source, "onnx"), runtime, source, calibration=calibration)
@@ -173,7 +133,7 @@ def test_without_calibration_data_nothing_is_quantised(
 
 
 def test_calibration_samples_of_another_shape_are_refused(
-    calibrated: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path
+    calibrated: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path
 ) -> None:
     source = write_onnx(tmp_path / "m.onnx")
     dataset = tmp_path / "dataset.npz"
@@ -185,7 +145,7 @@ def test_calibration_samples_of_another_shape_are_refused(
 
 
 def test_a_damaged_source_is_named(
-    case: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path
+    case: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path
 ) -> None:
     source = tmp_path / "m.onnx"
     source.write_bytes(write_onnx(source).read_bytes()[:-40])
@@ -199,7 +159,7 @@ def test_a_damaged_source_is_named(
 
 
 def test_an_unknown_operator_ends_as_a_failure_of_this_model(
-    case: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path
+    case: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path
 ) -> None:
     source = write_unknown_operator(tmp_path / "m.onnx")
     model = model_of(source, "onnx", (TensorSpec("x", "float32", (1, 3)),))
@@ -224,7 +184,7 @@ def test_an_unknown_operator_ends_as_a_failure_of_this_model(
     ],
 )
 def test_what_cannot_be_made_is_named(
-    case: Case,
+    case: ConverterCase,
     bench: Bench,
     runtime: RuntimeRef,
     tmp_path: Path,
@@ -241,109 +201,10 @@ def test_what_cannot_be_made_is_named(
 
 
 def test_a_fixed_batch_larger_than_one_is_calibrated_on_whole_batches(
-    case: Case, bench: Bench, runtime: RuntimeRef, tmp_path: Path
+    case: ConverterCase, bench: Bench, runtime: RuntimeRef, tmp_path: Path
 ) -> None:
     source = write_onnx(tmp_path / "m.onnx", 8)
     model = model_of(source, "onnx", (TensorSpec("x", SPEC.dtype, (8, *SPEC.shape[1:])),))
     dataset = dataset_file(tmp_path / "dataset.npz")
     made = bench.convert(model, runtime, source, calibration="dataset", dataset=str(dataset))
     assert made.failure is None
-
-
-# --- one tool's own options ---
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({}, "u8 activations s8 weights per channel, minmax"),
-        ({"per_channel": "off"}, "u8 activations s8 weights per tensor, minmax"),
-        ({"per_channel": False}, "u8 activations s8 weights per tensor, minmax"),  # YAML's off
-        ({"activation_type": "s8"}, "s8 activations s8 weights per channel, minmax"),
-        ({"calibration_method": "entropy"}, "per channel, entropy"),
-        ({"calibration_method": "percentile"}, "per channel, percentile"),
-    ],
-)
-def test_onnxruntime_quantises_as_the_options_say(
-    tmp_path: Path, options: dict[str, Any], words: str
-) -> None:
-    onnx = pytest.importorskip("onnx")
-    require("onnxruntime")
-    (tmp_path / "job").mkdir()
-    bench = Bench("onnxruntime", tmp_path / "job")
-    source = write_onnx(tmp_path / "m.onnx")
-    model = model_of(source, "onnx")
-    runtime = RuntimeRef("onnxruntime", precision="int8", threads=1, options=options)
-    dataset = dataset_file(tmp_path / "dataset.npz")
-    made = bench.convert(model, runtime, source, calibration="dataset", dataset=str(dataset))
-    assert made.failure is None
-    assert words in made.steps[0]
-    graph = onnx.load(made.artifact).graph
-    weights = {i.name: i for i in graph.initializer}
-    assert len(weights["kernel_scale"].dims) == int("per channel" in made.steps[0])
-    points = {i.data_type for n, i in weights.items() if n == "x_zero_point"}
-    signed = options.get("activation_type") == "s8"
-    assert points == {onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8}
-    reference = reference_file(tmp_path / "reference.npz")
-    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
-    assert found.failure is None
-    assert found.fidelity is not None
-    assert found.fidelity.passed
-
-
-def test_a_bad_option_of_a_converter_is_refused(tmp_path: Path) -> None:
-    require("onnxruntime")
-    bench = Bench("onnxruntime", tmp_path)
-    source = write_onnx(tmp_path / "m.onnx")
-    runtime = RuntimeRef("onnxruntime", precision="int8", options={"calibration_method": "guess"})
-    made = bench.convert(model_of(source, "onnx"), runtime, source, calibration="random")
-    assert made.failure is not None
-    assert made.failure.kind == "bad_option"
-    assert "minmax, entropy, percentile" in made.failure.message
-
-
-def test_fp16_keeps_its_inputs_and_outputs_and_halves_its_weights(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    require("onnxruntime")
-    bench = Bench("onnxruntime", tmp_path)
-    source = write_onnx(tmp_path / "m.onnx")
-    runtime = RuntimeRef("onnxruntime", precision="fp16")
-    made = bench.convert(model_of(source, "onnx"), runtime, source)
-    assert made.failure is None
-    graph = onnx.load(made.artifact).graph
-    ports = [*graph.input, *graph.output]
-    assert {p.type.tensor_type.elem_type for p in ports} == {onnx.TensorProto.FLOAT}
-    assert {i.data_type for i in graph.initializer} == {onnx.TensorProto.FLOAT16}
-
-
-@pytest.mark.parametrize(
-    ("options", "words", "channels"),
-    [
-        ({}, "preset performance, weights per channel", 4),
-        ({"preset": "mixed"}, "preset mixed, weights per channel", 4),
-        ({"per_channel": "off"}, "preset performance, weights per tensor", 1),
-    ],
-)
-def test_nncf_quantises_as_the_options_say(
-    tmp_path: Path, options: dict[str, Any], words: str, channels: int
-) -> None:
-    openvino = pytest.importorskip("openvino")
-    pytest.importorskip("nncf")
-    require("openvino")
-    (tmp_path / "job").mkdir()
-    bench = Bench("openvino", tmp_path / "job")
-    source = write_onnx(tmp_path / "m.onnx")
-    model = model_of(source, "onnx")
-    runtime = RuntimeRef("openvino", precision="int8", threads=1, options=options)
-    dataset = dataset_file(tmp_path / "dataset.npz")
-    made = bench.convert(model, runtime, source, calibration="dataset", dataset=str(dataset))
-    assert made.failure is None
-    assert words in made.steps[0]
-    operators = openvino.Core().read_model(made.artifact).get_ops()
-    (weights,) = (op for op in operators if "conv/WithoutBiases/fq" in str(op.get_friendly_name()))
-    assert int(np.prod(tuple(weights.input_value(1).get_shape()))) == channels  # its scales
-    reference = reference_file(tmp_path / "reference.npz")
-    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
-    assert found.failure is None
-    assert found.fidelity is not None
-    assert found.fidelity.passed

@@ -1,10 +1,8 @@
-"""Everything that is made of exported programs (``.pt2``), in one suite: through the real child and
-on to a trial of what was made."""
+"""One suite for every converter of exported programs (``.pt2``), through the real child and on to a
+trial of what was made."""
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,79 +11,34 @@ import pytest
 
 from agent.contract.child_jobs import Converted
 from agent.contract.trial import RuntimeRef, TensorSpec
-from agent.formats.tflite import read
 from support.need import need
 from support.runner_child import (
-    ROOT,
     SPEC,
     Bench,
     dataset_file,
+    facts_of,
     model_of,
-    python_of,
     reference_file,
     require,
     write_pt2,
 )
+from support.runtime_cases import CONVERTERS
+from support.runtime_contract import ConverterCase
 from support.torch_programs import write_special
 
-
-@dataclass(frozen=True)
-class Case:
-    """``python``: the interpreter that has the tool, and the backend's runtime too."""
-
-    converter: str
-    python: str
-    backend: str
-    form: str
-    files: frozenset[str]
-    precision: str = "fp32"
-    calibrated: bool = False
-    lacks: str = "aten.lgamma"
-
-
-CASES = {
-    case.converter: case
-    for case in (
-        Case(
-            "executorch_lower",
-            "executorch",
-            "executorch",
-            "executorch_pte",
-            frozenset({"model.pte", "notes.json"}),
-        ),
-        Case(
-            "executorch_quantize",
-            "executorch",
-            "executorch",
-            "executorch_pte",
-            frozenset({"model.pte", "notes.json"}),
-            "int8",
-            calibrated=True,
-        ),
-        Case("litert_torch", "litert_torch", "tflite", "tflite", frozenset({"model.tflite"})),
-        Case(
-            "torch_onnx",
-            "torch_onnx",
-            "onnxruntime",
-            "onnx",
-            frozenset({"model.onnx"}),
-            lacks="prims.lgamma",
-        ),
-    )
-}
-
-
+CASES = {name: case for name, case in CONVERTERS.items() if case.source == "pt2"}
 READERS = ("executorch_lower", "torch_onnx")
 """Two of those that share the reading of programs."""
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest) -> ConverterCase:
     found = CASES[request.param]
     require("pytorch")
-    facts = require(found.python)
+    require(found.backend)
+    facts = facts_of(found.backend, found.tools)
     offered = any(found.precision in target.precisions for target in facts.targets)
-    need(found.python, offered, f"{found.converter} is not installed")
+    need(found.tools or found.backend, offered, f"{found.converter} is not installed")
     return found
 
 
@@ -98,14 +51,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def bench(case: Case, tmp_path: Path) -> Bench:
+def bench(case: ConverterCase, tmp_path: Path) -> Bench:
     folder = tmp_path / "job"
     folder.mkdir()
-    return Bench(case.backend, folder, case.python)
+    return Bench(case.backend, folder, tools=case.tools)
 
 
 def made_of(
-    case: Case,
+    case: ConverterCase,
     bench: Bench,
     source: Path,
     specs: tuple[TensorSpec, ...],
@@ -118,7 +71,7 @@ def made_of(
 
 
 def test_a_program_of_free_batch_is_made_runs_and_still_fits(
-    case: Case, programs: dict[str, Path], bench: Bench, tmp_path: Path
+    case: ConverterCase, programs: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     source = programs["free"]
     before = sorted(p.name for p in source.parent.iterdir())
@@ -152,7 +105,7 @@ def test_a_program_of_free_batch_is_made_runs_and_still_fits(
 
 
 def test_an_operator_that_the_tool_lacks_is_named(
-    case: Case, programs: dict[str, Path], bench: Bench
+    case: ConverterCase, programs: dict[str, Path], bench: Bench
 ) -> None:
     if case.calibrated:
         pytest.skip("lowers as the converter without calibration does")
@@ -165,7 +118,7 @@ def test_an_operator_that_the_tool_lacks_is_named(
 
 @pytest.mark.parametrize("case", READERS, indirect=True)
 def test_shapes_that_the_program_does_not_take_are_named(
-    case: Case, programs: dict[str, Path], bench: Bench
+    case: ConverterCase, programs: dict[str, Path], bench: Bench
 ) -> None:
     spec = TensorSpec("x", "float32", (2, 3, 6, 6))
     made, _ = made_of(case, bench, programs["fixed"], (spec,), calibration="random")
@@ -176,7 +129,7 @@ def test_shapes_that_the_program_does_not_take_are_named(
 
 @pytest.mark.parametrize("case", READERS, indirect=True)
 def test_a_damaged_program_is_named(
-    case: Case, programs: dict[str, Path], bench: Bench, tmp_path: Path
+    case: ConverterCase, programs: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     source = tmp_path / "cut.pt2"
     source.write_bytes(programs["fixed"].read_bytes()[:-40])
@@ -186,7 +139,7 @@ def test_a_damaged_program_is_named(
 
 
 def test_several_inputs_keep_their_order_and_integers_their_values(
-    case: Case, programs: dict[str, Path], bench: Bench
+    case: ConverterCase, programs: dict[str, Path], bench: Bench
 ) -> None:
     if case.calibrated:
         pytest.skip("values that are quantised are not kept")
@@ -206,88 +159,3 @@ def test_several_inputs_keep_their_order_and_integers_their_values(
     assert found.failure is None
     assert found.fidelity is not None
     assert found.fidelity.max_abs == 0.0
-
-
-EXTERNAL = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import numpy as np, onnxruntime
-from agent.runtimes import registry
-from agent.runtimes.pytorch.converters import torch_onnx
-from agent.runtimes.converter import Calibration
-
-torch_onnx.EXTERNAL_BYTES = 0
-folder = Path(sys.argv[3])
-made = registry.find_converter("torch_onnx").convert(Path(sys.argv[2]), folder, Calibration([], ""))
-assert sorted(p.name for p in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
-session = onnxruntime.InferenceSession(str(made.artifact))
-(y,) = session.run(None, {"picture": np.ones((1, 3, 6, 6), np.float32)})
-assert y.shape == (1, 5)
-"""
-
-
-def test_weights_that_no_protobuf_may_hold_lie_beside_it(
-    programs: dict[str, Path], tmp_path: Path
-) -> None:
-    require("torch_onnx")
-    command = [python_of("torch_onnx"), "-c", EXTERNAL, str(ROOT), str(programs["fixed"])]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_executorch_runs_without_a_delegate_where_the_option_says(
-    programs: dict[str, Path], tmp_path: Path
-) -> None:
-    case = CASES["executorch_lower"]
-    require(case.python)
-    bench = Bench(case.backend, tmp_path, case.python)
-    made, runtime = made_of(case, bench, programs["fixed"], (SPEC,), {"delegate": "portable"})
-    assert made.failure is None
-    reference = reference_file(tmp_path / "reference.npz")
-    model = model_of(programs["fixed"], "pt2")
-    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
-    assert found.failure is None
-    assert found.fidelity is not None
-    assert found.fidelity.max_abs < 1e-4
-    assert found.placement == "CPU, 1 threads, ExecuTorch's own kernels"
-
-
-def test_executorch_int8_needs_xnnpack_and_calibration(
-    programs: dict[str, Path], tmp_path: Path
-) -> None:
-    case = CASES["executorch_quantize"]
-    require(case.python)
-    bench = Bench(case.backend, tmp_path, case.python)
-    source = programs["fixed"]
-    for options, calibration, kind in (
-        ({"delegate": "portable"}, "random", "bad_option"),
-        ({"delegate": "tpu"}, "random", "bad_option"),
-        ({}, "", "calibration_missing"),
-    ):
-        made, _ = made_of(case, bench, source, (SPEC,), options, calibration=calibration)
-        assert made.failure is not None
-        assert (made.status, made.failure.kind) == ("failed", kind)
-
-
-def test_litert_torch_takes_pictures_channels_last_where_asked(
-    programs: dict[str, Path], tmp_path: Path
-) -> None:
-    case = CASES["litert_torch"]
-    require(case.python)
-    bench = Bench(case.backend, tmp_path, case.python)
-    spec = TensorSpec("x", SPEC.dtype, SPEC.shape, "NCHW")
-    options = {"io_layout": "nhwc"}
-    made, _ = made_of(case, bench, programs["fixed"], (spec,), options)
-    assert made.failure is None
-    assert "inputs NHWC" in made.steps[0]
-    found = read(Path(made.artifact))
-    assert [found.tensors[n].shape for n in found.inputs] == [(1, 6, 6, 3)]
-    reference = reference_file(tmp_path / "reference.npz")
-    model = model_of(programs["fixed"], "pt2", (spec,))
-    trial = bench.trial(
-        model, RuntimeRef("tflite"), Path(made.artifact), reference, form=made.format
-    )
-    assert trial.failure is None
-    assert trial.fidelity is not None
-    assert trial.fidelity.max_abs < 1e-4

@@ -72,7 +72,7 @@ def test_a_row_of_every_table_keeps_what_each_older_schema_can_hold(database: Da
 
 def fill(connection: Connection) -> None:
     """Two rows a table, made from its columns, so that one that is added is filled as well."""
-    for table in table_dump.tables(connection):
+    for table in table_dump.reflected_tables(connection):
         for number in (1, 2):
             connection.execute(
                 insert(table).values({c.name: value(table, c, number) for c in table.columns})
@@ -105,15 +105,15 @@ def rows(connection: Connection) -> Rows:
     import json
 
     found = {}
-    for table in table_dump.tables(connection):
+    for table in table_dump.reflected_tables(connection):
         lines = BytesIO()
-        table_dump.write(connection, table, lines)
+        table_dump.dump_table(connection, table, lines)
         found[table.name] = [json.loads(line) for line in lines.getvalue().splitlines()]
     return found
 
 
 def kept(connection: Connection, before: Rows) -> Rows:
-    """Of the tables and columns that were there before, what is there now."""
+    """What is now in the tables and columns that were there before."""
     now = rows(connection)
     return {
         table: [
@@ -127,7 +127,7 @@ def kept(connection: Connection, before: Rows) -> Rows:
 
 def lost_nothing(connection: Connection, before: Rows) -> Rows:
     """What ``before`` would be with the columns that there are now."""
-    columns = {t.name: set(t.columns.keys()) for t in table_dump.tables(connection)}
+    columns = {t.name: set(t.columns.keys()) for t in table_dump.reflected_tables(connection)}
     return {
         table: [{k: v for k, v in row.items() if k in columns[table]} for row in found]
         for table, found in before.items()
@@ -145,7 +145,7 @@ def go_down(database: Database, revision: str) -> None:
 
 def check_relations(connection: Connection) -> None:
     """Constraints survive SQLite's way of changing a table, which is to copy it."""
-    for table in table_dump.tables(connection):
+    for table in table_dump.reflected_tables(connection):
         model = Base.metadata.tables[table.name]
         assert _targets(table) == _targets(model), table.name
         assert _unique(table) == _unique(model), table.name

@@ -14,7 +14,13 @@ import pytest
 
 from orchestrator.domain.errors import UserError
 from orchestrator.store.blobs import PARTIAL, FolderBlobs
-from orchestrator.store.uploads import KEPT_S, UploadBusy, UploadOutOfStep, UploadPart, Uploads
+from orchestrator.store.uploads import (
+    KEEP_PARTIAL_S,
+    UploadBusy,
+    UploadOutOfStep,
+    UploadPart,
+    Uploads,
+)
 from support.played_board import sha
 
 WHOLE = bytes(range(256)) * 40
@@ -173,7 +179,7 @@ def test_one_uploader_keeps_no_more_than_one_upload_may_hold(blobs: FolderBlobs)
 def test_what_nobody_goes_on_with_is_dropped(blobs: FolderBlobs) -> None:
     send(blobs, 0, WHOLE[:5000], who="3-3")
     old = blobs.root / PARTIAL / f"3-3.{SHA}"
-    os.utime(old, (time.time() - KEPT_S - 1,) * 2)
+    os.utime(old, (time.time() - KEEP_PARTIAL_S - 1,) * 2)
     send(blobs, 0, WHOLE[:10])
     assert kept(blobs) == [f"1-1.{SHA}"]
 

@@ -23,12 +23,12 @@ from agent.worker.isolation.child_process import CancelRequest, ChildLimits
 from agent.worker.isolation.runner_client import RunnerClient
 from orchestrator.report.build import build_report
 from orchestrator.report.render.html import html_report
+from support.environments import python_of
 from support.report_samples import cell, steady_trials, sweep
 from support.runner_child import (
     SPEC,
     Bench,
     model_of,
-    python_of,
     reference_file,
     require,
     write_onnx,

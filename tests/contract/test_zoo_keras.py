@@ -1,6 +1,6 @@
 """Contract of the zoo's Keras emitter: its models, kept and loaded again, give what ONNX gives.
 
-TensorFlow lives in a runtime environment of its own, named by ``BENCHFARM_TENSORFLOW_PYTHON``.
+TensorFlow runs in a runtime environment of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from orchestrator.zoo.builder import NetworkBuilder
 from orchestrator.zoo.network import OPERATORS, Network
 from orchestrator.zoo.weights import SeededWeights
 from support.cli import Shell
-from support.need import need
-from support.runner_child import python_of
+from support.environments import python_of
+from support.runner_child import require
 from support.zoo_networks import Array, arrays, assert_agree, every_operator, feed_for, onnx_outputs
 
 MAIN = Path(zoo.__file__).with_name("__main__.py")
@@ -97,10 +97,13 @@ for suffix in ("keras", "h5"):
 
 def in_tensorflow(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run under the interpreter with TensorFlow; skips without one, or fails where required."""
-    found = python_of("tensorflow")
-    need("tensorflow", Path(found).exists(), f"no interpreter at {found}")
+    require("tensorflow")
     return subprocess.run(
-        [found, "-I", *arguments], capture_output=True, text=True, check=False, timeout=280
+        [python_of("tensorflow"), "-I", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
 
 
@@ -261,8 +264,8 @@ def test_an_exported_file_is_the_same_each_time_and_agrees(tmp_path: Path) -> No
 
 
 def test_the_command_finds_the_local_agents_environment(tmp_path: Path) -> None:
+    require("tensorflow")
     python = python_of("tensorflow")
-    need("tensorflow", Path(python).exists(), f"no interpreter at {python}")
     listed = [
         {"name": "old", "backend": "tensorflow", "version": "2.9.0", "python": "/none/python"},
         {"name": "new", "backend": "tensorflow", "version": "2.21.0", "python": python},

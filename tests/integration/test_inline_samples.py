@@ -78,7 +78,7 @@ def measured(kit: FarmKit, attempt: str, data: bytes = b"") -> tuple[TrialResult
     result = kit.ok(attempt)
     assert result.samples is not None
     content = data or kit.farm.blobs.read(result.samples.sha256)
-    kit.farm.blobs.discard([result.samples.sha256])
+    kit.farm.blobs.delete([result.samples.sha256])
     named = replace(result.samples, sha256=sha256(content).hexdigest(), size_bytes=len(content))
     return replace(result, samples=named), content
 
@@ -130,7 +130,7 @@ def test_a_controller_that_takes_none_is_sent_none(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of before: it offers nothing."""
-    monkeypatch.setattr(agent_routes, "OFFER", {})
+    monkeypatch.setattr(agent_routes, "INLINE_OFFER", {})
     lab.uplink.start(lab.attempt)
     result, content = measured(lab.kit, lab.attempt)
     assert deliver_due(posted(lab, tmp_path, result, content), lab.uplink) == 1

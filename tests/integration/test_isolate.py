@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.contract.child_jobs import Converted
+from agent.contract.failures import FAILURE_KINDS
 from agent.worker.isolation import proc_scan, rlimits
 from agent.worker.isolation.child_process import (
     LOG_TAIL_BYTES,
@@ -115,8 +116,8 @@ def test_a_hanging_child_is_ended_at_its_limit(tmp_path: Path) -> None:
     end = child(tmp_path, "import time; time.sleep(600)", wall_s=1.0)
     assert end.killed == "timeout"
     outcome = judged(end, ChildLimits(1.0, 2048))
-    assert outcome.status == "failed"
     assert outcome.failure is not None
+    assert FAILURE_KINDS[outcome.failure.kind].status == "failed"
     assert outcome.failure.kind == "timeout"
     assert "1 s" in outcome.failure.message
 
@@ -256,8 +257,8 @@ def test_a_cancel_ends_the_child_at_once(
     assert end.killed == reason
     assert end.duration_s < 0.5 + MARGIN_S + 10
     outcome = judged(end)
-    assert outcome.status == "cancelled"
     assert outcome.failure is not None
+    assert FAILURE_KINDS[outcome.failure.kind].status == "cancelled"
     assert (outcome.failure.kind, outcome.failure.transient) == (kind, transient)
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from orchestrator.local import agent_process
-from orchestrator.local.agent_process import kept_running
+from orchestrator.local.agent_process import supervised_agent
 
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
@@ -33,7 +33,7 @@ def test_a_killed_agent_is_started_again_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_process, "FIRST_PAUSE_S", 0.01)
-    with kept_running(tmp_path, [sys.executable, "-c", SLEEPS]):
+    with supervised_agent(tmp_path, [sys.executable, "-c", SLEEPS]):
         wait_for(lambda: len(started(tmp_path)) == 1)
         psutil.Process(started(tmp_path)[0]).kill()
         wait_for(lambda: len(started(tmp_path)) == 2)
@@ -47,7 +47,7 @@ def test_one_that_ignores_the_end_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_process, "STOP_S", 0.2)
-    with kept_running(tmp_path, [sys.executable, "-c", STUBBORN]):
+    with supervised_agent(tmp_path, [sys.executable, "-c", STUBBORN]):
         wait_for(lambda: len(started(tmp_path)) == 1)
     assert not psutil.pid_exists(started(tmp_path)[0])
 
@@ -57,5 +57,5 @@ def test_an_end_during_the_pause_does_not_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_process, "FIRST_PAUSE_S", 3600.0)
-    with kept_running(tmp_path, [sys.executable, "-c", "print(1)"]):
+    with supervised_agent(tmp_path, [sys.executable, "-c", "print(1)"]):
         wait_for(lambda: "the local agent ended" in caplog.text)

@@ -21,15 +21,14 @@ from orchestrator.service.models import registration
 from orchestrator.service.models.registration import NewModel
 from orchestrator.service.views import ArtifactView, ModelView
 from support import onnx_files
+from support.environments import python_of
 from support.farms import FarmKit
 from support.runner_child import (
     BIAS,
     KERNEL,
     TFLITE,
-    VARIANTS,
     expected,
     facts_of,
-    python_of,
     require,
     write_onnx,
     write_pt2,
@@ -44,16 +43,16 @@ class Controller:
     kit: FarmKit
     state_dir: Path
 
-    def lists(self, *names: str) -> None:
+    def lists(self, *labels: str) -> None:
         self.state_dir.mkdir(exist_ok=True)
         entries = [
             {
-                "name": name,
-                "backend": VARIANTS.get(name, name),
-                "version": require(name).version,
-                "python": python_of(name),
+                "name": label,
+                "backend": label.partition("@")[0],
+                "version": require(label).version,
+                "python": python_of(label),
             }
-            for name in names
+            for label in labels
         ]
         (self.state_dir / "environments.json").write_text(json.dumps(entries))
 
@@ -71,21 +70,21 @@ class Controller:
         return str(caught.value)
 
     def reference(self, name: str = "small") -> dict[str, Any]:
-        with self.kit.farm.database.snapshot() as session:
+        with self.kit.farm.database.read_session() as session:
             digest = registration.find(session, name).reference["sha256"]
         with np.load(io.BytesIO(self.kit.farm.blobs.read(digest))) as arrays:
             return dict(arrays)
 
     def wire(self, form: str, name: str = "small") -> Any:
-        with self.kit.farm.database.snapshot() as session:
-            return registration.wire(registration.find(session, name), form)
+        with self.kit.farm.database.read_session() as session:
+            return registration.model_ref(registration.find(session, name), form)
 
 
 @pytest.fixture
 def controller(farm_on: Callable[[str], FarmKit], tmp_path: Path) -> Controller:
     kit = farm_on("")
     state_dir = tmp_path / "agent"
-    farm = replace(kit.farm, reference=ReferenceRunner(state_dir))
+    farm = replace(kit.farm, compute_reference=ReferenceRunner(state_dir))
     return Controller(replace(kit, farm=farm), state_dir)
 
 
@@ -108,15 +107,15 @@ NCHW = [("x", "float32", [1, 3, 6, 6], "NCHW")]
 NHWC = [("x", "float32", [1, 6, 6, 3], "NHWC")]
 
 
-@pytest.mark.parametrize("python", ["litert", "tflite"])
-def test_a_tflite_file_makes_a_model(controller: Controller, python: str) -> None:
-    controller.lists(python)
+@pytest.mark.parametrize("environment", ["tflite@litert", "tflite@tflite-runtime"])
+def test_a_tflite_file_makes_a_model(controller: Controller, environment: str) -> None:
+    controller.lists(environment)
     view = controller.add(TFLITE / "nhwc.tflite")
     assert tensors(view.inputs) == NHWC
     assert tensors(view.outputs) == [("y", "float32", [1, 5], "")]
     assert (view.free_batch, view.details["precision"]) == (False, "fp32")
     assert view.details["work"]["macs"] == 1748
-    assert view.reference == f"tflite {facts_of(python).version}, reference kernels"
+    assert view.reference == f"tflite {facts_of(environment).version}, reference kernels"
     assert artifact(view, "tflite").checked == "gave the reference"
     reference = controller.reference()
     for x, y in zip(reference["input:x"], reference["output:y"], strict=True):
@@ -128,7 +127,7 @@ def test_a_tflite_file_makes_a_model(controller: Controller, python: str) -> Non
 def test_an_onnx_file_joins_a_tflite_model_in_its_own_layout(
     controller: Controller, tmp_path: Path
 ) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(TFLITE / "nhwc.tflite")
     view = controller.add(write_onnx(tmp_path / "small.onnx", "batch"))
     assert tensors(view.inputs) == NHWC
@@ -150,7 +149,7 @@ def test_an_onnx_file_joins_a_tflite_model_in_its_own_layout(
 def test_a_tflite_file_joins_an_onnx_model(
     controller: Controller, tmp_path: Path, file: str, precision: str, takes: Any
 ) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(write_onnx(tmp_path / "small.onnx"))
     joined = artifact(controller.add(TFLITE / f"{file}.tflite"), "tflite")
     assert joined.checked.startswith("checked: ")
@@ -172,7 +171,7 @@ def other_weights(path: Path, source: Path) -> Path:
 def test_another_network_of_the_same_shapes_is_refused(
     controller: Controller, tmp_path: Path
 ) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(TFLITE / "nhwc.tflite")
     other = other_weights(tmp_path / "small.onnx", write_onnx(tmp_path / "right.onnx"))
     message = controller.refused(other)
@@ -193,7 +192,7 @@ def test_another_network_of_the_same_shapes_is_refused(
 def test_a_file_of_other_shapes_is_refused(
     controller: Controller, tmp_path: Path, file: str, says: str
 ) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(write_onnx(tmp_path / "small.onnx"))
     assert says in controller.refused(TFLITE / f"{file}.tflite")
 
@@ -204,7 +203,7 @@ def test_a_layout_that_nothing_tells_is_not_guessed(controller: Controller, tmp_
     model.graph.node[0].input[0] = "s"
     model.graph.node.insert(0, onnx.helper.make_node("Softmax", ["x"], ["s"], axis=1))
     onnx.save(model, str(tmp_path / "small.onnx"))
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(TFLITE / "nhwc.tflite")
     assert "that is not guessed" in controller.refused(tmp_path / "small.onnx")
 
@@ -219,7 +218,7 @@ def test_without_its_runtime_a_file_makes_no_model_and_joins_unchecked(
     joined = artifact(controller.add(TFLITE / "nhwc.tflite"), "tflite")
     assert joined.checked == f"not checked: {message.split(': ', 1)[1]}"
     assert (joined.inputs, controller.wire("tflite").own_inputs) == ([], ())
-    controller.lists("litert")
+    controller.lists("tflite")
     again = artifact(controller.add(TFLITE / "nhwc.tflite"), "tflite")
     assert again.checked.startswith("checked: ")
     assert tensors(again.inputs) == NHWC
@@ -238,7 +237,7 @@ def test_a_file_that_only_its_accelerator_runs_joins_unchecked(
 def test_an_operator_that_the_runtime_lacks_leaves_a_file_unchecked(
     controller: Controller, tmp_path: Path
 ) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     message = controller.refused(TFLITE / "custom.tflite")
     assert "operator Frobnicate" in message
     controller.add(write_onnx(tmp_path / "small.onnx"))
@@ -248,7 +247,7 @@ def test_an_operator_that_the_runtime_lacks_leaves_a_file_unchecked(
 
 
 def test_a_free_shape_is_asked_for(controller: Controller) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     free = TFLITE / "free.tflite"
     message = controller.refused(free)
     assert "input 'x' has the free shape [?, 3, 6, 6]; give every dimension a size: " in message
@@ -267,7 +266,7 @@ def test_a_quantised_file_makes_a_model_of_real_values(
     controller: Controller, tmp_path: Path
 ) -> None:
     """What joins it need be no closer than its own rounding allows."""
-    controller.lists("litert")
+    controller.lists("tflite")
     view = controller.add(TFLITE / "uint8.tflite")
     assert tensors(view.inputs) == NHWC
     assert view.details["precision"] == "int8"
@@ -286,7 +285,7 @@ def dataset(path: Path, shape: tuple[int, ...]) -> Path:
 
 
 def test_a_data_set_goes_with_the_models_own_layout(controller: Controller, tmp_path: Path) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
 
     def bound(shape: tuple[int, ...]) -> dict[str, str]:
         made = dataset(tmp_path / "d.npz", shape)
@@ -322,7 +321,7 @@ def test_an_exported_program_makes_a_model(
 def test_every_format_joins_an_exported_program(
     controller: Controller, programs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    controller.lists("pytorch", "litert")
+    controller.lists("pytorch", "tflite")
     controller.add(programs[1])
     controller.add(write_onnx(tmp_path / "small.onnx"))
     view = controller.add(TFLITE / "nhwc.tflite")
@@ -347,7 +346,7 @@ def test_an_exported_program_joins_an_onnx_model(
 
 def test_inputs_are_paired_by_name_not_by_order(controller: Controller, tmp_path: Path) -> None:
     """The TFLite file takes (b, a), and a - b tells them apart."""
-    controller.lists("litert")
+    controller.lists("tflite")
     controller.add(write_two(tmp_path / "two.onnx"), "two")
     joined = artifact(controller.add(TFLITE / "two.tflite", "two"), "tflite")
     assert joined.checked.startswith("checked: ")
@@ -387,7 +386,7 @@ def test_output_images_are_followed_into_the_models_layout(
     controller: Controller, tmp_path: Path, first: str
 ) -> None:
     """Their shape is the same in both layouts: only what is known of them tells."""
-    controller.lists("litert")
+    controller.lists("tflite")
     both = [picture_onnx(tmp_path / "p.onnx"), TFLITE / "picture.tflite"]
     view = controller.add(both[first == "tflite"], "picture")
     assert tensors(view.outputs)[0][3] == ("NCHW" if first == "onnx" else "NHWC")
@@ -398,7 +397,7 @@ def test_output_images_are_followed_into_the_models_layout(
 
 
 def test_integer_inputs_and_several_outputs_make_models_too(controller: Controller) -> None:
-    controller.lists("litert")
+    controller.lists("tflite")
     view = controller.add(TFLITE / "lookup.tflite", "lookup")
     assert tensors(view.inputs) == [("ids", "int32", [1, 4], "")]
     view = controller.add(TFLITE / "two.tflite", "two")

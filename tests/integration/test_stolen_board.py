@@ -71,7 +71,9 @@ def theft(sqlite_farm: FarmKit) -> Iterator[Theft]:
         users = stack.enter_context(contextlib.closing(RedisAcl(url)))
         assert users.warning() == ""
         app = broker.make_app(url, "controller")
-        kit.farm = replace(kit.farm, doors=users, ring=lambda d, a: broker.ring(app, d, a))
+        kit.farm = replace(
+            kit.farm, broker_access=users, publish_doorbell=lambda d, a: broker.ring(app, d, a)
+        )
         a, b = kit.enrol(A), kit.enrol(B)
         kit.add_model("of-a", onnx_files.dense_bytes())
         kit.add_model("of-b", onnx_files.dense_bytes(6))
@@ -182,7 +184,7 @@ def test_the_api_refuses_the_thief(theft: Theft) -> None:
     stolen = kit.ok(other, [5, 6, 7])
     assert stolen.samples is not None
     content = kit.farm.blobs.read(stolen.samples.sha256)
-    kit.farm.blobs.discard([stolen.samples.sha256])
+    kit.farm.blobs.delete([stolen.samples.sha256])
     brought = with_samples(codec.dumps(stolen), content)
     for answer, status in (
         (a.put(f"/devices/{B}/heartbeat", json=heartbeat()), 403),
@@ -294,9 +296,9 @@ def test_revoking_ends_what_the_thief_holds(theft: Theft) -> None:
         assert found.ping()
     with theft.served.http(renewed.token) as again:
         assert again.put(f"/devices/{A}/heartbeat", json=heartbeat()).status_code == 200
-    assert set(broker_users.digests(kit.farm)) == {A, B}
+    assert set(broker_users.broker_digests(kit.farm)) == {A, B}
     retirement.retire(kit.farm, A)
-    assert set(broker_users.digests(kit.farm)) == {B}
+    assert set(broker_users.broker_digests(kit.farm)) == {B}
     with (
         contextlib.closing(redis.Redis.from_url(renewed.broker_url)) as gone,
         pytest.raises(redis.AuthenticationError),

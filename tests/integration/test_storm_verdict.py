@@ -33,7 +33,7 @@ def kit(tmp_path: Path) -> Iterator[FarmKit]:
     answers = {}
     for _ in range(TRIALS):
         attempt_id = kit.last_rung()
-        ingest.start(kit.farm, device, attempt_id)
+        ingest.start_attempt(kit.farm, device, attempt_id)
         result, blob = measured(attempt_id)
         kit.farm.blobs.put(blob)
         kit.give(device, result)

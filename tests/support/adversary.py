@@ -1,5 +1,5 @@
-"""The services against an adversary: any order, doubled, late and foreign messages, time jumps,
-boards that come and go, sweeps that are deleted."""
+"""The services against an adversary: messages reordered, duplicated, late or of other devices,
+jumps of the clock, boards that join and leave, sweeps that are deleted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 from orchestrator.store.tables import HEALTH, Attempt, Cell, Device, Sweep, Trial
 from support import farms
-from support.farms import TOOLS, Bell, Clock, FarmKit, device_facts, judged
+from support.farms import TOOLS, Clock, DoorbellRecorder, FarmKit, device_facts, judged
 from support.inspectors import inspect
 from support.references import reference
 
@@ -43,18 +43,19 @@ BOARDS = ("b0", "b1", "b2")
 BUILDER = "builder"
 EVERYBODY = (*BOARDS, BUILDER)
 INT8 = "[{backend: openvino, precision: int8}]"
-"""The boards' runtime loads it, and only the builder can make it."""
+"""A format that the boards' runtime loads and only the builder can make."""
 RUNTIMES = ("[{backend: onnxruntime}]", INT8, "[{backend: onnxruntime}, {backend: openvino}]")
 STATUSES = ("ok", "wrong", "failed", "transient", "unsupported", "invalid", "cancelled")
-"""``wrong``: ok, but of a health check the outputs are not what its model computes."""
+"""``wrong``: status ok, but a health check's outputs differ from the reference."""
 SAMPLES = (1000, 1100, 1050)
 TURN = st.integers(0, len(EVERYBODY) - 1)
-"""Which device of those that have joined."""
+"""Index of a joined device."""
 
 
 @cache
 def _template() -> tuple[tempfile.TemporaryDirectory[str], bytes]:
-    """A farm with a model, three boards and a builder, as a database's bytes; and its folder."""
+    """A farm with a model, three boards and a builder: the bytes of its database, and its
+    folder."""
     folder = tempfile.TemporaryDirectory(prefix="benchfarm-model-")
     kit = farms.build(Path(folder.name))
     kit.add_model()
@@ -83,20 +84,20 @@ def _driver(connection: Connection):  # type: ignore[no-untyped-def]
 
 @contextlib.contextmanager
 def fresh(given: dict[str, Any]) -> Iterator[FarmKit]:
-    """The template's farm on a database in memory. ``given``: settings."""
+    """The template's farm with an in-memory database. ``given``: settings."""
     folder, image = _template()
     home = Path(folder.name)
     database = Database("sqlite://")
     with database.engine.connect() as connection:
         connection.rollback()
         _driver(connection).deserialize(image)
-    clock, bell = Clock(), Bell()
+    clock, doorbells = Clock(), DoorbellRecorder()
     settings = Settings(home=home, max_upload_bytes=1 << 20, **given)
     farm = FarmContext(
-        settings, database, FolderBlobs(home / "blobs"), bell, reference, clock, inspect
+        settings, database, FolderBlobs(home / "blobs"), doorbells, reference, clock, inspect
     )
     try:
-        yield FarmKit(farm, clock, bell)
+        yield FarmKit(farm, clock, doorbells)
     finally:
         database.close()
 
@@ -107,9 +108,9 @@ def _is_permanent(attempt: Attempt) -> bool:
 
 
 class Adversary(RuleBasedStateMachine):
-    """Boards, people and a broker that do whatever they like; what must hold, holds.
+    """Boards, people and a broker that do anything at any time; checks the invariants.
 
-    ``devices``: those that have joined. ``acknowledged``: what boards may forget by now.
+    ``devices``: the joined ones. ``acknowledged``: attempts whose results boards may delete.
     """
 
     settings: ClassVar[dict[str, Any]] = {"health_every_s": 0, "cell_failures": 2}
@@ -176,7 +177,7 @@ class Adversary(RuleBasedStateMachine):
     @rule(name=st.sampled_from(BOARDS), enabled=st.booleans())
     def enable(self, name: str, enabled: bool) -> None:
         with contextlib.suppress(NotFound):  # retired, and nothing of it was kept
-            fleet.enable(self.farm, name, enabled)
+            fleet.set_enabled(self.farm, name, enabled)
 
     @rule(name=names)
     def delete(self, name: str) -> None:
@@ -200,7 +201,7 @@ class Adversary(RuleBasedStateMachine):
         self.devices[name] = self.kit.device_id(name)
 
     def _attempts_of(self, *which: ColumnElement[bool]) -> list[str]:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             query = select(Attempt.id).join(Trial, Attempt.trial_id == Trial.id)
             return list(
                 session.scalars(query.join(Sweep, Trial.sweep_id == Sweep.id).where(*which))
@@ -218,7 +219,7 @@ class Adversary(RuleBasedStateMachine):
 
     @rule(broken=st.booleans())
     def break_the_bell(self, broken: bool) -> None:
-        self.kit.bell.error = OSError("the broker is away") if broken else None
+        self.kit.doorbells.error = OSError("the broker is away") if broken else None
 
     @rule()
     def tick(self) -> None:
@@ -234,7 +235,7 @@ class Adversary(RuleBasedStateMachine):
         target=attempts, turn=st.integers(0, 10_000), made_up=st.sampled_from([False] * 9 + [True])
     )
     def doorbell(self, turn: int, made_up: bool) -> str:
-        """Any attempt that ever was, rung or not: messages are late, doubled and out of order."""
+        """Any attempt that ever existed: messages are late, duplicated and out of order."""
         known = [attempt.id for attempt in self.kit.attempts()]
         if made_up or not known:
             return "0" * 32
@@ -258,7 +259,7 @@ class Adversary(RuleBasedStateMachine):
     def _start(self, device: int, attempt: str) -> None:
         holds = self._holds(device, attempt)
         try:
-            started = ingest.start(self.farm, device, attempt)
+            started = ingest.start_attempt(self.farm, device, attempt)
         except (UnknownAttempt, Superseded):
             assert not holds
         else:
@@ -271,12 +272,12 @@ class Adversary(RuleBasedStateMachine):
 
     @rule(device=TURN, status=st.sampled_from(STATUSES))
     def behave(self, device: int, status: str) -> None:
-        """Most of the time a board does what it should: what it holds is started and ended."""
+        """The usual case: a board starts and ends the attempt that it has."""
         self._behave(self._there(device), status)
 
     @rule(device=TURN, times=st.integers(2, 4))
     def crash_on_end(self, device: int, times: int) -> None:
-        """Some model kills its process every time."""
+        """A model that crashes its process every time."""
         number = self._there(device)
         for _ in range(times):
             self._behave(number, "failed")
@@ -332,13 +333,13 @@ class Adversary(RuleBasedStateMachine):
             return farms.failed(attempt, transient=True)
         return farms.failed(attempt, status=status)
 
-    # --- what the test itself looks up
+    # --- queries of the test
 
     def _there(self, turn: int) -> int:
         return list(self.devices.values())[turn % len(self.devices)]
 
     def _attempt(self, attempt: str) -> Attempt | None:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             return session.get(Attempt, attempt)
 
     def _owner(self, attempt: str) -> int:
@@ -349,7 +350,7 @@ class Adversary(RuleBasedStateMachine):
         return bool(self._attempts_of(Attempt.id == attempt, Sweep.kind == HEALTH))
 
     def _builds(self, attempt: str) -> bool:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             query = select(Cell.build_key).join(Trial, Trial.cell_id == Cell.id)
             key = session.scalar(
                 query.join(Attempt, Attempt.trial_id == Trial.id).where(Attempt.id == attempt)
@@ -357,8 +358,8 @@ class Adversary(RuleBasedStateMachine):
             return bool(key)
 
     def _holds(self, device: int, attempt: str) -> bool:
-        """Whether this attempt is the one that counts for its trial now."""
-        with self.farm.database.snapshot() as session:
+        """Whether the attempt is its trial's last one and the trial has not ended."""
+        with self.farm.database.read_session() as session:
             found = session.get(Attempt, attempt)
             if found is None or found.device_id != device:
                 return False
@@ -369,14 +370,14 @@ class Adversary(RuleBasedStateMachine):
         out = Trial.state.in_([s.value for s in OUTSTANDING])
         return self._attempts_of(Attempt.device_id == device, Attempt.number == Trial.attempt, out)
 
-    # --- what must hold after every step
+    # --- invariants after every step
 
     @invariant()
     def hold(self) -> None:
         self.everything_holds()
 
     def everything_holds(self) -> None:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             trials = session.scalars(select(Trial)).all()
             attempts = session.scalars(select(Attempt)).all()
             known = session.scalars(select(Sweep)).all()
@@ -427,7 +428,7 @@ class Adversary(RuleBasedStateMachine):
         state, number = self.seen.get(trial.id, ("pending", 0))
         assert trial.attempt >= number, "the fencing token never turns back"
         if TrialState(state) in FINAL and trial.state != state:
-            # a check that says nothing of its board is run once more
+            # a check without a verdict is repeated
             assert check or trial.id in self.resumed, f"{state} became {trial.state} by itself"
             assert TrialState(state) in RESUMABLE
 
@@ -455,12 +456,12 @@ class Adversary(RuleBasedStateMachine):
                 assert trials[kept.trial_id].state == TrialState.DONE.value
 
     def _everything_ends(self) -> None:
-        """Whatever happened: boards that behave bring every trial to its end from here."""
-        self.kit.bell.error = None
+        """From any state, well-behaved boards bring every trial to its end."""
+        self.kit.doorbells.error = None
         for name in EVERYBODY:
             if name not in self.devices:
                 self._join(name)
-            fleet.enable(self.farm, name, True)
+            fleet.set_enabled(self.farm, name, True)
         for _ in range(400):
             if self._at_rest():
                 break
@@ -471,7 +472,7 @@ class Adversary(RuleBasedStateMachine):
                 held = self._held(device)
                 self.kit.beat(device, *held)
                 for attempt in held:
-                    ingest.start(self.farm, device, attempt)
+                    ingest.start_attempt(self.farm, device, attempt)
                     self._finish(device, attempt, "ok")
             self.everything_holds()
         assert self._at_rest()
@@ -479,7 +480,7 @@ class Adversary(RuleBasedStateMachine):
         for name in {f"s{n}" for n in range(self.sweeps)}:
             with contextlib.suppress(UserError):
                 assert progress.sweep(self.farm, name).state != "running"
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             assert set(session.scalars(select(Device.enabled))) == {True}
 
     def _at_rest(self) -> bool:

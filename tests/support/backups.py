@@ -1,4 +1,4 @@
-"""Farms that are saved and restored, and backups taken apart."""
+"""Backing up and restoring farms, and editing backups."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def measured(kit: FarmKit, name: str = "first") -> None:
 
 @dataclass
 class Elsewhere:
-    """A farm that is empty yet."""
+    """An empty farm to restore into."""
 
     home: Path
     database: Database
@@ -49,9 +49,9 @@ class Elsewhere:
     def rows(self) -> dict[str, list[str]]:
         found = {}
         with self.database.engine.connect() as connection:
-            for table in table_dump.tables(connection):
+            for table in table_dump.reflected_tables(connection):
                 lines = BytesIO()
-                table_dump.write(connection, table, lines)
+                table_dump.dump_table(connection, table, lines)
                 found[table.name] = lines.getvalue().decode().splitlines()
         return found
 
@@ -84,7 +84,7 @@ def packed(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def rewritten(folder: Path, source: Path, changes: dict[str, object]) -> Path:
-    """The archive with another manifest, its checksum right."""
+    """The archive with a changed manifest and a matching checksum."""
     members = unpacked(source)
     manifest = {**json.loads(members["manifest.json"]), **changes}
     return signed(folder / "rewritten", members, manifest)

@@ -14,7 +14,7 @@ EVERY_S, RETRY_S, FRESH_S = 3600.0, 300.0, 600.0
 
 
 def latest(farm: FarmKit) -> HealthCheckView:
-    return health_checks.latest(farm.farm, "board", 1)[0]
+    return health_checks.latest_checks(farm.farm, "board", 1)[0]
 
 
 def condition(farm: FarmKit) -> tuple[str, int]:
@@ -24,21 +24,21 @@ def condition(farm: FarmKit) -> tuple[str, int]:
 
 def rung(farm: FarmKit) -> str:
     """Have the scheduler ring once; the attempt."""
-    before = len(farm.bell.rung)
+    before = len(farm.doorbells.published)
     scheduler.tick(farm.farm)
-    assert len(farm.bell.rung) == before + 1, "the board was not rung for"
+    assert len(farm.doorbells.published) == before + 1, "the board was not rung for"
     return farm.last_rung()
 
 
 def run(farm: FarmKit, board: int, attempt_id: str, result: TrialResult | None = None) -> None:
     """Start the attempt that was rung for, and hand in its result: a good check's."""
-    ingest.start(farm.farm, board, attempt_id)
+    ingest.start_attempt(farm.farm, board, attempt_id)
     farm.give(board, result or judged(farm.ok(attempt_id)))
 
 
 def check(farm: FarmKit, board: int, *, right: bool = True, ns: int = 1000) -> HealthCheckView:
     """Ask for a check, run it, and how it was judged."""
-    asked = health_checks.ask(farm.farm, "board")
+    asked = health_checks.request_check(farm.farm, "board")
     attempt = rung(farm)
     run(farm, board, attempt, judged(farm.ok(attempt, [ns] * 3), right=right))
     ended = latest(farm)

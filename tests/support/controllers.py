@@ -1,4 +1,4 @@
-"""A small controller for the agent's tests: the devices' endpoints over plain dictionaries."""
+"""A fake controller for the agent's tests: the devices' endpoints over plain dictionaries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKEN = "device-secret"
 
 @dataclass
 class Controller:
-    """What it knows and was told. A test changes it while it serves."""
+    """The state of the fake controller. A test may change it while it serves."""
 
     broker_url: str
     url: str = ""
@@ -44,7 +44,7 @@ class Controller:
     """Endpoints that answer 503: beat, result."""
 
     def wait_for(self, what: Callable[[], object], within_s: float = 60.0) -> None:
-        """Until ``what`` holds, or the test fails."""
+        """Wait until ``what()`` is true; fails the test after ``within_s``."""
         deadline = time.monotonic() + within_s
         while not what():
             assert time.monotonic() < deadline, f"not within {within_s:g} s"
@@ -97,7 +97,7 @@ def _add_device_routes(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/api/v1/devices/{name}/token", status_code=204)
     async def token(name: str) -> None:
-        """Whoever gets here has it."""
+        """The middleware has checked the token."""
 
     @app.put("/api/v1/devices/{name}/facts", status_code=204)
     async def facts(name: str, request: Request) -> None:

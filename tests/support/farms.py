@@ -1,4 +1,4 @@
-"""A farm over real adapters: its database, its blobs, a clock that the test moves."""
+"""A farm with a real database and blobs, recorded doorbells, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class Clock:
 
 
 @dataclass
-class Bell:
-    """Records the doorbells; raises ``error`` instead where one is set."""
+class DoorbellRecorder:
+    """Records the doorbells that are published; raises ``error`` instead where it is set."""
 
-    rung: list[tuple[str, str]] = field(default_factory=list)
+    published: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
 
     def __call__(self, device: str, attempt_id: str) -> None:
         if self.error is not None:
             raise self.error
-        self.rung.append((device, attempt_id))
+        self.published.append((device, attempt_id))
 
 
 def runtime_facts() -> tuple[RuntimeFacts, ...]:
@@ -130,11 +130,11 @@ def device_facts(
 
 @dataclass
 class FarmKit:
-    """A farm and short words for what the tests do with it."""
+    """A farm, and shortcuts for what the tests do with it."""
 
     farm: FarmContext
     clock: Clock
-    bell: Bell
+    doorbells: DoorbellRecorder
 
     # --- devices
 
@@ -155,7 +155,7 @@ class FarmKit:
             return session.scalars(select(Device.id).where(Device.name == name)).one()
 
     def beat(self, device_id: int, attempt_id: str = "") -> HeartbeatAnswer:
-        return ingest.heartbeat(self.farm, device_id, Heartbeat(AGENT_VERSION, attempt_id))
+        return ingest.record_heartbeat(self.farm, device_id, Heartbeat(AGENT_VERSION, attempt_id))
 
     # --- models and sweeps
 
@@ -187,10 +187,10 @@ class FarmKit:
         return [t.state for t in self.trials()]
 
     def last_rung(self) -> str:
-        return self.bell.rung[-1][1]
+        return self.doorbells.published[-1][1]
 
     def give(self, device_id: int, result: TrialResult) -> None:
-        ingest.result(self.farm, device_id, result.attempt_id, result)
+        ingest.accept_result(self.farm, device_id, result.attempt_id, result)
 
     def ok(self, attempt_id: str, nanoseconds: Sequence[int] = (1000, 1100, 1050)) -> TrialResult:
         """A result with its samples uploaded."""
@@ -210,10 +210,10 @@ class FarmKit:
         phases = Phases(measure_s=1.0, total_s=4.5)
         return TrialResult(SCHEMA, attempt_id, "ok", AGENT_VERSION, phases, samples=samples)
 
-    # --- what is kept
+    # --- stored data
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """Table name → number of rows."""
         with self.farm.database.transaction() as session:
             return {
                 table.name: session.scalar(select(func.count()).select_from(table)) or 0
@@ -221,12 +221,12 @@ class FarmKit:
             }
 
     def blobs(self) -> set[str]:
-        """Every file below the blob folder, half-written ones too."""
+        """Names of all files below the blob folder, including unfinished uploads."""
         return {p.name for p in self.farm.blobs.root.rglob("*") if p.is_file()}
 
 
 def judged(result: TrialResult, *, right: bool = True) -> TrialResult:
-    """The result with its outputs held against the reference."""
+    """The result with outputs that were compared with the reference."""
     return replace(result, fidelity=Fidelity(0.0, 0.0, 1.0 if right else 0.1, None, 4, "y", right))
 
 
@@ -257,17 +257,25 @@ def spec_text(
 
 
 def build(home: Path, database_url: str = "", **more: float) -> FarmKit:
-    """A farm below ``home``; the caller closes its database. ``more``: settings; without them
-    nobody's health is checked unasked."""
+    """A farm below ``home``; the caller closes its database.
+
+    ``more``: settings; by default only requested health checks run.
+    """
     quiet = Settings(
         home=home, database_url=database_url, max_upload_bytes=1 << 20, health_every_s=0
     )
     settings = quiet.model_copy(update=more)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
-    clock, bell = Clock(), Bell()
+    clock, doorbells = Clock(), DoorbellRecorder()
     blobs = FolderBlobs(home / "blobs", settings.max_upload_bytes)
     farm = FarmContext(
-        settings, database, blobs, ring=bell, reference=reference, now=clock, inspect=inspect
+        settings,
+        database,
+        blobs,
+        publish_doorbell=doorbells,
+        compute_reference=reference,
+        now=clock,
+        inspect=inspect,
     )
-    return FarmKit(farm, clock, bell)
+    return FarmKit(farm, clock, doorbells)

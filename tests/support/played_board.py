@@ -1,4 +1,4 @@
-"""A request, and the board's tools around a runner that is played."""
+"""A trial request, and the agent's services around a fake runner."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_request() -> TrialRequest:
 
 @dataclass
 class Clock:
-    """Seconds that pass when a child runs."""
+    """A clock that advances when a child runs."""
 
     now: float = 100.0
 
@@ -74,7 +74,7 @@ class Clock:
 
 @dataclass
 class FakeRunner(RunnerClient):
-    """Plays the child: its answers are set by the test, its jobs are noted."""
+    """Replaces the child process: the test sets its answers, its jobs are recorded."""
 
     clock: Clock
     convert_outcome: Callable[[ConvertJob], ChildOutcome] | None = None
@@ -83,7 +83,7 @@ class FakeRunner(RunnerClient):
     trials: list[tuple[str, TrialJob, ChildLimits]] = field(default_factory=list)
 
     def probe(self, python: str) -> Probed:
-        """A runtime that loads another format than the model's, and the tools that lead there."""
+        """A runtime that does not load the model's format, and converters to the one it loads."""
         wants: dict[str, tuple[Node, ...]] = {
             "fp32": (("ort", "fp32"),),
             "int8": (("ort", "int8"),),
@@ -122,9 +122,9 @@ def measured(count: int, status: str = "ok") -> TrialResult:
 
 @dataclass
 class Board:
-    """Tools, and what the controller serves."""
+    """An attempt's services, and the blobs that the controller serves."""
 
-    tools: AttemptServices
+    services: AttemptServices
     runner: FakeRunner
     served: dict[str, bytes]
 
@@ -141,7 +141,7 @@ def make_board(tmp_path: Path) -> Board:
     clock = Clock()
     runner = FakeRunner(clock)
     (tmp_path / "samples").mkdir()
-    tools = AttemptServices(
+    services = AttemptServices(
         blobs=BlobCache(tmp_path / "blobs", 1 << 30),
         engines=EngineCache(tmp_path / "engines", 1 << 30),
         environments=Environments(tmp_path, runner.probe, "/usr/bin/python3"),
@@ -151,4 +151,4 @@ def make_board(tmp_path: Path) -> Board:
         samples_dir=tmp_path / "samples",
         clock=clock,
     )
-    return Board(tools, runner, served)
+    return Board(services, runner, served)

@@ -1,11 +1,9 @@
-"""Small models with known outputs, and the runner's child to run them with. For the contract
-suites of backends and converters."""
+"""Small models with known outputs, and the runner's child to run them with, for the contract suites
+of backends and converters."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-import agent
 from agent.contract import codec
 from agent.contract.child_jobs import (
     Converted,
@@ -41,38 +38,13 @@ from agent.contract.trial import (
 from agent.runtimes import registry
 from agent.worker.attempts.conversion import as_it_is, unknown_option
 from agent.worker.environments.conversion_planning import NoConversionPath, offered, plan
+from support.environments import ROOT, NotBuilt, python_of
 from support.need import need
 
 T = TypeVar("T")
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-ROOT = Path(agent.__file__).parent.parent
 MAIN = ROOT / "agent" / "runner" / "__main__.py"
-PYTHONS = {
-    "pytorch": os.environ.get(
-        "BENCHFARM_PYTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
-    ),
-    "tensorflow": os.environ.get(
-        "BENCHFARM_TENSORFLOW_PYTHON", str(ROOT / ".venv-tensorflow" / "bin" / "python")
-    ),
-    "tvm": os.environ.get("BENCHFARM_TVM_PYTHON", str(ROOT / ".venv-tvm" / "bin" / "python")),
-    "litert": os.environ.get(
-        "BENCHFARM_LITERT_PYTHON", str(ROOT / ".venv-litert" / "bin" / "python")
-    ),
-    "tflite": os.environ.get(
-        "BENCHFARM_TFLITE_PYTHON", str(ROOT / ".venv-tflite" / "bin" / "python")
-    ),
-    "executorch": os.environ.get(
-        "BENCHFARM_EXECUTORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
-    ),
-    "litert_torch": os.environ.get(
-        "BENCHFARM_LITERT_TORCH_PYTHON", str(ROOT / ".venv-pytorch" / "bin" / "python")
-    ),
-    "ncnn": os.environ.get("BENCHFARM_NCNN_PYTHON", str(ROOT / ".venv-ncnn" / "bin" / "python")),
-}
-PYTHONS["torch_onnx"] = PYTHONS["pytorch"]
-VARIANTS = {"litert": "tflite", "litert_torch": "tflite", "torch_onnx": "onnxruntime"}
-"""Name of an interpreter → the backend it is another runtime of."""
 TFLITE = ROOT / "tests" / "fixtures" / "tflite"
 QUICK = Scenario(min_duration_s=0.0, max_duration_s=0.3, warm_up_s=0.0, min_samples=20)
 LOOSE = Tolerance(min_cosine=0.98, max_top1_drop=1.0)
@@ -175,14 +147,10 @@ def write_pt2(folder: Path) -> tuple[Path, Path]:
     return free, fixed
 
 
-def python_of(backend: str) -> str:
-    return PYTHONS.get(backend, sys.executable)
-
-
-def child(backend: str, verb: str, job: Any, cls: type[T], folder: Path | None = None) -> T:
-    """Run a verb under the backend's interpreter, elsewhere than in the source tree."""
+def child(label: str, verb: str, job: Any, cls: type[T], folder: Path | None = None) -> T:
+    """Run a verb under an environment's interpreter, elsewhere than in the source tree."""
     done = subprocess.run(
-        [python_of(backend), "-I", str(MAIN), verb],
+        [python_of(label), "-I", str(MAIN), verb],
         input=codec.dumps(job) if job is not None else "{}",
         capture_output=True,
         text=True,
@@ -194,24 +162,27 @@ def child(backend: str, verb: str, job: Any, cls: type[T], folder: Path | None =
 
 
 @cache
-def probed(backend: str) -> Probed:
-    """What answers under the backend's interpreter."""
-    return child(backend, "probe", None, Probed)
+def probed(label: str) -> Probed:
+    """What answers under an environment's interpreter."""
+    return child(label, "probe", None, Probed)
 
 
 @cache
-def facts_of(backend: str) -> RuntimeFacts:
-    if not Path(python_of(backend)).exists():
-        return RuntimeFacts(backend, "", "", missing=f"no interpreter {python_of(backend)}")
-    name = VARIANTS.get(backend, backend)
-    found = next(facts for facts in probed(backend).runtimes if facts.backend == name)
-    return offered(found, probed(backend).tools)
+def facts_of(label: str, tools: str = "") -> RuntimeFacts:
+    """What the runtime of an environment offers with the converters of the environment ``tools``,
+    or else with its own."""
+    name = label.partition("@")[0]
+    try:
+        found = next(facts for facts in probed(label).runtimes if facts.backend == name)
+        return offered(found, probed(tools or label).tools)
+    except NotBuilt as error:
+        return RuntimeFacts(name, "", "", missing=str(error))
 
 
-def require(backend: str) -> RuntimeFacts:
+def require(label: str) -> RuntimeFacts:
     """Skip where the runtime is missing; fail where ``BENCHFARM_REQUIRE`` names it."""
-    facts = facts_of(backend)
-    need(backend, not facts.missing, facts.missing)
+    facts = facts_of(label)
+    need(label, not facts.missing, facts.missing)
     return facts
 
 
@@ -221,28 +192,34 @@ def model_of(path: Path, form: str, inputs: tuple[TensorSpec, ...] = (SPEC,)) ->
 
 @dataclass(frozen=True)
 class Bench:
-    """One backend, and a folder for each job."""
+    """One backend, and a folder for each job.
+
+    ``environment``: the one that it runs in, where it may run in several; ``tools``: the one that
+    converts for it, where that is another.
+    """
 
     backend: str
     folder: Path
-    python: str = ""
+    environment: str = ""
+    tools: str = ""
 
     @property
-    def _python(self) -> str:
-        return self.python or self.backend
+    def _environment(self) -> str:
+        return self.environment or self.backend
 
     def reference(self, model: ModelRef, source: Path, dataset: Path | None = None) -> Referenced:
-        backend = "pytorch" if model.format == "pt2" else self._python
+        backend = "pytorch" if model.format == "pt2" else self._environment
         job = ReferenceJob(
             model, str(source), str(self.folder), dataset=str(dataset) if dataset else None
         )
         return child(backend, "reference", job, Referenced, self.folder)
 
     def convert(self, model: ModelRef, runtime: RuntimeRef, source: Path, **more: Any) -> Converted:
-        """As the worker does it, within the one interpreter."""
-        tools, backend = probed(self._python).tools, registry.find_backend(runtime.backend)
+        """Convert as the worker does, with the tools of one environment."""
+        converting = self.tools or self._environment
+        tools, backend = probed(converting).tools, registry.find_backend(runtime.backend)
         facts = replace(
-            facts_of(self._python),
+            facts_of(self._environment, converting),
             backend=backend.name,
             wants=dict(backend.wants),
             options=dict(backend.options),
@@ -259,7 +236,7 @@ class Bench:
             assert converted is not None
             return replace(converted, size_bytes=source.stat().st_size)
         job = ConvertJob(model, runtime, str(source), str(self.folder), way, **more)
-        return child(self._python, "convert", job, Converted, self.folder)
+        return child(converting, "convert", job, Converted, self.folder)
 
     def trial(
         self,
@@ -286,7 +263,7 @@ class Bench:
             str(self.folder),
             str(dataset) if dataset else None,
         )
-        return child(self._python, "trial", job, TrialResult, self.folder)
+        return child(self._environment, "trial", job, TrialResult, self.folder)
 
 
 def reference_file(path: Path, feeds: int = 4) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from support.runner_child import BIAS, DENSE, KERNEL, python_of
+from support.environments import python_of
+from support.runner_child import BIAS, DENSE, KERNEL
 
 BUILD = """
 import os, sys, zipfile

@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
     "tests/boards/": "boards",  # a farm of hosts: the machine has room for one
-    "tests/contract/tensorflow_formats/": "tensorflow",  # models that take long to make
+    "tests/contract/runtimes/tensorflow_formats/": "tensorflow",  # models that take long to make
     "tests/integration/test_runtimes.py": "wheelhouse",
     "tests/acceptance/test_versions.py": "wheelhouse",
 }

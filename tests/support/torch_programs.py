@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from support.runner_child import python_of
+from support.environments import python_of
 
 _CODE = """
 import sys

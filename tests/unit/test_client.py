@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.client import CONFIG_NAME, Client, noted
+from orchestrator.client import Client
+from orchestrator.client_file import CLIENT_FILE, read_client_file
 from orchestrator.domain.errors import NotAllowed, UserError
 from orchestrator.settings import Settings, read_settings
 
@@ -40,8 +41,8 @@ def test_a_name_cannot_lead_elsewhere(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": "http://farm"}'])
 def test_a_damaged_note_says_how_to_get_another(tmp_path: Path, text: str) -> None:
-    path = tmp_path / CONFIG_NAME
-    assert noted(path) == {}
+    path = tmp_path / CLIENT_FILE
+    assert read_client_file(path) == {}
     path.write_text(text)
     with pytest.raises(UserError, match="benchfarm up"):
         Client.from_home(Settings(home=tmp_path))

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.domain.errors import UserError
 from orchestrator.inspection.child import format_checks
-from orchestrator.savedmodel_archive import packed
+from orchestrator.savedmodel_archive import packed_savedmodel
 
 
 def saved_model(folder: Path, names: list[str]) -> Path:
@@ -29,7 +29,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     two = saved_model(tmp_path / "two", NAMES[::-1])
     (two / "variables" / "variables.index").chmod(0o600)
     os.utime(two / "saved_model.pb", (1e9, 1e9))
-    with packed(one) as first, packed(two) as second:
+    with packed_savedmodel(one) as first, packed_savedmodel(two) as second:
         assert first.read_bytes() == second.read_bytes()
         assert format_checks.checked(first, "one", "savedmodel") == "savedmodel"
         with zipfile.ZipFile(first) as archive:
@@ -45,12 +45,12 @@ def test_other_content_is_other_bytes(tmp_path: Path) -> None:
     one = saved_model(tmp_path / "one", NAMES)
     two = saved_model(tmp_path / "two", NAMES)
     (two / "assets" / "a").write_bytes(b"other")
-    with packed(one) as first, packed(two) as second:
+    with packed_savedmodel(one) as first, packed_savedmodel(two) as second:
         assert first.read_bytes() != second.read_bytes()
 
 
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no saved_model\.pb"), packed(tmp_path):
+    with pytest.raises(UserError, match=r"holds no saved_model\.pb"), packed_savedmodel(tmp_path):
         pass
 
 
@@ -59,5 +59,5 @@ def test_a_link_is_refused(tmp_path: Path, target: str) -> None:
     """What it leads to may lie outside, or be the folder itself."""
     folder = saved_model(tmp_path / "one", NAMES)
     (folder / "assets" / "link").symlink_to(folder / target)
-    with pytest.raises(UserError, match="link is a link"), packed(folder):
+    with pytest.raises(UserError, match="link is a link"), packed_savedmodel(folder):
         pass

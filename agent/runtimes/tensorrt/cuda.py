@@ -21,7 +21,6 @@ class CudaFailed(RunnerError):
     """A call of the CUDA runtime failed; another attempt may go better."""
 
     kind = "cuda"
-    transient = True
 
 
 class CudaOutOfMemory(RunnerError):

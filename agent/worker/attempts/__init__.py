@@ -1,1 +1,1 @@
-"""Executing one attempt: fetch, convert, measure, and what is kept of it."""
+"""One attempt: fetch, convert, measure, and keep the result."""

@@ -1,25 +1,22 @@
 """One attempt: fetch, convert, measure in a fresh child, pack the samples. Any failure is data.
 
-One that is to build ends with the conversion, and packs that.
+An attempt that builds for other devices ends with the conversion and packs its artifact.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import zstandard
-
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.contract.conversion_graph import Node, Tool, on_the_way
 from agent.contract.device import RuntimeFacts
+from agent.contract.failures import FAILURE_KINDS, make_failure
 from agent.contract.trial import (
     SCHEMA,
     Failure,
@@ -29,10 +26,10 @@ from agent.contract.trial import (
     TrialRequest,
     TrialResult,
 )
-from agent.system.durable import sync_folder
-from agent.worker.attempts.built_artifacts import NotPacked, NotUnpacked, hand_in, unpacked
+from agent.worker.attempts.built_artifacts import pack_artifact, unpack_model
 from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner, unknown_option
 from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.attempts.packed_samples import BadSamples, pack_samples
 from agent.worker.environments.conversion_planning import (
     ConversionPlan,
     NoConversionPath,
@@ -40,29 +37,20 @@ from agent.worker.environments.conversion_planning import (
     plan_build,
 )
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
-from agent.worker.errors import AgentError, BlobCorrupt, BlobMissing, DiskFull, EnvironmentMissing
+from agent.worker.errors import AgentError
 from agent.worker.isolation.child_process import CancelRequest, ChildLimits
 from agent.worker.isolation.runner_client import ChildOutcome, RunnerClient, cancel_failure
 from agent.worker.uplink.blob_cache import BlobCache, OpenRange, is_disk_full
 
 log = logging.getLogger(__name__)
 
-PACKED_ENCODING = "int64le+zstd"
-_ZSTD_LEVEL = 3
-_KINDS: dict[type[AgentError], str] = {
-    BlobMissing: "blob_missing",
-    BlobCorrupt: "blob_corrupt",
-    DiskFull: "disk_full",
-    NotPacked: "bad_artifact",
-    NotUnpacked: "bad_model",
-    EnvironmentMissing: "runtime_missing",
-}
-
 
 @dataclass(frozen=True)
 class AttemptServices:
-    """What an attempt works with. ``samples_dir`` keeps blobs until they are delivered: packed
-    samples, what was built."""
+    """Caches, environments and the child process that an attempt uses.
+
+    ``samples_dir`` keeps blobs until they are delivered: packed samples, built artifacts.
+    """
 
     blobs: BlobCache
     engines: EngineCache
@@ -76,7 +64,7 @@ class AttemptServices:
 
 @dataclass(frozen=True)
 class FinishedAttempt:
-    """A result ready for the outbox, and its blob on disk: packed samples, or what was built."""
+    """A result ready for the outbox, and its blob on disk: packed samples or a built artifact."""
 
     result: TrialResult
     blob: Path | None = None
@@ -90,52 +78,58 @@ class _Files:
 
 
 class _Ended(Exception):
-    """The attempt ends here, with ``status`` and ``failure``."""
+    """The attempt ends here. ``status``: empty: that of the failure's kind."""
 
-    def __init__(self, status: str, failure: Failure) -> None:
+    def __init__(self, failure: Failure, status: str = "") -> None:
         super().__init__(failure.message)
-        self.status = status
+        self.status = status or FAILURE_KINDS[failure.kind].status
         self.failure = failure
 
 
-def failed(attempt_id: str, failure: Failure, status: str = "failed") -> TrialResult:
+def failed_result(attempt_id: str, failure: Failure, status: str = "failed") -> TrialResult:
     """A result without figures."""
     return TrialResult(SCHEMA, attempt_id, status, agent.__version__, failure=failure)
 
 
-def broken(attempt_id: str, error: OSError) -> FinishedAttempt:
-    """An attempt that could not even begin on this board."""
-    return FinishedAttempt(failed(attempt_id, _internal("environment", error)))
+def failed_to_begin(attempt_id: str, error: OSError) -> FinishedAttempt:
+    """An attempt whose folder could not be made on this board."""
+    return FinishedAttempt(failed_result(attempt_id, _unexpected("environment", error)))
 
 
 def execute(
-    request: TrialRequest, tools: AttemptServices, cancel: CancelRequest, folder: Path, began: float
+    request: TrialRequest,
+    services: AttemptServices,
+    cancel: CancelRequest,
+    folder: Path,
+    started_at: float,
 ) -> FinishedAttempt:
-    """Run one attempt to its result; never raises. ``folder`` is its own, and stays to be deleted.
+    """Run one attempt to its result; never raises.
 
-    ``cancel`` ends it at any point: status ``cancelled``. ``began`` is when ``tools.clock`` read as
-    the doorbell arrived.
+    Args:
+        cancel: ends the attempt at any point, with status ``cancelled``.
+        folder: the attempt's own; the caller deletes it.
+        started_at: reading of ``services.clock`` when the doorbell arrived.
     """
-    course = _Course(request, tools, cancel, folder)
+    run = _AttemptRun(request, services, cancel, folder)
     try:
-        finished = course.run()
+        finished = run.run()
     except _Ended as ended:
-        finished = FinishedAttempt(course.failed(ended.status, ended.failure))
+        finished = FinishedAttempt(run.failed(ended.status, ended.failure))
     except Exception as error:
         log.exception("attempt %s broke", request.attempt_id)
-        finished = FinishedAttempt(course.failed("failed", _internal(course.stage, error)))
-    phases = replace(finished.result.phases, total_s=tools.clock() - began)
+        finished = FinishedAttempt(run.failed("failed", _unexpected(run.stage, error)))
+    phases = replace(finished.result.phases, total_s=services.clock() - started_at)
     return replace(finished, result=replace(finished.result, phases=phases))
 
 
-class _Course:
+class _AttemptRun:
     """The state of one attempt under way."""
 
     def __init__(
-        self, request: TrialRequest, tools: AttemptServices, cancel: CancelRequest, folder: Path
+        self, request: TrialRequest, services: AttemptServices, cancel: CancelRequest, folder: Path
     ) -> None:
         self._request = request
-        self._tools = tools
+        self._services = services
         self._cancel = cancel
         self._folder = folder
         self._phases = Phases()
@@ -148,117 +142,123 @@ class _Course:
     def run(self) -> FinishedAttempt:
         if self._request.schema != SCHEMA:
             message = f"the request has schema {self._request.schema}, this agent speaks {SCHEMA}"
-            raise _Ended("failed", Failure("environment", "schema", message))
-        with contextlib.ExitStack() as stack:
+            raise _Ended(make_failure("environment", "schema", message))
+        with contextlib.ExitStack() as blobs_in_use:
             if self._request.build is not None:
-                return self._build(self._request.build, self._fetch(stack))
-            environment = self._resolve()
-            files = self._fetch(stack)
+                return self._build(self._request.build, self._fetch(blobs_in_use))
+            environment = self._resolve_environment()
+            files = self._fetch(blobs_in_use)
             converted = self._convert(environment, files)
             return self._measure(environment, files, converted)
 
     def failed(self, status: str, failure: Failure) -> TrialResult:
-        return self._complete(failed(self._request.attempt_id, failure, status))
+        return self._complete(failed_result(self._request.attempt_id, failure, status))
 
-    def _resolve(self) -> RuntimeEnvironment:
+    def _resolve_environment(self) -> RuntimeEnvironment:
         runtime = self._request.runtime
-        with self._named("environment"):
-            self._environment = self._tools.environments.resolve(runtime.backend, runtime.version)
+        with self._in_stage("environment"):
+            self._environment = self._services.environments.resolve(
+                runtime.backend, runtime.version
+            )
         return self._environment
 
-    def _fetch(self, stack: contextlib.ExitStack) -> _Files:
-        request, began = self._request, self._tools.clock()
+    def _fetch(self, blobs_in_use: contextlib.ExitStack) -> _Files:
+        request, started_at = self._request, self._services.clock()
 
-        def held(sha256: str, size_bytes: int) -> Path:
-            opened = self._tools.blobs.held(sha256, size_bytes, self._open)
-            return stack.enter_context(opened)
+        def fetch(sha256: str, size_bytes: int) -> Path:
+            blob = self._services.blobs.in_use(sha256, size_bytes, self._open_blob)
+            return blobs_in_use.enter_context(blob)
 
-        with self._named("fetch"):
-            blob = held(request.model.sha256, request.model.size_bytes)
-            source, size = unpacked(request.model, blob, self._folder / "source")
+        with self._in_stage("fetch"):
+            blob = fetch(request.model.sha256, request.model.size_bytes)
+            source, size = unpack_model(request.model, blob, self._folder / "source")
             self._request = replace(request, model=replace(request.model, size_bytes=size))
             files = _Files(
                 model=source,
-                reference=held(request.reference.sha256, request.reference.size_bytes),
-                dataset=held(request.dataset.sha256, request.dataset.size_bytes)
+                reference=fetch(request.reference.sha256, request.reference.size_bytes),
+                dataset=fetch(request.dataset.sha256, request.dataset.size_bytes)
                 if request.dataset
                 else None,
             )
-        self._phases = replace(self._phases, fetch_s=self._tools.clock() - began)
+        self._phases = replace(self._phases, fetch_s=self._services.clock() - started_at)
         return files
 
     @contextlib.contextmanager
-    def _open(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """``AttemptServices.open_blob``, ended by a cancel between two chunks."""
+    def _open_blob(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """``AttemptServices.open_blob``; a cancel ends it between two chunks."""
         self._check_cancel()
-        with self._tools.open_blob(sha256, offset) as (start, chunks):
+        with self._services.open_blob(sha256, offset) as (start, chunks):
 
-            def watched() -> Iterator[bytes]:
+            def until_cancelled() -> Iterator[bytes]:
                 for chunk in chunks:
                     self._check_cancel()
                     yield chunk
 
-            yield start, watched()
+            yield start, until_cancelled()
 
     def _convert(self, environment: RuntimeEnvironment, files: _Files) -> Converted:
         model, runtime = self._request.model, self._request.runtime
-        with self._named("convert"):
-            facts = self._tools.environments.facts_in(environment)
-            known = self._tools.environments.tools()
+        with self._in_stage("convert"):
+            facts = self._services.environments.facts_in(environment)
+            tools = self._services.environments.tools()
             with _planning():
-                planned = plan(files.model, model.format, runtime, facts, known, model.precision)
+                planned = plan(files.model, model.format, runtime, facts, tools, model.precision)
             self._backend_options = {
                 key: value for key, value in runtime.options.items() if key in facts.options
             }
-            return self._walk(planned, facts, known, files)
+            return self._run_conversion(planned, facts, tools, files)
 
     def _build(self, node: Node, files: _Files) -> FinishedAttempt:
         model, via = self._request.model, self._request.runtime.via
-        with self._named("convert"):
-            known = self._tools.environments.tools()
+        with self._in_stage("convert"):
+            tools = self._services.environments.tools()
             with _planning():
-                planned = plan_build(files.model, model.format, node, via, known)
+                planned = plan_build(files.model, model.format, node, via, tools)
             no_backend = RuntimeFacts("what leads there", "", "")
-            converted = self._walk(planned, no_backend, known, files)
-            source = self._tools.blobs.path(model.sha256)
-            built, blob = hand_in(converted, node[1], source, self._tools.samples_dir)
+            converted = self._run_conversion(planned, no_backend, tools, files)
+            source = self._services.blobs.path(model.sha256)
+            built, blob = pack_artifact(converted, node[1], source, self._services.samples_dir)
         result = TrialResult(SCHEMA, "", "ok", "", built=built)
         return FinishedAttempt(self._complete(result), blob)
 
-    def _walk(
-        self, planned: ConversionPlan, facts: RuntimeFacts, known: Sequence[Tool], files: _Files
+    def _run_conversion(
+        self, planned: ConversionPlan, facts: RuntimeFacts, tools: Sequence[Tool], files: _Files
     ) -> Converted:
-        request, tools = self._request, self._tools
-        wrong = unknown_option(request.runtime.options, facts, on_the_way(planned.way, known))
-        if wrong:
-            raise _Ended("failed", wrong)
-        workshop = ConversionRunner(
-            tools.environments, tools.engines, self._child, self._checker, tools.fingerprint
+        request, services = self._request, self._services
+        mistake = unknown_option(request.runtime.options, facts, on_the_way(planned.way, tools))
+        if mistake:
+            raise _Ended(mistake)
+        conversion_runner = ConversionRunner(
+            services.environments,
+            services.engines,
+            self._convert_in_child,
+            self._reference_in_child,
+            services.fingerprint,
         )
-        sources = ConversionInputs(files.model, files.reference, files.dataset)
-        done = workshop.convert(request, planned, sources)
-        self._phases = replace(self._phases, convert_s=done.seconds)
-        self._convert_cached = done.cached
-        if done.converted is None:
-            raise _ended(done.outcome)
-        if done.converted.status != "ok":
-            failure = done.converted.failure
-            failure = failure or Failure("convert", "internal", "no reason was given")
-            raise _Ended(done.converted.status, failure)
-        self._converted = done.converted
-        return done.converted
+        inputs = ConversionInputs(files.model, files.reference, files.dataset)
+        conversion = conversion_runner.convert(request, planned, inputs)
+        self._phases = replace(self._phases, convert_s=conversion.seconds)
+        self._convert_cached = conversion.cached
+        converted = conversion.converted
+        if converted is None:
+            raise _ended(conversion.outcome)
+        if converted.status != "ok":
+            no_reason = make_failure("convert", "internal", "no reason was given")
+            raise _Ended(converted.failure or no_reason, converted.status)
+        self._converted = converted
+        return converted
 
-    def _child(
+    def _convert_in_child(
         self, python: str, job: ConvertJob, folder: Path, bounds: ChildLimits
     ) -> ChildOutcome:
         self._check_cancel()
-        return self._tools.runner.convert(python, job, folder, bounds, self._cancel)
+        return self._services.runner.convert(python, job, folder, bounds, self._cancel)
 
-    def _checker(
+    def _reference_in_child(
         self, python: str, job: ReferenceJob, folder: Path, bounds: ChildLimits
     ) -> ChildOutcome:
         self._check_cancel()
-        return self._tools.runner.reference(python, job, folder, bounds, self._cancel)
+        return self._services.runner.reference(python, job, folder, bounds, self._cancel)
 
     def _measure(
         self, environment: RuntimeEnvironment, files: _Files, converted: Converted
@@ -267,8 +267,34 @@ class _Course:
         self.stage = "load"
         folder = self._folder / "trial"
         folder.mkdir(exist_ok=True)
+        job = self._trial_job(files, converted, folder)
+        bounds = ChildLimits(self._request.limits.trial_s, self._request.limits.memory_mib)
+        outcome = self._services.runner.trial(environment.python, job, folder, bounds, self._cancel)
+        process_s = outcome.end.duration_s if outcome.end else None
+        self._phases = replace(self._phases, process_s=process_s)
+        if outcome.failure is not None:
+            raise _ended(outcome)
+        self.stage = "measure"
+        result: TrialResult = outcome.answer
+        self._check_memory(result)
+        result = self._complete(result)
+        if result.samples is None:
+            if result.status == "ok":
+                message = "the child reports success without samples"
+                raise _Ended(make_failure("measure", "bad_answer", message))
+            return FinishedAttempt(result)
+        return self._pack(folder / "samples.i64", result, result.samples)
+
+    def _pack(self, raw: Path, result: TrialResult, samples: Samples) -> FinishedAttempt:
+        try:
+            packed, blob = pack_samples(raw, samples, self._services.samples_dir)
+        except BadSamples as error:
+            raise _Ended(make_failure("measure", error.failure_kind, str(error))) from error
+        return FinishedAttempt(replace(result, samples=packed), blob)
+
+    def _trial_job(self, files: _Files, converted: Converted, folder: Path) -> TrialJob:
         runtime = replace(self._request.runtime, options=self._backend_options)
-        job = TrialJob(
+        return TrialJob(
             request=replace(self._request, runtime=runtime),
             artifact=converted.artifact,
             artifact_format=converted.format,
@@ -279,36 +305,20 @@ class _Course:
             own_inputs=converted.inputs,
             own_outputs=converted.outputs,
         )
-        bounds = ChildLimits(self._request.limits.trial_s, self._request.limits.memory_mib)
-        outcome = self._tools.runner.trial(environment.python, job, folder, bounds, self._cancel)
-        process_s = outcome.end.duration_s if outcome.end else None
-        self._phases = replace(self._phases, process_s=process_s)
-        if outcome.failure is not None:
-            raise _ended(outcome)
-        self.stage = "measure"
-        result: TrialResult = outcome.answer
-        self._require_memory(result)
-        result = self._complete(result)
-        if result.samples is None:
-            if result.status == "ok":
-                message = "the child reports success without samples"
-                raise _Ended("failed", Failure("measure", "bad_answer", message))
-            return FinishedAttempt(result)
-        samples, packed = pack(folder / "samples.i64", result.samples, self._tools.samples_dir)
-        return FinishedAttempt(replace(result, samples=samples), packed)
 
-    def _require_memory(self, result: TrialResult) -> None:
-        """A child can pass its limit and end between two looks at it: its own peak tells."""
+    def _check_memory(self, result: TrialResult) -> None:
+        """Hold the child's own peak against its limit: between two looks of its parent it can pass
+        the limit and end."""
         limit_mib = self._request.limits.memory_mib
         if result.memory is not None and result.memory.peak_rss_mib > limit_mib:
             message = (
                 f"its peak was {result.memory.peak_rss_mib:.0f} MiB resident, "
                 f"over its limit of {limit_mib} MiB"
             )
-            raise _Ended("failed", Failure("measure", "out_of_memory", message))
+            raise _Ended(make_failure("measure", "out_of_memory", message))
 
     def _complete(self, result: TrialResult) -> TrialResult:
-        """With what only the worker knows."""
+        """Add what only the worker knows."""
         converted, environment = self._converted, self._environment
         return replace(
             result,
@@ -331,19 +341,18 @@ class _Course:
 
     def _check_cancel(self) -> None:
         if self._cancel.reason:
-            raise _Ended("cancelled", cancel_failure(self._cancel.reason, self.stage))
+            raise _Ended(cancel_failure(self._cancel.reason, self.stage))
 
     @contextlib.contextmanager
-    def _named(self, stage: str) -> Iterator[None]:
-        """Within it this is the stage, and the agent's errors become the attempt's failure."""
+    def _in_stage(self, stage: str) -> Iterator[None]:
+        """Inside, this is the stage, and an agent's error becomes the attempt's failure."""
         self._check_cancel()
         self.stage = stage
         try:
             yield
         except AgentError as error:
-            kind = _KINDS.get(type(error), "io")
-            failure = Failure(stage, kind, str(error), transient=error.transient)
-            raise _Ended("failed", failure) from error
+            failure = Failure(stage, error.failure_kind, str(error), transient=error.transient)
+            raise _Ended(failure) from error
         self._check_cancel()
 
 
@@ -352,43 +361,16 @@ def _planning() -> Iterator[None]:
     try:
         yield
     except NoConversionPath as error:
-        raise _Ended(error.status, error.failure) from error
-
-
-def pack(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Path]:
-    """Compress the child's samples into ``folder``, durably; named by their SHA-256.
-
-    ``raw`` holds little-endian int64, shape (len(series), count), nanoseconds.
-    """
-    expected = 8 * samples.count * len(samples.series)
-    size = raw.stat().st_size if raw.is_file() else -1
-    if size != expected or not expected:
-        message = f"samples.i64 has {size} bytes, but {expected} were announced"
-        raise _Ended("failed", Failure("measure", "bad_answer", message))
-    packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(raw.read_bytes())
-    sha256 = hashlib.sha256(packed).hexdigest()
-    path = folder / f"{sha256}.zst"
-    try:
-        with path.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:  # a full disk: nobody would miss the half, and nobody ever take it away
-        path.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=PACKED_ENCODING)
-    return filled, path
+        raise _Ended(error.failure) from error
 
 
 def _ended(outcome: ChildOutcome) -> _Ended:
     assert outcome.failure is not None
-    return _Ended(outcome.status, outcome.failure)
+    return _Ended(outcome.failure)
 
 
-def _internal(stage: str, error: Exception) -> Failure:
+def _unexpected(stage: str, error: Exception) -> Failure:
     if isinstance(error, OSError) and is_disk_full(error):
-        message = f"no space left on this device: {error}"
-        return Failure(stage, "disk_full", message, transient=True)
+        return make_failure(stage, "disk_full", f"no space left on this device: {error}")
     kind = "io" if isinstance(error, OSError) else "internal"
-    return Failure(stage, kind, f"{type(error).__name__}: {error}", transient=kind == "io")
+    return make_failure(stage, kind, f"{type(error).__name__}: {error}")

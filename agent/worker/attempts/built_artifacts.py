@@ -1,4 +1,4 @@
-"""What was built here for other devices, as the blob that they will fetch; and their side of it."""
+"""Pack an artifact built for other devices into a blob, and unpack such a blob."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ from agent.worker.uplink.blob_cache import file_sha256
 
 
 class NotPacked(AgentError):
-    """What was built cannot be handed to another device."""
+    """The built artifact cannot be packed for another device."""
+
+    failure_kind = "bad_artifact"
 
 
 class NotUnpacked(AgentError):
-    """A model's blob is no archive that can be unpacked here safely."""
+    """A model's blob is no archive that can be unpacked safely."""
+
+    failure_kind = "bad_model"
 
 
-def hand_in(converted: Converted, precision: str, blob: Path, folder: Path) -> tuple[Built, Path]:
-    """Copy what was built into ``folder``, durably; named by its SHA-256.
+def pack_artifact(
+    converted: Converted, precision: str, source: Path, folder: Path
+) -> tuple[Built, Path]:
+    """Copy the built artifact into ``folder``, durably; named by its SHA-256.
 
-    ``blob`` is what it was made of: where that is the artifact, other blobs lie beside it.
+    ``source``: the blob that it was made of. Where that is the artifact itself, it is one file of
+    the blob cache, whose folder holds other blobs too.
 
     Raises:
-        NotPacked: a link or a device file is in it.
+        NotPacked: the artifact contains a link or a device file.
     """
     artifact = Path(converted.artifact)
-    content, entry = (artifact, "") if artifact == blob else archive.content_of(artifact)
+    content, entry = (artifact, "") if artifact == source else archive.content_of(artifact)
     with _temporary(folder) as path:
         if entry:
             try:
@@ -73,7 +80,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def unpacked(model: ModelRef, blob: Path, folder: Path) -> tuple[Path, int]:
+def unpack_model(model: ModelRef, blob: Path, folder: Path) -> tuple[Path, int]:
     """The artifact that a model's blob holds, unpacked into ``folder`` if it is an archive; and its
     size in bytes.
 

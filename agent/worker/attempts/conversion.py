@@ -1,4 +1,4 @@
-"""From a source to what a runtime loads, through as many environments as the way leads through."""
+"""Converts a model to what a runtime loads, in one child per environment on the way."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
 from agent.contract.conversion_graph import Tool, Way, on_the_way, segments
 from agent.contract.device import RuntimeFacts
+from agent.contract.failures import make_failure
 from agent.contract.trial import (
     Failure,
     Limits,
@@ -46,8 +47,11 @@ class ConversionInputs:
 
 @dataclass(frozen=True)
 class Conversion:
-    """``outcome`` is the last child's, ``converted`` its answer with the steps of all; ``seconds``
-    is what the children took, 0 where every part was kept from before (``cached``)."""
+    """The result of a conversion.
+
+    ``outcome``: the last child's. ``converted``: its answer, with the steps of all children.
+    ``seconds``: the children's run time. ``cached``: every part came from the engine cache.
+    """
 
     outcome: ChildOutcome
     converted: Converted | None
@@ -57,7 +61,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class ConversionRunner:
-    """What conversions are made with."""
+    """Runs conversions in children: ``run`` starts verb ``convert``, ``check`` ``reference``."""
 
     environments: Environments
     engines: EngineCache
@@ -68,7 +72,7 @@ class ConversionRunner:
     def convert(
         self, request: TrialRequest, plan: ConversionPlan, sources: ConversionInputs
     ) -> Conversion:
-        """Walk the plan, one child for each environment on it, and keep what each one made."""
+        """Follow the plan, one child for each environment on it, and cache what each one made."""
         if not plan.way:
             return as_it_is(request.model, sources.model)
         parts = segments(plan.way)
@@ -118,7 +122,7 @@ class ConversionRunner:
             runtime = replace(
                 request.runtime, version="", threads=0, format="", via=(), options=options
             )
-        else:  # the same for every runtime that the way goes on to
+        else:  # independent of the runtime that the way leads to: shared in the cache
             runtime = RuntimeRef(backend="", precision=part[-1].target[1], options=options)
         return ConvertJob(
             model=model,
@@ -133,10 +137,10 @@ class ConversionRunner:
         )
 
     def _key(self, request: TrialRequest, job: ConvertJob, before: str) -> dict[str, Any]:
-        """Everything that a part may depend on; ``before`` is the key of the part before it.
+        """Everything that a part's artifact may depend on; ``before``: the key of the part before.
 
-        Of the data set only what calibrates counts. The reference is not in it: it decides whether
-        a result is kept, never what it is.
+        The data set is in it only where it calibrates. The reference is not: it decides whether an
+        artifact is kept, never what it is.
         """
         return {
             "source": request.model.sha256,
@@ -156,8 +160,8 @@ class ConversionRunner:
         }
 
     def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> ChildOutcome:
-        """Convert, and check what the converting child had no runtime for; what is off is no
-        success, so that nobody keeps it."""
+        """Convert, and check an artifact for which the converting child had no runtime. One that
+        fails the check is not ``ok``, so that it is not cached."""
         bounds = ChildLimits(limits.convert_s, limits.memory_mib, swaps=True)
         outcome = self.run(self.environments.python(environment), job, folder, bounds)
         made: Converted | None = outcome.answer
@@ -169,7 +173,7 @@ class ConversionRunner:
     def _check(
         self, job: ConvertJob, made: Converted, folder: Path, bounds: ChildLimits
     ) -> Converted:
-        """Held against the reference in another environment, where one runs it."""
+        """Compare the artifact with the reference in another environment, where one runs it."""
         backend = FORMATS[made.format].backend if made.format in FORMATS else ""
         precision = job.way[-1].target[1]
         able = [
@@ -178,36 +182,37 @@ class ConversionRunner:
             if facts.backend == backend and not facts.missing
         ]
         if not able or job.reference is None:
-            return _said(made, "not checked: nothing on this device loads it")
-        where = folder / "check"
-        where.mkdir()
+            return _with_remark(made, "not checked: nothing on this device loads it")
+        check_folder = folder / "check"
+        check_folder.mkdir()
         reference = ReferenceJob(
             model=replace(job.model, format=made.format, own_inputs=(), own_outputs=()),
             source=made.artifact,
-            folder=str(where),
+            folder=str(check_folder),
             expected=job.reference,
             tolerances={precision: Tolerance(MIN_COSINE[precision], 1.0)},
         )
-        outcome = self.check(self.environments.python(able[0]), reference, where, bounds)
-        shutil.rmtree(where, ignore_errors=True)
+        outcome = self.check(self.environments.python(able[0]), reference, check_folder, bounds)
+        shutil.rmtree(check_folder, ignore_errors=True)
         found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
         if found.fidelity is not None:
-            return _said(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
-        failure = found.failure or Failure("convert", "bad_answer", "the check gave no answer")
+            return _with_remark(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
+        failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
         if failure.kind.startswith("unsupported"):
-            return _said(made, f"not checked: {failure.message}")
+            return _with_remark(made, f"not checked: {failure.message}")
         message = f"{job.way[-1].converter}: {failure.message}"
-        return replace(made, status="invalid", failure=Failure("convert", "off_reference", message))
+        failure = make_failure("convert", "off_reference", message)
+        return replace(made, status="invalid", failure=failure)
 
 
-def _said(made: Converted, words: str) -> Converted:
-    """With a word on its last step."""
-    last = ", ".join((*made.steps[-1:], words))
+def _with_remark(made: Converted, remark: str) -> Converted:
+    """Add a remark to the last step."""
+    last = ", ".join((*made.steps[-1:], remark))
     return replace(made, steps=(*made.steps[:-1], last))
 
 
 def as_it_is(model: ModelRef, source: Path) -> Conversion:
-    """Where nothing has to be done."""
+    """The conversion where the runtime loads the source itself."""
     converted = Converted(
         artifact=str(source),
         format=model.format,
@@ -219,13 +224,13 @@ def as_it_is(model: ModelRef, source: Path) -> Conversion:
 
 
 def unknown_option(options: Options, facts: RuntimeFacts, tools: Sequence[Tool]) -> Failure | None:
-    """Why an option means nothing on this way, to the backend or to a converter."""
+    """The failure where neither the backend nor a converter on the way knows an option."""
     known = {*facts.options, *(key for tool in tools for key in tool.options)}
     for key in options:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             message = f"{facts.backend} has no option {key!r} here; it has {names}"
-            return Failure("convert", "bad_option", message)
+            return make_failure("convert", "bad_option", message)
     return None
 
 

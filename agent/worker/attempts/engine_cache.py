@@ -1,4 +1,4 @@
-"""The engine cache: what a runtime loads, converted once per device and kept."""
+"""The engine cache: converted artifacts of this device, by what they were converted from."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from agent.contract.child_jobs import Converted, ConvertJob
 from agent.system.durable import sync_folder
 from agent.worker.errors import ChildFailed
 from agent.worker.isolation.runner_client import ChildOutcome
-from agent.worker.uplink.blob_cache import CachedBlob, to_evict
+from agent.worker.uplink.blob_cache import CacheEntry, to_evict
 
 ANSWER_NAME = "converted.json"
 _SOURCE = "@source"
-"""In a kept answer: the artifact is the source itself."""
+"""In a cached answer: the artifact is the source itself."""
 
 Convert = Callable[[ConvertJob, Path], ChildOutcome]
 """``convert(job, folder)`` runs the child's verb ``convert`` in ``folder``."""
@@ -31,7 +31,7 @@ Convert = Callable[[ConvertJob, Path], ChildOutcome]
 
 @dataclass(frozen=True)
 class CachedEngine:
-    """What converting gave: ``converted`` (its status may be other than ``ok``) or a failure."""
+    """A conversion's outcome: ``converted`` (whose status may not be ``ok``) or a failure."""
 
     outcome: ChildOutcome
     cached: bool
@@ -44,15 +44,15 @@ class CachedEngine:
 
 
 def engine_key(parts: dict[str, Any]) -> str:
-    """SHA-256 over canonical JSON (sorted keys, no spaces)."""
+    """SHA-256 of the canonical JSON (sorted keys, no spaces), as 64 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class EngineCache:
-    """A folder of conversions by key. One conversion at a time is what a device can do anyway.
+    """A folder of conversions by key. Thread-safe; one conversion runs at a time.
 
-    An answer that is not ``ok`` is not kept.
+    An answer that is not ``ok`` is not cached.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -66,20 +66,20 @@ class EngineCache:
     def get(
         self, parts: dict[str, Any], make: Callable[[Path], ConvertJob], run: Convert
     ) -> CachedEngine:
-        """The kept conversion, else a new one. A hit starts no process.
+        """The cached conversion, else a new one. A hit starts no process.
 
         ``make(folder)`` gives the job; its ``source`` is what ``@source`` stands for.
         """
         key = engine_key(parts)
         home = self._folder / key
         with self._lock:
-            kept = self._kept(home, make(home).source)
-            if kept is not None:
-                return CachedEngine(ChildOutcome(None, answer=kept), cached=True)
+            found = self._find(home, make(home).source)
+            if found is not None:
+                return CachedEngine(ChildOutcome(None, answer=found), cached=True)
             self._evict(keep=key)
             return self._convert(home, parts, make, run)
 
-    def _kept(self, home: Path, source: str) -> Converted | None:
+    def _find(self, home: Path, source: str) -> Converted | None:
         try:
             converted = codec.loads(Converted, (home / ANSWER_NAME).read_bytes())
         except (OSError, codec.ContractError):
@@ -125,7 +125,7 @@ class EngineCache:
         for home in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 used_ns = (home / ANSWER_NAME).stat().st_mtime_ns
-                entries.append(CachedBlob(home.name, folder_bytes(home), used_ns))
+                entries.append(CacheEntry(home.name, folder_bytes(home), used_ns))
         for name in to_evict(entries, self._max_bytes, {keep}):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
@@ -138,14 +138,14 @@ def folder_bytes(folder: Path) -> int:
 def _relative(artifact: str, folder: Path, source: str) -> str:
     if Path(artifact) == Path(source):
         return _SOURCE
-    path = Path(os.path.abspath(artifact))  # a link in the folder stays a link
+    path = Path(os.path.abspath(artifact))  # without following links
     if not path.is_relative_to(folder):
         raise ChildFailed(f"the converter answered {artifact}, which is not in its folder {folder}")
     return str(path.relative_to(folder))
 
 
 def _sync_tree(folder: Path) -> None:
-    """Flush before the rename: a power cut must not leave a whole name on half a file."""
+    """Flush every file before the folder is renamed: after a power cut none may be incomplete."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a started agent works at, and how a finished result leaves it, on a full disk too."""
+"""Keeps a finished result until the controller has it, on a full disk too."""
 
 from __future__ import annotations
 
@@ -9,73 +9,84 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.contract import codec
-from agent.worker.attempts import attempt
+from agent.worker.attempts.attempt import FinishedAttempt
+from agent.worker.uplink.blob_cache import BlobCache
 from agent.worker.uplink.outbox import Outbox, PendingResult
 from agent.worker.uplink.result_sender import ResultSender
 
 log = logging.getLogger(__name__)
 
 LEAST_FREE_BYTES = 16 << 20
-"""With less in its state folder a board begins nothing: it could not keep the result."""
+"""With less free space in its state folder a board begins no attempt: it could not keep the
+result."""
 KEEP_AGAIN_S = 2.0
-"""Between two tries to keep a result on a disk that is full."""
+"""Pause between two tries to keep a result on a full disk."""
 
 
-@dataclass(frozen=True)
 class ResultKeeper:
-    """What a started agent works at."""
+    """Puts results into the outbox, from which ``sender`` delivers them.
 
-    outbox: Outbox
-    courier: ResultSender
-    tools: attempt.AttemptServices
+    ``blobs`` can be fetched again, so they are evicted where the disk is full.
+    """
 
-    def keep(self, finished: attempt.FinishedAttempt, wait: Callable[[float], bool]) -> bool:
-        """Put a result into the outbox, and have it carried.
+    def __init__(self, outbox: Outbox, sender: ResultSender, blobs: BlobCache) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._blobs = blobs
 
-        On a disk that is full it gives up what can be fetched or made again, and hands the result
-        in from memory, until one of the two succeeds. ``wait`` sleeps, and says whether the agent
-        stops: then this is false, and the next agent reports the attempt as lost.
+    def start(self) -> None:
+        """Begin to deliver what an earlier agent left in the outbox."""
+        self._sender.start()
+
+    def knows(self, attempt_id: str) -> bool:
+        """Whether a result of this attempt was kept before."""
+        return self._outbox.knows(attempt_id)
+
+    def keep(self, finished: FinishedAttempt, wait: Callable[[float], bool]) -> bool:
+        """Put a result into the outbox and have it sent.
+
+        On a full disk it evicts blobs and sends the result from memory, until one of the two
+        succeeds. ``wait`` sleeps and returns whether the agent stops: then this returns false, and
+        the next agent reports the attempt as lost.
         """
         attempt_id, text = finished.result.attempt_id, codec.dumps(finished.result)
         while True:
             try:
-                self.outbox.put(attempt_id, text, finished.blob)
+                self._outbox.put(attempt_id, text, finished.blob)
             except (sqlite3.Error, OSError) as error:
                 log.error("the result of %s cannot be kept: %s", attempt_id, error)
             else:
-                self.courier.kick()
+                self._sender.wake()
                 return True
-            self.make_room()
-            if self.courier.hand_in(PendingResult(attempt_id, text, finished.blob, 0)):
+            self._evict_blobs()
+            if self._sender.send_now(PendingResult(attempt_id, text, finished.blob, 0)):
                 return True
             if wait(KEEP_AGAIN_S):
                 return False
 
     def has_room(self, folder: Path) -> bool:
-        """Whether there is space to work there; a doorbell that is not answered costs no try."""
+        """Whether ``folder``'s disk can take a result, after evicting blobs if it could not."""
         if shutil.disk_usage(folder).free >= LEAST_FREE_BYTES:
             return True
-        self.make_room()
+        self._evict_blobs()
         return shutil.disk_usage(folder).free >= LEAST_FREE_BYTES
-
-    def make_room(self) -> None:
-        """Give up what can be fetched or made again."""
-        with contextlib.suppress(OSError):
-            self.tools.blobs.evict(incoming_bytes=sys.maxsize)
 
     def close(self, timeout_s: float) -> bool:
         """Try to deliver what is left, then end; false if a delivery hangs."""
         deadline = time.monotonic() + timeout_s
-        self.courier.kick()
-        while self.outbox.waiting() and time.monotonic() < deadline:
+        self._sender.wake()
+        while self._outbox.waiting() and time.monotonic() < deadline:
             time.sleep(0.05)
-        self.courier.stop()
-        self.courier.join(timeout_s)
-        if self.courier.is_alive():
+        self._sender.stop()
+        self._sender.join(timeout_s)
+        if self._sender.is_alive():
             return False
-        self.outbox.close()
+        self._outbox.close()
         return True
+
+    def _evict_blobs(self) -> None:
+        with contextlib.suppress(OSError):
+            self._blobs.evict(incoming_bytes=sys.maxsize)

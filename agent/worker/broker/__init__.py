@@ -1,1 +1,1 @@
-"""The Celery side: the consumer of this device's queue and its tasks."""
+"""The Celery side: the consumer of this device's queue, its task, and a watchdog."""

@@ -1,4 +1,4 @@
-"""The Celery task, and what may pass as an attempt's id."""
+"""The Celery task that a doorbell calls, and which attempt ids it accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _ATTEMPT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}")
 
 
 def register(app: Celery, handle: Callable[[str], None]) -> None:
-    """Register ``benchfarm.run_attempt`` on ``app``; a call without a usable id is dropped."""
+    """Register the task on ``app``. It calls ``handle(attempt_id)``; a call without a valid id is
+    dropped."""
 
     # Not shared: Celery would add it to every other application of this process as well.
     @app.task(name=TASK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]

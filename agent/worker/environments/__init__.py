@@ -1,1 +1,1 @@
-"""Runtime environments: what is listed, what is built, and what plans over them."""
+"""Runtime environments: the list of them, building them, and planning conversions over them."""

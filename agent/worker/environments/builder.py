@@ -1,4 +1,4 @@
-"""Builds runtime environments: whole or not at all, named by their content, reused."""
+"""Builds runtime environments: complete or not at all, named by a hash of their content, reused."""
 
 from __future__ import annotations
 
@@ -38,9 +38,16 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EnvironmentManifest:
-    """What a built environment is. ``request`` is the hash of what it was asked for, ``pins`` every
-    distribution in it; ``build_s`` and ``size_mib`` are what it cost. ``cuda`` is the version that
-    its torch was built for, empty for a CPU build."""
+    """What was built, as ``manifest.json`` holds it.
+
+    Attributes:
+        request: hash of the requirements and the lock that it was built from.
+        requirements: those of each call of the package tool.
+        pins: every distribution in it, as ``name==version``.
+        tool: the package tool's name.
+        build_s, size_mib: the time and the disk space that it took.
+        cuda: the CUDA version that its torch was built for; empty: a CPU build, or no torch.
+    """
 
     name: str
     backend: str
@@ -58,15 +65,15 @@ class EnvironmentManifest:
 
     @property
     def cost(self) -> str:
-        """``12.3 s, 236 MiB``: for people."""
+        """Time and disk space for people: ``12.3 s, 236 MiB``."""
         return f"{self.build_s:.1f} s, {self.size_mib:.0f} MiB"
 
 
 class EnvironmentBuilder:
-    """Environments below ``folder``, one at a time: the caller holds the lock.
+    """Builds environments below ``folder``, one at a time: the caller holds the lock.
 
-    A folder there whose name does not begin with ``tmp-`` is whole: it was renamed into place after
-    the backend had answered in it.
+    A folder there whose name does not begin with ``tmp-`` is complete: it is renamed into place
+    after the backend has answered in it.
     """
 
     def __init__(
@@ -88,7 +95,7 @@ class EnvironmentBuilder:
         return interpreter(self._folder / name / _ENVIRONMENT)
 
     def manifest(self, name: str) -> EnvironmentManifest | None:
-        """What a built environment is, or ``None`` for one that was not built here."""
+        """The manifest of an environment; ``None`` for one that was not built here."""
         try:
             data = json.loads((self._folder / name / MANIFEST_NAME).read_text("utf-8"))
             steps = tuple(tuple(step) for step in data.pop("requirements"))
@@ -99,18 +106,18 @@ class EnvironmentBuilder:
     def build(
         self, wanted: RuntimeRequirement, wheelhouse: Path | None, note: Note
     ) -> EnvironmentManifest:
-        """The environment that ``wanted`` asks for: one that is here already, else a new one.
+        """An environment for ``wanted``: one that was built from the same request, else a new one.
 
         Raises:
             BadInput: no such version, no interpreter for it, or no such wheelhouse.
-            RuntimeMissing: built, but the backend does not answer in it.
-            IndexUnreachable, DiskFull, BuildFailed, ChildFailed. Nothing is left behind.
+            EnvironmentMissing: it was built, but the backend does not answer in it.
+            IndexUnreachable, DiskFull, BuildFailed, ChildFailed: nothing is left behind.
         """
         if wheelhouse is not None:
             wheelhouse = _checked(wheelhouse)
         python, python_version = package_tools.base_python(wanted.backend, wanted.recipe)
-        request = _request(wanted, python_version)
-        kept = self._kept(request)
+        request = _request_hash(wanted, python_version)
+        kept = self._built_from(request)
         if kept is not None:
             note(f"{wanted.label}: here already as {kept.name} (it cost {kept.cost})")
             self._warn(kept, note)
@@ -120,10 +127,10 @@ class EnvironmentBuilder:
             tools = self._tools or package_tools.find()
             note(f"{wanted.label}: building with {tools.name}, about {wanted.recipe.mib} MiB …")
             began = self._clock()
-            made = folder / _ENVIRONMENT
-            self._install(tools, wanted, python, made, wheelhouse)
-            facts = self._answering(wanted, interpreter(made))
-            pins = tools.frozen(made)
+            environment = folder / _ENVIRONMENT
+            self._install(tools, wanted, python, environment, wheelhouse)
+            facts = self._probed(wanted, interpreter(environment))
+            pins = tools.frozen(environment)
             manifest = EnvironmentManifest(
                 name=_name(wanted, facts.version, pins, python_version),
                 backend=wanted.backend,
@@ -136,16 +143,16 @@ class EnvironmentBuilder:
                 machine=wanted.machine,
                 tool=tools.name,
                 build_s=round(self._clock() - began, 2),
-                size_mib=round(tree_mib(made), 1),
-                cuda=tools.cuda(made) if wanted.has_torch else "",
+                size_mib=round(tree_mib(environment), 1),
+                cuda=tools.cuda(environment) if wanted.has_torch else "",
             )
-            self._settle(folder, manifest)
+            self._move_into_place(folder, manifest)
         note(f"{wanted.label}: built {manifest.name} in {manifest.cost}")
         self._warn(manifest, note)
         return manifest
 
     def warning(self, manifest: EnvironmentManifest) -> str:
-        """What is not as it should be in an environment that works; empty: nothing."""
+        """A flaw of an environment that works; empty: none."""
         return _unwanted_cuda(manifest.name, manifest.cuda, self._gpu())
 
     def _warn(self, manifest: EnvironmentManifest, note: Note) -> None:
@@ -158,9 +165,9 @@ class EnvironmentBuilder:
         home = self._folder / name
         if self.manifest(name) is None:
             return False
-        gone = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
-        os.rename(home, gone / "gone")  # first out of sight, whole
-        shutil.rmtree(gone, ignore_errors=True)
+        trash = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
+        os.rename(home, trash / home.name)  # at once: half of it must never be found under its name
+        shutil.rmtree(trash, ignore_errors=True)
         return True
 
     def _install(
@@ -168,20 +175,21 @@ class EnvironmentBuilder:
         tools: PackageTool,
         wanted: RuntimeRequirement,
         python: str,
-        made: Path,
+        environment: Path,
         wheelhouse: Path | None,
     ) -> None:
-        tools.make(python, made, seeded=wanted.recipe.pip_first)
+        tools.make(python, environment, seeded=wanted.recipe.pip_first)
         for number, step in enumerate(wanted.steps):
             by_pip = wanted.recipe.pip_first and number == 0
             bare = step == wanted.bare
-            # an index of torch's builds alone has few versions of what torch needs, and the next
-            # step puts them right; a wheelhouse holds what its maker was held to
-            held = wanted.lock and wheelhouse is None and not (by_pip or bare)
-            lock = wanted.lock if held else None
-            tools.install(made, step, wheelhouse, by_pip, bare, lock)
+            # Not pip's first step: an index of torch's builds alone has few versions of what torch
+            # needs, and the next step corrects them. No wheelhouse: it has one version of each.
+            locked = wheelhouse is None and not (by_pip or bare)
+            lock = wanted.lock if locked else None
+            tools.install(environment, step, wheelhouse, by_pip, bare, lock)
 
-    def _answering(self, wanted: RuntimeRequirement, python: Path) -> RuntimeFacts:
+    def _probed(self, wanted: RuntimeRequirement, python: Path) -> RuntimeFacts:
+        """What the backend answers there. Raises ``EnvironmentMissing``, ``ChildFailed``."""
         backend = wanted.backend
         found = next((r for r in self.probe(str(python)).runtimes if r.backend == backend), None)
         if found is None:
@@ -194,23 +202,23 @@ class EnvironmentBuilder:
             raise EnvironmentMissing(f"{wanted.label} was built but answers as {found.version}")
         return found
 
-    def _kept(self, request: str) -> EnvironmentManifest | None:
+    def _built_from(self, request: str) -> EnvironmentManifest | None:
         if not self._folder.is_dir():
             return None
         for home in self._folder.iterdir():
-            known = self.manifest(home.name)
-            if known is not None and known.request == request and self._runs(home.name):
-                return known
+            manifest = self.manifest(home.name)
+            if manifest is not None and manifest.request == request and self._runs(home.name):
+                return manifest
         return None
 
     def _runs(self, name: str) -> bool:
-        """Its interpreter is a link to the base, which may have gone."""
+        """Whether it has an interpreter: a link to the base, which may have been removed."""
         return os.access(self.python(name), os.X_OK)
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[Path]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in self._folder.glob(f"{_TEMPORARY}*"):  # a power cut, or a kill
+        for stale in self._folder.glob(f"{_TEMPORARY}*"):  # left by a power cut or a kill
             shutil.rmtree(stale, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._folder))
         try:
@@ -226,8 +234,8 @@ class EnvironmentBuilder:
                 f"{free_mib:.0f} MiB free"
             )
 
-    def _settle(self, folder: Path, manifest: EnvironmentManifest) -> None:
-        """Rename into place. What is there under that name no longer runs, or it were reused."""
+    def _move_into_place(self, folder: Path, manifest: EnvironmentManifest) -> None:
+        """What is there under that name does not run any more, or it would have been reused."""
         home = self._folder / manifest.name
         _relocate(folder / _ENVIRONMENT, home / _ENVIRONMENT)
         text = json.dumps(asdict(manifest), indent=2) + "\n"
@@ -240,7 +248,7 @@ class EnvironmentBuilder:
 
 
 def tree_mib(folder: Path) -> float:
-    """Size of the files below a folder, links not followed."""
+    """MiB of the files below a folder, links not followed."""
     total = 0
     for root, _, names in os.walk(folder):
         total += sum(os.lstat(os.path.join(root, name)).st_size for name in names)
@@ -248,17 +256,17 @@ def tree_mib(folder: Path) -> float:
 
 
 def _checked(wheelhouse: Path) -> Path:
-    found = wheelhouse.expanduser().absolute()
-    if not found.is_dir():
+    folder = wheelhouse.expanduser().absolute()
+    if not folder.is_dir():
         raise BadInput(f"--wheelhouse {wheelhouse}: no such folder; expected one of wheels")
-    if not any(found.glob("*.whl")):
+    if not any(folder.glob("*.whl")):
         raise BadInput(
             f"--wheelhouse {wheelhouse}: no wheels in it; fill it with `pip download -d DIR …`"
         )
-    return found
+    return folder
 
 
-def _request(wanted: RuntimeRequirement, python_version: str) -> str:
+def _request_hash(wanted: RuntimeRequirement, python_version: str) -> str:
     parts = {
         "backend": wanted.backend,
         "variant": wanted.recipe.variant,
@@ -274,7 +282,7 @@ def _request(wanted: RuntimeRequirement, python_version: str) -> str:
 def _name(
     wanted: RuntimeRequirement, version: str, pins: tuple[str, ...], python_version: str
 ) -> str:
-    content = _hash({"request": _request(wanted, python_version), "pins": pins})
+    content = _hash({"request": _request_hash(wanted, python_version), "pins": pins})
     variant = f"-{wanted.recipe.variant}" if wanted.recipe.variant else ""
     return f"{wanted.backend}{variant}-{version}-{content[:10]}"
 
@@ -283,10 +291,11 @@ def _hash(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _relocate(made: Path, final: Path) -> None:
-    """Have the scripts (``benchmark_app`` and the like) name the interpreter's later place."""
-    old, new = os.fsencode(made), os.fsencode(final)
-    for script in [*(made / "bin").iterdir(), made / "pyvenv.cfg"]:
+def _relocate(environment: Path, target: Path) -> None:
+    """Rewrite the paths in its scripts (``benchmark_app`` and the like) for its move to
+    ``target``."""
+    old, new = os.fsencode(environment), os.fsencode(target)
+    for script in [*(environment / "bin").iterdir(), environment / "pyvenv.cfg"]:
         if script.is_symlink() or not script.is_file():
             continue
         text = script.read_bytes()
@@ -305,7 +314,7 @@ def _disk_errors() -> Iterator[None]:
 
 
 def _unwanted_cuda(name: str, cuda: str, gpu: bool) -> str:
-    """What to say of an environment whose torch was built for ``cuda``; empty: all is well."""
+    """The warning about an environment whose torch was built for ``cuda``; empty: none."""
     if not cuda or gpu:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""The commands ``runtimes add|remove|list``: what is built and what is listed, under one lock."""
+"""The commands ``runtimes add|remove|list``, under one lock for a state folder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from agent.worker.errors import BadInput
 
 LOCK_NAME = "runtimes.lock"
 ATTEMPT_LOCK_NAME = "attempt.lock"
-"""Held by a running agent during each attempt, and here while an environment goes: what an attempt
-converts or measures with must not be deleted under it."""
+"""Held by a running agent during each attempt, and here while an environment is deleted: an attempt
+must not lose the environment that it converts or measures in."""
 
 
 @dataclass(frozen=True)
 class ListedEnvironment:
-    """What answers in an environment; ``built`` if it was built here, and what it then cost;
-    ``warning``: what is not as it should be there."""
+    """What answers in an environment; ``built``: its manifest where it was built here; ``warning``:
+    a flaw of it."""
 
     facts: RuntimeFacts
     built: EnvironmentManifest | None
@@ -32,14 +32,14 @@ class ListedEnvironment:
 
 @dataclass(frozen=True)
 class RuntimeCommands:
-    """The environments of a state folder, and the building of new ones."""
+    """The environments of a state folder, and the builder of new ones."""
 
     state_dir: Path
     environments: Environments
     builder: EnvironmentBuilder
 
     def listing(self) -> list[ListedEnvironment]:
-        """Everything that answers here, or why not, with what was built."""
+        """Every runtime of this device, with its environment; or why it does not answer."""
         return [self._listed(facts) for facts in self.environments.facts()]
 
     def _listed(self, facts: RuntimeFacts) -> ListedEnvironment:
@@ -47,10 +47,11 @@ class RuntimeCommands:
         return ListedEnvironment(facts, built, self.builder.warning(built) if built else "")
 
     def build(self, text: str, wheelhouse: Path | None, note: Note) -> RuntimeEnvironment:
-        """Build (or find) what ``NAME[@VARIANT][==VERSION]`` says, and list it.
+        """Build what ``NAME[@VARIANT][==VERSION]`` names, or find it built, and list it.
 
         Raises:
-            BadInput: not to be had by that name or version. Else as ``EnvironmentBuilder.build``.
+            BadInput: that name or version cannot be built.
+            AgentError: as ``EnvironmentBuilder.build``.
         """
         wanted = recipes.parse(text)
         with self._locked(note):
@@ -62,35 +63,35 @@ class RuntimeCommands:
                 str(self.builder.python(manifest.name)),
                 preferred=recipes.is_default(wanted.backend, wanted.recipe.variant),
             )
-            self._list(environment, note)
+            self._enlist(environment, note)
         return environment
 
     def add(self, backend: str, python: str, note: Note) -> RuntimeEnvironment:
-        """List an existing interpreter. Raises as ``Environments.check``."""
+        """List an existing interpreter. Raises what ``Environments.check`` raises."""
         environment = self.environments.check(backend, python)
         with self._locked(note):
-            self._list(environment, note)
+            self._enlist(environment, note)
         return environment
 
     def remove(self, text: str, note: Note, *, force: bool = False) -> RuntimeEnvironment:
-        """Strike an environment off the list, named by itself or as ``BACKEND==VERSION``. What was
-        built here is deleted; an interpreter that was only named stays.
+        """Take an environment off the list, by its name or as ``BACKEND==VERSION``. What was built
+        here is deleted; an interpreter that was only named stays.
 
         Waits for the end of an attempt that runs, unless ``force``. Raises ``BadInput``.
         """
         with self._locked(note):
             found = _one(self.environments.listed(), text)
             with contextlib.nullcontext() if force else self._between_attempts(note, "--force"):
-                self.environments.strike(found.name)
+                self.environments.remove(found.name)
                 self.builder.discard(found.name)
         return found
 
-    def _list(self, environment: RuntimeEnvironment, note: Note) -> None:
-        """What it takes the place of is discarded too: no sweep could name it any more."""
-        gone = self.environments.enlist(environment)
-        if gone:
+    def _enlist(self, environment: RuntimeEnvironment, note: Note) -> None:
+        """List it, and delete what it replaces: no sweep could name that any more."""
+        replaced = self.environments.add(environment)
+        if replaced:
             with self._between_attempts(note):
-                for old in gone:
+                for old in replaced:
                     self.builder.discard(old.name)
 
     @contextlib.contextmanager
@@ -102,7 +103,8 @@ class RuntimeCommands:
 
     @contextlib.contextmanager
     def _between_attempts(self, note: Note, instead: str = "") -> Iterator[None]:
-        """None runs inside, and none begins."""
+        """Wait for the attempt that runs; none begins within. ``instead``: the option that does not
+        wait."""
         way_out = f" ({instead} does not wait)" if instead else ""
         waiting = f"waiting for the end of the attempt that runs on this device{way_out} …"
         with _flocked(self.state_dir / ATTEMPT_LOCK_NAME, waiting, note):
@@ -111,7 +113,7 @@ class RuntimeCommands:
 
 @contextlib.contextmanager
 def _flocked(path: Path, waiting: str, note: Note) -> Iterator[None]:
-    """Hold an exclusive lock; ``waiting`` is noted where another process has it."""
+    """Hold an exclusive lock; ``waiting`` is told where another process holds it."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,6 +124,7 @@ def _flocked(path: Path, waiting: str, note: Note) -> Iterator[None]:
 
 
 def _one(listed: list[RuntimeEnvironment], text: str) -> RuntimeEnvironment:
+    """The environment that ``text`` names. Raises ``BadInput``: none, or several."""
     found = [e for e in listed if e.name == text]
     found = found or [e for e in listed if text in (e.backend, f"{e.backend}=={e.version}")]
     if len(found) != 1:

@@ -1,4 +1,5 @@
-"""How a board comes by what a runtime loads: a way through the converters of its environments."""
+"""Plans conversions: the cheapest way from a source, through the converters of a device's
+environments, to a format that a runtime loads."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from agent.runtimes.formats import SOURCES, precision, precisions
 
 
 class NoConversionPath(Exception):
-    """There is none: ``status`` is the result's, ``failure`` says what is missing where."""
+    """No converter leads there. ``status``: the result's; ``failure``: what is missing where."""
 
     def __init__(self, status: str, kind: str, message: str) -> None:
         super().__init__(message)
@@ -33,7 +34,7 @@ class NoConversionPath(Exception):
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """``way`` is empty where the source is loaded as it is."""
+    """``start``: the source's format and precision; ``way``: empty where it is loaded as it is."""
 
     start: Node
     way: Way
@@ -47,16 +48,16 @@ def plan(
     tools: Sequence[Tool],
     held: str = "",
 ) -> ConversionPlan:
-    """The cheapest way from the source to what the runtime is to load.
+    """The cheapest way from the source to an artifact that the runtime loads.
 
     Args:
-        facts: of the environment that will load it.
-        tools: of every environment of this device.
-        held: the precision that the source is in; empty: its file tells.
+        facts: those of the environment that will load it.
+        tools: those of every environment of this device.
+        held: the precision that the source is in; empty: it is read from the file.
 
     Raises:
-        NoWay: ``unsupported`` where no converter is known to lead there, ``failed`` where one does
-            that is not installed.
+        NoConversionPath: ``unsupported`` where no known converter leads there, ``failed`` where one
+            does that is not installed.
     """
     start = _start(source, form, held)
     goals = goals_of(runtime, facts)
@@ -69,18 +70,18 @@ def plan(
 def plan_build(
     source: Path, form: str, node: Node, via: Sequence[str], tools: Sequence[Tool]
 ) -> ConversionPlan:
-    """The cheapest way from the source to ``node``, by tools whose results are good elsewhere.
+    """The cheapest way from the source to ``node``, by tools whose results run on other machines.
 
     Raises:
-        NoWay: as ``plan``.
+        NoConversionPath: as ``plan``.
     """
     start = _start(source, form)
-    elsewhere = [tool for tool in tools if made_elsewhere(tool)]
-    edges = [edge for tool in elsewhere if not tool.missing for edge in tool.edges]
+    portable = [tool for tool in tools if made_elsewhere(tool)]
+    edges = [edge for tool in portable if not tool.missing for edge in tool.edges]
     way = cheapest(edges, (start,), (node,), via)
     if way is not None:
         return ConversionPlan(start, way)
-    raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), elsewhere)
+    raise _why_not(start, (node,), RuntimeRef("", via=tuple(via)), portable)
 
 
 def _start(source: Path, form: str, held: str = "") -> Node:
@@ -93,10 +94,10 @@ def _start(source: Path, form: str, held: str = "") -> Node:
 
 
 def goals_of(runtime: RuntimeRef, facts: RuntimeFacts) -> tuple[Node, ...]:
-    """What the runtime loads for the precision, in the format if one is asked for.
+    """The artifacts that the runtime loads for its precision, in its format where it names one.
 
     Raises:
-        NoWay: nothing.
+        NoConversionPath: there are none.
     """
     wants = facts.wants.get(runtime.precision)
     if wants is None:
@@ -122,8 +123,8 @@ def _why_not(
 ) -> NoConversionPath:
     wanted = " or ".join(f"{form} in {held}" for form, held in goals)
     through = f" through {', '.join(runtime.via)}" if runtime.via else ""
-    absent = lacking(tools, (start,), goals, runtime.via)
-    if not absent:
+    missing = lacking(tools, (start,), goals, runtime.via)
+    if not missing:
         return NoConversionPath(
             "unsupported",
             "unsupported_format",
@@ -133,14 +134,14 @@ def _why_not(
         "failed",
         "runtime_missing",
         f"from {start[0]} in {start[1]} to {wanted}{through} this device lacks a tool: "
-        f"{needs(absent)}; install it, or add an environment that has it with "
+        f"{needs(missing)}; install it, or add an environment that has it with "
         "`benchfarm-agent runtimes add`",
     )
 
 
 def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
-    """``facts`` with the source formats that the device's tools lead from, those that are loaded
-    at the least cost first, and of each target's precisions those that they lead to."""
+    """``facts`` with the source formats that can be converted for it, the cheapest first, and each
+    target's precisions that can be reached from them."""
     edges = usable(tools)
     cost: dict[str, float] = {}
     reached = set()
@@ -150,8 +151,8 @@ def offered(facts: RuntimeFacts, tools: Sequence[Tool]) -> RuntimeFacts:
                 way = cheapest(edges, ((form, known),), goals, home=facts.environment)
                 if way is not None:
                     reached.add(held)
-                    spent = sum(edge.cost for edge in way)
-                    cost[form] = min(spent, cost.get(form, spent))
+                    total = sum(edge.cost for edge in way)
+                    cost[form] = min(total, cost.get(form, total))
     targets = tuple(
         replace(
             target,

@@ -1,4 +1,4 @@
-"""Runtime environments: which interpreter runs which backend, and what answers in each."""
+"""The runtime environments of a device: the interpreter of each backend, and what it offers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Probe = Callable[[str], Probed]
 class Environments:
     """The listed environments of a state folder, and the default for every backend not listed.
 
-    Probing is lazy and remembered until ``probe_all`` asks anew. Thread-safe.
+    An interpreter is probed when it is first needed, and again by ``probe_all``. Thread-safe.
     """
 
     def __init__(self, state_dir: Path, probe: Probe, default_python: str = sys.executable) -> None:
@@ -44,12 +44,12 @@ class Environments:
         self._lock = threading.RLock()
 
     def listed(self) -> list[RuntimeEnvironment]:
-        """What ``environments.json`` names; as ``listing.read``."""
+        """The entries of ``environments.json``. Raises ``BadInput``: it cannot be repaired."""
         with self._lock:
             return environments_file.read(self._path)
 
     def stamp(self) -> tuple[int, int]:
-        """Changes whenever the list of environments is written anew."""
+        """A value that changes whenever the list is written."""
         try:
             found = self._path.stat()
         except OSError:
@@ -60,12 +60,13 @@ class Environments:
         """An existing interpreter as an environment, once the backend has answered there.
 
         Raises:
-            BadInput: no such interpreter, or no such name. RuntimeMissing: the backend does not
-            answer under it. ChildFailed: the probe itself broke.
+            BadInput: no such interpreter, or no backend can have that name.
+            EnvironmentMissing: the backend does not answer under it.
+            ChildFailed: the probe itself failed.
         """
         if not _BACKEND.fullmatch(backend):
             raise BadInput(f"backend {backend!r}: expected letters a-z, digits and _")
-        # Not resolved: a virtual environment's python is a link, and what it links to is another.
+        # Not resolved: the python of a virtual environment is a link to one outside of it.
         python = os.path.abspath(os.path.expanduser(python))
         if not os.access(python, os.X_OK) or os.path.isdir(python):
             raise BadInput(f"{python} is no interpreter that can be executed")
@@ -75,18 +76,18 @@ class Environments:
             raise EnvironmentMissing(f"{backend} does not answer under {python}: {known}")
         return RuntimeEnvironment(f"{backend}-{facts.version}", backend, facts.version, python)
 
-    def enlist(self, environment: RuntimeEnvironment) -> list[RuntimeEnvironment]:
-        """List an environment; it takes the place of those of its backend and version, which are
-        answered."""
+    def add(self, environment: RuntimeEnvironment) -> list[RuntimeEnvironment]:
+        """List an environment. Those of the same backend and version are taken off the list;
+        returns them."""
         with self._lock:
             listed = self.listed()
             same = (environment.backend, environment.version)
             rest = [e for e in listed if (e.backend, e.version) != same]
             environments_file.write(self._path, [*rest, environment])
-        gone = [e for e in listed if e not in rest]
-        return [e for e in gone if e.name != environment.name]
+        replaced = [e for e in listed if e not in rest]
+        return [e for e in replaced if e.name != environment.name]
 
-    def strike(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Take an environment off the list."""
         with self._lock:
             environments_file.write(self._path, [e for e in self.listed() if e.name != name])
@@ -97,12 +98,12 @@ class Environments:
         ``version`` may be a prefix at a dot (``1.31`` finds ``1.31.1``).
 
         Raises:
-            RuntimeMissing: the message says what is here instead.
+            EnvironmentMissing: the message says what is here instead.
         """
-        mine = [e for e in self.listed() if e.backend == backend]
-        # before an attempt fails for it
-        self._forget_failures([e.python for e in mine] or [self._default_python])
-        found = [self._known(e) for e in mine]
+        listed = [e for e in self.listed() if e.backend == backend]
+        # a probe that failed is repeated before an attempt fails for it
+        self._forget_failures([e.python for e in listed] or [self._default_python])
+        found = [self._with_version_now(e) for e in listed]
         if not found:
             found = [self._default(backend)]
         fitting = [e for e in found if fits(e.version, version)]
@@ -115,10 +116,10 @@ class Environments:
         return max(fitting, key=lambda e: (e.preferred, version_key(e.version)))
 
     def facts(self) -> tuple[RuntimeFacts, ...]:
-        """What every environment offers; one that cannot be asked says so in ``missing``.
+        """What every environment offers; ``missing`` says why one cannot be probed.
 
-        By backend, and of one backend in the order in which ``resolve`` prefers them: whoever takes
-        the first that fits chooses as it does.
+        Sorted by backend, and within a backend in the order in which ``resolve`` prefers them: the
+        first that fits is the one that it chooses.
         """
         listed = self.listed()
         separate = {e.backend for e in listed}
@@ -137,19 +138,19 @@ class Environments:
         return tuple(sorted(facts, key=lambda f: f.backend))
 
     def tools(self) -> tuple[Tool, ...]:
-        """Every converter as the environments have it; where none has all that it needs, as the
-        one has it that lacks the least."""
+        """Every converter, once for each environment that has all that it needs; where none has,
+        for the one that lacks the least."""
         found: list[Tool] = []
         for name, python in self._pythons().items():
             answer = self._answer(python)
             if not isinstance(answer, str):
                 found += [_placed(tool, name) for tool in answer.tools]
-        whole = [tool for tool in found if not tool.missing]
-        least: dict[str, Tool] = {}
+        complete = [tool for tool in found if not tool.missing]
+        nearest: dict[str, Tool] = {}
         for tool in sorted(found, key=lambda t: len(t.missing)):
-            least.setdefault(tool.name, tool)
-        names = {tool.name for tool in whole}
-        return (*whole, *(tool for name, tool in least.items() if name not in names))
+            nearest.setdefault(tool.name, tool)
+        names = {tool.name for tool in complete}
+        return (*complete, *(tool for name, tool in nearest.items() if name not in names))
 
     def python(self, name: str) -> str:
         """The interpreter of the environment of that name. Raises ``EnvironmentMissing``."""
@@ -159,7 +160,7 @@ class Environments:
         return pythons[name]
 
     def identity(self, name: str) -> list[str]:
-        """What tells an environment from another, and from itself with other packages in it."""
+        """Words that identify an environment and the versions in it."""
         python = self.python(name)
         answer = self._answer(python)
         runtimes = () if isinstance(answer, str) else answer.runtimes
@@ -169,19 +170,19 @@ class Environments:
         return {DEFAULT_NAME: self._default_python, **{e.name: e.python for e in self.listed()}}
 
     def probe_all(self) -> tuple[RuntimeFacts, ...]:
-        """``facts``, asked anew."""
+        """``facts``, after probing every interpreter again."""
         with self._lock:
             self._probed.clear()
         return self.facts()
 
     def silent(self) -> list[str]:
-        """Interpreters whose last probe broke."""
+        """Interpreters whose last probe failed."""
         with self._lock:
             return [python for python, answer in self._probed.items() if isinstance(answer, str)]
 
     def ask_silent(self) -> tuple[RuntimeFacts, ...]:
-        """``facts``, with those asked once more that gave no answer: a probe that was killed, or
-        ran out of time on a busy board, says nothing about its runtime."""
+        """``facts``, after probing the ``silent`` ones again: a probe that was killed, or timed out
+        on a busy board, says nothing about its runtime."""
         self._forget_failures(self.silent())
         return self.facts()
 
@@ -192,7 +193,7 @@ class Environments:
                     del self._probed[python]
 
     def facts_in(self, environment: RuntimeEnvironment) -> RuntimeFacts:
-        """What the environment's backend says of itself there."""
+        """What the environment's backend answers to a probe there."""
         answer = self._answer(environment.python)
         if isinstance(answer, str):
             return RuntimeFacts(
@@ -204,8 +205,8 @@ class Environments:
             return RuntimeFacts(environment.backend, "", environment.name, missing=missing)
         return replace(facts, environment=environment.name)
 
-    def _known(self, environment: RuntimeEnvironment) -> RuntimeEnvironment:
-        """With the version that answers there now: packages may have been upgraded since."""
+    def _with_version_now(self, environment: RuntimeEnvironment) -> RuntimeEnvironment:
+        """With the version that answers now: packages may have been upgraded since."""
         facts = self.facts_in(environment)
         return replace(environment, version=facts.version or environment.version)
 
@@ -224,7 +225,7 @@ class Environments:
     def _ask(self, python: str) -> Iterable[RuntimeFacts]:
         answer = self._answer(python)
         if isinstance(answer, str):
-            # beside environments of its own the agent's interpreter need not run anything
+            # where environments are listed, the agent's own interpreter need not run any backend
             level = logging.INFO if self.listed() else logging.ERROR
             log.log(level, "%s cannot be asked for its runtimes: %s", python, answer)
             return ()

@@ -1,5 +1,5 @@
-"""``environments.json``: which environments there are. A damaged one is written anew from what is
-on disk, so that a board goes on listening."""
+"""``environments.json``: the list of environments. A damaged one is rewritten from what is on disk,
+so that a board goes on working."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ _EXPECTED = "expected a list of objects with name, backend, version, python"
 
 @dataclass(frozen=True)
 class RuntimeEnvironment:
-    """An interpreter that one backend runs in. ``version`` is the runtime's, as probed.
+    """An interpreter that one backend runs in.
 
-    ``preferred`` false: taken only where its version is asked for, or no other is here. Two
-    packages may be variants of one backend, and the higher number is not the newer one.
+    Attributes:
+        version: the runtime's, as probed.
+        preferred: false: it is chosen only where its version is asked for, or there is no other.
+            Two packages may be variants of one backend, and then the higher version number is not
+            the newer one.
     """
 
     name: str
@@ -37,13 +40,14 @@ class RuntimeEnvironment:
 
 
 def read(path: Path) -> list[RuntimeEnvironment]:
-    """What the file lists; nothing where there is none.
+    """The entries of the file; none where there is no file.
 
-    Of a damaged one what is right is taken, and what was built here is found again; it is kept as
-    ``environments.json.damaged-N``. Keys that a newer agent wrote are passed over.
+    A damaged file is repaired: its valid entries are kept, and environments that were built here
+    are listed again. A copy of it stays as ``environments.json.damaged-N``. Keys that a newer agent
+    wrote are ignored.
 
     Raises:
-        BadInput: damaged, and it cannot be put right here.
+        BadInput: damaged, and the repaired list cannot be written.
     """
     try:
         text = path.read_bytes()
@@ -56,10 +60,11 @@ def read(path: Path) -> list[RuntimeEnvironment]:
             raise TypeError(f"found {type(entries).__name__}")
         return [_environment(entry) for entry in entries]
     except (ValueError, TypeError, RecursionError) as error:
-        return _put_right(path, _right(entries), str(error))
+        return _repair(path, _valid(entries), str(error))
 
 
 def write(path: Path, environments: list[RuntimeEnvironment]) -> None:
+    """Replace the file at once. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(e) for e in environments], indent=2) + "\n"
     write_atomically(path, text)
@@ -77,7 +82,7 @@ def _environment(entry: Any) -> RuntimeEnvironment:
     return RuntimeEnvironment(**known)
 
 
-def _right(entries: Any) -> list[RuntimeEnvironment]:
+def _valid(entries: Any) -> list[RuntimeEnvironment]:
     found = []
     for entry in entries if isinstance(entries, list) else ():
         try:
@@ -87,14 +92,14 @@ def _right(entries: Any) -> list[RuntimeEnvironment]:
     return found
 
 
-def _put_right(path: Path, right: list[RuntimeEnvironment], why: str) -> list[RuntimeEnvironment]:
-    listed = {(e.backend, e.version) for e in right}
-    again = [e for e in built(path.parent) if (e.backend, e.version) not in listed]
-    whole = [*right, *again]
-    aside = _free(path)
+def _repair(path: Path, valid: list[RuntimeEnvironment], why: str) -> list[RuntimeEnvironment]:
+    listed = {(e.backend, e.version) for e in valid}
+    lost = [e for e in built(path.parent) if (e.backend, e.version) not in listed]
+    repaired = [*valid, *lost]
+    copy = _free_name(path)
     try:
-        shutil.copyfile(path, aside)
-        write(path, whole)
+        shutil.copyfile(path, copy)
+        write(path, repaired)
     except OSError as error:
         raise BadInput(
             f"{path}: {_EXPECTED}: {why}; it cannot be written anew: {error.strerror}"
@@ -103,14 +108,14 @@ def _put_right(path: Path, right: list[RuntimeEnvironment], why: str) -> list[Ru
         "%s was damaged (%s: %s): it is kept as %s, and the list is now: %s. An interpreter "
         "that is missing there was named by hand: name it again, with "
         "`benchfarm-agent runtimes add NAME --python PATH`",
-        *(path, _EXPECTED, why, aside.name, ", ".join(e.name for e in whole) or "empty"),
+        *(path, _EXPECTED, why, copy.name, ", ".join(e.name for e in repaired) or "empty"),
     )
-    return whole
+    return repaired
 
 
 def built(state_dir: Path) -> list[RuntimeEnvironment]:
-    """What was built below a state folder and has an interpreter still; of one backend and version
-    the newest."""
+    """The environments that were built below a state folder and still have an interpreter; the
+    newest one for each backend and version."""
     builder = EnvironmentBuilder(state_dir / FOLDER, _no_probe)
     found: dict[tuple[str, str], RuntimeEnvironment] = {}
     homes = [home for home in (state_dir / FOLDER).glob("*") if builder.manifest(home.name)]
@@ -127,11 +132,11 @@ def built(state_dir: Path) -> list[RuntimeEnvironment]:
 
 
 def _no_probe(python: str) -> Any:
-    raise BadInput(f"{python} is not asked while a list is read")
+    raise BadInput(f"{python} is not probed while a list is read")
 
 
-def _free(path: Path) -> Path:
+def _free_name(path: Path) -> Path:
     number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (copy := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    return aside
+    return copy

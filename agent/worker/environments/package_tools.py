@@ -1,4 +1,4 @@
-"""The package tools: uv where it is, else venv and pip; what they say, as named errors."""
+"""The package tools: uv where it is installed, else venv and pip; named errors of both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOOL_LIMIT_S = 3600.0
 _MESSAGE_MAX = 400
 
 Command = Callable[[Sequence[str], Path], "CommandOutput"]
-"""``command(words, folder)`` runs a program in ``folder`` to its end."""
+"""``command(words, folder)`` runs a program in ``folder`` until it ends."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class CommandOutput:
 
 
 def run(words: Sequence[str], folder: Path) -> CommandOutput:
-    """Run a package tool. Its own settings (index, cache, proxy) are taken from the environment;
-    what would lead it to another interpreter or folder is not."""
-    outer = {
+    """Run a package tool. It inherits its settings (index, cache, proxy), but no variable that
+    would lead it to another interpreter or folder."""
+    inherited = {
         key: value
         for key, value in os.environ.items()
         if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX")
@@ -44,7 +44,7 @@ def run(words: Sequence[str], folder: Path) -> CommandOutput:
         ended = subprocess.run(
             list(words),
             cwd=folder,
-            env={**outer, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
+            env={**inherited, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -62,7 +62,7 @@ def run(words: Sequence[str], folder: Path) -> CommandOutput:
 
 @dataclass(frozen=True)
 class PackageTool:
-    """Makes virtual environments and installs into them. ``uv`` empty: venv and pip are used."""
+    """Makes virtual environments and installs into them. ``uv``: its path; empty: venv and pip."""
 
     uv: str
     command: Command = run
@@ -72,7 +72,7 @@ class PackageTool:
         return "uv" if self.uv else "venv and pip"
 
     def make(self, python: str, folder: Path, seeded: bool) -> None:
-        """A new virtual environment in ``folder``; ``seeded``: it must have pip.
+        """Make a virtual environment in ``folder``; ``seeded``: it must have pip.
 
         Raises:
             BuildFailed, DiskFull: the tool's own reason.
@@ -92,11 +92,17 @@ class PackageTool:
         bare: bool = False,
         lock: Path | None = None,
     ) -> None:
-        """Install into a virtual environment, with a ``wheelhouse`` from there alone. ``bare``:
-        without what the requirements need themselves. ``lock``: at no versions but its.
+        """Install requirements into a virtual environment.
+
+        Args:
+            wheelhouse: a folder of wheels to take instead of any index.
+            by_pip: by pip, even where uv is installed.
+            bare: without the dependencies of the requirements.
+            lock: the only versions that may be installed.
 
         Raises:
-            BadInput: a requirement that cannot be had. IndexUnreachable, DiskFull, BuildFailed.
+            BadInput: a requirement that cannot be had.
+            IndexUnreachable, DiskFull, BuildFailed.
         """
         python = str(interpreter(environment))
         if self.uv and not by_pip:
@@ -111,21 +117,21 @@ class PackageTool:
         self._do([*words, *requirements], environment.parent, requirements[0])
 
     def frozen(self, environment: Path) -> tuple[str, ...]:
-        """Every distribution in it as ``name==version``, but pip itself."""
+        """Every distribution in it as ``name==version``, without pip itself."""
         words = [str(interpreter(environment)), "-I", "-c", _FREEZE]
         found = json.loads(self._do(words, environment.parent, "").out)
         return tuple(sorted(f"{name}=={version}" for name, version in found if name != "pip"))
 
     def cuda(self, environment: Path) -> str:
-        """The CUDA version that the torch in it was built for; empty: a CPU build, or no torch."""
+        """The CUDA version that its torch was built for; empty: a CPU build, or no torch."""
         words = [str(interpreter(environment)), "-I", "-c", _CUDA]
         return self._do(words, environment.parent, "").out.strip()
 
     def _do(self, words: Sequence[str], folder: Path, wanted: str) -> CommandOutput:
-        said = self.command(words, folder)
-        if said.exit_code != 0:
-            raise named(said.err.strip() or said.out, wanted)
-        return said
+        ended = self.command(words, folder)
+        if ended.exit_code != 0:
+            raise named(ended.err.strip() or ended.out, wanted)
+        return ended
 
 
 _FREEZE = """
@@ -137,7 +143,7 @@ print(json.dumps(sorted(found)))
 """
 
 
-# torch's own note of its build, read without importing torch, which takes seconds.
+# The file that torch notes its build in: importing torch takes seconds.
 _CUDA = """
 import importlib.util, os, runpy
 found = importlib.util.find_spec("torch")
@@ -147,7 +153,7 @@ print((runpy.run_path(path).get("cuda") or "") if path else "")
 
 
 def find() -> PackageTool:
-    """What this machine has: uv counts if it runs (a shim may lead nowhere)."""
+    """The tool of this machine: uv where it runs (a shim may lead nowhere), else venv and pip."""
     uv = shutil.which("uv") or ""
     if uv and run([uv, "--version"], Path.cwd()).exit_code != 0:
         uv = ""
@@ -160,17 +166,17 @@ def interpreter(environment: Path) -> Path:
 
 
 def base_python(backend: str, recipe: Recipe, command: Command = run) -> tuple[str, str]:
-    """An interpreter that a backend's recipe can be built on, and its version: the agent's own, or
-    one on the path. Raises ``BadInput``."""
+    """The interpreter to build a backend's recipe on, and its version: the agent's own, or the
+    newest on the path that fits. Raises ``BadInput``: there is none."""
     newest = recipe.newest_python
     own = (sys.version_info.major, sys.version_info.minor)
     if newest is None or own <= newest:
         return sys.executable, ".".join(map(str, sys.version_info[:3]))
     for minor in range(newest[1], OLDEST_PYTHON[1] - 1, -1):
         found = shutil.which(f"python3.{minor}")
-        said = command([found, "-I", "-c", _VERSION], Path.cwd()) if found else None
-        if found and said is not None and said.exit_code == 0:
-            return found, said.out.strip()
+        ended = command([found, "-I", "-c", _VERSION], Path.cwd()) if found else None
+        if found and ended is not None and ended.exit_code == 0:
+            return found, ended.out.strip()
     raise BadInput(
         f"{recipe.package} runs on Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} to "
         f"{newest[0]}.{newest[1]}, and none of them is on the path (the agent runs on "
@@ -196,38 +202,36 @@ _NOT_THERE = re.compile(
 _NO_VENV = re.compile(r"ensurepip is not available|No module named (?:venv|ensurepip)")
 
 
-def named(said: str, wanted: str) -> AgentError:
-    """What a package tool printed, as the error it means."""
-    text = shortened(said)
-    if _FULL.search(said):
+def named(output: str, wanted: str) -> AgentError:
+    """The error that a package tool's output means; ``wanted``: what it was to install."""
+    text = shortened(output)
+    if _FULL.search(output):
         return DiskFull(f"the disk is full: {text}")
-    if _NO_VENV.search(said):
+    if _NO_VENV.search(output):
         return BuildFailed(
             "this Python cannot make virtual environments: install uv, or the system's "
             f"python3-venv: {text}"
         )
-    if _UNREACHABLE.search(said):
+    if _UNREACHABLE.search(output):
         return IndexUnreachable(
             f"no package index answers, so {wanted or 'nothing'} cannot be fetched: check the "
             f"network, or give the packages by --wheelhouse DIR: {text}"
         )
-    if "(from versions: none)" in said:  # pip's words for an unknown name and for a silent network
+    if "(from versions: none)" in output:  # pip says so of an unknown name and without a network
         return BadInput(
             f"no package index offers {wanted}, or none answers: check the name and the network, "
             f"or give the packages by --wheelhouse DIR: {text}"
         )
-    if _NOT_THERE.search(said):
+    if _NOT_THERE.search(output):
         return BadInput(f"{wanted} cannot be installed here: {text}")
     return BuildFailed(text or "the package tool failed without a word")
 
 
-def shortened(said: str) -> str:
-    """The telling lines of a tool's output on one line, without credentials that an address holds.
-
-    pip tells last and after warnings; uv tells in causes.
-    """
-    lines = [" ".join(line.split()) for line in said.splitlines()]
-    telling = [line for line in lines if re.match(r"(error|cause|hint|×|╰)", line, re.I)]
-    text = "; ".join(telling or [line for line in lines if line][-3:])
+def shortened(output: str) -> str:
+    """The lines of a tool's output that give the reason, on one line; credentials in addresses are
+    removed. pip gives the reason last, after warnings; uv as a list of causes."""
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    reasons = [line for line in lines if re.match(r"(error|cause|hint|×|╰)", line, re.I)]
+    text = "; ".join(reasons or [line for line in lines if line][-3:])
     text = re.sub(r"://[^/\s@]+@", "://", text)
     return text if len(text) <= _MESSAGE_MAX else text[: _MESSAGE_MAX - 1] + "…"

@@ -1,4 +1,4 @@
-"""Reads ``NAME[@VARIANT][==VERSION]``: the recipe that is meant, and its steps."""
+"""Parses ``NAME[@VARIANT][==VERSION]`` into a recipe and the installation steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REQUIREMENT = re.compile(
 
 @dataclass(frozen=True)
 class RuntimeRequirement:
-    """A runtime's recipe and the version that was asked for."""
+    """A runtime's recipe, at a version, for a kind of machine (``x86_64``, ``aarch64``)."""
 
     runtime: Runtime
     recipe: Recipe
@@ -35,20 +35,20 @@ class RuntimeRequirement:
 
     @property
     def label(self) -> str:
-        """``tflite@tflite-runtime==2.14.0``: ``parse`` reads it back."""
+        """The text that ``parse`` reads: ``tflite@tflite-runtime==2.14.0``."""
         variant = f"@{self.recipe.variant}" if self.recipe.variant else ""
         return f"{self.backend}{variant}=={self.version}"
 
     @property
     def main(self) -> str:
-        """The requirement that gives the runtime itself."""
+        """The requirement of the runtime itself."""
         recipe = self.recipe
         return f"{recipe.on.get(self.machine, recipe.package)}=={self.version}"
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """What goes beside it. Tested pins are dropped beside a version they were not tested with:
-        they may not go together."""
+        """The requirements beside it. Beside a version that they were not tested with, they lose
+        their pins, with which they may conflict."""
         recipe = self.recipe
         if self.version == recipe.tested:
             return (*recipe.beside, *recipe.held)
@@ -59,21 +59,21 @@ class RuntimeRequirement:
 
     @property
     def lock(self) -> Path | None:
-        """The lock file that it is held to; none for a version that was not tested."""
+        """The lock file to install with; none for a version that was not tested."""
         if self.version != self.recipe.tested:
             return None
         return registry.lock_file(self.runtime, self.recipe)
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """Requirements, one tuple for each call of the package tool."""
+        """The requirements for each call of the package tool."""
         first = self.recipe.before or ((self.main,) if self.recipe.alone else ())
         steps = (first, (self.main, *self.beside), self.bare)
         return tuple(step for step in steps if step)
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """What is installed without its dependencies; floats as ``beside`` does."""
+        """Requirements to install without their dependencies; pinned as those of ``beside``."""
         bare = self.recipe.bare
         return bare if self.version == self.recipe.tested else tuple(map(_floating, bare))
 
@@ -87,11 +87,11 @@ def _floating(requirement: str) -> str:
 
 
 def parse(text: str, machine: str = "") -> RuntimeRequirement:
-    """``NAME[@VARIANT][==VERSION]`` as a requirement, for this machine or one like ``machine``.
+    """Parse ``NAME[@VARIANT][==VERSION]``, for ``machine`` (empty: this one).
 
     Raises:
-        BadInput: not of that form, no such runtime or variant, or one that cannot be built here;
-        the message says what to do instead.
+        BadInput: not of that form, no such runtime or variant, or one that cannot be built; the
+            message says what to do instead.
     """
     found = _REQUIREMENT.fullmatch(text.strip())
     if found is None:
@@ -134,8 +134,8 @@ def _choose(runtime: Runtime, variant: str, version: str) -> Recipe:
 
 
 def is_default(backend: str, variant: str) -> bool:
-    """Whether a variant is the one that its backend means where none is named. One that no manifest
-    names any more is."""
+    """Whether a variant is the one that is meant where none is named. True for a variant that is in
+    no manifest any more."""
     runtime = registry.RUNTIMES.get(backend)
     variants = [recipe.variant for recipe in runtime.recipes] if runtime else []
     return variant not in variants or variants[0] == variant

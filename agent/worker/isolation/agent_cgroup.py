@@ -1,10 +1,10 @@
 """The agent's own control group (version 2), and a group below it for each child.
 
-systemd hands the unit's group to the agent's user (``Delegate=memory pids``). A group that has
+systemd delegates the unit's group to the agent's user (``Delegate=memory pids``). A group that has
 children with limits may hold no process itself, so the agent first moves into the leaf ``agent``;
-its children get siblings of that, ``child-…``. Where nothing was handed over, or the system has
-version 1, nothing is done and a reason is given: rlimits and the look at the memory bound children
-there.
+its children get siblings of that, ``child-…``. Where no group was delegated, or the system has
+version 1, nothing is done and the reason is returned: then rlimits and the parent's check of the
+resident memory limit children.
 
 Sources: Documentation/admin-guide/cgroup-v2.rst of Linux; docs/CGROUP_DELEGATION.md of systemd.
 """
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 LEAF = "agent"
 CHILD = "child-"
 WANTED = ("memory", "pids")
-"""No ``cpu``: with it the scheduler would weigh groups against each other, beside a measurement."""
+"""Not ``cpu``: with it the scheduler would weigh groups against each other during a measurement."""
 NOTE_NAME = "bounds.txt"
-"""Where in the state folder the agent keeps what ``settle`` said, for others to read."""
+"""File in the state folder with the answer of ``settle``, for other processes."""
 UNIFIED = "start the kernel with systemd.unified_cgroup_hierarchy=1"
 UNIT = "run the agent as a unit with `Delegate=memory pids`, as `device upgrade` installs it"
 
@@ -37,9 +37,11 @@ _counter = itertools.count(1)
 
 @dataclass(frozen=True)
 class AgentCgroup:
-    """Where this process stands: ``own`` is its group's folder, ``None`` without version 2;
-    ``top`` the group that was handed to us, ``None`` where none was. ``reason``: why not, and what
-    would help."""
+    """This process's group.
+
+    ``own``: its folder; ``None`` without version 2. ``top``: the delegated group; ``None``: there
+    is none, and ``reason`` says why and what would help.
+    """
 
     own: Path | None
     top: Path | None
@@ -47,40 +49,40 @@ class AgentCgroup:
 
     @property
     def settled(self) -> bool:
-        """Whether groups for children can be made beside us."""
+        """Whether this process is in the leaf, so that children can get groups beside it."""
         return self.top is not None and self.own == self.top / LEAF
 
 
 def survey(proc: Path = Path("/proc/self"), user: int | None = None) -> AgentCgroup:
-    """Look where we stand, and change nothing. ``user``: whose the group has to be."""
+    """Find this process's group; change nothing. ``user``: who must own the delegated group."""
     own = _own_folder((proc / "cgroup").read_text("utf-8"), (proc / "mountinfo").read_text("utf-8"))
     if own is None or not own.is_dir():
         return AgentCgroup(None, None, f"no control groups of version 2: {UNIFIED}")
     top = own.parent if own.name == LEAF else own
-    if not _handed_over(top, os.getuid() if user is None else user):
+    if not _is_delegated(top, os.getuid() if user is None else user):
         return AgentCgroup(own, None, f"{top} was not handed to us: {UNIT}")
     return AgentCgroup(own, top)
 
 
 def settle() -> str:
-    """Make this process ready for children with groups of their own, and take away groups that an
-    agent before us left. What bounds children from now on, in one line for people; never raises."""
+    """Move this process into the leaf, and remove groups that an earlier agent left. Returns what
+    limits children from now on, in one line for people; never raises."""
     try:
         return _settle(survey())
     except OSError as error:
         return _without(str(error))
 
 
-def _settle(ground: AgentCgroup) -> str:
-    if ground.top is None:
-        return _without(ground.reason)
-    top = ground.top
+def _settle(cgroup: AgentCgroup) -> str:
+    if cgroup.top is None:
+        return _without(cgroup.reason)
+    top = cgroup.top
     leaf = top / LEAF
-    if not ground.settled:
+    if not cgroup.settled:
         leaf.mkdir(exist_ok=True)
         set_value(leaf / "cgroup.procs", "0")
-    _take_away_old(top)
-    on = _turn_on(top)
+    _remove_old_groups(top)
+    on = _enable_controllers(top)
     missing = [name for name in WANTED if name not in on]
     if not missing:
         return f"control groups below {top} bound memory and processes of children"
@@ -95,7 +97,7 @@ def _without(reason: str) -> str:
 
 
 def _remedy(top: Path, missing: Sequence[str]) -> str:
-    """How to get controllers that the kernel or systemd did not give us."""
+    """How to get the controllers that the kernel or systemd did not enable."""
     if set(missing) & set(words(top / "cgroup.controllers")):
         return "other processes are in that group itself, and have to leave it"
     with contextlib.suppress(OSError):
@@ -108,8 +110,8 @@ def _remedy(top: Path, missing: Sequence[str]) -> str:
     return "the unit's `Delegate=` has to name them"
 
 
-def _turn_on(top: Path) -> set[str]:
-    """Have groups below ``top`` bound what we want; what they do bound."""
+def _enable_controllers(top: Path) -> set[str]:
+    """Enable the wanted controllers for the groups below ``top``. Returns the enabled ones."""
     for name in sorted(set(words(top / "cgroup.controllers")) & set(WANTED)):
         try:
             set_value(top / "cgroup.subtree_control", f"+{name}")
@@ -118,8 +120,8 @@ def _turn_on(top: Path) -> set[str]:
     return set(words(top / "cgroup.subtree_control"))
 
 
-def _take_away_old(top: Path) -> None:
-    """Groups of an agent that is in the leaf no more, or that had our number."""
+def _remove_old_groups(top: Path) -> None:
+    """Remove groups of agents that are gone from the leaf, or that had this process's id."""
     agents = set(words(top / LEAF / "cgroup.procs")) - {str(os.getpid())}
     for folder in top.glob(f"{CHILD}*"):
         if folder.name.split("-")[1] not in agents:
@@ -131,9 +133,9 @@ def _take_away_old(top: Path) -> None:
 
 @contextlib.contextmanager
 def child_group(memory_mib: int, *, swaps: bool = False) -> Iterator[NoCgroup]:
-    """A group for one child, gone afterwards with everything in it; none where this process did not
-    ``settle``. ``swaps``: whether it may be swapped out."""
-    group = _made(memory_mib, swaps)
+    """A group for one child; afterwards it and every process in it are gone. ``NoCgroup`` where
+    ``settle`` found no delegated group. ``swaps``: whether the child may be swapped out."""
+    group = _create_group(memory_mib, swaps)
     if group is None:
         yield NoCgroup()
         return
@@ -144,12 +146,12 @@ def child_group(memory_mib: int, *, swaps: bool = False) -> Iterator[NoCgroup]:
         group.remove()
 
 
-def _made(memory_mib: int, swaps: bool) -> ChildCgroup | None:
+def _create_group(memory_mib: int, swaps: bool) -> ChildCgroup | None:
     try:
-        ground = survey()
-        if ground.top is None or not ground.settled:
+        cgroup = survey()
+        if cgroup.top is None or not cgroup.settled:
             return None
-        group = ChildCgroup(ground.top / f"{CHILD}{os.getpid()}-{next(_counter)}")
+        group = ChildCgroup(cgroup.top / f"{CHILD}{os.getpid()}-{next(_counter)}")
         group.folder.mkdir()
     except OSError as error:
         log.warning("no control group for a child: %s", error)
@@ -162,7 +164,7 @@ def _made(memory_mib: int, swaps: bool) -> ChildCgroup | None:
 
 
 def _own_folder(groups: str, mounts: str) -> Path | None:
-    """From ``/proc/self/cgroup`` and ``/proc/self/mountinfo``: our group's folder as we see it."""
+    """This process's group as a folder, from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``."""
     own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
     if own is None or own.startswith("/.."):
         return None
@@ -176,9 +178,10 @@ def _own_folder(groups: str, mounts: str) -> Path | None:
     return None
 
 
-def _handed_over(top: Path, user: int) -> bool:
-    """Whether a group is for us to divide: systemd marks what it delegates (``user.`` since version
-    251, the other for root's eyes), and gives it to the unit's user, what lies above not."""
+def _is_delegated(top: Path, user: int) -> bool:
+    """Whether a group is delegated to ``user``. systemd marks delegated groups (``user.`` since
+    version 251, ``trusted.`` readable by root only), and gives the unit's user this group but none
+    above."""
     for attribute in ("user.delegate", "trusted.delegate"):
         with contextlib.suppress(OSError):
             if os.getxattr(top, attribute) == b"1":

@@ -1,4 +1,4 @@
-"""One child's control group (version 2): what runs in it is bounded together, and ends together.
+"""One child's control group (version 2), which limits and ends all its processes together.
 
 Source: Documentation/admin-guide/cgroup-v2.rst of Linux.
 """
@@ -21,33 +21,33 @@ log = logging.getLogger(__name__)
 PROCESSES = 4096
 """``pids.max`` of a child: processes and threads together."""
 MEMORY_HEADROOM_MIB = 256
-"""``memory.max`` lies that far above the limit on resident memory: a group is also charged for page
-cache and page tables, and what reaches its maximum is slowed by reclaim before it is killed. So a
-child that is reclaimed from is over its limit already, and is found to be."""
+"""How far ``memory.max`` is above the limit on resident memory. A group is also charged for page
+cache and page tables, and reclaim slows it down before it is killed. With this headroom only a
+child that is over its limit is slowed down, and the parent's check finds it."""
 EMPTY_S = 2.0
-"""How long what was killed may take to leave its group."""
+"""How long killed processes may take to leave their group."""
 
 _ENTER = 'echo 0 >"$0"; exec "$@"'
-"""Enter a group, then become the command: as the same process, so that nothing of it is outside."""
+"""Enter a group, then become the command in the same process, so that all of it is inside."""
 
 
 class NoCgroup:
-    """Where a child has no group: all as without one."""
+    """Used where a child has no group: does nothing."""
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """What to run so that it runs in the group."""
+        """The command line that runs ``command`` in the group."""
         return list(command)
 
     def kill(self) -> None:
-        """End what is in it, whatever process group or session it has made itself."""
+        """Kill every process in the group, whatever process group or session it is in."""
 
     def out_of_memory(self) -> str:
-        """``group`` where the kernel killed for the group's limit, ``system`` where it did for want
-        of memory altogether, else nothing."""
+        """``group`` where the kernel killed a process at the group's limit, ``system`` where it did
+        because the whole system was out of memory, else empty."""
         return ""
 
     def peak_mib(self) -> float:
-        """The most it was charged for, page cache included; 0 where that is not known."""
+        """The group's peak memory, page cache included; 0: not known."""
         return 0.0
 
 
@@ -58,16 +58,16 @@ class ChildCgroup(NoCgroup):
     folder: Path
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """Raises ``FileNotFoundError`` as without a group: the shell would only exit with 127."""
+        """Raises ``FileNotFoundError`` like a start without a group; the shell would exit 127."""
         if shutil.which(command[0]) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         return ["/bin/sh", "-c", _ENTER, str(self.folder / "cgroup.procs"), *command]
 
     def bound(self, memory_mib: int, *, swaps: bool) -> None:
-        """Set its limits, those that its controllers have. Raises ``OSError``."""
-        most = (memory_mib + MEMORY_HEADROOM_MIB) << 20
+        """Set the limits for which the group has controllers. Raises ``OSError``."""
+        max_bytes = (memory_mib + MEMORY_HEADROOM_MIB) << 20
         for name, value in (
-            ("memory.max", str(most)),
+            ("memory.max", str(max_bytes)),
             ("memory.oom.group", "1"),
             ("memory.swap.max", "max" if swaps else "0"),
             ("pids.max", str(PROCESSES)),
@@ -76,6 +76,7 @@ class ChildCgroup(NoCgroup):
                 set_value(self.folder / name, value)
 
     def kill(self) -> None:
+        """Kill every process in the group and wait for at most ``EMPTY_S``."""
         deadline = time.monotonic() + EMPTY_S
         try:
             set_value(self.folder / "cgroup.kill", "1")  # Linux 5.14
@@ -85,7 +86,7 @@ class ChildCgroup(NoCgroup):
             time.sleep(0.002)
 
     def _kill_each(self, deadline: float) -> None:
-        """As ``cgroup.kill``, but what forks meanwhile is only found by looking again."""
+        """Kill one process after the other, again and again: some may fork meanwhile."""
         while self._populated() and time.monotonic() < deadline:
             for members in [self.folder / "cgroup.procs", *self.folder.rglob("*/cgroup.procs")]:
                 for pid in words(members):
@@ -107,7 +108,7 @@ class ChildCgroup(NoCgroup):
         return int(found[0]) / (1 << 20) if found else 0.0
 
     def remove(self) -> None:
-        """Take it away, with what was made below; what still runs keeps it."""
+        """Remove the group and the groups below it; one with a running process stays."""
         below = sorted((p for p in self.folder.rglob("*") if p.is_dir()), reverse=True)
         for folder in (*below, self.folder):
             try:
@@ -118,7 +119,7 @@ class ChildCgroup(NoCgroup):
 
 
 def set_value(path: Path, value: str) -> None:
-    """Write an interface file, which may be for writing alone; never make one."""
+    """Write an interface file, which may be write-only; never create one."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, value.encode())
@@ -127,6 +128,7 @@ def set_value(path: Path, value: str) -> None:
 
 
 def words(path: Path) -> list[str]:
+    """The words of an interface file; empty where it cannot be read."""
     try:
         return path.read_text("utf-8").split()
     except OSError:
@@ -134,6 +136,6 @@ def words(path: Path) -> list[str]:
 
 
 def counts(path: Path) -> dict[str, int]:
-    """A flat keyed file."""
+    """The values of a flat keyed interface file, by key."""
     found = words(path)
     return {key: int(value) for key, value in zip(found[::2], found[1::2], strict=False)}

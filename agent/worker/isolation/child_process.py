@@ -1,7 +1,7 @@
-"""Run one child process, bounded in time, memory and output, and leave nothing of it behind.
+"""Run one child process with limits on time, memory and output, and leave nothing of it behind.
 
 The parent blocks in ``poll`` on the child's pidfd, its two pipes and a cancel eventfd: while a
-child that writes nothing is timed, the parent wakes only to look at the group's resident memory
+silent child is timed, the parent wakes only to check the group's resident memory
 (measured: 0.04 ms every 2 s, and a scan of ``/proc`` of about 1 ms every 10 s, on a 2-core x86 VM).
 Linux only (pidfd_open, eventfd, prlimit).
 """
@@ -27,12 +27,12 @@ from agent.worker.isolation.child_cgroup import NoCgroup
 log = logging.getLogger(__name__)
 
 MARK = "BENCHFARM_CHILD_OF"
-"""Environment variable that every process of a child carries: stragglers are found by it."""
+"""Environment variable of every process of a child, by which leftover processes are found."""
 
 MEMORY_CHECK_S = 2.0
 CHECKS_PER_SCAN = 5
 GRACE_S = 2.0
-"""Between SIGTERM and SIGKILL; with ``REAP_S`` it bounds how far a child outlives its limit."""
+"""Time between SIGTERM and SIGKILL; with ``REAP_S`` the longest that a child outlives its limit."""
 REAP_S = 2.0
 ANSWER_MAX_BYTES = 16 << 20
 LOG_MAX_BYTES = 1 << 20
@@ -52,7 +52,7 @@ _PASSED_PREFIXES = (
 
 
 class CancelRequest:
-    """A request to end what is running, seen at once by a blocked parent. First reason wins."""
+    """A request to end the running child; it wakes the blocked parent. The first reason counts."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -60,7 +60,7 @@ class CancelRequest:
         self.reason = ""
 
     def set(self, reason: str) -> None:
-        """Ask to stop, for ``reason`` (``cancelled``, ``lease`` or ``shutdown``)."""
+        """Request the end, for ``reason`` (``cancelled``, ``lease`` or ``shutdown``)."""
         with self._lock:
             if not self.reason:
                 self.reason = reason
@@ -84,7 +84,7 @@ class CancelRequest:
 class ChildLimits:
     """Wall seconds and resident mebibytes (of the whole process group) a child may use.
 
-    ``swaps``: it may be swapped out. What is measured may not.
+    ``swaps``: whether it may be swapped out; a measured child may not.
     """
 
     wall_s: float
@@ -96,11 +96,11 @@ class ChildLimits:
 class ChildEnd:
     """How a child ended.
 
-    ``signal_name`` is set where a signal ended it; ``killed`` says why the parent did: ``timeout``,
-    ``memory``, or the reason given to ``CancelRequest``; or that the kernel did for want of memory:
-    ``memory_group`` at its group's limit, ``memory_system`` of the whole board. ``answer``
-    is its stdout, ``None`` where that was empty or past ``ANSWER_MAX_BYTES``. ``stage`` is what it
-    last wrote to ``<folder>/stage``.
+    ``signal_name``: set where a signal ended it. ``killed``: why the parent ended it: ``timeout``,
+    ``memory``, or the reason given to ``CancelRequest``; or why the kernel did: ``memory_group`` at
+    the group's limit, ``memory_system`` where the board had no memory left. ``answer``: its stdout,
+    ``None`` where that was empty or longer than ``ANSWER_MAX_BYTES``. ``stage``: what it last wrote
+    to ``<folder>/stage``.
     """
 
     exit_code: int | None
@@ -114,7 +114,7 @@ class ChildEnd:
 
 
 def child_environment(mark: str, outer: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The allow-list: what a runtime may need, thread settings as they are, and nothing secret."""
+    """The variables that a child gets: those that a runtime may need, and nothing secret."""
     outer = os.environ if outer is None else outer
     passed = {
         key: value
@@ -137,9 +137,9 @@ def run_child(
 ) -> ChildEnd:
     """Run ``command`` with ``job`` on its stdin, in a process group of its own, until it ends.
 
-    ``folder`` is its working directory, and gets its stderr (the last part of it) as ``log_name``.
-    It gets a control group of its own where this process may make one (``cgroup.settle``).
-    Whatever of these groups or of its mark is left when it ends is killed.
+    ``folder`` is its working directory and gets the end of its stderr as ``log_name``. The child
+    gets a control group of its own where this process may make one (``agent_cgroup.settle``).
+    Processes of its groups or with its mark that are left when it ends are killed.
 
     Raises:
         OSError: the command cannot be started at all.
@@ -151,8 +151,8 @@ def run_child(
         stdin.seek(0)
         group = stack.enter_context(agent_cgroup.child_group(bounds.memory_mib, swaps=bounds.swaps))
         started = clock()
-        words = group.command(command)
-        child = stack.enter_context(_spawned(words, stdin.fileno(), folder, mark))
+        command_line = group.command(command)
+        child = stack.enter_context(_spawned(command_line, stdin.fileno(), folder, mark))
         rlimits.limit(child.pid, bounds.memory_mib)
         watch = _Watch(child, bounds, cancel, started + bounds.wall_s, clock)
         try:
@@ -162,7 +162,7 @@ def run_child(
             proc_scan.kill_marked(MARK, mark)
         duration_s = clock() - started
         watch.drain()
-        watch.ask(group)
+        watch.check_kernel_kill(group)
     (folder / log_name).write_bytes(bytes(watch.log.content))
     return watch.report(folder, duration_s)
 
@@ -236,7 +236,7 @@ class _Watch:
         self.peak_mib = 0.0
 
     def until_end(self) -> None:
-        """Block until the child has ended by itself or has to be ended."""
+        """Block until the child has ended or has to be ended (then ``killed`` says why)."""
         next_check = self._clock() + MEMORY_CHECK_S
         while True:
             now = self._clock()
@@ -256,8 +256,8 @@ class _Watch:
                 return
 
     def end_group(self) -> None:
-        """End the child if it still runs, and every process of its group; then reap it."""
-        # Until it is reaped the child, even dead, keeps its process group's number from reuse.
+        """End the child if it still runs, and every process of its process group; then reap it."""
+        # The number of its process group is not reused before the child is reaped, even a dead one.
         if self.killed or not self._ended(0):
             self._signal_group(signal.SIGTERM)
             self._ended(GRACE_S)
@@ -266,19 +266,19 @@ class _Watch:
             self._child.wait()
         else:
             log.error("child %d does not die of SIGKILL: stuck in a driver", self._child.pid)
-            self._child.returncode = -signal.SIGKILL  # or Popen warns of it for ever
-        self._cancel_poll()
+            self._child.returncode = -signal.SIGKILL  # else Popen warns of it later
+        self._close_pidfd()
 
     def drain(self) -> None:
-        """Take what is still in the pipes, without waiting for whoever may hold them open."""
+        """Read what is still in the pipes, without waiting for processes that hold them open."""
         for descriptor in list(self._pipes):
             while descriptor in self._pipes and self._read(descriptor):
                 pass
 
-    def ask(self, group: NoCgroup) -> None:
-        """The ended child's control group: whether the kernel did it."""
-        if not self.killed and (whose := group.out_of_memory()):
-            self.killed = f"memory_{whose}"
+    def check_kernel_kill(self, group: NoCgroup) -> None:
+        """Ask the ended child's control group whether the kernel killed it for lack of memory."""
+        if not self.killed and (limit := group.out_of_memory()):
+            self.killed = f"memory_{limit}"
             self.peak_mib = group.peak_mib() or self.peak_mib
 
     def report(self, folder: Path, duration_s: float) -> ChildEnd:
@@ -307,7 +307,7 @@ class _Watch:
         return ready
 
     def _ended(self, seconds: float) -> bool:
-        """Whether the child ends within ``seconds``; its pipes are read meanwhile."""
+        """Whether the child ends within ``seconds``. Reads its pipes meanwhile."""
         if self._cancel.fileno() >= 0:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(self._cancel.fileno())
@@ -319,7 +319,7 @@ class _Watch:
                 return False
 
     def _read(self, descriptor: int) -> bool:
-        """Read once; false when nothing is there now. A closed pipe is not polled again."""
+        """Read once; false: nothing to read now. A closed pipe is not polled again."""
         try:
             chunk = os.read(descriptor, 1 << 16)
         except BlockingIOError:
@@ -335,13 +335,13 @@ class _Watch:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._child.pid, number)
 
-    def _cancel_poll(self) -> None:
+    def _close_pidfd(self) -> None:
         self._poll.unregister(self._pidfd)
         os.close(self._pidfd)
 
 
 def read_stage(folder: Path) -> str:
-    """The stage that a child last announced in ``folder``, or nothing."""
+    """The stage that a child last announced in ``folder``; empty: none."""
     try:
         return (folder / "stage").read_text("utf-8", "replace").strip()[:40]
     except OSError:

@@ -1,4 +1,4 @@
-"""Other processes, read from ``/proc``: a group's resident memory, and stragglers by a mark."""
+"""Other processes, read from ``/proc``: a group's resident memory, and processes with a mark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcessGroup:
         self._members = [leader]
 
     def resident_bytes(self) -> int:
-        """Sum over the members known by now."""
+        """Sum over the members that are known by now."""
         if self._calls % self._checks_per_scan == 0:
             self._members = [pid for pid in _pids() if _group_of(pid) == self._leader]
         self._calls += 1
@@ -34,7 +34,7 @@ class ProcessGroup:
 def kill_marked(variable: str, value_prefix: str) -> list[int]:
     """SIGKILL every process whose environment has ``variable`` starting with ``value_prefix``.
 
-    It catches what left its process group. Answers the processes that were killed.
+    This also finds processes that left their process group. Returns the killed process ids.
     """
     mark = f"{variable}={value_prefix}".encode()
     killed = []

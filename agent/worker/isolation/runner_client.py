@@ -1,4 +1,4 @@
-"""The measured child's verbs, called by process: JSON in, JSON out, nothing imported from it."""
+"""Runs the measured child's verbs as processes: JSON in, JSON out, nothing imported from it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from agent.contract.child_jobs import (
     ReferenceJob,
     TrialJob,
 )
+from agent.contract.failures import make_failure
 from agent.contract.trial import Failure, TrialResult
 from agent.worker.errors import ChildFailed
 from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits, run_child
@@ -27,7 +28,9 @@ log = logging.getLogger(__name__)
 
 RUNNER = Path(agent.__file__).parent / "runner" / "__main__.py"
 PROBE_BOUNDS = ChildLimits(wall_s=120.0, memory_mib=8192)
-_CANCELS = {
+CANCEL_KINDS = {"cancelled": "cancelled", "lease": "lease_lost", "shutdown": "shutdown"}
+"""The failure's kind, by the reason given to ``CancelRequest``."""
+_CANCEL_MESSAGES = {
     "cancelled": "the controller cancelled it",
     "lease": "its lease ran out or was taken back",
     "shutdown": "the agent was stopped",
@@ -36,20 +39,15 @@ _CANCELS = {
 
 @dataclass(frozen=True)
 class ChildOutcome:
-    """A child's answer or why there is none: exactly one is set. ``end`` says how it ended."""
+    """A child's answer, or the failure: exactly one is set. ``end``: how the child ended."""
 
     end: ChildEnd | None
     answer: Any = None
     failure: Failure | None = None
 
-    @property
-    def status(self) -> str:
-        """``TrialResult.status`` of a failure: the child was ended on request, or it failed."""
-        return "cancelled" if self.end is not None and self.end.killed in _CANCELS else "failed"
-
 
 class RunnerClient:
-    """Starts the child under a given interpreter. ``mark`` names this agent's children."""
+    """Starts the child under a given interpreter. ``mark`` identifies this agent's children."""
 
     def __init__(self, mark: str, path: Path = RUNNER) -> None:
         self._mark = mark
@@ -58,13 +56,13 @@ class RunnerClient:
         self._probing: set[CancelRequest] = set()
 
     def stop_probing(self) -> None:
-        """End probes that run, and any that begins from now on."""
+        """End running probes, and any that begins from now on."""
         self._stopped = True
         for cancel in list(self._probing):
             cancel.set("shutdown")
 
     def probe(self, python: str) -> Probed:
-        """Which runtimes answer under an interpreter. Raises ``ChildFailed``."""
+        """Find out which runtimes answer under an interpreter. Raises ``ChildFailed``."""
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder,
             CancelRequest() as cancel,
@@ -133,8 +131,8 @@ class RunnerClient:
 
 
 def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: ChildLimits) -> ChildOutcome:
-    """Judge how a child ended. A whole answer counts even if the process crashed on its way out:
-    vendor libraries do so while unloading."""
+    """The outcome of a child that ended. A complete answer counts even if the process crashed
+    afterwards: vendor libraries do so while unloading."""
     stage = end.stage or ("convert" if verb == "convert" else "environment")
     if end.killed:
         return ChildOutcome(end, failure=_killed(end, stage, bounds))
@@ -150,26 +148,26 @@ def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: ChildLimits) -
         return ChildOutcome(end, answer=answer)
     if end.signal_name:
         message = f"the child ({verb}) was ended by {end.signal_name}"
-        return ChildOutcome(end, failure=Failure(stage, "crash", message, log_tail=end.log_tail))
+        return ChildOutcome(end, failure=make_failure(stage, "crash", message, end.log_tail))
     kind = "bad_answer" if end.exit_code == 0 else "crash"
     message = f"the child ({verb}) ended with {_how(end)}: {wrong}"
-    return ChildOutcome(end, failure=Failure(stage, kind, message, log_tail=end.log_tail))
+    return ChildOutcome(end, failure=make_failure(stage, kind, message, end.log_tail))
 
 
 def _killed(end: ChildEnd, stage: str, bounds: ChildLimits) -> Failure:
     tail = end.log_tail
     if end.killed == "timeout":
         message = f"not done within its limit of {bounds.wall_s:g} s"
-        return Failure(stage, "timeout", message, log_tail=tail)
+        return make_failure(stage, "timeout", message, tail)
     if end.killed == "memory":
         message = f"{end.peak_seen_mib:.0f} MiB resident, over its limit of {bounds.memory_mib} MiB"
-        return Failure(stage, "out_of_memory", message, log_tail=tail)
+        return make_failure(stage, "out_of_memory", message, tail)
     if end.killed == "memory_group":
         message = f"the kernel ended it{_at(end)}, over its limit of {bounds.memory_mib} MiB"
-        return Failure(stage, "out_of_memory", message, log_tail=tail)
+        return make_failure(stage, "out_of_memory", message, tail)
     if end.killed == "memory_system":
         message = f"the kernel ended it{_at(end)}: its unit, or the board, had no memory left"
-        return Failure(stage, "out_of_memory", message, log_tail=tail)
+        return make_failure(stage, "out_of_memory", message, tail)
     return cancel_failure(end.killed, stage, tail)
 
 
@@ -178,10 +176,8 @@ def _at(end: ChildEnd) -> str:
 
 
 def cancel_failure(reason: str, stage: str, log_tail: str = "") -> Failure:
-    """Why an attempt was stopped; another one makes sense unless somebody asked for the stop."""
-    kind = "lease_lost" if reason == "lease" else reason
-    transient = reason != "cancelled"
-    return Failure(stage, kind, _CANCELS[reason], transient=transient, log_tail=log_tail)
+    """The failure of an attempt that was stopped for ``reason`` (see ``CancelRequest``)."""
+    return make_failure(stage, CANCEL_KINDS[reason], _CANCEL_MESSAGES[reason], log_tail)
 
 
 def _how(end: ChildEnd) -> str:

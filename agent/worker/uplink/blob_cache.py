@@ -25,8 +25,8 @@ _ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class CachedBlob:
-    """One thing in a bounded cache."""
+class CacheEntry:
+    """One entry of a bounded cache: a blob or an engine. ``used_ns``: when it was last used."""
 
     key: str
     size_bytes: int
@@ -34,7 +34,7 @@ class CachedBlob:
 
 
 def to_evict(
-    entries: Collection[CachedBlob], budget_bytes: int, kept: Collection[str]
+    entries: Collection[CacheEntry], budget_bytes: int, kept: Collection[str]
 ) -> list[str]:
     """Keys to drop, least recently used first, until the rest fits; never one of ``kept``."""
     surplus = sum(e.size_bytes for e in entries) - budget_bytes
@@ -57,18 +57,18 @@ def file_sha256(path: Path) -> str:
 class BlobCache:
     """A folder of blobs named by their SHA-256. Thread-safe.
 
-    ``max_bytes`` bounds what is kept; a blob that somebody holds is never dropped, even past it.
+    ``max_bytes`` bounds what is kept; a blob in use is never dropped, even past it.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._held: Counter[str] = Counter()
+        self._in_use: Counter[str] = Counter()
         self._lock = threading.RLock()
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a blob lies, if it is here. Raises ``BadInput`` for what is no SHA-256."""
+        """Path of a blob, fetched or not. Raises ``BadInput``: not a SHA-256."""
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise BadInput(
                 f"{sha256!r} is not a SHA-256: expected 64 lower-case hexadecimal digits"
@@ -76,14 +76,14 @@ class BlobCache:
         return self._folder / sha256[:2] / sha256
 
     @contextlib.contextmanager
-    def held(self, sha256: str, size_bytes: int, open_range: OpenRange) -> Iterator[Path]:
-        """Fetch a blob unless it is here, and keep it while the context is open.
+    def in_use(self, sha256: str, size_bytes: int, open_range: OpenRange) -> Iterator[Path]:
+        """Fetch a blob unless it is here, and protect it from eviction while the context is open.
 
         Raises:
             BlobMissing, BlobCorrupt, DiskFull, ControllerUnreachable.
         """
         with self._lock:
-            self._held[sha256] += 1
+            self._in_use[sha256] += 1
         try:
             path = self.path(sha256)
             if not path.is_file():
@@ -92,12 +92,12 @@ class BlobCache:
             yield path
         finally:
             with self._lock:
-                self._held[sha256] -= 1
-                if not self._held[sha256]:
-                    del self._held[sha256]
+                self._in_use[sha256] -= 1
+                if not self._in_use[sha256]:
+                    del self._in_use[sha256]
 
     def store(self, content: bytes | Path) -> str:
-        """Keep a copy of bytes or of a file; its SHA-256."""
+        """Store a copy of bytes or of a file. Returns its SHA-256."""
         handle, temporary = tempfile.mkstemp(dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as out:
@@ -122,17 +122,17 @@ class BlobCache:
     def evict(self, keep: str = "", incoming_bytes: int = 0) -> None:
         """Drop least recently used blobs until ``incoming_bytes`` more fit."""
         with self._lock:
-            held = {*self._held, keep}
-            kept = held | {f"{sha256}.part" for sha256 in held}
+            in_use = {*self._in_use, keep}
+            kept = in_use | {f"{sha256}.part" for sha256 in in_use}
             for name in to_evict(self._entries(), self._max_bytes - incoming_bytes, kept):
                 (self._folder / name[:2] / name).unlink(missing_ok=True)
 
-    def _entries(self) -> list[CachedBlob]:
+    def _entries(self) -> list[CacheEntry]:
         found = []
         for path in self._folder.glob("??/*"):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                found.append(CachedBlob(path.name, status.st_size, status.st_mtime_ns))
+                found.append(CacheEntry(path.name, status.st_size, status.st_mtime_ns))
         return found
 
     def _fetch(self, sha256: str, size_bytes: int, path: Path, open_range: OpenRange) -> None:
@@ -140,13 +140,13 @@ class BlobCache:
         part = path.with_name(f"{sha256}.part")
         self.evict(keep=sha256, incoming_bytes=size_bytes)
         _check_space(self._folder, size_bytes)
-        cut: ControllerUnreachable | None = None
+        unreachable: ControllerUnreachable | None = None
         corrupt = 0
         for _ in range(_ROUNDS):
             try:
                 found = _download(part, sha256, size_bytes, open_range)
             except ControllerUnreachable as error:
-                cut = error
+                unreachable = error
                 continue
             if found == sha256:
                 os.replace(part, path)
@@ -155,13 +155,13 @@ class BlobCache:
             corrupt += 1
             if corrupt == 2:
                 break
-        if corrupt or cut is None:
+        if corrupt or unreachable is None:
             raise BlobCorrupt(f"blob {sha256}: what arrived has another SHA-256, {corrupt} times")
-        raise cut
+        raise unreachable
 
 
 def _download(part: Path, sha256: str, size_bytes: int, open_range: OpenRange) -> str:
-    """Append what is missing to ``part``; the SHA-256 of the whole."""
+    """Append the missing bytes to ``part``. Returns the SHA-256 of the whole."""
     digest = hashlib.sha256()
     with part.open("a+b") as out:
         out.seek(0)

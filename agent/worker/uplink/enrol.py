@@ -1,4 +1,4 @@
-"""Enrolment of this board."""
+"""Enrols this board with a controller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def join(url: str, token: str, name: str, state_dir: Path, ca_file: str = "") ->
         BadInput: the URL, the name or the token is wrong. ControllerUnreachable, ControllerFailed.
     """
     url = check_controller_url(url)
-    ca_file = str(Path(ca_file).absolute()) if ca_file else ""  # the service starts elsewhere
+    ca_file = (
+        str(Path(ca_file).absolute()) if ca_file else ""
+    )  # the service has another working folder
     name = check_device_name(name or name_from_host(socket.gethostname()))
     enrolment = Enrolment(token, name, agent.__version__, facts.collect(state_dir))
     with Uplink(url, ca_file=ca_file) as uplink:
@@ -51,5 +53,5 @@ def join(url: str, token: str, name: str, state_dir: Path, ca_file: str = "") ->
 
 
 def name_from_host(hostname: str) -> str:
-    """A device's name out of a host's: ``Orin_1.lab`` becomes ``orin-1``."""
+    """Make a device name of a host name: ``Orin_1.lab`` becomes ``orin-1``."""
     return re.sub(r"[^a-z0-9]+", "-", hostname.split(".")[0].lower()).strip("-")[:63].strip("-")

@@ -25,14 +25,14 @@ BEAT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class BoardStatus:
-    """What a beat says of the board besides that it lives; ``None``: it could not be read."""
+    """The board's state at one heartbeat; ``None``: it could not be read."""
 
     storage_free_mib: float | None = None
     temperature_c: float | None = None
 
 
-def vitals_of(state_dir: Path) -> BoardStatus:
-    """Two or three small reads: it is asked at each beat, beside whatever is measured."""
+def read_board_status(state_dir: Path) -> BoardStatus:
+    """Read it now. Two or three small reads, for it happens beside a measurement too."""
     try:
         free_mib: float | None = memory.free_mib(state_dir)
     except OSError:
@@ -41,7 +41,7 @@ def vitals_of(state_dir: Path) -> BoardStatus:
 
 
 class HeartbeatSender(threading.Thread):
-    """Beats until stopped. ``on_first`` is called after the first beat that was answered."""
+    """Sends heartbeats until stopped, and keeps the lease of the attempt that runs (``leases``)."""
 
     def __init__(
         self,
@@ -49,24 +49,22 @@ class HeartbeatSender(threading.Thread):
         device: str,
         heartbeat_s: float,
         *,
-        vitals: Callable[[], BoardStatus] = BoardStatus,
-        on_first: Callable[[], None] = lambda: None,
+        read_status: Callable[[], BoardStatus] = BoardStatus,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(name=f"heart-{device}", daemon=True)
+        super().__init__(name=f"heartbeat-{device}", daemon=True)
         self.leases = Leases(clock, self.beat_soon)
         self._uplink = uplink
         self._device = device
         self._heartbeat_s = heartbeat_s
-        self._vitals = vitals
-        self._on_first = on_first
+        self._read_status = read_status
         self._clock = clock
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._connected: bool | None = None
 
     def beat_soon(self) -> None:
-        """Beat now instead of at the end of the present wait."""
+        """Send the next heartbeat now instead of after the usual wait."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -80,39 +78,38 @@ class HeartbeatSender(threading.Thread):
             try:
                 wait_s = self._beat()
             except Exception:
-                log.exception("the heart stumbled")
+                log.exception("a heartbeat failed")
                 wait_s = self.leases.interval_s(self._heartbeat_s)
             self.leases.expire()
             self._wake.wait(wait_s)
 
     def _beat(self) -> float:
         attempt_id, sent_at = self.leases.attempt_id, self._clock()
-        vitals = self._vitals()
+        status = self._read_status()
         beat = Heartbeat(
             agent.__version__,
             attempt_id,
             at_unix_ns=time.time_ns(),
-            storage_free_mib=vitals.storage_free_mib,
-            temperature_c=vitals.temperature_c,
+            storage_free_mib=status.storage_free_mib,
+            temperature_c=status.temperature_c,
         )
         try:
             answer = self._uplink.heartbeat(self._device, beat, timeout_s=BEAT_TIMEOUT_S)
         except Unauthorised as error:
-            self._changed(False, error)
+            self._log_change(False, error)
             return self.leases.interval_s(UNAUTHORISED_WAIT_S)
         except AgentError as error:
-            self._changed(False, error)
+            self._log_change(False, error)
             return self.leases.interval_s(self._heartbeat_s)
         self._heartbeat_s = max(0.1, answer.heartbeat_s)
         self.leases.answered(attempt_id, answer, sent_at)
-        self._changed(True, None)
+        self._log_change(True, None)
         return self.leases.interval_s(self._heartbeat_s)
 
-    def _changed(self, connected: bool, error: AgentError | None) -> None:
-        """Log a change only: an hour without network is one line."""
+    def _log_change(self, connected: bool, error: AgentError | None) -> None:
+        """Log only when the connection comes or goes: an hour without network is one line."""
         if connected and not self._connected:
             log.info("connected to the controller as %s", self._device)
-            self._on_first()
         elif not connected and self._connected is not False:
             log.warning("heartbeat not answered: %s", error)
         self._connected = connected

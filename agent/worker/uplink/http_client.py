@@ -1,4 +1,4 @@
-"""The agent's HTTP client: everything that a device may ask of its controller (``/api/v1``)."""
+"""The agent's HTTP client: every request of a device to its controller (``/api/v1``)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LONGEST_WAIT_S = 10.0
 
 
 def check_controller_url(url: str) -> str:
-    """``url`` without a trailing slash. Raises ``BadInput`` for what is no http(s) address."""
+    """Return ``url`` without a trailing slash. Raises ``BadInput``: not an http(s) address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise BadInput(f"controller URL {url!r}: expected http://HOST:PORT or https://HOST")
@@ -54,10 +54,10 @@ def check_controller_url(url: str) -> str:
 
 
 class Uplink:
-    """Calls to one controller; thread-safe. Raises the named errors of ``agent.worker.errors``.
+    """Requests to one controller; thread-safe. Raises the errors of ``agent.worker.errors``.
 
-    A call that cannot reach the controller, or finds it busy, is repeated with growing, jittered
-    waits for ``patience_s``; ``wait`` sleeps and says whether to give up early (agent stopping).
+    A request that cannot reach the controller, or finds it busy, is repeated with growing, jittered
+    waits for ``patience_s``; ``wait`` sleeps and returns whether to give up early.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Uplink:
         self._wait = wait or _sleep
         self._clock = clock
         self.inline_bytes = 0
-        """So many bytes of samples the controller takes within a result, as it said last."""
+        """How many bytes of samples the controller accepts within a result, by its last answer."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -99,32 +99,39 @@ class Uplink:
         return _read(Enrolled, answer)
 
     def heartbeat(self, device: str, beat: Heartbeat, *, timeout_s: float = 5.0) -> HeartbeatAnswer:
-        """Beat once, without repeating: the next beat is the repetition."""
+        """Send one heartbeat. It is not repeated: the next one is due soon."""
         url = f"/devices/{quote(device, safe='')}/heartbeat"
         answer = self._call("PUT", url, codec.dumps(beat), patience_s=0, timeout_s=timeout_s)
         self.inline_bytes = _number(answer, INLINE_HEADER)
         return _read(HeartbeatAnswer, answer)
 
     def check_token(self, device: str) -> None:
-        """Whether the token is that device's; no heartbeat. Raises ``Unauthorised``."""
+        """Ask whether the token is that device's, without a heartbeat. Raises ``Unauthorised``."""
         self._call("GET", f"/devices/{quote(device, safe='')}/token", patience_s=0, timeout_s=5.0)
 
     def facts(self, device: str, facts: DeviceFacts, *, patience_s: float = 0.0) -> None:
-        """Tell what this device is."""
+        """Send this device's facts."""
         url = f"/devices/{quote(device, safe='')}/facts"
         self._call("PUT", url, codec.dumps(facts), patience_s=patience_s)
 
     def start(self, attempt_id: str, *, patience_s: float = 30.0) -> Started:
-        """Lease an attempt. Raises ``AttemptUnknown``, ``AttemptSuperseded``;
-        ``codec.ContractError`` for a request that this agent's contract does not know."""
+        """Lease an attempt.
+
+        Raises:
+            AttemptUnknown, AttemptSuperseded: there is nothing to execute.
+            codec.ContractError: the trial's request is not one of this agent's contract.
+        """
         url = f"/attempts/{quote(attempt_id, safe='')}/start"
         answer = self._call("POST", url, patience_s=patience_s)
         self.inline_bytes = _number(answer, INLINE_HEADER)
         return codec.loads(Started, answer.content)
 
     def result(self, attempt_id: str, result_json: str) -> None:
-        """Hand in a result. Raises ``AttemptSuperseded``, ``AttemptUnknown`` or ``RequestRefused``:
-        final all three."""
+        """Send a result.
+
+        Raises:
+            AttemptSuperseded, AttemptUnknown, RequestRefused: final, sending again will not help.
+        """
         url = f"/attempts/{quote(attempt_id, safe='')}/result"
         self._call("PUT", url, result_json, patience_s=0, timeout_s=60.0)
 
@@ -136,9 +143,9 @@ class Uplink:
 
     @contextlib.contextmanager
     def open_blob(self, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """A blob's bytes from ``offset`` on: (where they really start, chunks).
+        """Request a blob's bytes from ``offset`` on. Gives (offset of the first byte, chunks).
 
-        A controller that ignores ranges answers from 0. Raises ``BlobMissing`` and the usual ones.
+        A controller that ignores ranges answers from 0. Raises ``BlobMissing``.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
@@ -167,8 +174,10 @@ class Uplink:
         return True
 
     def uploaded(self, sha256: str) -> int | None:
-        """How much of a blob the controller has from this device already, in bytes; ``None``: all
-        of it. A controller that keeps no parts has nothing."""
+        """How many bytes of a blob the controller has from this device; ``None``: all of it.
+
+        0 from a controller that keeps no partial uploads.
+        """
         answer = self._send("HEAD", f"/blobs/{sha256}", None, None)
         if answer.status_code == 404:
             return _number(answer, "Upload-Offset")
@@ -176,11 +185,11 @@ class Uplink:
         return None
 
     def put_blob(self, sha256: str, path: Path, start: int | None = None) -> None:
-        """Upload a file; the controller checks its hash. Raises ``RequestRefused`` where it
-        differs.
+        """Upload a file. Raises ``RequestRefused``: its SHA-256 differs.
 
-        ``start``: the controller is to keep what arrives, should this be cut, and has so many bytes
-        of it; where it has others after all, or they were damaged, all are sent.
+        ``start``: how many bytes the controller has; they are not sent, and it keeps what arrives
+        if the upload is cut. Where it has other or damaged bytes, all are sent. ``None``: send
+        all, and keep no partial upload.
         """
         answer = self._put(sha256, path, start)
         if start and answer.status_code in (416, 422):
@@ -241,7 +250,7 @@ def back_off(
     longest_s: float = _LONGEST_WAIT_S,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> Iterator[float]:
-    """Waits that double up to ``longest_s``, each drawn from its upper half."""
+    """Waits in seconds that double up to ``longest_s``, each drawn from its upper half."""
     wait_s = first_s
     while True:
         yield jitter(wait_s / 2, wait_s)
@@ -263,9 +272,9 @@ def _sleep(seconds: float) -> bool:
 
 
 def _number(answer: httpx.Response, header: str) -> int:
-    """0 where it has no such header, or another thing in it."""
-    said = answer.headers.get(header, "")
-    return int(said) if said.isdecimal() and len(said) < 19 else 0
+    """A header's number; 0 where the header is missing or is no number."""
+    text = answer.headers.get(header, "")
+    return int(text) if text.isdecimal() and len(text) < 19 else 0
 
 
 def _read(cls: type[T], answer: httpx.Response) -> T:
@@ -284,10 +293,10 @@ def _unreachable(error: httpx.TransportError) -> ControllerUnreachable:
             f"the controller{where} shows a certificate that is not trusted here: {error}; name "
             "its certificate authority with `benchfarm-agent join --ca-file`"
         )
-    return ControllerUnreachable(f"no answer from the controller{where}: {_words(error)}")
+    return ControllerUnreachable(f"no answer from the controller{where}: {_message(error)}")
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
@@ -301,15 +310,15 @@ def _raise_for(answer: httpx.Response) -> None:
         404: AttemptUnknown,
         409: AttemptSuperseded,
     }
-    kind = errors.get(status, RequestRefused)
+    error = errors.get(status, RequestRefused)
     if status >= 500 or status in _BUSY:
-        kind = ControllerFailed
-    asked = f"{answer.request.method} {answer.request.url.path}"
-    raise kind(f"{asked}: {status} {_reason(answer)}".rstrip())
+        error = ControllerFailed
+    request = f"{answer.request.method} {answer.request.url.path}"
+    raise error(f"{request}: {status} {_reason(answer)}".rstrip())
 
 
 def _reason(answer: httpx.Response) -> str:
-    """The controller's own words, ``{"error": {"message": …}}``, or the start of the body."""
+    """The message of the controller's error, ``{"error": {"message": …}}``, or the body's start."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, TypeError, KeyError):

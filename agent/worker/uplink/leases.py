@@ -1,4 +1,4 @@
-"""The lease on the attempt under way: renewed by heartbeats, and the child's end without them."""
+"""The lease on the running attempt: heartbeats renew it, and without them the child is ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from agent.worker.isolation.child_process import CancelRequest
 
 @dataclass(frozen=True)
 class Lease:
-    """``renewed_at`` is when the request that renewed it was *sent*: never later than it counts."""
+    """``renewed_at``: when the request that renewed it was *sent*, so never later than the
+    controller's own reading."""
 
     attempt_id: str
     lease_s: float
@@ -26,9 +27,9 @@ class Lease:
 
 
 class Leases:
-    """Holds at most one lease, because a device executes one attempt. Thread-safe.
+    """Holds at most one lease, because a device executes one attempt at a time. Thread-safe.
 
-    ``on_change`` is called after an attempt began, so that a beat follows in time.
+    ``on_change`` is called when a lease begins, so that a heartbeat follows in time.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class Leases:
         self._stopping = False
 
     @contextlib.contextmanager
-    def held(self, attempt_id: str, lease_s: float, asked_at: float) -> Iterator[CancelRequest]:
-        """While an attempt is executed; the ``CancelRequest`` is set when it has to end."""
+    def hold(self, attempt_id: str, lease_s: float, requested_at: float) -> Iterator[CancelRequest]:
+        """Hold a lease while its attempt runs. The ``CancelRequest`` is set when it has to end."""
         with CancelRequest() as cancel:
             with self._lock:
-                self._lease, self._cancel = Lease(attempt_id, lease_s, asked_at), cancel
+                self._lease, self._cancel = Lease(attempt_id, lease_s, requested_at), cancel
                 if self._stopping:
                     cancel.set("shutdown")
             self._on_change()
@@ -60,17 +61,17 @@ class Leases:
 
     @property
     def attempt_id(self) -> str:
-        """The attempt under way, or nothing."""
+        """The running attempt; empty where none runs."""
         with self._lock:
             return self._lease.attempt_id if self._lease else ""
 
     def interval_s(self, heartbeat_s: float) -> float:
-        """Time to the next beat: thrice per lease at least."""
+        """Time to the next heartbeat: at least three of them within a lease."""
         with self._lock:
             return min(heartbeat_s, self._lease.lease_s / 3) if self._lease else heartbeat_s
 
     def answered(self, attempt_id: str, answer: HeartbeatAnswer, sent_at: float) -> None:
-        """Take a heartbeat's answer; one for another attempt than the present is void."""
+        """Take a heartbeat's answer; ignored where it was sent for another attempt."""
         with self._lock:
             if self._lease is None or self._cancel is None or self._lease.attempt_id != attempt_id:
                 return
@@ -88,7 +89,7 @@ class Leases:
                 self._cancel.set("lease")
 
     def shut_down(self) -> None:
-        """End the attempt under way, and any that begins from now on: the agent stops."""
+        """End the running attempt, and any that begins from now on: the agent stops."""
         with self._lock:
             self._stopping = True
             if self._cancel is not None:

@@ -1,4 +1,4 @@
-"""Finished results on the board, durable until the controller has said that it has them."""
+"""Finished results on the board's disk, kept until the controller has confirmed them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ LONGEST_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class PendingResult:
-    """One undelivered result. ``samples_path``: its blob (packed samples, or what was built), if it
-    has one."""
+    """One undelivered result. ``samples_path``: its blob, packed samples or a built artifact."""
 
     attempt_id: str
     result: str
@@ -41,8 +40,8 @@ class PendingResult:
 class Outbox:
     """SQLite with a write-ahead log, each commit flushed to the disk. Thread-safe.
 
-    ``keep`` bounds how many *delivered* entries stay, for recognising a doubled doorbell; an
-    undelivered one is never dropped. ``clock`` is wall time in seconds: it must survive a restart.
+    ``keep`` bounds how many *delivered* entries stay, by which a doubled doorbell is recognised; an
+    undelivered one is never dropped. ``clock`` is wall time in seconds, valid across restarts.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Outbox:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
-        # After a restart everything is due at once, whatever the clock did meanwhile.
+        # After a restart every result is due at once, for the clock may have been changed.
         self._database.execute("UPDATE results SET next_s = 0 WHERE delivered_s IS NULL")
 
     def close(self) -> None:
@@ -64,7 +63,7 @@ class Outbox:
             self._database.close()
 
     def put(self, attempt_id: str, result: str, samples_path: Path | None) -> bool:
-        """Keep a result; on return it survives a power cut. False: there is one already."""
+        """Store a result; on return it survives a power cut. False: the attempt has one already."""
         with self._transaction() as database:
             done = database.execute(
                 "INSERT OR IGNORE INTO results (attempt_id, result, samples_path, created_s)"
@@ -74,7 +73,7 @@ class Outbox:
             return done.rowcount == 1
 
     def knows(self, attempt_id: str) -> bool:
-        """Whether a result of this attempt was ever kept (and is still remembered)."""
+        """Whether a result of this attempt was stored, and is not dropped yet."""
         with self._lock:
             row = self._database.execute(
                 "SELECT 1 FROM results WHERE attempt_id = ?", (attempt_id,)
@@ -82,10 +81,10 @@ class Outbox:
         return row is not None
 
     def due(self) -> PendingResult | None:
-        """The oldest undelivered result whose time to try has come."""
+        """The oldest undelivered result that is due now."""
         now = self._clock()
         with self._lock:
-            # A wait longer than any we set means that the clock was put back: it is due.
+            # A wait longer than the longest means that the clock was set back: the result is due.
             row = self._database.execute(
                 "SELECT attempt_id, result, samples_path, tries FROM results"
                 " WHERE delivered_s IS NULL AND (next_s <= ? OR next_s > ?)"
@@ -115,7 +114,8 @@ class Outbox:
         return min(max(0.0, float(row[0]) - self._clock()), LONGEST_WAIT_S)
 
     def postpone(self, attempt_id: str) -> float:
-        """Delivery failed for now: the wait doubles with each try. Answers it, in seconds."""
+        """Record a failed delivery. Returns the wait until the next try in seconds; it doubles with
+        each try."""
         with self._transaction() as database:
             (tries,) = database.execute(
                 "SELECT tries FROM results WHERE attempt_id = ?", (attempt_id,)
@@ -128,7 +128,7 @@ class Outbox:
         return float(wait_s)
 
     def delivered(self, attempt_id: str, outcome: str) -> None:
-        """The controller has answered for good: ``accepted``, ``superseded``, ``refused`` …
+        """Record the controller's final answer: ``accepted``, ``superseded``, ``refused`` …
 
         The oldest delivered entries past ``keep`` are dropped.
         """
@@ -141,13 +141,13 @@ class Outbox:
             database.execute(
                 "DELETE FROM results WHERE delivered_s IS NOT NULL AND attempt_id NOT IN"
                 " (SELECT attempt_id FROM results WHERE delivered_s IS NOT NULL"
-                # by their turn: the clock may have been put back meanwhile
+                # by rowid: the clock may have been set back
                 "  ORDER BY rowid DESC LIMIT ?)",
                 (self._keep,),
             )
 
     def outcome(self, attempt_id: str) -> str | None:
-        """How a delivery ended; empty while it is under way, ``None`` for an unknown attempt."""
+        """The final answer; empty while there is none, ``None`` for an unknown attempt."""
         with self._lock:
             row = self._database.execute(
                 "SELECT outcome FROM results WHERE attempt_id = ?", (attempt_id,)
@@ -155,7 +155,7 @@ class Outbox:
         return None if row is None else str(row[0])
 
     def samples_in_use(self) -> set[Path]:
-        """Samples files that an undelivered result needs."""
+        """Blob files that an undelivered result needs."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT samples_path FROM results WHERE delivered_s IS NULL AND samples_path != ''"

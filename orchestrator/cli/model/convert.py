@@ -36,7 +36,7 @@ def convert(
     from orchestrator.domain.errors import UserError
     from orchestrator.inspection.client import ConfinedInspector
     from orchestrator.local.conversion import ConversionRequest, LocalConverter
-    from orchestrator.service.models.inspection import checked
+    from orchestrator.service.models.inspection import check_format
 
     state: CliContext = context.obj
     if calibration not in ("", "random"):
@@ -45,7 +45,7 @@ def convert(
     inspect = ConfinedInspector(None, settings.inspect_s, settings.inspect_mib)
     bench = LocalConverter(settings.home / "agent", inspect)
     with _source(context, source, form) as (path, known, stem):
-        found = checked(inspect, path, source, known)
+        found = check_format(inspect, path, source, known)
         order = ConversionRequest(
             source=path,
             format=found.format,
@@ -75,12 +75,12 @@ def convert(
 def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Path, str, str]]:
     """The file to start from, what its format is to be, and what its name is without the ending."""
     from orchestrator.domain.errors import UserError
-    from orchestrator.savedmodel_archive import packed
+    from orchestrator.savedmodel_archive import packed_savedmodel
     from orchestrator.service.models.file_formats import format_of
 
     path = Path(source).resolve()
     if path.is_dir():
-        with packed(path) as archive:
+        with packed_savedmodel(path) as archive:
             yield archive, "savedmodel", path.stem
     elif path.is_file():
         yield path, format_of(path.name, form), path.stem

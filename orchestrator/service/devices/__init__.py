@@ -1,1 +1,1 @@
-"""Devices: how they join, what they are, who may do what, and how they leave."""
+"""Devices: joining, properties, tokens and rights, health check rows, retirement."""

@@ -1,7 +1,7 @@
-"""Who may hear which doorbell: each device has a user of its own on the broker.
+"""The broker's users: each device has its own, which reads its own queue only.
 
-The database keeps the SHA-256 of a device's broker password, which is all that Redis needs; the
-password itself is told to the device once, as it enrols.
+The database stores the SHA-256 of a device's broker password, which is all that Redis needs; the
+device gets the password itself once, when it enrols.
 """
 
 from __future__ import annotations
@@ -18,74 +18,78 @@ from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import tokens
 from orchestrator.service.ports import ASSERT_S, BrokerAccess, BrokerAccessFailed
 from orchestrator.service.views import BrokerUsersView
-from orchestrator.store.database import AWAY, first_line
+from orchestrator.store.database import DATABASE_UNAVAILABLE, first_line
 from orchestrator.store.tables import Device
 
 log = logging.getLogger(__name__)
 
 
 def new_password() -> tuple[str, str]:
-    """A password for the broker and its SHA-256."""
+    """A new broker password and its SHA-256."""
     password = secrets.token_urlsafe(32)
     return password, tokens.digest(password)
 
 
-def digests(farm: FarmContext) -> dict[str, str]:
-    """By device, the SHA-256 of its broker password; those without one have no business there."""
-    with farm.database.snapshot() as session:
+def broker_digests(farm: FarmContext) -> dict[str, str]:
+    """Device name → SHA-256 of its broker password, for the devices that have one."""
+    with farm.database.read_session() as session:
         query = select(Device.name, Device.broker_digest).where(Device.broker_digest != "")
         return dict(session.execute(query).all())
 
 
-def users(farm: FarmContext) -> BrokerUsersView:
-    """What an ACL file of this farm's Redis holds.
+def broker_users_view(farm: FarmContext) -> BrokerUsersView:
+    """The lines of an ACL file for this farm's Redis.
 
     Raises:
         UserError: its broker has no users.
     """
-    if farm.doors is None:
+    if farm.broker_access is None:
         raise UserError(
             "this controller's broker has no users: they are Redis' own (BENCHFARM_BROKER_URL="
             "redis://…), and BENCHFARM_BROKER_ACL is not off"
         )
     return BrokerUsersView(
-        controller=farm.doors.controller_line(),
-        devices=farm.doors.lines(digests(farm)),
-        url=farm.doors.place(),
+        controller=farm.broker_access.controller_acl_line(),
+        devices=farm.broker_access.acl_lines(broker_digests(farm)),
+        url=farm.broker_access.url_without_credentials(),
     )
 
 
-def admit(farm: FarmContext, device: str, digest: str) -> None:
-    """After the commit, so that the broker never knows what the database does not."""
-    _attempt(farm, lambda doors: doors.admit(device, digest), device)
+def set_broker_user(farm: FarmContext, device: str, digest: str) -> None:
+    """Give the device its user. Call it after the commit: the broker must not know passwords that
+    the database does not."""
+    _try_change(farm, lambda access: access.set_user(device, digest), device)
 
 
-def dismiss(farm: FarmContext, device: str) -> None:
-    _attempt(farm, lambda doors: doors.dismiss(device), device)
+def delete_broker_user(farm: FarmContext, device: str) -> None:
+    _try_change(farm, lambda access: access.delete_user(device), device)
 
 
-def _attempt(farm: FarmContext, change: Callable[[BrokerAccess], None], device: str) -> None:
-    if farm.doors is None:
+def _try_change(farm: FarmContext, change: Callable[[BrokerAccess], None], device: str) -> None:
+    if farm.broker_access is None:
         return
     try:
-        change(farm.doors)
+        change(farm.broker_access)
     except BrokerAccessFailed as error:
         log.warning("the broker's user of %s was not changed yet: %s", device, error)
 
 
 class BrokerUsersSync:
-    """Asserts the broker's users from the database until stopped: a Redis that was restarted has
-    forgotten them, one that was away when a device was retired still lets it in."""
+    """Makes the broker's users those of the database, periodically, until stopped.
+
+    A Redis that was restarted has forgotten them; one that was down while a device was retired
+    still admits it.
+    """
 
     def __init__(self, farm: FarmContext, every_s: float = ASSERT_S) -> None:
         self._farm = farm
         self._every_s = every_s
         self._stop = threading.Event()
         self._failed = False
-        self._thread = threading.Thread(target=self._loop, name="doors", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="broker-users", daemon=True)
 
     def __enter__(self) -> BrokerUsersSync:
-        if self._farm.doors is not None:
+        if self._farm.broker_access is not None:
             self._thread.start()
         return self
 
@@ -96,17 +100,17 @@ class BrokerUsersSync:
 
     def _loop(self) -> None:
         while True:
-            self._look()
+            self._synchronise()
             if self._stop.wait(self._every_s):
                 return
 
-    def _look(self) -> None:
-        assert self._farm.doors is not None
+    def _synchronise(self) -> None:
+        assert self._farm.broker_access is not None
         try:
-            self._farm.doors.assert_all(digests(self._farm))
+            self._farm.broker_access.synchronise(broker_digests(self._farm))
             self._failed = False
-        except (BrokerAccessFailed, *AWAY) as error:
-            if not self._failed:  # an hour without broker, or database, is one line
+        except (BrokerAccessFailed, *DATABASE_UNAVAILABLE) as error:
+            if not self._failed:  # log an outage once
                 log.warning("the broker's users cannot be asserted: %s", first_line(error))
             self._failed = True
         except Exception:

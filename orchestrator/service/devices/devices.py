@@ -1,4 +1,4 @@
-"""Looking after devices: what is known of them, what they are, the wish to have them work."""
+"""Devices as people see and change them: listing, tags, class, draining."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from orchestrator.store.tables import Device
 
 
 def devices(farm: FarmContext) -> list[DeviceView]:
-    with farm.database.snapshot() as session:
-        todo = workload.by_device(session)
+    with farm.database.read_session() as session:
+        workloads = workload.by_device(session)
         listed = session.scalars(select(Device).order_by(Device.name))
-        return [view(farm, d, todo.get(d.id, workload.NONE)) for d in listed]
+        return [device_view(farm, d, workloads.get(d.id, workload.NO_WORKLOAD)) for d in listed]
 
 
 def device(farm: FarmContext, name: str) -> DeviceView:
-    with farm.database.snapshot() as session:
-        return _view(farm, session, find(session, name))
+    with farm.database.read_session() as session:
+        return _device_view(farm, session, find(session, name))
 
 
 def tag(farm: FarmContext, name: str, tags: dict[str, str]) -> DeviceView:
-    """Set tags; an empty value removes one.
+    """Set tags; an empty value removes the tag.
 
     Raises:
-        NotFound: no such device. UserError: a tag that is none.
+        NotFound: no such device. UserError: an invalid tag.
     """
     require_tags(tags)
     with farm.database.transaction() as session:
         found = find(session, name)
         found.tags = {k: v for k, v in {**found.tags, **tags}.items() if v}
-        farm.note(session, "device_tagged", name, tags=tags)
-        return _view(farm, session, found)
+        farm.record_event(session, "device_tagged", name, tags=tags)
+        return _device_view(farm, session, found)
 
 
 def set_class(farm: FarmContext, name: str, device_class: str) -> DeviceView:
-    """Say what kind of board a device is; what it reports of itself does not change that.
+    """Set a device's class; the facts that it reports no longer change it.
 
     Raises:
         NotFound: no such device, no such class.
@@ -51,7 +51,7 @@ def set_class(farm: FarmContext, name: str, device_class: str) -> DeviceView:
     with farm.database.transaction() as session:
         found = find(session, name)
         if found.device_class != device_class:
-            farm.note(
+            farm.record_event(
                 session,
                 "device_classified",
                 name,
@@ -59,16 +59,16 @@ def set_class(farm: FarmContext, name: str, device_class: str) -> DeviceView:
                 before=found.device_class,
             )
             found.device_class = device_class
-        return _view(farm, session, found)
+        return _device_view(farm, session, found)
 
 
-def enable(farm: FarmContext, name: str, enabled: bool) -> DeviceView:
-    """Say whether the device should be given work; what runs there ends normally."""
+def set_enabled(farm: FarmContext, name: str, enabled: bool) -> DeviceView:
+    """Set whether the device is given work; the trial that runs there ends normally."""
     with farm.database.transaction() as session:
         found = find(session, name)
         found.enabled = enabled
-        farm.note(session, "device_enabled" if enabled else "device_drained", name)
-        return _view(farm, session, found)
+        farm.record_event(session, "device_enabled" if enabled else "device_drained", name)
+        return _device_view(farm, session, found)
 
 
 def require_class(device_class: str) -> None:
@@ -94,12 +94,14 @@ def find(session: Session, name: str) -> Device:
     return found
 
 
-def _view(farm: FarmContext, session: Session, found: Device) -> DeviceView:
-    return view(farm, found, workload.by_device(session, found.id).get(found.id, workload.NONE))
+def _device_view(farm: FarmContext, session: Session, found: Device) -> DeviceView:
+    return device_view(
+        farm, found, workload.by_device(session, found.id).get(found.id, workload.NO_WORKLOAD)
+    )
 
 
-def view(
-    farm: FarmContext, found: Device, todo: workload.DeviceWorkload = workload.NONE
+def device_view(
+    farm: FarmContext, found: Device, work: workload.DeviceWorkload = workload.NO_WORKLOAD
 ) -> DeviceView:
     facts = facts_of(found)
     connection = "online" if online(farm, found.seen_at) else "offline"
@@ -129,6 +131,6 @@ def view(
         storage_free_mib=found.storage_free_mib,
         temperature_c=found.temperature_c,
         clock_skew_s=found.clock_skew_s,
-        running=todo.running,
-        waiting=todo.waiting,
+        running=work.running,
+        waiting=work.waiting,
     )

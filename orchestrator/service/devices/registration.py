@@ -1,4 +1,4 @@
-"""Registering devices: join tokens, enrolment, and what a device reports of itself."""
+"""Registering devices: join tokens, enrolment, reported facts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from orchestrator.store.tables import Device, Token
 JOIN_LIFETIME = timedelta(hours=24)
 UNKNOWN_CLASS = "unknown"
 JOIN, REJOIN = "join", "rejoin"
-"""Roles of tokens that enrol a board, once: a new device; one that has joined already, too."""
+"""Roles of one-time tokens that enrol a board: a new device only; also one that has joined
+before."""
 
 
 def join_token(
@@ -34,14 +35,14 @@ def join_token(
     tags: dict[str, str] | None = None,
     again: bool = False,
 ) -> JoinView:
-    """A one-time secret with which a board may become the device ``name``.
+    """A one-time secret with which a board enrols as device ``name``.
 
-    ``again``: also where it has joined already, for a board that lost its own token; the old one is
-    refused from the moment that the new one is given.
+    ``again``: also where the device has joined before, for a board that lost its token; the old
+    token is revoked when the new one is issued.
 
     Raises:
-        UserError: a name that could not be a queue's, an unknown class, a tag that is none.
-        Conflict: that device has joined already.
+        UserError: an invalid name or tag. NotFound: an unknown class.
+        Conflict: the device has joined before.
     """
     device_name.require(name)
     devices.require_tags(tags or {})
@@ -53,10 +54,10 @@ def join_token(
             device = Device(name=name, device_class=device_class or UNKNOWN_CLASS, tags=tags or {})
             session.add(device)
             session.flush()
-            farm.note(session, "device_added", name)
+            farm.record_event(session, "device_added", name)
         elif device.facts is not None and not again:
             raise Conflict(f"device {name!r} has joined already; choose another name")
-        elif device.facts is None:  # asked for before, or retired: what is said now counts
+        elif device.facts is None:  # never joined, or retired: these values replace the old ones
             device.device_class = device_class or UNKNOWN_CLASS
             device.tags = tags or {}
             device.agent_version = ""
@@ -73,38 +74,42 @@ def join_token(
 
 
 def enrol(farm: FarmContext, enrolment: Enrolment, broker_url: str) -> Enrolled:
-    """Redeem a join token. ``broker_url`` is told to the device, with credentials of its own where
-    the broker has users.
+    """Redeem a join token for a device token.
+
+    ``broker_url``: returned to the device, with its own credentials where the broker has users.
 
     Raises:
-        NotAllowed: it is spent, expired, or another's.
-        Conflict: the device has joined meanwhile, with another join token.
+        NotAllowed: the join token is spent, expired, or for another device.
+        Conflict: the device has joined meanwhile with another join token.
     """
     password, digest = broker_users.new_password()
     with farm.database.transaction() as session:
-        token = tokens.valid(farm, session, enrolment.join_token)
+        token = tokens.lock_valid_token(farm, session, enrolment.join_token)
         if token.role not in (JOIN, REJOIN) or token.note != enrolment.name:
             raise NotAllowed(f"this is not a join token for device {enrolment.name!r}")
         token.revoked_at = farm.now()
         device = session.get_one(Device, token.device_id, with_for_update=True)
         if device.facts is not None and token.role != REJOIN:
             raise Conflict(f"device {device.name!r} has joined already; choose another name")
-        revoke(farm, session, device, ("device",))
+        revoke_device_tokens(farm, session, device, ("device",))
         device.agent_version = enrolment.agent_version
-        unknown_health(device)
+        reset_health(device)
         device.baseline_at = farm.now()
-        device.broker_digest = digest if farm.doors else ""
-        _take_facts(device, enrolment.facts)
+        device.broker_digest = digest if farm.broker_access else ""
+        _write_facts(device, enrolment.facts)
         secret = tokens.issue(farm, session, "device", device_id=device.id, note=device.name)
-        farm.note(session, "device_joined", device.name, device_class=device.device_class)
-    if farm.doors is not None:
-        broker_users.admit(farm, enrolment.name, digest)
-        broker_url = farm.doors.url_for(enrolment.name, password)
+        farm.record_event(session, "device_joined", device.name, device_class=device.device_class)
+    if farm.broker_access is not None:
+        broker_users.set_broker_user(farm, enrolment.name, digest)
+        broker_url = farm.broker_access.url_for(enrolment.name, password)
     return Enrolled(enrolment.name, secret, broker_url, farm.settings.heartbeat_s)
 
 
-def unknown_health(device: Device) -> None:
-    """Of a board that is, or may become, another one: its first check is due. Maintenance stays."""
+def reset_health(device: Device) -> None:
+    """Forget the health of a board that may be another one now: its first check is due.
+
+    Maintenance is kept.
+    """
     if device.health != Health.MAINTENANCE:
         device.health = Health.UNKNOWN.value
     device.health_reasons, device.checks_failed, device.checked_at = [], 0, None
@@ -112,58 +117,59 @@ def unknown_health(device: Device) -> None:
 
 
 def rotate(farm: FarmContext, name: str) -> JoinView:
-    """Refuse what the device holds now, its token and its broker password, and make a join token
-    with which it gets new ones. Its measurements, tags and wishes stay.
+    """Revoke a device's token and broker password, and issue a join token with which it gets new
+    ones. Its measurements and settings are kept.
 
     Raises:
         NotFound: there is no such device.
     """
     with farm.database.transaction() as session:
         found = devices.find(session, name)
-        revoke(farm, session, found)
+        revoke_device_tokens(farm, session, found)
         found.broker_digest = ""
-        farm.note(session, "device_rotated", name)
-    broker_users.dismiss(farm, name)
+        farm.record_event(session, "device_rotated", name)
+    broker_users.delete_broker_user(farm, name)
     return join_token(farm, name, again=True)
 
 
-def broker_url_of(farm: FarmContext, name: str) -> str:
-    """A new broker password for a device on this machine: the address that holds it, empty where
-    the broker has no users.
+def new_broker_url(farm: FarmContext, name: str) -> str:
+    """The broker's address with a new password for a device on this machine; empty where the broker
+    has no users.
 
     Raises:
         NotFound: there is no such device.
     """
-    if farm.doors is None:
+    if farm.broker_access is None:
         return ""
     password, digest = broker_users.new_password()
     with farm.database.transaction() as session:
         devices.find(session, name).broker_digest = digest
-    broker_users.admit(farm, name, digest)
-    return farm.doors.url_for(name, password)
+    broker_users.set_broker_user(farm, name, digest)
+    return farm.broker_access.url_for(name, password)
 
 
-def revoke(
+def revoke_device_tokens(
     farm: FarmContext,
     session: Session,
     device: Device,
     roles: tuple[str, ...] = (JOIN, REJOIN, "device"),
 ) -> None:
-    """Refuse the device's tokens of those roles from now on."""
+    """Revoke the device's tokens of these roles."""
     wanted = (Token.device_id == device.id, Token.role.in_(roles), Token.revoked_at.is_(None))
     session.execute(update(Token).where(*wanted).values(revoked_at=farm.now()))
 
 
-def take_facts(farm: FarmContext, device_id: int, facts: DeviceFacts) -> None:
+def record_facts(farm: FarmContext, device_id: int, facts: DeviceFacts) -> None:
+    """Store what a device reports of itself. Locks its row."""
     with farm.database.transaction() as session:
         device = session.get_one(Device, device_id, with_for_update=True)
-        _take_facts(device, facts)
-        health_check_rows.refresh(session, device, facts)
-        if device.health == Health.UNKNOWN:  # perhaps for want of a runtime that is there now
+        _write_facts(device, facts)
+        health_check_rows.update_pending_check(session, device, facts)
+        if device.health == Health.UNKNOWN:  # it may have got its first runtime: check it now
             device.checked_at = None
 
 
-def _take_facts(device: Device, facts: DeviceFacts) -> None:
+def _write_facts(device: Device, facts: DeviceFacts) -> None:
     device.facts = codec.to_plain(facts)
     if device.device_class == UNKNOWN_CLASS:
         device.device_class = recognise(device_classes(), facts)

@@ -1,4 +1,4 @@
-"""Tokens: who may do what. Only digests are stored; a secret is shown once."""
+"""Tokens and the roles they grant. Only digests are stored; a secret is shown once."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ T = TypeVar("T", Token, Row[Any])
 ROLES = ("viewer", "operator", "admin")
 """People's roles, each including the ones before it. A device's token has the role ``device``."""
 
-
-USED_EVERY = timedelta(minutes=1)
-"""How exactly it is known when a token was last used: not every request is to write."""
+LAST_USED_PRECISION = timedelta(minutes=1)
+"""``last_used_at`` is updated at most this often, so that most requests only read."""
 LONGEST_NOTE = 100
 LONGEST_LIFETIME = timedelta(days=3650)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose token this is; ``device_id`` and ``device``, its name, are set exactly for a device's
-    own token. ``name`` is how the event log calls its holder."""
+    """The holder of a token.
+
+    Attributes:
+        device_id, device: id and name of the device; set only for a device's own token.
+        name: the holder as the event log names it.
+    """
 
     role: str
     device_id: int | None = None
@@ -50,9 +53,9 @@ def issue(
     note: str = "",
     lifetime: timedelta | None = None,
 ) -> str:
-    """Make a token and return its secret, the only time that it is seen."""
+    """Insert a token and return its secret, which is not stored."""
     secret = secrets.token_urlsafe(32)
-    while secret.startswith("-"):  # it stands on command lines, and must not read as an option
+    while secret.startswith("-"):  # on a command line it would look like an option
         secret = secrets.token_urlsafe(32)
     session.add(
         Token(
@@ -67,19 +70,19 @@ def issue(
 
 
 def identify(farm: FarmContext, secret: str) -> Identity:
-    """Whose secret this is. Raises ``NotAllowed``."""
+    """The holder of a secret. Raises ``NotAllowed``."""
     wanted = digest(secret)
-    with farm.database.look() as connection:  # of every request: no more than this one statement
-        found: Any = connection.execute(_TOKEN, {"digest": wanted}).one_or_none()
+    with farm.database.read_connection() as connection:  # every request: one statement
+        found: Any = connection.execute(SELECT_TOKEN_BY_DIGEST, {"digest": wanted}).one_or_none()
     token: Row[Any] = _require_valid(farm, found, wanted)
     last = token.last_used_at
-    if last is None or farm.now() - last >= USED_EVERY:
+    if last is None or farm.now() - last >= LAST_USED_PRECISION:
         with farm.database.transaction() as session:
             session.get_one(Token, token.id).last_used_at = farm.now()
-    return Identity(token.role, token.device_id, _name(token), token.id, token.device or "")
+    return Identity(token.role, token.device_id, _actor_name(token), token.id, token.device or "")
 
 
-_TOKEN = (
+SELECT_TOKEN_BY_DIGEST = (
     select(
         Token.id,
         Token.digest,
@@ -96,22 +99,24 @@ _TOKEN = (
 )
 
 
-def _name(token: Row[Any]) -> str:
+def _actor_name(token: Row[Any]) -> str:
     if token.role == "device":
         return f"device {token.note}"
     return " ".join(filter(None, [token.role, token.note, f"(token {token.id})"]))
 
 
-def valid(farm: FarmContext, session: Session, secret: str) -> Token:
-    """The token of ``secret``, locked until the transaction ends, so that nobody else can spend it
-    meanwhile, if it is neither expired nor revoked. Raises ``NotAllowed``."""
+def lock_valid_token(farm: FarmContext, session: Session, secret: str) -> Token:
+    """The token of ``secret``, its row locked, so that it cannot be redeemed twice.
+
+    Raises ``NotAllowed``: unknown, expired or revoked.
+    """
     wanted = digest(secret)
     token = session.scalar(select(Token).where(Token.digest == wanted).with_for_update())
     return _require_valid(farm, token, wanted)
 
 
 def _require_valid(farm: FarmContext, token: T | None, wanted: str) -> T:
-    # the index has compared digests, of which a guesser chooses no part; this takes constant time
+    # constant time; the index only compared digests, which an attacker cannot choose
     if token is None or not hmac.compare_digest(token.digest, wanted) or token.revoked_at:
         raise NotAllowed("the token is unknown or was revoked")
     if token.expires_at is not None and token.expires_at <= farm.now():
@@ -119,15 +124,15 @@ def _require_valid(farm: FarmContext, token: T | None, wanted: str) -> T:
     return token
 
 
-def was_of(farm: FarmContext, secret: str, device: str) -> bool:
-    """Whether this was a device's own token once, whatever became of it."""
-    with farm.database.snapshot() as session:
+def was_device_token(farm: FarmContext, secret: str, device: str) -> bool:
+    """Whether ``secret`` is or was a token of that device, revoked or not."""
+    with farm.database.read_session() as session:
         query = select(Token.role).join(Device, Device.id == Token.device_id)
-        mine = query.where(Token.digest == digest(secret), Device.name == device)
-        return session.scalar(mine) == "device"
+        of_device = query.where(Token.digest == digest(secret), Device.name == device)
+        return session.scalar(of_device) == "device"
 
 
-def demand(identity: Identity, role: str) -> None:
+def require_role(identity: Identity, role: str) -> None:
     """Raises ``NotAllowed`` unless ``identity`` is a person of at least ``role``."""
     if identity.role not in ROLES or ROLES.index(identity.role) < ROLES.index(role):
         raise NotAllowed(f"this needs the role {role}; the token has {identity.role}")
@@ -138,10 +143,10 @@ def digest(secret: str) -> str:
 
 
 def create(farm: FarmContext, role: str, name: str, lifetime: timedelta | None) -> NewTokenView:
-    """A person's token, named after who uses it; its secret is seen here and never again.
+    """Create a person's token, named after its holder; the secret is returned only here.
 
     Raises:
-        UserError: no such role, no name, or a lifetime that is none.
+        UserError: an unknown role, or an invalid name or lifetime.
     """
     if role not in ROLES:
         raise UserError(f"role {role!r}: expected {', '.join(ROLES)}")
@@ -153,19 +158,19 @@ def create(farm: FarmContext, role: str, name: str, lifetime: timedelta | None) 
         secret = issue(farm, session, role, note=name, lifetime=lifetime)
         session.flush()
         token = session.scalars(select(Token).where(Token.digest == digest(secret))).one()
-        farm.note(session, "token_created", name, role=role, token=token.id)
-        return NewTokenView(secret=secret, token=_view(farm, token))
+        farm.record_event(session, "token_created", name, role=role, token=token.id)
+        return NewTokenView(secret=secret, token=_token_view(farm, token))
 
 
 def tokens(farm: FarmContext) -> list[TokenView]:
-    """People's tokens, without their secrets, which nobody knows any more."""
-    with farm.database.snapshot() as session:
+    """People's tokens, without their secrets."""
+    with farm.database.read_session() as session:
         query = select(Token).where(Token.role.in_(ROLES)).order_by(Token.id)
-        return [_view(farm, token) for token in session.scalars(query)]
+        return [_token_view(farm, token) for token in session.scalars(query)]
 
 
 def revoke(farm: FarmContext, token_id: int) -> TokenView:
-    """Refuse a person's token from now on; again is fine. Raises ``NotFound``."""
+    """Revoke a person's token; revoking it twice is no error. Raises ``NotFound``."""
     with farm.database.transaction() as session:
         token = session.get(Token, token_id, with_for_update=True)
         if token is None or token.role not in ROLES:
@@ -173,11 +178,11 @@ def revoke(farm: FarmContext, token_id: int) -> TokenView:
             raise NotFound("token", str(token_id), known)
         if token.revoked_at is None:
             token.revoked_at = farm.now()
-            farm.note(session, "token_revoked", token.note, role=token.role, token=token.id)
-        return _view(farm, token)
+            farm.record_event(session, "token_revoked", token.note, role=token.role, token=token.id)
+        return _token_view(farm, token)
 
 
-def _view(farm: FarmContext, token: Token) -> TokenView:
+def _token_view(farm: FarmContext, token: Token) -> TokenView:
     state = "valid"
     if token.revoked_at is not None:
         state = "revoked"

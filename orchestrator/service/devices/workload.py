@@ -1,4 +1,4 @@
-"""What devices have to do: the trial that is with each of them, and how many wait."""
+"""The work of devices: the trial that runs on each, and the number of pending ones."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from orchestrator.store.tables import HEALTH, Attempt, Cell, Sweep, Trial
 
 @dataclass(frozen=True)
 class DeviceWorkload:
-    """``waiting``: pending trials of sweeps, those that wait for a build among them."""
+    """``waiting``: pending trials of sweeps, including those that wait for a build."""
 
     running: RunningView | None = None
     waiting: int = 0
 
 
-NONE = DeviceWorkload()
+NO_WORKLOAD = DeviceWorkload()
 
 
 def by_device(session: Session, device_id: int | None = None) -> dict[int, DeviceWorkload]:
-    """The work of every device that has any, or of one; as many queries for a farm as for one."""
-    mine = () if device_id is None else (Trial.device_id == device_id,)
+    """Device id → work, of all devices or of one; two queries in either case."""
+    of_device = () if device_id is None else (Trial.device_id == device_id,)
     waiting: dict[int, int] = dict(
         session.execute(
             select(Trial.device_id, func.count())
             .join(Sweep, Trial.sweep_id == Sweep.id)
-            .where(Trial.state == TrialState.PENDING.value, Sweep.kind != HEALTH, *mine)
+            .where(Trial.state == TrialState.PENDING.value, Sweep.kind != HEALTH, *of_device)
             .group_by(Trial.device_id)
         ).all()
     )
@@ -49,7 +49,7 @@ def by_device(session: Session, device_id: int | None = None) -> dict[int, Devic
         .join(Cell, Trial.cell_id == Cell.id)
         .join(Sweep, Trial.sweep_id == Sweep.id)
         .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
-        .where(Trial.state.in_([s.value for s in OUTSTANDING]), *mine)
+        .where(Trial.state.in_([s.value for s in OUTSTANDING]), *of_device)
     )
     running = {
         device: RunningView(

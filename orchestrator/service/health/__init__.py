@@ -1,1 +1,1 @@
-"""Health checks: when a device is checked, and what follows from the outcome."""
+"""Health checks: when a device is checked, and what follows from the result."""

@@ -1,7 +1,7 @@
-"""Health checks: asked for, due, before a sweep, after a failure; judged; and what follows.
+"""Health checks: requested, judged, and what follows from the verdict.
 
-Locks: a device's row before any sweep's or trial's. So a check is judged in a transaction after the
-one that took its result; until then its device is given nothing else.
+Lock order: the device's row before any sweep's or trial's. Therefore a check is judged in another
+transaction than the one that accepts its result; until then the device is given nothing else.
 """
 
 from __future__ import annotations
@@ -29,58 +29,58 @@ from orchestrator.service.devices import health_check_rows
 from orchestrator.service.trials.samples import decode
 from orchestrator.service.trials.transitions import apply, lifecycle_of
 from orchestrator.service.views import DeviceView, HealthCheckView
-from orchestrator.store.database import AWAY
+from orchestrator.store.database import DATABASE_UNAVAILABLE
 from orchestrator.store.tables import HEALTH, Attempt, Device, HealthCheck, Sweep, Trial
 
 log = logging.getLogger(__name__)
 
-AGAIN_AFTER = timedelta(seconds=2)
-"""Pause before a check that was stopped half-way is run once more."""
+RETRY_PAUSE = timedelta(seconds=2)
+"""Pause before an interrupted check is repeated."""
 
 
-# --- asking for checks
+# --- requesting checks
 
 
-def ask(farm: FarmContext, name: str) -> HealthCheckView:
-    """Have a device checked now, drained or in maintenance as it may be. One that is pending or
-    runs already is the one that was asked for.
+def request_check(farm: FarmContext, name: str) -> HealthCheckView:
+    """Request a check of a device now, even if it is drained or in maintenance; an open check is
+    returned instead.
 
     Raises:
         NotFound: no such device.
-        Conflict: it has not joined, or not said yet what it can run.
+        Conflict: it has not joined, or has not reported its runtimes.
     """
     with farm.database.transaction() as session:
-        device = _held(session, fleet.find(session, name).id)
+        device = _lock_device(session, fleet.find(session, name).id)
         facts = facts_of(device)
         if facts is None:
             raise Conflict(f"device {name!r} has not joined yet; `benchfarm device add` it")
         if not facts.runtimes:
             raise Conflict(f"device {name!r} has not said yet what it can run; is its agent up?")
-        check = health_check_rows.current(session, device.id)
+        check = health_check_rows.open_check(session, device.id)
         if check is None:
-            check = _add(farm, session, device, CheckReason.ASKED)
+            check = _insert_check(farm, session, device, CheckReason.ASKED)
         check.why = CheckReason.ASKED.value
         session.flush()
-        return view(session, check, device.name)
+        return check_view(session, check, device.name)
 
 
-def _held(session: Session, device_id: int) -> Device:
-    """The device's row, locked until the transaction ends, and as it is now."""
+def _lock_device(session: Session, device_id: int) -> Device:
+    """The device's row as it is now, locked until the transaction ends."""
     return session.get_one(Device, device_id, with_for_update=True, populate_existing=True)
 
 
-def _add(farm: FarmContext, session: Session, device: Device, why: str) -> HealthCheck:
+def _insert_check(farm: FarmContext, session: Session, device: Device, why: str) -> HealthCheck:
     facts = facts_of(device)
     assert facts is not None
-    check = health_check_rows.add(farm, session, device, facts, why)
+    check = health_check_rows.insert_check(farm, session, device, facts, why)
     if check.ended_at is not None:
-        _follow(farm, session, device, check, CheckVerdict(None, tuple(check.reasons)))
+        _apply_verdict(farm, session, device, check, CheckVerdict(None, tuple(check.reasons)))
     return check
 
 
-def _ask_unasked(farm: FarmContext, session: Session, device: Device, why: str) -> None:
-    """A check that nobody asked for, unless one is open, or nobody would want one. The caller
-    holds the device's row."""
+def _request_unless_unwanted(farm: FarmContext, session: Session, device: Device, why: str) -> None:
+    """Insert a check, unless one is open, or checks are off, or the device is drained, in
+    maintenance or without runtimes. The caller has locked the device's row."""
     facts = facts_of(device)
     if (
         farm.settings.health_every_s > 0
@@ -88,55 +88,63 @@ def _ask_unasked(farm: FarmContext, session: Session, device: Device, why: str) 
         and device.health != Health.MAINTENANCE
         and facts is not None
         and facts.runtimes
-        and health_check_rows.current(session, device.id) is None
+        and health_check_rows.open_check(session, device.id) is None
     ):
-        _add(farm, session, device, why)
+        _insert_check(farm, session, device, why)
 
 
-def before_sweep(farm: FarmContext, session: Session, name: str, devices: Iterable[int]) -> None:
-    """Have those of ``devices`` checked first that have had no good check lately.
+def request_checks_before_sweep(
+    farm: FarmContext, session: Session, name: str, devices: Iterable[int]
+) -> None:
+    """Request checks of those of ``devices`` that had no good one within ``health_fresh_s``.
 
-    The caller's transaction holds no sweep's or trial's lock.
+    Locks the devices' rows in the order of their ids; the caller has locked no sweep or trial.
     """
     if farm.settings.health_every_s <= 0:
         return
     stale = farm.now() - timedelta(seconds=farm.settings.health_fresh_s)
     for device_id in sorted(set(devices)):
-        device = _held(session, device_id)
-        good = health_check_rows.last_good(session, device_id)
+        device = _lock_device(session, device_id)
+        good = health_check_rows.last_good_check(session, device_id)
         if good is None or good.ended_at is None or good.ended_at < stale:
-            _ask_unasked(farm, session, device, f"{CheckReason.BEFORE_SWEEP} {name}")
+            _request_unless_unwanted(farm, session, device, f"{CheckReason.BEFORE_SWEEP} {name}")
 
 
-def after_failure(
+def request_check_after_failure(
     farm: FarmContext, attempt_id: str, failure: Failure | None, lost: bool = False
 ) -> None:
-    """Have a device checked where the failure of its attempt may be its own fault. Asking again for
-    the same attempt asks for nothing more."""
+    """Request a check of a device where the failure of its attempt may be the board's fault.
+
+    Calling it again for the same attempt changes nothing. Locks the device's row.
+    """
     if farm.settings.health_every_s <= 0 or not (lost or health.may_be_the_board(failure)):
         return
     with farm.database.transaction() as session:
         attempt = session.get(Attempt, attempt_id)
-        if attempt is None:  # its board was retired meanwhile
+        if attempt is None:  # the device was retired meanwhile
             return
         trial = session.get_one(Trial, attempt.trial_id)
-        device = _held(session, attempt.device_id)
+        device = _lock_device(session, attempt.device_id)
         hidden = session.get_one(Sweep, trial.sweep_id).kind == HEALTH
-        if not hidden and not _asked_since(session, attempt) and not _cleared(session, trial):
-            _ask_unasked(farm, session, device, CheckReason.AFTER_FAILURE)
+        if (
+            not hidden
+            and not _was_checked_since(session, attempt)
+            and not _board_was_cleared(session, trial)
+        ):
+            _request_unless_unwanted(farm, session, device, CheckReason.AFTER_FAILURE)
 
 
-def _asked_since(session: Session, attempt: Attempt) -> bool:
+def _was_checked_since(session: Session, attempt: Attempt) -> bool:
     later = select(HealthCheck.id).where(
         HealthCheck.device_id == attempt.device_id, HealthCheck.asked_at >= attempt.ended_at
     )
     return session.scalar(later.limit(1)) is not None
 
 
-def _cleared(session: Session, trial: Trial) -> bool:
-    """Whether the board was found good after another failure of the same cell: then it is the cell
-    that fails, and a check after each of its trials would tell nothing new."""
-    good = health_check_rows.last_good(session, trial.device_id)
+def _board_was_cleared(session: Session, trial: Trial) -> bool:
+    """Whether the board was found good after another trial of the same cell failed: then the cell
+    is at fault, and a check after each of its trials would say nothing new."""
+    good = health_check_rows.last_good_check(session, trial.device_id)
     if good is None:
         return False
     before = (
@@ -148,43 +156,43 @@ def _cleared(session: Session, trial: Trial) -> bool:
     return session.scalar(before.limit(1)) is not None
 
 
-# --- the scheduler's
+# --- called by the scheduler
 
 
-def round_(farm: FarmContext) -> None:
-    """Judge what has ended and nobody judged, and ask for the checks that are due."""
+def run_round(farm: FarmContext) -> None:
+    """Judge the checks that have ended, and request those that are due."""
     work = [
-        *((settle, d) for d in health_check_rows.over(farm)),
-        *((_ask_if_due, d) for d in _due(farm)),
+        *((judge_ended_check, d) for d in health_check_rows.devices_with_ended_check(farm)),
+        *((_request_if_due, d) for d in _due_devices(farm)),
     ]
     for act, device_id in work:
         try:
             act(farm, device_id)
-        except AWAY:  # nobody's trouble but the database's, and the same for the next one
+        except DATABASE_UNAVAILABLE:  # the next device would fail too
             raise
-        except Exception:  # one board's trouble must not keep the others from their work
+        except Exception:  # one device must not stop the others
             log.exception("health of device %d: trying again", device_id)
 
 
-def _ask_if_due(farm: FarmContext, device_id: int) -> None:
+def _request_if_due(farm: FarmContext, device_id: int) -> None:
     with farm.database.transaction() as session:
-        device = _held(session, device_id)
+        device = _lock_device(session, device_id)
         if _is_due(farm, device):
             why = CheckReason.SCHEDULE if device.checked_at else CheckReason.REGISTRATION
-            _ask_unasked(farm, session, device, why)
+            _request_unless_unwanted(farm, session, device, why)
         session.flush()
-        unused = health_check_rows.trim(
+        unused = health_check_rows.delete_old_checks(
             session, device_id
         )  # where nothing can run, nothing is judged either
-    farm.free(unused)
+    farm.free_blobs(unused)
 
 
-def _due(farm: FarmContext) -> list[int]:
+def _due_devices(farm: FarmContext) -> list[int]:
     if farm.settings.health_every_s <= 0:
         return []
     settings, now = farm.settings, farm.now()
     open_ = exists().where(HealthCheck.device_id == Device.id, HealthCheck.ended_at.is_(None))
-    # as ``_is_due``, which is asked again of each: all but a few devices are left out by the query
+    # the same rule as ``_is_due``, which is applied under the lock to the few devices found here
     due = or_(
         Device.checked_at.is_(None),
         (Device.checks_failed == 0)
@@ -192,7 +200,7 @@ def _due(farm: FarmContext) -> list[int]:
         (Device.checks_failed > 0)
         & (Device.checked_at <= now - timedelta(seconds=settings.health_retry_s)),
     )
-    offline_after = timedelta(seconds=rate_control.present(farm).offline_after_s)
+    offline_after = timedelta(seconds=rate_control.current_pace(farm).offline_after_s)
     query = select(Device.id).where(
         Device.enabled,
         Device.health != Health.MAINTENANCE,
@@ -200,7 +208,7 @@ def _due(farm: FarmContext) -> list[int]:
         due,
         ~open_,
     )
-    with farm.database.look() as connection:
+    with farm.database.read_connection() as connection:
         return list(connection.execute(query).scalars())
 
 
@@ -215,52 +223,53 @@ def _is_due(farm: FarmContext, device: Device) -> bool:
 # --- judging
 
 
-def settle(farm: FarmContext, device_id: int) -> None:
-    """Judge the device's check if its trial has ended; once, whoever asks."""
-    if not health_check_rows.is_over(farm, device_id):
+def judge_ended_check(farm: FarmContext, device_id: int) -> None:
+    """Judge the device's check, exactly once, if its trial has ended. Locks the device's row."""
+    if not health_check_rows.has_ended_check(farm, device_id):
         return
     with farm.database.transaction() as session:
-        device = _held(session, device_id)
-        check = health_check_rows.current(session, device_id)
+        device = _lock_device(session, device_id)
+        check = health_check_rows.open_check(session, device_id)
         if check is None:
             return
         trial = session.get_one(Trial, check.trial_id)
         if TrialState(trial.state) not in FINAL:
             return
         reading = _reading(farm, session, device, check, trial)
-        history = health_check_rows.history(session, device, check)
+        history = health_check_rows.latency_history_ms(session, device, check)
         verdict = health.judge(health_check_rows.policy_of(device), reading, history)
         if verdict.again:
             apply(trial, lifecycle_of(trial).to(TrialState.PENDING))
-            trial.not_before = farm.now() + AGAIN_AFTER
+            trial.not_before = farm.now() + RETRY_PAUSE
             return
         check.ended_at, check.ok, check.reasons = farm.now(), verdict.ok, list(verdict.reasons)
         check.latency_ms, check.temperature_c = reading.latency_ms, reading.temperature_c
         check.storage_free_mib, check.clock_skew_s = reading.storage_free_mib, reading.clock_skew_s
-        _follow(farm, session, device, check, verdict)
+        _apply_verdict(farm, session, device, check, verdict)
         session.flush()
-        unused = health_check_rows.trim(session, device_id)
-    farm.free(unused)
+        unused = health_check_rows.delete_old_checks(session, device_id)
+    farm.free_blobs(unused)
 
 
-def _follow(
+def _apply_verdict(
     farm: FarmContext, session: Session, device: Device, check: HealthCheck, verdict: CheckVerdict
 ) -> None:
-    """Bring the device's health to where the verdict leads, and say so in the event log."""
-    before = _condition(device)
+    """Write the device's health that follows from the verdict, and record the change as an
+    event."""
+    before = _health_state(device)
     after = before.after(verdict)
     device.health, device.checks_failed = after.health.value, after.failed
     device.health_reasons, device.checked_at = list(verdict.reasons), check.ended_at
-    told = {"reasons": list(verdict.reasons), "why": check.why}
+    data = {"reasons": list(verdict.reasons), "why": check.why}
     if after.health is Health.BAD and before.health is not Health.BAD:
-        farm.note(session, "device_quarantined", device.name, **told)
+        farm.record_event(session, "device_quarantined", device.name, **data)
     elif before.health is Health.BAD and after.health is Health.GOOD:
-        farm.note(session, "device_restored", device.name, why=check.why)
+        farm.record_event(session, "device_restored", device.name, why=check.why)
     elif verdict.ok is False:
-        farm.note(session, "health_check_failed", device.name, **told)
+        farm.record_event(session, "health_check_failed", device.name, **data)
 
 
-def _condition(device: Device) -> HealthState:
+def _health_state(device: Device) -> HealthState:
     return HealthState(Health(device.health), device.checks_failed)
 
 
@@ -293,7 +302,7 @@ def _reading(
 def _usual_skew_s(farm: FarmContext, session: Session, device: Device) -> float:
     if abs(device.clock_skew_s or 0.0) <= health.SKEW_LIMIT_S:
         return 0.0
-    since = farm.now() - timedelta(seconds=rate_control.present(farm).offline_after_s)
+    since = farm.now() - timedelta(seconds=rate_control.current_pace(farm).offline_after_s)
     beating = (Device.seen_at > since, Device.clock_skew_s.is_not(None))
     return health.usual_skew_s(list(session.scalars(select(Device.clock_skew_s).where(*beating))))
 
@@ -304,45 +313,48 @@ def _median_ms(farm: FarmContext, samples: Samples) -> float:
     return float(np.median(found[0])) / 1e6
 
 
-# --- people's
+# --- requested by people
 
 
-def maintain(farm: FarmContext, name: str, on: bool) -> DeviceView:
-    """Take a device into maintenance, or out of it: then its health is unknown until a check, and
-    its canary is not compared with what it was before: it may be in another power mode now."""
+def set_maintenance(farm: FarmContext, name: str, on: bool) -> DeviceView:
+    """Put a device into maintenance or take it out of it.
+
+    Afterwards its health is unknown until a check, and latencies are not compared with earlier
+    ones: its power mode may have changed.
+    """
     with farm.database.transaction() as session:
-        device = _held(session, fleet.find(session, name).id)
-        before = _condition(device)
+        device = _lock_device(session, fleet.find(session, name).id)
+        before = _health_state(device)
         after = before.maintained(on)
         if after != before:
             device.health, device.checks_failed = after.health.value, after.failed
-            farm.note(session, "device_maintenance", name, on=on)
+            farm.record_event(session, "device_maintenance", name, on=on)
             if not on:
                 device.health_reasons, device.baseline_at = [], farm.now()
-                _ask_unasked(farm, session, device, CheckReason.AFTER_MAINTENANCE)
-        return fleet.view(farm, device)
+                _request_unless_unwanted(farm, session, device, CheckReason.AFTER_MAINTENANCE)
+        return fleet.device_view(farm, device)
 
 
-def latest(farm: FarmContext, name: str, limit: int) -> list[HealthCheckView]:
-    """A device's checks, the latest first. Raises ``NotFound``."""
-    with farm.database.snapshot() as session:
+def latest_checks(farm: FarmContext, name: str, limit: int) -> list[HealthCheckView]:
+    """At most ``limit`` checks of a device, the latest first. Raises ``NotFound``."""
+    with farm.database.read_session() as session:
         device = fleet.find(session, name)
         query = select(HealthCheck).where(HealthCheck.device_id == device.id)
         rows = session.scalars(query.order_by(HealthCheck.id.desc()).limit(limit))
-        return [view(session, row, name) for row in rows]
+        return [check_view(session, row, name) for row in rows]
 
 
-def one(farm: FarmContext, name: str, number: int) -> HealthCheckView:
+def find_check(farm: FarmContext, name: str, number: int) -> HealthCheckView:
     """Raises ``NotFound``."""
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         device = fleet.find(session, name)
         check = session.get(HealthCheck, number)
         if check is None or check.device_id != device.id:
             raise NotFound("health check", f"{name} {number}", [])
-        return view(session, check, name)
+        return check_view(session, check, name)
 
 
-def view(session: Session, check: HealthCheck, device: str) -> HealthCheckView:
+def check_view(session: Session, check: HealthCheck, device: str) -> HealthCheckView:
     trial = session.get(Trial, check.trial_id) if check.trial_id else None
     return HealthCheckView(
         id=check.id,

@@ -1,1 +1,1 @@
-"""Models: their registration, files, formats, data sets and graphs."""
+"""Models: registration, files and formats, data sets, graphs."""

@@ -1,4 +1,4 @@
-"""Labelled data sets: held against the model that they are for."""
+"""Labelled data sets: checked against their model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.domain.file_inspection import Shapes
 
 
 def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None:
-    """Raises ``UserError`` where one sample is not what the model's first input takes."""
+    """Raises ``UserError`` where a sample's shape is not that of the model's first input."""
     wanted = inputs[0].shape[1:]
     for key in ("inputs", "calibration"):
         if shapes[key][1:] != wanted:
@@ -21,7 +21,7 @@ def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None
             )
 
 
-def ref(shapes: Shapes, name: str, sha256: str, path: Path) -> DatasetRef:
+def dataset_ref(shapes: Shapes, name: str, sha256: str, path: Path) -> DatasetRef:
     return DatasetRef(
         name=name,
         sha256=sha256,

@@ -1,5 +1,4 @@
-"""Which format a model's file is to be in, by its name; what it is,
-``orchestrator.service.models.inspection`` finds out."""
+"""The format that a model file's name promises; ``inspection.check_format`` finds its real one."""
 
 from __future__ import annotations
 
@@ -9,22 +8,22 @@ from agent.runtimes.formats import FORMATS, SOURCES, SUFFIXES
 from orchestrator.domain.errors import UserError
 
 
-def format_of(file_name: str, told: str = "") -> str:
-    """The format that a file's name promises, or the one that the user ``told``.
+def format_of(file_name: str, given: str = "") -> str:
+    """The format that a file's suffix promises, or the ``given`` one.
 
     Raises:
         UserError: an unknown suffix or format, or two that contradict each other.
     """
     suffix = Path(file_name).suffix.lower()
-    if told:
-        if told not in SOURCES:
-            raise UserError(f"format {told!r} is unknown; accepted: {', '.join(SOURCES)}")
-        if suffix in SUFFIXES and FORMATS[told].suffix != suffix:
+    if given:
+        if given not in SOURCES:
+            raise UserError(f"format {given!r} is unknown; accepted: {', '.join(SOURCES)}")
+        if suffix in SUFFIXES and FORMATS[given].suffix != suffix:
             raise UserError(
-                f"{file_name}: a {told} file ends in {FORMATS[told].suffix}; leave --format out, "
+                f"{file_name}: a {given} file ends in {FORMATS[given].suffix}; leave --format out, "
                 "or name the file by what it is"
             )
-        return told
+        return given
     if suffix not in SUFFIXES:
         raise UserError(
             f"{file_name}: unknown model format; accepted: {', '.join(SUFFIXES)}, or the folder of "

@@ -1,4 +1,4 @@
-"""Further files of a model: each must compute the same network as the model's reference."""
+"""Further files of a model: each must compute the same outputs as the model's reference."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from agent.runtimes.formats import FORMATS
 from orchestrator.domain.errors import UserError
 from orchestrator.service.context import FarmContext
 from orchestrator.service.models import inspection
-from orchestrator.service.models.source_file import SourceFile, said, tensors
+from orchestrator.service.models.source_file import SourceFile, failure_message, tensors
 from orchestrator.store.tables import Model
 
 REFERENCE = "gave the reference"
 UNCHECKED = "not checked"
-"""How the text of a file begins that nothing here could run."""
+"""Prefix of the text for a file that no runtime here could run."""
 
 MIN_COSINE = {"fp32": 0.999, "fp16": 0.99, "int8": 0.95}
-"""By the file's precision: when it is still the same network as another framework's file. Looser
-at FP32 than a sweep is by default, which holds one framework's kernels against another's."""
+"""Precision of the file → cosine similarity from which it is the same network. Looser at FP32 than
+a sweep's default, because files of other frameworks differ more than kernels."""
 
 _CANNOT_RUN = ("runtime_missing", "unsupported_operator")
 
 
 @dataclass(frozen=True)
 class CheckedAgainstModel:
-    """A file's own tensors in the model's order, and what was found, in words."""
+    """A file's own tensors in the model's order, and the result of the check in words."""
 
     checked: str
     inputs: tuple[TensorSpec, ...] = ()
@@ -44,42 +44,45 @@ class CheckedAgainstModel:
         return [codec.to_plain(o) for o in self.outputs] or None
 
 
-def join(farm: FarmContext, present: Model, file: SourceFile) -> CheckedAgainstModel:
-    """Hold a file's outputs against the model's reference, in a bounded child. Where no runtime
-    here can run it, nothing is known of it but its format, and that is said.
+def check_against_model(
+    farm: FarmContext, existing: Model, file: SourceFile
+) -> CheckedAgainstModel:
+    """Compare a file's outputs with the model's reference, in a child with limits.
+
+    Where no runtime here can run the file, it is kept as not checked.
 
     Raises:
-        UserError: it is damaged, or not the same network; names the first output that is off.
+        UserError: it is damaged, or not the same network; names the first output that differs.
     """
     if not FORMATS[file.format].backend:
         return CheckedAgainstModel(f"{UNCHECKED}: nothing but its accelerator runs it")
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
-        found = farm.reference(_job(farm, present, file, folder))
+        found = farm.compute_reference(_job(farm, existing, file, folder))
     failure = found.failure
     if failure is None:
-        return CheckedAgainstModel(_words(found), found.inputs, found.outputs)
+        return CheckedAgainstModel(_described(found), found.inputs, found.outputs)
     if failure.kind in _CANNOT_RUN:
         return CheckedAgainstModel(f"{UNCHECKED}: {failure.message}")
     if failure.kind in ("other_network", "bad_output"):
         raise UserError(
-            f"{file.name}: it is not the same network as model {present.name!r}: "
+            f"{file.name}: it is not the same network as model {existing.name!r}: "
             f"{failure.message}; register it under another name with --name"
         )
-    raise UserError(f"{file.name}: {said(failure)}")
+    raise UserError(f"{file.name}: {failure_message(failure)}")
 
 
-def _job(farm: FarmContext, present: Model, file: SourceFile, folder: str) -> ReferenceJob:
-    inputs, outputs = tensors(present.inputs), tensors(present.outputs)
+def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> ReferenceJob:
+    inputs, outputs = tensors(existing.inputs), tensors(existing.outputs)
     size = file.path.stat().st_size
     layouts = inspection.layouts(farm.inspect, file.path, file.name, file.format)
-    # A model that is registered from a quantised file has outputs that are only as good.
-    of_model = MIN_COSINE[present.details.get("precision", "fp32")]
+    # a model that was registered from a quantised file has less precise reference outputs
+    of_model = MIN_COSINE[existing.details.get("precision", "fp32")]
     return ReferenceJob(
-        ModelRef(present.name, file.format, file.sha256, size, inputs, outputs),
+        ModelRef(existing.name, file.format, file.sha256, size, inputs, outputs),
         str(file.path),
         folder,
         layouts=layouts,
-        expected=str(farm.blobs.path(present.reference["sha256"])),
+        expected=str(farm.blobs.path(existing.reference["sha256"])),
         tolerances={
             precision: Tolerance(min(cosine, of_model), 1.0)
             for precision, cosine in MIN_COSINE.items()
@@ -87,6 +90,6 @@ def _job(farm: FarmContext, present: Model, file: SourceFile, folder: str) -> Re
     )
 
 
-def _words(found: Referenced) -> str:
+def _described(found: Referenced) -> str:
     cosine = found.fidelity.cosine if found.fidelity else 0.0
     return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"

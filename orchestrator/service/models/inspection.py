@@ -1,4 +1,4 @@
-"""Questions about files that people sent: read by a confined child, never here."""
+"""Questions about uploaded files, which only a confined child process reads."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from orchestrator.domain.file_inspection import (
 )
 
 GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
-"""Formats whose graph is read, the preferred first."""
+"""Formats whose graph can be read, the preferred one first."""
 MOST_AXES = 64
 
 
-def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
-    """That a file is what it is said to be; the format that it is, for TFLite files tell whether
-    they were compiled for the Edge TPU. Raises ``UserError``: empty, cut short, something else."""
+def check_format(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile:
+    """Check that a file is in the promised format; returns its real one, because a TFLite file may
+    turn out to be compiled for the Edge TPU. Raises ``UserError``: empty, truncated, another
+    format."""
     if path.stat().st_size == 0:
         raise UserError(f"{name}: the file is empty; expected a {form} model")
-    if form == "onnx":  # read as a whole by each of the questions below
+    if form == "onnx":  # the questions below parse the whole file
         return CheckedFile(form, precisions(form)[0])
     found = inspect(Question(str(path), name, form), CheckedFile)
     if found.format not in SOURCES or found.precision not in precisions(found.format):
@@ -40,10 +41,10 @@ def checked(inspect: Inspector, path: Path, name: str, form: str) -> CheckedFile
     return found
 
 
-def onnx(
+def onnx_facts(
     inspect: Inspector, path: Path, name: str, shapes: Mapping[str, Sequence[int]]
 ) -> OnnxFacts:
-    """What an ONNX file says of itself, the shapes of its inputs fixed.
+    """Inputs, outputs and details of an ONNX file, the shapes of its inputs fixed.
 
     Args:
         shapes: input name → shape, for inputs whose shape the file leaves free.
@@ -51,42 +52,42 @@ def onnx(
     Raises:
         UserError: not an ONNX model, or an input's shape is free and not given.
     """
-    found = inspect(Question(str(path), name, "onnx", _plain(shapes)), OnnxFacts)
-    if not all(_sound(spec) for spec in found.inputs):
+    found = inspect(Question(str(path), name, "onnx", _tuples(shapes)), OnnxFacts)
+    if not all(_is_plausible(spec) for spec in found.inputs):
         raise UserError(f"{name}: an input has more axes or elements than any tensor can")
     return found
 
 
 def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, str]:
-    """Of inputs and outputs, where something else than the file's runtime tells."""
+    """Tensor name → layout, for formats whose runtime does not report it; else empty."""
     if form != "onnx":
         return {}
     return inspect(Question(str(path), name, form), OnnxLayouts).layouts
 
 
-def arrays(inspect: Inspector, path: Path, name: str) -> Shapes:
-    """The arrays of a data set. Raises ``UserError``: not one, or they do not go together."""
+def dataset_shapes(inspect: Inspector, path: Path, name: str) -> Shapes:
+    """Shapes of a data set's arrays. Raises ``UserError``: no data set, or inconsistent shapes."""
     return inspect(Question(str(path), name), DatasetArrays).shapes
 
 
-def work(
+def count_work(
     inspect: Inspector, path: Path, name: str, form: str, inputs: Sequence[TensorSpec]
 ) -> dict[str, object]:
-    """What one inference costs, of a file in one of ``GRAPHS``."""
+    """What one inference costs; for files in one of ``GRAPHS``."""
     shapes = {spec.name: spec.shape for spec in inputs}
-    return inspect(Question(str(path), name, form, _plain(shapes)), CountedWork).plain()
+    return inspect(Question(str(path), name, form, _tuples(shapes)), CountedWork).plain()
 
 
-def drawing(
+def draw(
     inspect: Inspector, path: Path, name: str, form: str, shapes: Mapping[str, Sequence[int]]
 ) -> str:
-    """The SVG of a file in one of ``GRAPHS``; ``name`` heads it."""
-    return inspect(Question(str(path), name, form, _plain(shapes)), Drawing).svg
+    """The graph as SVG with the title ``name``; for files in one of ``GRAPHS``."""
+    return inspect(Question(str(path), name, form, _tuples(shapes)), Drawing).svg
 
 
-def _plain(shapes: Mapping[str, Sequence[int]]) -> Shapes:
+def _tuples(shapes: Mapping[str, Sequence[int]]) -> Shapes:
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def _sound(spec: TensorSpec) -> bool:
+def _is_plausible(spec: TensorSpec) -> bool:
     return len(spec.shape) <= MOST_AXES and all(0 < size < 1 << 63 for size in spec.shape)

@@ -1,4 +1,4 @@
-"""The graphs of registered models: counted, drawn."""
+"""Graphs of registered models: work per inference, and drawings."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ class _Chosen(NamedTuple):
 
 
 def svg(farm: FarmContext, name: str, form: str = "") -> str:
-    """A model drawn, from its artifact in ``form`` or the preferred one. Raises ``UserError``."""
+    """The model's graph as SVG, from its artifact in ``form`` or the preferred one.
+
+    Raises ``UserError``.
+    """
     chosen = _chosen(farm, registration.model(farm, name), form)
     shapes = {i["name"]: i["shape"] for i in chosen.inputs}
-    drawn = inspection.drawing(farm.inspect, chosen.path, name, chosen.format, shapes)
+    drawn = inspection.draw(farm.inspect, chosen.path, name, chosen.format, shapes)
     if not is_drawing(drawn):
         raise UserError(f"{name}: what was drawn of it is no drawing of ours")
     return drawn
 
 
 def with_work(farm: FarmContext, model: ModelView) -> ModelView:
-    """``model`` with what one inference costs, counted now where registering it did not."""
+    """``model`` with the work of one inference, counted now if it was not at registration."""
     if "work" in model.details:
         return model
     return model.model_copy(update={"details": {**model.details, "work": _work(farm, model)}})
@@ -41,7 +44,7 @@ def with_work(farm: FarmContext, model: ModelView) -> ModelView:
 def _work(farm: FarmContext, model: ModelView) -> dict[str, Any]:
     try:
         path, form, inputs = _chosen(farm, model, "")
-        return inspection.work(farm.inspect, path, model.name, form, tensors(inputs))
+        return inspection.count_work(farm.inspect, path, model.name, form, tensors(inputs))
     except (UserError, Busy) as error:
         return flops.nothing(str(error)).plain()
 
@@ -56,5 +59,5 @@ def _chosen(farm: FarmContext, model: ModelView, form: str) -> _Chosen:
             f"no graph is read from {chosen or ', '.join(there)}, only from {', '.join(GRAPHS)}; "
             f"add {model.name!r} in one of these too (`benchfarm model add`)"
         )
-    # the file's own: it may have other names and axes than the model it joined
+    # the artifact's own inputs: their names and axes may differ from the model's
     return _Chosen(farm.blobs.path(there[chosen].sha256), chosen, there[chosen].inputs)

@@ -1,5 +1,5 @@
-"""Registering models: check the file, compute its reference or hold it against that of the model it
-joins, and only then write a row."""
+"""Registering models: a file is checked, its reference outputs are computed or compared with those
+of the model it belongs to, and only then rows are written."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from orchestrator.store.tables import Artifact, Model
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model to register; its file and data set are blobs already.
+    """A model to register; its file and data set are stored as blobs.
 
-    ``file_name`` is what messages call the file and where its format is read from, unless
-    ``format`` says it.
+    ``file_name``: for messages, and for the format, unless ``format`` is given.
     """
 
     name: str
@@ -51,7 +50,7 @@ def add(farm: FarmContext, new: NewModel) -> ModelView:
     try:
         return _add(farm, new)
     except Exception:
-        _forget(farm, [new.sha256, new.dataset_sha256])
+        _discard_unused_blobs(farm, [new.sha256, new.dataset_sha256])
         raise
 
 
@@ -60,37 +59,37 @@ def _add(farm: FarmContext, new: NewModel) -> ModelView:
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    found = inspection.checked(farm.inspect, path, new.file_name, promised)
+    found = inspection.check_format(farm.inspect, path, new.file_name, promised)
     form = found.format
     file = source_file.SourceFile(new.file_name, form, found.precision, new.sha256, path)
-    with farm.database.snapshot() as session:
-        present = session.scalar(select(Model).where(Model.name == new.name))
-    if present is None:
+    with farm.database.read_session() as session:
+        existing = session.scalar(select(Model).where(Model.name == new.name))
+    if existing is None:
         return _create(farm, new, file)
-    _require_same(present, new)
-    artifact = next((a for a in present.artifacts if a.format == form), None)
+    _require_same(existing, new)
+    artifact = next((a for a in existing.artifacts if a.format == form), None)
     if artifact is None:
-        return _attach(farm, present, file)
+        return _attach(farm, existing, file)
     if artifact.sha256 != new.sha256:
         raise Conflict(
             f"model {new.name!r} is there with another {form} file ({artifact.sha256[:12]}…); "
             "results already refer to it: choose another name with --name"
         )
     if artifact.checked.startswith(further_formats.UNCHECKED):
-        return _check_again(farm, present, file)
-    return view(present)
+        return _check_again(farm, existing, file)
+    return model_view(existing)
 
 
-def _require_same(present: Model, new: NewModel) -> None:
-    """Raises ``Conflict`` where a model that is there is given other shapes or another data set."""
-    shapes = {i["name"]: list(i["shape"]) for i in present.inputs}
+def _require_same(existing: Model, new: NewModel) -> None:
+    """Raises ``Conflict`` where an existing model is given other shapes or another data set."""
+    shapes = {i["name"]: list(i["shape"]) for i in existing.inputs}
     for name, shape in new.shapes.items():
         if list(shape) != shapes.get(name):
             raise Conflict(
                 f"model {new.name!r} is there with {name}={shapes.get(name, 'no such input')}, not "
                 f"{list(shape)}; register it once more under another name with --name"
             )
-    dataset = present.dataset or {}
+    dataset = existing.dataset or {}
     if new.dataset_sha256 and new.dataset_sha256 != dataset.get("sha256"):
         raise Conflict(
             f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
@@ -101,8 +100,8 @@ def _require_same(present: Model, new: NewModel) -> None:
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
     dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
-        source = source_file.read(
-            farm.inspect, farm.reference, new.name, file, new.shapes, dataset, folder
+        source = source_file.read_source(
+            farm.inspect, farm.compute_reference, new.name, file, new.shapes, dataset, folder
         )
         ref = ReferenceRef(
             sha256=farm.blobs.put_file(source.reference),
@@ -113,7 +112,7 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
         )
     try:
         with farm.database.transaction() as session:
-            blob_references.hold(session, farm.blobs, _needed(file, ref, dataset))
+            blob_references.share_blobs_lock(session, farm.blobs, _needed_blobs(file, ref, dataset))
             model = Model(
                 name=new.name,
                 inputs=[codec.to_plain(i) for i in source.inputs],
@@ -129,32 +128,34 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
                 ],
             )
             session.add(model)
-            farm.note(session, "model_added", new.name, format=file.format, sha256=new.sha256)
+            farm.record_event(
+                session, "model_added", new.name, format=file.format, sha256=new.sha256
+            )
             session.flush()
-            return view(model)
+            return model_view(model)
     except Exception:
-        _forget(farm, [ref.sha256])
+        _discard_unused_blobs(farm, [ref.sha256])
         raise
 
 
-def _needed(
+def _needed_blobs(
     file: source_file.SourceFile, ref: ReferenceRef, dataset: source_file.CheckedDataset | None
 ) -> list[str]:
     return [file.sha256, ref.sha256, *([dataset.ref.sha256] if dataset else [])]
 
 
-def _attach(farm: FarmContext, present: Model, file: source_file.SourceFile) -> ModelView:
-    joined = further_formats.join(farm, present, file)
-    details = present.details
+def _attach(farm: FarmContext, existing: Model, file: source_file.SourceFile) -> ModelView:
+    joined = further_formats.check_against_model(farm, existing, file)
+    details = existing.details
     if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
-        work = inspection.work(farm.inspect, file.path, file.name, file.format, joined.inputs)
+        work = inspection.count_work(farm.inspect, file.path, file.name, file.format, joined.inputs)
         details = {**details, "work": work}
     with farm.database.transaction() as session:
-        blob_references.hold(session, farm.blobs, [file.sha256])
-        model = find(session, present.name)
+        blob_references.share_blobs_lock(session, farm.blobs, [file.sha256])
+        model = find(session, existing.name)
         model.artifacts.append(_artifact(file, joined))
         model.details = details
-        farm.note(
+        farm.record_event(
             session,
             "artifact_added",
             model.name,
@@ -163,18 +164,18 @@ def _attach(farm: FarmContext, present: Model, file: source_file.SourceFile) -> 
             checked=joined.checked,
         )
         session.flush()
-        return view(model)
+        return model_view(model)
 
 
-def _check_again(farm: FarmContext, present: Model, file: source_file.SourceFile) -> ModelView:
-    """A file that was kept unchecked, given once more: perhaps its runtime is there now."""
-    joined = further_formats.join(farm, present, file)
+def _check_again(farm: FarmContext, existing: Model, file: source_file.SourceFile) -> ModelView:
+    """Check a file again that was kept unchecked: its runtime may be installed now."""
+    joined = further_formats.check_against_model(farm, existing, file)
     with farm.database.transaction() as session:
-        model = find(session, present.name)
+        model = find(session, existing.name)
         artifact = next(a for a in model.artifacts if a.format == file.format)
         artifact.own_inputs, artifact.own_outputs = joined.plain_inputs, joined.plain_outputs
         artifact.checked = joined.checked
-        return view(model)
+        return model_view(model)
 
 
 def _artifact(
@@ -191,19 +192,19 @@ def _artifact(
     )
 
 
-def _forget(farm: FarmContext, digests: Sequence[str]) -> None:
-    """Drop the blobs of a refused model unless something uses them."""
-    farm.free([d for d in digests if SHA256.fullmatch(d)])
+def _discard_unused_blobs(farm: FarmContext, digests: Sequence[str]) -> None:
+    """Delete the blobs of a refused model unless something refers to them."""
+    farm.free_blobs([d for d in digests if SHA256.fullmatch(d)])
 
 
 def models(farm: FarmContext) -> list[ModelView]:
-    with farm.database.snapshot() as session:
-        return [view(m) for m in session.scalars(select(Model).order_by(Model.name))]
+    with farm.database.read_session() as session:
+        return [model_view(m) for m in session.scalars(select(Model).order_by(Model.name))]
 
 
 def model(farm: FarmContext, name: str) -> ModelView:
-    with farm.database.snapshot() as session:
-        return view(find(session, name))
+    with farm.database.read_session() as session:
+        return model_view(find(session, name))
 
 
 def find(session: Session, name: str) -> Model:
@@ -214,9 +215,9 @@ def find(session: Session, name: str) -> Model:
     return found
 
 
-def wire(found: Model, form: str) -> ModelRef:
-    """The model as a trial takes it: one artifact, shapes as registered, and the artifact's own
-    tensors where they are not the model's."""
+def model_ref(found: Model, form: str) -> ModelRef:
+    """The model in a trial's request: one artifact, the registered shapes, and the artifact's own
+    tensors where they differ from the model's."""
     artifact = next(a for a in found.artifacts if a.format == form)
     inputs, outputs = tensors(found.inputs), tensors(found.outputs)
     own_inputs, own_outputs = tensors(artifact.own_inputs), tensors(artifact.own_outputs)
@@ -233,15 +234,14 @@ def wire(found: Model, form: str) -> ModelRef:
 
 
 def differ(model: Sequence[TensorSpec], own: Sequence[TensorSpec]) -> bool:
-    """Whether a file's tensors go by other names or axes than the model's; a layout that is not
-    known is no other."""
+    """Whether a file's tensors have other names, shapes or known layouts than the model's."""
     return any(
         (m.name, m.shape) != (o.name, o.shape) or (m.layout != o.layout and m.layout and o.layout)
         for m, o in zip(model, own, strict=False)
     )
 
 
-def view(found: Model) -> ModelView:
+def model_view(found: Model) -> ModelView:
     reference = codec.from_plain(ReferenceRef, found.reference)
     return ModelView(
         name=found.name,

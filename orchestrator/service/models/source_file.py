@@ -1,4 +1,4 @@
-"""The file that a model is registered from: what it takes and gives, and its reference outputs."""
+"""The file that a model is registered from: its inputs, outputs and reference outputs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ REFERENCE_FEEDS = 4
 
 
 def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
-    """Inputs or outputs as they are kept in a row."""
+    """Inputs or outputs from their JSON in a row."""
     return tuple(codec.from_plain(TensorSpec, p) for p in plain or ())
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A model's file as a blob; ``name`` is what messages call it."""
+    """A model's file as a blob; ``name``: for messages."""
 
     name: str
     format: str
@@ -40,7 +40,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """A data set as a blob, its arrays checked against each other."""
+    """A data set as a blob, whose arrays were checked against each other."""
 
     name: str
     path: Path
@@ -57,13 +57,13 @@ class CheckedDataset:
     @classmethod
     def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> CheckedDataset:
         """Raises ``UserError``."""
-        shapes = inspection.arrays(inspect, path, name)
-        return cls(name, path, shapes, datasets.ref(shapes, name, sha256, path))
+        shapes = inspection.dataset_shapes(inspect, path, name)
+        return cls(name, path, shapes, datasets.dataset_ref(shapes, name, sha256, path))
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What a model is from now on. ``inputs`` have fixed shapes."""
+    """What is registered as the model. ``inputs`` have fixed shapes."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -74,7 +74,7 @@ class ModelSource:
     top1: float | None
 
 
-def read(
+def read_source(
     inspect: Inspector,
     reference: Reference,
     name: str,
@@ -83,8 +83,9 @@ def read(
     dataset: CheckedDataset | None,
     folder: str,
 ) -> ModelSource:
-    """Run the file in a bounded child of its own runtime, which says what it takes; of an ONNX
-    file ``inspect`` does before. The reference lies in ``folder``.
+    """Run the file once in a child process with its own runtime, which reports inputs and outputs.
+
+    An ONNX file's inputs are read by ``inspect`` first. The reference outputs are in ``folder``.
 
     Raises:
         UserError: no reference can be computed, or the data set does not fit.
@@ -98,16 +99,16 @@ def read(
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
     job = replace(job, dataset=str(dataset.path) if dataset else None)
     if file.format == "onnx":
-        return _onnx(inspect, reference, file, job, shapes, dataset)
+        return _read_onnx(inspect, reference, file, job, shapes, dataset)
     job = replace(job, shapes={key: tuple(shape) for key, shape in shapes.items()})
-    referenced = _referenced(reference, file, job, dataset)
+    referenced = _run_reference(reference, file, job, dataset)
     inputs = tuple(replace(i, shape=job.shapes.get(i.name, i.shape)) for i in referenced.inputs)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
     details: dict[str, Any] = {"precision": referenced.precision}
     if file.format in inspection.GRAPHS:
-        details["work"] = inspection.work(inspect, file.path, file.name, file.format, inputs)
+        details["work"] = inspection.count_work(inspect, file.path, file.name, file.format, inputs)
     return ModelSource(
         inputs=inputs,
         outputs=referenced.outputs,
@@ -119,7 +120,7 @@ def read(
     )
 
 
-def _onnx(
+def _read_onnx(
     inspect: Inspector,
     reference: Reference,
     file: SourceFile,
@@ -127,11 +128,11 @@ def _onnx(
     shapes: Mapping[str, Sequence[int]],
     dataset: CheckedDataset | None,
 ) -> ModelSource:
-    inspected = inspection.onnx(inspect, file.path, file.name, shapes)
+    inspected = inspection.onnx_facts(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
     job = replace(job, model=replace(job.model, inputs=inspected.inputs), layouts=inspected.layouts)
-    referenced = _referenced(reference, file, job, dataset)
+    referenced = _run_reference(reference, file, job, dataset)
     return ModelSource(
         inputs=inspected.inputs,
         outputs=referenced.outputs,
@@ -143,7 +144,7 @@ def _onnx(
     )
 
 
-def _referenced(
+def _run_reference(
     reference: Reference, file: SourceFile, job: ReferenceJob, dataset: CheckedDataset | None
 ) -> Referenced:
     referenced = reference(job)
@@ -152,15 +153,15 @@ def _referenced(
         return referenced
     if dataset and failure.kind == "bad_data":
         raise UserError(f"{dataset.name}: {failure.message}")
-    raise UserError(f"{file.name}: {said(failure)}")
+    raise UserError(f"{file.name}: {failure_message(failure)}")
 
 
-_PLAIN = ("bad_shape", "other_network", "runtime_missing", "environments", "bad_output")
-"""Kinds of failure whose message says all that a user needs."""
+_SELF_EXPLANATORY = ("bad_shape", "other_network", "runtime_missing", "environments", "bad_output")
+"""Kinds of failure whose message needs no prefix."""
 
 
-def said(failure: Failure) -> str:
-    """Why a run of a file failed, for people."""
-    if failure.kind in _PLAIN:
+def failure_message(failure: Failure) -> str:
+    """Why running a file failed, for people."""
+    if failure.kind in _SELF_EXPLANATORY:
         return failure.message
     return f"the reference run failed ({failure.kind}): {failure.message}"

@@ -1,4 +1,4 @@
-"""Giving devices work: claim the next trial in SQL, then ring the doorbell."""
+"""Giving a device its next trial: claimed in SQL first, then announced by a doorbell."""
 
 from __future__ import annotations
 
@@ -16,66 +16,24 @@ from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import online
 from orchestrator.service.devices import health_check_rows
 from orchestrator.service.trials import attempt_queries
+from orchestrator.service.trials.attempt_queries import ClaimingDevice
 from orchestrator.service.trials.transitions import lifecycle_of
 from orchestrator.store.tables import Device, HealthCheck, Moment, Trial
 
 log = logging.getLogger(__name__)
 
 
-_DEVICE = (
-    select(Device.id, Device.name, Device.enabled, Device.health, Device.seen_at)
-    .where(Device.id == bindparam("device"))
-    # its key stays free: a sweep that refers to it is submitted meanwhile
-    .with_for_update(key_share=True)
-)
-
-
 @dataclass(frozen=True)
 class ClaimedAttempt:
-    """An attempt that a device is to be rung for, and its sweep."""
+    """An attempt that a device was given, and its sweep; the device does not know of it yet."""
 
     device: str
     attempt_id: str
     sweep_id: int
 
 
-def dispatch(farm: FarmContext, device_id: int) -> bool:
-    """Ring ``device_id`` for its next trial, if it is free, online, and has one it may be given."""
-    with farm.database.transaction() as session:
-        device = hold(session, device_id)
-        claimed = None if device is None else claim(farm, session, device)
-    if claimed is None:
-        return False
-    ring(farm, claimed)
-    return True
-
-
-def hold(session: Session, device_id: int) -> attempt_queries.ClaimingDevice | None:
-    """What a claim asks of a device, whose row is locked until the transaction ends: schedulers
-    side by side take turns at it. ``None`` where it was retired a moment ago."""
-    row = session.connection().execute(_DEVICE, {"device": device_id}).one_or_none()
-    return None if row is None else attempt_queries.ClaimingDevice(*row)
-
-
-def ring(farm: FarmContext, claimed: ClaimedAttempt) -> None:
-    """After the claim's commit. A message that is lost costs the dispatch lease; a trial it can
-    never cost."""
-    try:
-        farm.ring(claimed.device, claimed.attempt_id)
-    except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
-        log.warning(
-            "doorbell of %s not rung, its lease will bring it back: %s", claimed.device, error
-        )
-
-
-def has_work(farm: FarmContext, connection: Connection, device_id: int) -> bool:
-    """Whether a claim could succeed; asked without a lock, so that idle devices cost little."""
-    given = {"device": device_id, "now": farm.now()}
-    return connection.execute(_HAS_WORK, given).first() is not None
-
-
-def ready(now: datetime | ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
-    """Of trials: one that its device may be rung for at ``now``."""
+def ready_conditions(now: datetime | ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on trials: the device may be given the trial at ``now``."""
     return (
         Trial.state == TrialState.PENDING.value,
         Trial.waits_for.is_(None),
@@ -84,55 +42,120 @@ def ready(now: datetime | ColumnElement[datetime]) -> tuple[ColumnElement[bool],
 
 
 def is_outstanding(trial: type[Trial] = Trial) -> ColumnElement[bool]:
-    """Of trials: an attempt is with its device."""
+    """Condition on trials: an attempt is with the device."""
     return trial.state.in_([state.value for state in OUTSTANDING])
 
 
-_OTHER = aliased(Trial)
-_BUSY = exists().where(_OTHER.device_id == Trial.device_id, is_outstanding(_OTHER))
-_CHECKED = exists().where(HealthCheck.device_id == Trial.device_id, HealthCheck.ended_at.is_(None))
-_WAITING = (
+_OTHER_TRIAL = aliased(Trial)
+_DEVICE_IS_BUSY = exists().where(
+    _OTHER_TRIAL.device_id == Trial.device_id, is_outstanding(_OTHER_TRIAL)
+)
+_DEVICE_HAS_OPEN_CHECK = exists().where(
+    HealthCheck.device_id == Trial.device_id, HealthCheck.ended_at.is_(None)
+)
+
+# The statements below are built once: building one costs more than executing it.
+
+# Locks the device's row (1): schedulers take turns at one device. FOR NO KEY UPDATE: a sweep that
+# refers to the device can be submitted meanwhile.
+SELECT_DEVICE_FOR_UPDATE = (
+    select(Device.id, Device.name, Device.enabled, Device.health, Device.seen_at)
+    .where(Device.id == bindparam("device"))
+    .with_for_update(key_share=True)
+)
+_SELECT_READY_TRIAL = (
     select(Trial.id, Trial.sweep_id, Trial.state, Trial.attempt, Trial.spent)
     .where(
         Trial.device_id == bindparam("device"),
-        *ready(bindparam("now", type_=Moment())),
-        ~_BUSY,
+        *ready_conditions(bindparam("now", type_=Moment())),
+        ~_DEVICE_IS_BUSY,
     )
     .limit(1)
 )
-# written once: to build such a query costs more than to run it
-_HAS_WORK = _WAITING.with_only_columns(Trial.id)
-_NEXT = _WAITING.order_by(Trial.sweep_id, Trial.place).with_for_update(of=Trial, skip_locked=True)
-_NEXT_UNCHECKED = _NEXT.where(~_CHECKED)
-_NEXT_CHECK = _NEXT.where(Trial.id == bindparam("trial"))
+# Locks nothing: idle devices are looked at often.
+SELECT_READY_TRIAL_ID = _SELECT_READY_TRIAL.with_only_columns(Trial.id)
+# These lock the trial's row (4), after the device's (1). SKIP LOCKED: a trial that somebody is
+# changing is not waited for.
+_SELECT_NEXT_TRIAL_FOR_UPDATE = _SELECT_READY_TRIAL.order_by(
+    Trial.sweep_id, Trial.place
+).with_for_update(of=Trial, skip_locked=True)
+SELECT_NEXT_TRIAL_FOR_UPDATE = _SELECT_NEXT_TRIAL_FOR_UPDATE.where(~_DEVICE_HAS_OPEN_CHECK)
+SELECT_CHECK_TRIAL_FOR_UPDATE = _SELECT_NEXT_TRIAL_FOR_UPDATE.where(Trial.id == bindparam("trial"))
 
 
-def claim(
-    farm: FarmContext, session: Session, device: attempt_queries.ClaimingDevice
+def dispatch(farm: FarmContext, device_id: int) -> bool:
+    """Give a device its next trial and publish its doorbell; false where there was nothing to give
+    it, or it is busy or offline."""
+    with farm.database.transaction() as session:
+        device = lock_device(session, device_id)
+        claimed = None if device is None else claim_next_trial(farm, session, device)
+    if claimed is None:
+        return False
+    publish_doorbell(farm, claimed)
+    return True
+
+
+def lock_device(session: Session, device_id: int) -> ClaimingDevice | None:
+    """A device, its row locked until the transaction ends; ``None`` where it was just retired."""
+    row = (
+        session.connection().execute(SELECT_DEVICE_FOR_UPDATE, {"device": device_id}).one_or_none()
+    )
+    return None if row is None else ClaimingDevice(*row)
+
+
+def publish_doorbell(farm: FarmContext, claimed: ClaimedAttempt) -> None:
+    """Announce an attempt to its device, after the claim's commit.
+
+    A message that is lost costs the time until the dispatch lease runs out, and never a trial.
+    """
+    try:
+        farm.publish_doorbell(claimed.device, claimed.attempt_id)
+    except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
+        log.warning(
+            "doorbell of %s not rung, its lease will bring it back: %s", claimed.device, error
+        )
+
+
+def has_work(farm: FarmContext, connection: Connection, device_id: int) -> bool:
+    """Whether a claim could succeed. Locks nothing."""
+    parameters = {"device": device_id, "now": farm.now()}
+    return connection.execute(SELECT_READY_TRIAL_ID, parameters).first() is not None
+
+
+def claim_next_trial(
+    farm: FarmContext, session: Session, device: ClaimingDevice
 ) -> ClaimedAttempt | None:
-    """The attempt at the next trial of a device that the caller ``hold``s, if it is free, online,
-    and has one it may be given; to be rung for when this is committed."""
+    """Insert an attempt at the device's next trial; ``None`` where there is none, or the device is
+    busy or offline.
+
+    The caller has locked the device's row, and publishes the doorbell after the commit. Locks the
+    trial's row.
+    """
     if not online(farm, device.seen_at):
         return None
-    row = _next(farm, session, device)
+    row = _lock_next_trial(farm, session, device)
     if row is None:
         return None
-    claimed = lifecycle_of(row).to(TrialState.DISPATCHED)
-    attempt_id = attempt_queries.add(farm, session, device.id, row.id, claimed)
+    dispatched = lifecycle_of(row).to(TrialState.DISPATCHED)
+    attempt_id = attempt_queries.insert_attempt(farm, session, device.id, row.id, dispatched)
     return ClaimedAttempt(device.name, attempt_id, row.sweep_id)
 
 
-def _next(farm: FarmContext, session: Session, device: attempt_queries.ClaimingDevice) -> Any:
-    """A health check comes before anything else, and nothing else until it is judged; a device that
-    is ill or drained gets no other trial."""
-    given = {"device": device.id, "now": farm.now()}
+def _lock_next_trial(farm: FarmContext, session: Session, device: ClaimingDevice) -> Any:
+    """The row of the device's next trial, locked; ``None`` where there is none.
+
+    An open health check comes before everything else, and nothing else runs until it is judged. A
+    device that is ill or drained gets no other trial.
+    """
+    parameters = {"device": device.id, "now": farm.now()}
     if device.enabled and device.health not in ILL:
-        row = session.connection().execute(_NEXT_UNCHECKED, given).one_or_none()
+        query = SELECT_NEXT_TRIAL_FOR_UPDATE
+        row = session.connection().execute(query, parameters).one_or_none()
         if row is not None:
             return row
-    check = health_check_rows.current(session, device.id)
+    check = health_check_rows.open_check(session, device.id)
     if check is None or (not device.enabled and check.why != CheckReason.ASKED):
         return None
-    health_check_rows.supply(farm)
-    given["trial"] = check.trial_id
-    return session.connection().execute(_NEXT_CHECK, given).one_or_none()
+    health_check_rows.store_canary_blobs(farm)
+    parameters["trial"] = check.trial_id
+    return session.connection().execute(SELECT_CHECK_TRIAL_FOR_UPDATE, parameters).one_or_none()

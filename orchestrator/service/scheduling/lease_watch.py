@@ -1,4 +1,4 @@
-"""When the deadlines of leases mean something, and what a clock that jumped has left behind."""
+"""When an expired lease means that a board fell silent, and repairs after a jump of the clock."""
 
 from __future__ import annotations
 
@@ -18,69 +18,74 @@ from orchestrator.store.tables import Attempt, Base, Device, Trial
 
 log = logging.getLogger(__name__)
 
-UNWATCHED = 0.5
-"""Of a lease: who did not look for so long was frozen, or the database was away."""
+UNWATCHED_LEASE_FRACTION = 0.5
+"""Fraction of a lease: after so long without a check this process was frozen, or the database was
+unavailable."""
 
 
 class LeaseWatch:
-    """Whether a lease that ran out may be taken for a board that fell silent.
+    """Whether an expired lease means that its board fell silent.
 
-    Only after a whole lease of looking, in which a living board renews: not right after a start, a
-    jump of the clock, or a time in which nobody looked, for then nobody could renew either.
+    It does after one whole lease of uninterrupted checks, in which a living board has renewed it.
+    After a start, a jump of the clock, or a time without checks it does not: nobody could renew
+    leases then either.
     """
 
-    def __init__(self, farm: FarmContext, steady: Callable[[], float] = time.monotonic) -> None:
-        self._farm, self._steady = farm, steady
+    def __init__(self, farm: FarmContext, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._farm, self._monotonic = farm, monotonic
         self._since: float | None = None
-        self._last, self._judged = 0.0, False
-        self._right = False
+        self._last_check, self._leases_counted = 0.0, False
+        self._times_corrected = False
 
-    def look(self) -> bool:
-        """Once a round, before leases are judged."""
-        jumped_s = self._farm.look()
-        at, lease_s = self._steady(), rate_control.present(self._farm).lease_s
-        judges = self._since is not None and at - self._since >= lease_s
-        # who waited just now has waited: rounds that take long must not put it off for ever
-        unwatched = self._judged and at - self._last > UNWATCHED * lease_s
-        self._last = at
+    def leases_count(self) -> bool:
+        """Whether expired leases count now. Call it once a scheduler round, before ``reclaim``."""
+        jumped_s = self._farm.check_clock()
+        at, lease_s = self._monotonic(), rate_control.current_pace(self._farm).lease_s
+        counts = self._since is not None and at - self._since >= lease_s
+        # only where leases counted: slow rounds must not restart the waiting for ever
+        unwatched = (
+            self._leases_counted and at - self._last_check > UNWATCHED_LEASE_FRACTION * lease_s
+        )
+        self._last_check = at
         if self._since is None or jumped_s or unwatched:
-            self._since, self._right, judges = at, False, False
+            self._since, self._times_corrected, counts = at, False, False
         if jumped_s:
-            self._tell(jumped_s)
-        if not self._right:
-            set_right(self._farm)
-            self._right = True
-        self._judged = judges
-        return judges
+            self._record_jump(jumped_s)
+        if not self._times_corrected:
+            correct_future_times(self._farm)
+            self._times_corrected = True
+        self._leases_counted = counts
+        return counts
 
-    def _tell(self, jumped_s: float) -> None:
+    def _record_jump(self, jumped_s: float) -> None:
         way = "forward" if jumped_s > 0 else "back"
         log.warning("the farm's clock jumped %s by %.1f s", way, abs(jumped_s))
         with self._farm.database.transaction() as session:
-            self._farm.note(session, "clock_jumped", "farm", seconds=round(jumped_s, 1))
+            self._farm.record_event(session, "clock_jumped", "farm", seconds=round(jumped_s, 1))
 
 
-def set_right(farm: FarmContext) -> None:
-    """Bring back what a clock that was ahead has put too far off: it would be waited for."""
+def correct_future_times(farm: FarmContext) -> None:
+    """Bring times that a fast clock has put too far into the future back to now: they would be
+    waited for."""
     now = farm.now()
-    lease_s = rate_control.present(farm).lease_s
+    lease_s = rate_control.current_pace(farm).lease_s
     longest = timedelta(seconds=max(lease_s, farm.settings.dispatch_s))
     slack = timedelta(seconds=JUMP_S)
-    far = now + longest + slack
-    leased = (Attempt.ended_at.is_(None), Attempt.lease_until > far)
-    _change(farm, Attempt, leased, lease_until=now + longest)
-    off = now + timedelta(seconds=retry.LONGEST_S) + slack
-    _change(farm, Trial, (Trial.not_before > off,), not_before=None)
-    _change(farm, Device, (Device.seen_at > now + slack,), seen_at=now)
-    _change(farm, Device, (Device.checked_at > now + slack,), checked_at=now)
+    latest_lease = now + longest + slack
+    leased = (Attempt.ended_at.is_(None), Attempt.lease_until > latest_lease)
+    _update_unlocked_rows(farm, Attempt, leased, lease_until=now + longest)
+    latest_retry = now + timedelta(seconds=retry.LONGEST_S) + slack
+    _update_unlocked_rows(farm, Trial, (Trial.not_before > latest_retry,), not_before=None)
+    _update_unlocked_rows(farm, Device, (Device.seen_at > now + slack,), seen_at=now)
+    _update_unlocked_rows(farm, Device, (Device.checked_at > now + slack,), checked_at=now)
 
 
-def _change(
+def _update_unlocked_rows(
     farm: FarmContext, table: type[Base], which: tuple[ColumnElement[bool], ...], **values: object
 ) -> None:
-    """Rows that somebody else holds are left to him: he writes what is right now."""
+    """Update the rows, except those locked by another transaction, which writes a right time."""
     rows = cast(Table, table.__table__)
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         if session.scalar(select(rows.c.id).where(*which).limit(1)) is None:
             return
     with farm.database.transaction() as session:

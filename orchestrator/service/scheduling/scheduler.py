@@ -1,4 +1,7 @@
-"""The loop that makes lost messages and lost boards cost time only."""
+"""The reconciler: takes back expired leases and publishes doorbells, round after round.
+
+Because of it a lost message or a lost board costs time, and never a trial.
+"""
 
 from __future__ import annotations
 
@@ -16,129 +19,149 @@ from orchestrator.domain.trial import TrialState, after_loss
 from orchestrator.service import current_actor, rate_control
 from orchestrator.service.context import FarmContext
 from orchestrator.service.health import health_checks
-from orchestrator.service.scheduling.dispatch import dispatch, is_outstanding, ready
+from orchestrator.service.scheduling.dispatch import dispatch, is_outstanding, ready_conditions
 from orchestrator.service.scheduling.lease_watch import LeaseWatch
 from orchestrator.service.trials import builds, circuit_breaker, completion
-from orchestrator.service.trials.transitions import apply, finish_if_done, lifecycle_of, lock
-from orchestrator.store.database import AWAY, first_line
+from orchestrator.service.trials.transitions import (
+    apply,
+    finish_sweep_if_done,
+    lifecycle_of,
+    lock_sweep,
+)
+from orchestrator.store.database import DATABASE_UNAVAILABLE, first_line
 from orchestrator.store.tables import HEALTH, Attempt, Device, Trial
 
 log = logging.getLogger(__name__)
 
-BUSY, LONGEST_TICKS = 20, 4
-"""A round that had nothing to ring is followed by a pause so many times as long as it was, and by
-at most so many ticks."""
+IDLE_PAUSE_FACTOR, MAX_PAUSE_TICKS = 20, 4
+"""After a round that published nothing the pause is this many times the round's duration, at most
+this many ticks."""
 
 
-def reclaim(farm: FarmContext, unanswered: bool = False) -> int:
-    """Take back every attempt whose lease ran out; returns how many. ``unanswered``: only those
-    that no board has begun, which costs none of a trial's tries."""
-    with farm.database.snapshot() as session:
-        query = select(Trial.sweep_id).where(*_expired(farm, unanswered)).distinct()
+def reclaim(farm: FarmContext, only_unanswered: bool = False) -> int:
+    """Take back attempts whose lease ran out; returns how many.
+
+    ``only_unanswered``: only those that no board has started, which costs none of a trial's
+    attempts.
+    """
+    with farm.database.read_session() as session:
+        query = select(Trial.sweep_id).where(*_expired_conditions(farm, only_unanswered)).distinct()
         affected = session.scalars(query).all()
-    lost = [found for sweep_id in affected for found in _reclaim(farm, sweep_id, unanswered)]
+    lost = [
+        found
+        for sweep_id in affected
+        for found in _reclaim_of_sweep(farm, sweep_id, only_unanswered)
+    ]
     for found in lost:
         if found.started:
-            health_checks.settle(farm, found.device_id)
-            health_checks.after_failure(farm, found.attempt_id, None, lost=True)
+            health_checks.judge_ended_check(farm, found.device_id)
+            health_checks.request_check_after_failure(farm, found.attempt_id, None, lost=True)
     return len(lost)
 
 
 @dataclass(frozen=True)
-class _Lost:
+class _LostAttempt:
     device_id: int
     attempt_id: str
     started: bool
 
 
-def _expired(farm: FarmContext, unanswered: bool) -> tuple[ColumnElement[bool], ...]:
-    """Of trials: an attempt is outstanding and its lease ran out."""
+def _expired_conditions(
+    farm: FarmContext, only_unanswered: bool
+) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on trials and attempts: outstanding, and the lease has expired."""
     return (
-        Trial.state == TrialState.DISPATCHED.value if unanswered else is_outstanding(),
+        Trial.state == TrialState.DISPATCHED.value if only_unanswered else is_outstanding(),
         Attempt.trial_id == Trial.id,
         Attempt.number == Trial.attempt,
         Attempt.lease_until < farm.now(),
     )
 
 
-def _reclaim(farm: FarmContext, sweep_id: int, unanswered: bool) -> list[_Lost]:
+def _reclaim_of_sweep(
+    farm: FarmContext, sweep_id: int, only_unanswered: bool
+) -> list[_LostAttempt]:
     now = farm.now()
     with farm.database.transaction() as session:
-        sweep = lock(session, sweep_id)
+        sweep = lock_sweep(session, sweep_id)
         # a board that falls silent during its health check has not passed it
         budget = 1 if sweep.kind == HEALTH else sweep.attempts
-        query = select(Trial).where(Trial.sweep_id == sweep_id, *_expired(farm, unanswered))
+        query = select(Trial).where(
+            Trial.sweep_id == sweep_id, *_expired_conditions(farm, only_unanswered)
+        )
         trials = session.scalars(query.with_for_update(of=Trial, skip_locked=True)).all()
-        expired = [(a, t) for t in trials if (a := _attempt(session, t)).lease_until < now]
+        expired = [(a, t) for t in trials if (a := _last_attempt(session, t)).lease_until < now]
         for attempt, trial in expired:
             before = lifecycle_of(trial)
             after = before.to(after_loss(before, budget))
             apply(trial, after)
-            # a doorbell that nobody answered is rung again at once
+            # an unanswered doorbell is published again at once
             if before.state is TrialState.RUNNING and after.state is TrialState.PENDING:
                 trial.not_before = now + retry.pause(after.spent, attempt.id)
             if after.state is TrialState.FAILED and sweep.kind != HEALTH:
-                circuit_breaker.give_up(farm, session, sweep.name, trial.cell_id)
-            builds.settle(session, trial, None)
+                circuit_breaker.give_up_cell_if_hopeless(farm, session, sweep.name, trial.cell_id)
+            builds.release_waiting_trials(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"
-            farm.note(
+            farm.record_event(
                 session, "attempt_lost", str(trial.id), attempt=attempt.number, state=after.state
             )
         if expired:
-            finish_if_done(farm, session, sweep_id)
-        return [_Lost(a.device_id, a.id, a.started_at is not None) for a, _ in expired]
+            finish_sweep_if_done(farm, session, sweep_id)
+        return [_LostAttempt(a.device_id, a.id, a.started_at is not None) for a, _ in expired]
 
 
-def _attempt(session: Session, trial: Trial) -> Attempt:
-    """The last attempt, read after its trial was locked: a heartbeat may just have renewed it."""
+def _last_attempt(session: Session, trial: Trial) -> Attempt:
+    """The trial's last attempt, read under the trial's lock: a heartbeat may just have renewed
+    it."""
     query = select(Attempt).where(Attempt.trial_id == trial.id, Attempt.number == trial.attempt)
     return session.scalars(query).one()
 
 
-def tick(farm: FarmContext, judges: bool = True) -> int:
-    """One round: reclaim, see to the health checks, then ring devices that have work waiting, as
-    many as there is room for. Returns doorbells rung. ``judges``: see ``LeaseWatch``."""
-    if rate_control.look(farm):
-        completion.close_forgotten(farm)
-    reclaim(farm, unanswered=not judges)
-    health_checks.round_(farm)
-    room = rate_control.room(farm)
-    rung = sum(dispatch(farm, device_id) for device_id in _turns(farm, room))
-    farm.memory.room = room - rung
-    return rung
+def tick(farm: FarmContext, leases_count: bool = True) -> int:
+    """One round: reclaim expired leases, run the health checks' round, then publish doorbells
+    within the budget. Returns the number of doorbells. ``leases_count``: see ``LeaseWatch``."""
+    if rate_control.refresh_pace(farm):
+        completion.finish_forgotten_sweeps(farm)
+    reclaim(farm, only_unanswered=not leases_count)
+    health_checks.run_round(farm)
+    budget = rate_control.doorbell_budget(farm)
+    published = sum(dispatch(farm, device_id) for device_id in _devices_to_ring(farm, budget))
+    farm.rate_memory.doorbell_budget = budget - published
+    return published
 
 
-def _turns(farm: FarmContext, room: int) -> list[int]:
-    """Devices to be rung, so many at most: each has its turn before any has its second."""
-    after, farm.memory.after = farm.memory.after, 0
-    found = _waiting(farm, Device.id > after, room)
-    if len(found) < room and after:
-        found += _waiting(farm, Device.id <= after, room - len(found))
-    if found and len(found) == room:
-        farm.memory.after = found[-1]
+def _devices_to_ring(farm: FarmContext, limit: int) -> list[int]:
+    """Devices with work, at most ``limit``: round-robin, so that none is served twice before
+    all."""
+    after, farm.rate_memory.last_device_id = farm.rate_memory.last_device_id, 0
+    found = _devices_with_work(farm, Device.id > after, limit)
+    if len(found) < limit and after:
+        found += _devices_with_work(farm, Device.id <= after, limit - len(found))
+    if found and len(found) == limit:
+        farm.rate_memory.last_device_id = found[-1]
     return found
 
 
-def _waiting(farm: FarmContext, where: ColumnElement[bool], most: int) -> list[int]:
-    if not most:
+def _devices_with_work(farm: FarmContext, where: ColumnElement[bool], limit: int) -> list[int]:
+    if not limit:
         return []
-    # by device, not by trial: a sweep of a hundred thousand must not be read twice a second,
-    # nor a device be locked that has its attempt
-    mine = Trial.device_id == Device.id
-    offline_after = timedelta(seconds=rate_control.present(farm).offline_after_s)
+    # by device, not by trial: a sweep of 100 000 trials must not be read twice a second
+    of_device = Trial.device_id == Device.id
+    offline_after = timedelta(seconds=rate_control.current_pace(farm).offline_after_s)
     query = select(Device.id).where(
         where,
         Device.seen_at > farm.now() - offline_after,
-        exists().where(mine, *ready(farm.now())),
-        ~exists().where(mine, is_outstanding()),
+        exists().where(of_device, *ready_conditions(farm.now())),
+        ~exists().where(of_device, is_outstanding()),
     )
-    with farm.database.snapshot() as session:
-        return list(session.scalars(query.order_by(Device.id).limit(most)))
+    with farm.database.read_session() as session:
+        return list(session.scalars(query.order_by(Device.id).limit(limit)))
 
 
 class Scheduler:
-    """``tick`` in a thread until stopped; a failing round is logged and the next one tried."""
+    """Calls ``tick`` in a thread until stopped; a round that fails is logged, the next one
+    tried."""
 
     def __init__(self, farm: FarmContext) -> None:
         self._farm = farm
@@ -155,19 +178,21 @@ class Scheduler:
         self._thread.join(timeout=10)
 
     def _loop(self) -> None:
-        current_actor.become(current_actor.SCHEDULER)
-        away, pause_s = False, self._farm.settings.tick_s
+        current_actor.set_actor(current_actor.SCHEDULER)
+        unavailable, pause_s = False, self._farm.settings.tick_s
         while not self._stop.wait(pause_s):
             pause_s, began = self._farm.settings.tick_s, time.monotonic()
             try:
-                judges = self._watch.look()
-                if not tick(self._farm, judges):  # else looking is all that would be done
+                leases_count = self._watch.leases_count()
+                if not tick(self._farm, leases_count):  # idle: do not load the database
                     took_s = time.monotonic() - began
-                    pause_s = min(max(pause_s, BUSY * took_s), LONGEST_TICKS * pause_s)
-                away = False
-            except AWAY as error:
-                if not away:  # an hour without database is one line
+                    pause_s = min(
+                        max(pause_s, IDLE_PAUSE_FACTOR * took_s), MAX_PAUSE_TICKS * pause_s
+                    )
+                unavailable = False
+            except DATABASE_UNAVAILABLE as error:
+                if not unavailable:  # an hour without database is one line
                     log.warning("the database does not answer: %s", first_line(error))
-                away = True
+                unavailable = True
             except Exception:
                 log.exception("scheduler round failed; trying again")

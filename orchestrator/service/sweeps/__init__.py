@@ -1,1 +1,1 @@
-"""Sweeps: submitting, progress, and what a report is made of."""
+"""Sweeps: submission, progress, the data of reports, retention."""

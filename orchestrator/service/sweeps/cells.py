@@ -1,6 +1,6 @@
-"""Writing a sweep: its cells, what is built for them, and their trials, in bulk.
+"""Inserting a sweep's cells, their builds and their trials, in bulk.
 
-Ten thousand cells one by one would hold SQLite's write lock for longer than a lease lasts.
+Ten thousand single inserts would hold SQLite's write lock for longer than a lease lasts.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from orchestrator.store.device_class_files import device_class
 from orchestrator.store.tables import Cell, Device, Model, Sweep, Trial
 
 
-def add(
+def insert_cells(
     farm: FarmContext,
     session: Session,
     sweep: Sweep,
     spec: SweepSpec,
     placements: Sequence[Placement],
 ) -> None:
-    """A cell for each placement, a build for each distinct artifact that another device has to make
-    and has not made before, and the trials; those that run what is yet to be built wait for it."""
+    """Insert a cell for each placement, a build for each distinct artifact that a builder has to
+    make and has not made before, and the trials; those of a cell with such a build wait for it."""
     devices = {d.name: d for d in session.scalars(select(Device))}
     known = {m.name: m for m in session.scalars(select(Model))}
     session.flush()
@@ -45,45 +45,47 @@ def add(
         if not placement.skip
     }
     wanted = {
-        number: builds.new(placement, requests[number], devices)
+        number: builds.plan_build(placement, requests[number], devices)
         for number, placement in enumerate(placements)
         if placement.build is not None
     }
-    # what is built elsewhere is bound by that machine, not by the board that it is for
-    bounds = {name: _limits(spec, devices[name]) for name in {p.device for p in placements}}
+    # after planning the builds, whose limits are those of the builder
+    limits = {name: _limits(spec, devices[name]) for name in {p.device for p in placements}}
     requests = {
-        number: replace(request, limits=bounds[placements[number].device])
+        number: replace(request, limits=limits[placements[number].device])
         for number, request in requests.items()
     }
-    made = builds.made_before(farm, session, {build.key for build in wanted.values()})
+    made = builds.find_earlier_products(farm, session, {build.key for build in wanted.values()})
     for number, build in wanted.items():
         if build.key in made:
             requests[number] = builds.with_built(requests[number], made[build.key], build.builder)
     rows = [
-        _row(sweep, p, devices[p.device].id, requests.get(number), wanted.get(number))
+        _cell_row(sweep, p, devices[p.device].id, requests.get(number), wanted.get(number))
         for number, p in enumerate(placements)
     ]
     session.execute(insert(Cell), rows)
     written = session.scalars(select(Cell.id).where(Cell.sweep_id == sweep.id).order_by(Cell.id))
     ids = dict(enumerate(written))
     missing = [build for build in wanted.values() if build.key not in made]
-    waits = builds.add(session, sweep, missing)
-    waiting = {ids[n]: waits[build.key] for n, build in wanted.items() if build.key in waits}
+    build_ids = builds.insert_builds(session, sweep, missing)
+    waits_for = {
+        ids[n]: build_ids[build.key] for n, build in wanted.items() if build.key in build_ids
+    }
     per_device: dict[str, list[int]] = defaultdict(list)
     for number, placement in enumerate(placements):
         if not placement.skip:
             per_device[placement.device].append(ids[number])
-    numbers = {name: device.id for name, device in devices.items()}
-    _add_trials(session, sweep, spec, per_device, numbers, waiting)
+    device_ids = {name: device.id for name, device in devices.items()}
+    _insert_trials(session, sweep, spec, per_device, device_ids, waits_for)
 
 
-def _add_trials(
+def _insert_trials(
     session: Session,
     sweep: Sweep,
     spec: SweepSpec,
     per_device: Mapping[str, Sequence[int]],
     devices: Mapping[str, int],
-    waiting: Mapping[int, int],
+    waits_for: Mapping[int, int],
 ) -> None:
     trials: list[dict[str, object]] = []
     for name, cells in per_device.items():
@@ -94,15 +96,15 @@ def _add_trials(
                 "cell_id": cell_id,
                 "device_id": devices[name],
                 "number": number,
-                "place": turn,
-                "waits_for": waiting.get(cell_id),
+                "place": place,
+                "waits_for": waits_for.get(cell_id),
             }
-            for turn, (cell_id, number) in enumerate(order)
+            for place, (cell_id, number) in enumerate(order)
         ]
     session.execute(insert(Trial), trials)
 
 
-def _row(
+def _cell_row(
     sweep: Sweep,
     placement: Placement,
     device_id: int,
@@ -119,7 +121,7 @@ def _row(
             "options": dict(configuration.options),
             "version": placement.version or configuration.version,
             "label": configuration.label,
-            # of what a builder made the report still wants the source's size
+            # where a builder converts, the report still shows the source's size
             **({"source_sha256": build.request.model.sha256} if build else {}),
         },
         "request": codec.to_plain(request) if request else None,
@@ -128,12 +130,12 @@ def _row(
 
 
 def _limits(spec: SweepSpec, device: Device) -> Limits:
-    """The sweep's, as they make sense on a device of that class and memory."""
-    asked = spec.limits.wire()
+    """The sweep's limits, bounded for the device's class and memory."""
+    limits = spec.limits.wire()
     known, facts = device_class(device.device_class), facts_of(device)
     if known is None or facts is None:
-        return asked
-    return known.limits.bound(asked, spec.limits.model_fields_set, facts.memory_mib)
+        return limits
+    return known.limits.bound(limits, spec.limits.model_fields_set, facts.memory_mib)
 
 
 def _request(model: Model, spec: SweepSpec, placement: Placement) -> TrialRequest:
@@ -144,7 +146,7 @@ def _request(model: Model, spec: SweepSpec, placement: Placement) -> TrialReques
         schema=SCHEMA,
         attempt_id="",
         trial_id="",
-        model=registration.wire(model, placement.format),
+        model=registration.model_ref(model, placement.format),
         runtime=RuntimeRef(
             backend=configuration.backend,
             version=placement.version,

@@ -1,4 +1,4 @@
-"""How long a trial should take: from this farm's own history, else from the spec's bounds."""
+"""Estimates a trial's duration from this farm's history, or else from the spec's bounds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from orchestrator.domain.spec import SweepSpec
 from orchestrator.store.tables import SWEEP, Attempt, Cell, Device, Sweep, Trial
 
 HISTORY = 400
-"""Latest accepted attempts that are looked at."""
+"""Number of latest accepted attempts that are read."""
 
 START_UP_S = 5.0
-"""Allowance for spawn, import, load and verify where nothing of the kind has run yet."""
+"""Assumed time for spawn, import, load and verification where there is no history."""
 
 
 class Estimator:
-    """Reads the history once; ``trial_s`` then answers cell by cell."""
+    """Reads the history once; ``trial_s`` then estimates cell by cell."""
 
     def __init__(self, session: Session) -> None:
         rows = session.execute(
@@ -41,9 +41,9 @@ class Estimator:
                 self._seen.setdefault(key, []).append(total - measured)
 
     def trial_s(self, placement: Placement, spec: SweepSpec) -> tuple[float, str]:
-        """Seconds of one trial and what the figure rests on.
+        """An upper estimate of one trial in seconds, and what it is based on.
 
-        The measuring itself may stop early, so its bound ``max_duration_s`` stands for it.
+        Measuring may stop early; it counts with its bound ``max_duration_s``.
         """
         c = placement.configuration
         overheads = self._seen.get((placement.device, c.model, c.backend, c.precision))

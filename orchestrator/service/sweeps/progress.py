@@ -1,4 +1,4 @@
-"""How far sweeps have got."""
+"""Progress of sweeps: counts by state, running trials, problems."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from orchestrator.store.tables import SWEEP, Attempt, Cell, Device, Sweep, Trial
 
 
 def sweeps(farm: FarmContext) -> list[SweepView]:
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         found = session.scalars(select(Sweep).where(Sweep.kind == SWEEP).order_by(Sweep.id))
         return [sweep_view(farm, session, s) for s in found]
 
 
 def sweep(farm: FarmContext, name: str) -> SweepView:
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         return sweep_view(farm, session, find(session, name))
 
 
@@ -64,22 +64,24 @@ def sweep_view(farm: FarmContext, session: Session, found: Sweep) -> SweepView:
             *_progress(session, found, ["failed", "invalid", "unsupported"]),
         ],
         offline=sorted(d.name for d in devices if not online(farm, d.seen_at)),
-        held={d.name: _held_by(d) for d in sorted(devices, key=_name) if d.health in ILL},
+        held={
+            d.name: _hold_reason(d) for d in sorted(devices, key=_device_name) if d.health in ILL
+        },
     )
 
 
-def _name(device: Device) -> str:
+def _device_name(device: Device) -> str:
     return device.name
 
 
-def _held_by(device: Device) -> str:
+def _hold_reason(device: Device) -> str:
     if device.health == Health.MAINTENANCE:
         return "in maintenance"
     return f"quarantined: {'; '.join(device.health_reasons)}"
 
 
 def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, int]]:
-    """By state, the trials that measure and those that build."""
+    """State → number of trials: of those that measure, and of those that build."""
     builds_ = Cell.build_key != ""
     rows = session.execute(
         select(builds_, Trial.state, func.count())
@@ -94,7 +96,7 @@ def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, i
 
 
 def state_of(found: Sweep, counts: dict[str, int]) -> str:
-    """``running``, or once every trial is final: ``cancelled``, ``failed`` or ``done``."""
+    """``running``, or, once every trial has ended, ``cancelled``, ``failed`` or ``done``."""
     if found.finished_at is None:
         return "running"
     if counts.get(TrialState.CANCELLED):
@@ -110,7 +112,9 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
         .outerjoin(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
         .join(Sweep, Trial.sweep_id == Sweep.id)
         .where(
-            Trial.sweep_id == found.id, Trial.state.in_(states), ~and_(*circuit_breaker.not_run())
+            Trial.sweep_id == found.id,
+            Trial.state.in_(states),
+            ~and_(*circuit_breaker.not_run_conditions()),
         )
         .order_by(Trial.place.desc())
         .limit(20)
@@ -123,19 +127,19 @@ def _progress(session: Session, found: Sweep, states: list[str]) -> list[TrialPr
             attempt=row.attempt,
             state=row.state,
             build=bool(cell.build_key),
-            **_said(session, row, attempt),
+            **_message_and_fault(session, row, attempt),
         )
         for row, cell, device, attempt in rows
     ]
 
 
 def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
-    """Of each cell that was given up one trial, in the place of all that were not run."""
-    mine = (Trial.sweep_id == found.id, *circuit_breaker.not_run())
+    """One trial of each cell that was given up, for all of its trials that were not run."""
+    not_run = (Trial.sweep_id == found.id, *circuit_breaker.not_run_conditions())
     last = (
         select(func.max(Trial.id))
         .join(Sweep, Trial.sweep_id == Sweep.id)
-        .where(*mine)
+        .where(*not_run)
         .group_by(Trial.cell_id)
         .order_by(Trial.cell_id)
         .limit(20)
@@ -160,12 +164,12 @@ def _given_up(session: Session, found: Sweep) -> list[TrialProgress]:
     ]
 
 
-def _said(session: Session, row: Trial, attempt: Attempt | None) -> dict[str, str]:
-    """The trial's message, and whose fault that is."""
+def _message_and_fault(session: Session, row: Trial, attempt: Attempt | None) -> dict[str, str]:
+    """``message`` and ``fault`` of a trial: its failure, and whose fault it is."""
     if row.waits_for is not None and attempt is None:
-        failure = builds.in_its_stead(session, row.waits_for).failure
-    elif circuit_breaker.lost(row, attempt):
-        failure = circuit_breaker.silence(row).failure
+        failure = builds.result_of_failed_build(session, row.waits_for).failure
+    elif circuit_breaker.was_lost(row, attempt):
+        failure = circuit_breaker.result_of_lost_trial(row).failure
     else:
         given = attempt and attempt.result
         failure = codec.from_plain(TrialResult, given).failure if given else None

@@ -1,4 +1,4 @@
-"""From the store to a report: every accepted result, with its raw samples."""
+"""Collects a report's data: every accepted result of a sweep, with its raw samples."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ from orchestrator.service.device_state import facts_of
 from orchestrator.service.sweeps import progress
 from orchestrator.service.trials import builds, circuit_breaker
 from orchestrator.service.trials.samples import decode
-from orchestrator.store.blob_references import SWEEP_IS_THERE
+from orchestrator.store.blob_references import SWEEP_NOT_DELETED
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.tables import Artifact, Attempt, Cell, Event, Sweep, Trial
 
-FROZEN = "samples_pruned"
-"""Kind of the events that name a sweep's report as it was before its raw samples were pruned."""
+SAMPLES_PRUNED = "samples_pruned"
+"""Kind of the event that names the report computed before a sweep's raw samples were pruned."""
 
 
-def frozen(farm: FarmContext, name: str) -> SweepReport | None:
-    """The report of a sweep whose raw samples were pruned, as it was then, with a note that says
-    so; ``None`` where it can be computed. Raises ``NotFound``, ``FarmError``."""
-    with farm.database.snapshot() as session:
+def frozen_report(farm: FarmContext, name: str) -> SweepReport | None:
+    """The stored report of a sweep whose raw samples were pruned, with a note that says so.
+
+    ``None`` where the samples are there to compute it. Raises ``NotFound``, ``FarmError``.
+    """
+    with farm.database.read_session() as session:
         event = frozen_event(session, progress.find(session, name))
     if event is None:
         return None
@@ -54,18 +56,18 @@ def frozen(farm: FarmContext, name: str) -> SweepReport | None:
 
 
 def frozen_event(session: Session, sweep: Sweep) -> Event | None:
-    """What says where the last report of a sweep is, if its raw samples were pruned."""
+    """The event that names the stored report of a sweep whose raw samples were pruned."""
     return session.scalar(
         select(Event)
-        .where(Event.kind == FROZEN, Event.subject == sweep.name, SWEEP_IS_THERE)
+        .where(Event.kind == SAMPLES_PRUNED, Event.subject == sweep.name, SWEEP_NOT_DELETED)
         .order_by(Event.id.desc())
         .limit(1)
     )
 
 
-def collect(farm: FarmContext, name: str) -> SweepData:
+def collect_sweep(farm: FarmContext, name: str) -> SweepData:
     """A sweep's results and raw samples. Raises ``NotFound``, ``DamagedSamples``."""
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         found = progress.find(session, name)
         spec = SweepSpec.model_validate(found.spec)
         view = progress.sweep_view(farm, session, found)
@@ -76,8 +78,8 @@ def collect(farm: FarmContext, name: str) -> SweepData:
             .order_by(Cell.id)
         ).all()
         results = _results(session, found)
-        unbuilt = _unbuilt(session, cells)
-        silent = _silent(session, found)
+        failed_builds = _failed_builds(session, cells)
+        lost = _lost_trials(session, found)
         sizes = _source_sizes(session)
         devices = {c.device.name: facts_of(c.device) for c in cells}
         given_up = _not_run(session, found)
@@ -91,7 +93,7 @@ def collect(farm: FarmContext, name: str) -> SweepData:
         cells=[
             CellData(
                 **fields,
-                trials=_trials(farm, c, results, unbuilt, silent),
+                trials=_trials(farm, c, results, failed_builds, lost),
                 not_run=given_up.get(c.id, 0),
             )
             for c, fields in loaded
@@ -132,8 +134,8 @@ def _trials(
     farm: FarmContext,
     cell: Cell,
     results: dict[int, tuple[Attempt, TrialResult]],
-    unbuilt: dict[int, TrialResult],
-    silent: dict[int, TrialResult],
+    failed_builds: dict[int, TrialResult],
+    lost: dict[int, TrialResult],
 ) -> list[TrialData]:
     return (
         [
@@ -143,29 +145,29 @@ def _trials(
             for attempt, result in [results[t.id]]
         ]
         + [
-            TrialData(t.number, 0, unbuilt[t.waits_for])
+            TrialData(t.number, 0, failed_builds[t.waits_for])
             for t in cell.trials
-            if t.waits_for in unbuilt
+            if t.waits_for in failed_builds
         ]
         + [
-            TrialData(t.number, t.attempt, silent[t.id])
+            TrialData(t.number, t.attempt, lost[t.id])
             for t in cell.trials
-            if t.id in silent and t.id not in results
+            if t.id in lost and t.id not in results
         ]
     )
 
 
-def _unbuilt(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
-    """By the build that was waited for in vain, what its failure means for whoever waited."""
+def _failed_builds(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:
+    """Id of a failed build → the result to show for the trials that waited for it."""
     ended = (TrialState.FAILED.value, TrialState.UNSUPPORTED.value)
     waited = {
         t.waits_for for c in cells for t in c.trials if t.waits_for is not None and t.state in ended
     }
-    return {build_id: builds.in_its_stead(session, build_id) for build_id in waited}
+    return {build_id: builds.result_of_failed_build(session, build_id) for build_id in waited}
 
 
-def _silent(session: Session, found: Sweep) -> dict[int, TrialResult]:
-    """By trial, what stands for the result of those whose device fell silent every time."""
+def _lost_trials(session: Session, found: Sweep) -> dict[int, TrialResult]:
+    """Trial id → the result to show, of trials whose every attempt was lost."""
     rows = session.execute(
         select(Trial, Attempt)
         .join(Attempt, (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt))
@@ -174,23 +176,25 @@ def _silent(session: Session, found: Sweep) -> dict[int, TrialResult]:
         .where(~Attempt.accepted, Trial.spent >= Sweep.attempts)
     )
     return {
-        t.id: circuit_breaker.silence(t) for t, attempt in rows if circuit_breaker.lost(t, attempt)
+        t.id: circuit_breaker.result_of_lost_trial(t)
+        for t, attempt in rows
+        if circuit_breaker.was_lost(t, attempt)
     }
 
 
 def _not_run(session: Session, found: Sweep) -> dict[int, int]:
-    """By cell, how many trials failed without a run."""
+    """Cell id → number of trials that failed without a run."""
     rows = session.execute(
         select(Trial.cell_id, func.count())
         .join(Sweep, Trial.sweep_id == Sweep.id)
-        .where(Trial.sweep_id == found.id, *circuit_breaker.not_run())
+        .where(Trial.sweep_id == found.id, *circuit_breaker.not_run_conditions())
         .group_by(Trial.cell_id)
     )
     return dict(rows.all())
 
 
 def _samples(blobs: FolderBlobs, samples: Samples | None) -> NDArray[np.int64] | None:
-    if samples is None or not samples.sha256:  # none were taken, or they were pruned
+    if samples is None or not samples.sha256:  # not taken, or pruned
         return None
     return decode(samples, blobs.read(samples.sha256))
 

@@ -1,4 +1,4 @@
-"""Letting go of what is old: raw samples, events, whole sweeps, and blobs that only they used."""
+"""Retention: deleting sweeps and pruning old raw samples, events and sweeps, with their blobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.report.build import build_report
 from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import report_data
 from orchestrator.service.sweeps.progress import find
-from orchestrator.service.trials.transitions import lock
+from orchestrator.service.trials.transitions import lock_sweep
 from orchestrator.service.views import DeletedView
 from orchestrator.store import blob_references
 from orchestrator.store.tables import SWEEP, Attempt, Cell, Event, Sweep, Trial
@@ -22,7 +22,7 @@ from orchestrator.store.tables import SWEEP, Attempt, Cell, Event, Sweep, Trial
 
 @dataclass(frozen=True)
 class Policy:
-    """How long what is kept, counted from a sweep's end; ``None``: for ever."""
+    """How long things are kept, samples and sweeps from the sweep's end; ``None``: for ever."""
 
     samples: timedelta | None = None
     events: timedelta | None = None
@@ -31,7 +31,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a policy would take: names of sweeps, and a number of events."""
+    """What a policy would delete: names of sweeps, and a number of events."""
 
     sweeps: tuple[str, ...]
     samples: tuple[str, ...]
@@ -40,7 +40,7 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was taken; ``kept`` says of each sweep that could not be why not."""
+    """What was deleted; ``kept``: a reason for each sweep whose samples could not be."""
 
     sweeps: tuple[str, ...]
     samples: tuple[str, ...]
@@ -51,72 +51,81 @@ class Pruned:
 
 
 def delete_sweep(farm: FarmContext, name: str) -> DeletedView:
-    """Forget a sweep: its cells, trials, attempts, and every blob that nothing else uses.
+    """Delete a sweep with its cells, trials, attempts, and every blob that nothing else uses.
 
     Raises:
         NotFound: there is no such sweep. Conflict: it runs.
     """
     with farm.database.transaction() as session:
-        sweep = lock(session, find(session, name).id)
+        sweep = lock_sweep(session, find(session, name).id)
         if sweep.finished_at is None:
             raise Conflict(f"sweep {name!r} runs; end it first: `benchfarm sweep cancel {name}`")
-        digests = blob_references.of_sweep(session, sweep.id)
+        digests = blob_references.blobs_of_sweep(session, sweep.id)
         frozen = report_data.frozen_event(session, sweep)
         if frozen is not None:
             digests.add(frozen.data["report"]["sha256"])
         trials = _delete_rows(session, sweep)
-        farm.note(session, blob_references.SWEEP_DELETED, name, trials=trials)
-    count, size = _free(farm, digests)
+        farm.record_event(session, blob_references.SWEEP_DELETED, name, trials=trials)
+    count, size = _free_blobs(farm, digests)
     return DeletedView(name=name, trials=trials, freed_blobs=count, freed_bytes=size)
 
 
 def _delete_rows(session: Session, sweep: Sweep) -> int:
-    """Everything below a sweep, and itself; returns how many trials it had."""
+    """Delete a sweep and its rows; returns how many trials it had."""
     trials = select(Trial.id).where(Trial.sweep_id == sweep.id)
-    session.execute(delete(Attempt).where(Attempt.trial_id.in_(trials)), execution_options=PLAIN)
-    mine = Trial.sweep_id == sweep.id
-    session.execute(update(Trial).where(mine).values(waits_for=None), execution_options=PLAIN)
-    count = session.scalar(select(func.count()).select_from(Trial).where(mine)) or 0
-    session.execute(delete(Trial).where(mine), execution_options=PLAIN)
-    session.execute(delete(Cell).where(Cell.sweep_id == sweep.id), execution_options=PLAIN)
-    session.execute(delete(Sweep).where(Sweep.id == sweep.id), execution_options=PLAIN)
+    session.execute(
+        delete(Attempt).where(Attempt.trial_id.in_(trials)), execution_options=NO_SESSION_SYNC
+    )
+    of_sweep = Trial.sweep_id == sweep.id
+    session.execute(
+        update(Trial).where(of_sweep).values(waits_for=None), execution_options=NO_SESSION_SYNC
+    )
+    count = session.scalar(select(func.count()).select_from(Trial).where(of_sweep)) or 0
+    session.execute(delete(Trial).where(of_sweep), execution_options=NO_SESSION_SYNC)
+    session.execute(
+        delete(Cell).where(Cell.sweep_id == sweep.id), execution_options=NO_SESSION_SYNC
+    )
+    session.execute(delete(Sweep).where(Sweep.id == sweep.id), execution_options=NO_SESSION_SYNC)
     return count
 
 
-PLAIN = {"synchronize_session": False}
-"""Nothing that is deleted in bulk is looked at again in its session."""
+NO_SESSION_SYNC = {"synchronize_session": False}
+"""Rows that are changed in bulk are not used again in their session."""
 
 
-def _free(farm: FarmContext, digests: Collection[str]) -> tuple[int, int]:
-    """Number and bytes of those that nothing uses any more."""
+def _free_blobs(farm: FarmContext, digests: Collection[str]) -> tuple[int, int]:
+    """Delete the blobs that nothing else uses; returns their number and bytes."""
     sizes = {d: farm.blobs.path(d).stat().st_size for d in digests if farm.blobs.has(d)}
-    freed = farm.free(sizes)
+    freed = farm.free_blobs(sizes)
     return len(freed), sum(sizes[d] for d in freed)
 
 
-def due(farm: FarmContext, policy: Policy) -> Pruning:
-    """What ``prune`` would take now."""
-    with farm.database.snapshot() as session:
-        sweeps = _ended_before(session, _cut(farm, policy.sweeps))
-        old = _ended_before(session, _cut(farm, policy.samples))
+def preview(farm: FarmContext, policy: Policy) -> Pruning:
+    """What ``prune`` would delete now."""
+    with farm.database.read_session() as session:
+        sweeps = _ended_before(session, _cutoff(farm, policy.sweeps))
+        old = _ended_before(session, _cutoff(farm, policy.samples))
         samples = [s for s in old if s not in sweeps and _has_samples(session, s)]
         return Pruning(
             sweeps=tuple(s.name for s in sweeps),
             samples=tuple(s.name for s in samples),
-            events=_count_events(session, _cut(farm, policy.events)),
+            events=_count_events(session, _cutoff(farm, policy.events)),
         )
 
 
 def prune(farm: FarmContext, policy: Policy) -> Pruned:
-    """Take what the policy no longer keeps. Before a sweep loses its raw samples its report is
-    computed once more and kept, and shown from then on, saying so."""
-    plan = due(farm, policy)
+    """Delete what the policy no longer keeps.
+
+    Before a sweep's raw samples are pruned, its report is computed and stored; it is shown from
+    then on, with a note.
+    """
+    plan = preview(farm, policy)
     kept, pruned, deleted = [], [], []
     blobs = size = 0
     for name in plan.sweeps:
-        gone = delete_sweep(farm, name)
+        deleted_sweep = delete_sweep(farm, name)
         deleted.append(name)
-        blobs, size = blobs + gone.freed_blobs, size + gone.freed_bytes
+        blobs, size = blobs + deleted_sweep.freed_blobs, size + deleted_sweep.freed_bytes
     for name in plan.samples:
         try:
             count, freed = prune_samples(farm, name)
@@ -125,35 +134,37 @@ def prune(farm: FarmContext, policy: Policy) -> Pruned:
             continue
         pruned.append(name)
         blobs, size = blobs + count, size + freed
-    events = _prune_events(farm, _cut(farm, policy.events))
+    events = _prune_events(farm, _cutoff(farm, policy.events))
     return Pruned(tuple(deleted), tuple(pruned), events, blobs, size, tuple(kept))
 
 
 def prune_samples(farm: FarmContext, name: str) -> tuple[int, int]:
-    """Free the raw samples of a sweep that has ended; number and bytes of the blobs.
+    """Delete the raw samples of a sweep that has ended; returns number and bytes of the blobs.
 
     Raises:
         NotFound: no such sweep, or one of its samples is missing.
         Conflict: it runs (again). DamagedSamples: its last report cannot be computed.
     """
-    text = build_report(report_data.collect(farm, name)).model_dump_json().encode()
+    text = build_report(report_data.collect_sweep(farm, name)).model_dump_json().encode()
     report = {"sha256": farm.blobs.put(text), "size_bytes": len(text)}
     with farm.database.transaction() as session:
-        blob_references.hold(session, farm.blobs, [str(report["sha256"])])
-        sweep = lock(session, find(session, name).id)
+        blob_references.share_blobs_lock(session, farm.blobs, [str(report["sha256"])])
+        sweep = lock_sweep(session, find(session, name).id)
         if sweep.finished_at is None:
             raise Conflict(f"sweep {name!r} runs again")
         digests = set()
-        for attempt in session.scalars(_with_samples(sweep)):
+        for attempt in session.scalars(_attempts_with_samples(sweep)):
             result = dict(attempt.result or {})
             digests.add(result["samples"]["sha256"])
-            # the name alone is taken: how many there were, and how they were had, is still true
+            # only the digest: count and method of the samples stay true
             attempt.result = {**result, "samples": {**result["samples"], "sha256": ""}}
-        farm.note(session, report_data.FROZEN, name, report=report, samples=len(digests))
-    return _free(farm, digests)
+        farm.record_event(
+            session, report_data.SAMPLES_PRUNED, name, report=report, samples=len(digests)
+        )
+    return _free_blobs(farm, digests)
 
 
-def _with_samples(sweep: Sweep) -> Select[Attempt]:
+def _attempts_with_samples(sweep: Sweep) -> Select[Attempt]:
     return (
         select(Attempt)
         .join(Trial, Attempt.trial_id == Trial.id)
@@ -163,10 +174,10 @@ def _with_samples(sweep: Sweep) -> Select[Attempt]:
 
 
 def _has_samples(session: Session, sweep: Sweep) -> bool:
-    return session.scalar(_with_samples(sweep).limit(1)) is not None
+    return session.scalar(_attempts_with_samples(sweep).limit(1)) is not None
 
 
-def _cut(farm: FarmContext, age: timedelta | None) -> datetime | None:
+def _cutoff(farm: FarmContext, age: timedelta | None) -> datetime | None:
     return None if age is None else farm.now() - age
 
 
@@ -177,24 +188,30 @@ def _ended_before(session: Session, cut: datetime | None) -> list[Sweep]:
     return list(session.scalars(select(Sweep).where(*ended).order_by(Sweep.id)))
 
 
-def _old(cut: datetime) -> ColumnElement[bool]:
-    """Of events: old, and no report that is still shown hangs on it."""
-    return (Event.at < cut) & ~((Event.kind == report_data.FROZEN) & blob_references.SWEEP_IS_THERE)
+def _prunable_events(cut: datetime) -> ColumnElement[bool]:
+    """Condition on events: old, and not the one that names a report which is still shown."""
+    return (Event.at < cut) & ~(
+        (Event.kind == report_data.SAMPLES_PRUNED) & blob_references.SWEEP_NOT_DELETED
+    )
 
 
 def _count_events(session: Session, cut: datetime | None) -> int:
     if cut is None:
         return 0
-    return session.scalar(select(func.count()).select_from(Event).where(_old(cut))) or 0
+    return session.scalar(select(func.count()).select_from(Event).where(_prunable_events(cut))) or 0
 
 
 def _prune_events(farm: FarmContext, cut: datetime | None) -> int:
-    """The one place where events are ever deleted; that it was done is an event."""
+    """The only place that deletes events; it records an event itself."""
     if cut is None:
         return 0
     with farm.database.transaction() as session:
         count = _count_events(session, cut)
         if count:
-            session.execute(delete(Event).where(_old(cut)), execution_options=PLAIN)
-            farm.note(session, "events_pruned", "events", count=count, before=cut.isoformat())
+            session.execute(
+                delete(Event).where(_prunable_events(cut)), execution_options=NO_SESSION_SYNC
+            )
+            farm.record_event(
+                session, "events_pruned", "events", count=count, before=cut.isoformat()
+            )
         return count

@@ -1,4 +1,4 @@
-"""Sweeps: plan, submit, watch, cancel, resume."""
+"""Sweeps: plan, submit, cancel, resume."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from orchestrator.service.health import health_checks
 from orchestrator.service.sweeps import cells, report_data
 from orchestrator.service.sweeps.duration_estimate import Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
-from orchestrator.service.trials.transitions import finish, lock
+from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
 from orchestrator.store.tables import Attempt, Device, Model, Sweep, Trial
 
 log = logging.getLogger(__name__)
 
 CANCELLED = TrialState.CANCELLED
-PLAIN = {"synchronize_session": False}
-"""No trial that is changed in bulk is looked at before its session ends."""
+NO_SESSION_SYNC = {"synchronize_session": False}
+"""Trials that are changed in bulk are not used again in their session."""
 
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A spec against the farm as it is now."""
+    """A spec placed on the farm's devices as they are now."""
 
     spec: SweepSpec
     placements: tuple[Placement, ...]
@@ -56,12 +56,11 @@ class PlannedSweep:
 
 
 def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
-    """What a sweep would run, where, what it would skip and why, how long it should take.
+    """What a sweep would run and where, what it would skip and why, and how long it should take.
 
-    Raises:
-        UserError: as ``submit``.
+    Raises ``UserError`` as ``submit`` does.
     """
-    with farm.database.snapshot() as session:
+    with farm.database.read_session() as session:
         planned = _plan(farm, session, text, source, name)
         estimator = Estimator(session)
         found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
@@ -79,7 +78,7 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
 def submit(
     farm: FarmContext, text: str, source: str, name: str = "", *, yes_really: bool = False
 ) -> SweepView:
-    """Turn a spec into cells and pending trials, all in one transaction.
+    """Insert a spec's cells and pending trials in one transaction.
 
     Raises:
         UserError: a bad spec, an unknown model or backend, no device that matches, nothing to run,
@@ -109,16 +108,18 @@ def submit(
             attempts=planned.spec.attempts,
             created_at=farm.now(),
         )
-        # first: a device's row is locked before anything refers to it
-        health_checks.before_sweep(farm, session, planned.spec.name, _at_work(session, planned))
+        # first, because it locks devices' rows (docs/decisions/0010-order-of-locks.md)
+        health_checks.request_checks_before_sweep(
+            farm, session, planned.spec.name, _devices_of(session, planned)
+        )
         session.add(sweep)
-        cells.add(farm, session, sweep, planned.spec, planned.placements)
-        farm.note(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
+        cells.insert_cells(farm, session, sweep, planned.spec, planned.placements)
+        farm.record_event(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
 
 
-def _at_work(session: Session, planned: PlannedSweep) -> Sequence[int]:
+def _devices_of(session: Session, planned: PlannedSweep) -> Sequence[int]:
     """The devices that measure or build."""
     names = {p.device for p in planned.running}
     names |= {p.build.builder for p in planned.running if p.build is not None}
@@ -132,7 +133,7 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
         if choice.name not in by_name:
             raise NotFound("model", choice.name, list(by_name), f"{source}: models: ")
     known = list(session.scalars(select(Device)))
-    devices = _chosen(known, spec, source)
+    devices = _choose_devices(known, spec, source)
     _refuse_unknown_backends(spec, devices, source)
     total = count(spec) * len(devices)
     if total > farm.settings.max_cells:
@@ -159,8 +160,8 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     return PlannedSweep(spec, tuple(placements))
 
 
-def _chosen(farms: Sequence[Device], spec: SweepSpec, source: str) -> list[PlacementDevice]:
-    known = [_device_view(d) for d in farms]
+def _choose_devices(rows: Sequence[Device], spec: SweepSpec, source: str) -> list[PlacementDevice]:
+    known = [_device_view(d) for d in rows]
     for name in spec.devices.names:
         if name not in {d.name for d in known}:
             raise NotFound("device", name, [d.name for d in known], f"{source}: devices.names: ")
@@ -228,26 +229,25 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
 
 
 def cancel(farm: FarmContext, name: str) -> SweepView:
-    """Stop a sweep: pending trials will not run, running children are killed by their agents.
+    """Stop a sweep: pending trials do not run, running children are killed by their agents.
 
-    Those are rung once more, so that they ask at once; a doorbell that is lost costs the time to
-    the next heartbeat.
+    Doorbells make those agents ask at once; where one is lost, the next heartbeat tells them.
     """
     with farm.database.transaction() as session:
-        sweep = lock(session, find(session, name).id)
-        running = _with_their_devices(session, sweep)
-        # one statement: to write fifty thousand rows one by one takes longer than leases last
-        stopped = update(Trial).where(Trial.sweep_id == sweep.id, _is_in(before(CANCELLED)))
-        session.execute(stopped.values(state=CANCELLED.value), execution_options=PLAIN)
-        finish(farm, session, sweep)
-        farm.note(session, "sweep_cancelled", name)
+        sweep = lock_sweep(session, find(session, name).id)
+        running = _outstanding_attempts(session, sweep)
+        # one statement: 50 000 single updates would take longer than a lease
+        cancelled = update(Trial).where(Trial.sweep_id == sweep.id, _state_is_in(before(CANCELLED)))
+        session.execute(cancelled.values(state=CANCELLED.value), execution_options=NO_SESSION_SYNC)
+        finish_sweep(farm, session, sweep)
+        farm.record_event(session, "sweep_cancelled", name)
         view = sweep_view(farm, session, sweep)
-    _ring(farm, running)
+    _publish_doorbells(farm, running)
     return view
 
 
-def _with_their_devices(session: Session, found: Sweep) -> list[tuple[str, str]]:
-    """Device and attempt of each attempt that is out."""
+def _outstanding_attempts(session: Session, found: Sweep) -> list[tuple[str, str]]:
+    """Device name and id of each attempt that is with its device."""
     rows = session.execute(
         select(Device.name, Attempt.id)
         .join(Trial, Trial.device_id == Device.id)
@@ -257,45 +257,52 @@ def _with_their_devices(session: Session, found: Sweep) -> list[tuple[str, str]]
     return [(device, attempt_id) for device, attempt_id in rows]
 
 
-def _ring(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -> None:
+def _publish_doorbells(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -> None:
     for device, attempt_id in attempts:
         try:
-            farm.ring(device, attempt_id)
+            farm.publish_doorbell(device, attempt_id)
         except Exception as error:  # noqa: BLE001  the broker's client raises many kinds
             log.warning("cancelled attempts wait for their heartbeats: %s", error)
-            return  # it is down for all of them
+            return  # the broker is down for all of them
 
 
 def resume(farm: FarmContext, name: str) -> SweepView:
-    """Run what is missing: failed and cancelled trials become pending; results stay, and so does
-    what a retired device was to measure or to build.
+    """Make failed and cancelled trials pending again; results are kept.
+
+    Trials of retired devices, and those that wait for their builds, stay as they are.
 
     Raises:
         Conflict: its raw samples were pruned, so no report could show both.
     """
     with farm.database.transaction() as session:
         sweep = find(session, name)
-        missing = (Trial.sweep_id == sweep.id, _is_in(RESUMABLE))
-        mine = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
+        missing = (Trial.sweep_id == sweep.id, _state_is_in(RESUMABLE))
+        device_ids = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
         devices = session.scalars(select(Device)).all()
-        gone = {d.id for d in devices if retired(d)}
-        health_checks.before_sweep(farm, session, name, [i for i in mine if i not in gone])
-        sweep = lock(session, sweep.id)
-        dead = select(Trial.id).where(Trial.sweep_id == sweep.id, Trial.device_id.in_(gone))
-        waits = Trial.waits_for.is_not(None) & Trial.waits_for.in_(dead)
-        again = update(Trial).where(*missing, Trial.device_id.not_in(gone), ~waits)
-        # a new budget of attempts; the fencing token stays
-        fresh = again.values(state=TrialState.PENDING.value, spent=0, not_before=None)
-        count = session.execute(fresh, execution_options=PLAIN).rowcount  # type: ignore[attr-defined]
+        retired_ids = {d.id for d in devices if retired(d)}
+        health_checks.request_checks_before_sweep(
+            farm, session, name, [i for i in device_ids if i not in retired_ids]
+        )
+        sweep = lock_sweep(session, sweep.id)
+        retired_builds = select(Trial.id).where(
+            Trial.sweep_id == sweep.id, Trial.device_id.in_(retired_ids)
+        )
+        waits_for_retired = Trial.waits_for.is_not(None) & Trial.waits_for.in_(retired_builds)
+        resumed = update(Trial).where(
+            *missing, Trial.device_id.not_in(retired_ids), ~waits_for_retired
+        )
+        # a new budget of attempts; the fencing token goes on counting
+        pending = resumed.values(state=TrialState.PENDING.value, spent=0, not_before=None)
+        count = session.execute(pending, execution_options=NO_SESSION_SYNC).rowcount  # type: ignore[attr-defined]
         if count and report_data.frozen_event(session, sweep) is not None:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
         if count:
             sweep.finished_at = None
-            farm.note(session, "sweep_resumed", name, trials=count)
+            farm.record_event(session, "sweep_resumed", name, trials=count)
         return sweep_view(farm, session, sweep)
 
 
-def _is_in(states: Iterable[TrialState]) -> ColumnElement[bool]:
+def _state_is_in(states: Iterable[TrialState]) -> ColumnElement[bool]:
     return Trial.state.in_([state.value for state in states])

@@ -1,7 +1,7 @@
-"""Conversions that a builder makes for other devices' cells: written, reused, released, reported.
+"""Builds: conversions that a builder makes for cells of other devices.
 
-A build is a trial in a cell of its own: its leases and attempts, cancelling and resuming it are as
-any other's. Those that run what it makes wait for it.
+A build is a trial in a cell of its own, with leases, attempts, cancelling and resuming like any
+other. The trials that run its artifact wait for it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from orchestrator.service.trials.transitions import apply, lifecycle_of
 from orchestrator.store import blob_references
 from orchestrator.store.tables import Attempt, Cell, Device, Sweep, Trial
 
-KEYS_A_QUERY = 500
-"""Databases bound how many values one statement may carry."""
+KEYS_PER_QUERY = 500
+"""Databases limit the number of parameters of a statement."""
 
 
 @dataclass(frozen=True)
 class NewBuild:
-    """What a builder is to make; ``key`` is over everything that it depends on."""
+    """A build to insert; ``key``: SHA-256 over everything that its artifact depends on."""
 
     key: str
     builder: str
@@ -51,8 +51,10 @@ class NewBuild:
     request: TrialRequest
 
 
-def new(placement: Placement, request: TrialRequest, devices: Mapping[str, Device]) -> NewBuild:
-    """The build that a placed cell needs; ``request`` is the cell's own, on the source."""
+def plan_build(
+    placement: Placement, request: TrialRequest, devices: Mapping[str, Device]
+) -> NewBuild:
+    """The build that a placed cell needs; ``request``: the cell's own, with the source model."""
     build = placement.build
     assert build is not None
     builder = devices[build.builder]
@@ -84,9 +86,9 @@ def new(placement: Placement, request: TrialRequest, devices: Mapping[str, Devic
 
 
 def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: DeviceFacts) -> str:
-    """Names of environments that benchfarm built hold a hash of the packages in them."""
+    """Includes environment names: those that benchfarm built contain a hash of their packages."""
     model, runtime = request.model, request.runtime
-    there = {edge.environment for edge in build.way}
+    environments = {edge.environment for edge in build.way}
     parts = {
         "source": [model.format, model.sha256],
         "tensors": [
@@ -97,7 +99,7 @@ def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: Dev
         "runtimes": sorted(
             [r.environment, r.backend, r.version]
             for r in facts.runtimes
-            if r.environment in there and not r.missing
+            if r.environment in environments and not r.missing
         ),
         "options": runtime.options,
         "calibration": request.calibration,
@@ -110,17 +112,20 @@ def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: Dev
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def made_before(farm: FarmContext, session: Session, keys: Collection[str]) -> dict[str, Built]:
-    """By key, what was built under it before; it is there until the transaction ends."""
+def find_earlier_products(
+    farm: FarmContext, session: Session, keys: Collection[str]
+) -> dict[str, Built]:
+    """Build key → artifact that was built before and is still stored. Shares the blobs' lock, so
+    that it stays stored until the transaction ends."""
     found: dict[str, Built] = {}
-    blob_references.hold(session, farm.blobs, [])
+    blob_references.share_blobs_lock(session, farm.blobs, [])
     listed = sorted(keys)
-    for at in range(0, len(listed), KEYS_A_QUERY):
+    for at in range(0, len(listed), KEYS_PER_QUERY):
         rows = session.execute(
             select(Cell.build_key, Attempt.result)
             .join(Trial, Trial.cell_id == Cell.id)
             .join(Attempt, Attempt.trial_id == Trial.id)
-            .where(Cell.build_key.in_(listed[at : at + KEYS_A_QUERY]))
+            .where(Cell.build_key.in_(listed[at : at + KEYS_PER_QUERY]))
             .where(Attempt.accepted, Trial.state == TrialState.DONE.value)
             .order_by(Attempt.ended_at)
         )
@@ -132,7 +137,7 @@ def made_before(farm: FarmContext, session: Session, keys: Collection[str]) -> d
 
 
 def with_built(request: TrialRequest, built: Built, builder: str) -> TrialRequest:
-    """The request of a cell with what was built for it as its model."""
+    """A cell's request with the built artifact as its model."""
     model = replace(
         request.model,
         format=built.format,
@@ -147,8 +152,8 @@ def with_built(request: TrialRequest, built: Built, builder: str) -> TrialReques
     return replace(request, model=model)
 
 
-def add(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) -> dict[str, int]:
-    """Write each distinct build once; by key, the trial to wait for."""
+def insert_builds(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) -> dict[str, int]:
+    """Insert each distinct build once; returns build key → id of its trial."""
     distinct = {build.key: build for build in builds}
     if not distinct:
         return {}
@@ -166,8 +171,10 @@ def add(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) -> dict[str,
             for build in distinct.values()
         ],
     )
-    mine = (Cell.sweep_id == sweep.id, Cell.build_key != "")
-    ids: dict[str, int] = dict(session.execute(select(Cell.build_key, Cell.id).where(*mine)).all())
+    of_builds = (Cell.sweep_id == sweep.id, Cell.build_key != "")
+    ids: dict[str, int] = dict(
+        session.execute(select(Cell.build_key, Cell.id).where(*of_builds)).all()
+    )
     session.execute(
         insert(Trial),
         [
@@ -176,17 +183,19 @@ def add(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) -> dict[str,
                 "cell_id": ids[key],
                 "device_id": build.device_id,
                 "number": 0,
-                "place": turn - len(distinct),  # before the builder's own measurements
+                "place": number - len(distinct),  # before the builder's own measurements
             }
-            for turn, (key, build) in enumerate(distinct.items())
+            for number, (key, build) in enumerate(distinct.items())
         ],
     )
-    trials = select(Cell.build_key, Trial.id).join(Trial, Trial.cell_id == Cell.id).where(*mine)
+    trials = (
+        select(Cell.build_key, Trial.id).join(Trial, Trial.cell_id == Cell.id).where(*of_builds)
+    )
     return dict(session.execute(trials).all())
 
 
-def check(cell: Cell, given: TrialResult) -> None:
-    """Raises ``UserError`` where a result is not of the kind that its cell asks for."""
+def require_result_fits_cell(cell: Cell, given: TrialResult) -> None:
+    """Raises ``UserError`` where a build cell's result is a measurement, or the reverse."""
     if not cell.build_key:
         if given.built is not None:
             raise UserError("this attempt is to measure, not to build")
@@ -200,10 +209,11 @@ def check(cell: Cell, given: TrialResult) -> None:
         raise UserError(f"this attempt is to build {words(wanted) if wanted else 'something'}")
 
 
-def settle(session: Session, trial: Trial, result: TrialResult | None) -> None:
-    """A trial has come to its end: whoever waits for it can run what it built, or ends as it did.
+def release_waiting_trials(session: Session, trial: Trial, result: TrialResult | None) -> None:
+    """Release the trials that wait for a build that has ended, or end them as the build ended.
 
-    The caller has ``lock``ed the sweep. ``result`` is ``None`` where the last attempt was lost.
+    Does nothing for a trial that is no build, or has not ended. The caller has called
+    ``transitions.lock_sweep``. ``result``: ``None`` where the last attempt was lost.
     """
     state = TrialState(trial.state)
     cell = session.get_one(Cell, trial.cell_id)
@@ -227,8 +237,8 @@ def settle(session: Session, trial: Trial, result: TrialResult | None) -> None:
         row.waits_for = None
 
 
-def in_its_stead(session: Session, build_id: int) -> TrialResult:
-    """The result of a trial that ended because what it was to run could not be built."""
+def result_of_failed_build(session: Session, build_id: int) -> TrialResult:
+    """The result to show for a trial whose build failed."""
     trial = session.get_one(Trial, build_id)
     cell = session.get_one(Cell, trial.cell_id)
     row = session.scalar(

@@ -1,4 +1,4 @@
-"""Cells that are given up: what has only ever failed is not run to its last trial."""
+"""Circuit breaker: a cell whose trials have only failed is not run to its last trial."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from orchestrator.store.tables import Attempt, Cell, Sweep, Trial
 NOT_RUN = "not run: every trial of its cell before it failed"
 
 
-def give_up(farm: FarmContext, session: Session, sweep: str, cell_id: int) -> None:
-    """A trial of the cell has just failed: where all did before it, close the cell. Its pending
-    trials fail without a run, until a resume. The caller has ``lock``ed the sweep of that name."""
+def give_up_cell_if_hopeless(farm: FarmContext, session: Session, sweep: str, cell_id: int) -> None:
+    """Close a cell, one of whose trials has just failed, if all of them did.
+
+    Its pending trials fail without a run, until the sweep is resumed. ``sweep``: its name. The
+    caller has called ``transitions.lock_sweep``; locks the cell's trials.
+    """
     limit = farm.settings.cell_failures
     if not limit:
         return
     session.flush()
-    mine = select(Trial).where(Trial.cell_id == cell_id).with_for_update()
-    trials = session.scalars(mine, execution_options={"populate_existing": True}).all()
+    of_cell = select(Trial).where(Trial.cell_id == cell_id).with_for_update()
+    trials = session.scalars(of_cell, execution_options={"populate_existing": True}).all()
     pending = [t for t in trials if t.state == TrialState.PENDING.value]
     states = [TrialState(t.state) for t in trials]
-    if not pending or not hopeless(states, _failed_for_good(session, cell_id), limit):
+    if not pending or not hopeless(states, _count_permanent_failures(session, cell_id), limit):
         return
     for row in pending:
         apply(row, lifecycle_of(row).to(TrialState.FAILED))
     cell = session.get_one(Cell, cell_id)
-    farm.note(
+    farm.record_event(
         session,
         "cell_given_up",
         sweep,
@@ -41,47 +44,51 @@ def give_up(farm: FarmContext, session: Session, sweep: str, cell_id: int) -> No
     )
 
 
-def _failed_for_good(session: Session, cell_id: int) -> int:
-    """Failed trials of a cell whose last attempt would not have gone better another time, or was
-    lost as those before it were."""
+def _count_permanent_failures(session: Session, cell_id: int) -> int:
+    """Number of a cell's failed trials whose last attempt was lost or failed in a way that a retry
+    does not cure."""
     last = select(Attempt).join(Trial, Attempt.trial_id == Trial.id)
     last = last.where(Attempt.number == Trial.attempt, Trial.cell_id == cell_id)
     last = last.where(Trial.state == TrialState.FAILED.value)
     attempts = session.scalars(last, execution_options={"populate_existing": True})
-    return sum(_for_good(attempt) for attempt in attempts)
+    return sum(_is_permanent_failure(attempt) for attempt in attempts)
 
 
-def _for_good(attempt: Attempt) -> bool:
-    if not attempt.accepted or attempt.result is None:  # lost; what came late counts for nothing
+def _is_permanent_failure(attempt: Attempt) -> bool:
+    if not attempt.accepted or attempt.result is None:  # lost; a late result does not count
         return True
     result = codec.from_plain(TrialResult, attempt.result)
-    passing = result.failure is not None and result.failure.transient
-    return result.status == "failed" and not passing
+    transient = result.failure is not None and result.failure.transient
+    return result.status == "failed" and not transient
 
 
-def not_run() -> tuple[ColumnElement[bool], ...]:
-    """Of trials, joined with their sweep: failed without a run, for their cell was given up. What
-    ran and was lost has spent its budget; what failed has a result that was accepted."""
+def not_run_conditions() -> tuple[ColumnElement[bool], ...]:
+    """Conditions on trials joined with their sweep: failed without a run, in a cell that was given
+    up.
+
+    A trial that was lost has spent all its attempts, and one that ran and failed has an accepted
+    result.
+    """
     last = aliased(Attempt)
-    counted = select(last.id).where(
+    accepted = select(last.id).where(
         last.trial_id == Trial.id, last.number == Trial.attempt, last.accepted
     )
     return (
         Trial.state == TrialState.FAILED.value,
         Trial.waits_for.is_(None),
         Trial.spent < Sweep.attempts,
-        ~counted.exists(),
+        ~accepted.exists(),
     )
 
 
-def lost(trial: Trial, attempt: Attempt | None) -> bool:
-    """Whether a trial failed because its device fell silent in ``attempt``, its last one."""
-    over = trial.state == TrialState.FAILED.value and trial.waits_for is None
-    return over and attempt is not None and not attempt.accepted
+def was_lost(trial: Trial, attempt: Attempt | None) -> bool:
+    """Whether a trial failed because the lease of ``attempt``, its last one, ran out."""
+    failed = trial.state == TrialState.FAILED.value and trial.waits_for is None
+    return failed and attempt is not None and not attempt.accepted
 
 
-def silence(trial: Trial) -> TrialResult:
-    """What stands for the result of a trial that was ``lost``."""
+def result_of_lost_trial(trial: Trial) -> TrialResult:
+    """The result to show for a trial that was lost (``was_lost``)."""
     message = f"the device fell silent in each of {trial.spent} attempts: their leases ran out"
     if trial.spent == 1:
         message = "the device fell silent while it ran: its lease ran out"

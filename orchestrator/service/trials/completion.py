@@ -1,8 +1,10 @@
-"""Seeing that a sweep's last trial has ended, at the cost of one row.
+"""Closing a sweep after the commit of its last plain result, by reading one row.
 
-Asked after the commit of a result, of which only those may be the last whose device goes on with
-another sweep, or with none. Two last results at once are both asked after: the later one sees
-both. Whoever dies between its commit and this leaves the sweep to ``close_forgotten``.
+Plain results share the sweep's lock, so the transaction of the last one cannot know that it is the
+last. Whether a trial is still open is read after the commit instead, and only where the device goes
+on with another sweep or with none. Where two last results are committed at once, both read, and the
+later one sees both. A controller that dies between the commit and this leaves the sweep to
+``finish_forgotten_sweeps``.
 """
 
 from __future__ import annotations
@@ -13,48 +15,51 @@ from sqlalchemy import bindparam, func, select
 
 from orchestrator.domain.errors import Conflict
 from orchestrator.service.context import FarmContext
-from orchestrator.service.trials.transitions import OPEN, finish_if_done, lock
+from orchestrator.service.trials.transitions import IS_OPEN, finish_sweep_if_done, lock_sweep
 from orchestrator.store.tables import SWEEP, Sweep, Trial
 
-_ANY_OPEN = (
-    # by chance: which of them ends last is not known, and in their order the next to end would be
-    # found each time, and the table be read once for each
-    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), OPEN).order_by(func.random())
+# None of these lock. The open trial is chosen at random: in id order it would be the next one to
+# end, and the table would be searched anew after each.
+SELECT_ANY_OPEN_TRIAL = (
+    select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), IS_OPEN).order_by(func.random())
 ).limit(1)
-_STILL_OPEN = select(Trial.id).where(
-    Trial.id == bindparam("trial"), Trial.sweep_id == bindparam("sweep"), OPEN
+SELECT_TRIAL_IF_OPEN = select(Trial.id).where(
+    Trial.id == bindparam("trial"), Trial.sweep_id == bindparam("sweep"), IS_OPEN
 )
-_UNFINISHED = select(Sweep.id).where(Sweep.finished_at.is_(None), Sweep.kind == SWEEP)
-MOST_WITNESSES = 1000
+SELECT_UNFINISHED_SWEEPS = select(Sweep.id).where(Sweep.finished_at.is_(None), Sweep.kind == SWEEP)
+
+MAX_REMEMBERED_TRIALS = 1000
 
 
-def close_if_done(farm: FarmContext, sweep_id: int) -> None:
-    """Close a sweep whose every trial is in a final state.
+def finish_sweep_after_commit(farm: FarmContext, sweep_id: int) -> None:
+    """Close a sweep that has no open trial. Locks the sweep, and only where it is to be closed.
 
-    A trial that was seen open is remembered, and looked at first: while it is, nothing else need
+    An open trial is remembered and read first the next time: while it is open, nothing else need
     be read.
     """
-    witness = farm.memory.witnesses.get(sweep_id)
-    with farm.database.look() as connection:
-        if witness is not None:
-            given = {"trial": witness, "sweep": sweep_id}
-            if connection.execute(_STILL_OPEN, given).first() is not None:
+    open_trials = farm.rate_memory.open_trials
+    remembered = open_trials.get(sweep_id)
+    with farm.database.read_connection() as connection:
+        if remembered is not None:
+            parameters = {"trial": remembered, "sweep": sweep_id}
+            if connection.execute(SELECT_TRIAL_IF_OPEN, parameters).first() is not None:
                 return
-        found = connection.execute(_ANY_OPEN, {"sweep": sweep_id}).scalar()
+        found = connection.execute(SELECT_ANY_OPEN_TRIAL, {"sweep": sweep_id}).scalar()
     if found is not None:
-        if len(farm.memory.witnesses) >= MOST_WITNESSES:
-            farm.memory.witnesses.clear()
-        farm.memory.witnesses[sweep_id] = found
+        if len(open_trials) >= MAX_REMEMBERED_TRIALS:
+            open_trials.clear()
+        open_trials[sweep_id] = found
         return
-    farm.memory.witnesses.pop(sweep_id, None)
-    with contextlib.suppress(Conflict), farm.database.transaction() as session:  # just deleted
-        lock(session, sweep_id)
-        finish_if_done(farm, session, sweep_id)
+    open_trials.pop(sweep_id, None)
+    # Conflict: the sweep was deleted meanwhile
+    with contextlib.suppress(Conflict), farm.database.transaction() as session:
+        lock_sweep(session, sweep_id)
+        finish_sweep_if_done(farm, session, sweep_id)
 
 
-def close_forgotten(farm: FarmContext) -> None:
-    """Close what a controller left open that died after a last result's commit."""
-    with farm.database.look() as connection:
-        unfinished = connection.execute(_UNFINISHED).scalars().all()
+def finish_forgotten_sweeps(farm: FarmContext) -> None:
+    """Close sweeps whose controller died after the commit of their last result."""
+    with farm.database.read_connection() as connection:
+        unfinished = connection.execute(SELECT_UNFINISHED_SWEEPS).scalars().all()
     for sweep_id in unfinished:
-        close_if_done(farm, sweep_id)
+        finish_sweep_after_commit(farm, sweep_id)

@@ -1,4 +1,4 @@
-"""Raw samples as they are stored: int64 nanoseconds, compressed with zstd."""
+"""Decoding stored raw samples: int64 nanoseconds, little-endian, compressed with zstd."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ENCODING = "int64le+zstd"
 
 
 class DamagedSamples(FarmError):
-    """A samples blob does not decode to what its result says it holds."""
+    """A samples blob does not decode to the number of values that its result states."""
 
     kind = "damaged_samples"
 
 
 def decode(samples: Samples, data: bytes) -> NDArray[np.int64]:
-    """A samples blob as an array of shape (len(series), count), nanoseconds.
+    """Decode a samples blob to an array of shape (len(series), count), nanoseconds.
 
     Raises:
         DamagedSamples: another encoding, or another number of values than ``samples`` says.

@@ -1,4 +1,4 @@
-"""Rows of running sweeps: locked in one order, moved as the domain says, closed at the end."""
+"""Trials' states: rows locked in one order, changed as the domain decides, sweeps closed."""
 
 from __future__ import annotations
 
@@ -11,64 +11,65 @@ from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.context import FarmContext
 from orchestrator.store.tables import SWEEP, Sweep, Trial
 
-SWEEP_LOCK = 0x7377  # "sw": any number that only benchfarm takes
+SWEEP_LOCK = 0x7377  # "sw": class of the advisory locks on sweeps, used by nothing else
+
+IS_OPEN = Trial.state.in_([state.value for state in TrialState if state not in FINAL])
+"""Condition on trials: not in a final state."""
+
+# PostgreSQL only. Waits for plain results of the sweep, which share this advisory lock
+# (``attempt_queries.lock_device_and_share_sweep``), and keeps new ones out. They do not share the
+# row itself: a steady stream of sharers would keep everybody else from locking it.
+SELECT_EXCLUSIVE_SWEEP_LOCK = select(func.pg_advisory_xact_lock(SWEEP_LOCK, bindparam("sweep")))
+
+# These two lock nothing. The one with a device reads fewer rows where the device has trials left.
+SELECT_OPEN_TRIAL = select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), IS_OPEN).limit(1)
+SELECT_OPEN_TRIAL_ON_DEVICE = SELECT_OPEN_TRIAL.where(Trial.device_id == bindparam("device"))
 
 
-def lock(session: Session, sweep_id: int) -> Sweep:
-    """The sweep's row, locked until the transaction ends, and as it is now.
+def lock_sweep(session: Session, sweep_id: int) -> Sweep:
+    """The sweep's row as it is now, locked until the transaction ends.
 
-    Whoever counts a sweep's trials, or changes several, takes it first: two last results at once
-    would each see the other's trial open, and nobody would close the sweep. Always before the
-    lock of any trial, so that no two transactions wait for each other. Raises ``Conflict``.
+    Required before counting a sweep's trials or changing several of them: two last results at once
+    would each see the other's trial open, and nobody would close the sweep. Lock order: after the
+    device's row and the blobs, before any trial (docs/decisions/0010-order-of-locks.md).
+
+    Raises ``Conflict`` where the sweep was deleted meanwhile.
     """
-    _alone(session, sweep_id)
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+        connection.execute(SELECT_EXCLUSIVE_SWEEP_LOCK, {"sweep": sweep_id})
     found = session.get(Sweep, sweep_id, with_for_update=True, populate_existing=True)
     if found is None:
         raise Conflict("the sweep was deleted a moment ago")
     return found
 
 
-_ALONE = select(func.pg_advisory_xact_lock(SWEEP_LOCK, bindparam("sweep")))
-
-
-def _alone(session: Session, sweep_id: int) -> None:
-    """Hold off plain results, too, which share this lock. Not as locks of the row: those who share
-    one would let nobody else ever have it. On SQLite it is enough to begin."""
-    connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.execute(_ALONE, {"sweep": sweep_id})
-
-
-def has_open(session: Session, sweep_id: int, device_id: int = 0) -> bool:
-    """Whether a trial of a sweep, of one device where it is named, is in no final state yet."""
+def has_open_trial(session: Session, sweep_id: int, device_id: int = 0) -> bool:
+    """Whether a trial of the sweep is open; with ``device_id``, one of that device."""
     session.flush()
-    query = _LEFT_THERE if device_id else _LEFT
-    given = {"sweep": sweep_id, "device": device_id} if device_id else {"sweep": sweep_id}
-    return session.connection().execute(query, given).first() is not None
+    query = SELECT_OPEN_TRIAL_ON_DEVICE if device_id else SELECT_OPEN_TRIAL
+    parameters = {"sweep": sweep_id, **({"device": device_id} if device_id else {})}
+    return session.connection().execute(query, parameters).first() is not None
 
 
-def finish_if_done(farm: FarmContext, session: Session, sweep_id: int, device_id: int = 0) -> None:
-    """Close a sweep whose every trial is in a final state. The caller has ``lock``ed it.
+def finish_sweep_if_done(
+    farm: FarmContext, session: Session, sweep_id: int, device_id: int = 0
+) -> None:
+    """Close a sweep that has no open trial. The caller has called ``lock_sweep``.
 
-    ``device_id``: one that probably has trials left; asked first, for that is found at once.
+    ``device_id``: a device that probably has open trials, which is asked first: that is cheap.
     """
-    if device_id and has_open(session, sweep_id, device_id):
+    if device_id and has_open_trial(session, sweep_id, device_id):
         return
-    if not has_open(session, sweep_id):
-        finish(farm, session, session.get_one(Sweep, sweep_id))
+    if not has_open_trial(session, sweep_id):
+        finish_sweep(farm, session, session.get_one(Sweep, sweep_id))
 
 
-OPEN = Trial.state.in_([state.value for state in TrialState if state not in FINAL])
-"""Of trials: in no final state yet."""
-_LEFT = select(Trial.id).where(Trial.sweep_id == bindparam("sweep"), OPEN).limit(1)
-_LEFT_THERE = _LEFT.where(Trial.device_id == bindparam("device"))
-
-
-def finish(farm: FarmContext, session: Session, found: Sweep) -> None:
-    """Close it. Those that hold health checks stay open: there will be more."""
+def finish_sweep(farm: FarmContext, session: Session, found: Sweep) -> None:
+    """Close a sweep. One that holds a device's health checks stays open: more will follow."""
     if found.finished_at is None and found.kind == SWEEP:
         found.finished_at = farm.now()
-        farm.note(session, "sweep_finished", found.name)
+        farm.record_event(session, "sweep_finished", found.name)
 
 
 def lifecycle_of(row: Trial) -> lifecycle.TrialLifecycle:
@@ -77,5 +78,5 @@ def lifecycle_of(row: Trial) -> lifecycle.TrialLifecycle:
 
 
 def apply(row: Trial, changed: lifecycle.TrialLifecycle) -> None:
-    """Write back what the domain decided."""
+    """Write the state that the domain decided on to a trial's row, which the caller has locked."""
     row.state, row.attempt, row.spent = changed.state.value, changed.attempt, changed.spent

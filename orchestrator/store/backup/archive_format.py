@@ -1,8 +1,7 @@
-"""The file that a backup is: a tar archive, zstd-compressed, whose first member lists the others.
+"""The format of a backup: a zstd-compressed tar archive whose first member lists the others.
 
 Members, in this order: ``manifest.json``, ``manifest.sha256``, ``tables/NAME.jsonl`` and
-``blobs/SHA256``. Any ``tar`` unpacks it; only what ``BackupManifest`` lists is ever taken out of it
-here.
+``blobs/SHA256``. Any ``tar`` unpacks it; this reader unpacks only what ``BackupManifest`` lists.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from orchestrator.domain.errors import UserError
 
 FORMAT: Literal[1] = 1
 MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
-LONGEST_MANIFEST = 512 << 20
+MAX_MANIFEST_BYTES = 512 << 20
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 COMPRESSED_CHUNK = 1 << 10
-"""A zstd block of four bytes may hold 128 KiB: this many never unfold to more than 32 MiB."""
+"""A zstd block of 4 bytes may expand to 128 KiB: this many bytes expand to 32 MiB at most."""
 MEMBER = re.compile(r"tables/[a-z0-9_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
 BLOB = "blobs/"
 
@@ -46,8 +45,13 @@ class BackupMember(BaseModel):
 
 
 class BackupManifest(BaseModel):
-    """``revision``: the schema's. ``rows``: by table. ``missing``: blobs that rows refer to and
-    that were gone or damaged when the backup was made."""
+    """What a backup contains.
+
+    Attributes:
+        revision: the schema revision of its tables.
+        rows: number of rows by table.
+        missing: blobs that rows refer to, but were missing or damaged when the backup was made.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,15 +75,17 @@ class BackupManifest(BaseModel):
 
 
 class BackupWriter:
-    """Members into ``file``, one after the other; ``close`` ends it."""
+    """Writes members one after the other into ``file``; ``close`` ends the archive."""
 
     def __init__(self, file: IO[bytes]) -> None:
         compressor = zstandard.ZstdCompressor(level=6, write_checksum=True)
         self._out = compressor.stream_writer(file, closefd=False)
 
     def add(self, name: str, size_bytes: int, chunks: Iterator[bytes]) -> str:
-        """One member; returns the SHA-256 of what was written, which is ``size_bytes`` long or cut
-        to it."""
+        """Write one member; bytes beyond ``size_bytes`` are cut. Returns the SHA-256 of the rest.
+
+        Raises ``OSError`` where there are fewer bytes.
+        """
         header = tarfile.TarInfo(name)
         header.size, header.mode = size_bytes, 0o600
         self._out.write(header.tobuf(tarfile.GNU_FORMAT))
@@ -100,13 +106,13 @@ class BackupWriter:
 
 
 class BackupReader:
-    """An archive's manifest and then its members, in one pass over ``file``.
+    """Reads an untrusted archive's manifest and then its members in one pass over ``file``.
 
-    Nothing is believed before it was checked, and memory is bounded whatever the file says: every
-    header is a plain one of a member that the manifest lists next, of the size it says there.
+    Every header must be a regular file's, of the name and size that the manifest lists next, and
+    memory is bounded whatever the file contains.
 
     Raises:
-        BadArchive: in every method.
+        BadBackup: in every method.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -114,15 +120,15 @@ class BackupReader:
         self._in = file
         self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         self._ready = memoryview(b"")
-        text = self._small(MANIFEST, LONGEST_MANIFEST)
-        if self._small(CHECKSUM, 1000) != checksum(text):
-            raise self._bad("its manifest was changed")
+        text = self._small_member(MANIFEST, MAX_MANIFEST_BYTES)
+        if self._small_member(CHECKSUM, 1000) != checksum(text):
+            raise self._error("its manifest was changed")
         self.manifest = self._manifest(text)
 
     def unpack(self, folder: Path) -> None:
-        """Write every member below ``folder``, by its name, and hold it against its hash."""
+        """Write every member below ``folder`` under its name, and check its hash."""
         for member in self.manifest.members:
-            self._header(member.name, member.size_bytes)
+            self._next_header(member.name, member.size_bytes)
             digest = hashlib.sha256()
             path = folder / member.name
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,11 +136,11 @@ class BackupReader:
                 for chunk in self._chunks(member.size_bytes):
                     digest.update(chunk)
                     file.write(chunk)
-            self._padding(member.size_bytes)
+            self._skip_padding(member.size_bytes)
             if digest.hexdigest() != member.sha256:
-                raise self._bad(f"{member.name} is damaged")
-        if self._exactly(2 * BLOCK).strip(b"\0") or self._read(1):
-            raise self._bad("it goes on after its last member")
+                raise self._error(f"{member.name} is damaged")
+        if self._read_exactly(2 * BLOCK).strip(b"\0") or self._read(1):
+            raise self._error("it goes on after its last member")
 
     def _manifest(self, text: bytes) -> BackupManifest:
         try:
@@ -148,81 +154,81 @@ class BackupReader:
                 )
             manifest = BackupManifest.model_validate(found)
         except (ValidationError, ValueError, RecursionError) as error:
-            raise self._bad(f"its manifest is none: {str(error)[:200]}") from None
+            raise self._error(f"its manifest is none: {str(error)[:200]}") from None
         names = [m.name for m in manifest.members]
         for member in manifest.members:
             if not MEMBER.fullmatch(member.name):
-                raise self._bad(f"a member is called {member.name[:80]!r}")
+                raise self._error(f"a member is called {member.name[:80]!r}")
             if member.name.startswith(BLOB) and member.name != BLOB + member.sha256:
-                raise self._bad(f"{member.name} is not called by its hash")
+                raise self._error(f"{member.name} is not called by its hash")
         if len(set(names)) != len(names):
-            raise self._bad("a member is listed twice")
+            raise self._error("a member is listed twice")
         return manifest
 
-    def _small(self, name: str, most: int) -> bytes:
-        size = self._header(name, None)
-        if size > most:
-            raise self._bad(f"{name} is {size} bytes long")
+    def _small_member(self, name: str, max_bytes: int) -> bytes:
+        size = self._next_header(name, None)
+        if size > max_bytes:
+            raise self._error(f"{name} is {size} bytes long")
         text = b"".join(self._chunks(size))
-        self._padding(size)
+        self._skip_padding(size)
         return text
 
-    def _header(self, name: str, size: int | None) -> int:
+    def _next_header(self, name: str, size: int | None) -> int:
         try:
-            header = tarfile.TarInfo.frombuf(self._exactly(BLOCK), "utf-8", "strict")
+            header = tarfile.TarInfo.frombuf(self._read_exactly(BLOCK), "utf-8", "strict")
         except (tarfile.HeaderError, ValueError) as error:
-            raise self._bad(f"{error} where {name} should begin") from None
+            raise self._error(f"{error} where {name} should begin") from None
         if header.name != name or header.type != tarfile.REGTYPE:
-            raise self._bad(f"{header.name[:80]!r} stands where {name} should")
+            raise self._error(f"{header.name[:80]!r} stands where {name} should")
         if header.size < 0 or (size is not None and header.size != size):
-            raise self._bad(f"{name} has another size than its manifest says")
+            raise self._error(f"{name} has another size than its manifest says")
         return header.size
 
     def _chunks(self, size: int) -> Iterator[bytes]:
         while size:
-            chunk = self._exactly(min(size, CHUNK))
+            chunk = self._read_exactly(min(size, CHUNK))
             yield chunk
             size -= len(chunk)
 
-    def _padding(self, size: int) -> None:
-        if self._exactly(-size % BLOCK).strip(b"\0"):
-            raise self._bad("there is something between two members")
+    def _skip_padding(self, size: int) -> None:
+        if self._read_exactly(-size % BLOCK).strip(b"\0"):
+            raise self._error("there is something between two members")
 
-    def _exactly(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         parts, left = [], size
         while left:
             part = self._read(left)
             if not part:
-                raise self._bad("it is cut short")
+                raise self._error("it is cut short")
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
 
     def _read(self, size: int) -> bytes:
-        """Some bytes, at most ``size``; none at the end of the compressed frame."""
+        """At least one byte, at most ``size``; empty at the end of the compressed frame."""
         while not self._ready:
             if self._frame.eof:
                 if self._frame.unused_data or self._in.read(1):
-                    raise self._bad("something follows its end")
+                    raise self._error("something follows its end")
                 return b""
             given = self._in.read(COMPRESSED_CHUNK)
             if not given:
-                raise self._bad("it is cut short")
+                raise self._error("it is cut short")
             try:
                 self._ready = memoryview(self._frame.decompress(given))
             except zstandard.ZstdError as error:
-                raise self._bad(f"it cannot be decompressed: {error}") from None
+                raise self._error(f"it cannot be decompressed: {error}") from None
         found, self._ready = bytes(self._ready[:size]), self._ready[size:]
         return found
 
-    def _bad(self, why: str) -> BadBackup:
+    def _error(self, why: str) -> BadBackup:
         return BadBackup(
             f"{self._name}: not a backup, or a damaged one: {why}; nothing was changed"
         )
 
 
 def checksum(manifest: bytes) -> bytes:
-    """As ``sha256sum`` writes it."""
+    """The content of ``manifest.sha256``, in the format of ``sha256sum``."""
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
 

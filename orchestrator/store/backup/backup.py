@@ -1,4 +1,4 @@
-"""Everything that a farm has, in one file: made while it runs, restored on any database."""
+"""Backing up a farm into one file, while it runs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ from orchestrator.store.blob_references import references
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
 
-TRIES = 5
-"""Snapshots that are taken before a blob that is not there counts as lost rather than as just
-freed."""
+SNAPSHOT_TRIES = 5
+"""Snapshots that are taken before a missing blob counts as lost and not as deleted meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,11 @@ def backup(
     with_blobs: bool = True,
     overwrite: bool = False,
 ) -> WrittenBackup:
-    """Write ``target``, readable by its owner alone, whole or not at all.
+    """Write ``target`` atomically, with mode 0600.
 
     Raises:
-        UserError: it is there already, or could not be written there.
-        FarmError: there is no database to speak of, or the disk is full.
+        UserError: ``target`` exists, or cannot be written there.
+        FarmError: the database has no known schema revision, or the disk is full.
     """
     revision = database.revision()
     if revision not in database.known_revisions():
@@ -74,13 +73,15 @@ def backup(
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as name:
             folder = Path(name)
-            with _held(database, blobs, folder, with_blobs) as held:
-                made = folder / "archive"
-                manifest = _write(made, folder, held, database, revision, version, at, with_blobs)
-            size = made.stat().st_size
+            with _snapshot(database, blobs, folder, with_blobs) as snapshot:
+                archive = folder / "archive"
+                manifest = _write_archive(
+                    archive, folder, snapshot, database, revision, version, at, with_blobs
+                )
+            size = archive.stat().st_size
             if target.exists() and not overwrite:
                 raise UserError(f"{target} is there already; choose another name, or say --force")
-            os.replace(made, target)
+            os.replace(archive, target)
     except PermissionError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}") from None
     except OSError as error:
@@ -91,9 +92,14 @@ def backup(
 
 
 @dataclass
-class _Held:
-    """The tables as files, rows by table, and the blobs that they refer to, by digest: kept from
-    being freed. ``missing`` are none any more."""
+class _Snapshot:
+    """One state of the database.
+
+    Attributes:
+        rows: number of rows by table; the rows are files already.
+        blobs: digest → a hard link or copy, which outlives the blob's deletion.
+        missing: digests of blobs that are referred to but not stored.
+    """
 
     rows: dict[str, int]
     blobs: dict[str, Path]
@@ -101,21 +107,21 @@ class _Held:
 
 
 @contextmanager
-def _held(
+def _snapshot(
     database: Database, blobs: FolderBlobs, folder: Path, with_blobs: bool
-) -> Iterator[_Held]:
-    """One snapshot of the tables, and a second name for every blob that it refers to: one that is
-    freed while the archive is written keeps its bytes under the other."""
+) -> Iterator[_Snapshot]:
+    """Dump the tables at one moment, and link every blob that they refer to: a blob that is deleted
+    while the archive is written keeps its bytes under the link."""
     links = Path(tempfile.mkdtemp(dir=blobs.root, prefix=".backup-"))
     try:
-        for turn in range(TRIES):
-            with database.frozen() as session:
+        for number in range(SNAPSHOT_TRIES):
+            with database.repeatable_read() as session:
                 rows = _dump(session, folder)
                 wanted = {r.sha256 for r in references(session)} if with_blobs else set()
-            held = {d: path for d in sorted(wanted) if (path := _hold(blobs, links, d))}
-            missing = wanted - set(held)
-            if not missing or turn == TRIES - 1:
-                yield _Held(rows, held, missing)
+            linked = {d: path for d in sorted(wanted) if (path := _link_blob(blobs, links, d))}
+            missing = wanted - set(linked)
+            if not missing or number == SNAPSHOT_TRIES - 1:
+                yield _Snapshot(rows, linked, missing)
                 return
     finally:
         shutil.rmtree(links, ignore_errors=True)
@@ -125,21 +131,21 @@ def _dump(session: Session, folder: Path) -> dict[str, int]:
     connection: Connection = session.connection()
     (folder / "tables").mkdir(exist_ok=True)
     rows = {}
-    for table in table_dump.tables(connection):
+    for table in table_dump.reflected_tables(connection):
         with (folder / "tables" / f"{table.name}.jsonl").open("wb") as file:
-            rows[table.name] = table_dump.write(connection, table, file)
+            rows[table.name] = table_dump.dump_table(connection, table, file)
     return rows
 
 
-def _hold(blobs: FolderBlobs, links: Path, sha256: str) -> Path | None:
-    place, link = blobs.place(sha256), links / sha256
+def _link_blob(blobs: FolderBlobs, links: Path, sha256: str) -> Path | None:
+    place, link = blobs.location(sha256), links / sha256
     if link.exists():
         return link
     try:
         os.link(place, link)
     except FileNotFoundError:
         return None
-    except OSError:  # a file system without hard links: a copy holds it as well
+    except OSError:  # a file system without hard links: copy
         try:
             shutil.copyfile(place, link)
         except FileNotFoundError:
@@ -147,40 +153,40 @@ def _hold(blobs: FolderBlobs, links: Path, sha256: str) -> Path | None:
     return link
 
 
-def _write(
-    made: Path,
+def _write_archive(
+    archive: Path,
     folder: Path,
-    held: _Held,
+    snapshot: _Snapshot,
     database: Database,
     revision: str,
     version: str,
     at: datetime,
     with_blobs: bool,
 ) -> BackupManifest:
-    tables = [folder / "tables" / f"{name}.jsonl" for name in held.rows]
+    tables = [folder / "tables" / f"{name}.jsonl" for name in snapshot.rows]
     members = [_member(f"tables/{path.name}", path) for path in tables]
-    sound = {}
-    for sha256, path in held.blobs.items():
+    intact = {}
+    for sha256, path in snapshot.blobs.items():
         member = _member(BLOB + sha256, path)
         if member.sha256 == sha256:
-            sound[sha256] = path
+            intact[sha256] = path
             members.append(member)
     manifest = BackupManifest(
         benchfarm=version,
         revision=revision,
         database=database.engine.dialect.name,
         created_at=at.isoformat(),
-        rows=held.rows,
+        rows=snapshot.rows,
         with_blobs=with_blobs,
-        missing=tuple(sorted(held.missing | (set(held.blobs) - set(sound)))),
+        missing=tuple(sorted(snapshot.missing | (set(snapshot.blobs) - set(intact)))),
         members=tuple(members),
     )
     text = manifest.model_dump_json().encode()
-    with open(made, "xb", opener=_private) as file:
+    with open(archive, "xb", opener=_open_private) as file:
         writer = BackupWriter(file)
         for name, content in ((MANIFEST, text), (CHECKSUM, checksum(text))):
             writer.add(name, len(content), iter([content]))
-        for member, path in zip(members, [*tables, *sound.values()], strict=True):
+        for member, path in zip(members, [*tables, *intact.values()], strict=True):
             if writer.add(member.name, member.size_bytes, chunks_of(path)) != member.sha256:
                 raise FarmError(f"{member.name} changed while it was read: is the disk failing?")
         writer.close()
@@ -195,5 +201,5 @@ def _member(name: str, path: Path) -> BackupMember:
     return BackupMember(name=name, size_bytes=path.stat().st_size, sha256=sha256)
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -1,4 +1,4 @@
-"""Is everything there, and as it should be? Every finding is one line."""
+"""Checks that database and blobs are complete and consistent; every finding is one line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.trial import FINAL, OUTSTANDING, TrialState
-from orchestrator.store.blob_references import free, references
+from orchestrator.store.blob_references import free_unreferenced, references
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
-from orchestrator.store.health_model import own_blobs
+from orchestrator.store.health_model import canary_blobs
 from orchestrator.store.tables import SWEEP, Attempt, Sweep, Trial
 
-MOST_OF_A_KIND = 20
-"""Findings of one kind that are listed one by one."""
+MAX_FINDINGS_PER_KIND = 20
+"""More findings of one kind are only counted."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class FreedBlobs:
 def findings(
     database: Database, blobs: FolderBlobs, *, deep: bool = False, grace_s: float = 86_400.0
 ) -> Iterator[str]:
-    """What is wrong, in words; a database that can be read in part says so last. Arguments as for
-    ``_findings``."""
+    """What is wrong, in words, as ``_findings``; an unreadable database is the last finding."""
     try:
         yield from _findings(database, blobs, deep=deep, grace_s=grace_s)
     except DatabaseError as error:
@@ -48,49 +47,49 @@ def _findings(
     """What is wrong, in words.
 
     Args:
-        deep: hash every blob that is referred to, instead of looking at its size.
-        grace_s: files in the blob folder that nothing refers to are left in peace for that long:
-            an upload may be under way.
+        deep: hash every blob that is referred to; else only its size is compared.
+        grace_s: unreferenced files in the blob folder that are younger are no finding: an upload
+            may be under way.
     """
     newest = database.known_revisions()[-1]
     revision = database.revision()
     if revision != newest:
         yield f"the tables are at revision {revision or 'none'}, this benchfarm's at {newest}"
         return
-    with database.frozen() as session:
-        yield from _sound_file(session)
-        for query, words in _ODD:
-            yield from _listed(session, query, words)
+    with database.repeatable_read() as session:
+        yield from _sqlite_integrity(session)
+        for query, words in _INCONSISTENCIES:
+            yield from _rows_found(session, query, words)
         wanted: dict[str, tuple[int, str]] = {}
         for found in references(session):
             wanted[found.sha256] = (found.size_bytes, found.what)
         stored = {path.name: path for path in blobs.stored()}
     for sha256, (size, what) in sorted(wanted.items()):
-        # freed since the tables were read, by whoever deleted the rows: not lost
-        why = _wrong(blobs.place(sha256), sha256, size, deep)
-        if why and _still_wanted(database, sha256):
+        # not a finding where its rows were deleted since the tables were read
+        why = _blob_fault(blobs.location(sha256), sha256, size, deep)
+        if why and _is_still_referenced(database, sha256):
             yield f"blob {sha256} ({what}) {why}"
-    unused = sorted(set(stored) - set(wanted) - own_blobs())
-    orphans = _older(grace_s, [stored[sha256] for sha256 in unused])
-    strays = _older(grace_s, sorted(blobs.strays()))
-    for path in orphans[:MOST_OF_A_KIND]:
+    unused = sorted(set(stored) - set(wanted) - canary_blobs())
+    orphans = _older_than(grace_s, [stored[sha256] for sha256 in unused])
+    strays = _older_than(grace_s, sorted(blobs.strays()))
+    for path in orphans[:MAX_FINDINGS_PER_KIND]:
         yield f"blob {path.name} is used by nothing; --repair frees it"
-    for path in strays[:MOST_OF_A_KIND]:
+    for path in strays[:MAX_FINDINGS_PER_KIND]:
         yield f"{path} is no blob: something was broken off; --repair deletes it"
     for kind in (orphans, strays):
-        if len(kind) > MOST_OF_A_KIND:
-            yield f"… and {len(kind) - MOST_OF_A_KIND} more of that kind"
+        if len(kind) > MAX_FINDINGS_PER_KIND:
+            yield f"… and {len(kind) - MAX_FINDINGS_PER_KIND} more of that kind"
 
 
 def repair(database: Database, blobs: FolderBlobs, *, grace_s: float = 86_400.0) -> FreedBlobs:
-    """Delete from the blob folder what nothing refers to and what was broken off, if it is older
-    than ``grace_s``. Nothing else."""
-    old = _older(grace_s, list(blobs.stored()))
+    """Delete unreferenced blobs and temporary files that are older than ``grace_s``, nothing
+    else."""
+    old = _older_than(grace_s, list(blobs.stored()))
     sizes = {path.name: path.stat().st_size for path in old if path.exists()}
     with database.transaction() as session:
-        freed = free(session, blobs, sizes)
+        freed = free_unreferenced(session, blobs, sizes)
     size = sum(sizes[sha256] for sha256 in freed)
-    strays = _older(grace_s, list(blobs.strays()))
+    strays = _older_than(grace_s, list(blobs.strays()))
     for path in strays:
         if path.is_dir():
             shutil.rmtree(path)
@@ -100,8 +99,8 @@ def repair(database: Database, blobs: FolderBlobs, *, grace_s: float = 86_400.0)
     return FreedBlobs(len(freed) + len(strays), size)
 
 
-def _sound_file(session: Session) -> Iterator[str]:
-    """SQLite's own look at its file; PostgreSQL holds what it promises."""
+def _sqlite_integrity(session: Session) -> Iterator[str]:
+    """SQLite's own check of its file and foreign keys; PostgreSQL enforces both."""
     if session.get_bind().dialect.name != "sqlite":
         return
     for (answer,) in session.execute(text("PRAGMA integrity_check")):
@@ -111,61 +110,70 @@ def _sound_file(session: Session) -> Iterator[str]:
         yield f"table {table}, row {row}: refers to a row of {parent} that is not there"
 
 
-def _listed(session: Session, query: Select[Any], words: str) -> Iterator[str]:
-    names = session.scalars(query.limit(MOST_OF_A_KIND + 1)).all()
-    for name in names[:MOST_OF_A_KIND]:
+def _rows_found(session: Session, query: Select[Any], words: str) -> Iterator[str]:
+    names = session.scalars(query.limit(MAX_FINDINGS_PER_KIND + 1)).all()
+    for name in names[:MAX_FINDINGS_PER_KIND]:
         yield words.format(name)
-    if len(names) > MOST_OF_A_KIND:
+    if len(names) > MAX_FINDINGS_PER_KIND:
         yield "… and more of that kind"
 
 
-_OPEN = [s.value for s in TrialState if s not in FINAL]
-_CURRENT = (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt)
-_FINISHED_OPEN = (
+_OPEN_STATES = [s.value for s in TrialState if s not in FINAL]
+_IS_LAST_ATTEMPT = (Attempt.trial_id == Trial.id) & (Attempt.number == Trial.attempt)
+SELECT_FINISHED_SWEEP_WITH_OPEN_TRIALS = (
     select(Sweep.name)
     .where(Sweep.finished_at.is_not(None))
-    .where(select(Trial.id).where(Trial.sweep_id == Sweep.id, Trial.state.in_(_OPEN)).exists())
+    .where(
+        select(Trial.id).where(Trial.sweep_id == Sweep.id, Trial.state.in_(_OPEN_STATES)).exists()
+    )
 )
-_OPEN_FINISHED = (
+SELECT_OPEN_SWEEP_WITHOUT_OPEN_TRIALS = (
     select(Sweep.name)
-    .where(Sweep.finished_at.is_(None), Sweep.kind == SWEEP)  # a device's checks never end
-    .where(~select(Trial.id).where(Trial.sweep_id == Sweep.id, Trial.state.in_(_OPEN)).exists())
+    .where(Sweep.finished_at.is_(None), Sweep.kind == SWEEP)  # a device's hidden sweep stays open
+    .where(
+        ~select(Trial.id).where(Trial.sweep_id == Sweep.id, Trial.state.in_(_OPEN_STATES)).exists()
+    )
 )
-_UNKNOWN = select(Trial.id).where(Trial.state.not_in([s.value for s in TrialState]))
-_NOT_WITH_A_DEVICE = (
+SELECT_TRIAL_IN_UNKNOWN_STATE = select(Trial.id).where(
+    Trial.state.not_in([s.value for s in TrialState])
+)
+SELECT_OUTSTANDING_TRIAL_WITHOUT_ATTEMPT = (
     select(Trial.id)
     .where(Trial.state.in_([s.value for s in OUTSTANDING]))
-    .where(~select(Attempt.id).where(_CURRENT, Attempt.ended_at.is_(None)).exists())
+    .where(~select(Attempt.id).where(_IS_LAST_ATTEMPT, Attempt.ended_at.is_(None)).exists())
 )
-_NO_RESULT = (
+SELECT_DONE_TRIAL_WITHOUT_RESULT = (
     select(Trial.id)
     .where(Trial.state == TrialState.DONE.value)
-    .where(~select(Attempt.id).where(_CURRENT, Attempt.accepted).exists())
+    .where(~select(Attempt.id).where(_IS_LAST_ATTEMPT, Attempt.accepted).exists())
 )
-# a failed trial that was resumed keeps its failure, which was accepted too
-_TWICE = (
+# results of status ok only: a failed trial that was resumed keeps its accepted failure
+SELECT_TRIAL_WITH_TWO_RESULTS = (
     select(Attempt.trial_id)
     .where(Attempt.accepted, Attempt.result["status"].as_string() == "ok")
     .group_by(Attempt.trial_id)
     .having(func.count() > 1)
 )
-_FROM_NOWHERE = (
+SELECT_ATTEMPT_NEWER_THAN_TRIAL = (
     select(Attempt.id)
     .join(Trial, Attempt.trial_id == Trial.id)
     .where(Attempt.number > Trial.attempt)
 )
-_ODD: tuple[tuple[Select[Any], str], ...] = (
-    (_FINISHED_OPEN, "sweep {} is finished, yet has trials that are not"),
-    (_OPEN_FINISHED, "sweep {} is not finished, yet all its trials are"),
-    (_UNKNOWN, "trial {} is in a state that there is not"),
-    (_NOT_WITH_A_DEVICE, "trial {} is with its device by its state, yet has no open attempt"),
-    (_NO_RESULT, "trial {} is done, yet has no accepted result"),
-    (_TWICE, "trial {} has more than one accepted measurement"),
-    (_FROM_NOWHERE, "attempt {} is newer than its trial knows of"),
+_INCONSISTENCIES: tuple[tuple[Select[Any], str], ...] = (
+    (SELECT_FINISHED_SWEEP_WITH_OPEN_TRIALS, "sweep {} is finished, yet has trials that are not"),
+    (SELECT_OPEN_SWEEP_WITHOUT_OPEN_TRIALS, "sweep {} is not finished, yet all its trials are"),
+    (SELECT_TRIAL_IN_UNKNOWN_STATE, "trial {} is in a state that there is not"),
+    (
+        SELECT_OUTSTANDING_TRIAL_WITHOUT_ATTEMPT,
+        "trial {} is with its device by its state, yet has no open attempt",
+    ),
+    (SELECT_DONE_TRIAL_WITHOUT_RESULT, "trial {} is done, yet has no accepted result"),
+    (SELECT_TRIAL_WITH_TWO_RESULTS, "trial {} has more than one accepted measurement"),
+    (SELECT_ATTEMPT_NEWER_THAN_TRIAL, "attempt {} is newer than its trial knows of"),
 )
 
 
-def _wrong(path: Path, sha256: str, size: int, deep: bool) -> str:
+def _blob_fault(path: Path, sha256: str, size: int, deep: bool) -> str:
     try:
         found = path.stat().st_size
         if found != size:
@@ -181,12 +189,12 @@ def _wrong(path: Path, sha256: str, size: int, deep: bool) -> str:
     return ""
 
 
-def _still_wanted(database: Database, sha256: str) -> bool:
-    with database.frozen() as session:
+def _is_still_referenced(database: Database, sha256: str) -> bool:
+    with database.repeatable_read() as session:
         return any(r.sha256 == sha256 for r in references(session))
 
 
-def _older(grace_s: float, paths: list[Path]) -> list[Path]:
+def _older_than(grace_s: float, paths: list[Path]) -> list[Path]:
     limit = time.time() - grace_s
     found = []
     for path in paths:

@@ -1,4 +1,5 @@
-"""A farm from a backup: everything is verified before anything is changed, then all or nothing."""
+"""Restoring a farm from a backup: verified completely before anything is changed, all or
+nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +19,14 @@ from orchestrator.store.backup.archive_format import BLOB, BackupManifest, Backu
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database, upgrade
 
-BESIDE = 1.05
-"""Room that is asked for, in sizes of what is unpacked."""
+FREE_SPACE_FACTOR = 1.05
+"""Free disk space that is required, in multiples of the unpacked size."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """``aside``: what the names of what was here before end in now; empty: there was nothing."""
+    """``aside``: suffix of the names to which the previous content was moved; empty: there was
+    none."""
 
     manifest: BackupManifest
     aside: str
@@ -35,18 +37,19 @@ def restore(
 ) -> Restored:
     """Fill an empty database and an empty blob folder from ``source``.
 
-    ``force``: what is there is moved aside first, never deleted.
+    ``force``: existing content is moved aside first; it is never deleted.
 
     Raises:
-        BadArchive: it is no backup, or damaged. UserError: it is not there, it is of a newer
-            benchfarm, or this farm is not empty. FarmError: no room, the database refuses.
+        BadBackup: no backup, or a damaged one.
+        UserError: ``source`` is missing, is of a newer benchfarm, or this farm is not empty.
+        FarmError: too little disk space, or the database refuses.
     """
     home = blobs.root.parent
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as name:
         staged = Path(name)
-        manifest = _unpacked(source, staged, database)
-        full = _what_is_there(database, blobs, manifest)
+        manifest = _unpack_verified(source, staged, database)
+        full = _existing_content(database, blobs, manifest)
         if full and not force:
             raise UserError(
                 f"this farm is not empty ({full}); restore into another --home or database, or say "
@@ -54,19 +57,21 @@ def restore(
             )
         aside = f"before-restore-{at:%Y%m%d-%H%M%S}" if full else ""
         moves = _Moves()
-        put = _into_file if database.engine.dialect.name == "sqlite" else _into_server
+        restore_into = (
+            _restore_sqlite if database.engine.dialect.name == "sqlite" else _restore_postgresql
+        )
         try:
-            put(database, blobs, staged, manifest, aside, moves)
+            restore_into(database, blobs, staged, manifest, aside, moves)
         except BaseException as error:
             moves.undo()
             if isinstance(error, SQLAlchemyError | table_dump.BadRows):
-                raise _refused(source, error) from None
+                raise _rows_refused(source, error) from None
             raise
     return Restored(manifest, aside)
 
 
 class _Moves:
-    """Renames that can be taken back."""
+    """Renames that can be undone."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Path, Path]] = []
@@ -81,7 +86,7 @@ class _Moves:
             os.rename(target, source)
 
 
-def _into_server(
+def _restore_postgresql(
     database: Database,
     blobs: FolderBlobs,
     staged: Path,
@@ -90,7 +95,7 @@ def _into_server(
     moves: _Moves,
 ) -> None:
     with database.engine.begin() as connection:
-        there = [*table_dump.tables(connection), *_version_table(connection)]
+        there = [*table_dump.reflected_tables(connection), *_version_table(connection)]
         if aside:
             quoted = connection.dialect.identifier_preparer.quote(aside)
             connection.execute(text(f"CREATE SCHEMA {quoted}"))
@@ -99,11 +104,11 @@ def _into_server(
         else:
             for table in reversed(there):
                 table.drop(connection)
-        _fill(connection, staged, manifest)
+        _fill_tables(connection, staged, manifest)
         _place_blobs(blobs, staged, manifest, aside, moves)
 
 
-def _into_file(
+def _restore_sqlite(
     database: Database,
     blobs: FolderBlobs,
     staged: Path,
@@ -111,16 +116,16 @@ def _into_file(
     aside: str,
     moves: _Moves,
 ) -> None:
-    """SQLite's file is made anew beside the old one, and takes its place at the very end."""
+    """Build SQLite's file beside the old one, which it replaces at the very end."""
     assert database.engine.url.database is not None
     path = Path(database.engine.url.database)
     new = path.with_name(f".{path.name}.restored")
     new.unlink(missing_ok=True)
-    made = Database(f"sqlite:///{new}")
+    restored = Database(f"sqlite:///{new}")
     try:
-        with made.engine.begin() as connection:
-            _fill(connection, staged, manifest)
-        made.close()  # writes the log back into the file
+        with restored.engine.begin() as connection:
+            _fill_tables(connection, staged, manifest)
+        restored.close()  # merges the write-ahead log into the file
         database.close()
         _place_blobs(blobs, staged, manifest, aside, moves)
         for ending in ("", "-wal", "-shm"):
@@ -129,7 +134,7 @@ def _into_file(
                 moves.move(old, path.with_name(f"{path.name}.{aside}{ending}"))
         os.replace(new, path)
     finally:
-        made.close()
+        restored.close()
         new.unlink(missing_ok=True)
 
 
@@ -139,15 +144,16 @@ def _version_table(connection: Connection) -> list[Table]:
     return list(found.sorted_tables)
 
 
-def _fill(connection: Connection, staged: Path, manifest: BackupManifest) -> None:
-    """The tables at the archive's revision, its rows, and then the newest revision."""
+def _fill_tables(connection: Connection, staged: Path, manifest: BackupManifest) -> None:
+    """Create the tables at the archive's revision, insert its rows, upgrade to the newest
+    revision."""
     upgrade(connection, manifest.revision)
-    tables = table_dump.tables(connection)
+    tables = table_dump.reflected_tables(connection)
     if {t.name for t in tables} != set(manifest.rows):
         raise table_dump.BadRows(f"its tables are {', '.join(sorted(manifest.rows))}")
     for table in tables:
         with (staged / "tables" / f"{table.name}.jsonl").open("rb") as file:
-            count = table_dump.read(connection, table, file)
+            count = table_dump.load_table(connection, table, file)
         if count != manifest.rows[table.name]:
             raise table_dump.BadRows(
                 f"{table.name} has {count} rows, not {manifest.rows[table.name]}"
@@ -171,13 +177,13 @@ def _place_blobs(
     moves.move(placed, blobs.root)
 
 
-def _refused(source: Path, error: Exception) -> BadBackup:
+def _rows_refused(source: Path, error: Exception) -> BadBackup:
     first = str(error).strip().splitlines()[0][:300]
     return BadBackup(f"{source}: its rows do not go into the tables: {first}; nothing was changed")
 
 
-def _unpacked(source: Path, staged: Path, database: Database) -> BackupManifest:
-    """Every member of the archive as a file below ``staged``, verified."""
+def _unpack_verified(source: Path, staged: Path, database: Database) -> BackupManifest:
+    """Unpack every member of the archive below ``staged`` and verify it."""
     try:
         with source.open("rb") as file:
             reader = BackupReader(file, str(source))
@@ -189,7 +195,7 @@ def _unpacked(source: Path, staged: Path, database: Database) -> BackupManifest:
                     f"{manifest.revision}; this one knows up to {known[-1]}: upgrade it first"
                 )
             free = shutil.disk_usage(staged).free
-            if manifest.size_bytes * BESIDE > free:
+            if manifest.size_bytes * FREE_SPACE_FACTOR > free:
                 raise FarmError(
                     f"{source} unpacks to {manifest.size_bytes >> 20} MiB, and {free >> 20} MiB "
                     f"are free at {staged.parent}"
@@ -206,10 +212,10 @@ def _unpacked(source: Path, staged: Path, database: Database) -> BackupManifest:
     return manifest
 
 
-def _what_is_there(database: Database, blobs: FolderBlobs, manifest: BackupManifest) -> str:
-    """In words; empty where nothing would be lost."""
+def _existing_content(database: Database, blobs: FolderBlobs, manifest: BackupManifest) -> str:
+    """What restoring would replace, in words; empty where there is nothing."""
     with database.engine.connect() as connection:
-        for table in table_dump.tables(connection):
+        for table in table_dump.reflected_tables(connection):
             count = connection.scalar(select(func.count()).select_from(table))
             if count:
                 return f"table {table.name} has {count} rows"

@@ -1,7 +1,7 @@
-"""Rows as lines of JSON, the same of every database, and back.
+"""Tables as JSON lines, the same for every database, and back.
 
-A line is one row: column → value, with what is NULL left out (a JSON column's own ``null`` is one).
-Times are ISO 8601 in UTC. The tables are read as they are, so that an older revision's can be.
+A line is one row: column → value, without the columns that are NULL (a JSON column's ``null`` is a
+value). Times are ISO 8601 in UTC. The schema is reflected, so that an older revision can be read.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from sqlalchemy import (
 )
 
 VERSION_TABLE = "alembic_version"
-LONGEST_ROW = 256 << 20
-"""Bytes; a result is at most 4 MiB, a sweep's text 1 MiB."""
-ROWS_AT_ONCE = 500
+MAX_ROW_BYTES = 256 << 20
+"""A result is at most 4 MiB, a sweep's text 1 MiB."""
+BATCH_ROWS = 500
 
 
 class BadRows(ValueError):
-    """A line is no row of its table."""
+    """A line is not a row of its table."""
 
 
-def tables(connection: Connection) -> list[Table]:
-    """The tables that are there, each after those that it refers to."""
+def reflected_tables(connection: Connection) -> list[Table]:
+    """The existing tables, each after those that it refers to."""
     found = MetaData()
     found.reflect(connection)
     return [table for table in found.sorted_tables if table.name != VERSION_TABLE]
 
 
-def write(connection: Connection, table: Table, file: IO[bytes]) -> int:
-    """Every row of a table, by its primary key; returns how many."""
-    columns = [_read(connection, column) for column in table.columns]
+def dump_table(connection: Connection, table: Table, file: IO[bytes]) -> int:
+    """Write every row of a table in the order of its primary key; returns how many."""
+    columns = [_column_to_read(connection, column) for column in table.columns]
     count = 0
     query = select(*columns).order_by(*table.primary_key.columns)
-    for row in connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}):
+    for row in connection.execute(query, execution_options={"yield_per": BATCH_ROWS}):
         plain = {
-            column.name: _plain(column, value)
+            column.name: _to_json(column, value)
             for column, value in zip(table.columns, row, strict=True)
             if value is not None
         }
@@ -65,39 +65,39 @@ def write(connection: Connection, table: Table, file: IO[bytes]) -> int:
     return count
 
 
-def read(connection: Connection, table: Table, file: IO[bytes]) -> int:
+def load_table(connection: Connection, table: Table, file: IO[bytes]) -> int:
     """Insert every row; returns how many.
 
     Raises:
-        BadRows: a line is no row of this table.
+        BadRows: a line is not a row of this table.
     """
-    own = _own_references(table)
+    self_references = _self_references(table)
     later: list[dict[str, Any]] = []
-    values = {c.name: _write(connection, c) for c in table.columns}
+    values = {c.name: _value_to_write(connection, c) for c in table.columns}
     count = 0
     for batch in _batches(_rows(table, file)):
         for row in batch:
-            if any(row[name] is not None for name in own):
+            if any(row[name] is not None for name in self_references):
                 keys = {f"key_{c.name}": row[c.name] for c in table.primary_key.columns}
-                later.append({**keys, **{f"to_{name}": row[name] for name in own}})
-                row.update(dict.fromkeys(own))
+                later.append({**keys, **{f"to_{name}": row[name] for name in self_references}})
+                row.update(dict.fromkeys(self_references))
         connection.execute(insert(table).values(values), batch)
         count += len(batch)
     if later:  # a row may refer to a later one of its own table
-        mine = [c == bindparam(f"key_{c.name}") for c in table.primary_key.columns]
-        points: dict[str, Any] = {name: bindparam(f"to_{name}") for name in own}
-        connection.execute(update(table).where(*mine).values(points), later)
-    _count_on(connection, table)
+        by_key = [c == bindparam(f"key_{c.name}") for c in table.primary_key.columns]
+        targets: dict[str, Any] = {name: bindparam(f"to_{name}") for name in self_references}
+        connection.execute(update(table).where(*by_key).values(targets), later)
+    _advance_sequences(connection, table)
     return count
 
 
 def _rows(table: Table, file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), b""), start=1):
+    for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_BYTES), b""), start=1):
         try:
             given = json.loads(line)
             if not isinstance(given, dict) or not set(given) <= set(table.columns.keys()):
                 raise BadRows("unknown columns")
-            yield {c.name: _value(c, given) for c in table.columns}
+            yield {c.name: _from_json(c, given) for c in table.columns}
         except (ValueError, RecursionError) as error:
             raise BadRows(f"{table.name}, line {number}: no row of this table: {error}") from None
 
@@ -106,19 +106,19 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     for row in rows:
         batch.append(row)
-        if len(batch) == ROWS_AT_ONCE:
+        if len(batch) == BATCH_ROWS:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _own_references(table: Table) -> list[str]:
+def _self_references(table: Table) -> list[str]:
     return [c.name for c in table.columns if any(k.column.table is table for k in c.foreign_keys)]
 
 
-def _read(connection: Connection, column: Column[Any]) -> Any:
-    """JSON as its text: only there is NULL another thing than ``null``."""
+def _column_to_read(connection: Connection, column: Column[Any]) -> Any:
+    """A JSON column is read as text, which tells NULL from ``null``."""
     if not isinstance(column.type, JSON):
         return column
     on_server = connection.dialect.name == "postgresql"
@@ -126,14 +126,14 @@ def _read(connection: Connection, column: Column[Any]) -> Any:
     return text.label(column.name)
 
 
-def _write(connection: Connection, column: Column[Any]) -> Any:
+def _value_to_write(connection: Connection, column: Column[Any]) -> Any:
     if not isinstance(column.type, JSON):
         return bindparam(column.name)
     text = bindparam(column.name, type_=Text())
     return cast(text, column.type) if connection.dialect.name == "postgresql" else text
 
 
-def _plain(column: Column[Any], value: Any) -> Any:
+def _to_json(column: Column[Any], value: Any) -> Any:
     if isinstance(column.type, JSON):
         return json.loads(value)
     if isinstance(value, datetime):
@@ -142,19 +142,19 @@ def _plain(column: Column[Any], value: Any) -> Any:
     return value
 
 
-def _value(column: Column[Any], given: dict[str, Any]) -> Any:
+def _from_json(column: Column[Any], given: dict[str, Any]) -> Any:
     if column.name not in given:
         return None
     value = given[column.name]
     if isinstance(column.type, JSON):
         return json.dumps(value, allow_nan=False)
-    for kind, wanted in _KINDS:
+    for kind, wanted in _READERS:
         if isinstance(column.type, kind):
             return wanted(value, column)
     raise BadRows(f"{column.name}: a column of type {column.type}")
 
 
-def _exactly(kind: type) -> Callable[[Any, Column[Any]], Any]:
+def _require_type(kind: type) -> Callable[[Any, Column[Any]], Any]:
     def check(value: Any, column: Column[Any]) -> Any:
         if type(value) is not kind:
             raise BadRows(f"{column.name}: expected {kind.__name__}")
@@ -164,23 +164,23 @@ def _exactly(kind: type) -> Callable[[Any, Column[Any]], Any]:
 
 
 def _time(value: Any, column: Column[Any]) -> datetime:
-    given = datetime.fromisoformat(_exactly(str)(value, column))
+    given = datetime.fromisoformat(_require_type(str)(value, column))
     if given.tzinfo is None:
         raise BadRows(f"{column.name}: a time without its zone")
     return given.astimezone(UTC)
 
 
-_KINDS: tuple[tuple[type, Callable[[Any, Column[Any]], Any]], ...] = (
+_READERS: tuple[tuple[type, Callable[[Any, Column[Any]], Any]], ...] = (
     (DateTime, _time),
-    (Boolean, _exactly(bool)),
-    (Integer, _exactly(int)),
+    (Boolean, _require_type(bool)),
+    (Integer, _require_type(int)),
     (Float, lambda value, _: float(value)),
-    (String, _exactly(str)),
+    (String, _require_type(str)),
 )
 
 
-def _count_on(connection: Connection, table: Table) -> None:
-    """PostgreSQL's sequences know nothing of rows that brought their numbers with them."""
+def _advance_sequences(connection: Connection, table: Table) -> None:
+    """Set PostgreSQL's sequences to the highest key: inserting rows with keys does not."""
     if connection.dialect.name != "postgresql":
         return
     for column in table.primary_key.columns:

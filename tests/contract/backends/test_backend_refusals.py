@@ -12,7 +12,6 @@ import pytest
 from agent.contract.child_jobs import Probed
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes import registry
-from support.backend_cases import Case
 from support.runner_child import (
     QUICK,
     Bench,
@@ -23,10 +22,11 @@ from support.runner_child import (
     write_poles,
     write_unknown_operator,
 )
+from support.runtime_contract import BackendCase
 
 
 def test_a_batch_that_a_fixed_model_cannot_take_is_a_result(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     found = bench.trial(
         model_of(models["fixed"], case.form),
@@ -45,7 +45,7 @@ def test_a_batch_that_a_fixed_model_cannot_take_is_a_result(
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", None])
 def test_a_damaged_artifact_is_a_bad_model(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path, content: bytes | None
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path, content: bytes | None
 ) -> None:
     artifact = tmp_path / models["free"].name
     artifact.write_bytes(models["free"].read_bytes()[:-40] if content is None else content)
@@ -72,7 +72,7 @@ def test_a_damaged_artifact_is_a_bad_model(
     ],
 )
 def test_what_it_cannot_do_is_named_with_what_it_can(
-    case: Case,
+    case: BackendCase,
     models: dict[str, Path],
     bench: Bench,
     tmp_path: Path,
@@ -90,7 +90,7 @@ def test_what_it_cannot_do_is_named_with_what_it_can(
 
 
 def test_an_unknown_kind_of_load_is_refused_before_loading(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     found = bench.trial(
         model_of(models["free"], case.form),
@@ -105,7 +105,7 @@ def test_an_unknown_kind_of_load_is_refused_before_loading(
 
 
 def test_outputs_that_differ_are_measured_but_do_not_pass(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     path = reference_file(tmp_path / "reference.npz")
     arrays: dict[str, Any] = dict(np.load(path))
@@ -119,7 +119,7 @@ def test_outputs_that_differ_are_measured_but_do_not_pass(
 
 
 def test_a_reference_of_another_shape_is_invalid_and_keeps_what_was_measured(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     path = reference_file(tmp_path / "reference.npz")
     arrays: dict[str, Any] = dict(np.load(path))
@@ -168,29 +168,13 @@ def test_infinite_outputs_are_invalid(backend: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_source_gives_no_reference(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     source = tmp_path / models["free"].name
     source.write_bytes(models["free"].read_bytes()[:-40])
     found = bench.reference(model_of(source, case.form), source)
     assert found.failure is not None
     assert found.failure.kind == "bad_model"
-
-
-def test_a_pt2_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    import zipfile
-
-    require("pytorch")
-    path = tmp_path / "m.pt2"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("m/data/aotinductor/model/lib.so", b"\x7fELF")
-    reference = reference_file(tmp_path / "reference.npz")
-    found = Bench("pytorch", tmp_path).trial(
-        model_of(path, "pt2"), RuntimeRef("pytorch"), path, reference
-    )
-    assert found.failure is not None
-    assert found.failure.kind == "bad_model"
-    assert "runs code when loaded" in found.failure.message
 
 
 def test_a_backend_missing_under_another_interpreter_says_how_to_get_it() -> None:

@@ -22,8 +22,9 @@ from agent.contract.failures import (
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes import registry
 from agent.runtimes.backend import OwnLatency, Session
-from support.backend_cases import Case
-from support.runner_child import SPEC, expected, python_of, write_two, write_unknown_operator
+from support.environments import python_of
+from support.runner_child import SPEC, expected, write_two, write_unknown_operator
+from support.runtime_contract import BackendCase
 
 
 def feed_of(seed: int) -> dict[str, Any]:
@@ -32,13 +33,15 @@ def feed_of(seed: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def session(case: Case, models: dict[str, Path]) -> Iterator[Session]:
+def session(case: BackendCase, models: dict[str, Path]) -> Iterator[Session]:
     found = load(case, models["free"], (SPEC,))
     yield found
     found.close()
 
 
-def load(case: Case, artifact: Path, inputs: Sequence[TensorSpec] = (), **runtime: Any) -> Session:
+def load(
+    case: BackendCase, artifact: Path, inputs: Sequence[TensorSpec] = (), **runtime: Any
+) -> Session:
     if importlib.util.find_spec(case.module) is None:
         pytest.skip(f"{case.module} runs under {python_of(case.key)} only")
     backend = registry.find_backend(case.backend)
@@ -78,7 +81,9 @@ def test_what_is_bound_is_copied(session: Session) -> None:
     np.testing.assert_allclose(only(session), wanted, atol=1e-5)
 
 
-def test_its_own_latency_is_a_positive_number_of_nanoseconds(case: Case, session: Session) -> None:
+def test_its_own_latency_is_a_positive_number_of_nanoseconds(
+    case: BackendCase, session: Session
+) -> None:
     assert isinstance(session, OwnLatency) is case.own_latency
     if isinstance(session, OwnLatency):
         session.bind(feed_of(1))
@@ -93,7 +98,7 @@ def test_inputs_that_do_not_fit_are_refused(session: Session) -> None:
 
 
 def test_without_wanted_shapes_a_free_dimension_stays_free(
-    case: Case, models: dict[str, Path]
+    case: BackendCase, models: dict[str, Path]
 ) -> None:
     session = load(case, models["free"])
     (spec,) = session.inputs
@@ -106,7 +111,7 @@ def test_without_wanted_shapes_a_free_dimension_stays_free(
     session.close()
 
 
-def test_several_inputs_and_outputs_keep_their_names(case: Case, tmp_path: Path) -> None:
+def test_several_inputs_and_outputs_keep_their_names(case: BackendCase, tmp_path: Path) -> None:
     if case.form != "onnx":
         pytest.skip("an ONNX model")
     specs = [TensorSpec(name, "float32", (1, 3)) for name in ("a", "b")]
@@ -121,7 +126,7 @@ def test_several_inputs_and_outputs_keep_their_names(case: Case, tmp_path: Path)
     session.close()
 
 
-def test_a_closed_session_does_not_infer(case: Case, models: dict[str, Path]) -> None:
+def test_a_closed_session_does_not_infer(case: BackendCase, models: dict[str, Path]) -> None:
     session = load(case, models["free"], (SPEC,))
     session.bind(feed_of(1))
     session.close()
@@ -129,7 +134,9 @@ def test_a_closed_session_does_not_infer(case: Case, models: dict[str, Path]) ->
         session.infer()
 
 
-def test_errors_have_their_names(case: Case, models: dict[str, Path], tmp_path: Path) -> None:
+def test_errors_have_their_names(
+    case: BackendCase, models: dict[str, Path], tmp_path: Path
+) -> None:
     artifact = models["free"]
     damaged = tmp_path / artifact.name
     damaged.write_bytes(artifact.read_bytes()[:-40])
@@ -154,7 +161,7 @@ def test_errors_have_their_names(case: Case, models: dict[str, Path], tmp_path: 
             load(case, write_unknown_operator(tmp_path / "unknown.onnx"))
 
 
-def test_options_and_threads_are_accepted(case: Case, models: dict[str, Path]) -> None:
+def test_options_and_threads_are_accepted(case: BackendCase, models: dict[str, Path]) -> None:
     for key, values in registry.find_backend(case.backend).options.items():
         for value in values:
             if value == "compile":  # a C++ compiler at work: see test_compiled_programs

@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from agent.contract.trial import RuntimeRef, TrialResult
 from agent.runtimes import registry
-from support.backend_cases import CASES, ELSEWHERE, Case
 from support.runner_child import (
     QUICK,
     Bench,
@@ -19,15 +17,16 @@ from support.runner_child import (
     model_of,
     reference_file,
     require,
-    write_pt2,
 )
+from support.runtime_cases import CONTRACTS
+from support.runtime_contract import BackendCase
 
 
-def test_every_backend_file_has_its_line_here() -> None:
-    assert {case.backend for case in CASES.values()} | ELSEWHERE == set(registry.backend_names())
+def test_every_runtime_has_its_file_in_tests_contract_runtimes() -> None:
+    assert set(CONTRACTS) == set(registry.backend_names())
 
 
-def test_probe_tells_what_it_can_run(case: Case) -> None:
+def test_probe_tells_what_it_can_run(case: BackendCase) -> None:
     facts = require(case.key)
     assert facts.version
     assert case.form in facts.accepts
@@ -37,7 +36,7 @@ def test_probe_tells_what_it_can_run(case: Case) -> None:
 
 
 def test_a_trial_is_measured_and_verified(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     model = model_of(models["free"], case.form)
     reference = reference_file(tmp_path / "reference.npz")
@@ -63,7 +62,7 @@ def test_a_trial_is_measured_and_verified(
     assert (tmp_path / "stage").read_text() == "load"  # the warm one, last
 
 
-def _check_samples(case: Case, found: TrialResult, path: Path) -> None:
+def _check_samples(case: BackendCase, found: TrialResult, path: Path) -> None:
     samples = found.samples
     assert samples is not None
     assert samples.series == (("caller", "runtime") if case.own_latency else ("caller",))
@@ -90,7 +89,7 @@ def _check_phases(found: TrialResult) -> None:
 
 
 def test_a_batch_is_loaded_at_its_size(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     reference = reference_file(tmp_path / "reference.npz", feeds=5)
     dataset = dataset_file(tmp_path / "dataset.npz")
@@ -112,7 +111,7 @@ def test_a_batch_is_loaded_at_its_size(
 
 
 def test_a_blob_without_an_ending_loads(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     blob = tmp_path / ("a" * 64)
     blob.write_bytes(models["free"].read_bytes())
@@ -122,7 +121,7 @@ def test_a_blob_without_an_ending_loads(
 
 
 def test_the_reference_is_numpys(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     if case.backend == "openvino":
         require("onnxruntime")
@@ -141,29 +140,10 @@ def test_the_reference_is_numpys(
 
 
 def test_nothing_to_convert_answers_the_source(
-    case: Case, models: dict[str, Path], bench: Bench, tmp_path: Path
+    case: BackendCase, models: dict[str, Path], bench: Bench, tmp_path: Path
 ) -> None:
     model = model_of(models["free"], case.form)
     found = bench.convert(model, RuntimeRef(case.backend), models["free"])
     assert (found.status, found.artifact, found.steps) == ("ok", str(models["free"]), ())
     assert (found.format, found.size_bytes) == (case.form, models["free"].stat().st_size)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.timeout(600)
-def test_compiled_programs(tmp_path: Path) -> None:
-    require("pytorch")
-    free, _ = write_pt2(tmp_path)
-    found = Bench("pytorch", tmp_path).trial(
-        model_of(free, "pt2"),
-        RuntimeRef("pytorch", threads=1, options={"mode": "compile"}),
-        free,
-        reference_file(tmp_path / "reference.npz"),
-    )
-    if found.failure is not None and found.failure.kind == "runtime_missing":
-        assert "g++" in found.failure.message
-        return
-    assert found.failure is None
-    assert found.fidelity is not None
-    assert found.fidelity.passed
-    assert "compile" in found.placement

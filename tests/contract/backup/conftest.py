@@ -24,7 +24,7 @@ def full(farm: FarmKit) -> FarmKit:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Elsewhere]:
-    """Of the PostgreSQL server another database than the one that the farm is on."""
+    """Another database of the PostgreSQL server than the one that the farm is on."""
     home = tmp_path / "elsewhere"
     home.mkdir()
     if request.param == "sqlite":

@@ -29,7 +29,7 @@ from support.farms import FarmKit, build
 
 
 def report(kit: FarmKit, name: str = "first") -> str:
-    return build_report(report_data.collect(kit.farm, name)).model_dump_json()
+    return build_report(report_data.collect_sweep(kit.farm, name)).model_dump_json()
 
 
 def test_what_is_restored_is_what_was_saved(

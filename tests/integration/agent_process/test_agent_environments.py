@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.capability_probe import LOOK_S
+from agent.worker.capability_probe import CHECK_PERIOD_S
 from support.running_agent import LONG, Board, end_attempt
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_probed_beside_a_measurement(board: Board) -> None:
     board.measuring("a1")
     before = board.children()
     name = add_another(board)
-    watched_until = time.monotonic() + 2.5 * LOOK_S
+    watched_until = time.monotonic() + 2.5 * CHECK_PERIOD_S
     while time.monotonic() < watched_until:
         assert board.children() == before  # the measured child and its like, no probe
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""An API over a real socket, an operator's client, and a device that has beaten."""
+"""An API over a real socket, an operator's client, and an online device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def operator(served: Served) -> Iterator[Client]:
 
 @pytest.fixture
 def board(served: Served) -> Iterator[httpx.Client]:
-    """HTTP with the token of the enrolled device ``board``, which has beaten."""
+    """HTTP with the token of the enrolled, online device ``board``."""
     with served.http(served.kit.enrol("board").token) as http:
         assert http.put("/devices/board/heartbeat", json=beat()).status_code == 200
         yield http

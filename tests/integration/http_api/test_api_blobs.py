@@ -1,4 +1,4 @@
-"""The HTTP API over a real socket: blobs in and out, cut short, too large, on a slow disk."""
+"""The HTTP API over a real socket: blobs up and down, truncated, too large, on a slow disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_blobs_go_in_and_come_out_whole_and_by_range(served: Served) -> None:
 
 
 def test_a_folder_is_sent_as_one_archive(served: Served, operator: Client, tmp_path: Path) -> None:
-    """No TensorFlow here: the archive arrives whole, and is refused for want of it alone."""
+    """Without TensorFlow the complete archive is refused only because the runtime is missing."""
     folder = tmp_path / "net"
     (folder / "variables").mkdir(parents=True)
     (folder / "variables" / "variables.index").write_bytes(b"index")
@@ -78,7 +78,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(served: Served, board: httpx.C
 
     with pytest.raises(OSError, match="cable"):
         board.put(f"/blobs/{SHA256}", content=broken())
-    # another upload of the same blob is not disturbed by what is left of the first
+    # what the first upload left does not disturb another of the same blob
     assert board.put(f"/blobs/{SHA256}", content=BYTES).status_code == 201
     assert [b for b in served.kit.blobs() if not b.startswith(".incoming")] == [SHA256]
 
@@ -97,7 +97,7 @@ def test_an_upload_that_breaks_off_is_no_error_of_the_controller(
     )
     with socket.create_connection((url.host, url.port or 80)) as line:
         line.sendall(head.encode() + BYTES[:100])
-        if size > SMALL_BYTES:  # less is read whole before it is written
+        if size > SMALL_BYTES:  # a smaller body is read completely before it is written
             _until(lambda: bool(served.kit.blobs()))
     _until(lambda: not served.kit.blobs())
     assert board.put("/devices/board/heartbeat", json=beat()).status_code == 200
@@ -114,7 +114,7 @@ def _until(what: Callable[[], bool]) -> None:
 def test_others_are_answered_while_a_disk_is_slow(
     served: Served, board: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heartbeats must not wait for somebody's fsync: leases would run out."""
+    """Heartbeats must not wait for the fsync of an upload: leases would run out."""
     slow, done, statuses = threading.Event(), threading.Event(), list[int]()
 
     def wait(_descriptor: int) -> None:

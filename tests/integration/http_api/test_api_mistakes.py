@@ -1,4 +1,4 @@
-"""The HTTP API over a real socket: what mistakes, theirs and its own, are answered with."""
+"""The HTTP API over a real socket: answers to the client's errors and the controller's."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_client_raises_the_errors_by_name(served: Served, operator: Client) 
 def test_a_failure_of_the_farm_is_not_the_users(
     served: Served, operator: Client, board: httpx.Client
 ) -> None:
-    """Samples that no longer decode: the controller's own fault, so not a ``UserError``."""
+    """Stored samples that do not decode are the controller's fault: no ``UserError``."""
     served.kit.add_model()
     served.kit.submit()
     board.put("/devices/board/heartbeat", json=beat())

@@ -46,22 +46,22 @@ def test_what_is_given_goes_first_then_the_variable_then_the_agents_list(
         ("tensorflow", "2.21.0", new),
         ("pytorch", "2.13.0", torch),
     )
-    assert zoo_interpreters.find("keras", "", tmp_path) == new
-    assert zoo_interpreters.find("h5", "", tmp_path) == new
-    assert zoo_interpreters.find("pt2", "", tmp_path) == torch
+    assert zoo_interpreters.find_interpreter("keras", "", tmp_path) == new
+    assert zoo_interpreters.find_interpreter("h5", "", tmp_path) == new
+    assert zoo_interpreters.find_interpreter("pt2", "", tmp_path) == torch
     monkeypatch.setenv("BENCHFARM_TENSORFLOW_PYTHON", named)
-    assert zoo_interpreters.find("keras", "", tmp_path) == named
-    assert zoo_interpreters.find("pt2", "", tmp_path) == torch
-    assert zoo_interpreters.find("keras", given, tmp_path) == given
+    assert zoo_interpreters.find_interpreter("keras", "", tmp_path) == named
+    assert zoo_interpreters.find_interpreter("pt2", "", tmp_path) == torch
+    assert zoo_interpreters.find_interpreter("keras", given, tmp_path) == given
 
 
 @pytest.mark.parametrize(("form", "package"), [("keras", "tensorflow"), ("pt2", "torch")])
 def test_where_none_is_known_it_says_what_to_add(form: str, package: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(package) is not None:
-        assert zoo_interpreters.find(form, "", tmp_path) == sys.executable
+        assert zoo_interpreters.find_interpreter(form, "", tmp_path) == sys.executable
         return
     with pytest.raises(ToolMissing) as caught:
-        zoo_interpreters.find(form, "", tmp_path)
+        zoo_interpreters.find_interpreter(form, "", tmp_path)
     backend = zoo_interpreters.EMISSIONS[form].backend
     assert f"needs an interpreter that has {package}" in str(caught.value)
     assert f"`benchfarm-agent runtimes add {backend} --state-dir {tmp_path}`" in str(caught.value)
@@ -72,13 +72,13 @@ def test_an_interpreter_that_is_none_is_named_with_who_named_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="--python names /none, which is no interpreter"):
-        zoo_interpreters.find("keras", "/none", tmp_path)
+        zoo_interpreters.find_interpreter("keras", "/none", tmp_path)
     enlist(tmp_path, ("tensorflow", "2.21.0", "/gone/python"))
     with pytest.raises(UserError, match="/gone/python"):
-        zoo_interpreters.find("keras", "", tmp_path)
+        zoo_interpreters.find_interpreter("keras", "", tmp_path)
     monkeypatch.setenv("BENCHFARM_TENSORFLOW_PYTHON", str(tmp_path))
     with pytest.raises(UserError, match="BENCHFARM_TENSORFLOW_PYTHON names"):
-        zoo_interpreters.find("keras", "", tmp_path)
+        zoo_interpreters.find_interpreter("keras", "", tmp_path)
 
 
 def test_a_failed_child_is_told_by_its_last_line(tmp_path: Path) -> None:

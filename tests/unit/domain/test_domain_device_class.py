@@ -115,7 +115,7 @@ def test_what_a_class_names_exists(name: str) -> None:
 
 
 def test_the_telemetry_a_class_may_name_is_what_the_agent_has() -> None:
-    assert sorted(get_args(Telemetry)) == sorted(source.name for source in SOURCES)
+    assert sorted(get_args(Telemetry)) == sorted(SOURCES)
 
 
 def test_a_board_that_answers_with_less_than_expected_is_told_line_by_line() -> None:

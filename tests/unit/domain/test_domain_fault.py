@@ -2,79 +2,94 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
-from agent.contract import failures
-from agent.contract.trial import Failure
+from agent.contract.failures import FAILURE_KINDS
+from agent.contract.trial import STAGES, Failure
 from orchestrator.domain.failure_cause import Fault, exit_code, whose
-from orchestrator.domain.health import DEVICE_FAULTS
+from orchestrator.domain.health import may_be_the_board
 
-OF_RUNNER = {
-    "internal": Fault.HARNESS,
-    "runtime_missing": Fault.HARNESS,
-    "unsupported": Fault.INPUT,
-    "unsupported_operator": Fault.INPUT,
-    "unsupported_shape": Fault.INPUT,
-    "unsupported_precision": Fault.INPUT,
-    "unsupported_target": Fault.INPUT,
-    "unsupported_format": Fault.INPUT,
-    "unsupported_scenario": Fault.INPUT,
-    "bad_shape": Fault.INPUT,
-    "other_network": Fault.INPUT,
-    "bad_option": Fault.INPUT,
-    "bad_request": Fault.HARNESS,
-    "bad_model": Fault.INPUT,
-    "bad_data": Fault.INPUT,
-    "calibration_missing": Fault.INPUT,
-    "conversion_failed": Fault.INPUT,
-    "bad_output": Fault.INPUT,
-    "off_reference": Fault.INPUT,
-    "clock": Fault.DEVICE,
+INPUT = {
+    "bad_data",
+    "bad_model",
+    "bad_option",
+    "bad_output",
+    "bad_shape",
+    "calibration_missing",
+    "conversion_failed",
+    "off_reference",
+    "other_network",
+    "trtexec",
+    "unsupported",
+    "unsupported_format",
+    "unsupported_operator",
+    "unsupported_precision",
+    "unsupported_scenario",
+    "unsupported_shape",
+    "unsupported_target",
 }
-"""Written out: a new kind must be meant to be somebody's."""
+HARNESS = {
+    "bad_answer",
+    "bad_artifact",
+    "bad_request",
+    "blob_corrupt",
+    "blob_missing",
+    "cancelled",
+    "contract",
+    "environments",
+    "internal",
+    "runtime_missing",
+    "schema",
+    "shutdown",
+}
+DEVICE_IN_EVERY_STAGE = {
+    "agent_died",
+    "clock",
+    "disk_full",
+    "lease_lost",
+    "lost",
+    "out_of_memory",
+}
+DEVICE_ONCE_THE_MODEL_IS_TOUCHED = {"crash", "cuda", "io", "timeout"}
+"""Written out: a new kind must be put into one of these by hand."""
+BEFORE = ("fetch", "environment")
 
 
-def test_every_kind_of_the_runners_errors_is_somebodys() -> None:
-    kinds = {
-        found.kind
-        for _, found in inspect.getmembers(failures, inspect.isclass)
-        if issubclass(found, failures.RunnerError)
-    }
-    assert kinds == set(OF_RUNNER)
-    assert {k: whose(Failure("load", k, "m")) for k in kinds} == OF_RUNNER
+def test_every_kind_has_its_fault_in_every_stage() -> None:
+    device = DEVICE_IN_EVERY_STAGE | DEVICE_ONCE_THE_MODEL_IS_TOUCHED
+    assert set(FAILURE_KINDS) == INPUT | HARNESS | device
+    for stage in STAGES:
+        early = stage in BEFORE
+        found = {kind: whose(Failure(stage, kind, "m")) for kind in FAILURE_KINDS}
+        assert {k for k, f in found.items() if f is Fault.INPUT} == INPUT
+        assert {k for k, f in found.items() if f is Fault.DEVICE} == (
+            DEVICE_IN_EVERY_STAGE if early else device
+        )
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind", "fault"),
-    [
-        ("measure", "crash", "device"),
-        ("load", "out_of_memory", "device"),
-        ("convert", "timeout", "device"),
-        ("measure", "io", "device"),
-        ("fetch", "io", "harness"),
-        ("environment", "io", "harness"),
-        ("environment", "crash", "harness"),
-        ("fetch", "disk_full", "device"),
-        ("environment", "agent_died", "device"),
-        ("environment", "schema", "harness"),
-        ("environment", "contract", "harness"),
-        ("fetch", "blob_missing", "harness"),
-        ("fetch", "blob_corrupt", "harness"),
-        ("fetch", "bad_model", "input"),
-        ("measure", "bad_answer", "harness"),
-        ("measure", "shutdown", "harness"),
-        ("measure", "something_new", "harness"),
-    ],
+    ("kind", "fault"),
+    [("something_new", "harness"), ("unsupported_something", "input"), ("", "harness")],
 )
-def test_what_the_agent_says(stage: str, kind: str, fault: str) -> None:
+@pytest.mark.parametrize("stage", [*STAGES, "a stage of another release"])
+def test_a_kind_of_another_release(stage: str, kind: str, fault: str) -> None:
     assert whose(Failure(stage, kind, "m")) == fault
+    assert not may_be_the_board(Failure(stage, kind, "m"))
 
 
-def test_what_has_a_board_checked_is_never_the_inputs() -> None:
-    for kind in DEVICE_FAULTS:
-        assert whose(Failure("measure", kind, "m")) is not Fault.INPUT
+def test_the_kinds_that_have_a_board_checked() -> None:
+    checked = {kind for kind in FAILURE_KINDS if may_be_the_board(Failure("fetch", kind, "m"))}
+    assert checked == {
+        "agent_died",
+        "crash",
+        "disk_full",
+        "internal",
+        "io",
+        "lease_lost",
+        "out_of_memory",
+        "timeout",
+    }
+    assert not checked & INPUT
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from agent.system.errors import Unreadable
 from support.board_files import JETSON, tool, tree
 from support.need import need
 
-# As boards printed them in public issue reports (jetson_stats, MIPI_Camera) and READMEs.
+# Printed by boards in public issue reports (jetson_stats, MIPI_Camera) and READMEs.
 RELEASES = {
     "# R28 (release), REVISION: 2.1, GCID: 11272647, BOARD: t186ref, EABI: aarch64\n": "28.2.1",
     "# R32 (release), REVISION: 5.1, GCID: 26202423, BOARD: t186ref, EABI: aarch64, DATE: Fri Feb"

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from support.runner_child import ROOT, python_of, require
+from support.environments import ROOT, python_of
+from support.runner_child import require
 
 PROGRAM = """
 import json, sys

@@ -1,4 +1,4 @@
-"""The farm's clock goes on steadily, and says when the one behind it jumped."""
+"""The farm's clock is steady and reports when its source jumped."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.service.farm_clock import FarmClock, source_of
+from orchestrator.service.farm_clock import FarmClock, time_source
 from support.farms import START, FarmKit
 
 
 class Machine:
-    """A wall clock that can be set, a monotonic one that cannot, and how long asking takes."""
+    """A wall clock that can be set, a monotonic clock, and the time that reading takes."""
 
     def __init__(self) -> None:
         self.wall, self.steady_s, self.asking_s = START, 1000.0, 0.0
@@ -43,20 +43,20 @@ def machine() -> Machine:
 def test_a_jump_is_seen_once_and_then_followed(machine: Machine, jump_s: float) -> None:
     clock = FarmClock(machine.ask, machine.steady)
     machine.pass_(10)
-    assert clock.look() == 0.0
+    assert clock.synchronise() == 0.0
     machine.wall += timedelta(seconds=jump_s)
     machine.pass_(2)
     assert clock.now() == START + timedelta(seconds=12), "until somebody looks, nothing has jumped"
-    assert clock.look() == pytest.approx(jump_s)
+    assert clock.synchronise() == pytest.approx(jump_s)
     assert clock.now() == machine.wall
     machine.pass_(5)
-    assert (clock.look(), clock.now()) == (0.0, machine.wall)
+    assert (clock.synchronise(), clock.now()) == (0.0, machine.wall)
 
 
 def test_small_differences_are_followed_in_silence(machine: Machine) -> None:
     clock = FarmClock(machine.ask, machine.steady)
     machine.wall += timedelta(seconds=0.9)
-    assert clock.look() == 0.0
+    assert clock.synchronise() == 0.0
     assert clock.now() == machine.wall
 
 
@@ -64,7 +64,7 @@ def test_a_slow_answer_is_no_jump(machine: Machine) -> None:
     clock = FarmClock(machine.ask, machine.steady)
     machine.asking_s = 8.0
     before = clock.now()
-    assert clock.look() == 0.0
+    assert clock.synchronise() == 0.0
     assert clock.now() == before + timedelta(seconds=8), "nor does it move the clock"
 
 
@@ -72,14 +72,14 @@ def test_a_source_that_is_away_at_first_is_asked_later(machine: Machine) -> None
     machine.error = OperationalError("SELECT 1", {}, Exception("refused"))
     clock = FarmClock(machine.ask, machine.steady)
     with pytest.raises(OperationalError):
-        clock.look()
+        clock.synchronise()
     machine.error = None
-    clock.look()
+    clock.synchronise()
     assert clock.now() == machine.wall
 
 
 def test_the_source_is_aware_and_goes_on(farm: FarmKit) -> None:
-    ask = source_of(farm.farm.database)
+    ask = time_source(farm.farm.database)
     first, second = ask(), ask()
     assert first.utcoffset() == timedelta(0)
     assert timedelta(0) < second - first < timedelta(minutes=5)

@@ -1,4 +1,4 @@
-"""The health check's model is what it says: both files, and the outputs that are expected of it."""
+"""The health check's model: both files compute the expected outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = files("inventory") / "health"
 
 
 def by_hand(image: np.ndarray) -> Any:
-    """The network once more, pixel by pixel, without what ``make`` computes it with."""
+    """An independent implementation of the network, pixel by pixel."""
     given = image[0].astype(np.float64)
     for kernel, bias in ((make.FIRST, make.FIRST_BIAS), (make.SECOND, make.SECOND_BIAS)):
         side = given.shape[1] - 2

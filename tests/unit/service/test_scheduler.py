@@ -1,4 +1,4 @@
-"""The scheduler goes on whatever fails, and of a database that is away its log has one line."""
+"""The scheduler goes on after any error, and logs an outage of the database once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_rounds_go_on_whatever_fails(
     done = threading.Event()
     rounds: list[int] = []
 
-    def tick(farm: FarmContext, judges: bool) -> int:
+    def tick(farm: FarmContext, leases_count: bool) -> int:
         rounds.append(len(rounds))
         if len(rounds) > len(fails):
             done.set()
@@ -40,7 +40,7 @@ def test_rounds_go_on_whatever_fails(
         assert done.wait(60)
     said = [record.getMessage() for record in caplog.records if "scheduler" in record.name]
     line = "the database does not answer: (builtins.Exception) connection refused"
-    # once when it goes, and once more as it goes again
+    # one line for each outage
     assert said == [line, "scheduler round failed; trying again", line]
 
 
@@ -59,11 +59,11 @@ def test_a_database_that_goes_away_during_the_health_round_is_no_boards_trouble(
         asked.append(device_id)
         raise errors[0]
 
-    monkeypatch.setattr(health_checks, "_ask_if_due", ask)
+    monkeypatch.setattr(health_checks, "_request_if_due", ask)
     with pytest.raises(OperationalError):
-        health_checks.round_(kit.farm)
+        health_checks.run_round(kit.farm)
     assert (len(asked), caplog.records) == (1, [])
     errors.pop(0)
-    health_checks.round_(kit.farm)
+    health_checks.run_round(kit.farm)
     assert len(asked) == 3, "what one board alone is in trouble with keeps no other waiting"
     assert len(caplog.records) == 2

@@ -1,4 +1,4 @@
-"""What a builder makes for another device: waited for, released, failed, cancelled, reused."""
+"""Builds for other devices: waited for, released, failed, cancelled, reused."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orchestrator.service.devices import devices as fleet
 from orchestrator.service.devices import registration, retirement
 from orchestrator.service.scheduling import dispatch, ingest, scheduler
 from orchestrator.service.sweeps import progress, report_data, sweeps
-from orchestrator.service.trials.builds import KEYS_A_QUERY
+from orchestrator.service.trials.builds import KEYS_PER_QUERY
 from orchestrator.service.views import SweepView
 from support.farms import TOOLS, FarmKit, device_facts, failed, runtime_facts, spec_text
 
 INT8 = "[{backend: openvino, precision: int8}]"
-"""The board's runtime loads it, its quantiser is not there."""
+"""A format that the board's runtime loads, but whose quantiser the board lacks."""
 LABEL = "building openvino_ir in int8 for dense"
 BARE: tuple[Tool, ...] = tuple(replace(tool, missing=("nncf",)) for tool in TOOLS)
 
@@ -40,13 +40,13 @@ class Pair:
         self.kit.submit(name, trials, attempts, runtimes=runtimes, model=model, devices=devices)
 
     def rung(self, device: int) -> str:
-        """Have a device beat, and answer the attempt that it is rung for; empty: none."""
-        before = len(self.kit.bell.rung)
+        """Send a device's heartbeat; returns the attempt of its doorbell, or an empty string."""
+        before = len(self.kit.doorbells.published)
         self.kit.beat(device)
-        return self.kit.last_rung() if len(self.kit.bell.rung) > before else ""
+        return self.kit.last_rung() if len(self.kit.doorbells.published) > before else ""
 
     def request(self, device: int, attempt: str) -> TrialRequest:
-        return ingest.start(self.kit.farm, device, attempt).request
+        return ingest.start_attempt(self.kit.farm, device, attempt).request
 
     def built(
         self, attempt: str, content: bytes = b"PK quantised", **changes: object
@@ -91,7 +91,7 @@ def test_what_waits_is_not_given_out_before_it_is_built(pair: Pair) -> None:
     assert pair.rung(pair.board) == ""
     assert scheduler.tick(pair.kit.farm) == 1, "the builder alone is rung"
     attempt = pair.kit.last_rung()
-    assert pair.kit.bell.rung == [("x86-01", attempt)]
+    assert pair.kit.doorbells.published == [("x86-01", attempt)]
     view = pair.view
     assert (view.cells, view.trials, view.counts) == (1, 2, {"pending": 2})
     assert view.builds == {"dispatched": 1}
@@ -111,7 +111,7 @@ def test_what_was_built_is_what_those_that_waited_run(pair: Pair) -> None:
     pair.kit.give(pair.builder, result)
     assert result.built is not None
     for _ in range(2):
-        mine = pair.kit.last_rung() if pair.kit.bell.rung[-1][0] == "board" else ""
+        mine = pair.kit.last_rung() if pair.kit.doorbells.published[-1][0] == "board" else ""
         mine = mine or pair.rung(pair.board)
         request = pair.request(pair.board, mine)
         model = request.model
@@ -124,7 +124,7 @@ def test_what_was_built_is_what_those_that_waited_run(pair: Pair) -> None:
         pair.kit.give(pair.board, replace(pair.kit.ok(mine), conversion=model.made))
     view = pair.view
     assert (view.state, view.counts, view.builds) == ("done", {"done": 2}, {"done": 1})
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert (cell.device, len(cell.trials)) == ("board", 2)
     assert cell.source_size_bytes == len(pair.kit.farm.blobs.read(source))
 
@@ -158,7 +158,7 @@ def test_a_build_that_fails_ends_those_that_wait_with_its_reason(pair: Pair) -> 
     messages = {p.message for p in view.problems if not p.build}
     assert len(messages) == 1
     assert f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library" in messages.pop()
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     failures = [t.result.failure for t in cell.trials]
     assert [f.message for f in failures if f] == [
         f"{LABEL} on builder x86-01: SIGSEGV in the vendor's library"
@@ -172,7 +172,7 @@ def test_what_cannot_be_converted_is_unsupported_on_the_board_too(pair: Pair) ->
     pair.kit.give(pair.builder, replace(failed(attempt, status="unsupported"), failure=failure))
     assert pair.view.counts == {"unsupported": 2}
     assert pair.view.state == "done"
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert {t.result.status for t in cell.trials} == {"unsupported"}
 
 
@@ -198,7 +198,7 @@ def test_a_failed_build_and_what_waited_for_it_are_resumed(pair: Pair) -> None:
     mine = pair.rung(pair.board)
     pair.kit.give(pair.board, pair.kit.ok(mine))
     assert (pair.view.state, pair.view.counts) == ("done", {"done": 1})
-    [cell] = report_data.collect(pair.kit.farm, "first").cells
+    [cell] = report_data.collect_sweep(pair.kit.farm, "first").cells
     assert [t.result.status for t in cell.trials] == ["ok"]
 
 
@@ -226,7 +226,7 @@ def test_what_was_built_before_is_not_built_again(pair: Pair) -> None:
     second = progress.sweep(pair.kit.farm, "second")
     assert (second.builds, second.counts) == ({}, {"pending": 1})
     for _ in range(2):
-        mine = pair.kit.last_rung() if pair.kit.bell.rung[-1][0] == "board" else ""
+        mine = pair.kit.last_rung() if pair.kit.doorbells.published[-1][0] == "board" else ""
         mine = mine or pair.rung(pair.board)
         assert pair.request(pair.board, mine).model.format == "openvino_ir"
         pair.kit.give(pair.board, pair.kit.ok(mine))
@@ -237,12 +237,12 @@ def test_it_is_built_again_where_its_blob_is_gone_or_the_builder_has_changed(pai
     result = pair.built(pair.rung(pair.builder))
     pair.kit.give(pair.builder, result)
     facts = device_facts("x86-01", tuple(replace(r, version="9") for r in runtime_facts()))
-    registration.take_facts(pair.kit.farm, pair.builder, facts)
+    registration.record_facts(pair.kit.farm, pair.builder, facts)
     pair.submit("upgraded")
     assert progress.sweep(pair.kit.farm, "upgraded").builds == {"pending": 1}
-    registration.take_facts(pair.kit.farm, pair.builder, device_facts("x86-01"))
+    registration.record_facts(pair.kit.farm, pair.builder, device_facts("x86-01"))
     assert result.built is not None
-    pair.kit.farm.blobs.discard([result.built.sha256])
+    pair.kit.farm.blobs.delete([result.built.sha256])
     pair.submit("gone")
     assert progress.sweep(pair.kit.farm, "gone").builds == {"pending": 1}
 
@@ -253,7 +253,7 @@ def test_an_idle_builder_that_is_online_is_asked_before_one_that_is_not(pair: Pa
         model="{name: dense, calibration: random}", runtimes=INT8, devices="{names: [board]}"
     )
     assert sweeps.plan(pair.kit.farm, text, "f").cells[0].built.startswith("x86-01: ")
-    fleet.enable(pair.kit.farm, "x86-01", False)
+    fleet.set_enabled(pair.kit.farm, "x86-01", False)
     assert sweeps.plan(pair.kit.farm, text, "f").cells[0].built.startswith("a-first-by-name: ")
 
 
@@ -304,11 +304,11 @@ def test_a_builders_own_measurements_come_after_what_it_builds(pair: Pair) -> No
 def test_many_builds_are_looked_up_in_few_statements(pair: Pair) -> None:
     from sqlalchemy import event
 
-    cells = KEYS_A_QUERY + 1
+    cells = KEYS_PER_QUERY + 1
     depths = ", ".join(f"'{n}'" for n in range(cells))
     tools = tuple(replace(t, options={"depth": ()}) for t in TOOLS)
     facts = replace(device_facts("x86-01"), tools=tools)
-    registration.take_facts(pair.kit.farm, pair.builder, facts)
+    registration.record_facts(pair.kit.farm, pair.builder, facts)
     statements: list[str] = []
     event.listen(
         pair.kit.farm.database.engine,

@@ -1,4 +1,4 @@
-"""What crashes again and again loses its cell, and nothing else of its board."""
+"""A cell whose trials always crash is given up; the device's other cells go on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TWO_CELLS = "[{backend: onnxruntime, threads: [1, 2]}]"
 
 @pytest.fixture
 def board(farm: FarmKit) -> int:
-    """A device that beats, and a model."""
+    """An online device, and a model."""
     farm.add_model()
     return farm.device()
 
@@ -42,7 +42,7 @@ def test_a_cell_that_only_ever_failed_is_not_run_to_its_end(farm: FarmKit, board
     ]
     [said] = [e for e in events.after(farm.farm, 0, 99) if e.kind == "cell_given_up"]
     assert (said.subject, said.data["device"], said.data["not_run"]) == ("first", "board", 27)
-    [row] = build_report(report_data.collect(farm.farm, "first")).rows
+    [row] = build_report(report_data.collect_sweep(farm.farm, "first")).rows
     assert row.status == "failed"
     assert row.status_note == "trials: 30 failed, 27 of them not run after the others"
     assert row.failure is not None
@@ -90,7 +90,7 @@ def test_a_board_that_falls_silent_in_one_cell_every_time_loses_that_cell(
     farm.submit(trials=5, attempts=1)
     for _ in range(3):
         farm.beat(board)
-        ingest.start(farm.farm, board, farm.last_rung())
+        ingest.start_attempt(farm.farm, board, farm.last_rung())
         farm.clock.advance(farm.farm.settings.lease_s + 1)
         scheduler.reclaim(farm.farm)
     view = progress.sweep(farm.farm, "first")
@@ -101,7 +101,7 @@ def test_a_board_that_falls_silent_in_one_cell_every_time_loses_that_cell(
         (NOT_RUN, ""),
         *[(silent, "device")] * 3,
     ]
-    [row] = build_report(report_data.collect(farm.farm, "first")).rows
+    [row] = build_report(report_data.collect_sweep(farm.farm, "first")).rows
     assert row.failure is not None
     assert (row.failure.kind, row.failure.fault) == ("lease_lost", "device")
     assert [t.status for t in row.trials] == ["failed"] * 3

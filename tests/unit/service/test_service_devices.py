@@ -143,7 +143,7 @@ def test_a_device_is_online_while_it_beats(farm: FarmKit) -> None:
     answer = farm.beat(device_id)
     assert (answer.renewed, answer.cancel) == (False, False)
     assert connection() == "online"
-    farm.clock.advance(rate_control.present(farm.farm).offline_after_s - 0.001)
+    farm.clock.advance(rate_control.current_pace(farm.farm).offline_after_s - 0.001)
     assert connection() == "online"
     farm.clock.advance(0.001)
     assert connection() == "offline"
@@ -169,7 +169,7 @@ def test_only_digests_of_secrets_are_stored(farm: FarmKit) -> None:
 def test_a_role_reaches_as_far_as_it_says(role: str, reaches: int) -> None:
     def allowed(wanted: str) -> bool:
         try:
-            tokens.demand(tokens.Identity(role), wanted)
+            tokens.require_role(tokens.Identity(role), wanted)
         except FarmError:
             return False
         return True
@@ -180,14 +180,14 @@ def test_a_role_reaches_as_far_as_it_says(role: str, reaches: int) -> None:
 def test_facts_replace_what_was_known_and_keep_a_chosen_class(farm: FarmKit) -> None:
     joined = registration.join_token(farm.farm, "board", device_class="x86-64-generic")
     registration.enrol(farm.farm, enrolment(joined.join_token), BROKER_URL)
-    registration.take_facts(farm.farm, farm.device_id("board"), device_facts("renamed", ()))
+    registration.record_facts(farm.farm, farm.device_id("board"), device_facts("renamed", ()))
     view = devices.device(farm.farm, "board")
     assert (view.device_class, view.runtimes) == ("x86-64-generic", [])
 
 
 def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
     farm.enrol("board")
-    devices.enable(farm.farm, "board", False)
+    devices.set_enabled(farm.farm, "board", False)
     told = events.after(farm.farm, 0, 10)
     assert [e.kind for e in told] == ["device_added", "device_joined", "device_drained"]
     assert [e.id for e in events.after(farm.farm, told[0].id, 1)] == [told[1].id]
@@ -197,7 +197,7 @@ def test_events_tell_what_happened_in_order(farm: FarmKit) -> None:
 def test_a_device_that_is_not_there_is_named_with_the_known_ones(farm: FarmKit) -> None:
     farm.enrol("board")
     with pytest.raises(NotFound, match="there is no device 'bord'; known: board"):
-        devices.enable(farm.farm, "bord", True)
+        devices.set_enabled(farm.farm, "bord", True)
 
 
 def test_a_board_that_lost_its_token_joins_again_and_the_old_one_is_dead(farm: FarmKit) -> None:
@@ -285,7 +285,7 @@ def test_a_device_says_what_runs_on_it_and_how_much_waits(farm: FarmKit) -> None
     assert devices.device(farm.farm, "board") == views["board"]
 
     farm.give(device_id, farm.ok(farm.last_rung()))
-    after = devices.enable(farm.farm, "board", False)
+    after = devices.set_enabled(farm.farm, "board", False)
     assert after.running is not None, "the next one was rung for at once"
     assert after.waiting == 1
 
@@ -315,7 +315,7 @@ def test_the_class_of_a_joined_device_can_be_changed(farm: FarmKit) -> None:
     farm.enrol("board")
     view = devices.set_class(farm.farm, "board", "x86-64-generic")
     assert view.device_class == "x86-64-generic"
-    registration.take_facts(farm.farm, farm.device_id("board"), device_facts("board"))
+    registration.record_facts(farm.farm, farm.device_id("board"), device_facts("board"))
     assert devices.device(farm.farm, "board").device_class == "x86-64-generic"
     devices.set_class(farm.farm, "board", "x86-64-generic")
     told = [e for e in events.after(farm.farm, 0, 10) if e.kind == "device_classified"]

@@ -1,4 +1,4 @@
-"""Model files by their names and by a first look: what is cut short or something else is named."""
+"""Formats of model files by name and content; truncated and wrong files are refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_whole_files_pass_and_no_cut_one_does(tmp_path: Path, name: str) -> None
     form, data, path = file_formats.format_of(name), WHOLE[name], tmp_path / "blob"
     path.write_bytes(data)
     assert checked(path, name, form) == form
-    shortest = 8 if name == "net.h5" else len(data)  # of HDF5 only the beginning is read
+    shortest = 8 if name == "net.h5" else len(data)  # only the beginning of HDF5 is read
     whole_nodes = {203 * n for n in (1, 2, 3)} | {len(data) - 2}  # where a graph may end too
     for length in range(shortest):
         path.write_bytes(data[:length])

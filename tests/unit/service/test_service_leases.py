@@ -1,4 +1,4 @@
-"""Deadlines count once living boards had time to renew them; on both databases."""
+"""Expired leases count once living boards had time to renew them; on both databases."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HOURS_S = 3 * 3600.0
 
 
 class Looks:
-    """The kit's farm with a clock that jumps, and a watch over it."""
+    """The kit's farm with a clock that jumps, and its ``LeaseWatch``."""
 
     def __init__(self, kit: FarmKit) -> None:
         self.kit, self.jumped_s, self.steady_s = kit, 0.0, 50.0
-        self.farm = replace(kit.farm, look=self._look)
+        self.farm = replace(kit.farm, check_clock=self._look)
         self.watch = LeaseWatch(self.farm, lambda: self.steady_s)
 
     def _look(self) -> float:
@@ -38,10 +38,10 @@ class Looks:
         self.steady_s += seconds
 
     def round_(self) -> None:
-        scheduler.tick(self.farm, self.watch.look())
+        scheduler.tick(self.farm, self.watch.leases_count())
 
     def go_on(self, seconds: float, board: int = 0, attempt: str = "") -> None:
-        """Rounds, each second, and the beats of a board that lives."""
+        """A scheduler round each second, and heartbeats of ``board``."""
         for _ in range(round(seconds)):
             self.pass_(1)
             if board:
@@ -61,28 +61,28 @@ def looks(farm: FarmKit) -> Looks:
 
 
 def begin(looks: Looks, board: int) -> str:
-    """A trial that runs, under a watch that has looked for long enough."""
+    """A running trial, and a watch after whose waiting leases count."""
     lease_s = looks.farm.settings.lease_s
     looks.go_on(lease_s + 1, board)
     looks.kit.submit(attempts=3)
     looks.round_()
     attempt = looks.kit.last_rung()
-    ingest.start(looks.farm, board, attempt)
+    ingest.start_attempt(looks.farm, board, attempt)
     return attempt
 
 
 @pytest.mark.parametrize("jump_s", [HOURS_S, -HOURS_S])
 def test_a_jump_costs_a_living_board_nothing(looks: Looks, board: int, jump_s: float) -> None:
     attempt = begin(looks, board)
-    for _ in range(4):  # more than the trial has tries
+    for _ in range(4):  # more often than the trial has attempts
         looks.jump(jump_s)
         looks.round_()
-        looks.go_on(5)  # its beats are late
+        looks.go_on(5)  # its heartbeats are late
         looks.go_on(looks.farm.settings.lease_s + 5, board, attempt)
     assert [(t.state, t.attempt, t.spent) for t in looks.kit.trials()] == [("running", 1, 1)]
     looks.kit.give(board, looks.kit.ok(attempt))
     assert looks.kit.states() == ["done"]
-    with looks.farm.database.snapshot() as session:
+    with looks.farm.database.read_session() as session:
         told = session.scalars(select(Event).where(Event.kind == "clock_jumped")).all()
         assert [e.data["seconds"] for e in told] == [jump_s] * 4
 
@@ -133,7 +133,7 @@ def test_a_doorbell_is_rung_again_at_once_after_a_start(looks: Looks, board: int
 
 
 def test_what_a_clock_that_was_ahead_left_is_not_waited_for(looks: Looks, board: int) -> None:
-    """Nobody looked while the clock was set back: the controller was down."""
+    """The clock was set back while the controller was down."""
     attempt = begin(looks, board)
     looks.kit.give(board, failed(attempt, transient=True))
     looks.kit.submit(name="second")
@@ -143,9 +143,9 @@ def test_what_a_clock_that_was_ahead_left_is_not_waited_for(looks: Looks, board:
     looks.kit.beat(board)
     looks.kit.clock.advance(-HOURS_S)
     assert devices.device(farm, "board").connection == "online"
-    LeaseWatch(farm).look()
+    LeaseWatch(farm).leases_count()
     now = looks.kit.clock()
-    with database.snapshot() as session:
+    with database.read_session() as session:
         device = session.get_one(Device, board)
         assert (device.seen_at, device.checked_at) == (now, now)
         assert all(t.not_before is None for t in session.query(Trial))
@@ -159,5 +159,5 @@ def test_set_right_leaves_what_is_right(looks: Looks, board: int) -> None:
     attempt = begin(looks, board)
     looks.kit.beat(board, attempt)
     before = looks.kit.rows()
-    lease_watch.set_right(looks.farm)
+    lease_watch.correct_future_times(looks.farm)
     assert looks.kit.rows() == before

@@ -1,4 +1,4 @@
-"""The services against an adversary, with nobody's health checked and with everybody's."""
+"""The services against an adversary, with and without health checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Said = tuple[object, ...]
 
 
 class CheckedAdversary(Adversary):
-    """And boards that fall ill, are looked after, and get well."""
+    """Adds boards that become ill, go into maintenance, and recover."""
 
     settings: ClassVar[dict[str, Any]] = {"health_retry_s": 20, "cell_failures": 2}
 
@@ -35,20 +35,20 @@ class CheckedAdversary(Adversary):
     @rule(name=st.sampled_from(EVERYBODY), on=st.booleans())
     def maintain(self, name: str, on: bool) -> None:
         with contextlib.suppress(UserError):
-            health_checks.maintain(self.farm, name, on)
+            health_checks.set_maintenance(self.farm, name, on)
 
     @rule(name=st.sampled_from(EVERYBODY))
     def ask(self, name: str) -> None:
         with contextlib.suppress(UserError):
-            first = health_checks.ask(self.farm, name)
+            first = health_checks.request_check(self.farm, name)
             assert first.ended_at is None
-            assert health_checks.ask(self.farm, name).id == first.id, (
+            assert health_checks.request_check(self.farm, name).id == first.id, (
                 "one that is open was asked for"
             )
 
     @rule(device=TURN)
     def fall_ill(self, device: int) -> None:
-        """Its next checks come back wrong, if its doorbell can be rung."""
+        """The next checks of a device fail, if doorbells reach it."""
         number = self._there(device)
         for _ in range(BAD_AFTER):
             self._behave(number, "ok")
@@ -73,7 +73,7 @@ class CheckedAdversary(Adversary):
         self._checks_hold()
 
     def _checks_hold(self) -> None:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             checks = session.scalars(select(HealthCheck)).all()
             devices = session.scalars(select(Device)).all()
             hidden = select(Sweep.id).where(Sweep.kind == HEALTH)
@@ -113,11 +113,11 @@ class CheckedAdversary(Adversary):
     def _everything_ends(self) -> None:
         for name in EVERYBODY:
             with contextlib.suppress(UserError):
-                health_checks.maintain(self.farm, name, False)
+                health_checks.set_maintenance(self.farm, name, False)
         super()._everything_ends()
 
     def _at_rest(self) -> bool:
-        with self.farm.database.snapshot() as session:
+        with self.farm.database.read_session() as session:
             ill = session.scalar(select(Device.id).where(Device.health.in_(ILL)))
         return super()._at_rest() and ill is None
 

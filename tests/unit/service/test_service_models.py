@@ -42,7 +42,7 @@ def data_set(samples: int = 8) -> dict[str, np.ndarray]:
 
 
 def refuse(farm: FarmKit, new: NewModel, error: type[Exception] = UserError) -> str:
-    """What ``new`` is answered with; nothing may be left of it."""
+    """The error for ``new``; nothing of it may be stored."""
     rows, blobs = farm.rows(), farm.blobs() - {new.sha256, new.dataset_sha256}
     with pytest.raises(error) as caught:
         registration.add(farm.farm, new)
@@ -181,7 +181,7 @@ def test_no_truncation_of_a_model_gets_past_the_check_or_breaks_it(tmp_path: Pat
 
 
 def test_a_reference_run_that_fails_leaves_nothing(farm: FarmKit) -> None:
-    """The checker takes this file; no runtime can: the sizes do not go together."""
+    """The ONNX checker accepts this file, but no runtime can run it: sizes do not match."""
     spoilt = onnx_files.dense()
     spoilt.graph.initializer[0].dims[:] = [3, 6]
     message = refuse(farm, put(farm, spoilt.SerializeToString()))
@@ -236,7 +236,7 @@ def test_a_data_set_is_bound(farm: FarmKit) -> None:
 
 
 def test_refusing_a_file_never_deletes_what_is_in_use(farm: FarmKit) -> None:
-    """A name for the bytes is all that a request gives: it may be those of anything."""
+    """A request only names a digest: the blob may be anything."""
     digest = farm.farm.blobs.put(npz(**data_set()))
     dataset = {"dataset_name": "d.npz", "dataset_sha256": digest}
     registration.add(farm.farm, put(farm, GOOD, name="dense", **dataset))

@@ -1,4 +1,4 @@
-"""The graphs of registered models: what is read from each format, counted and drawn."""
+"""Graphs of registered models in each format: work counted and network drawn."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_format_without_a_reader_says_which_have_one(sqlite_farm: FarmKit) -> 
 
 
 def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -> None:
-    """Its reference is played: none of its runtimes is among this interpreter's packages."""
+    """With a fake reference: this interpreter has none of the runtimes."""
 
     def played(job: ReferenceJob) -> Referenced:
         path = Path(job.folder) / "reference.npz"
@@ -117,7 +117,7 @@ def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -
         outputs = (TensorSpec("y", "float32", (1, 5), ""),)
         return Referenced(str(path), outputs, "played", inputs=inputs, precision="fp32")
 
-    farm = replace(sqlite_farm.farm, reference=played)
+    farm = replace(sqlite_farm.farm, compute_reference=played)
     sha256 = farm.blobs.put((TFLITE / "nhwc.tflite").read_bytes())
     view = registration.add(farm, NewModel("small", "nhwc.tflite", sha256))
     assert view.details["precision"] == "fp32"
@@ -127,7 +127,7 @@ def test_a_tflite_model_is_counted_when_it_is_registered(sqlite_farm: FarmKit) -
 
 
 def test_a_drawing_that_is_none_of_ours_is_refused(sqlite_farm: FarmKit) -> None:
-    """As a reader that was taken over could answer."""
+    """An answer that a compromised reader could give."""
     sqlite_farm.add_model("dense")
 
     def spoilt(question: Question, answer: type[Any]) -> Any:

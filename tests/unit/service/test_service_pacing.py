@@ -1,4 +1,4 @@
-"""Large farms, played: how often boards are told to beat, and how many are rung at once."""
+"""Simulated large farms: the heartbeat interval, and the number of doorbells at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TICK_S = 0.5
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[FarmKit]:
-    """A farm whose boards may beat once in ten seconds, all together."""
+    """A farm with a limit of one heartbeat in ten seconds for all boards."""
     kit = build(tmp_path, beats_per_s=0.1)
     yield kit
     kit.farm.database.close()
@@ -31,12 +31,12 @@ def slow(tmp_path: Path) -> Iterator[FarmKit]:
 
 def test_a_larger_farm_beats_less_often(slow: FarmKit) -> None:
     board = slow.device("b0")
-    assert rate_control.look(slow.farm)
+    assert rate_control.refresh_pace(slow.farm)
     answer = slow.beat(board)
     assert (answer.heartbeat_s, answer.lease_s) == (10.0, 30.0)
     for number in range(1, 4):
         slow.device(f"b{number}")
-    assert not rate_control.look(slow.farm), "not at every tick"
+    assert not rate_control.refresh_pace(slow.farm), "not at every tick"
     slow.clock.advance(10)
     scheduler.tick(slow.farm)
     answer = slow.beat(board)
@@ -56,7 +56,7 @@ def test_a_slower_beat_costs_no_attempt(slow: FarmKit) -> None:
     slow.submit(devices="{names: [b0]}")
     assert scheduler.tick(slow.farm) == 1
     attempt = slow.last_rung()
-    assert ingest.start(slow.farm, board, attempt).lease_s == 120.0
+    assert ingest.start_attempt(slow.farm, board, attempt).lease_s == 120.0
     for _ in range(4):
         slow.clock.advance(slow.beat(board, attempt).heartbeat_s)
         scheduler.tick(slow.farm)
@@ -69,17 +69,17 @@ def test_boards_that_left_do_not_make_the_others_seem_offline(slow: FarmKit) -> 
     for number in range(1, 4):
         slow.device(f"b{number}")
     for _ in range(500):  # longer than an hour, and then another
-        rate_control.look(slow.farm)
+        rate_control.refresh_pace(slow.farm)
         told_s = slow.beat(board).heartbeat_s
         slow.clock.advance(told_s - 0.001)
-        rate_control.look(slow.farm)
+        rate_control.refresh_pace(slow.farm)
         assert fleet.device(slow.farm, "b0").connection == "online"
     assert told_s == 10.0
-    assert rate_control.present(slow.farm).offline_after_s == 30.0
+    assert rate_control.current_pace(slow.farm).offline_after_s == 30.0
 
 
 def crowd(kit: FarmKit, boards: int) -> dict[str, int]:
-    """So many devices that beat, each with a trial; their ids by name."""
+    """Online devices, each with a trial; name → id."""
     kit.add_model()
     like = kit.device_id("b0") if kit.enrol("b0") else 0
     with kit.farm.database.transaction() as session:
@@ -103,20 +103,20 @@ def stay(kit: FarmKit) -> None:
 
 
 def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> None:
-    """It starts two boards a second, in the order in which they were rung: were all rung at once,
-    the last would be waited for twice as long as a doorbell lives."""
+    """The controller starts two boards a second, in the order of their doorbells: were all
+    published at once, the last would wait for twice a doorbell's lifetime."""
     devices = crowd(farm, 120)
     waiting: deque[tuple[str, str]] = deque()
     most = 0
     for _ in range(400):
-        farm.bell.rung.clear()
+        farm.doorbells.published.clear()
         scheduler.tick(farm.farm)
-        waiting += farm.bell.rung
+        waiting += farm.doorbells.published
         most = max(most, len(waiting))
         if not waiting:
             break
         device, attempt = waiting.popleft()
-        ingest.start(farm.farm, devices[device], attempt)
+        ingest.start_attempt(farm.farm, devices[device], attempt)
         farm.give(devices[device], farm.ok(attempt))
         farm.clock.advance(TICK_S)
         stay(farm)
@@ -130,10 +130,10 @@ def test_a_mass_start_at_a_fast_controller_is_soon_done(farm: FarmKit) -> None:
     devices = crowd(farm, 300)
     rung = []
     while len(farm.attempts()) < 300:
-        farm.bell.rung.clear()
+        farm.doorbells.published.clear()
         rung.append(scheduler.tick(farm.farm))
-        for device, attempt in farm.bell.rung:
-            ingest.start(farm.farm, devices[device], attempt)
+        for device, attempt in farm.doorbells.published:
+            ingest.start_attempt(farm.farm, devices[device], attempt)
         farm.clock.advance(TICK_S)
     assert rung == [50, 50, 100, 100]
 
@@ -143,9 +143,9 @@ def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
     hearing = {f"b{n}" for n in range(100, 130)}
     started = set()
     for _ in range(100):
-        farm.bell.rung.clear()
+        farm.doorbells.published.clear()
         scheduler.tick(farm.farm)
-        for device, attempt in farm.bell.rung:
+        for device, attempt in farm.doorbells.published:
             if device in hearing:
                 farm.give(devices[device], farm.ok(attempt))
                 started.add(device)
@@ -160,12 +160,12 @@ def test_a_heartbeat_rings_only_where_there_is_room(farm: FarmKit) -> None:
     devices = crowd(farm, FEW + 2)
     assert scheduler.tick(farm.farm) == FEW
     assert scheduler.tick(farm.farm) == 0
-    late = set(devices) - {device for device, _ in farm.bell.rung}
+    late = set(devices) - {device for device, _ in farm.doorbells.published}
     for name in late:
         farm.beat(devices[name])
-    assert len(farm.bell.rung) == FEW
-    for device, attempt in farm.bell.rung[:2]:
-        ingest.start(farm.farm, devices[device], attempt)
+    assert len(farm.doorbells.published) == FEW
+    for device, attempt in farm.doorbells.published[:2]:
+        ingest.start_attempt(farm.farm, devices[device], attempt)
     assert scheduler.tick(farm.farm) == 2
 
 
@@ -175,11 +175,12 @@ def test_a_sweep_whose_controller_died_after_the_last_result_is_closed(farm: Far
     farm.submit(trials=1)
     farm.beat(board)
     attempt = farm.last_rung()
-    taken = ingest._take(farm.farm, board, attempt, farm.ok(attempt), alone=False)
-    assert (taken.plain, taken.next) == (True, None)
+    measured = ingest.accept_measurement(farm.farm, board, attempt, farm.ok(attempt))
+    assert measured is not None
+    assert measured.next is None
     with farm.farm.database.transaction() as session:
         assert session.scalars(select(Sweep.finished_at)).one() is None
     farm.clock.advance(10)
     scheduler.tick(farm.farm)
     assert progress.sweep(farm.farm, "first").state == "done"
-    completion.close_forgotten(farm.farm)
+    completion.finish_forgotten_sweeps(farm.farm)

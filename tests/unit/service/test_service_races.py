@@ -15,7 +15,7 @@ from orchestrator.service.models.registration import NewModel, add
 from orchestrator.service.scheduling import dispatch, ingest, scheduler
 from orchestrator.service.sweeps import progress, sweeps
 from orchestrator.service.trials import attempt_queries
-from orchestrator.service.trials.transitions import lock
+from orchestrator.service.trials.transitions import lock_sweep
 from support import onnx_files
 from support.at_once import at_once
 from support.farms import TOOLS, FarmKit, device_facts, spec_text
@@ -32,7 +32,10 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
             [lambda d=d: dispatch.dispatch(farm.farm, d) for d in (board, other)] * 4
         )
         assert Counter(outcomes) == {True: 2, False: 6}
-        assert Counter(device for device, _ in farm.bell.rung) == {"board": turn, "other": turn}
+        assert Counter(device for device, _ in farm.doorbells.published) == {
+            "board": turn,
+            "other": turn,
+        }
         assert Counter(farm.states())["dispatched"] == 2
         for attempt in farm.attempts():
             if attempt.result is None:
@@ -42,9 +45,9 @@ def test_a_device_gets_one_attempt_however_many_dispatch(farm: FarmKit) -> None:
 
 def _take(farm: FarmKit, device_id: int, attempt_id: str) -> None:
     with farm.farm.database.transaction() as session:
-        sweep = attempt_queries.sweep_of(session, device_id, attempt_id)
-        lock(session, sweep.id)
-        ingest._accept(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
+        sweep = attempt_queries.read_sweep_of_attempt(session, device_id, attempt_id)
+        lock_sweep(session, sweep.id)
+        ingest._write_result(farm.farm, session, sweep, device_id, attempt_id, farm.ok(attempt_id))
 
 
 def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
@@ -54,7 +57,9 @@ def test_schedulers_side_by_side_ring_each_device_once(farm: FarmKit) -> None:
     farm.submit(trials=3)
     outcomes = at_once([lambda: scheduler.tick(farm.farm)] * 4)
     assert sum(int(str(n)) for n in outcomes) == 5
-    assert sorted(device for device, _ in farm.bell.rung) == [f"board{i}" for i in range(5)]
+    assert sorted(device for device, _ in farm.doorbells.published) == [
+        f"board{i}" for i in range(5)
+    ]
 
 
 def test_one_result_sent_many_times_at_once_is_acknowledged_each_time(farm: FarmKit) -> None:
@@ -72,7 +77,7 @@ def test_one_result_sent_many_times_at_once_is_acknowledged_each_time(farm: Farm
 
 
 def test_the_last_results_of_several_devices_at_once_close_the_sweep(farm: FarmKit) -> None:
-    """Each transaction alone would see the others' trials still running."""
+    """Each transaction alone sees the others' trials still running."""
     farm.add_model()
     boards = [farm.device(f"board{i}") for i in range(THREADS)]
     for turn in range(3):
@@ -117,7 +122,7 @@ def test_a_result_waits_for_no_other_of_its_sweep(farm: FarmKit) -> None:
     farm.beat(board)
     attempt = farm.last_rung()
     with farm.farm.database.transaction() as session:
-        attempt_queries.hold_beside_others(session, other, others)
+        attempt_queries.lock_device_and_share_sweep(session, other, others)
         farm.give(board, farm.ok(attempt))
         assert Counter(farm.states()) == {"done": 1, "dispatched": 2, "pending": 1}
 
@@ -128,11 +133,13 @@ def test_a_result_and_the_next_claim_are_one_transaction(farm: FarmKit) -> None:
     board = farm.device()
     farm.submit(trials=2)
     farm.beat(board)
-    taken = ingest._take(farm.farm, board, farm.last_rung(), farm.ok(farm.last_rung()), alone=False)
-    assert taken.next is not None
-    assert [a.id for a in farm.attempts() if a.result is None] == [taken.next.attempt_id]
+    result = farm.ok(farm.last_rung())
+    measured = ingest.accept_measurement(farm.farm, board, result.attempt_id, result)
+    assert measured is not None
+    assert measured.next is not None
+    assert [a.id for a in farm.attempts() if a.result is None] == [measured.next.attempt_id]
     assert farm.states() == ["done", "dispatched"]
-    assert len(farm.bell.rung) == 1, "rung for only once that is committed"
+    assert len(farm.doorbells.published) == 1, "rung for only once that is committed"
 
 
 def test_results_submits_and_freeing_at_once_do_not_block_each_other(farm: FarmKit) -> None:
@@ -149,7 +156,7 @@ def test_results_submits_and_freeing_at_once_do_not_block_each_other(farm: FarmK
         ]
         assert len(calls) == len(boards)
         calls += [partial(farm.submit, f"more{turn}{i}") for i in range(2)]
-        calls += [partial(farm.farm.free, ["0" * 64])] * 3
+        calls += [partial(farm.farm.free_blobs, ["0" * 64])] * 3
         assert [o for o in at_once(calls) if isinstance(o, Exception)] == []
 
 
@@ -160,7 +167,7 @@ def test_reclaiming_at_once_takes_each_attempt_back_once(farm: FarmKit) -> None:
     farm.submit("b", attempts=1, devices="{names: [board2, board3]}")
     for board in boards:
         farm.beat(board)
-        ingest.start(farm.farm, board, farm.last_rung())
+        ingest.start_attempt(farm.farm, board, farm.last_rung())
     farm.clock.advance(31)
     outcomes = at_once([lambda: scheduler.reclaim(farm.farm)] * THREADS)
     assert all(isinstance(o, int) for o in outcomes), outcomes
@@ -187,12 +194,12 @@ def test_of_several_that_want_one_name_one_gets_it(farm: FarmKit, what: str) -> 
         (1,) * 3 if what == "sweep" else (0,) * 3
     )
     if what == "model":
-        # the losers' files and references are gone: two models, each a file and a reference
+        # blobs of refused requests are deleted: two models, each a file and a reference
         assert (rows["models"], len(farm.blobs())) == (2, 4)
 
 
 def test_builds_results_cancels_and_resumes_at_once_leave_nobody_waiting(farm: FarmKit) -> None:
-    """Whoever waits is released, or ends, in the same transaction as what it waits for."""
+    """Waiting trials are released or ended in the same transaction as their build."""
     farm.add_model()
     bare = tuple(replace(tool, missing=("nncf",)) for tool in TOOLS)
     boards = [farm.device(f"b{i}", replace(device_facts(), tools=bare)) for i in range(3)]

@@ -22,7 +22,7 @@ from orchestrator.service.scheduling import ingest
 from orchestrator.service.sweeps import progress, report_data, retention, sweeps
 from orchestrator.service.sweeps.retention import Policy
 from orchestrator.store import blob_references
-from orchestrator.store.blob_references import PLACES, BlobGone
+from orchestrator.store.blob_references import BLOB_COLUMNS, BlobGone
 from orchestrator.store.tables import Attempt, Cell, Event
 from support import onnx_files
 from support.farms import FarmKit
@@ -79,7 +79,7 @@ def test_a_running_sweep_is_not_deleted_a_cancelled_one_is(farm: FarmKit, board:
     assert farm.rows() == before
     sweeps.cancel(farm.farm, "first")
     retention.delete_sweep(farm.farm, "first")
-    # the board that is still at it is told to stop, and what it hands in counts nowhere
+    # a board that still runs it is told to stop, and its result does not count
     assert farm.beat(board, attempt).cancel
     with pytest.raises(FarmError):
         farm.give(board, farm.ok(attempt))
@@ -111,10 +111,10 @@ def test_what_a_sweep_built_and_another_runs_stays(farm: FarmKit, board: int) ->
 
 
 def test_every_blob_that_the_contract_names_has_its_place(farm: FarmKit) -> None:
-    """A field ``sha256`` that is added there and forgotten here would have its blob freed."""
+    """The blob of a new field ``sha256`` that is missing in BLOB_COLUMNS would be deleted."""
     named: set[tuple[type, tuple[str, ...]]] = {(Cell, path) for path in _paths(TrialRequest)}
     named |= {(Attempt, path) for path in _paths(TrialResult)}
-    assert named == {(p.owner, p.path) for p in PLACES if p.owner in (Cell, Attempt)}
+    assert named == {(p.owner, p.path) for p in BLOB_COLUMNS if p.owner in (Cell, Attempt)}
 
 
 def _paths(kind: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -145,13 +145,13 @@ def test_a_result_whose_blob_was_freed_is_asked_for_again(farm: FarmKit, board: 
     assert caught.value.transient
     farm.give(board, farm.ok(late.attempt_id))  # which uploads it once more
     assert progress.sweep(farm.farm, "second").state == "done"
-    assert report_data.collect(farm.farm, "second").cells[0].trials[0].samples_ns is not None
+    assert report_data.collect_sweep(farm.farm, "second").cells[0].trials[0].samples_ns is not None
 
 
 def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     farm: FarmKit, board: int
 ) -> None:
-    """Frees and references at once, again and again: what is referred to is there."""
+    """Deleting and referring at the same time: blobs that are referred to are stored."""
     measured(farm, board, "first")
     blob = b"contended"
     sha256 = farm.farm.blobs.put(blob)
@@ -159,14 +159,14 @@ def test_no_blob_is_freed_that_a_transaction_is_about_to_refer_to(
     stop = threading.Event()
 
     def free() -> None:
-        while not stop.wait(0.001):  # else nobody else comes in on a busy machine
+        while not stop.wait(0.001):  # else the others starve on a busy machine
             with farm.farm.database.transaction() as session:
-                blob_references.free(session, farm.farm.blobs, [sha256])
+                blob_references.free_unreferenced(session, farm.farm.blobs, [sha256])
 
     def refer(built: dict[str, object] | None) -> None:
         with farm.farm.database.transaction() as session:
             if built:
-                blob_references.hold(session, farm.farm.blobs, [sha256])
+                blob_references.share_blobs_lock(session, farm.farm.blobs, [sha256])
             attempt = session.scalars(select(Attempt)).one()
             attempt.result = {**(attempt.result or {}), "built": built}
 
@@ -198,7 +198,7 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
 ) -> None:
     """The same file in two requests: one is refused, and frees it, while the other computes."""
     sha256 = farm.farm.blobs.put(onnx_files.dense_bytes())
-    compute = farm.farm.reference
+    compute = farm.farm.compute_reference
 
     def meanwhile(job: Any) -> Any:
         found = compute(job)
@@ -219,27 +219,27 @@ def test_a_refused_model_does_not_take_the_blob_that_another_request_registers(
 def test_pruned_samples_leave_the_report_as_it_was_and_say_so(farm: FarmKit, board: int) -> None:
     samples = tuple(1000 + 7 * (i % 13) for i in range(200))
     blob = digest(measured(farm, board, samples=samples))
-    before = build_report(report_data.collect(farm.farm, "first"))
+    before = build_report(report_data.collect_sweep(farm.farm, "first"))
     assert before.rows[0].p50_ms is not None
-    assert report_data.frozen(farm.farm, "first") is None
+    assert report_data.frozen_report(farm.farm, "first") is None
     farm.clock.advance(91 * DAY)
     done = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (done.samples, done.freed_blobs, done.kept) == (("first",), 1, ())
     assert not farm.farm.blobs.has(blob)
-    after = report_data.frozen(farm.farm, "first")
+    after = report_data.frozen_report(farm.farm, "first")
     assert after is not None
     assert after.rows == before.rows
     assert after.notes[: len(before.notes)] == before.notes
     assert "raw samples were pruned on 2025-06-" in after.notes[-1]
-    # once is enough, and the kept report is no blob that nothing uses
+    # the kept report is pruned once, and is no orphan
     again = retention.prune(farm.farm, Policy(samples=timedelta(days=90)))
     assert (again.samples, again.freed_blobs) == ((), 0)
     with farm.farm.database.transaction() as session:
-        assert blob_references.free(session, farm.farm.blobs, farm.blobs()) == set()
-    # with the sweep its report goes too
+        assert blob_references.free_unreferenced(session, farm.farm.blobs, farm.blobs()) == set()
+    # deleting the sweep deletes its report
     retention.delete_sweep(farm.farm, "first")
     measured(farm, board)
-    assert report_data.frozen(farm.farm, "first") is None
+    assert report_data.frozen_report(farm.farm, "first") is None
 
 
 def test_only_what_is_old_enough_is_pruned(farm: FarmKit, board: int) -> None:
@@ -250,7 +250,7 @@ def test_only_what_is_old_enough_is_pruned(farm: FarmKit, board: int) -> None:
     farm.clock.advance(50 * DAY)
     policy = Policy(sweeps=timedelta(days=90), samples=timedelta(days=40), events=timedelta(95))
     before = (farm.rows(), farm.blobs())
-    due = retention.due(farm.farm, policy)
+    due = retention.preview(farm.farm, policy)
     assert (due.sweeps, due.samples) == (("old",), ("young",))
     assert due.events > 0
     assert (farm.rows(), farm.blobs()) == before
@@ -269,7 +269,7 @@ def test_events_that_a_report_hangs_on_outlive_their_age(farm: FarmKit, board: i
     farm.clock.advance(400 * DAY)
     retention.prune(farm.farm, Policy(events=timedelta(days=365)))
     assert {e.kind for e in events.after(farm.farm, 0, 99)} == {"samples_pruned", "events_pruned"}
-    assert report_data.frozen(farm.farm, "first") is not None
+    assert report_data.frozen_report(farm.farm, "first") is not None
 
 
 def test_a_pruned_sweep_is_not_resumed(farm: FarmKit, board: int) -> None:
@@ -293,7 +293,7 @@ def test_samples_whose_report_cannot_be_computed_are_kept(farm: FarmKit, board: 
     assert farm.farm.blobs.has(blob)
 
 
-# --- the log
+# --- the event log
 
 
 def test_nothing_but_pruning_changes_or_deletes_an_event(
@@ -311,7 +311,7 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
     scheduler.tick(farm.farm)
     sweeps.cancel(farm.farm, "second")
     devices.tag(farm.farm, "board", {"a": "b"})
-    devices.enable(farm.farm, "board", False)
+    devices.set_enabled(farm.farm, "board", False)
     retention.delete_sweep(farm.farm, "second")
     retirement.retire(farm.farm, "board")
     retention.prune(farm.farm, Policy(samples=timedelta(0), sweeps=timedelta(0)))
@@ -323,7 +323,7 @@ def test_nothing_but_pruning_changes_or_deletes_an_event(
 
 @pytest.fixture
 def watch_events(farm: FarmKit) -> Callable[[], list[str]]:
-    """Statements from now on that change or delete rows of ``events``."""
+    """Records statements that change or delete rows of ``events``."""
     from sqlalchemy import event
 
     def start() -> list[str]:
@@ -360,7 +360,7 @@ def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
     with farm.farm.database.transaction() as session:
         session.add(Event(kind="k", subject="s", data={"a": 1}))
         session.flush()
-        farm.farm.note(session, "k", "s", a=2)
+        farm.farm.record_event(session, "k", "s", a=2)
     old, new = events.after(farm.farm, 0, 9)
     assert (old.by, old.data) == ("", {"a": 1})
     assert (new.by, new.data) == ("controller", {"a": 2})
@@ -369,7 +369,7 @@ def test_events_of_before_actors_were_noted_have_none(farm: FarmKit) -> None:
 def test_a_result_that_comes_twice_after_pruning_changes_nothing(farm: FarmKit, board: int) -> None:
     result = measured(farm, board)
     retention.prune_samples(farm.farm, "first")
-    frozen = report_data.frozen(farm.farm, "first")
+    frozen = report_data.frozen_report(farm.farm, "first")
     farm.ok(result.attempt_id)
-    ingest.result(farm.farm, board, result.attempt_id, result)
-    assert report_data.frozen(farm.farm, "first") == frozen
+    ingest.accept_result(farm.farm, board, result.attempt_id, result)
+    assert report_data.frozen_report(farm.farm, "first") == frozen

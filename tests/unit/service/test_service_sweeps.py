@@ -105,7 +105,7 @@ def test_an_estimate_rests_on_what_ran_here_before(farm: FarmKit, board: int) ->
     assert plan.estimate_s == 2 * plan.cells[0].estimate_s
     farm.submit("history")
     farm.beat(board)
-    farm.give(board, farm.ok(farm.last_rung()))  # total 4.5 s, of them 1 s measured
+    farm.give(board, farm.ok(farm.last_rung()))  # 4.5 s in total, 1 s of it measuring
     plan = sweeps.plan(farm.farm, text, "f")
     assert plan.cells[0].estimate_s == 3.5 + 5.0
     assert "1 earlier" in plan.cells[0].estimate_from
@@ -125,7 +125,7 @@ def test_cancelling_stops_what_runs_and_what_waits(farm: FarmKit, board: int) ->
     farm.beat(board)
     farm.give(board, farm.ok(farm.last_rung()))
     running = farm.last_rung()
-    ingest.start(farm.farm, board, running)
+    ingest.start_attempt(farm.farm, board, running)
     view = sweeps.cancel(farm.farm, "first")
     assert (view.state, view.counts) == ("cancelled", {"done": 1, "cancelled": 2})
     answer = farm.beat(board, running)
@@ -199,7 +199,7 @@ def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) 
 
 def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
     farm.device("other")
-    devices.enable(farm.farm, "other", False)
+    devices.set_enabled(farm.farm, "other", False)
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
     assert "disabled" in skips["other"]
@@ -225,7 +225,7 @@ def test_a_small_board_gets_its_class_limits_and_others_the_sweeps(
 
 
 def test_a_big_sweep_takes_few_statements(farm: FarmKit, board: int) -> None:
-    """Rows go in by batches: on SQLite everything else waits for the write lock meanwhile."""
+    """Rows are inserted in batches: on SQLite all other writers wait meanwhile."""
     from sqlalchemy import event
 
     threads = ", ".join(str(n) for n in range(500))
@@ -247,11 +247,11 @@ def test_cancelling_rings_what_runs_so_that_it_asks_at_once(farm: FarmKit, broke
     farm.submit(trials=2)
     for board in boards[:2]:
         farm.beat(board)
-    running = farm.bell.rung[:]
+    running = farm.doorbells.published[:]
     assert len(running) == 2
-    farm.bell.error = OSError("the broker is away") if broken else None
+    farm.doorbells.error = OSError("the broker is away") if broken else None
     assert sweeps.cancel(farm.farm, "first").counts == {"cancelled": 6}
-    assert farm.bell.rung == (running if broken else running * 2)
+    assert farm.doorbells.published == (running if broken else running * 2)
     for board, (_, attempt) in zip(boards, running, strict=False):
         assert farm.beat(board, attempt).cancel
 
@@ -273,7 +273,7 @@ def test_cancelling_and_resuming_a_large_sweep_takes_no_more_statements(
 
 @contextmanager
 def _written(farm: FarmContext) -> Iterator[list[str]]:
-    """What is sent to the database meanwhile, one entry for each set of parameters."""
+    """The statements that are executed meanwhile, one entry for each set of parameters."""
     found: list[str] = []
 
     def executed(

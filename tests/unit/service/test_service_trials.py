@@ -1,4 +1,4 @@
-"""A trial's way through the services, on both databases: dispatched, started, given, lost."""
+"""A trial's life on both databases: dispatched, started, ended, lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.farms import FarmKit, failed, unsupported
 
 @pytest.fixture
 def board(farm: FarmKit) -> int:
-    """A device that beats, and a model."""
+    """An online device, and a model."""
     farm.add_model()
     return farm.device()
 
@@ -26,11 +26,11 @@ def board(farm: FarmKit) -> int:
 def test_from_submitting_to_done(farm: FarmKit, board: int) -> None:
     view = farm.submit(trials=2)
     assert (view.state, view.cells, view.trials, view.counts) == ("running", 1, 2, {"pending": 2})
-    assert farm.bell.rung == [], "submitting rings nobody: the scheduler does"
+    assert farm.doorbells.published == [], "submitting rings nobody: the scheduler does"
     assert scheduler.tick(farm.farm) == 1
     first = farm.last_rung()
-    assert farm.bell.rung == [("board", first)]
-    started = ingest.start(farm.farm, board, first)
+    assert farm.doorbells.published == [("board", first)]
+    started = ingest.start_attempt(farm.farm, board, first)
     assert started.lease_s == farm.farm.settings.lease_s
     request = started.request
     assert (request.attempt_id, request.trial_id) == (first, str(farm.trials()[0].id))
@@ -40,12 +40,12 @@ def test_from_submitting_to_done(farm: FarmKit, board: int) -> None:
     second = farm.last_rung()
     assert second != first, "a result rings for the next trial at once"
     assert farm.states() == ["done", "dispatched"]
-    ingest.start(farm.farm, board, second)
+    ingest.start_attempt(farm.farm, board, second)
     farm.give(board, farm.ok(second))
     done = progress.sweep(farm.farm, "first")
     assert (done.state, done.counts, done.finished_at) == ("done", {"done": 2}, farm.clock.at)
     assert [e.kind for e in events.after(farm.farm, 0, 99)][-1] == "sweep_finished"
-    assert len(farm.bell.rung) == 2
+    assert len(farm.doorbells.published) == 2
 
 
 @pytest.mark.parametrize("why", ["offline", "drained", "never beaten"])
@@ -53,15 +53,15 @@ def test_a_device_that_should_not_work_is_not_rung(farm: FarmKit, board: int, wh
     farm.submit()
     match why:
         case "offline":
-            farm.clock.advance(rate_control.present(farm.farm).offline_after_s)
+            farm.clock.advance(rate_control.current_pace(farm.farm).offline_after_s)
         case "drained":
-            devices.enable(farm.farm, "board", False)
+            devices.set_enabled(farm.farm, "board", False)
         case _:
             farm.enrol("new")
             farm.submit("second", devices="{names: [new]}")
             board = farm.device_id("new")
     assert not dispatch.dispatch(farm.farm, board)
-    assert farm.bell.rung == []
+    assert farm.doorbells.published == []
     assert set(farm.states()) == {"pending"}
 
 
@@ -70,16 +70,16 @@ def test_a_heartbeat_of_an_idle_device_fetches_work(farm: FarmKit, board: int) -
     farm.beat(board)
     assert farm.states() == ["dispatched"]
     farm.beat(board, farm.last_rung())
-    assert len(farm.bell.rung) == 1
+    assert len(farm.doorbells.published) == 1
 
 
 def test_starting_twice_gives_the_same_answer(farm: FarmKit, board: int) -> None:
     farm.submit(attempts=1)
     scheduler.tick(farm.farm)
     attempt = farm.last_rung()
-    first = ingest.start(farm.farm, board, attempt)
+    first = ingest.start_attempt(farm.farm, board, attempt)
     farm.clock.advance(5)
-    assert ingest.start(farm.farm, board, attempt) == first
+    assert ingest.start_attempt(farm.farm, board, attempt) == first
     assert [(t.state, t.attempt, t.spent) for t in farm.trials()] == [("running", 1, 1)]
     assert (farm.clock.at - farm.attempts()[0].lease_until).total_seconds() == -30
 
@@ -99,8 +99,37 @@ def test_a_result_given_twice_changes_nothing(farm: FarmKit, board: int) -> None
     assert farm.states() == ["done", "dispatched"]
 
 
+def test_a_measurement_is_accepted_once_and_claims_one_trial(farm: FarmKit, board: int) -> None:
+    farm.submit(trials=3)
+    scheduler.tick(farm.farm)
+    result = farm.ok(farm.last_rung())
+    accepted = ingest.accept_measurement(farm.farm, board, result.attempt_id, result)
+    assert accepted is not None
+    assert accepted.next is not None
+    before = farm.rows()
+    assert ingest.accept_measurement(farm.farm, board, result.attempt_id, result) is None
+    ingest.accept_under_sweep_lock(farm.farm, board, result.attempt_id, result)
+    assert farm.rows() == before
+    assert farm.states() == ["done", "dispatched", "pending"]
+
+
+def test_a_result_under_the_sweeps_lock_claims_nothing_and_closes_the_sweep(
+    farm: FarmKit, board: int
+) -> None:
+    farm.submit(trials=2)
+    scheduler.tick(farm.farm)
+    first = failed(farm.last_rung())
+    ingest.accept_under_sweep_lock(farm.farm, board, first.attempt_id, first)
+    assert farm.states() == ["failed", "pending"]
+    assert progress.sweep(farm.farm, "first").finished_at is None
+    scheduler.tick(farm.farm)
+    last = failed(farm.last_rung())
+    ingest.accept_under_sweep_lock(farm.farm, board, last.attempt_id, last)
+    assert progress.sweep(farm.farm, "first").state == "failed"
+
+
 def test_a_transient_failure_given_twice_is_acknowledged_twice(farm: FarmKit, board: int) -> None:
-    """The first acknowledgement may be lost; the outbox then sends the failure again."""
+    """The acknowledgement may be lost; the outbox then sends the failure again."""
     farm.submit()
     scheduler.tick(farm.farm)
     attempt = farm.last_rung()
@@ -123,12 +152,12 @@ def test_another_devices_attempt_is_unknown(farm: FarmKit, board: int) -> None:
     scheduler.tick(farm.farm)
     attempt = farm.last_rung()
     with pytest.raises(UnknownAttempt):
-        ingest.start(farm.farm, other, attempt)
+        ingest.start_attempt(farm.farm, other, attempt)
     with pytest.raises(UnknownAttempt):
         farm.give(other, farm.ok(attempt))
     assert farm.beat(other, attempt).cancel
     with pytest.raises(UnknownAttempt):
-        ingest.start(farm.farm, board, "0" * 32)
+        ingest.start_attempt(farm.farm, board, "0" * 32)
     assert farm.attempt(attempt).result is None
     assert farm.states() == ["dispatched"]
 
@@ -139,7 +168,7 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
     for number in (1, 2):
         farm.beat(board)
         seen.append(farm.last_rung())
-        ingest.start(farm.farm, board, seen[-1])
+        ingest.start_attempt(farm.farm, board, seen[-1])
         assert farm.trials()[0].attempt == number
         farm.clock.advance(farm.farm.settings.lease_s)
         assert scheduler.reclaim(farm.farm) == 0, "a lease holds to its last moment"
@@ -154,14 +183,14 @@ def test_a_lost_attempt_is_tried_again_until_the_budget_is_spent(farm: FarmKit, 
     assert [a.note for a in farm.attempts()] == ["lease ran out while running"] * 2
     assert not any(a.accepted for a in farm.attempts())
     farm.beat(board)
-    assert len(farm.bell.rung) == 2
+    assert len(farm.doorbells.published) == 2
 
 
 def test_heartbeats_keep_a_lease(farm: FarmKit, board: int) -> None:
     farm.submit()
     scheduler.tick(farm.farm)
     attempt = farm.last_rung()
-    ingest.start(farm.farm, board, attempt)
+    ingest.start_attempt(farm.farm, board, attempt)
     for _ in range(5):
         farm.clock.advance(20)
         answer = farm.beat(board, attempt)
@@ -175,7 +204,7 @@ def test_a_late_result_is_kept_and_counts_nowhere(farm: FarmKit, board: int, lat
     farm.submit()
     farm.beat(board)
     first = farm.last_rung()
-    ingest.start(farm.farm, board, first)
+    ingest.start_attempt(farm.farm, board, first)
     farm.clock.advance(31)
     scheduler.reclaim(farm.farm)
     farm.clock.advance(retry.FIRST_S)
@@ -191,23 +220,23 @@ def test_a_late_result_is_kept_and_counts_nowhere(farm: FarmKit, board: int, lat
     assert (kept.accepted, kept.note, farm.states()) == (False, "superseded", state)
     assert farm.beat(board, first).cancel
     with pytest.raises(Superseded):
-        ingest.start(farm.farm, board, first)
+        ingest.start_attempt(farm.farm, board, first)
     farm.beat(board)
     farm.give(board, farm.ok(farm.last_rung()))
     assert [(a.number, a.accepted) for a in farm.attempts()] == [(1, False), (2, True)]
 
 
 def test_a_bell_that_cannot_be_rung_loses_no_trial(farm: FarmKit, board: int) -> None:
-    """However long the broker is down: the budget is for attempts that a device took up."""
+    """However long the broker is down: only attempts that a device started count."""
     farm.submit(attempts=1)
-    farm.bell.error = OSError("connection refused")
+    farm.doorbells.error = OSError("connection refused")
     for _ in range(5):
         farm.beat(board)
         assert farm.states() == ["dispatched"]
         farm.clock.advance(farm.farm.settings.dispatch_s + 1)
         assert scheduler.reclaim(farm.farm) == 1
         assert farm.states() == ["pending"]
-    farm.bell.error = None
+    farm.doorbells.error = None
     farm.beat(board)
     farm.give(board, farm.ok(farm.last_rung()))
     assert [(t.state, t.attempt, t.spent) for t in farm.trials()] == [("done", 6, 1)]
@@ -295,7 +324,7 @@ def test_a_result_that_contradicts_itself_changes_nothing(
     wrong = replace(farm.ok(attempt), **spoil)  # type: ignore[arg-type]
     before = farm.rows()
     with pytest.raises(UserError, match=says):
-        ingest.result(farm.farm, board, attempt, wrong)
+        ingest.accept_result(farm.farm, board, attempt, wrong)
     assert (farm.rows(), farm.states()) == (before, ["dispatched"])
     assert farm.attempt(attempt).result is None
 
@@ -305,7 +334,7 @@ def test_a_result_whose_samples_were_not_uploaded_is_refused(farm: FarmKit, boar
     farm.beat(board)
     result = farm.ok(farm.last_rung())
     assert result.samples is not None
-    farm.farm.blobs.discard([result.samples.sha256])
+    farm.farm.blobs.delete([result.samples.sha256])
     with pytest.raises(BlobGone, match="upload the blob first"):
         farm.give(board, result)
     assert farm.states() == ["dispatched"]
@@ -319,7 +348,9 @@ def test_sweeps_run_in_the_order_they_came_in(farm: FarmKit, board: int) -> None
         farm.give(board, farm.ok(farm.last_rung()))
     order = [
         a.trial_id
-        for a in sorted(farm.attempts(), key=lambda a: farm.bell.rung.index(("board", a.id)))
+        for a in sorted(
+            farm.attempts(), key=lambda a: farm.doorbells.published.index(("board", a.id))
+        )
     ]
     assert order == [t.id for t in farm.trials()]
 

@@ -21,7 +21,7 @@ from agent.telemetry import (
     fan,
     ina3221,
     intel,
-    nvidia_smi,
+    nvidia,
     pressure,
     rapl,
     raspberry,
@@ -296,9 +296,9 @@ def test_nvidia_smi_is_asked_in_both_its_languages(
     monkeypatch.setenv("OLD", old)
     root = tree(tmp_path, {"proc/driver/nvidia/version": "NVRM version: x"})
     with pytest.raises(Unreadable, match="nvidia-smi is not installed"):
-        nvidia_smi.read(root)
+        nvidia.read(root)
     tool(root, "nvidia-smi", SMI)
-    found = values(nvidia_smi.read(root))
+    found = values(nvidia.read(root))
     assert found["gpu0 power"] == pytest.approx(71420)
     assert (found["gpu0 temperature"], found["gpu0 SM clock"]) == (31, 1980)
     assert (found["gpu0 load"], found["gpu0 memory used"]) == (7, 529)
@@ -308,7 +308,7 @@ def test_nvidia_smi_is_asked_in_both_its_languages(
 
 
 def test_what_a_card_does_not_tell_is_left_out() -> None:
-    found = nvidia_smi.parse("45, [N/A], 1200, [Not Supported], 0, 10\n51, 9.8, N/A, 405, 3, 11\n")
+    found = nvidia.parse("45, [N/A], 1200, [Not Supported], 0, 10\n51, 9.8, N/A, 405, 3, 11\n")
     assert set(values(found)) == {
         *("gpu0 temperature", "gpu0 SM clock", "gpu0 load", "gpu0 memory used"),
         *("gpu1 temperature", "gpu1 power", "gpu1 memory clock", "gpu1 load", "gpu1 memory used"),
@@ -317,7 +317,7 @@ def test_what_a_card_does_not_tell_is_left_out() -> None:
 
 def test_a_jetson_is_left_to_tegrastats(tmp_path: Path) -> None:
     root = tree(tmp_path, {**JETSON, "proc/driver/nvidia/version": "NVRM version: x"})
-    assert nvidia_smi.read(root) == []
+    assert nvidia.read(root) == []
 
 
 def test_intels_npu_and_graphics(tmp_path: Path) -> None:
@@ -369,8 +369,8 @@ def test_a_pi_whose_user_may_not_ask_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "parse",
     [
-        nvidia_smi.parse,
-        nvidia_smi.parse_reasons,
+        nvidia.parse,
+        nvidia.parse_reasons,
         raspberry.parse,
         lambda text: pressure.parse("io", text),
     ],
@@ -414,7 +414,7 @@ def test_what_fails_is_said_and_the_others_are_read(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     sensors, unread = read_all()
-    names = {source.name for source in SOURCES}
+    names = set(SOURCES)
     assert {sensor.source for sensor in sensors} <= names
     assert set(unread) <= names
     assert all(math.isfinite(sensor.value) for sensor in sensors)

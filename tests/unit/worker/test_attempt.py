@@ -26,7 +26,7 @@ def run(
 ) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
     with CancelRequest() as own:
-        finished = execute(request, board.tools, cancel or own, folder, began=99.0)
+        finished = execute(request, board.services, cancel or own, folder, started_at=99.0)
     assert codec.loads(TrialResult, codec.dumps(finished.result)) == finished.result
     assert (finished.result.failure is None) == (finished.result.status == "ok")
     return finished
@@ -245,14 +245,14 @@ def test_samples_that_the_disk_has_no_room_for_are_not_left_there_by_half(
     request_: TrialRequest, board: Board, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_descriptor: int) -> None:
-        if list(board.tools.samples_dir.iterdir()):
+        if list(board.services.samples_dir.iterdir()):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     result = run(request_, board, folder).result
     assert result.failure is not None
     assert (result.failure.stage, result.failure.kind) == ("measure", "disk_full")
-    assert list(board.tools.samples_dir.iterdir()) == []
+    assert list(board.services.samples_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize(

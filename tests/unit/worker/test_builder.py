@@ -141,7 +141,7 @@ def test_one_that_was_built_but_never_listed_is_found_again(
     runtimes: RuntimeCommands, tools: Tools
 ) -> None:
     first = runtimes.build("onnxruntime", None, print)
-    runtimes.environments.strike(first.name)  # a power cut between the two
+    runtimes.environments.remove(first.name)  # a power cut between the two
     tools.calls.clear()
     assert runtimes.build("onnxruntime", None, print) == first
     assert tools.calls == []

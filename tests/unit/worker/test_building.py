@@ -43,7 +43,7 @@ def request_() -> TrialRequest:
 def run(request: TrialRequest, board: Board, folder: Path) -> FinishedAttempt:
     folder.mkdir(exist_ok=True)
     with CancelRequest() as cancel:
-        return execute(request, board.tools, cancel, folder, began=99.0)
+        return execute(request, board.services, cancel, folder, started_at=99.0)
 
 
 def test_a_build_converts_and_hands_in_and_measures_nothing(
@@ -144,7 +144,7 @@ def test_a_link_among_what_was_made_ends_the_build(
     assert finished.result.failure is not None
     assert finished.result.failure.kind == "bad_artifact"
     assert finished.blob is None
-    assert list(board.tools.samples_dir.iterdir()) == [], "nothing half-made stays"
+    assert list(board.services.samples_dir.iterdir()) == [], "nothing half-made stays"
 
 
 def test_an_artifact_that_is_the_source_is_handed_in_alone(

@@ -62,7 +62,7 @@ class Board:
         self.probed = dict(PROBED)
         self.environments = Environments(folder, lambda python: self.probed[python], "/default")
         for name, version in (("tensorflow", "2.21.0"), ("tflite", "2.3.0")):
-            self.environments.enlist(RuntimeEnvironment(f"{name}-env", name, version, f"/{name}"))
+            self.environments.add(RuntimeEnvironment(f"{name}-env", name, version, f"/{name}"))
         self.workshop = ConversionRunner(
             self.environments,
             EngineCache(folder / "engines", 1 << 30),

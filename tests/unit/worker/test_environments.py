@@ -33,7 +33,7 @@ class Probes:
 
 def add(environments: Environments, backend: str, python: str) -> RuntimeEnvironment:
     added = environments.check(backend, python)
-    environments.enlist(added)
+    environments.add(added)
     return added
 
 
@@ -108,9 +108,9 @@ def test_adding_keeps_the_link_of_a_virtual_environment(
 
 def test_removing(environments: Environments, python: Callable[[str, RuntimeFacts], str]) -> None:
     add(environments, "onnxruntime", python("p", ort("1.19.2")))
-    environments.strike("other")
+    environments.remove("other")
     assert environments.resolve("onnxruntime").name == "onnxruntime-1.19.2"
-    environments.strike("onnxruntime-1.19.2")
+    environments.remove("onnxruntime-1.19.2")
     assert environments.resolve("onnxruntime").name == "default"
 
 
@@ -119,8 +119,8 @@ def test_one_of_the_same_version_takes_the_others_place(
 ) -> None:
     first = add(environments, "onnxruntime", python("p", ort("1.19.2")))
     second = replace(first, name="onnxruntime-1.19.2-abc")
-    assert environments.enlist(second) == [first]
-    assert environments.enlist(second) == []
+    assert environments.add(second) == [first]
+    assert environments.add(second) == []
     assert environments.listed() == [second]
 
 
@@ -128,7 +128,7 @@ def test_of_two_variants_the_preferred_one_runs_whatever_their_numbers(
     environments: Environments, python: Callable[[str, RuntimeFacts], str]
 ) -> None:
     old = environments.check("onnxruntime", python("p", ort("2.14.0")))
-    environments.enlist(replace(old, preferred=False))
+    environments.add(replace(old, preferred=False))
     add(environments, "onnxruntime", python("q", ort("2.3.0")))
     assert environments.resolve("onnxruntime").version == "2.3.0"
     assert environments.resolve("onnxruntime", "2.14").version == "2.14.0"

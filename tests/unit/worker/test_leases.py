@@ -29,14 +29,14 @@ def leases(clock: Clock) -> Leases:
 
 def test_an_attempt_is_named_while_it_runs(leases: Leases) -> None:
     assert leases.attempt_id == ""
-    with leases.held("a1", 20, 1000.0) as cancel:
+    with leases.hold("a1", 20, 1000.0) as cancel:
         assert leases.attempt_id == "a1"
         assert cancel.reason == ""
     assert leases.attempt_id == ""
 
 
 def test_a_lease_runs_out_from_when_it_was_asked_for(leases: Leases, clock: Clock) -> None:
-    with leases.held("a1", 20, asked_at=995.0) as cancel:
+    with leases.hold("a1", 20, requested_at=995.0) as cancel:
         clock.now = 1015.0
         leases.expire()
         assert cancel.reason == ""
@@ -46,7 +46,7 @@ def test_a_lease_runs_out_from_when_it_was_asked_for(leases: Leases, clock: Cloc
 
 
 def test_a_renewal_counts_from_when_it_was_sent(leases: Leases, clock: Clock) -> None:
-    with leases.held("a1", 20, 1000.0) as cancel:
+    with leases.hold("a1", 20, 1000.0) as cancel:
         clock.now = 1019.0
         leases.answered("a1", RENEWED, sent_at=1010.0)
         clock.now = 1030.0
@@ -67,7 +67,7 @@ def test_a_renewal_counts_from_when_it_was_sent(leases: Leases, clock: Clock) ->
     ],
 )
 def test_what_an_answer_does(leases: Leases, renewed: bool, cancelled: bool, reason: str) -> None:
-    with leases.held("a1", 20, 1000.0) as cancel:
+    with leases.hold("a1", 20, 1000.0) as cancel:
         leases.answered("a1", HeartbeatAnswer(renewed, cancelled, 5, 20), 1000.0)
         assert cancel.reason == reason
 
@@ -75,7 +75,7 @@ def test_what_an_answer_does(leases: Leases, renewed: bool, cancelled: bool, rea
 def test_an_answer_for_an_earlier_attempt_is_void(leases: Leases) -> None:
     lost = HeartbeatAnswer(renewed=False, cancel=True, heartbeat_s=5, lease_s=20)
     leases.answered("a1", lost, 1000.0)
-    with leases.held("a2", 20, 1000.0) as cancel:
+    with leases.hold("a2", 20, 1000.0) as cancel:
         leases.answered("a1", lost, 1000.0)
         leases.answered("", lost, 1000.0)
         assert cancel.reason == ""
@@ -83,21 +83,21 @@ def test_an_answer_for_an_earlier_attempt_is_void(leases: Leases) -> None:
 
 def test_beats_come_thrice_a_lease_at_least(leases: Leases) -> None:
     assert leases.interval_s(30) == 30
-    with leases.held("a1", 12, 1000.0):
+    with leases.hold("a1", 12, 1000.0):
         assert leases.interval_s(30) == 4
         assert leases.interval_s(3) == 3
 
 
 def test_shutting_down_ends_what_runs_and_what_begins(leases: Leases) -> None:
-    with leases.held("a1", 20, 1000.0) as cancel:
+    with leases.hold("a1", 20, 1000.0) as cancel:
         leases.shut_down()
         assert cancel.reason == "shutdown"
-    with leases.held("a2", 20, 1000.0) as cancel:
+    with leases.hold("a2", 20, 1000.0) as cancel:
         assert cancel.reason == "shutdown"
 
 
 def test_a_beat_follows_the_beginning() -> None:
     asked: list[str] = []
     leases = Leases(on_change=lambda: asked.append("beat"))
-    with leases.held("a1", 20, 0.0):
+    with leases.hold("a1", 20, 0.0):
         assert asked == ["beat"]

@@ -131,7 +131,7 @@ def test_earlier_damaged_lists_are_kept(tmp_path: Path, file: Path) -> None:
 def test_a_list_that_cannot_be_written_anew_is_named(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for a person who asks about a board of another user's. Root may write everywhere."""
+    """Like a person who looks at another user's board. Root may write everywhere."""
 
     def refuse(path: Path, environments: object) -> None:
         raise PermissionError(13, "Permission denied")

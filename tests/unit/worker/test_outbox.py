@@ -37,9 +37,9 @@ def outbox(tmp_path: Path, clock: Clock) -> Iterator[Outbox]:
 def test_a_result_is_due_until_it_is_delivered(outbox: Outbox, tmp_path: Path) -> None:
     samples = tmp_path / "samples"
     assert outbox.put("a1", "{}", samples)
-    parcel = outbox.due()
-    assert parcel is not None
-    assert (parcel.attempt_id, parcel.result, parcel.samples_path) == ("a1", "{}", samples)
+    pending = outbox.due()
+    assert pending is not None
+    assert (pending.attempt_id, pending.result, pending.samples_path) == ("a1", "{}", samples)
     assert outbox.samples_in_use() == {samples}
     outbox.delivered("a1", "accepted")
     assert outbox.due() is None
@@ -51,9 +51,9 @@ def test_a_result_is_due_until_it_is_delivered(outbox: Outbox, tmp_path: Path) -
 def test_only_the_first_result_of_an_attempt_counts(outbox: Outbox) -> None:
     assert outbox.put("a1", "first", None)
     assert not outbox.put("a1", "second", None)
-    parcel = outbox.due()
-    assert parcel is not None
-    assert parcel.result == "first"
+    pending = outbox.due()
+    assert pending is not None
+    assert pending.result == "first"
 
 
 def test_results_leave_in_the_order_they_came(outbox: Outbox, clock: Clock) -> None:
@@ -61,9 +61,9 @@ def test_results_leave_in_the_order_they_came(outbox: Outbox, clock: Clock) -> N
         clock.now += 1
         outbox.put(name, "{}", None)
     left = []
-    while (parcel := outbox.due()) is not None:
-        left.append(parcel.attempt_id)
-        outbox.delivered(parcel.attempt_id, "accepted")
+    while (pending := outbox.due()) is not None:
+        left.append(pending.attempt_id)
+        outbox.delivered(pending.attempt_id, "accepted")
     assert left == ["b", "c", "a"]
 
 
@@ -73,9 +73,9 @@ def test_waits_double_and_another_result_is_not_held_up(outbox: Outbox, clock: C
     outbox.put("a2", "{}", None)
     waits = [outbox.postpone("a1") for _ in range(9)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    parcel = outbox.due()
-    assert parcel is not None
-    assert parcel.attempt_id == "a2"
+    pending = outbox.due()
+    assert pending is not None
+    assert pending.attempt_id == "a2"
     outbox.delivered("a2", "accepted")
     assert outbox.due() is None
     assert outbox.next_due_in_s() == LONGEST_WAIT_S

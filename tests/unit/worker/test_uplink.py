@@ -1,4 +1,4 @@
-"""The HTTP client: addresses, named errors, repetition; and what the courier makes of them."""
+"""The HTTP client: addresses, named errors, repetition; and the result sender."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_blob_that_is_not_there() -> None:
         pass
 
 
-# --- the courier
+# --- the result sender
 
 
 class Controller:
@@ -435,7 +435,7 @@ def test_what_passes_with_time_keeps_both(
 def test_a_result_of_another_contract_is_carried_all_the_same(
     controller: Controller, outbox: Outbox, tmp_path: Path
 ) -> None:
-    """As one that an older agent left in the outbox: what it says is the controller's business."""
+    """Like one that an older agent left in the outbox; only the controller judges its content."""
     path = tmp_path / f"{sha(b'samples')}.zst"
     path.write_bytes(b"samples")
     outbox.put("a1", json.dumps({"of": "yore", "samples": {"sha256": path.stem}}), path)

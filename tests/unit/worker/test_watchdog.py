@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.worker.broker.consumer import QueueConsumer, make_listener
-from agent.worker.broker.watchdog import PREFIX, Watchdog, notify
+from agent import broker
+from agent.worker.broker.consumer import ROUND_TRIP_PREFIX, QueueConsumer
+from agent.worker.broker.watchdog import Watchdog, notify
 
 
 def until(what: Callable[[], object], within_s: float = 20.0) -> None:
@@ -21,75 +22,102 @@ def until(what: Callable[[], object], within_s: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+class CountingConsumer(QueueConsumer):
+    """A consumer of an in-memory queue that counts what the watchdog does with it."""
+
+    def __init__(self, device: str, received: list[str]) -> None:
+        super().__init__("memory://", device, on_doorbell=received.append)
+        self.rings = 0
+        self.restarted = threading.Event()
+
+    def round_trip(self, timeout_s: float) -> bool:
+        self.rings += 1
+        return super().round_trip(timeout_s)
+
+    def restart(self) -> None:
+        self.restarted.set()
+        super().restart()
+
+
 class Setting:
     """A watchdog over an in-memory queue of its own."""
 
     def __init__(self, device: str, *, idle: bool = True) -> None:
-        self.heard: list[str] = []
-        self.restarted = threading.Event()
-        app, self.doorbell = make_listener("memory://", device, self.hear)
-        setattr(self.doorbell, "restart", self._restart)  # noqa: B010
-        self.watchdog = Watchdog(
-            app, device, self.doorbell, lambda: idle, period_s=0.05, answer_s=0.5
-        )
-
-    def hear(self, attempt_id: str) -> None:
-        self.heard.append(attempt_id)
-        self.watchdog.heard(attempt_id)
-
-    def _restart(self) -> None:
-        self.restarted.set()
-        QueueConsumer.restart(self.doorbell)
+        self.device = device
+        self.received: list[str] = []
+        self.consumer = CountingConsumer(device, self.received)
+        self.watchdog = Watchdog(self.consumer, lambda: idle, period_s=0.05, answer_s=0.5)
 
     def end(self) -> None:
         self.watchdog.stop()
+        assert self.consumer.stop(20)
         if self.watchdog.is_alive():
             self.watchdog.join(10)
-        assert self.doorbell.stop(20)
 
 
 def test_a_listening_agent_hears_itself() -> None:
     setting = Setting("hears")
-    setting.doorbell.start()
-    assert setting.doorbell.wait_ready(20)
+    setting.consumer.start()
+    assert setting.consumer.wait_ready(20)
     setting.watchdog.start()
     until(lambda: setting.watchdog.round_trips >= 2)
-    assert all(name.startswith(PREFIX) for name in setting.heard)
+    assert setting.received == []
     setting.end()
 
 
 def test_a_consumer_that_hears_nothing_is_started_anew() -> None:
     setting = Setting("deaf")
     setting.watchdog.start()
-    assert setting.restarted.wait(20)
+    assert setting.consumer.restarted.wait(20)
     assert setting.watchdog.round_trips == 0
     setting.end()
 
 
 def test_nothing_is_rung_beside_a_measurement() -> None:
     setting = Setting("busy", idle=False)
-    setting.doorbell.start()
+    setting.consumer.start()
     setting.watchdog.start()
     time.sleep(0.5)
-    assert setting.heard == []
-    assert not setting.restarted.is_set()
+    assert setting.consumer.rings == 0
+    assert not setting.consumer.restarted.is_set()
     setting.end()
 
 
-def test_other_doorbells_are_not_its_own() -> None:
+def test_only_the_doorbell_of_this_round_trip_ends_it() -> None:
     setting = Setting("others")
-    assert not setting.watchdog.heard("a1")
-    assert setting.watchdog.heard(f"{PREFIX}of-another-time")
-    assert setting.watchdog.round_trips == 0
+    setting.consumer.start()
+    assert setting.consumer.wait_ready(20)
+    setting.consumer._handle(f"{ROUND_TRIP_PREFIX}of-another-time")
+    assert not setting.consumer._round_trip_done.is_set()
+    broker.ring(setting.consumer.app, setting.device, "a1")
+    until(lambda: setting.received == ["a1"])
+    assert not setting.consumer._round_trip_done.is_set()
+    assert setting.consumer.round_trip(20)
+    assert setting.received == ["a1"]
+    setting.end()
+
+
+def test_a_stop_ends_a_round_trip() -> None:
+    setting = Setting("stops")
+    ended = threading.Event()
+
+    def wait() -> None:
+        setting.consumer.round_trip(600)
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    until(lambda: setting.consumer._round_trip_id)
+    assert setting.consumer.stop(20)
+    assert ended.wait(20)
 
 
 def test_a_worker_ends_and_listens_again() -> None:
     setting = Setting("again")
-    setting.doorbell.start()
-    assert setting.doorbell.wait_ready(20)
-    QueueConsumer.restart(setting.doorbell)
-    until(lambda: not setting.doorbell.wait_ready(0))
-    assert setting.doorbell.wait_ready(20)
+    setting.consumer.start()
+    assert setting.consumer.wait_ready(20)
+    QueueConsumer.restart(setting.consumer)
+    until(lambda: not setting.consumer.wait_ready(0))
+    assert setting.consumer.wait_ready(20)
     setting.end()
 
 

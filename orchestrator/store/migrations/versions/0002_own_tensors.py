@@ -17,7 +17,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("own_inputs", sa.JSON(), nullable=True))
         batch_op.add_column(sa.Column("own_outputs", sa.JSON(), nullable=True))
         batch_op.add_column(sa.Column("checked", sa.String(), nullable=False, server_default=""))
-    # Until now every model was registered from its ONNX file, and what joined it went unchecked.
+    # Before this revision every model came from its ONNX file, and further files were not checked.
     artifacts = sa.table("artifacts", sa.column("format"), sa.column("checked"))
     op.execute(
         artifacts.update().values(

@@ -1,4 +1,4 @@
-"""builders: cells that make what others run, and trials that wait for them"""
+"""builders: cells that build artifacts for others, and trials that wait for them"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("cells", sa.Column("build_key", sa.String(), nullable=False, server_default=""))
     op.create_index(op.f("ix_cells_build_key"), "cells", ["build_key"])
-    # added in place: SQLite's way of copying the table would drop it below its attempts
+    # added in place: SQLite's batch mode copies and drops the table that attempts refer to
     op.add_column(
         "trials",
         sa.Column(
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What was built stays with those that run it; whoever still waits is cancelled."""
+    """Artifacts that were built stay with the cells that run them; waiting trials are cancelled."""
     op.execute("UPDATE trials SET state = 'cancelled' WHERE waits_for IS NOT NULL")
     op.drop_index(op.f("ix_trials_waits_for"), "trials")
     op.drop_column("trials", "waits_for")

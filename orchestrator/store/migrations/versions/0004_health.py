@@ -1,4 +1,4 @@
-"""health: checks of devices, their vitals, and the hidden sweeps that the checks are trials of"""
+"""health: checks of devices, their readings, and the hidden sweeps that contain the checks"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VITALS = ("storage_free_mib", "temperature_c", "clock_skew_s")
 
 
 def upgrade() -> None:
-    # added in place: SQLite's way of copying a table would drop what refers to it
+    # added in place: SQLite's batch mode copies and drops tables that others refer to
     op.add_column("sweeps", sa.Column("kind", sa.String(), nullable=False, server_default="sweep"))
     op.add_column(
         "devices", sa.Column("health_reasons", sa.JSON(), nullable=False, server_default="[]")
@@ -53,7 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The checks go with all that they ran; what was measured in sweeps stays."""
+    """Deletes the checks with their hidden sweeps; measurements of people's sweeps stay."""
     op.drop_index("ix_health_checks_device", "health_checks")
     op.drop_table("health_checks")
     hidden = "SELECT id FROM sweeps WHERE kind = 'health'"

@@ -12,8 +12,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Devices that joined before have no password on the broker: they have to join again where its
-    default user is closed."""
+    """Devices that joined before have no broker password: where the broker's default user is closed
+    they have to join again."""
     digest = sa.Column("broker_digest", sa.String(), nullable=False, server_default="")
     op.add_column("devices", digest)
     op.add_column("tokens", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))

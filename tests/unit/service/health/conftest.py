@@ -1,4 +1,4 @@
-"""A farm that checks its boards, and one board that is due."""
+"""A farm with health checks, and one board whose check is due."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.farms import FarmKit
 
 @pytest.fixture
 def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
-    """A farm on each database in turn, that checks its boards."""
+    """A farm with health checks, on each database in turn."""
     kit = farm_on(database_url, health_every_s=EVERY_S)
     kit.add_model()
     return kit
@@ -20,5 +20,5 @@ def farm(farm_on: Callable[..., FarmKit], database_url: str) -> FarmKit:
 
 @pytest.fixture
 def board(farm: FarmKit) -> int:
-    """A device that has just beaten; its first check is due."""
+    """An online device whose first check is due."""
     return farm.device()

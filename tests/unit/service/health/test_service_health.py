@@ -1,4 +1,4 @@
-"""Health checks through the services, on both databases: run, judged, followed, forgotten."""
+"""Health checks on both databases: run, judged, their consequences, deleted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from support.farms import AGENT_VERSION, START, FarmKit, device_facts, failed, j
 
 def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int) -> None:
     attempt = rung(farm)
-    request = ingest.start(farm.farm, board, attempt).request
+    request = ingest.start_attempt(farm.farm, board, attempt).request
     assert (request.model.name, request.runtime.backend) == ("health-check", "onnxruntime")
     for data in canary().blobs:
         assert digest(data) in farm.blobs()
@@ -55,7 +55,7 @@ def test_a_board_that_joins_is_checked_and_found_good(farm: FarmKit, board: int)
 def test_checks_are_shown_nowhere_as_a_sweep(farm: FarmKit, board: int) -> None:
     check(farm, board)
     assert progress.sweeps(farm.farm) == []
-    hidden = health_check_rows.hidden_name("board")
+    hidden = health_check_rows.hidden_sweep_name("board")
     for act in (progress.sweep, sweeps.cancel, sweeps.resume):
         with pytest.raises(NotFound, match="known: none yet"):
             act(farm.farm, hidden)
@@ -65,7 +65,7 @@ def test_checks_are_shown_nowhere_as_a_sweep(farm: FarmKit, board: int) -> None:
     assert [s.name for s in progress.sweeps(farm.farm)] == ["health-board"]
     kinds = {e.kind for e in events.after(farm.farm, 0, 99)}
     assert not kinds & {"trial_ended", "sweep_finished"}
-    with farm.farm.database.snapshot() as session:
+    with farm.farm.database.read_session() as session:
         assert duration_estimate.Estimator(session)._seen == {}
 
 
@@ -75,7 +75,7 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
     check(farm, board, right=False)
     assert condition(farm) == ("bad", 2)
     farm.submit(trials=2)
-    # before its sweep the board is given the chance of a check, and nothing else
+    # before the sweep the board gets a check, and nothing else
     run(farm, board, rung(farm), judged(farm.ok(farm.last_rung()), right=False))
     assert scheduler.tick(farm.farm) == 0
     view = progress.sweep(farm.farm, "first")
@@ -87,7 +87,7 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
     assert latest(farm).why == "schedule"
     run(farm, board, attempt)
     assert condition(farm) == ("good", 0)
-    # the result has rung for the sweep's first trial at once
+    # after the result the sweep's first trial is dispatched at once
     run(farm, board, farm.last_rung(), farm.ok(farm.last_rung()))
     run(farm, board, farm.last_rung(), farm.ok(farm.last_rung()))
     done = progress.sweep(farm.farm, "first")
@@ -103,10 +103,10 @@ def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: i
 def test_nothing_is_rung_between_a_check_and_its_verdict(farm: FarmKit, board: int) -> None:
     farm.submit()
     attempt = rung(farm)
-    ingest.start(farm.farm, board, attempt)
+    ingest.start_attempt(farm.farm, board, attempt)
     given = judged(farm.ok(attempt), right=False)
     # the controller dies after this
-    ingest._take(farm.farm, board, attempt, given, alone=True)
+    ingest.accept_under_sweep_lock(farm.farm, board, attempt, given)
     assert not dispatch.dispatch(farm.farm, board)
     assert latest(farm).ended_at is None
     scheduler.tick(farm.farm)
@@ -114,7 +114,7 @@ def test_nothing_is_rung_between_a_check_and_its_verdict(farm: FarmKit, board: i
 
 
 def test_a_check_whose_lease_runs_out_has_failed(farm: FarmKit, board: int) -> None:
-    ingest.start(farm.farm, board, rung(farm))
+    ingest.start_attempt(farm.farm, board, rung(farm))
     farm.clock.advance(farm.farm.settings.lease_s + 1)
     scheduler.tick(farm.farm)
     found = latest(farm)
@@ -130,7 +130,7 @@ def test_a_doorbell_that_nobody_answered_is_no_failure(farm: FarmKit, board: int
 
 
 def test_an_agent_that_was_stopped_is_asked_again(farm: FarmKit, board: int) -> None:
-    asked = health_checks.ask(farm.farm, "board")
+    asked = health_checks.request_check(farm.farm, "board")
     for _ in range(3):
         attempt = rung(farm)
         shutdown = Failure("measure", "shutdown", "the agent was stopped", transient=True)
@@ -151,7 +151,7 @@ def test_a_check_that_does_not_run_has_failed(farm: FarmKit, board: int, kind: s
 
 
 def test_an_agent_that_died_twice_has_failed(farm: FarmKit, board: int) -> None:
-    health_checks.ask(farm.farm, "board")
+    health_checks.request_check(farm.farm, "board")
     died = Failure("measure", "agent_died", "the agent ended while executing it", transient=True)
     for ends in (None, False):
         attempt = rung(farm)
@@ -167,10 +167,10 @@ def test_a_slow_canary_is_held_against_the_boards_own_history(farm: FarmKit, boa
     slow = check(farm, board, ns=2500)
     assert slow.ok is False
     assert "canary" in slow.reasons[0]
-    # a person has put it into another power mode, and says so
-    health_checks.maintain(farm.farm, "board", True)
+    # its power mode was changed during maintenance
+    health_checks.set_maintenance(farm.farm, "board", True)
     later(farm, board, 60)
-    health_checks.maintain(farm.farm, "board", False)
+    health_checks.set_maintenance(farm.farm, "board", False)
     assert check(farm, board, ns=2500).ok
 
 
@@ -179,14 +179,14 @@ def test_another_version_of_the_runtime_has_a_history_of_its_own(farm: FarmKit, 
         check(farm, board)
     ort, *others = runtime_facts()
     newer = (replace(ort, version="2.0"), *others)
-    registration.take_facts(farm.farm, board, device_facts("board", newer))
+    registration.record_facts(farm.farm, board, device_facts("board", newer))
     found = check(farm, board, ns=90_000)
     assert (found.ok, found.runtime) == (True, "onnxruntime 2.0 on CPU")
 
 
 def test_vitals_come_with_heartbeats_and_are_judged(farm: FarmKit, board: int) -> None:
     ahead_ns = int((START.timestamp() + 45) * 1e9)
-    ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", ahead_ns, 100.0, 95.0))
+    ingest.record_heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", ahead_ns, 100.0, 95.0))
     found = devices.device(farm.farm, "board")
     assert (found.storage_free_mib, found.temperature_c) == (100.0, 95.0)
     assert found.clock_skew_s == pytest.approx(45.0, abs=0.01)
@@ -212,7 +212,7 @@ def test_a_controllers_wrong_clock_makes_no_board_ill(farm: FarmKit, board: int)
 
 def test_a_clock_that_is_far_off_breaks_nothing(farm: FarmKit, board: int) -> None:
     for at in (10**400, -(10**300), 1):
-        ingest.heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", at))
+        ingest.record_heartbeat(farm.farm, board, Heartbeat(AGENT_VERSION, "", at))
         assert abs(devices.device(farm.farm, "board").clock_skew_s or 0) > 1e8
 
 
@@ -223,9 +223,11 @@ def test_a_board_that_nothing_can_be_run_on_stays_unknown(farm: FarmKit) -> None
     assert (found.state, found.ok, condition(farm)) == ("ended", None, ("unknown", 0))
     assert "no runtime" in found.reasons[0]
     scheduler.tick(farm.farm)
-    assert len(health_checks.latest(farm.farm, "board", 9)) == 1, "once, not each half second"
-    assert health_checks.ask(farm.farm, "board").ok is None
-    registration.take_facts(farm.farm, board, device_facts("board"))
+    assert len(health_checks.latest_checks(farm.farm, "board", 9)) == 1, (
+        "once, not each half second"
+    )
+    assert health_checks.request_check(farm.farm, "board").ok is None
+    registration.record_facts(farm.farm, board, device_facts("board"))
     run(farm, board, rung(farm))
     assert condition(farm) == ("good", 0)
 
@@ -235,11 +237,14 @@ def test_old_checks_go_with_all_they_ran(farm: FarmKit, board: int) -> None:
         check(farm, board, ns=ns)
     samples = [s.sha256 for s in _samples(farm)]
     with farm.farm.database.transaction() as session:
-        unused = health_check_rows.trim(session, board, kept=2, together=2)
+        unused = health_check_rows.delete_old_checks(session, board, kept=2, together=2)
     assert unused == set(samples[:2])
     rows = farm.rows()
     assert [rows[t] for t in ("health_checks", "trials", "attempts", "cells")] == [2] * 4
-    assert [c.latency_ms for c in health_checks.latest(farm.farm, "board", 9)] == [4e-6, 3e-6]
+    assert [c.latency_ms for c in health_checks.latest_checks(farm.farm, "board", 9)] == [
+        4e-6,
+        3e-6,
+    ]
 
 
 def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> None:
@@ -249,13 +254,13 @@ def test_samples_that_a_measurement_has_too_stay(farm: FarmKit, board: int) -> N
     run(farm, board, attempt, farm.ok(attempt, [1000] * 3))
     check(farm, board, ns=5)
     with farm.farm.database.transaction() as session:
-        assert health_check_rows.trim(session, board, kept=1, together=1) == set()
+        assert health_check_rows.delete_old_checks(session, board, kept=1, together=1) == set()
 
 
 def test_checks_that_could_not_run_are_not_heaped_up(
     farm: FarmKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_check_rows.trim, "__defaults__", (2, 1))
+    monkeypatch.setattr(health_check_rows.delete_old_checks, "__defaults__", (2, 1))
     board = farm.device(facts=device_facts("board", (RuntimeFacts("x", "", "", missing="no"),)))
     for _ in range(4):
         scheduler.tick(farm.farm)
@@ -264,7 +269,7 @@ def test_checks_that_could_not_run_are_not_heaped_up(
 
 
 def test_more_than_are_kept(farm: FarmKit, board: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_check_rows.trim, "__defaults__", (2, 1))
+    monkeypatch.setattr(health_check_rows.delete_old_checks, "__defaults__", (2, 1))
     for ns in range(1, 5):
         check(farm, board, ns=ns)
     assert farm.rows()["health_checks"] == 2
@@ -281,9 +286,9 @@ def _samples(farm: FarmKit) -> list[Any]:
 def test_a_retired_board_leaves_no_checks(farm: FarmKit, board: int) -> None:
     attempt = ready(farm, board)
     run(farm, board, attempt, farm.ok(attempt))
-    health_checks.ask(farm.farm, "board")
+    health_checks.request_check(farm.farm, "board")
     running = rung(farm)
-    ingest.start(farm.farm, board, running)
+    ingest.start_attempt(farm.farm, board, running)
     retirement.retire(farm.farm, "board")
     found = devices.device(farm.farm, "board")
     assert (found.health, found.checked_at, found.storage_free_mib) == ("unknown", None, None)

@@ -56,17 +56,17 @@ def test_after_a_failure_that_may_be_the_boards(farm: FarmKit, board: int) -> No
     found = latest(farm)
     assert (found.why, found.ended_at) == ("after failure", None)
     farm.give(board, failed(attempt))
-    assert len(health_checks.latest(farm.farm, "board", 9)) == 2, (
+    assert len(health_checks.latest_checks(farm.farm, "board", 9)) == 2, (
         "the same result asks for no other"
     )
     later(farm, board, 1)
     run(farm, board, farm.last_rung())
     assert latest(farm).ok
-    # the same cell again: it is the cell
+    # the same cell again: the cell is at fault
     attempt = farm.last_rung()
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert len(health_checks.latest(farm.farm, "board", 9)) == 2
+    assert len(health_checks.latest_checks(farm.farm, "board", 9)) == 2
 
 
 def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, board: int) -> None:
@@ -78,7 +78,7 @@ def test_after_a_failure_of_the_models_own_nothing_is_checked(farm: FarmKit, boa
 
 
 def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
-    ingest.start(farm.farm, board, ready(farm, board))
+    ingest.start_attempt(farm.farm, board, ready(farm, board))
     farm.clock.advance(farm.farm.settings.lease_s + 1)
     scheduler.tick(farm.farm)
     assert (latest(farm).why, latest(farm).state) == ("after failure", "pending")
@@ -89,14 +89,14 @@ def test_after_a_lost_lease(farm: FarmKit, board: int) -> None:
 
 
 def test_a_drained_board_is_checked_only_when_somebody_asks(farm: FarmKit, board: int) -> None:
-    devices.enable(farm.farm, "board", False)
+    devices.set_enabled(farm.farm, "board", False)
     assert scheduler.tick(farm.farm) == 0
-    devices.enable(farm.farm, "board", True)
+    devices.set_enabled(farm.farm, "board", True)
     farm.submit()
-    devices.enable(farm.farm, "board", False)
+    devices.set_enabled(farm.farm, "board", False)
     assert latest(farm).why == "before sweep first"
     assert scheduler.tick(farm.farm) == 0, "what nobody asked for waits until it is wanted again"
-    health_checks.ask(farm.farm, "board")
+    health_checks.request_check(farm.farm, "board")
     run(farm, board, rung(farm))
     assert (latest(farm).why, latest(farm).ok) == ("asked for", True)
     assert scheduler.tick(farm.farm) == 0
@@ -106,14 +106,14 @@ def test_a_drained_board_is_checked_only_when_somebody_asks(farm: FarmKit, board
 def test_in_maintenance_it_is_given_checks_only(farm: FarmKit, board: int) -> None:
     check(farm, board)
     farm.submit()
-    assert health_checks.maintain(farm.farm, "board", True).health == "maintenance"
+    assert health_checks.set_maintenance(farm.farm, "board", True).health == "maintenance"
     assert scheduler.tick(farm.farm) == 0
     assert progress.sweep(farm.farm, "first").held == {"board": "in maintenance"}
     assert check(farm, board).ok
     assert condition(farm) == ("maintenance", 0)
     later(farm, board, 2 * EVERY_S)
     assert scheduler.tick(farm.farm) == 0
-    assert health_checks.maintain(farm.farm, "board", False).health == "unknown"
+    assert health_checks.set_maintenance(farm.farm, "board", False).health == "unknown"
     assert latest(farm).why == "after maintenance"
     run(farm, board, rung(farm))
     assert condition(farm) == ("good", 0)
@@ -132,24 +132,27 @@ def test_with_checks_turned_off_only_a_wish_starts_one(
     attempt = rung(farm)
     later(farm, board, 1)
     run(farm, board, attempt, failed(attempt))
-    assert health_checks.latest(farm.farm, "board", 9) == []
+    assert health_checks.latest_checks(farm.farm, "board", 9) == []
     assert check(farm, board).ok
 
 
 def test_who_cannot_be_checked_is_refused(farm: FarmKit) -> None:
     registration.join_token(farm.farm, "promised")
     with pytest.raises(Conflict, match="not joined"):
-        health_checks.ask(farm.farm, "promised")
+        health_checks.request_check(farm.farm, "promised")
     farm.enrol("silent", device_facts("silent", ()))
     with pytest.raises(Conflict, match="what it can run"):
-        health_checks.ask(farm.farm, "silent")
+        health_checks.request_check(farm.farm, "silent")
     with pytest.raises(NotFound, match="promised, silent"):
-        health_checks.ask(farm.farm, "nobody")
+        health_checks.request_check(farm.farm, "nobody")
     assert farm.rows()["health_checks"] == farm.rows()["trials"] == 0
 
 
 def test_asking_twice_asks_for_one(farm: FarmKit, board: int) -> None:
-    assert health_checks.ask(farm.farm, "board").id == health_checks.ask(farm.farm, "board").id
+    assert (
+        health_checks.request_check(farm.farm, "board").id
+        == health_checks.request_check(farm.farm, "board").id
+    )
     assert farm.rows()["trials"] == 1
 
 
@@ -159,10 +162,12 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
         later(farm, board, EVERY_S)
         tick, ask = (
             partial(scheduler.tick, farm.farm),
-            partial(health_checks.ask, farm.farm, "board"),
+            partial(health_checks.request_check, farm.farm, "board"),
         )
         at_once([*[tick] * 6, ask])
-        open_ = [c for c in health_checks.latest(farm.farm, "board", 99) if c.ended_at is None]
+        open_ = [
+            c for c in health_checks.latest_checks(farm.farm, "board", 99) if c.ended_at is None
+        ]
         assert len(open_) == 1
         assert [t.state for t in farm.trials()].count("dispatched") == 1
         run(farm, board, farm.last_rung())
@@ -171,19 +176,19 @@ def test_schedulers_side_by_side_ask_for_one(farm: FarmKit, board: int) -> None:
 
 
 def test_verdicts_beats_and_doorbells_at_once_lock_nobody_out(farm: FarmKit, board: int) -> None:
-    """The order of the locks: on PostgreSQL a wrong one is a deadlock, on SQLite a wait."""
+    """A wrong order of locks is a deadlock on PostgreSQL, and a wait on SQLite."""
     for _ in range(6):
-        health_checks.ask(farm.farm, "board")
+        health_checks.request_check(farm.farm, "board")
         attempt = rung(farm)
-        ingest.start(farm.farm, board, attempt)
+        ingest.start_attempt(farm.farm, board, attempt)
         given = judged(farm.ok(attempt))
         outcomes = at_once(
             [
                 partial(farm.give, board, given),
                 partial(farm.beat, board, attempt),
                 partial(scheduler.tick, farm.farm),
-                partial(health_checks.settle, farm.farm, board),
-                partial(health_checks.maintain, farm.farm, "board", False),
+                partial(health_checks.judge_ended_check, farm.farm, board),
+                partial(health_checks.set_maintenance, farm.farm, "board", False),
                 partial(devices.device, farm.farm, "board"),
             ]
         )
@@ -199,7 +204,7 @@ def test_sweeps_submitted_at_once_ask_for_one(farm: FarmKit, board: int) -> None
     beats = [partial(farm.beat, board), partial(farm.beat, other)]
     outcomes = at_once([*submits, *beats])
     assert not [o for o in outcomes if isinstance(o, Exception)], outcomes
-    with farm.farm.database.snapshot() as session:
+    with farm.farm.database.read_session() as session:
         hidden = session.scalars(select(Sweep.id).where(Sweep.kind == "health"))
         assert [
             session.scalar(select(func.count()).where(Trial.sweep_id == i)) for i in hidden
@@ -213,5 +218,5 @@ def test_one_boards_trouble_keeps_no_other_from_its_work(
     with farm.farm.database.transaction() as session:
         session.get_one(Device, board).facts = {"hostname": "damaged"}
     assert scheduler.tick(farm.farm) == 1
-    assert [name for name, _ in farm.bell.rung] == ["other"]
+    assert [name for name, _ in farm.doorbells.published] == ["other"]
     assert "health of device" in caplog.text

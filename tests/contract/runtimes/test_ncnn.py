@@ -14,21 +14,30 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agent.contract.child_jobs import Converted
 from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
+from support.environments import ROOT, python_of
 from support.runner_child import (
     BIAS,
     KERNEL,
     QUICK,
-    ROOT,
     SPEC,
     Bench,
     dataset_file,
     model_of,
-    python_of,
     reference_file,
     require,
     write_onnx,
     write_two,
     write_unknown_operator,
+)
+from support.runtime_contract import ConverterCase, RuntimeContract
+
+CONTRACT = RuntimeContract(
+    converters=(
+        ConverterCase(
+            *("ncnn_pnnx", "ncnn", "fp16", "ncnn"),
+            files=frozenset({"model.param", "model.bin", "notes.json"}),
+        ),
+    )
 )
 
 

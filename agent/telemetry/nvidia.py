@@ -1,4 +1,4 @@
-"""NVIDIA graphics cards, asked through ``nvidia-smi``.
+"""NVIDIA graphics cards, read by ``nvidia-smi``.
 
 Its power is an average over a second, and some chips sample a quarter of the time: integrate over
 seconds. It gives no energy counter (NVML does: ``nvmlDeviceGetTotalEnergyConsumption``).
@@ -24,10 +24,10 @@ FIELDS = {
     "memory.used": ("memory used", "MiB", 1),
 }
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
-"""The same mask, as newer and older drivers call it."""
+"""The field of the throttling mask in newer and in older drivers."""
 UNKNOWN_FIELD = "is not a valid field"
-"""What nvidia-smi says of a name that its driver does not know."""
-# NVML: nvmlClocksEventReasons; what is left out slows nothing down (idle, a setting, a display).
+"""Part of nvidia-smi's answer to a field that its driver does not know."""
+# NVML: nvmlClocksEventReasons, without those that are no throttling (idle, a setting, a display).
 _THROTTLED = {
     0x04: "software power cap",
     0x08: "hardware slowdown",
@@ -38,14 +38,14 @@ _THROTTLED = {
 
 
 def query(tool: str, fields: str) -> str:
-    """One line per GPU of the given fields. Raises ``Unreadable``."""
+    """nvidia-smi's output: one line per GPU with the given fields. Raises ``Unreadable``."""
     return commands.output([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
 
 
 def parse(text: str) -> list[Sensor]:
-    """Lines of ``FIELDS``, without what says ``[N/A]`` or ``[Not Supported]``.
+    """Parse lines that hold ``FIELDS``; ``[N/A]`` and ``[Not Supported]`` are left out.
 
-    Raises ``Unreadable``: another number of columns.
+    Raises ``Unreadable``: a line has another number of columns.
     """
     found = []
     for index, line in enumerate(text.strip().splitlines()):
@@ -59,7 +59,10 @@ def parse(text: str) -> list[Sensor]:
 
 
 def parse_reasons(text: str) -> list[Sensor]:
-    """A mask per GPU (``0x0000000000000004``) as sensors of 0 or 1. Raises ``Unreadable``."""
+    """Parse a mask per GPU, ``0x0000000000000004``, into sensors of 0 or 1.
+
+    Raises ``Unreadable``.
+    """
     found = []
     for index, line in enumerate(text.strip().splitlines()):
         if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", line.strip()):
@@ -73,9 +76,9 @@ def parse_reasons(text: str) -> list[Sensor]:
 
 
 def read(root: Path) -> list[Sensor]:
-    """Raises ``Unreadable``: there is a GPU, and it does not answer."""
+    """Every card's sensors. Raises ``Unreadable``: there is a driver, and nvidia-smi fails."""
     if devicetree.is_jetson(root) or not (root / "proc/driver/nvidia/version").exists():
-        return []  # a Jetson's GPU is seen by tegrastats; without a driver there is nothing to ask
+        return []  # tegrastats reads a Jetson's GPU; without a driver there is no card to read
     tool = commands.find(root, "nvidia-smi")
     if tool is None:
         raise Unreadable("nvidia-smi is not installed")
@@ -88,5 +91,5 @@ def _reasons(tool: str) -> list[Sensor]:
             return parse_reasons(query(tool, field))
         except Unreadable as error:
             if UNKNOWN_FIELD not in str(error):
-                break  # a card that does not tell
+                break  # the card does not support it
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,20 @@ import pytest
 from agent.contract import codec
 from agent.contract.api_messages import Started
 from agent.contract.trial import SCHEMA, TrialResult
-from agent.worker.agent import Agent
-from agent.worker.attempts import attempt
+from agent.worker.attempt_executor import AttemptExecutor
+from agent.worker.attempts.attempt import FinishedAttempt
 from agent.worker.attempts.result_keeper import ResultKeeper
-from agent.worker.config import AgentConfig
 from agent.worker.errors import ControllerUnreachable
 from agent.worker.state_dir import StateFolders, recover
 from agent.worker.uplink.http_client import Uplink
+from agent.worker.uplink.leases import Leases
 from agent.worker.uplink.outbox import Outbox
 from agent.worker.uplink.result_sender import ResultSender
 from support.played_board import Board, make_board, make_request
 
 
 class FullDisk(Outbox):
-    """As SQLite behaves without space, ``times`` times."""
+    """An outbox that fails ``times`` times, like SQLite without space."""
 
     times = 0
 
@@ -63,72 +64,84 @@ def uplink() -> PlayedUplink:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, board: Board, uplink: PlayedUplink) -> ResultKeeper:
-    outbox = FullDisk(tmp_path / "outbox.sqlite")
-    return ResultKeeper(outbox, ResultSender(outbox, uplink), board.tools)
+def outbox(tmp_path: Path) -> FullDisk:
+    return FullDisk(tmp_path / "outbox.sqlite")
 
 
-def finished(blob: Path | None = None) -> attempt.FinishedAttempt:
-    return attempt.FinishedAttempt(TrialResult(SCHEMA, "a1", "ok", "0"), blob)
+@pytest.fixture
+def keeper(outbox: FullDisk, board: Board, uplink: PlayedUplink) -> ResultKeeper:
+    return ResultKeeper(outbox, ResultSender(outbox, uplink), board.services.blobs)
 
 
-def full(desk: ResultKeeper, times: int) -> ResultKeeper:
-    assert isinstance(desk.outbox, FullDisk)
-    desk.outbox.times = times
-    return desk
+def finished(blob: Path | None = None) -> FinishedAttempt:
+    return FinishedAttempt(TrialResult(SCHEMA, "a1", "ok", "0"), blob)
 
 
 def test_a_full_disk_hands_the_result_in_from_memory(
-    desk: ResultKeeper, uplink: PlayedUplink, tmp_path: Path
+    keeper: ResultKeeper, outbox: FullDisk, uplink: PlayedUplink, tmp_path: Path
 ) -> None:
     blob = tmp_path / "blob.zst"
     blob.write_bytes(b"samples")
-    full(desk, 1).keep(finished(blob), lambda _s: pytest.fail("it was handed in"))
+    outbox.times = 1
+    keeper.keep(finished(blob), lambda _s: pytest.fail("it was handed in"))
     assert uplink.given == ["a1"]
     assert not blob.exists()
-    assert desk.outbox.waiting() == 0
+    assert outbox.waiting() == 0
 
 
 def test_without_disk_and_controller_it_is_tried_until_one_is_back(
-    desk: ResultKeeper, uplink: PlayedUplink
+    keeper: ResultKeeper, outbox: FullDisk, uplink: PlayedUplink
 ) -> None:
     uplink.there = False
+    outbox.times = 3
     waits: list[float] = []
 
     def wait(seconds: float) -> bool:
         waits.append(seconds)
         return False
 
-    full(desk, 3).keep(finished(), wait)
+    keeper.keep(finished(), wait)
     assert len(waits) == 3
-    parcel = desk.outbox.due()
-    assert parcel is not None
-    assert codec.loads(TrialResult, parcel.result).attempt_id == "a1"
+    pending = outbox.due()
+    assert pending is not None
+    assert codec.loads(TrialResult, pending.result).attempt_id == "a1"
 
 
-def test_a_stop_ends_the_waiting(desk: ResultKeeper, uplink: PlayedUplink) -> None:
+def test_a_stop_ends_the_waiting(
+    keeper: ResultKeeper, outbox: FullDisk, uplink: PlayedUplink
+) -> None:
     uplink.there = False
-    assert not full(desk, 9).keep(finished(), lambda _s: True)
-    assert (desk.outbox.waiting(), uplink.given) == (0, [])
+    outbox.times = 9
+    assert not keeper.keep(finished(), lambda _s: True)
+    assert (outbox.waiting(), uplink.given) == (0, [])
 
 
-def test_what_can_be_fetched_again_makes_room(desk: ResultKeeper, board: Board) -> None:
-    sha256 = board.tools.blobs.store(b"a model of before")
-    full(desk, 1).keep(finished(), lambda _s: False)
-    assert not board.tools.blobs.path(sha256).exists()
+def test_what_can_be_fetched_again_makes_room(
+    keeper: ResultKeeper, outbox: FullDisk, board: Board
+) -> None:
+    sha256 = board.services.blobs.store(b"a model of before")
+    outbox.times = 1
+    keeper.keep(finished(), lambda _s: False)
+    assert not board.services.blobs.path(sha256).exists()
+
+
+def executor(
+    state: Path, board: Board, keeper: ResultKeeper, stopping: threading.Event
+) -> AttemptExecutor:
+    return AttemptExecutor(StateFolders(state), Leases(), board.services, keeper, stopping)
 
 
 def test_an_attempt_that_the_disk_has_no_room_to_begin_says_so(
-    tmp_path: Path, desk: ResultKeeper, board: Board
+    tmp_path: Path, keeper: ResultKeeper, outbox: FullDisk, board: Board
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
     (state / "attempts").write_text("no folder can be made here")
-    agent = Agent(AgentConfig("http://controller.invalid", "board", "", "memory://", state))
-    agent._execute("a1", Started(30.0, make_request()), 0.0, desk)
-    parcel = desk.outbox.due()
-    assert parcel is not None
-    result = codec.loads(TrialResult, parcel.result)
+    started = Started(30.0, make_request())
+    executor(state, board, keeper, threading.Event()).execute("a1", started, 0.0)
+    pending = outbox.due()
+    assert pending is not None
+    result = codec.loads(TrialResult, pending.result)
     assert result.failure is not None
     assert (result.status, result.failure.stage, result.failure.kind) == (
         *("failed", "environment"),
@@ -138,18 +151,20 @@ def test_an_attempt_that_the_disk_has_no_room_to_begin_says_so(
 
 
 def test_an_attempt_whose_result_was_not_kept_is_left_for_the_next_agent_to_report(
-    tmp_path: Path, desk: ResultKeeper, board: Board, uplink: PlayedUplink
+    tmp_path: Path, keeper: ResultKeeper, outbox: FullDisk, board: Board, uplink: PlayedUplink
 ) -> None:
     uplink.there = False
+    outbox.times = 9
     state = tmp_path / "state"
-    agent = Agent(AgentConfig("http://controller.invalid", "board", "", "memory://", state))
     StateFolders(state).make()
-    agent._stopping.set()
-    agent._execute("a1", Started(30.0, make_request()), 0.0, full(desk, 9))
-    outbox = Outbox(state / "outbox.sqlite")
-    recover(StateFolders(state), outbox)
-    parcel = outbox.due()
-    assert parcel is not None
-    failure = codec.loads(TrialResult, parcel.result).failure
+    stopping = threading.Event()
+    stopping.set()
+    started = Started(30.0, make_request())
+    executor(state, board, keeper, stopping).execute("a1", started, 0.0)
+    next_outbox = Outbox(state / "outbox.sqlite")
+    recover(StateFolders(state), next_outbox)
+    pending = next_outbox.due()
+    assert pending is not None
+    failure = codec.loads(TrialResult, pending.result).failure
     assert failure is not None
-    assert (parcel.attempt_id, failure.kind) == ("a1", "agent_died")
+    assert (pending.attempt_id, failure.kind) == ("a1", "agent_died")

@@ -21,6 +21,7 @@ from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.tvm.converters.tvm_compile import trials_of
 from agent.runtimes.tvm.linking import machine_of, require_own_machine
 from support import onnx_files
+from support.environments import python_of
 from support.need import need
 from support.runner_child import (
     QUICK,
@@ -28,14 +29,15 @@ from support.runner_child import (
     child,
     dataset_file,
     model_of,
-    python_of,
     reference_file,
     require,
     write_onnx,
     write_two,
     write_unknown_operator,
 )
+from support.runtime_contract import RuntimeContract
 
+CONTRACT = RuntimeContract(other_converters=frozenset({"tvm_compile", "tvm_cross"}))
 RUNTIME = RuntimeRef("tvm", threads=1)
 
 
@@ -80,7 +82,6 @@ def test_a_model_is_compiled_and_its_trial_passes(
 
 @pytest.fixture
 def cross_linker() -> None:
-    """Not in the recipe, for its size: added to the interpreter by hand."""
     require("tvm")
     find = "import importlib.util; print(bool(importlib.util.find_spec('ziglang')))"
     asked = subprocess.run([python_of("tvm"), "-c", find], capture_output=True, text=True)

@@ -1,13 +1,30 @@
-"""What is ExecuTorch's own, in one process under its interpreter: the conversion and trials of its
-programs are in ``test_converters_torch``."""
+"""ExecuTorch's sessions in one process under its interpreter, and its converters' options."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from agent.contract.trial import RuntimeRef
-from support.runner_child import ROOT, SPEC, Bench, model_of, python_of, require, write_pt2
+import pytest
+
+from agent.contract.trial import Options, RuntimeRef
+from support.environments import ROOT, python_of
+from support.runner_child import Bench, model_of, reference_file, require, write_pt2
+from support.runtime_contract import ConverterCase, RuntimeContract
+
+_FILES = frozenset({"model.pte", "notes.json"})
+CONTRACT = RuntimeContract(
+    converters=(
+        ConverterCase(
+            *("executorch_lower", "executorch", "fp32", "executorch_pte", _FILES), source="pt2"
+        ),
+        ConverterCase(
+            *("executorch_quantize", "executorch", "int8", "executorch_pte", _FILES),
+            calibrated=True,
+            source="pt2",
+        ),
+    )
+)
 
 SESSION = """
 import sys
@@ -83,13 +100,18 @@ for threads in (1, 2):
 """
 
 
-def test_a_session_keeps_the_protocol(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model of batch 1."""
     require("pytorch")
     require("executorch")
-    (tmp_path / "job").mkdir()
-    _, fixed = write_pt2(tmp_path)
-    bench = Bench("executorch", tmp_path / "job")
-    made = bench.convert(model_of(fixed, "pt2", (SPEC,)), RuntimeRef("executorch"), fixed)
+    _, fixed = write_pt2(tmp_path_factory.mktemp("program"))
+    return fixed
+
+
+def test_a_session_keeps_the_protocol(program: Path, tmp_path: Path) -> None:
+    bench = Bench("executorch", tmp_path)
+    made = bench.convert(model_of(program, "pt2"), RuntimeRef("executorch"), program)
     assert made.failure is None
     command = [python_of("executorch"), "-c", SESSION, str(ROOT), made.artifact]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -102,3 +124,31 @@ def test_probe_tells_what_it_can_run() -> None:
     (target,) = facts.targets
     assert (target.name, target.precisions) == ("CPU", ("fp32", "int8"))
     assert facts.options["delegate"] == ("xnnpack", "portable")
+
+
+def test_it_runs_without_a_delegate_where_the_option_says(program: Path, tmp_path: Path) -> None:
+    bench = Bench("executorch", tmp_path)
+    runtime = RuntimeRef("executorch", threads=1, options={"delegate": "portable"})
+    model = model_of(program, "pt2")
+    made = bench.convert(model, runtime, program)
+    assert made.failure is None
+    reference = reference_file(tmp_path / "reference.npz")
+    found = bench.trial(model, runtime, Path(made.artifact), reference, form=made.format)
+    assert found.failure is None
+    assert found.fidelity is not None
+    assert found.fidelity.max_abs < 1e-4
+    assert found.placement == "CPU, 1 threads, ExecuTorch's own kernels"
+
+
+def test_int8_needs_xnnpack_and_calibration(program: Path, tmp_path: Path) -> None:
+    bench = Bench("executorch", tmp_path)
+    cases: tuple[tuple[Options, str, str], ...] = (
+        ({"delegate": "portable"}, "random", "bad_option"),
+        ({"delegate": "tpu"}, "random", "bad_option"),
+        ({}, "", "calibration_missing"),
+    )
+    for options, calibration, kind in cases:
+        runtime = RuntimeRef("executorch", precision="int8", options=options)
+        made = bench.convert(model_of(program, "pt2"), runtime, program, calibration=calibration)
+        assert made.failure is not None
+        assert (made.status, made.failure.kind) == ("failed", kind)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from support import tensorflow_files, tensorflow_lab
-from support.runner_child import SPEC, python_of, require
+from support.environments import python_of
+from support.runner_child import SPEC, require
 from support.tensorflow_made import BROKEN, MADE, OPTIONS, TOKENS, VALUES, X
 
 SPECS = [vars(SPEC)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.worker.errors import BadInput, BlobCorrupt, BlobMissing, ControllerUnreachable, DiskFull
 from agent.worker.uplink import blob_cache as module
-from agent.worker.uplink.blob_cache import BlobCache, CachedBlob, to_evict
+from agent.worker.uplink.blob_cache import BlobCache, CacheEntry, to_evict
 
 CONTENT = bytes(range(256)) * 400
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -55,7 +55,7 @@ def parts(blobs: BlobCache) -> list[str]:
 def test_a_blob_is_fetched_once(blobs: BlobCache) -> None:
     source = Source()
     for _ in range(2):
-        with blobs.held(SHA, len(CONTENT), source.open) as path:
+        with blobs.in_use(SHA, len(CONTENT), source.open) as path:
             assert path.read_bytes() == CONTENT
     assert source.asked == [0]
     assert parts(blobs) == []
@@ -63,7 +63,7 @@ def test_a_blob_is_fetched_once(blobs: BlobCache) -> None:
 
 def test_an_interrupted_fetch_goes_on_where_it_stopped(blobs: BlobCache) -> None:
     source = Source(cuts=[30_000, 20_000])
-    with blobs.held(SHA, len(CONTENT), source.open) as path:
+    with blobs.in_use(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
     assert source.asked == [0, 30_000, 50_000]
 
@@ -71,18 +71,18 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(blobs: BlobCache) -> None
 def test_what_was_fetched_outlives_a_failure(blobs: BlobCache, tmp_path: Path) -> None:
     with (
         pytest.raises(ControllerUnreachable),
-        blobs.held(SHA, len(CONTENT), Source(cuts=[100] * 9).open),
+        blobs.in_use(SHA, len(CONTENT), Source(cuts=[100] * 9).open),
     ):
         pass
     source = Source()
-    with BlobCache(tmp_path / "blobs", 1 << 30).held(SHA, len(CONTENT), source.open) as path:
+    with BlobCache(tmp_path / "blobs", 1 << 30).in_use(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
     assert source.asked == [500]
 
 
 def test_a_controller_without_ranges_is_read_from_the_start(blobs: BlobCache) -> None:
     source = Source(cuts=[30_000], ranges=False)
-    with blobs.held(SHA, len(CONTENT), source.open) as path:
+    with blobs.in_use(SHA, len(CONTENT), source.open) as path:
         assert path.read_bytes() == CONTENT
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_part_is_thrown_away(blobs: BlobCache) -> None:
     path.parent.mkdir(parents=True)
     path.with_name(f"{SHA}.part").write_bytes(b"garbage")
     source = Source()
-    with blobs.held(SHA, len(CONTENT), source.open) as found:
+    with blobs.in_use(SHA, len(CONTENT), source.open) as found:
         assert found.read_bytes() == CONTENT
     assert source.asked == [7, 0]
 
@@ -100,13 +100,13 @@ def test_a_part_longer_than_the_blob_is_thrown_away(blobs: BlobCache) -> None:
     path = blobs.path(SHA)
     path.parent.mkdir(parents=True)
     path.with_name(f"{SHA}.part").write_bytes(CONTENT + b"more")
-    with blobs.held(SHA, len(CONTENT), Source().open) as found:
+    with blobs.in_use(SHA, len(CONTENT), Source().open) as found:
         assert found.read_bytes() == CONTENT
 
 
 def test_wrong_bytes_are_never_kept(blobs: BlobCache) -> None:
     source = Source(content=CONTENT[:-1] + b"!")
-    with pytest.raises(BlobCorrupt, match=SHA), blobs.held(SHA, len(CONTENT), source.open):
+    with pytest.raises(BlobCorrupt, match=SHA), blobs.in_use(SHA, len(CONTENT), source.open):
         pass
     assert not blobs.path(SHA).exists()
     assert parts(blobs) == []
@@ -118,13 +118,13 @@ def test_a_missing_blob_is_said(blobs: BlobCache) -> None:
         raise BlobMissing(sha256)
         yield
 
-    with pytest.raises(BlobMissing), blobs.held(SHA, 1, missing):
+    with pytest.raises(BlobMissing), blobs.in_use(SHA, 1, missing):
         pass
 
 
 def test_a_full_disk_is_said_before_fetching(blobs: BlobCache) -> None:
     source = Source()
-    with pytest.raises(DiskFull, match="MiB"), blobs.held(SHA, 1 << 60, source.open):
+    with pytest.raises(DiskFull, match="MiB"), blobs.in_use(SHA, 1 << 60, source.open):
         pass
     assert source.asked == []
 
@@ -145,7 +145,7 @@ def test_the_least_recently_used_goes_first_and_a_held_one_stays(tmp_path: Path)
     blobs = BlobCache(tmp_path / "blobs", 250)
     first, second, third = (blobs.store(bytes([n]) * 100) for n in range(3))
     assert not blobs.path(first).exists()
-    with blobs.held(second, 100, Source().open):
+    with blobs.in_use(second, 100, Source().open):
         fourth = blobs.store(b"4" * 100)
         assert not blobs.path(third).exists()
         fifth = blobs.store(b"5" * 200)
@@ -167,7 +167,7 @@ def test_stray_parts_count_and_are_dropped(tmp_path: Path) -> None:
 
 ENTRIES = st.lists(
     st.builds(
-        CachedBlob, st.text("ab", min_size=1, max_size=9), st.integers(0, 100), st.integers(0, 9)
+        CacheEntry, st.text("ab", min_size=1, max_size=9), st.integers(0, 100), st.integers(0, 9)
     ),
     unique_by=lambda e: e.key,
 )
@@ -175,7 +175,7 @@ ENTRIES = st.lists(
 
 @given(ENTRIES, st.integers(0, 500), st.data())
 def test_eviction_frees_enough_and_no_more_than_it_must(
-    entries: list[CachedBlob], budget: int, data: st.DataObject
+    entries: list[CacheEntry], budget: int, data: st.DataObject
 ) -> None:
     kept = data.draw(st.sets(st.sampled_from([e.key for e in entries]))) if entries else set()
     dropped = to_evict(entries, budget, kept)

@@ -10,7 +10,7 @@ import pytest
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
 from agent.contract.device import DeviceFacts
-from agent.worker.capability_probe import LONGEST_ASK_S, LOOK_S, CapabilityProbe
+from agent.worker.capability_probe import CHECK_PERIOD_S, LONGEST_RETRY_S, CapabilityProbe
 from agent.worker.environments.environments import Environments
 from agent.worker.isolation.runner_client import RunnerClient
 from agent.worker.uplink.http_client import Uplink
@@ -27,20 +27,20 @@ print((here / "answer.json").read_text())
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[DeviceFacts]:
-    """What the controller was told of the board."""
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[DeviceFacts]:
+    """Facts that the probe sends to the controller."""
     found: list[DeviceFacts] = []
 
     def tell(self: CapabilityProbe, known: DeviceFacts) -> bool:
         found.append(known)
         return True
 
-    monkeypatch.setattr(CapabilityProbe, "_told", tell)
+    monkeypatch.setattr(CapabilityProbe, "_report", tell)
     return found
 
 
 @pytest.fixture
-def lookout(tmp_path: Path) -> CapabilityProbe:
+def probe(tmp_path: Path) -> CapabilityProbe:
     """One whose first probe is killed."""
     runner = tmp_path / "__main__.py"
     runner.write_text(RUNNER)
@@ -55,43 +55,43 @@ def lookout(tmp_path: Path) -> CapabilityProbe:
         state,
         environments,
         Uplink("http://controller.invalid"),
-        listen=lambda: pytest.fail("it listens already"),
-        quiet=threading.Lock(),
+        on_probed=lambda: pytest.fail("it listens already"),
+        board_lock=threading.Lock(),
         stopping=threading.Event(),
     )
 
 
 def test_a_look_asks_the_broken_probe_again(
-    lookout: CapabilityProbe, told: list[DeviceFacts], tmp_path: Path
+    probe: CapabilityProbe, reported: list[DeviceFacts], tmp_path: Path
 ) -> None:
-    seen = lookout._environments.stamp()
+    seen = probe._environments.stamp()
     (tmp_path / "broken").unlink()
-    lookout._look(seen)
-    assert [[r.backend for r in known.runtimes] for known in told] == [["onnxruntime"]]
-    lookout._look(seen)
-    assert len(told) == 1  # nothing is silent any more
+    probe._check(seen)
+    assert [[r.backend for r in known.runtimes] for known in reported] == [["onnxruntime"]]
+    probe._check(seen)
+    assert len(reported) == 1  # nothing is silent any more
 
 
 def test_what_stays_broken_is_asked_less_and_less_often(
-    lookout: CapabilityProbe, told: list[DeviceFacts]
+    probe: CapabilityProbe, reported: list[DeviceFacts]
 ) -> None:
-    seen = lookout._environments.stamp()
-    lookout._look(seen)
-    lookout._look(seen)  # a moment later
-    assert len(told) == 1
+    seen = probe._environments.stamp()
+    probe._check(seen)
+    probe._check(seen)  # a moment later
+    assert len(reported) == 1
     waits = []
     for _ in range(9):
-        waits.append(lookout._ask_s)
-        lookout._ask_at = 0.0
-        lookout._look(seen)
-    assert waits[:3] == [2 * LOOK_S, 4 * LOOK_S, 8 * LOOK_S]
-    assert waits[-1] == LONGEST_ASK_S
+        waits.append(probe._retry_s)
+        probe._retry_at = 0.0
+        probe._check(seen)
+    assert waits[:3] == [2 * CHECK_PERIOD_S, 4 * CHECK_PERIOD_S, 8 * CHECK_PERIOD_S]
+    assert waits[-1] == LONGEST_RETRY_S
 
 
 def test_nothing_is_asked_beside_an_attempt(
-    lookout: CapabilityProbe, told: list[DeviceFacts], tmp_path: Path
+    probe: CapabilityProbe, reported: list[DeviceFacts], tmp_path: Path
 ) -> None:
     (tmp_path / "broken").unlink()
-    with lookout._quiet:
-        lookout._look(lookout._environments.stamp())
-    assert told == []
+    with probe._board_lock:
+        probe._check(probe._environments.stamp())
+    assert reported == []

@@ -1,5 +1,7 @@
-"""What is TFLite's own: layouts, quantised values, operators, delegates. Under both interpreters;
-the common suite is ``test_backends``. The files are made by ``tests/fixtures/tflite/make.py``."""
+"""TFLite's layouts, quantised values, operators and delegates, in both packages that have it.
+
+The files are made by ``tests/fixtures/tflite/make.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +15,52 @@ import pytest
 
 from agent.contract.trial import RuntimeRef, TensorSpec, TrialResult
 from orchestrator.store.health_model import FEEDS, canary
+from support.environments import ROOT, python_of
 from support.runner_child import (
     BIAS,
     KERNEL,
-    ROOT,
     SPEC,
     TFLITE,
     Array,
     Bench,
     dataset_file,
     model_of,
-    python_of,
     reference_file,
     require,
 )
+from support.runtime_contract import BackendCase, RuntimeContract
 
+ENVIRONMENTS = {"tflite@litert": "ai_edge_litert", "tflite@tflite-runtime": "tflite_runtime"}
+"""Each with the module that it has the interpreter in."""
+
+
+def files(folder: Path) -> tuple[Path, Path]:
+    """The small model of free batch, and of batch 1."""
+    return TFLITE / "free.tflite", TFLITE / "fixed.tflite"
+
+
+CONTRACT = RuntimeContract(
+    backends=tuple(
+        BackendCase(
+            *("tflite", "tflite", module, ("xnnpack", "off"), files),
+            own_names=True,
+            environment=environment,
+        )
+        for environment, module in ENVIRONMENTS.items()
+    )
+)
 NCHW = replace(SPEC, layout="NCHW")
 
 
-@pytest.fixture(scope="session", params=["litert", "tflite"])
-def python(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="session", params=ENVIRONMENTS)
+def environment(request: pytest.FixtureRequest) -> str:
     require(request.param)
     return str(request.param)
 
 
 @pytest.fixture
-def bench(python: str, tmp_path: Path) -> Bench:
-    return Bench("tflite", tmp_path, python)
+def bench(environment: str, tmp_path: Path) -> Bench:
+    return Bench("tflite", tmp_path, environment)
 
 
 def trial(
@@ -52,9 +73,9 @@ def trial(
 
 
 def test_the_two_packages_are_told_apart() -> None:
-    words = [require(name).targets[0].description for name in ("litert", "tflite")]
+    words = [require(name).targets[0].description for name in ENVIRONMENTS]
     assert [word.split()[0] for word in words] == ["ai-edge-litert", "tflite-runtime"]
-    assert require("litert").version != require("tflite").version
+    assert len({require(name).version for name in ENVIRONMENTS}) == 2
 
 
 def test_an_nhwc_file_is_fed_what_its_nchw_model_takes(bench: Bench) -> None:
@@ -242,6 +263,7 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+from agent.contract import failures
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes import registry
 
@@ -261,7 +283,7 @@ assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found
 for bad in ({"z": x}, {"x": x[:, :, :5]}, {"x": x.astype(np.float64)}):
     try:
         session.bind(bad)
-    except backends.base.UnsupportedShape:
+    except failures.UnsupportedShape:
         continue
     raise AssertionError(bad)
 session.close()
@@ -280,8 +302,8 @@ for batch in (2, 3):
 """
 
 
-def test_a_session_keeps_the_protocol(python: str) -> None:
-    command = [python_of(python), "-c", SESSION, str(ROOT), str(TFLITE)]
+def test_a_session_keeps_the_protocol(environment: str) -> None:
+    command = [python_of(environment), "-c", SESSION, str(ROOT), str(TFLITE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

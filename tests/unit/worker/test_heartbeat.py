@@ -12,35 +12,38 @@ import pytest
 
 from agent.contract.api_messages import Heartbeat, HeartbeatAnswer
 from agent.telemetry.thermal import hottest_c
-from agent.worker.uplink.heartbeat import BoardStatus, HeartbeatSender, vitals_of
+from agent.worker.uplink.heartbeat import BoardStatus, HeartbeatSender, read_board_status
 from agent.worker.uplink.http_client import Uplink
 
 
-class Ear:
-    """An uplink that keeps what it hears."""
+class FakeUplink:
+    """An uplink that records heartbeats."""
 
     def __init__(self) -> None:
-        self.heard: list[Heartbeat] = []
+        self.beats: list[Heartbeat] = []
         self.twice = threading.Event()
 
     def heartbeat(self, _device: str, beat: Heartbeat, *, timeout_s: float) -> HeartbeatAnswer:
-        self.heard.append(beat)
-        if len(self.heard) == 2:
+        self.beats.append(beat)
+        if len(self.beats) == 2:
             self.twice.set()
         return HeartbeatAnswer(False, False, 0.1, 30.0)
 
 
-def test_each_beat_carries_the_clock_and_the_vitals_of_its_moment() -> None:
-    ear, readings = Ear(), iter([BoardStatus(100.0, 40.0), *[BoardStatus(None, 41.0)] * 1000])
+def test_each_beat_carries_the_clock_and_the_read_board_status_its_moment() -> None:
+    uplink, readings = (
+        FakeUplink(),
+        iter([BoardStatus(100.0, 40.0), *[BoardStatus(None, 41.0)] * 1000]),
+    )
     before = time.time_ns()
-    heart = HeartbeatSender(cast(Uplink, ear), "pi", 0.1, vitals=lambda: next(readings))
-    heart.start()
+    heartbeat = HeartbeatSender(cast(Uplink, uplink), "pi", 0.1, read_status=lambda: next(readings))
+    heartbeat.start()
     try:
-        assert ear.twice.wait(60)
+        assert uplink.twice.wait(60)
     finally:
-        heart.stop()
-        heart.join(60)
-    first, second = ear.heard[:2]
+        heartbeat.stop()
+        heartbeat.join(60)
+    first, second = uplink.beats[:2]
     assert (first.storage_free_mib, first.temperature_c) == (100.0, 40.0)
     assert (second.storage_free_mib, second.temperature_c) == (None, 41.0)
     assert before <= first.at_unix_ns < second.at_unix_ns <= time.time_ns()
@@ -48,17 +51,17 @@ def test_each_beat_carries_the_clock_and_the_vitals_of_its_moment() -> None:
 
 def test_free_space_is_that_of_the_state_folder(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free / (1 << 20)
-    assert vitals_of(tmp_path).storage_free_mib == pytest.approx(free, rel=0.2)
+    assert read_board_status(tmp_path).storage_free_mib == pytest.approx(free, rel=0.2)
 
 
-def test_a_disk_that_does_not_answer_does_not_stop_the_heart(
+def test_a_disk_that_does_not_answer_does_not_stop_heartbeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_path: object) -> None:
         raise OSError("I/O error")
 
     monkeypatch.setattr(shutil, "disk_usage", broken)
-    assert vitals_of(tmp_path).storage_free_mib is None
+    assert read_board_status(tmp_path).storage_free_mib is None
 
 
 def test_the_hottest_zone_counts(tmp_path: Path) -> None:
