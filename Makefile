@@ -27,7 +27,7 @@ chaos: $(VENV)/.dev ## Faults into a real farm for half an hour; CHAOS_ARGS="--m
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 storm: $(VENV)/.dev ## Many played boards on one controller under faults; STORM_ARGS="--boards 1000 --trials 100000"
-	$(BIN)/python -m benchmarks.storm $(STORM_ARGS)
+	$(BIN)/python -m tests.chaos storm $(STORM_ARGS)
 
 farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
 	$(BIN)/python -m tests.farm up $(BOARDS)

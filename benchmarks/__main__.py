@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 
 from benchmarks.outcome import Outcome, keep
-
-sys.path.append(str(Path(__file__).parent.parent / "tests"))  # its farm of boards serves here too
 
 MODULES = (
     "cli_help",

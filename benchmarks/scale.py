@@ -1,8 +1,9 @@
 """Many simulated boards on one controller with PostgreSQL and Redis: throughput, idle boards,
-memory, and what a trial costs as the farm grows. The boards speak the real queue and uplink, each
-with its own token and its own user on Redis; health checks are off, for there is no child that
-could run one. They are enrolled, and the sweep is submitted, past the API: its throttles would be
-what is measured, for they share one address. They beat as often as the controller tells them to.
+memory, and the cost of a trial as the farm grows. The boards use the real queue and HTTP API, each
+with its own token and its own Redis user; health checks are off, because there is no runner that
+could run one. Boards are enrolled, and the sweep is submitted, without the API: its rate limits
+would be what is measured, because all boards share one address. They send heartbeats as often as
+the controller asks them to.
 
 ``python -m benchmarks.scale --help`` has the sizes; as one of all benchmarks it runs small.
 """
@@ -10,14 +11,16 @@ what is measured, for they share one address. They beat as often as the controll
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,21 +29,19 @@ import numpy as np
 import psutil
 from sqlalchemy import func, select
 
-from agent.contract.api_messages import Enrolment
-from agent.contract.conversion_graph import Node
-from agent.contract.device import DeviceFacts, RuntimeFacts, TargetFacts
-from benchmarks import scale_bare, scale_servers
+from benchmarks import scale_bare
 from benchmarks.outcome import Outcome, keep, of_rounds
+from chaos.processes import Postgres, Process, Redis, controller_environment, wait_listening
 from orchestrator import wiring
 from orchestrator.broker.redis_acl import RedisAcl
-from orchestrator.cli import zoo
-from orchestrator.client import Client
-from orchestrator.client_file import read_client_file as noted_in
 from orchestrator.service.context import FarmContext
-from orchestrator.service.devices import registration
 from orchestrator.service.sweeps import sweeps
 from orchestrator.settings import Settings
 from orchestrator.store.tables import Attempt, Trial
+from support import simulated_boards
+from support.cli import BENCHFARM
+from support.servers import free_port, postgres_programs, redis_program
+from support.simulated_farm import SPEC, add_model, enrol
 
 SHARE_OF_BARE = 0.25
 IDLE_SHARE = 0.1
@@ -48,25 +49,19 @@ TRIAL_S = 2.0
 GROWTH = 1.5
 MEMORY_GROWTH = 1.1
 CONNECTIONS = 200
-"""Of all boards together to the API, at most."""
+"""Most connections to the API, of all boards together."""
 LARGE = 1000
-"""Boards: throughput and memory are of the longest run on so many at most."""
+"""Throughput and memory are taken from the longest run on at most so many boards."""
 IDLE_S = 10.0
-"""How long the boards are watched before they have anything to do."""
-SPEC = """
-name: {name}
-models: [digits_cnn]
-runtimes: [{{backend: onnxruntime}}]
-trials: {trials}
-attempts: 100
-"""
+"""How long the idle farm is measured before the sweep is submitted."""
 
 
 @dataclass
 class Run:
-    """One size. Processor time is the controller's and PostgreSQL's: ``cost_ms`` of a trial, the
-    heartbeats of every board meanwhile included; ``idle_ms`` a second before there was a trial.
-    ``bares``: bare Celery's round trips a second, before and after."""
+    """The measurements of one farm size. Processor time is the sum of the controller's and
+    PostgreSQL's: ``cost_ms`` per trial, heartbeats of all boards included; ``idle_ms`` per second
+    before the sweep was submitted. ``bares``: bare Celery's round trips a second, before and
+    after."""
 
     boards: int
     trials: int
@@ -86,7 +81,7 @@ class Run:
 
     @property
     def own_ms(self) -> float:
-        """Of a trial, less what the same boards cost while they have none."""
+        """Processor time of a trial, less the cost of the same boards while idle."""
         return self.cost_ms - self.idle_ms / self.per_s
 
     def line(self) -> str:
@@ -101,25 +96,22 @@ class Run:
 
 
 def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
-    """A farm of that size from nothing, every board with its own token and its own user on Redis;
-    and bare Celery's round trips beside it."""
-    with (
-        scale_servers.postgres(folder) as (database_url, postgres),
-        scale_servers.redis(folder) as broker_url,
-    ):
-        bares = [scale_bare.round_trips_per_s(broker_url)]
-        with scale_servers.controller(folder, database_url, broker_url) as (url, up):
+    """Set up a farm of that size and run its trials; measure bare Celery before and after."""
+    with contextlib.ExitStack() as stack:
+        postgres, redis = _servers(folder, stack)
+        bares = [scale_bare.round_trips_per_s(redis.url)]
+        with _controller(folder, postgres.url, redis.url) as (url, up):
             settings = Settings(
                 home=folder / "home",
-                database_url=database_url,
-                broker_url=broker_url,
+                database_url=postgres.url,
+                broker_url=redis.url,
                 health_every_s=0,
             )
-            access = RedisAcl(broker_url)
-            farm = wiring.build_farm(settings, broker_url, access)
+            acl = RedisAcl(redis.url)
+            farm = wiring.build_farm(settings, redis.url, acl)
             each = -(-trials // boards)
-            orders = {
-                "boards": {f"b{n}": enrol(farm, f"b{n}", broker_url) for n in range(boards)},
+            config = {
+                "boards": {f"b{n}": enrol(farm, f"b{n}", redis.url) for n in range(boards)},
                 "trials": each * boards, "trial_s": trial_s, "url": url,
                 "connections": min(boards + 10, CONNECTIONS),
             }  # fmt: skip
@@ -131,47 +123,55 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
                     farm, SPEC.format(name="scale", trials=each), "benchmark", yes_really=True
                 )
 
-            found = _played(orders, submit, psutil.Process(up.pid), psutil.Process(postgres.pid))
+            found = _simulate(
+                config, submit, psutil.Process(up.pid), psutil.Process(postgres.process.pid)
+            )
             _check(farm, each * boards)
             farm.database.close()
-            access.close()
-        found.bares = [*bares, scale_bare.round_trips_per_s(broker_url)]
+            acl.close()
+        found.bares = [*bares, scale_bare.round_trips_per_s(redis.url)]
     return found
 
 
-def add_model(url: str, folder: Path) -> str:
-    """Register what ``SPEC`` measures, as a user does; the administrator's token."""
-    config = folder / "home" / "client.json"
-    while not config.exists():
-        time.sleep(0.1)
-    token = noted_in(config)["token"]
-    with Client(url, token) as client:
-        for file in zoo.emit("digits_cnn", folder):
-            zoo.register(client, "digits_cnn", file)
-    return token
+def _servers(folder: Path, stack: contextlib.ExitStack) -> tuple[Postgres, Redis]:
+    """PostgreSQL as Debian sets it up, commits flushed, and Redis; ``stack`` ends them."""
+    programs, redis_server = postgres_programs(), redis_program()
+    if programs is None or redis_server is None:
+        raise SystemExit("this benchmark needs PostgreSQL (initdb) and redis-server")
+    servers = (
+        Postgres(programs, folder / "postgres.log", durable=True), Redis(redis_server, folder)
+    )  # fmt: skip
+    for server in servers:
+        stack.callback(server.close)
+        server.start()
+    return servers
 
 
-def enrol(farm: FarmContext, name: str, broker_url: str) -> dict[str, str]:
-    cpu = (TargetFacts("CPU", ("fp32",)),)
-    wants: dict[str, tuple[Node, ...]] = {"fp32": (("onnx", "fp32"),)}
-    runtime = RuntimeFacts("onnxruntime", "0", "played", cpu, ("onnx",), wants=wants)
-    facts = DeviceFacts(name, "x86_64", "Linux", "3.11", runtimes=(runtime,))
-    joined = registration.join_token(farm, name)
-    enrolment = Enrolment(joined.join_token, name, "0", facts)
-    enrolled = registration.enrol(farm, enrolment, broker_url)
-    return {"token": enrolled.token, "broker_url": enrolled.broker_url}
+@contextlib.contextmanager
+def _controller(folder: Path, database_url: str, broker_url: str) -> Iterator[tuple[str, Process]]:
+    """``benchfarm up`` as a user runs it, without health checks: its URL and its process."""
+    own = controller_environment(folder / "home", database_url, broker_url, {"HEALTH_EVERY_S": "0"})
+    port = free_port()
+    words: list[str | Path] = [BENCHFARM, "up", "--port", str(port)]
+    process = Process("controller", words, folder / "up.log", own)
+    process.start()
+    try:
+        wait_listening(process, port)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.end(signal.SIGINT)
 
 
-def _played(
-    orders: dict[str, Any],
+def _simulate(
+    config: dict[str, Any],
     submit: Callable[[], None],
     up: psutil.Process,
     postgres: psutil.Process,
 ) -> Run:
-    words = [sys.executable, "-m", "benchmarks.scale_boards"]
+    words = [sys.executable, simulated_boards.__file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(words, text=True, **pipes) as process:  # type: ignore[call-overload]
-        process.stdin.write(json.dumps(orders) + "\n")
+        process.stdin.write(json.dumps(config) + "\n")
         process.stdin.flush()
         if process.stdout.readline() != "ready\n":
             raise SystemExit("the boards could not begin")
@@ -182,24 +182,24 @@ def _played(
         rss, stop = [_rss_mib(up)], threading.Event()
         before, before_up, began = _spent_s(postgres) + _spent_s(up), _spent_s(up), time.monotonic()
 
-        def look() -> None:
+        def sample() -> None:
             while not stop.wait(1.0):
                 rss.append(_rss_mib(up))
 
-        watching = threading.Thread(target=look)
-        watching.start()
-        told = process.stdout.read()
+        sampling = threading.Thread(target=sample)
+        sampling.start()
+        output = process.stdout.read()
         wall_s = time.monotonic() - began
         stop.set()
-        watching.join()
+        sampling.join()
     if process.returncode:
         raise SystemExit("the boards gave up")
-    seen, trials = json.loads(told), int(orders["trials"])
+    stats, trials = json.loads(output), int(config["trials"])
     spent_ms = 1e3 * (_spent_s(postgres) + _spent_s(up) - before)
     return Run(
-        boards=len(orders["boards"]), trials=trials, wall_s=wall_s, cost_ms=spent_ms / trials,
+        boards=len(config["boards"]), trials=trials, wall_s=wall_s, cost_ms=spent_ms / trials,
         controller_ms=1e3 * (_spent_s(up) - before_up) / trials, idle_ms=idle_ms,
-        idle_s=seen["idle_s"], rss_mib=rss, refused=seen["refused"], errors=seen["errors"],
+        idle_s=stats["idle_s"], rss_mib=rss, refused=stats["refused"], errors=stats["errors"],
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _rss_mib(process: psutil.Process) -> float:
 
 
 def _check(farm: FarmContext, trials: int) -> None:
-    """Every trial done, each with one result that counts, or there is nothing to report."""
+    """Exit unless every trial is done with exactly one accepted result."""
     with farm.database.read_session() as session:
         done = session.scalar(select(func.count()).where(Trial.state == "done"))
         counted = session.scalar(select(func.count()).where(Attempt.accepted))
@@ -234,10 +234,10 @@ def _check(farm: FarmContext, trials: int) -> None:
 
 
 def outcomes(sizes: list[tuple[int, int]], idle: tuple[int, int]) -> list[Outcome]:
-    """Of trials without duration at each size; and of 2 s trials on ``idle`` boards."""
+    """Trials without duration at each (boards, trials) of ``sizes``, and 2 s trials on ``idle``."""
     waiting = _fresh(*idle, TRIAL_S)
     runs = [_fresh(boards, trials, 0.0) for boards, trials in sizes]
-    # how fast one controller is, is asked of a farm of a thousand; larger ones show the curve
+    # the goals are for a farm of a thousand boards; larger ones only show the growth
     most = max((r for r in runs if r.boards <= LARGE), key=lambda r: r.trials, default=runs[0])
     small, large = runs[0], runs[-1]
     quarter = max(1, len(most.rss_mib) // 4)

@@ -1,4 +1,4 @@
-"""What a board is, as far as installing on it depends on that; found out with a shell alone."""
+"""Examines a board with a shell alone: processor, C library, Pythons, and facts of its class."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from playbooks.connection import Host
 from playbooks.errors import Unfit
 
 OLDEST_PYTHON = (3, 11)
-"""What the agent itself needs; a measured child may run under an older one."""
+"""For the agent; a measured child may run under an older Python."""
 SUPPORTED = ("x86_64", "aarch64")
 
-_ASK = r"""
+_SCRIPT = r"""
 echo "machine=$(uname -m)"
 echo "libc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 [ -d /run/systemd/system ] && echo init=systemd || echo "init=$(cat /proc/1/comm)"
@@ -86,8 +86,8 @@ class BoardPython:
 
 @dataclass(frozen=True)
 class BoardMachine:
-    """``glibc`` as (2, 36); ``pythons`` those that have ``venv``, the system's own first; ``facts``
-    what its class is recognised by."""
+    """``glibc`` is (2, 36) for 2.36; ``pythons`` have ``venv``, the system's own first; the class
+    is recognised from ``facts``."""
 
     machine: str
     glibc: tuple[int, int]
@@ -102,29 +102,30 @@ class BoardMachine:
 
 
 def examine(host: Host) -> BoardMachine:
-    """Ask the board what it is. Raises ``Unfit`` where no agent could ever run."""
-    given, files = _parse(host.run(_ASK).out)
-    machine = given["machine"][0]
+    """Examine the board. Raises ``Unfit`` if no agent can run on it."""
+    values, files = _parse(host.run(_SCRIPT).out)
+    machine = values["machine"][0]
     if machine not in SUPPORTED:
         raise Unfit(f"{host.name} is {machine}; agents run on {' and '.join(SUPPORTED)}")
-    if given["init"] != ["systemd"]:
-        raise Unfit(f"{host.name} runs {given['init'][0]}; the agent is started by systemd")
-    libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", given["libc"][0])
+    if values["init"] != ["systemd"]:
+        raise Unfit(f"{host.name} runs {values['init'][0]}; the agent is started by systemd")
+    libc = re.fullmatch(r"glibc (\d+)\.(\d+).*", values["libc"][0])
     if libc is None:
-        found = given["libc"][0] or "none that says so (musl?)"
+        found = values["libc"][0] or "none that says so (musl?)"
         raise Unfit(f"{host.name} has the C library {found}; the packages are built for glibc")
-    pythons = [line.partition(" ") for line in given.get("python", [])]
+    pythons = [line.partition(" ") for line in values.get("python", [])]
     return BoardMachine(
         machine=machine,
         glibc=(int(libc[1]), int(libc[2])),
         pythons=tuple(BoardPython(path, version) for version, _, path in pythons),
-        facts=_facts(machine, given["hostname"][0], files),
+        facts=_facts(machine, values["hostname"][0], files),
     )
 
 
 def _parse(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """``key=value`` lines, and files whose lines are indented by one blank."""
-    given: dict[str, list[str]] = {}
+    """Split the script's output: ``key=value`` lines, and files, whose lines are indented by a
+    blank."""
+    values: dict[str, list[str]] = {}
     files: dict[str, str] = {}
     name = ""
     for line in text.splitlines():
@@ -135,12 +136,12 @@ def _parse(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
             name = value
             files[name] = ""
         else:
-            given.setdefault(key, []).append(value)
-    return given, files
+            values.setdefault(key, []).append(value)
+    return values, files
 
 
 def _facts(machine: str, hostname: str, files: dict[str, str]) -> DeviceFacts:
-    """As the agent itself would read them there, from copies of the same files."""
+    """The facts that the agent would read on the board, from copies of the same files."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         for name, text in files.items():

@@ -1,4 +1,4 @@
-"""The further steps of a device class, which its YAML names under ``steps``."""
+"""Further installation steps of a device class, named in its YAML under ``steps``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from playbooks.classes import BoardClass
 from playbooks.coral import apex_steps, library_step, usb_steps
-from playbooks.errors import BadOrder
+from playbooks.errors import InvalidRequest
 from playbooks.jetson import jetson_steps
 from playbooks.nvidia import driver_step
 from playbooks.step_runner import Step
@@ -18,27 +18,27 @@ STEPS: Mapping[str, Callable[[BoardClass], list[Step]]] = {
     "jetpack": jetson_steps,
     "nvidia-driver": lambda _: [driver_step()],
 }
-"""What a class may name, each with the steps that it stands for."""
+"""The names that a class may use, each with its steps."""
 
 
 def chosen(classes: Mapping[str, BoardClass], name: str) -> BoardClass:
-    """The class of that name. Raises ``BadOrder`` where there is none."""
+    """The class of that name. Raises ``InvalidRequest`` if there is none."""
     if name not in classes:
-        raise BadOrder(
+        raise InvalidRequest(
             f"there is no device class {name!r}; there are: {', '.join(sorted(classes))}"
         )
     return classes[name]
 
 
 def class_steps(board_class: BoardClass) -> list[Step]:
-    """What boards of the class need besides the steps that every board takes; done before them.
+    """The class's own steps, which run before those of every board.
 
     Raises:
-        BadOrder: the class names steps that do not exist.
+        InvalidRequest: the class names steps that do not exist.
     """
     unknown = [name for name in board_class.steps if name not in STEPS]
     if unknown:
-        raise BadOrder(
+        raise InvalidRequest(
             f"device class {board_class.name}: there are no steps {unknown[0]!r}; "
             f"there are: {', '.join(STEPS)}"
         )

@@ -1,4 +1,4 @@
-"""A device class as the playbooks see it: what of its YAML matters for an installation."""
+"""The part of a device class that an installation needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.contract.power_modes import PowerCommands
 
 @dataclass(frozen=True)
 class VendorRuntime:
-    """A runtime that is named, not built: see ``orchestrator.domain.device_class``."""
+    """A runtime that the vendor installs: see ``orchestrator.domain.device_class``."""
 
     name: str
     python: tuple[str, ...]
@@ -18,14 +18,13 @@ class VendorRuntime:
 
 
 Runtime = str | VendorRuntime
-"""Text as ``benchfarm-agent runtimes add`` takes it, or a vendor's."""
+"""An argument of ``benchfarm-agent runtimes add``, or a vendor's runtime."""
 
 
 @dataclass(frozen=True)
 class BoardClass:
-    """A device class, as far as a playbook needs it. ``groups`` are those in which the agent's user
-    reaches the class's accelerators and sensors, where the board has them. ``steps``: further steps
-    by their names in ``playbooks.class_steps``."""
+    """A device class. ``groups`` are Unix groups that give the agent's user access to accelerators
+    and sensors. ``steps`` are names in ``playbooks.class_steps``."""
 
     name: str
     runtimes: tuple[Runtime, ...] = ()

@@ -1,7 +1,7 @@
 """SSH to a board on Fabric: logging in, becoming root, running commands, sending files.
 
-Fabric by itself accepts any host key (of jump hosts too) and waits for ever on a dead link; here
-every host is pinned, and everything has a time limit.
+Fabric alone accepts any host key (also of jump hosts) and waits forever on a dead link. Here every
+host key is pinned and every operation has a time limit.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from paramiko import (
 )
 
 from playbooks.errors import (
-    BadOrder,
     BoardDiskFull,
     ConnectionLost,
+    InvalidRequest,
     LoginRefused,
     NoRoot,
     PlaybookError,
     StepFailed,
     Unreachable,
 )
-from playbooks.host_keys import Pins
+from playbooks.host_keys import PinnedHostKeys
 
 CONNECT_S = 10
 COMMAND_S = 60.0
 END_LIMIT_S = 5.0
 DEAD_LINK_S = 20
-_LOST = -1
-"""paramiko's exit status of a channel that closed without one."""
+_NO_EXIT_STATUS = -1
+"""paramiko's value for a channel that closed without an exit status."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """How to get in. ``target``: ``[USER@]HOST[:PORT]`` or an alias of ~/.ssh/config. ``identity``:
-    a private key's file; empty: the agent's and the usual ones. ``password`` serves the login where
-    no key does, and sudo where it asks."""
+    """SSH login. ``target``: ``[USER@]HOST[:PORT]`` or an alias of ~/.ssh/config. ``identity``: a
+    private key's file; empty: the keys of ssh-agent and of ~/.ssh. ``password`` is used if no key
+    is accepted, and if sudo asks for one."""
 
     target: str
     identity: str = ""
@@ -57,7 +57,7 @@ class Login:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended, and what it printed."""
+    """Exit code and output of a command."""
 
     exit_code: int
     out: str
@@ -65,21 +65,21 @@ class CommandResult:
 
     @property
     def tail(self) -> str:
-        """Its last words, on one line."""
+        """The last four lines of its output, on one line."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return "; ".join(lines[-4:])[-600:] or f"exit {self.exit_code}"
 
 
-class _AtOnce(io.StringIO):
-    """Invoke asks for one character in 10 ms, and takes all that it is given: 5 s for a file of
-    500 characters otherwise."""
+class _WholeInput(io.StringIO):
+    """Stdin for Invoke, which reads one character every 10 ms (5 s for 500 characters): ``read``
+    returns all of the text at once."""
 
     def read(self, _size: int | None = -1) -> str:
         return super().read()
 
 
 class Host:
-    """A host that is logged in to."""
+    """A host with an open SSH connection."""
 
     def __init__(self, connection: Connection, password: str) -> None:
         self._connection = connection
@@ -91,8 +91,8 @@ class Host:
         """``user@address``, for messages."""
         return f"{self._connection.user}@{self._connection.host}"
 
-    def ask(self, command: str, *, root: bool = False) -> str:
-        """The command's output without blanks at its ends; it may fail."""
+    def output(self, command: str, *, root: bool = False) -> str:
+        """The command's stdout, stripped; its exit code is ignored."""
         return self.run(command, root=root, check=False).out.strip()
 
     def is_true(self, command: str, *, root: bool = False) -> bool:
@@ -109,12 +109,13 @@ class Host:
         limit_s: float = COMMAND_S,
         check: bool = True,
     ) -> CommandResult:
-        """Run a POSIX shell command, as root or as ``user`` if said; ``secret`` is its stdin.
+        """Run a POSIX shell command, as root or as ``user`` if given; ``secret`` is its stdin.
 
         Raises:
-            StepFailed: it exits otherwise than 0 (with ``check``), or takes longer than its limit.
-            DiskFull: it failed for want of space. ConnectionLost: the board went away meanwhile.
-            NoRoot: the login's user may not become root.
+            StepFailed: its exit code is not 0 (with ``check``), or it takes longer than its limit.
+            BoardDiskFull: it failed because the disk is full.
+            ConnectionLost: the connection broke.
+            NoRoot: the login user may not become root.
         """
         words, stdin = f"sh -c {shlex.quote(command)}", secret
         if user:
@@ -123,22 +124,22 @@ class Host:
             sudo = self._become_root()
             words = f"{sudo}{words}"
             stdin = f"{self._password}\n{secret}" if "-S" in sudo else secret
-        said = self._execute(words, stdin, limit_s)
-        if check and said.exit_code != 0:
-            if "No space left on device" in said.err + said.out:
-                raise BoardDiskFull(f"the disk of {self.name} is full: {said.tail}")
-            raise StepFailed(f"{self.name}: {said.tail}")
-        return said
+        result = self._execute(words, stdin, limit_s)
+        if check and result.exit_code != 0:
+            if "No space left on device" in result.err + result.out:
+                raise BoardDiskFull(f"the disk of {self.name} is full: {result.tail}")
+            raise StepFailed(f"{self.name}: {result.tail}")
+        return result
 
     def stream(self, command: str, write: Callable[[bytes], object]) -> None:
-        """Run a command as root and hand on its output as it comes, until it ends. If the block
-        is left otherwise (``KeyboardInterrupt``), the command ends on the host first.
+        """Run a command as root and pass its output to ``write`` as it arrives, until it ends. On
+        another exception (``KeyboardInterrupt``) the command is first ended on the host.
 
         Raises:
-            StepFailed: it exits otherwise than 0. ConnectionLost, NoRoot.
+            StepFailed: its exit code is not 0. ConnectionLost, NoRoot.
         """
         sudo = self._become_root()
-        # without a terminal nothing there hears of a Ctrl-C here: the end of stdin says it
+        # without a terminal no signal reaches the command: end of file on stdin ends it instead
         script = (
             f"exec 3<&0; {command} </dev/null & job=$!\n"
             "{ cat <&3; kill $job; } >/dev/null 2>&1 & wait $job"
@@ -156,20 +157,20 @@ class Host:
                     channel.shutdown_write()
                     channel.status_event.wait(END_LIMIT_S)
                 code = channel.recv_exit_status()
-                said = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+                message = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
         except (SSHException, OSError, EOFError) as error:
             raise ConnectionLost(
                 f"{self.name} went away: {error or type(error).__name__}"
             ) from None
-        if code == _LOST:
+        if code == _NO_EXIT_STATUS:
             raise ConnectionLost(f"{self.name} went away in the middle of a command")
         if code != 0:
-            raise StepFailed(f"{self.name}: {said or f'exit {code}'}")
+            raise StepFailed(f"{self.name}: {message or f'exit {code}'}")
 
     def _execute(self, words: str, stdin: str, limit_s: float) -> CommandResult:
         try:
             ended = self._connection.run(
-                words, hide=True, warn=True, in_stream=_AtOnce(stdin), timeout=limit_s
+                words, hide=True, warn=True, in_stream=_WholeInput(stdin), timeout=limit_s
             )
         except CommandTimedOut:
             raise StepFailed(
@@ -179,14 +180,15 @@ class Host:
             raise ConnectionLost(
                 f"{self.name} went away: {error or type(error).__name__}"
             ) from None
-        if ended.exited == _LOST:
+        if ended.exited == _NO_EXIT_STATUS:
             raise ConnectionLost(f"{self.name} went away in the middle of a command")
         return CommandResult(ended.exited, ended.stdout, ended.stderr)
 
     def _become_root(self) -> str:
-        """What stands before a command that root shall run; found out once.
+        """The prefix that runs a command as root; determined once.
 
-        ``-k``: a password given a moment ago, or not, must not change what stdin is read for.
+        ``-k`` ignores cached credentials, so that sudo reads the password from stdin always or
+        never.
         """
         if self._sudo is None:
             if self._execute("test $(id -u) = 0", "", COMMAND_S).exit_code == 0:
@@ -207,14 +209,14 @@ class Host:
                 f"or allow it in /etc/sudoers.d with NOPASSWD ({why})"
             )
         sudo = "sudo -k -S -p '' "
-        said = self._execute(f"{sudo}true", f"{self._password}\n", COMMAND_S)
-        if said.exit_code != 0:
-            raise NoRoot(f"{self.name} may not become root with that password: {said.tail}")
+        result = self._execute(f"{sudo}true", f"{self._password}\n", COMMAND_S)
+        if result.exit_code != 0:
+            raise NoRoot(f"{self.name} may not become root with that password: {result.tail}")
         return sudo
 
     def send(self, source: Path, target: str) -> None:
-        """Put a file of this machine into a folder of the login user's. Half a file never has its
-        name. Raises ``BoardDiskFull``, ``StepFailed`` or ``ConnectionLost``."""
+        """Copy a local file to the path ``target``, in a folder of the login user's, atomically.
+        Raises ``BoardDiskFull``, ``StepFailed`` or ``ConnectionLost``."""
         try:
             sftp = self._connection.sftp()
             sftp.put(str(source), f"{target}.tmp")
@@ -231,21 +233,21 @@ class Host:
             raise StepFailed(why) from None
 
     def free_mib(self, folder: str) -> int:
-        """What is free on a folder's disk."""
+        """Free space on the disk of a folder, in MiB."""
         return int(self.run(f"df -Pm {shlex.quote(folder)} | tail -1").out.split()[3])
 
 
 @contextlib.contextmanager
-def connected(login: Login, pins: Pins) -> Iterator[Host]:
-    """Log in, for as long as the block lasts.
+def connected(login: Login, host_keys: PinnedHostKeys) -> Iterator[Host]:
+    """Log in; the connection is closed at the end of the block.
 
     Raises:
-        BadOrder, Unreachable, HostKeyChanged, LoginRefused.
+        InvalidRequest, Unreachable, HostKeyChanged, LoginRefused.
     """
-    connection = _build(login, pins)
+    connection = _build(login, host_keys)
     try:
-        _open(connection, login, pins)
-        _watch(connection)
+        _open(connection, login, host_keys)
+        _detect_dead_link(connection)
         yield Host(connection, login.password)
     finally:
         connection.close()
@@ -255,40 +257,42 @@ def connected(login: Login, pins: Pins) -> Iterator[Host]:
             gateway = gateway.gateway
 
 
-def _build(login: Login, pins: Pins) -> Connection:
+def _build(login: Login, host_keys: PinnedHostKeys) -> Connection:
     target = login.target
     if not target or target != "".join(target.split()) or target.startswith("-"):
-        raise BadOrder(f"SSH target {target!r}: expected [USER@]HOST[:PORT]")
+        raise InvalidRequest(f"SSH target {target!r}: expected [USER@]HOST[:PORT]")
     options: dict[str, object] = {"banner_timeout": login.connect_s, "auth_timeout": 30}
     if login.identity:
         path = Path(login.identity).expanduser()
         if not path.is_file():
-            raise BadOrder(f"{path}: there is no such private key")
+            raise InvalidRequest(f"{path}: there is no such private key")
         options |= {"key_filename": [str(path)], "look_for_keys": False, "allow_agent": False}
     if login.password:
         options["password"] = login.password
     try:
         connection = Connection(target, connect_timeout=login.connect_s, connect_kwargs=options)
     except ValueError as error:
-        raise BadOrder(f"SSH target {target!r}: expected [USER@]HOST[:PORT]: {error}") from None
+        raise InvalidRequest(
+            f"SSH target {target!r}: expected [USER@]HOST[:PORT]: {error}"
+        ) from None
     hop: object = connection
     while isinstance(hop, Connection):
         hop.connect_timeout = hop.connect_timeout or login.connect_s
-        pins.guard(hop.client)
+        host_keys.apply_to(hop.client)
         hop = hop.gateway
     return connection
 
 
-def _open(connection: Connection, login: Login, pins: Pins) -> None:
+def _open(connection: Connection, login: Login, host_keys: PinnedHostKeys) -> None:
     try:
         connection.open()
     except BadHostKeyException as error:
-        refusal = pins.changed(error.hostname, error.key, error.expected_key)
+        refusal = host_keys.changed(error.hostname, error.key, error.expected_key)
         if refusal is not None:
             raise refusal from None
-        again = _build(login, pins)
+        again = _build(login, host_keys)
         connection.client, connection.gateway = again.client, again.gateway
-        _open(connection, login, pins)
+        _open(connection, login, host_keys)
     except PlaybookError:
         raise
     except Exception as error:
@@ -296,7 +300,7 @@ def _open(connection: Connection, login: Login, pins: Pins) -> None:
 
 
 def _named(error: Exception, connection: Connection, login: Login) -> Exception:
-    """What went wrong while connecting, as the error that it means; others as they are."""
+    """Translate an error of connecting into a named one; unknown ones are returned unchanged."""
     where = f"{connection.user}@{connection.host}:{connection.port}"
     if isinstance(error, PasswordRequiredException):
         return LoginRefused(f"a private key for {where} is encrypted: add it to ssh-agent")
@@ -318,8 +322,8 @@ def _named(error: Exception, connection: Connection, login: Login) -> Exception:
     return error
 
 
-def _watch(connection: Connection) -> None:
-    """A link that goes dead without a word ends the connection after seconds, not hours."""
+def _detect_dead_link(connection: Connection) -> None:
+    """Close the connection within seconds, not hours, if the link dies silently."""
     transport = connection.transport
     transport.set_keepalive(5)
     if isinstance(transport.sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -1,4 +1,4 @@
-"""What is right and wrong with a board, from outside and by its own agent's word."""
+"""Diagnoses a board: checks over SSH, and those of its own agent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from playbooks.connection import Host, Login, connected
 from playbooks.errors import HostKeyChanged, LoginRefused, PlaybookError
-from playbooks.host_keys import Pins
-from playbooks.target import AGENT, MARK, OPT, STATE, UNIT, USER
+from playbooks.host_keys import PinnedHostKeys
+from playbooks.target import AGENT, OPT, OWNERSHIP_FILE, STATE, UNIT, USER
 
 FREE_LIMIT_MIB = 1024
 SKEW_LIMIT_S = 30.0
@@ -27,12 +27,12 @@ REMEDIES: Mapping[str, str] = {
     "disk": "free some space on the board",
     "runtimes": "run `benchfarm device add NAME` again: it builds what is missing",
 }
-"""By the check of ``benchfarm-agent doctor``: what to do where it fails."""
+"""What to do if a check of ``benchfarm-agent doctor`` fails, by the check's name."""
 
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """One check: ``side`` is where it was made from, ``remedy`` empty where it is ``ok``."""
+    """One check. ``side`` is where it was made; ``remedy`` is empty if it is ``ok``."""
 
     side: str
     check: str
@@ -41,16 +41,15 @@ class DoctorFinding:
     remedy: str = ""
 
 
-def examine(device: str, login: Login, pins: Pins) -> list[DoctorFinding]:
-    """Everything that can be seen over SSH; a check that cannot be made is left out after the one
-    that says why."""
+def examine(device: str, login: Login, host_keys: PinnedHostKeys) -> list[DoctorFinding]:
+    """All checks that can be made over SSH. Those that need a failed one are left out."""
     try:
-        with connected(login, pins) as host:
+        with connected(login, host_keys) as host:
             found = [
                 DoctorFinding("controller", "ssh", True, f"as {host.name}"),
                 DoctorFinding("controller", "host key", True, "as pinned"),
             ]
-            return found + _looked_at(host, device)
+            return found + _findings(host, device)
     except HostKeyChanged as error:
         return [DoctorFinding("controller", "host key", False, str(error), "see left")]
     except LoginRefused as error:
@@ -62,12 +61,12 @@ def examine(device: str, login: Login, pins: Pins) -> list[DoctorFinding]:
         return [DoctorFinding("controller", "ssh", False, str(error), remedy)]
 
 
-def _looked_at(host: Host, device: str) -> list[DoctorFinding]:
+def _findings(host: Host, device: str) -> list[DoctorFinding]:
     found: list[DoctorFinding] = []
     for look in (_board, _unit, _disk, _clock):
         found.append(_checked(look, host, device))
     if found[0].ok:
-        found += _own_word(host, device)
+        found += _agent_findings(host, device)
     return found
 
 
@@ -79,13 +78,13 @@ def _checked(look: Callable[[Host, str], DoctorFinding], host: Host, device: str
 
 
 def _board(host: Host, device: str) -> DoctorFinding:
-    text = host.ask(f"cat {MARK} 2>/dev/null")
+    text = host.output(f"cat {OWNERSHIP_FILE} 2>/dev/null")
     try:
         owner = str(json.loads(text)["device"]) if text else ""
     except (ValueError, KeyError, TypeError):
         owner = "?"
     if owner == device:
-        link = host.ask(f"readlink {OPT}/agent")
+        link = host.output(f"readlink {OPT}/agent")
         return DoctorFinding(
             "controller", "board", True, f"it is {device}, with {link or 'no agent'}"
         )
@@ -95,8 +94,8 @@ def _board(host: Host, device: str) -> DoctorFinding:
 
 
 def _unit(host: Host, _device: str) -> DoctorFinding:
-    active = host.ask(f"systemctl is-active {UNIT}") or "unknown"
-    enabled = host.ask(f"systemctl is-enabled {UNIT} 2>/dev/null") or "not there"
+    active = host.output(f"systemctl is-active {UNIT}") or "unknown"
+    enabled = host.output(f"systemctl is-enabled {UNIT} 2>/dev/null") or "not there"
     ok = (active, enabled) == ("active", "enabled")
     remedy = "see `benchfarm device logs`; `benchfarm device add` sets it right" if not ok else ""
     return DoctorFinding("controller", "unit", ok, f"{active}, {enabled}", remedy)
@@ -118,27 +117,27 @@ def _clock(host: Host, _device: str) -> DoctorFinding:
     return DoctorFinding("controller", "clock", ok, text, "" if ok else REMEDIES["clock"])
 
 
-def _own_word(host: Host, device: str) -> list[DoctorFinding]:
-    """``benchfarm-agent doctor``, as the agent's user, with the agent's state."""
+def _agent_findings(host: Host, device: str) -> list[DoctorFinding]:
+    """The findings of ``benchfarm-agent doctor``, run as the agent's user."""
     words = shlex.join((AGENT, "doctor", "-o", "json"))
     try:
-        said = host.run(
+        result = host.run(
             f"cd {STATE} && HOME={STATE} BENCHFARM_AGENT_HOME={STATE} {words}",
             user=USER,
             limit_s=DOCTOR_LIMIT_S,
             check=False,
         )
-        return [of_agent(item, device) for item in json.loads(said.out)]
+        return [agent_finding(item, device) for item in json.loads(result.out)]
     except (ValueError, KeyError, TypeError):
-        text = f"`benchfarm-agent doctor` failed: {said.tail}"
+        text = f"`benchfarm-agent doctor` failed: {result.tail}"
     except PlaybookError as error:
         text = str(error)
     remedy = f"run `benchfarm device add {device}` again: it makes the agent whole"
     return [DoctorFinding("board", "agent", False, text, remedy)]
 
 
-def of_agent(item: Mapping[str, object], device: str) -> DoctorFinding:
-    """A finding of the agent's own. Raises ``KeyError``."""
+def agent_finding(item: Mapping[str, object], device: str) -> DoctorFinding:
+    """A finding of ``benchfarm-agent doctor``. Raises ``KeyError``."""
     check, ok = str(item["check"]), item["ok"] is True
     remedy = REMEDIES.get(check, "see what it says").replace("NAME", device)
     return DoctorFinding("board", check, ok, str(item["text"]), "" if ok else remedy)

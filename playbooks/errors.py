@@ -6,13 +6,13 @@ from typing import ClassVar
 
 
 class PlaybookError(Exception):
-    """A board could not be provisioned; what was done so far stays, and a re-run carries on."""
+    """A board could not be provisioned; finished steps stay, and a re-run resumes after them."""
 
     exit_code: ClassVar[int] = 1
 
 
-class BadOrder(PlaybookError):
-    """What was asked for is wrong; the message says what would be accepted."""
+class InvalidRequest(PlaybookError):
+    """The request is invalid; the message says what would be accepted."""
 
     exit_code = 2
 
@@ -22,19 +22,19 @@ class Unreachable(PlaybookError):
 
 
 class LoginRefused(PlaybookError):
-    """The host admits neither the keys nor the password that were offered."""
+    """The host refuses the keys and the password that were offered."""
 
 
 class HostKeyChanged(PlaybookError):
-    """The host is not the one that was pinned: another machine answers, or it was flashed anew."""
+    """The host key is not the pinned one: another machine answers, or the board was reflashed."""
 
 
 class NoRoot(PlaybookError):
-    """The login's user may not become root."""
+    """The login user may not become root."""
 
 
 class Unfit(PlaybookError):
-    """The board lacks what an agent needs; the message says what, and how to give it."""
+    """The board lacks something an agent needs; the message names it and how to install it."""
 
 
 class BoardDiskFull(PlaybookError):
@@ -42,7 +42,7 @@ class BoardDiskFull(PlaybookError):
 
 
 class ConnectionLost(PlaybookError):
-    """The board went away in the middle; run the same again once it is back."""
+    """The connection broke during a step; run the same again once the board is back."""
 
 
 class WheelsMissing(PlaybookError):
@@ -50,4 +50,4 @@ class WheelsMissing(PlaybookError):
 
 
 class StepFailed(PlaybookError):
-    """A step did not do what it is for; the message holds what the board said."""
+    """A step failed; the message holds the output of the board."""

@@ -1,4 +1,4 @@
-"""The last step: the board has passed a health check that ran on it."""
+"""The last step: the board passes a health check that runs on it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ GOOD, MAINTENANCE = "good", "maintenance"
 
 
 def health_step() -> Step:
-    """A board that no check can say anything of, or that is in maintenance, is left as it is."""
+    """Run a health check, except on a board in maintenance or without a runtime that can check."""
 
-    def check(site: BoardTarget) -> str:
-        known = site.controller.known(site.device)
+    def check(target: BoardTarget) -> str:
+        known = target.controller.known(target.device)
         if known.health in (GOOD, MAINTENANCE) or known.uncheckable:
             return ""
         return f"its health is {known.health}"
 
-    def apply(site: BoardTarget) -> None:
-        checked = site.controller.check_health(site.device, CHECK_LIMIT_S)
+    def apply(target: BoardTarget) -> None:
+        checked = target.controller.check_health(target.device, CHECK_LIMIT_S)
         if checked is None:
             raise StepFailed(
-                f"{site.device}: no health check ended there in {CHECK_LIMIT_S:.0f} s; "
-                f"`benchfarm device selftest {site.device}` tries again"
+                f"{target.device}: no health check ended there in {CHECK_LIMIT_S:.0f} s; "
+                f"`benchfarm device selftest {target.device}` tries again"
             )
         if checked.ok is False:
             raise StepFailed(
-                f"{site.device} works, and did not pass its health check: "
+                f"{target.device} works, and did not pass its health check: "
                 f"{'; '.join(checked.reasons)}"
             )
 

@@ -1,4 +1,4 @@
-"""Host keys: pinned at first sight in a file of our own, beside the user's own known hosts."""
+"""SSH host keys, pinned at the first connection (trust on first use) in a file of our own."""
 
 from __future__ import annotations
 
@@ -13,68 +13,72 @@ from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHClient
 
 from playbooks.errors import HostKeyChanged
 
-Note = Callable[[str], None]
+MessageListener = Callable[[str], None]
 
 
-class Pins:
-    """The known hosts of ``path`` (OpenSSH's format), and those of the user, which are only read.
+class PinnedHostKeys:
+    """Keys in the file ``path`` (OpenSSH's known_hosts) and in the user's own, which is only read.
 
-    ``expected``: a fingerprint ``SHA256:…``. A host is then pinned, or pinned anew, with that key
-    and no other.
+    ``expected``: a fingerprint ``SHA256:…``. If given, a host is pinned, or its key replaced, only
+    with that key.
     """
 
-    def __init__(self, path: Path, note: Note, expected: str = "") -> None:
+    def __init__(self, path: Path, on_message: MessageListener, expected: str = "") -> None:
         self._path = path
-        self._note = note
+        self._on_message = on_message
         self._expected = expected
 
-    def guard(self, client: SSHClient) -> None:
-        """Have ``client`` talk to pinned hosts only, and pin those that nobody knows yet."""
+    def apply_to(self, client: SSHClient) -> None:
+        """Make ``client`` accept pinned keys only, and pin those of unknown hosts."""
         keys = client.get_host_keys()
         for path in (Path.home() / ".ssh" / "known_hosts", self._path):
             if path.exists():
                 keys.load(str(path))
-        client.set_missing_host_key_policy(_FirstSight(self))
+        client.set_missing_host_key_policy(_PinUnknownKeys(self))
 
     def pin(self, name: str, key: PKey) -> None:
-        """Remember the key of a host seen for the first time. Raises ``HostKeyChanged``."""
+        """Pin the key of an unknown host. Raises ``HostKeyChanged`` if it is not the expected
+        one."""
         if self._expected and key.fingerprint != self._expected:
             raise HostKeyChanged(
-                f"{name} shows the host key {shown(key)}, and --host-key says {self._expected}"
+                f"{name} shows the host key {describe_key(key)}, and --host-key says "
+                f"{self._expected}"
             )
-        with self._alone():
-            known = self._own()
+        with self._locked():
+            known = self._load()
             known.add(name, key.get_name(), key)
             self._save(known)
-        self._note(f"pinned the host key of {name} at first sight: {shown(key)}")
+        self._on_message(f"pinned the host key of {name} at first sight: {describe_key(key)}")
 
     def changed(self, name: str, now: PKey, before: PKey) -> HostKeyChanged | None:
-        """The refusal of another key than the pinned one; ``None`` if the user vouches for it."""
-        own = self._own()
-        if self._expected == now.fingerprint and name in own:
-            with self._alone():
-                own = self._own()
-                own.pop(name, None)
-                self._save(own)
+        """The error for a key other than the pinned one; ``None`` if it is the expected key, which
+        replaces the pinned one."""
+        stored = self._load()
+        if self._expected == now.fingerprint and name in stored:
+            with self._locked():
+                stored = self._load()
+                stored.pop(name, None)
+                self._save(stored)
             self.pin(name, now)
             return None
-        where = self._path if name in own else "your ~/.ssh/known_hosts"
+        where = self._path if name in stored else "your ~/.ssh/known_hosts"
         return HostKeyChanged(
-            f"the host key of {name} changed: {where} has {shown(before)}, the host now shows "
-            f"{shown(now)}. Another machine may answer at this address. If the board was flashed "
-            f"anew and that is its key, say so: --host-key {now.fingerprint}"
-            + ("" if name in own else f", after `ssh-keygen -R '{name}'`")
+            f"the host key of {name} changed: {where} has {describe_key(before)}, the host now "
+            "shows "
+            f"{describe_key(now)}. Another machine may answer at this address. If the board was "
+            f"flashed anew and that is its key, say so: --host-key {now.fingerprint}"
+            + ("" if name in stored else f", after `ssh-keygen -R '{name}'`")
         )
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Boards are registered side by side, and each pin rewrites the whole file."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the file: boards are registered in parallel, and each pin rewrites all of it."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _own(self) -> HostKeys:
+    def _load(self) -> HostKeys:
         keys = HostKeys()
         if self._path.exists():
             keys.load(str(self._path))
@@ -87,14 +91,14 @@ class Pins:
         os.replace(temporary, self._path)
 
 
-class _FirstSight(MissingHostKeyPolicy):  # type: ignore[misc]  # untyped there
-    def __init__(self, pins: Pins) -> None:
-        self._pins = pins
+class _PinUnknownKeys(MissingHostKeyPolicy):  # type: ignore[misc]  # untyped there
+    def __init__(self, store: PinnedHostKeys) -> None:
+        self._store = store
 
     def missing_host_key(self, _client: SSHClient, hostname: str, key: PKey) -> None:
-        self._pins.pin(hostname, key)
+        self._store.pin(hostname, key)
 
 
-def shown(key: PKey) -> str:
-    """``ssh-ed25519 SHA256:…`` as ssh-keygen and ssh print it."""
+def describe_key(key: PKey) -> str:
+    """``ssh-ed25519 SHA256:…``, the format of ssh-keygen and ssh."""
     return f"{key.get_name()} {key.fingerprint}"

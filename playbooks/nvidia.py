@@ -1,4 +1,4 @@
-"""What computers with an NVIDIA GPU need: a driver that answers."""
+"""Checks hosts with an NVIDIA GPU for a working driver."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from playbooks.errors import Unfit
 from playbooks.step_runner import Step
 from playbooks.target import BoardTarget
 
-_ASK = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
+_QUERY = "nvidia-smi --query-gpu=name,driver_version --format=csv,noheader"
 
 
 def driver_step() -> Step:
-    """The driver is the host's own; its absence is said before anything is installed."""
+    """Require the host's own driver, before anything is installed."""
 
-    def check(site: BoardTarget) -> str:
-        return "" if site.host.is_true(_ASK) else "nvidia-smi does not answer"
+    def check(target: BoardTarget) -> str:
+        return "" if target.host.is_true(_QUERY) else "nvidia-smi does not answer"
 
-    def apply(site: BoardTarget) -> None:
-        why = site.host.run(_ASK, check=False).tail
+    def apply(target: BoardTarget) -> None:
+        why = target.host.run(_QUERY, check=False).tail
         raise Unfit(
-            f"{site.host.name}: nvidia-smi does not answer ({why}): install NVIDIA's driver there, "
-            "or choose another class by --class"
+            f"{target.host.name}: nvidia-smi does not answer ({why}): install NVIDIA's driver "
+            "there, or choose another class by --class"
         )
 
     return Step("driver", check, apply)

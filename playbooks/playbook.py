@@ -1,4 +1,4 @@
-"""The whole of it: register a board, or retire one."""
+"""Entry points: register a board, or retire one."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from playbooks.classes import BoardClass
 from playbooks.connection import Host, Login, connected
 from playbooks.controller_reachability import require_controller
 from playbooks.environments import runtime_name, runtime_step
-from playbooks.errors import BadOrder
+from playbooks.errors import InvalidRequest
 from playbooks.health import health_step
-from playbooks.host_keys import Pins
+from playbooks.host_keys import PinnedHostKeys
 from playbooks.retire import retire_steps
-from playbooks.step_runner import RunOutcome, Step, Tell, play
-from playbooks.target import BoardTarget, Note, PlaybookController
+from playbooks.step_runner import EventListener, RunOutcome, Step, run_steps
+from playbooks.target import BoardTarget, MessageListener, PlaybookController
 
 KNOWN_HOSTS = "known_hosts"
 
 
 @dataclass(frozen=True)
 class ProvisioningContext:
-    """Where this machine keeps what boards need (``home``), who the controller is, which classes
-    there are and how one is recognised, and who is told what happens."""
+    """What every playbook needs. ``home`` holds host keys, locks and wheels on this machine;
+    ``recognise`` names the class of a board; ``on_event`` and ``on_message`` report progress."""
 
     home: Path
     controller: PlaybookController
     classes: Mapping[str, BoardClass]
     recognise: Callable[[DeviceFacts], str]
-    tell: Tell
-    note: Note
+    on_event: EventListener
+    on_message: MessageListener
 
 
 def add(
-    workshop: ProvisioningContext,
+    context: ProvisioningContext,
     device: str,
     login: Login,
     *,
@@ -51,42 +51,47 @@ def add(
     python_archive: Path | None = None,
     dry_run: bool = False,
 ) -> RunOutcome:
-    """Make the host of ``login`` the board ``device``. What is right already is left alone.
-    ``runtimes``: beside those of its class.
+    """Register the host of ``login`` as the board ``device``. Steps already done are skipped.
+    ``runtimes`` are installed in addition to those of its class.
 
     Raises:
-        PlaybookError: a step could not be done; the same call carries on there.
+        PlaybookError: a step failed; calling again resumes there.
     """
     if python_archive is not None and not python_archive.is_file():
-        raise BadOrder(f"{python_archive}: there is no such archive")
-    board_class = chosen(workshop.classes, device_class) if device_class else None
-    with at_work(workshop, device), connected(login, pins(workshop, host_key)) as host:
-        site = site_of(workshop, host, device, device_class)
-        site.python_archive = python_archive
-        steps.require(site)
-        require_controller(site)
+        raise InvalidRequest(f"{python_archive}: there is no such archive")
+    board_class = chosen(context.classes, device_class) if device_class else None
+    with (
+        exclusive_access(context, device),
+        connected(login, pinned_host_keys(context, host_key)) as host,
+    ):
+        target = board_target(context, host, device, device_class)
+        target.python_archive = python_archive
+        steps.require(target)
+        require_controller(target)
         if board_class is None:
-            board_class = _class_of(site, workshop)
-        return play(registration(board_class, runtimes), site, workshop.tell, dry_run=dry_run)
+            board_class = _class_of(target, context)
+        return run_steps(
+            registration(board_class, runtimes), target, context.on_event, dry_run=dry_run
+        )
 
 
-def _class_of(site: BoardTarget, workshop: ProvisioningContext) -> BoardClass:
-    """What the controller calls the device already, else what the board looks like."""
-    there = site.controller.known(site.device)
-    if there.joined and there.device_class in workshop.classes:
-        site.device_class = there.device_class
+def _class_of(target: BoardTarget, context: ProvisioningContext) -> BoardClass:
+    """The class that the controller has for the device, else the one recognised from the board."""
+    known = target.controller.known(target.device)
+    if known.joined and known.device_class in context.classes:
+        target.device_class = known.device_class
     else:
-        site.device_class = workshop.recognise(site.machine.facts)
-        workshop.note(f"{site.device} is recognised as {site.device_class}")
-    return chosen(workshop.classes, site.device_class)
+        target.device_class = context.recognise(target.machine.facts)
+        context.on_message(f"{target.device} is recognised as {target.device_class}")
+    return chosen(context.classes, target.device_class)
 
 
-def registration(board_class: BoardClass, beside: Sequence[str] = ()) -> list[Step]:
-    """The steps of a class, with the runtimes ``beside`` its own."""
-    runtimes = {runtime_name(text): text for text in (*beside, *board_class.runtimes)}
+def registration(board_class: BoardClass, extra_runtimes: Sequence[str] = ()) -> list[Step]:
+    """The steps that register a board of a class, with ``extra_runtimes`` besides its own."""
+    runtimes = {runtime_name(text): text for text in (*extra_runtimes, *board_class.runtimes)}
     names = tuple(runtimes)
     return [
-        steps.mark_step(),
+        steps.ownership_step(),
         *class_steps(board_class),
         steps.user_step(board_class.groups),
         steps.interpreter_step(),
@@ -97,59 +102,66 @@ def registration(board_class: BoardClass, beside: Sequence[str] = ()) -> list[St
         *(runtime_step(text) for text in runtimes.values()),
         steps.unit_step(),
         steps.start_step(),
-        steps.beat_step(names),
+        steps.heartbeat_step(names),
         steps.clean_step(),
         health_step(),
     ]
 
 
 def retire(
-    workshop: ProvisioningContext,
+    context: ProvisioningContext,
     device: str,
     login: Login,
     *,
     host_key: str = "",
     dry_run: bool = False,
 ) -> RunOutcome:
-    """Leave the host as it was found, and have the controller forget its tokens.
+    """Remove everything from the host and revoke the device's tokens at the controller.
 
     Raises:
-        PlaybookError: a step could not be done; the same call carries on there.
+        PlaybookError: a step failed; calling again resumes there.
     """
-    with at_work(workshop, device), connected(login, pins(workshop, host_key)) as host:
-        site = site_of(workshop, host, device, "")
-        return play(retire_steps(), site, workshop.tell, dry_run=dry_run)
+    with (
+        exclusive_access(context, device),
+        connected(login, pinned_host_keys(context, host_key)) as host,
+    ):
+        target = board_target(context, host, device, "")
+        return run_steps(retire_steps(), target, context.on_event, dry_run=dry_run)
 
 
-def pins(workshop: ProvisioningContext, host_key: str = "") -> Pins:
-    """The host keys that this controller knows."""
-    return Pins(workshop.home / KNOWN_HOSTS, workshop.note, host_key)
+def pinned_host_keys(context: ProvisioningContext, host_key: str = "") -> PinnedHostKeys:
+    """The host keys pinned on this machine."""
+    return PinnedHostKeys(context.home / KNOWN_HOSTS, context.on_message, host_key)
 
 
-def site_of(
-    workshop: ProvisioningContext, host: Host, device: str, device_class: str
+def board_target(
+    context: ProvisioningContext, host: Host, device: str, device_class: str
 ) -> BoardTarget:
-    """What the steps work on. Raises ``Unfit``."""
+    """The board that the steps work on, examined. Raises ``Unfit``."""
     return BoardTarget(
         host=host,
         device=device,
         device_class=device_class,
-        controller=workshop.controller,
-        cache=workshop.home / "wheels",
+        controller=context.controller,
+        cache=context.home / "wheels",
         machine=examine(host),
     )
 
 
 @contextlib.contextmanager
-def at_work(workshop: ProvisioningContext, device: str) -> Iterator[None]:
-    """Two at once on one name would undo each other. Raises ``BadOrder``."""
+def exclusive_access(context: ProvisioningContext, device: str) -> Iterator[None]:
+    """Lock a device's name: two playbooks on one board would undo each other's steps.
+
+    Raises:
+        InvalidRequest: a bad name, or another process holds the lock.
+    """
     why = device_name.mistake(device)
     if why:
-        raise BadOrder(why)
-    workshop.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (workshop.home / f"{device}.lock").open("w") as file:
+        raise InvalidRequest(why)
+    context.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (context.home / f"{device}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadOrder(f"another `benchfarm` works on {device!r} just now") from None
+            raise InvalidRequest(f"another `benchfarm` works on {device!r} just now") from None
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playbooks.coral import UDEV_RULES
-from playbooks.errors import BadOrder
+from playbooks.errors import InvalidRequest
 from playbooks.file_transfer import INCOMING
 from playbooks.power_rights import SUDOERS
 from playbooks.step_runner import Step
@@ -20,69 +20,71 @@ def retire_steps() -> list[Step]:
         Step("state", _state_there, _remove_state),
         Step("user", _user_there, _remove_user),
         Step("files", _files_there, _remove_files),
-        Step("controller", _known_there, lambda site: site.controller.retire(site.device)),
+        Step("controller", _known_there, lambda target: target.controller.retire(target.device)),
     ]
 
 
-def _is_ours(site: BoardTarget) -> str:
-    owner = site.mark().get("device", site.device)
-    if owner != site.device:
-        raise BadOrder(f"{site.host.name} is the board {owner!r}, not {site.device!r}: left alone")
+def _is_ours(target: BoardTarget) -> str:
+    owner = target.ownership().get("device", target.device)
+    if owner != target.device:
+        raise InvalidRequest(
+            f"{target.host.name} is the board {owner!r}, not {target.device!r}: left alone"
+        )
     return ""
 
 
-def _nothing(site: BoardTarget) -> None:
-    """Whose board it is is only asked."""
+def _nothing(target: BoardTarget) -> None:
+    """The step only checks the owner."""
 
 
-def _unit_there(site: BoardTarget) -> str:
-    there = bool(site.mark()) and site.host.is_true(f"test -e {UNIT_PATH}")
+def _unit_there(target: BoardTarget) -> str:
+    there = bool(target.ownership()) and target.host.is_true(f"test -e {UNIT_PATH}")
     return f"{UNIT} is there" if there else ""
 
 
-def _remove_unit(site: BoardTarget) -> None:
-    site.script(
+def _remove_unit(target: BoardTarget) -> None:
+    target.script(
         f"systemctl --quiet disable --now {UNIT}; rm -f {UNIT_PATH}; systemctl daemon-reload\n"
         f"systemctl reset-failed {UNIT} 2>/dev/null || true",
         limit_s=STOP_LIMIT_S,
     )
 
 
-def _state_there(site: BoardTarget) -> str:
-    there = bool(site.mark()) and site.host.is_true(f"test -e {STATE}")
+def _state_there(target: BoardTarget) -> str:
+    there = bool(target.ownership()) and target.host.is_true(f"test -e {STATE}")
     return f"{STATE} is there" if there else ""
 
 
-def _remove_state(site: BoardTarget) -> None:
-    site.script(f"rm -rf {STATE}", limit_s=STOP_LIMIT_S)
+def _remove_state(target: BoardTarget) -> None:
+    target.script(f"rm -rf {STATE}", limit_s=STOP_LIMIT_S)
 
 
-def _user_there(site: BoardTarget) -> str:
-    made = bool(site.mark().get("user_made"))
-    return f"user {USER} is there" if made and site.host.is_true(f"getent passwd {USER}") else ""
+def _user_there(target: BoardTarget) -> str:
+    made = bool(target.ownership().get("user_made"))
+    return f"user {USER} is there" if made and target.host.is_true(f"getent passwd {USER}") else ""
 
 
-def _remove_user(site: BoardTarget) -> None:
-    site.script(
+def _remove_user(target: BoardTarget) -> None:
+    target.script(
         f"pkill -KILL -u {USER} || true\n"
         f"userdel {USER}; getent group {USER} >/dev/null && groupdel {USER} || true"
     )
 
 
-def _files_there(site: BoardTarget) -> str:
-    ours = bool(site.mark()) or site.host.is_true(f'test -e "$HOME/{INCOMING}"')
+def _files_there(target: BoardTarget) -> str:
+    ours = bool(target.ownership()) or target.host.is_true(f'test -e "$HOME/{INCOMING}"')
     return f"{OPT} is there" if ours else ""
 
 
-def _remove_files(site: BoardTarget) -> None:
-    site.host.run(f'rm -rf "$HOME/{INCOMING}"')
-    site.script(
+def _remove_files(target: BoardTarget) -> None:
+    target.host.run(f'rm -rf "$HOME/{INCOMING}"')
+    target.script(
         f"rm -f {SUDOERS} {SUDOERS}.new; [ ! -e {UDEV_RULES} ] || {{ rm {UDEV_RULES}\n"
         f"udevadm control --reload-rules; }}\nrm -rf {OPT}",
         limit_s=STOP_LIMIT_S,
     )
 
 
-def _known_there(site: BoardTarget) -> str:
-    known = site.controller.known(site.device)
+def _known_there(target: BoardTarget) -> str:
+    known = target.controller.known(target.device)
     return "the controller still trusts it" if known.joined else ""

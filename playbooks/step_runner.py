@@ -1,4 +1,4 @@
-"""Runs steps: what is right already is left alone, so that a re-run resumes where one ended."""
+"""Runs steps. A step that is already done is skipped, so a re-run resumes where one failed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Status = Literal["ok", "would change", "changed"]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that shall be so. ``check`` says what is not yet right (empty: all of it),
-    ``apply`` makes it right, and ``check`` then has to agree. Both may raise ``PlaybookError``.
+    """One part of a board's wanted state. ``check`` returns what is missing (empty: nothing),
+    ``apply`` supplies it, and then ``check`` must return nothing. Both may raise ``PlaybookError``.
 
-    ``ahead``: a dry run cannot look further where this is not yet right.
+    ``ends_dry_run``: while the step is not done, the later ones cannot be checked.
     """
 
     name: str
     check: Callable[[BoardTarget], str]
     apply: Callable[[BoardTarget], None]
-    ahead: bool = False
+    ends_dry_run: bool = False
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """A step that ended, or (``status`` empty) one that begins to change something."""
+    """A step ended, or (``status`` empty) it starts to change something."""
 
     step: str
     status: Status | Literal[""]
@@ -39,37 +39,37 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a playbook ended: how many steps, how many of them changed something (or would)."""
+    """Number of ``steps`` that ran, and of those that changed something (or would)."""
 
     steps: int
     changed: int
 
 
-Tell = Callable[[StepEvent], None]
+EventListener = Callable[[StepEvent], None]
 
 
-def play(
-    steps: Iterable[Step], site: BoardTarget, tell: Tell, *, dry_run: bool = False
+def run_steps(
+    steps: Iterable[Step], target: BoardTarget, on_event: EventListener, *, dry_run: bool = False
 ) -> RunOutcome:
-    """Run ``steps`` in order. Raises the first ``PlaybookError``; what was done stays done."""
-    seen = changed = 0
+    """Run ``steps`` in order. Raises the first ``PlaybookError``; earlier steps stay done."""
+    count = changed = 0
     for step in steps:
         began = time.monotonic()
-        seen += 1
-        why = step.check(site)
+        count += 1
+        why = step.check(target)
         if not why:
-            tell(StepEvent(step.name, "ok", "", time.monotonic() - began))
+            on_event(StepEvent(step.name, "ok", "", time.monotonic() - began))
             continue
         changed += 1
         if dry_run:
-            tell(StepEvent(step.name, "would change", why, time.monotonic() - began))
-            if step.ahead:
+            on_event(StepEvent(step.name, "would change", why, time.monotonic() - began))
+            if step.ends_dry_run:
                 break
             continue
-        tell(StepEvent(step.name, "", why))
-        step.apply(site)
-        still = step.check(site)
-        if still:
-            raise StepFailed(f"{step.name}: done, and still {still}")
-        tell(StepEvent(step.name, "changed", why, time.monotonic() - began))
-    return RunOutcome(seen, changed)
+        on_event(StepEvent(step.name, "", why))
+        step.apply(target)
+        remaining = step.check(target)
+        if remaining:
+            raise StepFailed(f"{step.name}: done, and still {remaining}")
+        on_event(StepEvent(step.name, "changed", why, time.monotonic() - began))
+    return RunOutcome(count, changed)

@@ -1,4 +1,4 @@
-"""What a playbook works on: a board that is logged in to, what it is to become, the controller."""
+"""The board that a playbook works on: its SSH connection, its name and class, its controller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from playbooks.board_probe import BoardMachine, BoardPython, examine
 from playbooks.connection import CommandResult, Host
-from playbooks.errors import BadOrder, Unfit
+from playbooks.errors import InvalidRequest, Unfit
 from playbooks.wheels import Platform
 
 OPT = "/opt/benchfarm"
@@ -20,15 +20,15 @@ STATE = "/var/lib/benchfarm"
 UNIT = "benchfarm-agent.service"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 USER = "benchfarm"
-MARK = f"{OPT}/board.json"
-"""Whose board this is, and what of it was made here: written first, removed last."""
+OWNERSHIP_FILE = f"{OPT}/board.json"
+"""The device and controller that own the board: written first, removed last."""
 STARTED = f"{OPT}/started"
-"""There while the running agent is the one that the files describe."""
+"""Exists while the running agent matches the files; a step that changes them removes it."""
 STANDALONE = f"{OPT}/python"
 AGENT = f"{OPT}/agent/bin/benchfarm-agent"
 AGENT_PYTHON = f"{OPT}/agent/bin/python"
 
-Note = Callable[[str], None]
+MessageListener = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -39,56 +39,56 @@ class KnownDevice:
     online: bool = False
     seen_at: datetime | None = None
     runtimes: frozenset[str] = frozenset()
-    """``backend version`` of those that answer there."""
+    """``backend version`` of the runtimes that answer on the device."""
     device_class: str = ""
     health: str = "unknown"
     uncheckable: str = ""
-    """Why no health check could say anything of it; empty where one could, or none has ended."""
+    """Why the last health check came to no result; empty if it did, or if none has ended."""
 
 
 @dataclass(frozen=True)
 class HealthCheckOutcome:
-    """A health check that ran on the board. ``ok`` is ``None`` where it says nothing about it."""
+    """A health check that ran on the board. ``ok`` is ``None`` if it came to no result."""
 
     ok: bool | None
     reasons: tuple[str, ...] = ()
 
 
 class PlaybookController(Protocol):
-    """The controller, as far as a playbook needs it. Its errors pass through."""
+    """The controller's functions that playbooks need. Its errors are not caught."""
 
     @property
     def url(self) -> str:
-        """Where boards reach it."""
+        """The URL at which boards reach it."""
         ...
 
     @property
     def authority(self) -> str:
-        """The certificate authority (PEM) by which boards trust it; empty: their own do."""
+        """The certificate authority (PEM) that boards must trust; empty: their own suffice."""
         ...
 
     def known(self, device: str) -> KnownDevice: ...
 
     def join_token(self, device: str, device_class: str) -> str:
-        """A one-time token; for a device that has joined already it replaces what it had."""
+        """A one-time token. Joining with it replaces the token that the device has."""
         ...
 
     def classify(self, device: str, device_class: str) -> None:
-        """Say what class a device that has joined is of."""
+        """Set the class of a device that has joined."""
         ...
 
     def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
-        """Run a health check there and wait for its end; ``None``: not within ``limit_s``."""
+        """Run a health check and wait for its end; ``None``: not within ``limit_s``."""
         ...
 
     def retire(self, device: str) -> None:
-        """Nothing where the device is not known any more."""
+        """Retire the device; does nothing if it is unknown."""
         ...
 
 
 @dataclass
 class BoardTarget:
-    """One board in the works."""
+    """A board that is being provisioned."""
 
     host: Host
     device: str
@@ -97,8 +97,8 @@ class BoardTarget:
     cache: Path
     machine: BoardMachine
     python_archive: Path | None = None
-    seen_before: datetime | None = field(default=None)
-    """The last heartbeat before the agent was started by this run."""
+    heartbeat_before: datetime | None = field(default=None)
+    """Time of the last heartbeat before this run started the agent."""
 
     @property
     def python(self) -> BoardPython:
@@ -112,17 +112,17 @@ class BoardTarget:
         return Platform(self.machine.machine, self.python.version, self.machine.glibc)
 
     def examine(self) -> None:
-        """Look at the machine anew."""
+        """Examine the machine again."""
         self.machine = examine(self.host)
 
     def script(self, text: str, *, limit_s: float = 60.0, secret: str = "") -> CommandResult:
-        """Run a shell script as root that ends at its first failure. Python writes no caches into
-        the board's own folders."""
+        """Run a shell script as root; it ends at the first command that fails. Python writes no
+        bytecode into the board's own folders."""
         prelude = "set -e; umask 022; export PYTHONDONTWRITEBYTECODE=1; cd /\n"
         return self.host.run(prelude + text, root=True, limit_s=limit_s, secret=secret)
 
     def as_agent(self, *words: str, secret: str = "", limit_s: float = 120.0) -> CommandResult:
-        """Run a command as the agent's user, in its state folder."""
+        """Run a command as the agent's user, in the state folder."""
         command = shlex.join(words)
         return self.host.run(
             f"cd {STATE} && umask 077 && HOME={STATE} BENCHFARM_AGENT_HOME={STATE} {command}",
@@ -131,19 +131,19 @@ class BoardTarget:
             limit_s=limit_s,
         )
 
-    def mark(self) -> dict[str, object]:
-        """What ``MARK`` says; empty where there is none. Raises ``BadOrder``."""
-        text = self.host.ask(f"cat {MARK} 2>/dev/null")
+    def ownership(self) -> dict[str, object]:
+        """The content of ``OWNERSHIP_FILE``; empty if there is none. Raises ``InvalidRequest``."""
+        text = self.host.output(f"cat {OWNERSHIP_FILE} 2>/dev/null")
         try:
             found: dict[str, object] = json.loads(text) if text else {}
             return {"device": found["device"], **found} if found else {}
         except (ValueError, KeyError, TypeError):
-            raise BadOrder(
-                f"{self.host.name}: {MARK} is not as benchfarm writes it: remove it, if this is "
-                "no board of another farm"
+            raise InvalidRequest(
+                f"{self.host.name}: {OWNERSHIP_FILE} is not as benchfarm writes it: remove it, "
+                "if this is no board of another farm"
             ) from None
 
     def write(self, path: str, text: str) -> None:
-        """Put ``text`` into a root-owned file, at once or not at all."""
+        """Write ``text`` to a file of root's, atomically."""
         quoted = shlex.quote(path)
         self.script(f"cat > {quoted}.new; mv {quoted}.new {quoted}", secret=text)

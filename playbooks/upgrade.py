@@ -1,4 +1,4 @@
-"""Bringing a board to what this controller's version installs."""
+"""Upgrade a board to the agent and runtimes of this installation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from playbooks import steps
 from playbooks.class_steps import chosen
 from playbooks.connection import Login, connected
 from playbooks.controller_reachability import require_controller
-from playbooks.errors import BadOrder
-from playbooks.playbook import ProvisioningContext, at_work, pins, registration, site_of
-from playbooks.step_runner import RunOutcome, play
+from playbooks.errors import InvalidRequest
+from playbooks.playbook import (
+    ProvisioningContext,
+    board_target,
+    exclusive_access,
+    pinned_host_keys,
+    registration,
+)
+from playbooks.step_runner import RunOutcome, run_steps
 from playbooks.target import AGENT_PYTHON, OPT, BoardTarget
 
 
 @dataclass(frozen=True)
-class Upgraded:
-    """``before`` and ``after``: the agent's version and build; empty where it could not say."""
+class UpgradeOutcome:
+    """``before`` and ``after``: the agent's version and build; empty if they are unknown."""
 
     outcome: RunOutcome
     before: str
@@ -26,7 +32,7 @@ class Upgraded:
 
 
 def upgrade(
-    workshop: ProvisioningContext,
+    context: ProvisioningContext,
     device: str,
     login: Login,
     device_class: str,
@@ -34,43 +40,49 @@ def upgrade(
     *,
     host_key: str = "",
     dry_run: bool = False,
-) -> Upgraded:
-    """Do the steps of ``device_class`` that are not right, while ``idle`` keeps work off the board;
-    it is not entered where there is nothing to do.
+) -> UpgradeOutcome:
+    """Run the steps of ``device_class`` that are not done. Meanwhile the context manager ``idle``
+    keeps work off the board; it is not entered if there is nothing to do.
 
     Raises:
-        BadOrder: the host is not that board.
-        PlaybookError: a step could not be done; the same call carries on there.
+        InvalidRequest: the host is not that board.
+        PlaybookError: a step failed; calling again resumes there.
     """
-    todo = registration(chosen(workshop.classes, device_class))
-    with at_work(workshop, device), connected(login, pins(workshop, host_key)) as host:
-        site = site_of(workshop, host, device, device_class)
-        _require_board(site)
-        steps.require(site)
-        require_controller(site)
-        before = _agent(site)
+    todo = registration(chosen(context.classes, device_class))
+    with (
+        exclusive_access(context, device),
+        connected(login, pinned_host_keys(context, host_key)) as host,
+    ):
+        target = board_target(context, host, device, device_class)
+        _require_board(target)
+        steps.require(target)
+        require_controller(target)
+        before = _agent(target)
         if dry_run:
-            return Upgraded(play(todo, site, workshop.tell, dry_run=True), before, before)
-        seen = play(todo, site, lambda _: None, dry_run=True)
-        if not seen.changed:
-            return Upgraded(seen, before, before)
+            return UpgradeOutcome(
+                run_steps(todo, target, context.on_event, dry_run=True), before, before
+            )
+        planned = run_steps(todo, target, lambda _: None, dry_run=True)
+        if not planned.changed:
+            return UpgradeOutcome(planned, before, before)
         with idle():
-            outcome = play(todo, site, workshop.tell)
-        return Upgraded(outcome, before, _agent(site))
+            outcome = run_steps(todo, target, context.on_event)
+        return UpgradeOutcome(outcome, before, _agent(target))
 
 
-def _require_board(site: BoardTarget) -> None:
-    owner = site.mark().get("device")
-    if owner != site.device:
+def _require_board(target: BoardTarget) -> None:
+    owner = target.ownership().get("device")
+    if owner != target.device:
         words = f"the board {owner!r}" if owner else "no board of this farm yet"
-        raise BadOrder(
-            f"{site.host.name} is {words}: make it one with `benchfarm device add {site.device}`"
+        raise InvalidRequest(
+            f"{target.host.name} is {words}: make it one with `benchfarm device add "
+            f"{target.device}`"
         )
 
 
-def _agent(site: BoardTarget) -> str:
-    """``0.1.0 (agent-1a2b…)``: its version, and the folder that its files are named by."""
-    ask = "import agent; print(agent.__version__)"
-    version = site.host.ask(f"{AGENT_PYTHON} -I -c '{ask}' 2>/dev/null")
-    build = site.host.ask(f"readlink {OPT}/agent").removeprefix("agents/")
+def _agent(target: BoardTarget) -> str:
+    """``0.1.0 (agent-1a2b…)``: the agent's version and the name of its folder."""
+    program = "import agent; print(agent.__version__)"
+    version = target.host.output(f"{AGENT_PYTHON} -I -c '{program}' 2>/dev/null")
+    build = target.host.output(f"readlink {OPT}/agent").removeprefix("agents/")
     return f"{version} ({build})" if version and build else build

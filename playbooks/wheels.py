@@ -1,6 +1,6 @@
-"""Wheelhouses: everything that a board installs is fetched here, for its processor and its Python.
+"""Wheelhouses: packages for a board are fetched on this machine, for its processor and Python.
 
-So a board needs no internet, no compiler and no pip of its own, and boards of a kind get the same.
+So a board needs no internet, no compiler and no pip, and equal boards get equal packages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from playbooks.errors import WheelsMissing
 
 DISTRIBUTION = "benchfarm"
 NOT_ON_BOARDS = frozenset({"numpy"})
-"""The measured child needs it, and runs in a runtime environment, which brings its own."""
+"""Needed by the measured child alone, which runs in a runtime environment with its own numpy."""
 OLDEST_GLIBC_MINOR = 17
 LIMIT_S = 900.0
 _ROUNDS = 10
@@ -39,7 +39,8 @@ _SHIPPED = (".py", lock_files.SUFFIX)
 
 @dataclass(frozen=True)
 class Platform:
-    """What wheels have to fit: ``python`` is the whole version, for what its patch decides."""
+    """The platform that wheels must fit. ``python`` is the full version, because markers may depend
+    on its patch number."""
 
     machine: str
     python: str
@@ -51,7 +52,7 @@ class Platform:
 
     @property
     def flags(self) -> list[str]:
-        """pip's options that stand for it."""
+        """pip's options for this platform."""
         tag = "cp" + self.minor.replace(".", "")
         names = [f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
         oldest = min(OLDEST_GLIBC_MINOR, self.glibc[1])
@@ -64,7 +65,8 @@ class Platform:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For requirements' markers, which pip reads for the interpreter that it runs on."""
+        """The environment for requirements' markers; pip itself takes that of its own
+        interpreter."""
         return {
             "python_version": self.minor,
             "python_full_version": self.python,
@@ -81,7 +83,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Wheelhouse:
-    """A folder of wheels that go together; ``key`` names its content."""
+    """A folder of wheels that are installed together; ``key`` is a hash of its content."""
 
     folder: Path
     requirements: tuple[str, ...]
@@ -97,22 +99,24 @@ class Wheelhouse:
 
     @property
     def mib(self) -> int:
-        """What the wheels take, as they are."""
+        """Size of the wheels, in MiB, rounded up."""
         return 1 + (sum(w.stat().st_size for w in self.wheels) >> 20)
 
 
-def agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]:
-    """What the agent needs, and its own wheel.
+def fetch_agent_wheelhouse(cache: Path, platform: Platform) -> tuple[Wheelhouse, Path]:
+    """The packages that the agent needs, and its own wheel.
 
     Raises:
-        WheelsMissing: the package index does not give it.
+        WheelsMissing: the package index does not have them.
     """
-    pins = lock_files.pins(lock_files.AGENT, platform.environment)
-    return wheelhouse(cache, platform, agent_requirements(platform), pins), agent_wheel(cache)
+    constraints = lock_files.pins(lock_files.AGENT, platform.environment)
+    return fetch_wheelhouse(
+        cache, platform, agent_requirements(platform), constraints
+    ), agent_wheel(cache)
 
 
 def agent_requirements(platform: Platform) -> list[str]:
-    """What the agent itself imports on a board of that kind."""
+    """The agent's requirements on such a platform."""
     declared = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     return sorted(
         str(r)
@@ -122,18 +126,19 @@ def agent_requirements(platform: Platform) -> list[str]:
     )
 
 
-def wheelhouse(
-    cache: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str] = ()
+def fetch_wheelhouse(
+    cache: Path, platform: Platform, requirements: Sequence[str], constraints: Sequence[str] = ()
 ) -> Wheelhouse:
-    """Wheels of ``requirements`` and all that they need: those kept in ``cache``, else fetched.
-
-    What ``pins`` name is taken at their versions; they bring nothing in by themselves.
+    """Wheels of ``requirements`` and their dependencies, from ``cache`` or else fetched.
+    ``constraints`` pin versions and add no packages (pip's ``--constraint``).
 
     Raises:
-        WheelsMissing: the package index does not give them.
+        WheelsMissing: the package index does not have them.
     """
     wanted = tuple(sorted(requirements))
-    text = "\n".join([platform.machine, platform.python, str(platform.glibc), *wanted, *pins])
+    text = "\n".join(
+        [platform.machine, platform.python, str(platform.glibc), *wanted, *constraints]
+    )
     name = (
         f"{platform.machine}-py{platform.python}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     )
@@ -144,7 +149,7 @@ def wheelhouse(
         if not whole.exists():
             temporary = Path(tempfile.mkdtemp(prefix="tmp-", dir=cache))
             try:
-                _fetch(temporary, platform, wanted, pins)
+                _fetch(temporary, platform, wanted, constraints)
                 os.rename(temporary, whole)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -152,12 +157,12 @@ def wheelhouse(
 
 
 def _fetch(
-    folder: Path, platform: Platform, requirements: Iterable[str], pins: Sequence[str]
+    folder: Path, platform: Platform, requirements: Iterable[str], constraints: Sequence[str]
 ) -> None:
-    """Fetch, then what only the target's own markers ask for, until nothing is missing."""
+    """Fetch, then also what only the target's markers require, until nothing is missing."""
     missing = list(requirements)
     for _ in range(_ROUNDS):
-        _download(folder, platform, missing, pins)
+        _download(folder, platform, missing, constraints)
         missing = _unmet(folder, platform)
         if not missing:
             return
@@ -165,12 +170,12 @@ def _fetch(
 
 
 def _download(
-    folder: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str]
+    folder: Path, platform: Platform, requirements: Sequence[str], constraints: Sequence[str]
 ) -> None:
-    held = folder / "constraints.txt"
-    held.write_text("".join(f"{pin}\n" for pin in pins), "utf-8")
+    constraints_file = folder / "constraints.txt"
+    constraints_file.write_text("".join(f"{pin}\n" for pin in constraints), "utf-8")
     command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--dest", str(folder)]
-    command += [*platform.flags, "--find-links", str(folder), "--constraint", str(held)]
+    command += [*platform.flags, "--find-links", str(folder), "--constraint", str(constraints_file)]
     command += requirements
     try:
         ended = subprocess.run(
@@ -186,23 +191,23 @@ def _download(
             "install it there, e.g. `uv pip install pip`"
         )
     errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
-    said = re.sub(r"://[^/\s@]+@", "://", "; ".join(errors[-3:]) or ended.stderr[-300:])
+    message = re.sub(r"://[^/\s@]+@", "://", "; ".join(errors[-3:]) or ended.stderr[-300:])
     raise WheelsMissing(
         f"no packages for Python {platform.minor} on {platform.machine} "
-        f"(glibc {platform.glibc[0]}.{platform.glibc[1]}): {said}"
+        f"(glibc {platform.glibc[0]}.{platform.glibc[1]}): {message}"
     )
 
 
 def _unmet(folder: Path, platform: Platform) -> list[str]:
-    """Requirements of the wheels in ``folder`` that no wheel in it meets, on that platform."""
-    here = {parse_wheel_filename(path.name)[0] for path in folder.glob("*.whl")}
+    """Requirements, on that platform, of the wheels in ``folder`` that no wheel there meets."""
+    available = {parse_wheel_filename(path.name)[0] for path in folder.glob("*.whl")}
     unmet = set()
     for path in folder.glob("*.whl"):
         for text in _requirements_of(path):
             requirement = Requirement(text)
             marker = requirement.marker
             wanted = marker is None or marker.evaluate(platform.environment)
-            if wanted and canonicalize_name(requirement.name) not in here:
+            if wanted and canonicalize_name(requirement.name) not in available:
                 requirement.marker = None
                 unmet.add(str(requirement))
     return sorted(unmet)
@@ -216,10 +221,10 @@ def _requirements_of(wheel: Path) -> list[str]:
 
 
 def agent_wheel(cache: Path) -> Path:
-    """A wheel of the package ``agent`` as it runs here, named by its content; built if need be.
+    """A wheel of the running ``agent`` package, in a folder named by its content; built if missing.
 
-    From the files themselves: it is the same from a checkout and from an installed package, and no
-    build tool is needed on a controller.
+    It is written directly: a checkout and an installed package give the same wheel, and the
+    controller needs no build tool.
     """
     source = Path(agent.__file__).parent
     files = {
@@ -236,7 +241,7 @@ def agent_wheel(cache: Path) -> Path:
     folder = cache / f"agent-{digest}"
     wheel = folder / f"{DISTRIBUTION}-{agent.__version__}-py3-none-any.whl"
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{folder.name}.lock").open("w") as lock:  # one board may be sending it already
+    with (cache / f"{folder.name}.lock").open("w") as lock:  # it may be in use for another board
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not wheel.exists():
             folder.mkdir(exist_ok=True)

@@ -47,10 +47,10 @@ def options(
 
 
 def main() -> None:
-    """Run; exit 0 fine, 1 the farm failed, 2 the user's input is wrong."""
+    """Run a command; exit code 0 for success, 1 for a failure of the farm, 2 for wrong input."""
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  named errors become one message, others a trace
+    except Exception as error:  # noqa: BLE001  named errors become one message, others a traceback
         sys.exit(fail(error))

@@ -20,8 +20,10 @@ def init(
     """Make an authority: ca.pem, which everybody may have, and ca.key, which nobody may."""
     from orchestrator import certificates
 
-    made = certificates.init(folder, name, days)
-    typer.echo(f"wrote {made.certificate} (give it to boards and people) and {made.key} (keep it)")
+    files = certificates.init(folder, name, days)
+    typer.echo(
+        f"wrote {files.certificate} (give it to boards and people) and {files.key} (keep it)"
+    )
 
 
 @app.command("issue")
@@ -36,5 +38,5 @@ def issue(
     """A server's certificate, NAME.pem and NAME.key, for localhost, this host and each --san."""
     from orchestrator import certificates
 
-    made, names = certificates.issue(folder, name, san, days)
-    typer.echo(f"wrote {made.certificate} and {made.key}, for {', '.join(names)}")
+    files, names = certificates.issue(folder, name, san, days)
+    typer.echo(f"wrote {files.certificate} and {files.key}, for {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""What every command shares: the chosen controller, and errors turned into one message."""
+"""What all commands share: the global options, the client, and errors as one message."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ class CliContext:
 
 
 def client(context: typer.Context) -> Client:
-    """The controller that the global options mean. Raises ``NoController``."""
-    state: CliContext = context.obj
-    return state.client()
+    """A client of the controller that the global options select. Raises ``NoController``."""
+    options: CliContext = context.obj
+    return options.client()
 
 
 def fail(error: Exception) -> int:
-    """Print what went wrong and return the exit code: 2 the user's input, 1 the farm's failure."""
+    """Print the error and return the exit code: 2 for wrong input, 1 for a failure of the farm."""
     from agent.worker.errors import AgentError
     from orchestrator.domain.errors import FarmError, NotAllowed, UserError
     from orchestrator.zoo.errors import UnknownArchitecture, ZooError
     from playbooks.errors import PlaybookError
 
     if isinstance(error, AgentError | PlaybookError):
-        return _say(error, error.exit_code)
+        return _print_error(error, error.exit_code)
     if isinstance(error, UserError | UnknownArchitecture | NotAllowed):
-        return _say(error, 2)
+        return _print_error(error, 2)
     if isinstance(error, FarmError | ZooError):
-        return _say(error, 1)
+        return _print_error(error, 1)
     traceback.print_exception(error)
     return 1
 
 
-def _say(error: Exception, code: int) -> int:
+def _print_error(error: Exception, code: int) -> int:
     sys.stderr.write(f"error: {error}\n")
     return code

@@ -33,9 +33,9 @@ def backup(
     from orchestrator.farm_store import opened_store
     from orchestrator.store.backup import backup as backups
 
-    state: CliContext = context.obj
-    with opened_store(state.settings()) as (database, blobs):
-        made = backups.backup(
+    options: CliContext = context.obj
+    with opened_store(options.settings()) as (database, blobs):
+        written = backups.backup(
             database,
             blobs,
             file.absolute(),
@@ -44,11 +44,13 @@ def backup(
             with_blobs=not without_blobs,
             overwrite=force,
         )
-    rows = sum(made.manifest.rows.values())
-    typer.echo(f"wrote {file}: {rows} rows, {made.manifest.blobs} blobs, {size(made.size_bytes)}")
-    for sha256 in made.manifest.missing:
+    rows = sum(written.manifest.rows.values())
+    typer.echo(
+        f"wrote {file}: {rows} rows, {written.manifest.blobs} blobs, {size(written.size_bytes)}"
+    )
+    for sha256 in written.manifest.missing:
         typer.echo(f"blob {sha256} is missing or damaged here, and not in the backup", err=True)
-    if made.manifest.missing:
+    if written.manifest.missing:
         raise typer.Exit(1)
 
 
@@ -65,8 +67,8 @@ def restore(
     from orchestrator.home import exclusive_home
     from orchestrator.store.backup.restore import restore
 
-    state: CliContext = context.obj
-    settings = state.settings()
+    options: CliContext = context.obj
+    settings = options.settings()
     with opened_store(settings, create=True) as (database, blobs), exclusive_home(settings.home):
         done = restore(database, blobs, file.absolute(), at=datetime.now(UTC), force=force)
     manifest = done.manifest
@@ -96,9 +98,9 @@ def check(
     from orchestrator.farm_store import opened_store
     from orchestrator.store.backup import integrity_check as checks
 
-    state: CliContext = context.obj
+    options: CliContext = context.obj
     grace_s = duration(grace, "--grace").total_seconds()
-    with opened_store(state.settings()) as (database, blobs):
+    with opened_store(options.settings()) as (database, blobs):
         if repair and database.revision() == database.known_revisions()[-1]:
             freed = checks.repair(database, blobs, grace_s=grace_s)
             typer.echo(f"freed {freed.blobs} files nothing used ({size(freed.size_bytes)})")
@@ -129,8 +131,8 @@ def prune(
     from orchestrator.service import current_actor
     from orchestrator.service.sweeps import retention
 
-    state: CliContext = context.obj
-    settings = state.settings()
+    options: CliContext = context.obj
+    settings = options.settings()
     given = (
         ("samples", settings.keep_samples, "BENCHFARM_KEEP_SAMPLES"),
         ("events", settings.keep_events, "BENCHFARM_KEEP_EVENTS"),
@@ -150,15 +152,15 @@ def prune(
     farm = wiring.build_farm(settings, "memory://")
     try:
         if not yes:
-            _say_due(retention.preview(farm, policy))
+            _print_due(retention.preview(farm, policy))
             return
         with current_actor.acting_as(f"command line ({_user()})"):
-            _say_done(retention.prune(farm, policy))
+            _print_pruned(retention.prune(farm, policy))
     finally:
         farm.database.close()
 
 
-def _say_due(due: Pruning) -> None:
+def _print_due(due: Pruning) -> None:
     for name in due.sweeps:
         typer.echo(f"would delete sweep {name}")
     for name in due.samples:
@@ -169,7 +171,7 @@ def _say_due(due: Pruning) -> None:
     typer.echo("nothing was changed; --yes does it" if something else "nothing is old enough")
 
 
-def _say_done(done: Pruned) -> None:
+def _print_pruned(done: Pruned) -> None:
     typer.echo(
         f"deleted {len(done.sweeps)} sweeps and {done.events} events, pruned the raw samples of "
         f"{len(done.samples)} sweeps: {done.freed_blobs} blobs freed ({size(done.freed_bytes)})"

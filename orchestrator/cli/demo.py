@@ -1,4 +1,4 @@
-"""``benchfarm demo``: the main job on this machine, from nothing to a report."""
+"""``benchfarm demo``: a whole sweep on this machine, from nothing to a report."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def demo(
     from orchestrator.client import Client
     from orchestrator.local import setup
 
-    state: CliContext = context.obj
+    options: CliContext = context.obj
     require_writable(html)
-    settings = state.settings()
-    home = settings.home if state.home else settings.home / "demo"
-    # a free port: the demo must not mind a controller that runs already
+    settings = options.settings()
+    home = settings.home if options.home else settings.home / "demo"
+    # any free port, because a controller may be running already
     settings = settings.model_copy(update={"home": home, "port": 0})
     device, began = device_name(), time.monotonic()
     text = (files("orchestrator.cli") / "demo.yaml").read_text(encoding="utf-8")
     with wiring.controller(settings) as running:
         typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
-        # each in an environment of its own, kept for the next demo
+        # the environments are kept for the next demo
         setup.build_runtimes(home, RUNTIMES, typer.echo)
         with (
             setup.local_agent(running, device),

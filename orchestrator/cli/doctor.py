@@ -1,4 +1,4 @@
-"""``benchfarm doctor``: is everything there that the controller needs?"""
+"""``benchfarm doctor``: check that the controller has everything it needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def doctor(context: typer.Context) -> None:
     from orchestrator.broker.embedded import find_server
     from orchestrator.domain.errors import FarmError
 
-    state: CliContext = context.obj
-    home = state.settings().home
+    options: CliContext = context.obj
+    home = options.settings().home
     free = shutil.disk_usage(next(p for p in (home, *home.parents) if p.exists())).free
     server = find_server()
     checks: list[tuple[bool, str]] = [

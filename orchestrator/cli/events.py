@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, OutputFormat, show
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 OVERLAP = 200
-"""Numbers before the newest that are asked for again: of two that write at once, the later number
-may be seen first."""
+"""Number of events before the newest that are fetched again: with two concurrent writers, the
+higher number may become visible first."""
 
 
 def events(
@@ -30,7 +30,7 @@ def events(
     kind: str = typer.Option("", help="Only of this kind: sweep_submitted, device_joined, …"),
     since: str = typer.Option("", help="Only younger than this: 1d, 12h, 30min."),
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on with those that happen."),
-    output: OutputFormat = FORM,
+    output: OutputFormat = OUTPUT_OPTION,
 ) -> None:
     """The event log, oldest first: it is only ever appended to. Ctrl-C ends --follow."""
     from orchestrator.domain.durations import duration
@@ -40,7 +40,7 @@ def events(
         raise UserError("--follow prints lines, or with -o json one object a line")
     start = datetime.now(UTC) - duration(since, "--since") if since else None
     with client(context) as farm:
-        # before the first look, so that nothing falls between the two
+        # fetched first, so that no event between the two requests is missed
         window = farm.events(limit=OVERLAP, latest=True) if follow else []
         found = farm.events(limit=count, subject=subject, kind=kind, since=start, latest=True)
         if not follow:
@@ -61,8 +61,8 @@ def _follow(
 ) -> None:
     while True:
         time.sleep(EVERY_S)
-        asked_from = max(0, newest - OVERLAP)
-        for event in farm.events(after=asked_from, limit=1000, subject=subject, kind=kind):
+        after = max(0, newest - OVERLAP)
+        for event in farm.events(after=after, limit=1000, subject=subject, kind=kind):
             if event.id not in seen:
                 _print(event, output)
                 seen.add(event.id)

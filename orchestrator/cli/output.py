@@ -1,4 +1,4 @@
-"""Lists and single things as table, JSON, YAML or CSV (``-o``)."""
+"""Output as table, JSON, YAML or CSV (``-o``), and helpers for printing."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ class OutputFormat(StrEnum):
     CSV = "csv"
 
 
-FORM = typer.Option(OutputFormat.TABLE, "-o", "--output", help="How to print.")
-LABELS = typer.Option([], "-l", "--selector", help="Only what matches KEY=VALUE; repeatable.")
+OUTPUT_OPTION = typer.Option(OutputFormat.TABLE, "-o", "--output", help="How to print.")
+SELECTOR_OPTION = typer.Option(
+    [], "-l", "--selector", help="Only what matches KEY=VALUE; repeatable."
+)
 
 
 def show(
     items: Sequence[BaseModel],
     rows: Sequence[Mapping[str, object]],
-    form: OutputFormat,
+    output_format: OutputFormat,
     title: str = "",
 ) -> None:
-    """Print ``items`` whole as JSON or YAML, or their ``rows`` (column → value) as table or CSV."""
-    match form:
+    """Print all of ``items`` as JSON or YAML, or ``rows`` (column → value) as a table or CSV."""
+    match output_format:
         case OutputFormat.JSON:
             sys.stdout.write(json.dumps(_plain(items), indent=2) + "\n")
         case OutputFormat.YAML:
@@ -74,17 +76,17 @@ def _table(rows: Sequence[Mapping[str, object]], title: str) -> None:
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal as wide as it is; into a pipe or a file, wide enough for the tables."""
+    """A console of the terminal's width; for a pipe or file it is wide enough for the tables."""
     from rich.console import Console
 
-    found = Console(stderr=stderr)
-    if found.is_terminal:
-        return found
-    return Console(stderr=stderr, width=max(found.width, PIPE_WIDTH))
+    detected = Console(stderr=stderr)
+    if detected.is_terminal:
+        return detected
+    return Console(stderr=stderr, width=max(detected.width, PIPE_WIDTH))
 
 
 def confirm(question: str) -> None:
-    """Raises ``UserError`` unless somebody says yes."""
+    """Ask on the terminal. Raises ``UserError`` unless the answer is yes."""
     from orchestrator.domain.errors import UserError
 
     if not sys.stdin.isatty():
@@ -94,7 +96,7 @@ def confirm(question: str) -> None:
 
 
 def require_writable(path: Path | None) -> None:
-    """Before long work, not after it. Raises ``UserError``."""
+    """Check before long work that its result can be written. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
@@ -102,7 +104,7 @@ def require_writable(path: Path | None) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Raises ``UserError``."""
+    """Write a file. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     try:
@@ -112,7 +114,7 @@ def write(path: Path, text: str) -> None:
 
 
 def size(count: int) -> str:
-    """Bytes for people: ``13.4 MiB``."""
+    """A number of bytes as text: ``13.4 MiB``."""
     value = float(count)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
@@ -122,7 +124,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: ``3 min 20 s``."""
+    """Seconds as text: ``3 min 20 s``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

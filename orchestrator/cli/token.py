@@ -7,7 +7,7 @@ import re
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, OutputFormat, show
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show
 
 app = typer.Typer(help="People's tokens, each with a role.", no_args_is_help=True)
 
@@ -25,21 +25,23 @@ def create(
     """A token, printed once: only its digest is kept."""
     lifetime_s = lifetime(expires)
     with client(context) as farm:
-        made = farm.create_token(role, name, lifetime_s)
+        created = farm.create_token(role, name, lifetime_s)
         url = farm.url
-    typer.echo(made.secret)
+    typer.echo(created.secret)
     end = (
-        f"until {made.token.expires_at:%Y-%m-%d %H:%M} UTC" if made.token.expires_at else "for ever"
+        f"until {created.token.expires_at:%Y-%m-%d %H:%M} UTC"
+        if created.token.expires_at
+        else "for ever"
     )
     typer.echo(
-        f"token {made.token.id} of {name}: {role}, valid {end}; it is shown this once. Use it as "
-        f"BENCHFARM_TOKEN, with BENCHFARM_URL={url}",
+        f"token {created.token.id} of {name}: {role}, valid {end}; it is shown this once. Use it "
+        f"as BENCHFARM_TOKEN, with BENCHFARM_URL={url}",
         err=True,
     )
 
 
 @app.command("list")
-def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
     """All tokens of people: role, whether it is valid, when it was last used."""
     with client(context) as farm:
         found = farm.tokens()

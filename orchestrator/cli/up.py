@@ -13,7 +13,7 @@ import typer
 from orchestrator.cli.context import CliContext
 
 OPEN_FILES = 1 << 16
-"""That a controller asks for: each board's connection is one."""
+"""Open files that a controller asks for: each board's connection is one."""
 
 
 def up(
@@ -30,10 +30,10 @@ def up(
     from orchestrator.local import setup
 
     _allow_connections()
-    state: CliContext = context.obj
+    options: CliContext = context.obj
     changes: dict[str, object] = {"host": host} if host else {}
     changes |= {"port": port} if port >= 0 else {}
-    settings = state.settings().model_copy(update=changes)
+    settings = options.settings().model_copy(update=changes)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -53,8 +53,8 @@ def up(
 
 
 def _allow_connections() -> None:
-    """As many open files as this user may have, up to ``OPEN_FILES``: service managers and shells
-    begin with 1024, which a thousand boards exceed."""
+    """Raise the limit of open files, up to ``OPEN_FILES``: service managers and shells set 1024,
+    which a thousand boards exceed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -63,7 +63,7 @@ def _allow_connections() -> None:
 
 
 def device_name() -> str:
-    """This host's name as a device's."""
+    """A device name made from the host name."""
     from agent.worker.uplink.enrol import name_from_host
 
     return name_from_host(socket.gethostname()) or "local"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import CliContext, client
-from orchestrator.cli.output import FORM, OutputFormat
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -20,7 +20,7 @@ app = typer.Typer(help="Architectures that ship with benchfarm.", no_args_is_hel
 
 
 class ZooFormat(StrEnum):
-    """What an architecture can be had as, beside ONNX."""
+    """The formats of architectures besides ONNX."""
 
     PT2 = "pt2"
     KERAS = "keras"
@@ -28,7 +28,7 @@ class ZooFormat(StrEnum):
 
 
 @app.command("list")
-def list_(output: OutputFormat = FORM) -> None:
+def list_(output: OutputFormat = OUTPUT_OPTION) -> None:
     """The architectures, and whether they are trained."""
     from orchestrator.cli.output import show
     from orchestrator.service.views import ZooView
@@ -72,19 +72,24 @@ def build(
     """Emit architectures as ONNX, and other formats, and register them with their data sets."""
     from orchestrator.local import zoo_interpreters
 
-    state: CliContext = context.obj
-    state_dir = state.settings().home / "agent"
-    wanted = dict.fromkeys([*(form.value for form in formats), *(["pt2"] if pt2 else [])])
-    # Asked before anything is written or registered.
-    pythons = {form: zoo_interpreters.find_interpreter(form, python, state_dir) for form in wanted}
+    options: CliContext = context.obj
+    state_dir = options.settings().home / "agent"
+    wanted = dict.fromkeys(
+        [*(file_format.value for file_format in formats), *(["pt2"] if pt2 else [])]
+    )
+    # Looked up before anything is written or registered.
+    pythons = {
+        file_format: zoo_interpreters.find_interpreter(file_format, python, state_dir)
+        for file_format in wanted
+    }
     with tempfile.TemporaryDirectory(prefix="benchfarm-zoo-") as temporary:
         folder = output or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             files = emit(name, folder, seed, batch)
-            for form, interpreter in pythons.items():
-                files.append(folder / f"{name}.{form}")
-                zoo_interpreters.emit(form, interpreter, name, files[-1], seed, batch)
+            for file_format, interpreter in pythons.items():
+                files.append(folder / f"{name}.{file_format}")
+                zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))

@@ -1,4 +1,4 @@
-"""Devices that convert for others: which one makes what, where a device has no way itself. Pure."""
+"""Builders: devices that convert models for devices without the tools to do so. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from agent.contract.conversion_graph import (
 )
 
 TAG, YES, NO = "builder", "yes", "no"
-"""A device tagged ``builder=yes`` is one."""
+"""The tag ``builder=yes`` makes a device a builder."""
 
 
 @dataclass(frozen=True)
 class BuilderDevice:
-    """``ready``: online, and not known to be ill; others are asked only where none of those can."""
+    """``ready``: online and not unhealthy. Other builders are used only if no ready one can
+    build."""
 
     name: str
     tools: tuple[Tool, ...]
@@ -33,7 +34,7 @@ class BuilderDevice:
 
 @dataclass(frozen=True)
 class PlannedBuild:
-    """``builder`` makes ``node`` by ``way``, walked on it; ``rest`` is walked by the device."""
+    """``builder`` converts along ``way`` up to ``node``; the device converts the ``rest``."""
 
     builder: str
     node: Node
@@ -46,7 +47,7 @@ class PlannedBuild:
 
     @property
     def via(self) -> tuple[str, ...]:
-        """The converters on the builder's way."""
+        """The converters that the builder runs."""
         return tuple(edge.converter for edge in self.way)
 
     @property
@@ -58,8 +59,8 @@ class PlannedBuild:
 
 def words(node: Node) -> str:
     """``onnx``, ``onnx in int8``."""
-    form, held = node
-    return form if held == "fp32" else f"{form} in {held}"
+    file_format, precision = node
+    return file_format if precision == "fp32" else f"{file_format} in {precision}"
 
 
 def is_builder(labels: Mapping[str, str], enabled: bool) -> bool:
@@ -68,55 +69,55 @@ def is_builder(labels: Mapping[str, str], enabled: bool) -> bool:
 
 def build(
     builders: Iterable[BuilderDevice],
-    here: Sequence[Tool],
+    own_tools: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
     home: str = "",
     machine: str = "",
 ) -> PlannedBuild | None:
-    """The cheapest split of the work between a builder and a device that has the tools ``here`` and
-    is a ``machine``.
+    """The cheapest split of a conversion between a builder and a device (of processor ``machine``)
+    that has ``own_tools``; ``None`` if there is none.
 
-    Of builders that cost the same the first by name; those that are not ready only where none of
-    the others can.
+    Ready builders come first, then the cheapest, then the first by name.
     """
     found: list[tuple[bool, float, str, PlannedBuild]] = []
     for builder in builders:
         ways = split(
-            usable(builder.tools, BUILDER, machine), usable(here), starts, goals, via, home
+            usable(builder.tools, BUILDER, machine), usable(own_tools), starts, goals, via, home
         )
         if ways is not None and ways[0]:
             way, rest = ways
-            made = PlannedBuild(builder.name, way[-1].target, way, rest)
-            found.append((not builder.ready, cost(way) + cost(rest), builder.name, made))
+            planned = PlannedBuild(builder.name, way[-1].target, way, rest)
+            found.append((not builder.ready, cost(way) + cost(rest), builder.name, planned))
     return min(found, key=lambda f: f[:3])[3] if found else None
 
 
 def why_not(
     builders: Sequence[BuilderDevice],
-    here: Sequence[Tool],
+    own_tools: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str] = (),
 ) -> str:
-    """Which tool is missing on which builder, where ``build`` found none."""
+    """Why ``build`` found no builder: the tools that each of them lacks."""
     if not builders:
         return "no other device is tagged as a builder (`benchfarm device tag NAME builder=yes`)"
     return "; ".join(
-        f"builder {builder.name} {_lack(builder, here, starts, goals, via)}" for builder in builders
+        f"builder {builder.name} {_shortfall(builder, own_tools, starts, goals, via)}"
+        for builder in builders
     )
 
 
-def _lack(
+def _shortfall(
     builder: BuilderDevice,
-    here: Sequence[Tool],
+    own_tools: Sequence[Tool],
     starts: Sequence[Node],
     goals: Sequence[Node],
     via: Sequence[str],
 ) -> str:
-    theirs = [tool for tool in builder.tools if made_elsewhere(tool)]
-    lacks = lacking([*theirs, *here], starts, goals, via)
+    offered = [tool for tool in builder.tools if made_elsewhere(tool)]
+    lacks = lacking([*offered, *own_tools], starts, goals, via)
     needed = [tool for tool in lacks or () if made_elsewhere(tool)]
     if needed:
         return f"lacks a tool: {needs(needed)}"

@@ -1,19 +1,18 @@
-"""Device classes: what kind of board this is, recognised from its facts, and what it is expected to
-have and to be given. Pure."""
+"""Device classes: the kinds of boards, how one is recognised from its facts, and what is installed
+and expected there. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
+    Strict,
     Tag,
     field_validator,
     model_validator,
@@ -23,7 +22,11 @@ from agent.contract.device import DeviceFacts
 from agent.contract.power_modes import PowerCommands
 from agent.contract.trial import Limits
 from agent.telemetry.registry import SOURCES
+from orchestrator.domain.yaml_file import StrictModel
 
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], Strict(False)]
+"""A YAML list, kept as a tuple."""
 Fact = Literal["machine", "cpu_model", "model", "soc", "accelerators"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 if TYPE_CHECKING:
@@ -37,13 +40,9 @@ def _one_or_more(given: Any) -> Any:
     return given if isinstance(given, list | tuple) else (given,)
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class HealthPolicy(Strict):
-    """What a board of the class must keep to be healthy. ``backend``: runs the health check's model
-    (empty: whichever answers first). ``max_latency_ms``: the canary's, whatever the history."""
+class HealthPolicy(StrictModel):
+    """Bounds for a healthy board. ``backend`` runs the health check's model (empty: the first that
+    answers). ``max_latency_ms`` bounds the canary's latency in addition to its history."""
 
     backend: str = ""
     max_temperature_c: float = 90.0
@@ -51,17 +50,17 @@ class HealthPolicy(Strict):
     max_latency_ms: float | None = None
 
 
-class VendorRuntime(Strict):
-    """A runtime whose bindings the vendor installs: nothing is built, an interpreter is named.
+class VendorRuntime(StrictModel):
+    """A runtime whose bindings the vendor installs: nothing is built, an interpreter is chosen.
 
-    ``python``: paths on the board, or backends built before it, whose interpreter is then meant;
-    the first counts that is Python 3.8 or newer and imports ``imports``. ``packages``: what gives
-    the board those bindings, for the message where none does.
+    ``python`` lists candidates: paths on the board, or names of backends above it, which stand for
+    the interpreter of their environment. The first is taken that is Python 3.8 or newer and imports
+    ``imports``. ``packages`` names what to install, for the message if there is none.
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]{1,40}$")
-    python: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(min_length=1)
-    imports: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")], ...] = ()
+    python: Annotated[Many[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
+    imports: Many[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]] = ()
     packages: str = ""
 
     @field_validator("python")
@@ -77,30 +76,29 @@ Runtime = Annotated[
     Annotated[str, Tag("text")] | Annotated[VendorRuntime, Tag("vendor")],
     Discriminator(lambda given: "text" if isinstance(given, str) else "vendor"),
 ]
-"""As ``benchfarm-agent runtimes add`` takes it, or a vendor's. Told apart before they are checked,
-so that a mistake is said once."""
+"""An argument of ``benchfarm-agent runtimes add``, or a vendor's runtime. The discriminator keeps
+pydantic from reporting a mistake once for each member of the union."""
 
 
-class Power(Strict):
-    """How the power mode is asked for and set; argument vectors, never a shell's text.
-    See ``agent.contract.power_modes.PowerCommands``. ``needs_reboot``: modes that only a restart
-    brings."""
+class Power(StrictModel):
+    """Commands that query and set the power mode, as argument vectors, never as shell text; see
+    ``agent.contract.power_modes.PowerCommands``. ``needs_reboot``: modes that need a restart."""
 
-    modes: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...] = Field(min_length=1)
-    query: tuple[str, ...] = Field(min_length=1)
-    select: tuple[str, ...] = Field(min_length=2)
+    modes: Many[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]] = Field(min_length=1)
+    query: Many[str] = Field(min_length=1)
+    select: Many[str] = Field(min_length=2)
     listing: str = ""
-    show: tuple[str, ...] = ()
-    forget: tuple[str, ...] = ()
-    store: tuple[str, ...] = ()
-    lock: tuple[str, ...] = ()
-    restore: tuple[str, ...] = ()
-    needs_reboot: tuple[str, ...] = ()
+    show: Many[str] = ()
+    forget: Many[str] = ()
+    store: Many[str] = ()
+    lock: Many[str] = ()
+    restore: Many[str] = ()
+    needs_reboot: Many[str] = ()
 
     @field_validator("query", "select", "show", "forget", "store", "lock", "restore")
     @classmethod
     def _plain_words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        """They stand in a sudoers file as they are."""
+        """These words are written to a sudoers file verbatim."""
         for word in words:
             if not re.fullmatch(r"[A-Za-z0-9._/-]+|\{id\}|\{name\}", word):
                 raise ValueError(f"{word!r}: expected letters, digits and . _ / - alone")
@@ -109,71 +107,83 @@ class Power(Strict):
         return words
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Power:
+    def _select_matches_listing(self) -> Power:
         if ("{id}" in self.select) != bool(self.listing):
             raise ValueError("{id} in select goes with a listing that gives the numbers")
         if not {"{id}", "{name}"} & set(self.select):
             raise ValueError("select: expected {id} or {name} among its words")
-        strange = set(self.needs_reboot) - set(self.modes)
-        if strange:
-            raise ValueError(f"needs_reboot: {', '.join(sorted(strange))} not among the modes")
+        unknown = set(self.needs_reboot) - set(self.modes)
+        if unknown:
+            raise ValueError(f"needs_reboot: {', '.join(sorted(unknown))} not among the modes")
         return self
 
     def commands(self) -> PowerCommands:
         return PowerCommands(**self.model_dump(exclude={"needs_reboot"}))
 
 
-class ClassLimits(Strict):
-    """Bounds that make sense on such a board. ``memory_share``: of its memory, for one child."""
+class ClassLimits(StrictModel):
+    """Bounds for trials on such a board. ``memory_share``: of its memory, for one child process."""
 
     convert_s: float | None = Field(default=None, gt=0)
     trial_s: float | None = Field(default=None, gt=0)
     memory_share: float | None = Field(default=None, gt=0, le=1)
 
-    def bound(self, asked: Limits, said: Collection[str], memory_mib: float | None) -> Limits:
-        """``asked`` as it shall be on a board with so much memory: the class's times where the
-        sweep did not say any (``said``: the fields that it did), and never more than the share."""
+    def bound(self, limits: Limits, given: Collection[str], memory_mib: float | None) -> Limits:
+        """A sweep's ``limits`` for a board with so much memory: the class's times replace those
+        that the sweep did not give (``given``: fields that it did), and memory never exceeds the
+        class's share."""
         times = {"convert_s": self.convert_s, "trial_s": self.trial_s}
-        ours = {k: v for k, v in times.items() if v is not None and k not in said}
-        memory = asked.memory_mib
+        defaults = {k: v for k, v in times.items() if v is not None and k not in given}
+        memory = limits.memory_mib
         if self.memory_share is not None and memory_mib:
             memory = min(memory, int(self.memory_share * memory_mib))
-        return replace(asked, memory_mib=memory, **ours)
+        return replace(limits, memory_mib=memory, **defaults)
 
 
-class DeviceClass(Strict):
-    """One ``inventory/classes/*.yaml``. ``recognise`` maps facts to regular expressions, all of
-    which must be found; of several such maps one is enough. ``runtimes``: what its boards are
-    given, as ``benchfarm-agent runtimes add`` takes it, or a vendor's. ``groups``: those of the
-    board in which the agent's user reaches its accelerators and sensors. ``steps``: what its
-    installation takes besides (``playbooks.class_steps``). ``targets``: backend → target →
-    precisions that such a board is expected to have, where the backend answers at all."""
+class DeviceClass(StrictModel):
+    """One ``inventory/classes/*.yaml``.
+
+    ``recognise`` maps facts to regular expressions: all of a map must be found, and one of several
+    maps is enough. ``examples`` are facts of boards of this class, for the tests. ``runtimes`` are
+    installed on its boards: an argument of ``benchfarm-agent runtimes add``, or a vendor's runtime.
+    ``groups`` are Unix groups that give the agent's user access to accelerators and sensors.
+    ``steps`` are further steps of the installation (``playbooks.class_steps``). ``targets`` maps
+    backend → target → precisions that such a board is expected to have if the backend answers.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str
     priority: int = 0
-    recognise: Annotated[tuple[dict[Fact, str], ...], BeforeValidator(_one_or_more)] = ()
-    runtimes: tuple[Runtime, ...] = ()
-    groups: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")], ...] = ()
-    steps: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], ...] = ()
-    targets: dict[str, dict[str, tuple[Precision, ...]]] = {}
-    telemetry: tuple[Telemetry, ...] = ()
+    recognise: Annotated[Many[dict[Fact, str]], BeforeValidator(_one_or_more)] = ()
+    examples: Many[dict[Fact, str]] = ()
+    runtimes: Many[Runtime] = ()
+    groups: Many[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]] = ()
+    steps: Many[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]] = ()
+    targets: dict[str, dict[str, Many[Precision]]] = Field(default={})
+    telemetry: Many[Telemetry] = ()
     power: Power | None = None
     health: HealthPolicy = Field(default_factory=HealthPolicy)
     limits: ClassLimits = Field(default_factory=ClassLimits)
 
     @field_validator("recognise")
     @classmethod
-    def _patterns(cls, ways: tuple[dict[Fact, str], ...]) -> tuple[dict[Fact, str], ...]:
-        for pattern in (p for way in ways for p in way.values()):
+    def _patterns(cls, rules: tuple[dict[Fact, str], ...]) -> tuple[dict[Fact, str], ...]:
+        for pattern in (p for rule in rules for p in rule.values()):
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return tuple(way for way in ways if way)
+        return tuple(rule for rule in rules if rule)
 
     @model_validator(mode="after")
-    def _named_before(self) -> DeviceClass:
+    def _examples_fit(self) -> DeviceClass:
+        for number, example in enumerate(self.examples):
+            if not self._matches(example):
+                raise ValueError(f"examples.{number} is not recognised")
+        return self
+
+    @model_validator(mode="after")
+    def _interpreters_are_built_before(self) -> DeviceClass:
         built: set[str] = set()
         for runtime in self.runtimes:
             if isinstance(runtime, str):
@@ -188,21 +198,25 @@ class DeviceClass(Strict):
         return self
 
     def fits(self, facts: DeviceFacts) -> bool:
+        """Whether a device with these facts is of this class."""
+        return self._matches({fact: _text(facts, fact) for fact in get_args(Fact)})
+
+    def _matches(self, text: Mapping[Fact, str]) -> bool:
         return any(
             all(
-                re.search(pattern, _text(facts, fact), re.IGNORECASE | re.MULTILINE)
-                for fact, pattern in way.items()
+                re.search(pattern, text.get(fact, ""), re.IGNORECASE | re.MULTILINE)
+                for fact, pattern in rule.items()
             )
-            for way in self.recognise
+            for rule in self.recognise
         )
 
     def lacking(self, answering: Mapping[str, Mapping[str, Iterable[str]]]) -> list[str]:
-        """What such a board is expected to have and this one does not, a line each.
-        ``answering``: backend → target → precisions, of the backends that answer there."""
+        """What a board of this class should have and this one lacks, one line each. ``answering``:
+        backend → target → precisions, for the backends that answer on the board."""
         lines = []
         for backend, targets in self.targets.items():
             if backend not in answering:
-                if backend in self._given():
+                if backend in self._installed():
                     lines.append(f"{backend} does not answer")
                 continue
             for target, precisions in targets.items():
@@ -214,7 +228,7 @@ class DeviceClass(Strict):
                     lines.append(f"{backend} on {target} lacks {', '.join(missing)}")
         return lines
 
-    def _given(self) -> set[str]:
+    def _installed(self) -> set[str]:
         return {re.split("[@=]", r)[0] if isinstance(r, str) else r.name for r in self.runtimes}
 
 
@@ -225,7 +239,8 @@ def recognise(classes: Iterable[DeviceClass], facts: DeviceFacts) -> str:
 
 
 def _text(facts: DeviceFacts, fact: str) -> str:
-    """A fact to look for a pattern in; each accelerator is a line ``KIND BUS NAME``."""
+    """A fact as the text that patterns are searched in; each accelerator is a line ``KIND BUS
+    NAME``."""
     if fact == "accelerators":
         return "\n".join(f"{a.kind} {a.bus} {a.name}" for a in facts.accelerators)
     return str(getattr(facts, fact, None) or "")

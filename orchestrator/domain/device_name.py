@@ -1,4 +1,4 @@
-"""A device's name, where a user gives it."""
+"""Checks a device name that a user gives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from orchestrator.domain.errors import UserError
 
 
 def require(name: str) -> None:
-    """Raises ``UserError``."""
+    """Raises ``UserError`` unless ``name`` is a valid device name."""
     why = mistake(name)
     if why:
         raise UserError(why)

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``90d``, ``12h``, ``30min``."""
+"""Parses durations: ``90d``, ``12h``, ``30min``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LONGEST = timedelta(days=36_500)
 
 
 def duration(text: str, where: str) -> timedelta:
-    """``text`` as a length of time; ``where`` begins the message.
+    """Parse a duration; ``where`` begins the error message.
 
     Raises:
-        UserError: no whole number with a unit, or longer than a century.
+        UserError: not an integer with a unit, or longer than a century.
     """
     found = re.fullmatch(r"([0-9]{1,10})([a-z]+)", text.strip())
     if found is None or found[2] not in UNITS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FarmError(Exception):
-    """Something in the farm failed; ``transient`` says whether trying again could help."""
+    """Something in the farm failed; ``transient``: whether a retry could help."""
 
     transient = False
     kind = "farm_error"
@@ -17,12 +17,12 @@ class UserError(FarmError):
 
 
 class NotFound(UserError):
-    """Nothing of that name exists; the message lists what does."""
+    """There is no object of that name; the message lists those that exist."""
 
     kind = "not_found"
 
     def __init__(self, noun: str, name: str, known: list[str], where: str = "") -> None:
-        """``where``: the file and key that named it, as the message begins."""
+        """``where``: the file, line and key that named it, which begin the message."""
         listed = ", ".join(sorted(known)[:20]) or "none yet"
         super().__init__(f"{where}there is no {noun} {name!r}; known: {listed}")
 
@@ -34,27 +34,27 @@ class Conflict(UserError):
 
 
 class NotAllowed(FarmError):
-    """The token is missing, unknown, revoked, or its role does not reach this far."""
+    """The token is missing, unknown or revoked, or its role does not permit this."""
 
     kind = "not_allowed"
 
 
 class TooOften(FarmError):
-    """This address has asked too often; it may again within a minute."""
+    """Too many requests from this address; it may try again within a minute."""
 
     transient = True
     kind = "too_often"
 
 
 class Busy(FarmError):
-    """As many files are being read, and wait for it, as may be; try again in a minute."""
+    """Too many files are being read or are waiting to be; try again in a minute."""
 
     transient = True
     kind = "busy"
 
 
 class Superseded(FarmError):
-    """A later attempt of this trial exists, or it was cancelled: this result counts nowhere."""
+    """A later attempt of this trial exists, or it was cancelled: this result is discarded."""
 
     kind = "superseded"
 
@@ -66,7 +66,7 @@ class UnknownAttempt(FarmError):
 
 
 class IllegalMove(FarmError):
-    """A trial was asked to go from one state to another that does not follow it."""
+    """The state machine of trials has no such transition."""
 
     kind = "illegal_move"
 

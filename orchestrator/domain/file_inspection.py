@@ -1,7 +1,7 @@
-"""What the controller asks about a file that it does not open itself, and what it is answered.
+"""Questions and answers about files that a confined child process reads for the controller.
 
-The file is read by a confined child process (``orchestrator.inspection.client``): one ``Job`` as
-JSON on its stdin, one answer as JSON on its stdout, both by ``agent.contract.codec``.
+The child (``orchestrator.inspection.client``) gets one ``Job`` as JSON on stdin and writes one
+answer as JSON to stdout, both encoded by ``agent.contract.codec``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Question:
-    """``path``: the file's bytes; ``name``: how messages call it; ``form``: its format, where that
-    matters. ``shapes``: of inputs that the file leaves free, or as they are registered."""
+    """``path`` is the file, ``name`` its name in messages, ``form`` its format if that matters.
+    ``shapes``: input shapes, given for free ones or as registered."""
 
     path: str
     name: str
@@ -28,8 +28,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Job:
-    """``verb`` is one of ``orchestrator.inspection.child.commands.COMMANDS``, named as its answer
-    is. The limits are those that the child sets itself before it opens the file."""
+    """``verb`` is a key of ``orchestrator.inspection.child.commands.COMMANDS``: the name of the
+    answer's class. The child sets itself the limits before it opens the file."""
 
     verb: str
     question: Question
@@ -39,7 +39,8 @@ class Job:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file is whole and in this format; precision as in ``agent.runtimes.formats``."""
+    """The file is complete and in this format; precisions are those of
+    ``agent.runtimes.formats``."""
 
     format: str
     precision: str
@@ -47,8 +48,8 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class CountedWork:
-    """What one inference costs, as ``orchestrator.domain.flops.ComputeWork``; without ``counted``
-    nothing of it could be counted, and ``macs`` means nothing."""
+    """The work of one inference (``orchestrator.domain.flops.ComputeWork``) in plain types. If
+    ``counted`` is false, nothing could be counted and ``macs`` is meaningless."""
 
     counted: bool
     macs: int
@@ -57,7 +58,7 @@ class CountedWork:
     unknown: dict[str, str]
 
     def plain(self) -> dict[str, object]:
-        """As it is kept and sent: the same as ``ComputeWork.plain``."""
+        """The JSON form, equal to that of ``ComputeWork.plain``."""
         return {
             "macs": self.macs if self.counted else None,
             "flops": 2 * self.macs if self.counted else None,
@@ -69,9 +70,9 @@ class CountedWork:
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What an ONNX file says of itself. ``inputs`` have fixed shapes. ``free_batch``: the file
-    leaves the leading dimension of every input free, and the fixed shape has 1 there. ``layouts``:
-    of inputs and outputs, where known. ``onnx``: the package's version that read it."""
+    """Facts of an ONNX file. ``inputs`` have fixed shapes. ``free_batch``: the leading dimension of
+    every input is free in the file, and 1 in the fixed shape. ``layouts`` of inputs and outputs, if
+    known. ``onnx``: version of the package that read the file."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
@@ -86,7 +87,7 @@ class OnnxFacts:
 
     @property
     def details(self) -> dict[str, Any]:
-        """As they are kept with the model."""
+        """The JSON form that is stored with the model."""
         return {
             "opset": self.opset,
             "ir_version": self.ir_version,
@@ -100,14 +101,14 @@ class OnnxFacts:
 
 @dataclass(frozen=True)
 class OnnxLayouts:
-    """Layouts of an ONNX file's inputs and outputs, where they are known."""
+    """Layouts of an ONNX file's inputs and outputs, if known."""
 
     layouts: dict[str, str]
 
 
 @dataclass(frozen=True)
 class DatasetArrays:
-    """The arrays of a data set, which go together."""
+    """The array shapes of a data set, checked against each other."""
 
     shapes: Shapes
 
@@ -121,19 +122,19 @@ class Drawing:
 
 @dataclass(frozen=True)
 class InspectionRefused:
-    """Instead of an answer. ``kind``: ``bad_input`` (the message is for people), ``memory``, or
-    ``missing``: this machine lacks what would read it."""
+    """An error instead of an answer. ``kind``: ``bad_input`` (the message says what is wrong with
+    the file), ``memory``, or ``missing`` (a package that reads it is not installed)."""
 
     kind: str
     message: str
 
 
 REFUSED = 3
-"""Exit code of a child that ended with a ``InspectionRefused``; with an answer it is 0."""
+"""Exit code of a child that wrote an ``InspectionRefused``; with an answer it is 0."""
 
 NO_LANDLOCK = "this kernel has no Landlock: a file's reader could read other files"
 NO_SECCOMP = "no seccomp filter here: a file's reader could start programs and open sockets"
-"""What the child says of walls that it has to do without."""
+"""Messages of the child about confinement that this machine does not offer."""
 
 T = TypeVar("T")
 
@@ -142,9 +143,9 @@ class Inspector(Protocol):
     """Answers a question about a file.
 
     Raises:
-        UserError: the file is not what it is said to be, or could not be read within the limits.
+        UserError: the file is not valid, or could not be read within the limits.
         Busy: too many files are being read.
-        FarmError: no file can be read here at all.
+        FarmError: this machine cannot read any file.
     """
 
     def __call__(self, question: Question, answer: type[T]) -> T: ...

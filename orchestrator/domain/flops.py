@@ -1,6 +1,6 @@
-"""What one inference of a network costs, counted from its graph. Pure.
+"""The multiply-accumulates of one inference, counted from the network's graph. Pure.
 
-The convention is that of the published figures (torchvision's ``GFLOPS`` column, which counts
+The convention is that of published figures (torchvision's ``GFLOPS`` column, which counts
 multiply-adds; He et al. 2015; Sandler et al. 2018; Iandola et al. 2016):
 
 - **MACs** are the multiply-accumulates of convolutions, matrix products and recurrent cells, each
@@ -30,8 +30,8 @@ Rule = Callable[[NetworkGraph, GraphNode], int]
 
 @dataclass(frozen=True)
 class ComputeWork:
-    """``by_node``: MACs of each counted node, by its place in the graph. ``by_operator``: their
-    sums. ``not_counted``: operator → occurrences. ``unknown``: operator → why."""
+    """``by_node``: MACs of each counted node, by its index in the graph. ``by_operator``: their
+    sums. ``not_counted``: operator → occurrences. ``unknown``: operator → reason."""
 
     macs: int | None
     by_node: Mapping[int, int]
@@ -40,7 +40,7 @@ class ComputeWork:
     unknown: Mapping[str, str]
 
     def plain(self) -> dict[str, object]:
-        """As it is kept and sent."""
+        """The JSON form."""
         return {
             "macs": self.macs,
             "flops": None if self.macs is None else 2 * self.macs,
@@ -51,28 +51,28 @@ class ComputeWork:
 
 
 def nothing(why: str) -> ComputeWork:
-    """Of a model whose graph cannot be read."""
+    """The result for a model whose graph cannot be read."""
     return ComputeWork(None, {}, {}, {}, {"every operator": why})
 
 
 class _Unknown(Exception):
-    """Why an operator's work cannot be known."""
+    """An operator's work cannot be known; the message says why."""
 
 
 def count(graph: NetworkGraph) -> ComputeWork:
-    """The work of every operator of ``graph``; never refuses."""
+    """The work of every operator of ``graph``; raises nothing."""
     by_node: dict[int, int] = {}
     by_operator: Counter[str] = Counter()
     not_counted: Counter[str] = Counter()
     unknown: dict[str, str] = {}
-    for place, node in enumerate(graph.nodes):
+    for index, node in enumerate(graph.nodes):
         rule = _rule(graph, node)
         if rule is None:
             not_counted[node.operator] += 1
             continue
         try:
-            by_node[place] = rule(graph, node)
-            by_operator[node.operator] += by_node[place]
+            by_node[index] = rule(graph, node)
+            by_operator[node.operator] += by_node[index]
         except _Unknown as why:
             unknown.setdefault(node.operator, str(why))
     return ComputeWork(
@@ -85,7 +85,7 @@ def count(graph: NetworkGraph) -> ComputeWork:
 
 
 def _rule(graph: NetworkGraph, node: GraphNode) -> Rule | None:
-    """How a node's work is counted; ``None``: by convention it does not count."""
+    """The rule that counts a node's work; ``None``: by convention it does not count."""
     rules = TFLITE if graph.format.endswith("tflite") else ONNX
     if node.domain:
         return _never(f"not an operator of {graph.format} itself, but of {node.domain}")
@@ -111,7 +111,7 @@ def _out(graph: NetworkGraph, node: GraphNode, index: int = 0) -> tuple[int, ...
 
 
 def _never(why: str) -> Rule:
-    """For operators that multiply and add, but whose work is not known."""
+    """A rule for operators that multiply and add, but whose work cannot be known."""
 
     def rule(*_: object) -> int:
         raise _Unknown(why)
@@ -136,12 +136,12 @@ def _gemm(graph: NetworkGraph, node: GraphNode) -> int:
 
 
 def _product(graph: NetworkGraph, node: GraphNode) -> int:
-    """Batched and broadcast as the output says; the left operand's last axis is summed over."""
+    """Batch and broadcast shapes are the output's; the left operand's last axis is summed over."""
     return prod(_out(graph, node)) * _in(graph, node, 0)[-1]
 
 
 def _einsum(graph: NetworkGraph, node: GraphNode) -> int:
-    """The product of all axes: what a contraction in one go takes."""
+    """The product of all axes: the cost of contracting all operands in one step."""
     left = str(node.attributes.get("equation", "")).replace(" ", "").split("->")[0]
     sizes: dict[str, int] = {}
     for index, labels in enumerate(left.split(",")):
@@ -153,7 +153,7 @@ def _einsum(graph: NetworkGraph, node: GraphNode) -> int:
 
 
 def _recurrent(graph: NetworkGraph, node: GraphNode) -> int:
-    """Of every step and sequence, all gates' products with the input and with the last state."""
+    """For every step and sequence, all gates' products with the input and with the last state."""
     sequence, weights, states = (_in(graph, node, n) for n in range(3))
     return sequence[0] * sequence[1] * (prod(weights) + prod(states))
 

@@ -1,4 +1,4 @@
-"""Every form that a model can take on a device: what to measure to choose among them. Pure."""
+"""All formats in which a device can run a model, and a sweep that measures them. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCENARIO = {"min_duration_s": 0.5, "max_duration_s": 3.0, "min_samples": 100}
 
 @dataclass(frozen=True)
 class FormatOption:
-    """One format under one runtime; ``via`` where it is made otherwise than the cheapest way."""
+    """One format under one runtime; ``via``: the converter, if not that of the cheapest way."""
 
     backend: str
     version: str
@@ -33,12 +33,11 @@ def forms(
     precisions: Sequence[str],
     tuning_trials: int = 0,
 ) -> list[FormatOption]:
-    """Every format that a runtime of the device loads, by every route that leads to it.
+    """Every format that a runtime of the device loads, once for each converter that makes it.
 
-    A route is told from another by the converter that makes the format. ``tuning_trials`` above 0
-    adds the tuned form of what TVM loads.
+    ``tuning_trials`` above 0 adds tuned variants of the formats that TVM loads.
     """
-    found: list[FormatOption] = []
+    options: list[FormatOption] = []
     for facts in device.runtimes:
         if facts.missing or not facts.targets:
             continue
@@ -46,56 +45,62 @@ def forms(
         for precision in (p for p in precisions if p in target.precisions):
             for node in facts.wants.get(precision, ()):
                 for via in _routes(device, model, facts, node):
-                    form = FormatOption(
+                    option = FormatOption(
                         facts.backend, facts.version, target.name, precision, node[0], via
                     )
-                    found.append(form)
+                    options.append(option)
                     if tuning_trials and node[0] == "tvm_library":
-                        found.append(replace(form, tuning_trials=tuning_trials))
-    return list(dict.fromkeys(found))
+                        options.append(replace(option, tuning_trials=tuning_trials))
+    return list(dict.fromkeys(options))
 
 
 def _routes(
     device: PlacementDevice, model: PlacementModel, facts: RuntimeFacts, node: Node
 ) -> Iterator[str]:
-    """Empty for the cheapest way, then the other converters that make ``node``."""
+    """The empty string for the cheapest way, then each other converter that makes ``node``."""
     edges = usable(device.tools)
     way = cheapest(edges, model.sources, (node,), home=facts.environment)
     if way is None:
         return
     yield ""
-    makers = sorted({edge.converter for edge in edges if edge.target == node} - _last(way))
-    for maker in makers:
-        other = cheapest(edges, model.sources, (node,), (maker,), facts.environment)
-        if other is not None and _last(other) == {maker} and not _turns_back(other):
-            yield maker
+    converters = sorted(
+        {edge.converter for edge in edges if edge.target == node} - _last_converter(way)
+    )
+    for converter in converters:
+        other = cheapest(edges, model.sources, (node,), (converter,), facts.environment)
+        if (
+            other is not None
+            and _last_converter(other) == {converter}
+            and not _repeats_a_format(other)
+        ):
+            yield converter
 
 
-def _last(way: Sequence[Edge]) -> set[str]:
+def _last_converter(way: Sequence[Edge]) -> set[str]:
     return {way[-1].converter} if way else set()
 
 
-def _turns_back(way: Sequence[Edge]) -> bool:
-    """Whether it comes through a format twice: that is no other form, only a longer way to it."""
+def _repeats_a_format(way: Sequence[Edge]) -> bool:
+    """Whether a format occurs twice, which makes the way longer but gives no other result."""
     seen = [way[0].source, *(edge.target for edge in way)]
-    return len({form for form, _ in seen}) < len(seen)
+    return len({name for name, _ in seen}) < len(seen)
 
 
-def sweep(name: str, device: str, model: str, found: Sequence[FormatOption], trials: int) -> str:
-    """The sweep that measures them, as a spec's YAML."""
+def sweep(name: str, device: str, model: str, options: Sequence[FormatOption], trials: int) -> str:
+    """The YAML of a sweep that measures the options."""
     runtimes = []
-    for form in found:
+    for option in options:
         entry: dict[str, object] = {
-            "backend": form.backend,
-            "version": form.version,
-            "target": form.target,
-            "precision": form.precision,
-            "format": form.format,
+            "backend": option.backend,
+            "version": option.version,
+            "target": option.target,
+            "precision": option.precision,
+            "format": option.format,
         }
-        if form.via:
-            entry["via"] = form.via
-        if form.tuning_trials:
-            entry["options"] = {"tuning": "metaschedule", "tuning_trials": form.tuning_trials}
+        if option.via:
+            entry["via"] = option.via
+        if option.tuning_trials:
+            entry["options"] = {"tuning": "metaschedule", "tuning_trials": option.tuning_trials}
         runtimes.append(entry)
     return yaml.safe_dump(
         {

@@ -1,7 +1,8 @@
-"""Whether a board is fit to measure on: what a check runs there, what it means, where that leads.
+"""Health checks of boards: what a check runs, how it is judged, and the board's next state. Pure.
 
-Pure. A check is a trial of a tiny model with known outputs; its result and the board's vitals make
-a reading, a reading and the board's history a verdict, a verdict and the state the next state.
+A check is a trial of a tiny model with known outputs (the canary). Its result and the board's
+vitals are a reading; a reading and the board's history give a verdict; a verdict and the current
+state give the next state.
 """
 
 from __future__ import annotations
@@ -23,24 +24,25 @@ MODEL = "health-check"
 SOURCES: tuple[Node, ...] = (("onnx", "fp32"), ("tflite", "fp32"))
 PRECISION = "fp32"
 MIN_COSINE = 0.9999
-"""Of the canary's outputs: tf32 and bfloat16 in a matrix product pass, a broken kernel does not."""
+"""Cosine similarity of the canary's outputs: matrix products in tf32 or bfloat16 pass, a broken
+kernel does not."""
 
 BAD_AFTER = 2
-"""Failed checks in a row that quarantine a board."""
+"""Consecutive failed checks that quarantine a board."""
 HISTORY = 20
-"""Last good checks that a canary's latency is held against."""
+"""Number of latest good checks that a canary's latency is compared with."""
 ENOUGH = 3
-"""Checks without which there is no history to speak of."""
+"""The smallest number of checks that makes a history."""
 SLOWEST = 2.0
-"""Times the median of the history that a canary may take, however steady the history is."""
+"""A canary may take this multiple of the history's median, however small the scatter is."""
 DEVIATIONS = 8.0
-"""Median absolute deviations above the median that it may take where the history scatters more."""
+"""Or this number of median absolute deviations above the median, whichever is more."""
 SKEW_LIMIT_S = 30.0
-"""As ``benchfarm-agent doctor`` has it."""
+"""The same limit as in ``benchfarm-agent doctor``."""
 
 
 class Health(StrEnum):
-    """``bad`` is quarantined: it gets health checks only. ``maintenance`` is a person's wish."""
+    """``bad`` is quarantined: it gets health checks only. ``maintenance`` is set by a person."""
 
     UNKNOWN = "unknown"
     GOOD = "good"
@@ -49,11 +51,11 @@ class Health(StrEnum):
 
 
 ILL = frozenset({Health.BAD, Health.MAINTENANCE})
-"""In these a device is given health checks only."""
+"""States in which a device gets health checks only."""
 
 
 class CheckReason(StrEnum):
-    """What a check was made for. One before a sweep is followed by the sweep's name."""
+    """Why a check is made. ``before sweep`` is followed by the sweep's name."""
 
     REGISTRATION = "registration"
     SCHEDULE = "schedule"
@@ -65,7 +67,7 @@ class CheckReason(StrEnum):
 
 @dataclass(frozen=True)
 class CheckConfiguration:
-    """What a check runs: a runtime in its version, on its first target, loading ``format``."""
+    """What a check runs: a runtime's version, on its first target, loading ``format``."""
 
     backend: str
     version: str
@@ -77,8 +79,8 @@ class CheckConfiguration:
 
 
 def choose(policy: HealthPolicy, facts: DeviceFacts) -> CheckConfiguration | None:
-    """The policy's runtime if it can take the model, else the first that loads one of its files as
-    it is, else the first that a converter of the board leads to; ``None``: there is none."""
+    """The policy's runtime if it can run the model, else the first that loads one of its files
+    unconverted, else the first for which the board can convert one; ``None``: there is none."""
     answering = [r for r in facts.runtimes if not r.missing]
     order = sorted(
         answering,
@@ -107,10 +109,10 @@ NO_RUNTIME = "no runtime of this board takes the check's model (ONNX or TFLite, 
 
 @dataclass(frozen=True)
 class CheckReading:
-    """What one check gave; ``None``: not measured, or nobody said.
+    """The data of one check; ``None``: not measured or not reported.
 
     ``status`` and ``failure`` are the trial's; ``lost``: its lease ran out. ``clock_skew_s``: the
-    board's clock minus the controller's; ``usual_skew_s``: what most boards have.
+    board's clock minus the controller's; ``usual_skew_s``: the median over all boards.
     """
 
     status: str = "ok"
@@ -126,8 +128,8 @@ class CheckReading:
 
 @dataclass(frozen=True)
 class CheckVerdict:
-    """``ok`` is ``None`` where the check says nothing about the board; then, ``again``: it is to be
-    run once more. ``reasons`` in words, for people; none where it is good."""
+    """``ok`` is ``None`` if the check says nothing about the board; ``again``: it must be repeated.
+    ``reasons`` are text for people; empty if the board is good."""
 
     ok: bool | None
     reasons: tuple[str, ...] = ()
@@ -135,33 +137,35 @@ class CheckVerdict:
 
 
 def judge(policy: HealthPolicy, reading: CheckReading, history: Sequence[float]) -> CheckVerdict:
-    """What a check says of its board.
+    """The verdict on a board.
 
     Args:
-        history: milliseconds of the canary in the board's last good checks with this runtime.
+        history: latencies, in ms, of the canary in the board's last good checks with this runtime.
     """
     if reading.status == "cancelled" and not reading.lost:
         return CheckVerdict(None, again=True)
     if reading.status == "unsupported":
-        return CheckVerdict(None, (f"{NO_RUNTIME}: {_said(reading.failure)}",))
-    reasons = [*_ran(reading), *_in_time(policy, reading.latency_ms, history)]
-    reasons += _vitals(policy, reading)
+        return CheckVerdict(None, (f"{NO_RUNTIME}: {_failure_text(reading.failure)}",))
+    reasons = [*_failure_reasons(reading), *_slow_reasons(policy, reading.latency_ms, history)]
+    reasons += _vital_reasons(policy, reading)
     return CheckVerdict(not reasons, tuple(reasons))
 
 
-def _ran(reading: CheckReading) -> list[str]:
+def _failure_reasons(reading: CheckReading) -> list[str]:
     if reading.lost:
         return ["the board fell silent during the check: its lease ran out"]
     if reading.status != "ok":
-        return [f"the check did not run to its end: {_said(reading.failure)}"]
+        return [f"the check did not run to its end: {_failure_text(reading.failure)}"]
     return [] if reading.outputs_right else ["its outputs are wrong: not what the model computes"]
 
 
-def _said(failure: Failure | None) -> str:
+def _failure_text(failure: Failure | None) -> str:
     return f"{failure.stage}: {failure.kind}: {failure.message}" if failure else "it says no more"
 
 
-def _in_time(policy: HealthPolicy, latency_ms: float | None, history: Sequence[float]) -> list[str]:
+def _slow_reasons(
+    policy: HealthPolicy, latency_ms: float | None, history: Sequence[float]
+) -> list[str]:
     if latency_ms is None:
         return []
     limit = policy.max_latency_ms
@@ -175,24 +179,24 @@ def _in_time(policy: HealthPolicy, latency_ms: float | None, history: Sequence[f
 
 
 def band_ms(history: Sequence[float]) -> float | None:
-    """What a canary may take at most: twice the median of the history, or, where that scatters
-    more, the median and eight median absolute deviations. ``None``: there are too few."""
+    """The longest acceptable latency, in ms: twice the history's median, or the median plus eight
+    median absolute deviations, whichever is more. ``None``: the history is too short."""
     latest = history[:HISTORY]
     if len(latest) < ENOUGH:
         return None
     middle = median(latest)
-    scatter = median(abs(value - middle) for value in latest)
-    return max(SLOWEST * middle, middle + DEVIATIONS * scatter)
+    deviation = median(abs(value - middle) for value in latest)
+    return max(SLOWEST * middle, middle + DEVIATIONS * deviation)
 
 
-def _vitals(policy: HealthPolicy, reading: CheckReading) -> list[str]:
+def _vital_reasons(policy: HealthPolicy, reading: CheckReading) -> list[str]:
     reasons = []
     hot, free, skew = reading.temperature_c, reading.storage_free_mib, reading.clock_skew_s
     if hot is not None and hot > policy.max_temperature_c:
         reasons.append(f"it is at {hot:.0f} °C, over {policy.max_temperature_c:g} °C")
     if free is not None and free < policy.min_free_mib:
         reasons.append(f"{free:.0f} MiB are free on its disk, under {policy.min_free_mib:g} MiB")
-    # where most boards are off by as much, it is the controller's clock that is wrong
+    # if most boards have the same skew, the controller's clock is wrong
     if skew is not None and min(abs(skew), abs(skew - reading.usual_skew_s)) > SKEW_LIMIT_S:
         side = "ahead of" if skew > 0 else "behind"
         reasons.append(f"its clock is {abs(skew):.0f} s {side} the controller's")
@@ -200,19 +204,19 @@ def _vitals(policy: HealthPolicy, reading: CheckReading) -> list[str]:
 
 
 def usual_skew_s(skews: Sequence[float]) -> float:
-    """What most boards' clocks are off by; 0 where there are too few to tell whose is wrong."""
+    """Median skew of all boards' clocks; 0 if there are too few to tell whose clock is wrong."""
     return median(skews) if len(skews) >= ENOUGH else 0.0
 
 
 @dataclass(frozen=True)
 class HealthState:
-    """A device's health, and how many checks in a row have failed."""
+    """A device's health, and its number of consecutive failed checks."""
 
     health: Health = Health.UNKNOWN
     failed: int = 0
 
     def after(self, verdict: CheckVerdict) -> HealthState:
-        """Where a verdict leads. In maintenance, checks are counted and change nothing else."""
+        """The state after a verdict. In maintenance, failed checks are only counted."""
         if verdict.ok is None:
             nothing_known = self.health is Health.GOOD and not verdict.again
             return replace(self, health=Health.UNKNOWN) if nothing_known else self
@@ -224,7 +228,7 @@ class HealthState:
         return HealthState(Health.BAD if failed >= BAD_AFTER else self.health, failed)
 
     def maintained(self, on: bool) -> HealthState:
-        """In maintenance by a person's wish, or out of it: then nothing is known."""
+        """The state after maintenance is set or ended; then the health is unknown."""
         if on:
             return replace(self, health=Health.MAINTENANCE)
         return HealthState() if self.health is Health.MAINTENANCE else self

@@ -1,4 +1,4 @@
-"""From a spec to configurations, and from cells to an order of trials. Pure."""
+"""Expands a spec into configurations, and orders the trials of cells. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Configuration:
-    """One model under one runtime setting, on no device yet. ``options`` are sorted pairs.
+    """One model under one runtime setting, without a device. ``options`` are sorted pairs.
 
-    ``format``: what the runtime is to load, empty: what is cheapest to come by. ``via``: converters
-    that must be on the way to it, joined by ``+``.
+    ``format``: the format that the runtime loads; empty: the one that is cheapest to make. ``via``:
+    converters that must be used, joined by ``+``.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """``mobilenet_v2 onnxruntime int8 CPU threads=2``: how people read it."""
+        """The configuration as text: ``mobilenet_v2 onnxruntime int8 CPU threads=2``."""
         parts = [self.model, self.backend + (f"=={self.version}" if self.version else "")]
         parts += [self.precision, self.target]
         parts += [f"threads={self.threads}"] if self.threads else []
@@ -53,19 +53,20 @@ class Configuration:
 
 
 def expand(spec: SweepSpec) -> list[Configuration]:
-    """Every configuration that ``spec`` names, in the order of the file, each once."""
+    """All distinct configurations of ``spec``, in the order of the file."""
     found = (
         configuration
         for model in spec.models
         for runtime in spec.runtimes
-        for configuration in _of_runtime(spec, model.name, model.calibration, runtime)
+        for configuration in _runtime_configurations(spec, model.name, model.calibration, runtime)
     )
-    # by text: to Python True == 1 == 1.0, to a runtime's option they differ
+    # compared by repr: in Python True == 1 == 1.0, but as a runtime's options they differ
     return list({repr(configuration): configuration for configuration in found}.values())
 
 
 def may_be_baseline(wanted: Mapping[str, str], configuration: Configuration, device: str) -> bool:
-    """Whether a cell fits a spec's ``baseline``; the whole version only the device knows."""
+    """Whether a cell may be the ``baseline``. Only the device knows its full version, so a prefix
+    in either direction fits."""
     known = {**asdict(configuration), "device": device}
     version = wanted.get("version", "")
     return (
@@ -75,7 +76,7 @@ def may_be_baseline(wanted: Mapping[str, str], configuration: Configuration, dev
     ) and all(str(known[key]) == value for key, value in wanted.items() if key != "version")
 
 
-def _of_runtime(
+def _runtime_configurations(
     spec: SweepSpec, model: str, calibration: str, runtime: RuntimeChoice
 ) -> Iterator[Configuration]:
     keys = sorted(runtime.options)
@@ -83,7 +84,9 @@ def _of_runtime(
         *(runtime.version, runtime.target, runtime.precision, runtime.threads, spec.batch_size),
         *(runtime.format, runtime.via),
     )
-    for version, target, precision, threads, batch_size, form, via in itertools.product(*axes):
+    for version, target, precision, threads, batch_size, file_format, via in itertools.product(
+        *axes
+    ):
         for values in itertools.product(*(runtime.options[key] for key in keys)):
             yield Configuration(
                 model=model,
@@ -95,21 +98,21 @@ def _of_runtime(
                 batch_size=batch_size,
                 options=tuple(zip(keys, values, strict=True)),
                 calibration=calibration if precision == "int8" else "",
-                format=form,
+                format=file_format,
                 via=via,
             )
 
 
 def count(spec: SweepSpec) -> int:
-    """How many configurations ``spec`` names before repeats are dropped, without expanding it."""
+    """Number of configurations of ``spec``, with duplicates, without expanding them."""
     total = 0
     for runtime in spec.runtimes:
-        one = len(runtime.version) * len(runtime.target)
-        one *= len(runtime.precision) * len(runtime.threads)
-        one *= len(runtime.format) * len(runtime.via)
+        combinations = len(runtime.version) * len(runtime.target)
+        combinations *= len(runtime.precision) * len(runtime.threads)
+        combinations *= len(runtime.format) * len(runtime.via)
         for values in runtime.options.values():
-            one *= len(values)
-        total += one
+            combinations *= len(values)
+        total += combinations
     return total * len(spec.models) * len(spec.batch_size)
 
 

@@ -1,4 +1,4 @@
-"""A network as its file states it: operators, tensors and what joins them, whatever the format."""
+"""A network's graph in a form common to all formats: operators, tensors and their connections."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from math import prod
 Attribute = int | float | str | tuple[int, ...]
 
 UNKNOWN = -1
-"""A dimension that nothing in the file tells."""
+"""A dimension that the file does not give."""
 
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """``shape``: sizes, ``UNKNOWN`` where the file does not tell one; ``None``: not even how many.
-
-    ``constant``: its value is in the file, as weights are."""
+    """``shape``: sizes, or ``UNKNOWN`` for dimensions that the file does not give; ``None``:
+    unknown rank. ``constant``: the file holds its value, as for weights."""
 
     name: str
     dtype: str
@@ -25,13 +24,13 @@ class GraphTensor:
 
     @property
     def fixed(self) -> tuple[int, ...] | None:
-        """The shape where all of it is known."""
+        """The shape if all dimensions are known, else ``None``."""
         return None if self.shape is None or UNKNOWN in self.shape else self.shape
 
 
 @dataclass(frozen=True)
 class GraphNode:
-    """One operator. ``inputs`` and ``outputs`` are keys of tensors, empty for one left out.
+    """One operator. ``inputs`` and ``outputs`` are keys of tensors, empty for omitted ones.
 
     ``domain``: empty for the format's own operators. ``bodies``: the operators of the graphs that
     a control-flow operator runs."""
@@ -47,10 +46,10 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class NetworkGraph:
-    """``nodes`` in an order in which they may run; ``tensors`` by key.
+    """``nodes`` in topological order; ``tensors`` by key.
 
-    ``origin``: format and version, for people. ``weights``: the constants that were learnt, which
-    shapes, axes and the like are not."""
+    ``origin``: format and version as text. ``weights``: keys of learnt constants, without shapes,
+    axes and the like."""
 
     format: str
     origin: str
@@ -66,6 +65,6 @@ class NetworkGraph:
         return sum(prod(shape) for shape in shapes if shape is not None)
 
     def shape(self, key: str) -> tuple[int, ...] | None:
-        """A tensor's shape where all of it is known."""
+        """A tensor's shape if all dimensions are known, else ``None``."""
         found = self.tensors.get(key)
         return None if found is None else found.fixed

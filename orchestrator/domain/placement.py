@@ -1,4 +1,4 @@
-"""Which cells a device can run, and why it cannot run the others. Pure."""
+"""Placement: which configurations a device can run, and why it cannot run the others. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.contract.conversion_graph import Node, Tool, cheapest, lacking, needs
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
 from agent.runtimes.formats import SOURCES, precisions
-from orchestrator.domain import builders as others
+from orchestrator.domain import builders as builder_rules
 from orchestrator.domain.builders import BuilderDevice, PlannedBuild
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
@@ -19,7 +19,7 @@ from orchestrator.domain.spec import DeviceChoice
 
 @dataclass(frozen=True)
 class PlacementDevice:
-    """What placement needs to know of a device. ``labels`` holds name, class and tags."""
+    """The data of a device that placement needs. ``labels`` holds name, class and tags."""
 
     name: str
     labels: Mapping[str, str]
@@ -30,20 +30,22 @@ class PlacementDevice:
 
 
 def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
-    """What a model's files may start from, in the formats' order. Where nobody asked a file for its
-    precision (it is empty), those that one of its format may be in."""
+    """The start nodes of a model's (format, precision) files, in the order of formats. If a file's
+    precision is unknown (empty), all precisions of its format are possible."""
     ordered = sorted(files, key=lambda file: SOURCES.index(file[0]))
     return tuple(
-        (f, held) for f, known in ordered for held in ([known] if known else precisions(f))
+        (name, precision)
+        for name, known in ordered
+        for precision in ([known] if known else precisions(name))
     )
 
 
 @dataclass(frozen=True)
 class PlacementModel:
-    """What placement needs to know of a model: its files and what its batch dimension allows.
+    """The data of a model that placement needs.
 
-    ``sources``: the (format, precision) of each file. ``free_batch``: the file leaves the leading
-    dimension free, so other batch sizes can run.
+    ``sources``: the (format, precision) of each file. ``free_batch``: the leading dimension is
+    free, so that batch sizes other than 1 can run.
     """
 
     name: str
@@ -54,11 +56,11 @@ class PlacementModel:
 
 @dataclass(frozen=True)
 class Placement:
-    """A configuration on a device: the artifact's format and the runtime's version, or ``skip``,
-    the reason why it will not run there.
+    """A configuration on a device: the source file's format and the runtime's version, or ``skip``,
+    the reason why it does not run.
 
-    ``build``: what another device makes of the model for it first. ``build_options`` are those of
-    the configuration's options that are read there, ``options`` those that are read here.
+    ``build``: a conversion that a builder makes first. ``build_options`` are the configuration's
+    options for the builder's converters, ``options`` those for the device.
     """
 
     device: str
@@ -72,21 +74,22 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A way: the file that it starts from, and the converters on it, here and on a builder."""
+class _Route:
+    """A conversion: the file that it starts from, the device's converters and the builder's."""
 
     start: Node
     tools: Sequence[Tool]
     build: PlannedBuild | None = None
-    builders_tools: Sequence[Tool] = ()
+    builder_tools: Sequence[Tool] = ()
 
 
-Ways = dict[tuple[str, ...], _Found | str]
-"""Ways of one farm by all that they depend on: cells often differ in threads or options alone."""
+Ways = dict[tuple[str, ...], _Route | str]
+"""A cache of conversions by all that they depend on: many cells differ only in threads or
+options."""
 
 
 def chosen(devices: Iterable[PlacementDevice], choice: DeviceChoice) -> list[PlacementDevice]:
-    """The devices that ``choice`` means, by name."""
+    """The devices selected by ``choice``, by name."""
     return sorted(
         (
             d
@@ -104,16 +107,16 @@ def place(
     builders: Sequence[BuilderDevice] = (),
     known: Ways | None = None,
 ) -> Placement:
-    """Decide one cell. The device's own way is taken where it has one, else that of a builder.
+    """Place one configuration. The device converts the model itself if it can, else a builder does.
 
-    ``known`` keeps what is found for the next cell.
+    ``known`` is a cache that is kept from cell to cell.
     """
     if not device.enabled:
         return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
     facts, why = _runtime(device, configuration)
     if facts is None:
         return _skip(device, configuration, why)
-    why = _unfit_target(facts, configuration)
+    why = _target_refusal(facts, configuration)
     if why:
         return _skip(device, configuration, why)
     elsewhere = [builder for builder in builders if builder.name != device.name]
@@ -123,35 +126,37 @@ def place(
         *(configuration.precision, configuration.format, configuration.via),
     )
     if key not in known:
-        known[key] = _way(device, facts, configuration, model, elsewhere)
+        known[key] = _route(device, facts, configuration, model, elsewhere)
     found = known[key]
     if isinstance(found, str):
         return _skip(device, configuration, found)
-    tools = [*found.tools, *found.builders_tools]
-    reason = _bad_option(facts, tools, configuration) or _unfit_model(tools, configuration, model)
+    tools = [*found.tools, *found.builder_tools]
+    reason = _option_refusal(facts, tools, configuration) or _model_refusal(
+        tools, configuration, model
+    )
     if reason:
         return _skip(device, configuration, reason)
     given = dict(configuration.options)
-    there = {key for tool in found.builders_tools for key in tool.options}
-    here = {*facts.options, *(key for tool in found.tools for key in tool.options)}
+    builder_keys = {key for tool in found.builder_tools for key in tool.options}
+    own_keys = {*facts.options, *(key for tool in found.tools for key in tool.options)}
     return Placement(
         device.name,
         configuration,
         format=found.start[0],
         version=facts.version,
         build=found.build,
-        build_options={key: value for key, value in given.items() if key in there},
-        options={key: value for key, value in given.items() if key in here},
+        build_options={key: value for key, value in given.items() if key in builder_keys},
+        options={key: value for key, value in given.items() if key in own_keys},
     )
 
 
 def distinct(placements: Iterable[Placement]) -> list[Placement]:
-    """Without those that would run what an earlier one runs: ``2026`` and ``2026.4.1``, say, where
-    both mean one version on a device."""
+    """Drop duplicates: ``2026`` and ``2026.4.1``, for example, may select the same version on a
+    device."""
     found: dict[str, Placement] = {}
     for placement in placements:
         version = placement.version or placement.configuration.version
-        # by text: to Python True == 1 == 1.0, to a runtime's option they differ
+        # compared by repr: in Python True == 1 == 1.0, but as a runtime's options they differ
         same = replace(placement.configuration, version=version)
         found.setdefault(repr((placement.device, same)), placement)
     return list(found.values())
@@ -160,10 +165,10 @@ def distinct(placements: Iterable[Placement]) -> list[Placement]:
 def _runtime(
     device: PlacementDevice, configuration: Configuration
 ) -> tuple[RuntimeFacts | None, str]:
-    of_backend = [r for r in device.runtimes if r.backend == configuration.backend]
-    working = [r for r in of_backend if not r.missing]
-    # The device lists the runtimes of a backend as it prefers them: the first that fits is its own
-    # choice too.
+    candidates = [r for r in device.runtimes if r.backend == configuration.backend]
+    working = [r for r in candidates if not r.missing]
+    # The device lists the runtimes of a backend in order of preference; it takes the first fitting
+    # one, too.
     fitting = [r for r in working if versions.fits(r.version, configuration.version)]
     if fitting:
         return fitting[0], ""
@@ -173,8 +178,8 @@ def _runtime(
             f"{configuration.backend} {configuration.version} is not there (it has {have}); there, "
             f"`benchfarm-agent runtimes add {configuration.backend}=={configuration.version}`"
         )
-    if of_backend:
-        return None, f"{configuration.backend}: {of_backend[0].missing}"
+    if candidates:
+        return None, f"{configuration.backend}: {candidates[0].missing}"
     if not device.runtimes:
         return (
             None,
@@ -183,7 +188,7 @@ def _runtime(
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 
-def _unfit_target(facts: RuntimeFacts, configuration: Configuration) -> str:
+def _target_refusal(facts: RuntimeFacts, configuration: Configuration) -> str:
     target = next((t for t in facts.targets if t.name == configuration.target), None)
     if target is None:
         known = ", ".join(t.name for t in facts.targets) or "none"
@@ -197,19 +202,19 @@ def _unfit_target(facts: RuntimeFacts, configuration: Configuration) -> str:
     return ""
 
 
-def _way(
+def _route(
     device: PlacementDevice,
     facts: RuntimeFacts,
     configuration: Configuration,
     model: PlacementModel,
     builders: Sequence[BuilderDevice],
-) -> _Found | str:
-    """The way to what the runtime loads, as the devices on it will plan it; or why there is none:
-    which tool is missing where."""
+) -> _Route | str:
+    """The cheapest conversion to a format that the runtime loads, which the devices will plan
+    likewise; or, as text, why there is none and which tool is missing where."""
     wants = facts.wants.get(configuration.precision, ())
     goals = [node for node in wants if configuration.format in ("", node[0])]
     if not goals:
-        known = ", ".join(dict.fromkeys(form for form, _ in wants)) or "nothing"
+        known = ", ".join(dict.fromkeys(name for name, _ in wants)) or "nothing"
         return (
             f"{facts.backend} loads no {configuration.format or 'format'} in "
             f"{configuration.precision} (it loads {known})"
@@ -218,30 +223,32 @@ def _way(
     way = cheapest(usable(device.tools), model.sources, goals, via, facts.environment)
     if way is not None:
         start = way[0].source if way else next(g for g in goals if g in model.sources)
-        return _Found(start, on_the_way(way, device.tools))
+        return _Route(start, on_the_way(way, device.tools))
     home, machine = facts.environment, device.machine
-    build = others.build(builders, device.tools, model.sources, goals, via, home, machine)
+    build = builder_rules.build(builders, device.tools, model.sources, goals, via, home, machine)
     if build is not None:
         tools = next(builder.tools for builder in builders if builder.name == build.builder)
         here = on_the_way(build.rest, device.tools)
-        return _Found(build.source, here, build, on_the_way(build.way, tools))
-    have = ", ".join(map(others.words, model.sources))
-    wanted = " or ".join(dict.fromkeys(form for form, _ in goals))
+        return _Route(build.source, here, build, on_the_way(build.way, tools))
+    have = ", ".join(map(builder_rules.words, model.sources))
+    wanted = " or ".join(dict.fromkeys(name for name, _ in goals))
     words = f"model {model.name} is there as {have}; {facts.backend} takes {wanted} in "
     words += configuration.precision + (f", through {', '.join(via)}" if via else "")
     known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
     lacks = lacking(device.tools, model.sources, goals, via)
     if not lacks and lacking(known_tools, model.sources, goals, via) is None:
         return f"{words}: no converter leads there"
-    here_not = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
+    shortfall = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (
-        f"{words}: {device.name} {here_not} (`benchfarm-agent runtimes add` there); "
-        f"{others.why_not(builders, device.tools, model.sources, goals, via)}"
+        f"{words}: {device.name} {shortfall} (`benchfarm-agent runtimes add` there); "
+        f"{builder_rules.why_not(builders, device.tools, model.sources, goals, via)}"
     )
 
 
-def _bad_option(facts: RuntimeFacts, tools: Sequence[Tool], configuration: Configuration) -> str:
-    """Options are the runtime's or those of a converter on the way to it."""
+def _option_refusal(
+    facts: RuntimeFacts, tools: Sequence[Tool], configuration: Configuration
+) -> str:
+    """An option must belong to the runtime or to a converter on the way."""
     known = dict(facts.options)
     for tool in tools:
         known.update(tool.options)
@@ -250,19 +257,21 @@ def _bad_option(facts: RuntimeFacts, tools: Sequence[Tool], configuration: Confi
         if accepted is None:
             names = ", ".join(known) or "none"
             return f"{facts.backend} has no option {key!r} (it has {names})"
-        if accepted and _as_written(value, accepted) not in accepted:
+        if accepted and _as_text(value, accepted) not in accepted:
             return f"option {key}: {value!r} is not one of {', '.join(accepted)}"
     return ""
 
 
-def _as_written(value: object, accepted: tuple[str, ...]) -> str:
-    """YAML reads ``on`` and ``off`` as booleans: they are meant as written."""
+def _as_text(value: object, accepted: tuple[str, ...]) -> str:
+    """An option's value as text; YAML reads ``on`` and ``off`` as booleans."""
     if isinstance(value, bool):
         return ("on" if value else "off") if "on" in accepted else str(value).lower()
     return str(value)
 
 
-def _unfit_model(tools: Sequence[Tool], configuration: Configuration, model: PlacementModel) -> str:
+def _model_refusal(
+    tools: Sequence[Tool], configuration: Configuration, model: PlacementModel
+) -> str:
     if configuration.batch_size != 1 and not model.free_batch:
         return (
             f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "

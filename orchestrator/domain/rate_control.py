@@ -1,4 +1,4 @@
-"""How fast a farm may go: heartbeats and doorbells, so many that its controllers keep up."""
+"""Rates of heartbeats and doorbells that the controllers can keep up with. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 BEATS_TO_OFFLINE = 3
 BEATS_TO_A_LEASE = 3
 FEW = 50
-"""Doorbells that may always be unanswered: a farm of so many boards is never held back."""
+"""Doorbells that may always be unanswered: a farm of up to so many boards is never slowed down."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds. What boards are told, and how long one is waited for that was told so lately."""
+    """Heartbeat period and lease that boards are told, and the silence after which one is
+    offline."""
 
     heartbeat_s: float
     lease_s: float
@@ -22,10 +23,11 @@ class Pace:
 def pace(
     heartbeat_s: float, lease_s: float, beats_per_s: float, boards: int, boards_before: int = 0
 ) -> Pace:
-    """The pace of a farm of so many ``boards``, which together beat ``beats_per_s`` at most.
+    """The pace of a farm of so many ``boards``, which together send at most ``beats_per_s``.
 
-    ``heartbeat_s`` and ``lease_s`` are those of a farm small enough. ``boards_before``: the most
-    that there were when any board was told its period that has not beaten since: it is waited for.
+    ``heartbeat_s`` and ``lease_s`` hold for small farms. ``boards_before``: the largest number of
+    boards at the time when any board got its present period; such a board may still use that one,
+    so it is declared offline later.
     """
     period_s = max(heartbeat_s, boards / beats_per_s)
     slowest_s = max(period_s, boards_before / beats_per_s)
@@ -35,7 +37,7 @@ def pace(
 
 
 def room(answered: int, unanswered: int) -> int:
-    """How many doorbells may be rung now, where so many were ``answered`` lately and so many more
-    wait for their answer: none waits much longer than that lately was long, and as long as boards
-    answer at once it doubles from one look to the next."""
+    """Number of doorbells that may be rung now: at most as many may be ``unanswered`` as were
+    ``answered`` in the last interval. So answers do not queue for much longer than an interval, and
+    while boards answer at once the rate doubles in each one."""
     return max(0, max(FEW, answered) - unanswered)

@@ -1,4 +1,4 @@
-"""How long a trial waits before it is tried again. Pure."""
+"""Back-off before a trial is retried. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ LONGEST_S = 300.0
 
 
 def pause(spent: int, attempt_id: str) -> timedelta:
-    """The wait after the ``spent``-th attempt failed by chance or was lost: it doubles up to
-    ``LONGEST_S``, and is drawn from its upper half, so that trials which failed together (a switch
-    was off) are not tried again together.
+    """The wait after the ``spent``-th attempt had a transient failure or was lost: exponential
+    back-off up to ``LONGEST_S`` with jitter over its upper half, so that trials which failed
+    together (a network switch was off) are not retried together.
 
     Args:
-        attempt_id: what is drawn depends on it alone: asked again, the answer is the same.
+        attempt_id: seeds the jitter, so that repeated calls give the same value.
     """
     longest_s = min(LONGEST_S, FIRST_S * 2.0 ** min(spent - 1, 30))
-    drawn = int.from_bytes(hashlib.sha256(attempt_id.encode()).digest()[:4], "big") / 2**32
-    return timedelta(seconds=longest_s * (1.0 + drawn) / 2.0)
+    jitter = int.from_bytes(hashlib.sha256(attempt_id.encode()).digest()[:4], "big") / 2**32
+    return timedelta(seconds=longest_s * (1.0 + jitter) / 2.0)

@@ -1,4 +1,4 @@
-"""``key=value`` selectors, as on the command line (``-l class=jetson-nano``) and in sweeps."""
+"""``key=value`` selectors of the command line (``-l class=jetson-nano``) and of sweeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orchestrator.domain.errors import UserError
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:
-    """``["class=x", "rack=2"]`` as a mapping. Raises ``UserError`` where there is no ``=``."""
+    """``["class=x", "rack=2"]`` as a mapping. Raises ``UserError`` if there is no ``=``."""
     selector: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -19,5 +19,5 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether every key of ``selector`` stands in ``labels`` with that value."""
+    """Whether ``labels`` has every key of ``selector`` with the same value."""
     return all(labels.get(key) == value for key, value in selector.items())

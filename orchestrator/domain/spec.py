@@ -1,32 +1,27 @@
-"""A sweep's YAML file: its keys, their defaults, and errors that name file, key and remedy."""
+"""A sweep's YAML file: its keys, their types and defaults."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
 
 from agent.contract.trial import Limits, Scenario, Tolerance
 from orchestrator.domain.errors import UserError
+from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
 
 T = TypeVar("T")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
-"""One printable line: terminals show it, and PostgreSQL takes no NUL."""
+"""One printable line, because terminals show it and PostgreSQL stores no NUL."""
 
 MAX_SPEC_BYTES = 256 * 1024
 
@@ -40,68 +35,64 @@ Many = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1)]
 """A scalar or a list; a list expands to a Cartesian product with the others."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelChoice(Strict):
-    """A registered model. ``calibration`` says what int8 is calibrated on."""
+class ModelChoice(StrictModel):
+    """A registered model. ``calibration``: the data that int8 is calibrated on."""
 
     name: Name
     calibration: Literal["dataset", "random"] = "dataset"
 
 
-def _quoted(value: Any) -> Any:
+def _require_quotes(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError("quote it: without quotes YAML reads 1.30 as the number 1.3")
     return value
 
 
-Version = Annotated[Text, BeforeValidator(_quoted)]
-"""A runtime's version or a prefix of it at a dot; empty: the one that the device prefers."""
+Version = Annotated[Text, BeforeValidator(_require_quotes)]
+"""A runtime's version, or a prefix of it that ends at a dot; empty: the device's preferred one."""
 
 
 Format = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{0,40}$")]
-"""Which of a backend's formats it loads; empty: the one that is cheapest to come by."""
+"""The format that the backend loads; empty: the one that is cheapest to make."""
 Via = Annotated[str, StringConstraints(pattern=r"^([a-z0-9_]{1,40}(\+[a-z0-9_]{1,40}){0,7})?$")]
-"""Converters on the way there, joined by ``+``."""
+"""Converters that must be used, joined by ``+``."""
 
 
-class RuntimeChoice(Strict):
-    """One backend. ``runtime`` is another name of the key ``backend``, and either may hold
-    ``NAME==VERSION``, or a list of such: versions are a dimension like the others."""
+class RuntimeChoice(StrictModel):
+    """One backend and its settings. ``runtime`` is an alias of the key ``backend``. Either may hold
+    ``NAME==VERSION`` or a list of them: versions are a dimension like the others."""
 
     backend: Name
-    version: Many[Version] = [""]
-    target: Many[Text] = ["CPU"]
-    precision: Many[Precision] = ["fp32"]
-    threads: Many[Annotated[int, Field(ge=0, le=4096)]] = [0]
-    format: Many[Format] = [""]
-    via: Many[Via] = [""]
-    options: dict[Text, Many[OptionValue]] = {}
+    version: Many[Version] = Field(default=[""])
+    target: Many[Text] = Field(default=["CPU"])
+    precision: Many[Precision] = Field(default=["fp32"])
+    threads: Many[Annotated[int, Field(ge=0, le=4096)]] = Field(default=[0])
+    format: Many[Format] = Field(default=[""])
+    via: Many[Via] = Field(default=[""])
+    options: dict[Text, Many[OptionValue]] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
-    def _pinned(cls, value: Any) -> Any:
+    def _split_versions(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        given = dict(value)
-        if "runtime" in given:
-            if "backend" in given:
+        entry = dict(value)
+        if "runtime" in entry:
+            if "backend" in entry:
                 raise ValueError("runtime and backend are two names of one key; give one")
-            given["backend"] = given.pop("runtime")
-        names = _as_list(given.get("backend"))
+            entry["backend"] = entry.pop("runtime")
+        names = _as_list(entry.get("backend"))
         if not names or not all(isinstance(name, str) for name in names):
-            return given  # the field's own check explains it
+            return entry  # the field's own check reports it
         backends, versions = zip(*map(_split, names), strict=True)
         if len(set(backends)) > 1:
             raise ValueError("one backend an entry; write an entry for each")
-        given["backend"] = backends[0]
+        entry["backend"] = backends[0]
         if any(versions):
-            if "version" in given:
+            if "version" in entry:
                 raise ValueError("the version is given twice: by == and by the key version")
-            given["version"] = list(versions)
-        return given
+            entry["version"] = list(versions)
+        return entry
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -111,14 +102,14 @@ def _split(name: str) -> tuple[str, str]:
     return backend.strip(), version.strip()
 
 
-class DeviceChoice(Strict):
-    """Devices by name and by label; both given: those that satisfy both. None given: all."""
+class DeviceChoice(StrictModel):
+    """Devices by name and by label. If both are given, both must match; if none is, all match."""
 
-    names: list[Name] = []
-    select: dict[Text, Text] = {}
+    names: list[Name] = Field(default=[])
+    select: dict[Text, Text] = Field(default={})
 
 
-class ScenarioChoice(Strict):
+class ScenarioChoice(StrictModel):
     kind: Literal["single_stream", "offline"] = "single_stream"
     min_duration_s: float = Field(default=1.0, ge=0, le=3600)
     max_duration_s: float = Field(default=10.0, gt=0, le=86400)
@@ -140,7 +131,7 @@ class ScenarioChoice(Strict):
         return Scenario(batch_size=batch_size, **self.model_dump())
 
 
-class LimitsChoice(Strict):
+class LimitsChoice(StrictModel):
     convert_s: float = Field(default=600.0, gt=0)
     trial_s: float = Field(default=300.0, gt=0)
     memory_mib: int = Field(default=8192, ge=64)
@@ -149,7 +140,7 @@ class LimitsChoice(Strict):
         return Limits(**self.model_dump())
 
 
-class ToleranceChoice(Strict):
+class ToleranceChoice(StrictModel):
     min_cosine: float = Field(ge=-1, le=1)
     max_top1_drop: float = Field(ge=0, le=1)
 
@@ -165,23 +156,23 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
 }
 
 
-class SweepSpec(Strict):
-    """What to run, where, how often, and when its outputs still count as the same network.
+class SweepSpec(StrictModel):
+    """A sweep: what to run, where, how often, and which deviation of outputs is tolerated.
 
-    ``trials`` fresh processes a cell, randomised and interleaved on each device by ``seed``;
-    ``attempts`` bounds how often one trial is tried again after a transient failure.
+    Each cell runs in ``trials`` fresh processes, interleaved on each device in an order drawn from
+    ``seed``. ``attempts`` bounds the attempts of a trial after transient failures.
     """
 
     name: Name
     models: Annotated[list[ModelChoice], Field(min_length=1)]
     runtimes: Annotated[list[RuntimeChoice], Field(min_length=1)]
     devices: DeviceChoice = DeviceChoice()
-    batch_size: Many[Annotated[int, Field(ge=1, le=65536)]] = [1]
+    batch_size: Many[Annotated[int, Field(ge=1, le=65536)]] = Field(default=[1])
     scenario: ScenarioChoice = ScenarioChoice()
     trials: int = Field(default=5, ge=1, le=1000)
     attempts: int = Field(default=3, ge=1, le=100)
-    baseline: dict[str, Text] = {}
-    tolerance: dict[Precision, ToleranceChoice] = {}
+    baseline: dict[str, Text] = Field(default={})
+    tolerance: dict[Precision, ToleranceChoice] = Field(default={})
     limits: LimitsChoice = LimitsChoice()
     seed: int = 0
 
@@ -213,46 +204,24 @@ class SweepSpec(Strict):
 BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
 
 
+_FILE = YamlFile(SweepSpec, max_mistakes=20)
+
+
 def parse(text: str, source: str, name: str = "") -> SweepSpec:
+    """The spec in ``text``; see ``parse_with_lines``. Raises ``UserError``."""
+    return parse_with_lines(text, source, name).value
+
+
+def parse_with_lines(text: str, source: str, name: str = "") -> ParsedYaml[SweepSpec]:
     """Check a sweep's YAML. ``source`` names the file in messages; ``name`` replaces the file's.
 
     Raises:
-        UserError: not YAML, not a mapping, an unknown key, a value of the wrong kind; the message
-            names the file, the key, what was found and what would be accepted.
+        UserError: not YAML, not a mapping, an unknown key, a value of the wrong kind; a line for
+            each mistake names the file, the line, the key, what was found and what is accepted.
     """
     if len(text.encode()) > MAX_SPEC_BYTES:
         raise UserError(f"{source}: larger than {MAX_SPEC_BYTES // 1024} KiB; split the sweep")
-    try:
-        data = yaml.load(text, _Loader)
-    except Exception as error:  # noqa: BLE001  a value such as 2025-99-99 raises what it likes
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{source}: expected a mapping with name, models and runtimes at the top")
-    try:
-        return SweepSpec.model_validate({**data, "name": name} if name else data)
-    except ValidationError as error:
-        raise UserError("\n".join(_explain(source, e) for e in error.errors()[:5])) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML less its traps: an alias can make a kilobyte stand for gigabytes, and of a key that is
-    given twice the first value would vanish without a word."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases (*name) are not accepted; write it out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise ConstructorError(
-                        None, None, f"key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    return _FILE.parse(text, source, override={"name": name} if name else None)
 
 
 def read(path: Path) -> tuple[SweepSpec, str]:
@@ -264,40 +233,3 @@ def read(path: Path) -> tuple[SweepSpec, str]:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8 text; a sweep is a YAML file") from None
     return parse(text, str(path)), text
-
-
-def _explain(source: str, error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "(top)"
-    match error["type"]:
-        case "extra_forbidden":
-            accepted = ", ".join(_keys_at(error["loc"][:-1]))
-            return f"{source}: unknown key {where!r}; accepted here: {accepted}"
-        case "missing":
-            return f"{source}: key {where!r} is missing"
-        case _:
-            message = error["msg"].removeprefix("Value error, ")
-            return f"{source}: {where}: {message} (found {_short(error['input'])})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _keys_at(loc: tuple[Any, ...]) -> list[str]:
-    """The keys that the model at ``loc`` accepts, found by walking the field types."""
-    model: type[BaseModel] = SweepSpec
-    for part in loc:
-        if isinstance(part, str) and part in NESTED:
-            model = NESTED[part]
-    return list(model.model_fields)
-
-
-NESTED: dict[str, type[BaseModel]] = {
-    "models": ModelChoice,
-    "runtimes": RuntimeChoice,
-    "devices": DeviceChoice,
-    "scenario": ScenarioChoice,
-    "limits": LimitsChoice,
-    "tolerance": ToleranceChoice,
-}

@@ -1,4 +1,4 @@
-"""What a device's tags may be: labels for ``-l KEY=VALUE`` and for a sweep's ``devices.select``."""
+"""Rules for device tags, which ``-l KEY=VALUE`` and a sweep's ``devices.select`` refer to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 200
 
 
 def mistake(key: str, value: str) -> str:
-    """What is wrong with a tag; empty: nothing. An empty value stands for no tag."""
+    """What is wrong with a tag; empty if it is valid. An empty value removes the tag."""
     if not re.fullmatch(KEY, key) or key in ("name", "class"):
         return f"tag {key!r}: expected letters, digits, '.', '_', '-', and neither name nor class"
     if len(value) > LONGEST or not value.isprintable():

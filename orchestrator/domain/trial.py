@@ -1,4 +1,4 @@
-"""A trial's states and the moves between them. Pure: the store applies what is decided here."""
+"""The state machine of trials. Pure: the services store what is decided here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from orchestrator.domain.errors import IllegalMove
 
 
 class TrialState(StrEnum):
-    """``pending`` waits for its device; ``dispatched`` was rung for; ``running`` holds a lease."""
+    """``pending`` waits for its device; ``dispatched``: the doorbell was rung; ``running`` holds a
+    lease."""
 
     PENDING = "pending"
     DISPATCHED = "dispatched"
@@ -33,7 +34,7 @@ FINAL = frozenset(
     }
 )
 OUTSTANDING = frozenset({TrialState.DISPATCHED, TrialState.RUNNING})
-"""States in which an attempt is with its device."""
+"""States in which a device has the attempt."""
 
 RESUMABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED})
 """Final states that ``sweep resume`` turns back into pending; the others are results."""
@@ -41,8 +42,8 @@ RESUMABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED})
 RESULTS = FINAL - RESUMABLE
 
 MOVES: dict[TrialState, frozenset[TrialState]] = {
-    # a pending trial of a cell that proved unsupported needs no run of its own, one whose model
-    # could not be built for it has nothing to run, one whose cell only ever failed is not tried
+    # without a run: a pending trial of a cell that proved unsupported, one whose model could not be
+    # built, and one whose cell has only failed so far
     TrialState.PENDING: frozenset(
         {
             TrialState.DISPATCHED,
@@ -64,17 +65,17 @@ MOVES: dict[TrialState, frozenset[TrialState]] = {
 
 
 def before(state: TrialState) -> frozenset[TrialState]:
-    """Those from which a trial may move to ``state``."""
+    """The states from which a trial may move to ``state``."""
     return frozenset(each for each, following in MOVES.items() if state in following)
 
 
 @dataclass(frozen=True)
 class TrialLifecycle:
-    """``attempt`` is the number of the last attempt, the fencing token: 0 before the first.
+    """``attempt`` is the number of the last attempt and serves as fencing token; 0 before the
+    first.
 
-    ``spent`` counts the attempts of the present budget that a device took up: a doorbell that
-    nobody answered costs time, not a try. A resume opens a new budget without ever turning the
-    fencing token back.
+    ``spent`` counts attempts of the current budget that a device started; an unanswered doorbell
+    does not count. A resume starts a new budget and never decreases the fencing token.
     """
 
     id: str
@@ -83,7 +84,7 @@ class TrialLifecycle:
     spent: int = 0
 
     def to(self, state: TrialState) -> TrialLifecycle:
-        """A copy in ``state``. Dispatching opens the next attempt, running spends one.
+        """A copy in ``state``. Dispatching creates the next attempt, running spends one.
 
         Raises:
             IllegalMove: ``state`` does not follow this one.
@@ -102,7 +103,7 @@ class TrialLifecycle:
 def after_result(
     trial: TrialLifecycle, status: str, failure: Failure | None, budget: int
 ) -> TrialState:
-    """Where the result of ``trial``'s current attempt takes it.
+    """The state after the result of the current attempt.
 
     A transient failure goes back to pending until ``budget`` attempts are spent. A result may
     arrive while the trial still reads dispatched (the start call's answer was lost).
@@ -120,14 +121,14 @@ def after_result(
 
 
 def after_loss(trial: TrialLifecycle, budget: int) -> TrialState:
-    """Where a lost attempt takes its trial. One that never started (the message or the broker was
-    lost) is rung for again without end; one whose lease ran out, until ``budget`` is spent."""
+    """The state after a lost attempt. One that never started (the message or the broker was lost)
+    is dispatched again without limit; one whose lease ran out, until ``budget`` is spent."""
     if trial.state is TrialState.DISPATCHED:
         return TrialState.PENDING
     return TrialState.PENDING if trial.spent < budget else TrialState.FAILED
 
 
 def hopeless(states: Collection[TrialState], failed: int, limit: int) -> bool:
-    """Whether a cell whose trials are in ``states``, ``failed`` of them for good, is not worth
-    another run: ``limit`` have failed, and none gave anything else."""
+    """Whether the other trials of a cell are not worth running: at least ``limit`` have ``failed``
+    for good, and none gave a result. ``states``: those of its trials."""
     return failed >= limit and not RESULTS & set(states)

@@ -1,4 +1,4 @@
-"""YAML that knows where its values stand, so that every mistake in it can be named by its line."""
+"""YAML with line marks: the line of every key and item, so that each mistake names its line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
 
 MAX_BYTES = 1 << 20
-TOO_DEEP = "nested too deeply"
+DEFAULT_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list indices from the top: ``("devices", "pi-01", "ssh")``."""
 
 
@@ -26,7 +26,7 @@ class YamlMistake:
 
 
 class YamlMistakes(ValueError):
-    """The text is no YAML that is accepted; each mistake is in ``found``."""
+    """The text is not YAML, or not YAML that is accepted; ``found`` lists what is wrong."""
 
     def __init__(self, *found: YamlMistake) -> None:
         super().__init__("; ".join(m.text for m in found))
@@ -38,51 +38,60 @@ class MarkedYaml:
     """Plain ``data``, and the line of each of its keys and items."""
 
     data: Any
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
 
-    def line(self, path: Path) -> int:
-        """The line of ``path``, or of the nearest thing around it."""
+    def line(self, path: KeyPath) -> int:
+        """The line of ``path``, or of its nearest parent in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
-def load(text: str, as_written: Callable[[Path], bool]) -> MarkedYaml:
-    """Read YAML less its traps: aliases and keys given twice are mistakes, and every key is text.
+def load(text: str, is_text: Callable[[KeyPath], bool]) -> MarkedYaml:
+    """Read a YAML document. Every key is text.
 
-    ``as_written``: the scalar at that path is its text, whatever YAML would make of it (``yes``,
-    ``007``, ``1.30``).
+    ``is_text``: whether the scalar at a path is taken literally, although YAML would read another
+    type (``yes``, ``007``, ``1.30``).
 
     Raises:
-        Mistakes: it cannot be read; all of a kind that reading goes on after are named.
+        YamlMistakes: bad syntax, an alias (a kilobyte of them can expand to gigabytes), a tag on a
+            mapping or list, a key given twice, or a scalar that cannot be read. Bad syntax ends
+            reading; of the others all are listed.
     """
     if len(text.encode()) > MAX_BYTES:
         raise YamlMistakes(YamlMistake(1, f"larger than {MAX_BYTES >> 20} MiB"))
+    reader = _Reader(is_text)
     try:
         root = yaml.compose(text, Loader=_Loader)
+        data = None if root is None else reader.value(root, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise YamlMistakes(
-            YamlMistake(line, f"not YAML: {error.problem or error.context}")
-        ) from None
+        raise YamlMistakes(_not_yaml(line, error.problem or error.context or "")) from None
     except yaml.YAMLError as error:
-        raise YamlMistakes(YamlMistake(1, f"not YAML: {' '.join(str(error).split())}")) from None
+        raise YamlMistakes(_not_yaml(1, " ".join(str(error).split()))) from None
     except RecursionError:
-        raise YamlMistakes(YamlMistake(1, TOO_DEEP)) from None
-    reader = _Reader(as_written)
-    try:
-        data = None if root is None else reader.value(root, ())
-    except RecursionError:
-        raise YamlMistakes(YamlMistake(1, TOO_DEEP)) from None
+        raise YamlMistakes(_not_yaml(1, "nested too deeply")) from None
     if reader.mistakes:
         raise YamlMistakes(*sorted(reader.mistakes))
     return MarkedYaml(data, reader.lines)
 
 
+def dotted(path: KeyPath) -> str:
+    """``runtimes.0.precision``; long keys are cut, and what a terminal cannot print is escaped."""
+    parts = (p if len(p) <= 80 else p[:77] + "..." for p in map(str, path))
+    return ".".join(p if p.isprintable() else repr(p)[1:-1] for p in parts)
+
+
+def shortened(value: Any) -> str:
+    """``repr(value)`` in at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # a kilobyte of them can stand for gigabytes
+        if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             problem = "aliases (*name) are not accepted; write it out"
             raise ComposerError(None, None, problem, mark)
@@ -90,21 +99,23 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Reader:
-    def __init__(self, as_written: Callable[[Path], bool]) -> None:
-        self.lines: dict[Path, int] = {}
+    def __init__(self, is_text: Callable[[KeyPath], bool]) -> None:
+        self.lines: dict[KeyPath, int] = {}
         self.mistakes: list[YamlMistake] = []
-        self._as_written = as_written
+        self._is_text = is_text
         self._scalars = SafeConstructor()
 
-    def value(self, node: yaml.Node, path: Path) -> Any:
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.lines.setdefault(path, _line(node))
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in DEFAULT_TAGS:
+            self.mistakes.append(_not_yaml(_line(node), "tags (!!name) are not accepted"))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(node, path)
+        return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -112,28 +123,31 @@ class _Reader:
                 continue
             here = (*path, key.value)
             if key.value in found:
-                text = f"key {_dotted(here)!r} is given twice, first on line {self.lines[here]}"
+                text = f"key {dotted(here)!r} is given twice, first on line {self.lines[here]}"
                 self.mistakes.append(YamlMistake(_line(key), text))
                 continue
             self.lines[here] = _line(key)
             found[key.value] = self.value(value, here)
         return found
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        if self._as_written(path) and node.tag != "tag:yaml.org,2002:null":
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        if self._is_text(path) and node.tag != "tag:yaml.org,2002:null":
             return node.value
         try:
-            return self._scalars.construct_object(node)
-        except Exception as error:  # noqa: BLE001  a value such as 2025-99-99 raises what it likes
+            value = self._scalars.construct_object(node)
+            str(value)  # Python prints no integer of more than 4300 digits
+            return value
+        except Exception as error:  # noqa: BLE001  PyYAML lets int(), date() … raise what they do
             why = error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error)
-            text = f"{_dotted(path)}: {node.value!r} cannot be read: {why}; quote it"
+            where = dotted(path) or "(top)"
+            text = f"{where}: {shortened(node.value)} cannot be read: {why}; quote it"
             self.mistakes.append(YamlMistake(_line(node), text))
             return None
 
 
+def _not_yaml(line: int, why: str) -> YamlMistake:
+    return YamlMistake(line, f"not YAML: {why}")
+
+
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
-
-
-def _dotted(path: Path) -> str:
-    return ".".join(map(str, path)) or "(top)"

@@ -1,1 +1,1 @@
-"""Reading what people upload, in a confined child process."""
+"""Reads uploaded files in a confined child process."""

@@ -1,5 +1,5 @@
-"""Reads files that people send in a confined child process each: limits, no secrets, no network, no
-other file (``orchestrator.inspection.child.confine``), and an answer that is data."""
+"""Has each uploaded file read by a confined child process, which has resource limits and no access
+to secrets, the network or other files (``orchestrator.inspection.child.confine``)."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).parent / "child" / "__main__.py"
-AT_ONCE, WAITING = 2, 8
-"""Files that are read at a time, and requests that wait for it: each holds one of the API's
-threads, of which there are 40."""
+MAX_RUNNING, MAX_WAITING = 2, 8
+"""Files that are read concurrently, and requests that wait: each occupies one of the API's 40
+threads."""
 WAIT_S = 300.0
-MOST_LETTERS = 1 << 20
-"""Of an answer that is no drawing: what is said of a model is kept and listed."""
-MOST_SAID = 600
+MAX_ANSWER_CHARACTERS = 1 << 20
+"""Bound for all answers but drawings, because they are stored and listed with the model."""
+MAX_LINE_CHARACTERS = 600
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
 
 T = TypeVar("T")
 
 
 class ConfinedInspector:
-    """An ``Inspector``. ``home``: where a child's empty working folder is made for as long as it
-    lives; ``None``: among this machine's temporary files. ``program``: the child's."""
+    """An ``Inspector``. ``home``: parent of the children's empty, temporary working folders;
+    ``None``: the system's temporary folder. ``program``: the child's main file."""
 
     def __init__(
         self, home: Path | None, wall_s: float, memory_mib: int, program: Path = PROGRAM
@@ -54,23 +54,24 @@ class ConfinedInspector:
         self._memory_mib = memory_mib
         self._program = program
         self._warned: set[str] = set()
-        self._slots = threading.Semaphore(AT_ONCE)
-        self._places = threading.Semaphore(AT_ONCE + WAITING)
+        self._slots = threading.Semaphore(MAX_RUNNING)
+        self._queue = threading.Semaphore(MAX_RUNNING + MAX_WAITING)
 
     def __call__(self, question: Question, answer: type[T]) -> T:
-        """As ``Inspector`` says; the child and all of its group are gone when this returns."""
+        """See ``Inspector``. When this returns, the child and its process group have ended."""
         job = Job(answer.__name__, question, self._wall_s, self._memory_mib)
-        with self._turn(question.name):
+        with self._slot(question.name):
             end = self._run(codec.dumps(job))
         self._warn(end.log_tail)
         text = end.answer
         if end.killed or end.signal_name or end.exit_code not in (0, REFUSED) or text is None:
             raise self._unreadable(question.name, self._why(end))
         try:
-            return understood(question, answer, end.exit_code, text)
+            return decode_answer(question, answer, end.exit_code, text)
         except codec.ContractError as error:
             raise self._unreadable(
-                question.name, f"what reads it answered something else: {said(str(error))}"
+                question.name,
+                f"what reads it answered something else: {one_line(str(error))}",
             ) from None
         except MemoryError:
             raise self._unreadable(question.name, _MEMORY) from None
@@ -94,16 +95,16 @@ class ConfinedInspector:
             raise FarmError(f"no file can be read here: {error}") from None
 
     def _warn(self, tail: str) -> None:
-        for lack in (NO_LANDLOCK, NO_SECCOMP):
-            if lack in tail and lack not in self._warned:
-                self._warned.add(lack)
-                log.warning("%s", lack)
+        for message in (NO_LANDLOCK, NO_SECCOMP):
+            if message in tail and message not in self._warned:
+                self._warned.add(message)
+                log.warning("%s", message)
 
     @contextlib.contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """One of the few at a time. Raises ``Busy``."""
+    def _slot(self, name: str) -> Iterator[None]:
+        """Wait for one of the slots. Raises ``Busy``."""
         busy = f"{name}: too many files are being read by the controller; try again in a minute"
-        if not self._places.acquire(blocking=False):
+        if not self._queue.acquire(blocking=False):
             raise Busy(busy)
         try:
             if not self._slots.acquire(timeout=WAIT_S):
@@ -113,7 +114,7 @@ class ConfinedInspector:
             finally:
                 self._slots.release()
         finally:
-            self._places.release()
+            self._queue.release()
 
     def _unreadable(self, name: str, why: str) -> UserError:
         limits = f"{self._wall_s:g} s and {self._memory_mib} MiB"
@@ -126,41 +127,44 @@ class ConfinedInspector:
             return _MEMORY
         if end.signal_name:
             return f"what reads it was ended by {end.signal_name}"
-        last = said((end.log_tail.strip().splitlines() or [""])[-1])
-        how = f"what reads it ended with exit code {end.exit_code}"
-        return f"{how}: {last}" if end.exit_code else f"{how} and no answer"
+        last = one_line((end.log_tail.strip().splitlines() or [""])[-1])
+        outcome = f"what reads it ended with exit code {end.exit_code}"
+        return f"{outcome}: {last}" if end.exit_code else f"{outcome} and no answer"
 
 
 _MEMORY = "it wanted more memory (BENCHFARM_INSPECT_MIB sets the limit)"
 
 
-def understood(question: Question, answer: type[T], code: int | None, text: str) -> T:
-    """The document that a child ended with.
+def decode_answer(question: Question, answer: type[T], code: int | None, text: str) -> T:
+    """Decode what a child wrote, by its exit code.
 
     Raises:
-        UserError: it refuses the file.
-        FarmError: this machine lacks what would read it.
-        MemoryError: it ran out of memory.
-        ContractError: it is no such document, or too large a one.
+        UserError: the child refuses the file.
+        FarmError: a package that reads it is not installed.
+        MemoryError: the child ran out of memory.
+        ContractError: not the expected document, or it is too large.
     """
     if code == REFUSED:
         refused = codec.loads(InspectionRefused, text)
         match refused.kind:
             case "bad_input":
-                raise UserError(said(refused.message))
+                raise UserError(one_line(refused.message))
             case "memory":
                 raise MemoryError
             case "missing":
-                raise FarmError(f"{question.name}: it cannot be read here: {said(refused.message)}")
+                raise FarmError(
+                    f"{question.name}: it cannot be read here: {one_line(refused.message)}"
+                )
         raise codec.ContractError(f"Refused.kind: {refused.kind[:40]!r}")
-    if len(text) > MOST_LETTERS and answer is not Drawing:
+    if len(text) > MAX_ANSWER_CHARACTERS and answer is not Drawing:
         raise codec.ContractError(
-            f"{answer.__name__}: {len(text)} letters of it, at most {MOST_LETTERS} are accepted"
+            f"{answer.__name__}: {len(text)} letters of it, at most {MAX_ANSWER_CHARACTERS} are "
+            "accepted"
         )
     return codec.loads(answer, text)
 
 
-def said(text: str) -> str:
-    """Text of a child as one line for people, who may read it in a terminal."""
+def one_line(text: str) -> str:
+    """Text of a child as one printable line, safe for a terminal."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= MOST_SAID else line[: MOST_SAID - 1] + "…"
+    return line if len(line) <= MAX_LINE_CHARACTERS else line[: MAX_LINE_CHARACTERS - 1] + "…"

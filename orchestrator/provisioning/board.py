@@ -1,4 +1,4 @@
-"""One board of the fleet: made as the file says, looked at, or retired."""
+"""One board of a fleet file: apply its entry, find differences, or retire it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.contract.device import DeviceFacts
 from orchestrator.client import Client
 from orchestrator.provisioning import boards
 from orchestrator.provisioning.boards import AddressBook, BoardAddress, RemoteController
-from orchestrator.provisioning.diff import Difference, at_controller, on_board
+from orchestrator.provisioning.diff import Difference, board_differences, controller_differences
 from orchestrator.provisioning.fleet_file import WantedBoard
 from playbooks import playbook as playbooks
 from playbooks.connection import Login
@@ -20,15 +20,16 @@ from playbooks.step_runner import RunOutcome, Status, StepEvent
 from playbooks.target import HealthCheckOutcome, KnownDevice
 
 CONTROLLER = "controller"
-"""The step after the board's own: class, tags and the wish, as the file says."""
+"""The step after those on the board: class, tags and ``enabled`` at the controller."""
 
-Say = Callable[[StepEvent | str], None]
-"""Takes a step's event, or a line for people."""
+Reporter = Callable[[StepEvent | str], None]
+"""Receives a step's event, or a line of text."""
 
 
 @dataclass(frozen=True)
 class BoardOutcome:
-    """How a board ended. ``changed``: how many of its ``steps`` changed something (or would)."""
+    """``changed``: number of the ``steps`` that changed something (or would). ``state``: the
+    device's connection afterwards."""
 
     device_class: str
     steps: int
@@ -38,7 +39,7 @@ class BoardOutcome:
 
 @dataclass(frozen=True)
 class FarmAccess:
-    """What every board needs: where this machine keeps things, the controller, a password."""
+    """What every board needs: this machine's home folder, the controller, an SSH password."""
 
     home: Path
     client: Client
@@ -49,85 +50,98 @@ class FarmAccess:
         return Login(wanted.ssh, wanted.identity, self.password)
 
 
-def make(farm: FarmAccess, wanted: WantedBoard, say: Say, *, dry_run: bool = False) -> BoardOutcome:
-    """Bring one board to what the file says.
+def apply(
+    farm: FarmAccess, wanted: WantedBoard, report: Reporter, *, dry_run: bool = False
+) -> BoardOutcome:
+    """Bring one board to the state that the file describes.
 
     Raises:
-        PlaybookError, FarmError: it could not be done; what was done stays.
+        PlaybookError, FarmError: a step failed; earlier steps stay done.
     """
-    addresses, board = AddressBook(farm.home), _Board(farm, wanted)
+    addresses, board = AddressBook(farm.home), _BoardController(farm, wanted)
 
-    def tell(event: StepEvent) -> None:
-        # from then on the host is known to be this board, and no other's
+    def on_event(event: StepEvent) -> None:
+        # the host is now known to be this board
         if event.step == "board" and event.status and not dry_run:
             addresses.put(wanted.name, BoardAddress(wanted.ssh, wanted.identity))
-        say(event)
+        report(event)
 
-    outcome = _play(board, tell, say, dry_run=dry_run)
-    differ = list(at_controller(wanted, board.device_class, farm.client.find_device(wanted.name)))
-    why = "; ".join(map(str, differ))
-    if differ and not dry_run:
-        board.settle(differ)
+    outcome = _add_board(board, on_event, report, dry_run=dry_run)
+    differences = list(
+        controller_differences(wanted, board.device_class, farm.client.find_device(wanted.name))
+    )
+    why = "; ".join(map(str, differences))
+    if differences and not dry_run:
+        board.apply_settings(differences)
     would: Status = "would change" if dry_run else "changed"
-    say(StepEvent(CONTROLLER, would if differ else "ok", why))
+    report(StepEvent(CONTROLLER, would if differences else "ok", why))
     now = farm.client.find_device(wanted.name)
     return BoardOutcome(
         device_class=board.device_class,
         steps=outcome.steps + 1,
-        changed=outcome.changed + bool(differ),
+        changed=outcome.changed + bool(differences),
         state="" if dry_run or now is None else now.connection,
     )
 
 
-def look(farm: FarmAccess, wanted: WantedBoard, say: Say) -> list[Difference]:
-    """What differs; a board that cannot be looked at is a difference, too."""
+def find_differences(farm: FarmAccess, wanted: WantedBoard, report: Reporter) -> list[Difference]:
+    """Differences between a board and the file. A board that cannot be examined is one, too."""
     events: list[StepEvent] = []
-    board = _Board(farm, wanted)
+    board = _BoardController(farm, wanted)
 
-    def tell(event: StepEvent) -> None:
+    def on_event(event: StepEvent) -> None:
         events.append(event)
-        say(event)
+        report(event)
 
-    unseen = []
+    unreachable = []
     try:
-        _play(board, tell, say, dry_run=True)
+        _add_board(board, on_event, report, dry_run=True)
     except PlaybookError as error:
-        unseen = [
+        unreachable = [
             Difference(device=wanted.name, what="reached", found=f"no: {error}", wanted="yes")
         ]
     view = farm.client.find_device(wanted.name)
-    kept = list(at_controller(wanted, board.device_class, view))
-    said = {d.what for d in kept}
-    if "registered" in said:  # every step would only say so again
-        return [*unseen, *kept]
-    return [*unseen, *kept, *(d for d in on_board(wanted.name, events) if d.what not in said)]
+    at_controller = list(controller_differences(wanted, board.device_class, view))
+    keys = {d.what for d in at_controller}
+    if "registered" in keys:  # every step differs then
+        return [*unreachable, *at_controller]
+    return [
+        *unreachable,
+        *at_controller,
+        *(d for d in board_differences(wanted.name, events) if d.what not in keys),
+    ]
 
 
-def retire(farm: FarmAccess, device: str, say: Say) -> BoardOutcome:
-    """Leave a board as it was found; one that nobody knows an address of is only forgotten."""
-    kept = AddressBook(farm.home).get(device)
-    if kept is None:
+def retire(farm: FarmAccess, device: str, report: Reporter) -> BoardOutcome:
+    """Remove benchfarm from a board; one without a known address is only retired at the
+    controller."""
+    address = AddressBook(farm.home).get(device)
+    if address is None:
         farm.client.retire(device)
-        say("its tokens are refused; no address is known, so the board itself is left as it is")
+        report("its tokens are refused; no address is known, so the board itself is left as it is")
         return BoardOutcome("", 1, 1, "retired")
-    login = Login(kept.ssh, kept.identity, farm.password)
-    work = boards.workshop(farm.home, farm.controller, say, say)
+    login = Login(address.ssh, address.identity, farm.password)
+    work = boards.provisioning_context(farm.home, farm.controller, report, report)
     outcome = playbooks.retire(work, device, login)
     AddressBook(farm.home).forget(device)
     return BoardOutcome("", outcome.steps, outcome.changed, "retired")
 
 
-def _play(
-    board: _Board, tell: Callable[[StepEvent], None], say: Say, *, dry_run: bool
+def _add_board(
+    board: _BoardController,
+    on_event: Callable[[StepEvent], None],
+    report: Reporter,
+    *,
+    dry_run: bool,
 ) -> RunOutcome:
     farm, wanted = board.farm, board.wanted
-    usual = boards.workshop(farm.home, farm.controller, tell, say)
+    base = boards.provisioning_context(farm.home, farm.controller, on_event, report)
 
     def recognise(facts: DeviceFacts) -> str:
-        board.device_class = usual.recognise(facts)
+        board.device_class = base.recognise(facts)
         return board.device_class
 
-    work = dataclasses.replace(usual, controller=board, recognise=recognise)
+    work = dataclasses.replace(base, controller=board, recognise=recognise)
     return playbooks.add(
         work,
         wanted.name,
@@ -140,9 +154,9 @@ def _play(
     )
 
 
-class _Board:
-    """The controller as a playbook sees it, for one board: which is what the file says before it
-    can be given any work."""
+class _BoardController:
+    """The controller for one board's playbook. When the board gets its join token, the settings of
+    the file are applied, so that they hold before it can be given work."""
 
     def __init__(self, farm: FarmAccess, wanted: WantedBoard) -> None:
         self.farm = farm
@@ -167,7 +181,9 @@ class _Board:
         found = self.farm.client.find_device(device)
         if found is not None and found.facts is None:
             joined = found.model_copy(update={"facts": {}})
-            self.settle(list(at_controller(self.wanted, self.device_class, joined)))
+            self.apply_settings(
+                list(controller_differences(self.wanted, self.device_class, joined))
+            )
         return token
 
     def classify(self, device: str, device_class: str) -> None:
@@ -179,14 +195,14 @@ class _Board:
     def retire(self, device: str) -> None:
         self.farm.controller.retire(device)
 
-    def settle(self, differ: list[Difference]) -> None:
-        """Have the controller keep what the file says."""
+    def apply_settings(self, differences: list[Difference]) -> None:
+        """Set what differs at the controller to the file's values."""
         client, name = self.farm.client, self.wanted.name
-        changed = {d.what for d in differ}
+        changed = {d.what for d in differences}
         if "class" in changed:
             client.classify(name, self.device_class)
         kept = self.wanted.tags or {}
-        tags = {d.what.removeprefix("tags."): "" for d in differ if d.what.startswith("tags.")}
+        tags = {d.what.removeprefix("tags."): "" for d in differences if d.what.startswith("tags.")}
         if tags:
             client.tag(name, {key: kept.get(key, "") for key in tags})
         if "enabled" in changed:

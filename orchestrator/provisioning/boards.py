@@ -1,4 +1,4 @@
-"""Boards over SSH: the playbooks, with this farm's controller as they need it."""
+"""Adapters between the playbooks and this farm: the controller, classes, known addresses."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from playbooks.target import HealthCheckOutcome, KnownDevice
 
 FOLDER = "boards"
 LOCAL_AGENT = "agent"
-"""Below the controller's home: the state of the agent beside it."""
+"""Folder below the controller's home: the state of the local agent."""
 POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class BoardAddress:
-    """How a board was last reached, so that it need not be said again."""
+    """The SSH login of a board, kept so that it need not be given again."""
 
     ssh: str
     identity: str = ""
 
 
 class AddressBook:
-    """The addresses of boards, one file each."""
+    """The addresses of boards, in one file each."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / FOLDER
@@ -73,29 +73,29 @@ def uncheckable(view: DeviceView) -> str:
 
 
 class RemoteController:
-    """The controller that ``client`` talks to, as playbooks see it. ``url``: where boards reach it;
-    empty: where it says itself."""
+    """A ``PlaybookController`` over HTTP. ``url``: where boards reach it; empty: the URL that the
+    controller reports."""
 
     def __init__(self, client: Client, url: str = "") -> None:
         self._client = client
-        self._said = client.controller()
-        self.url = (url or self._said.url).rstrip("/")
+        self._info = client.controller()
+        self.url = (url or self._info.url).rstrip("/")
         self.cancelled = 0
-        """Trials that retiring a device took back."""
+        """Number of trials cancelled because their device was retired."""
 
     @property
     def authority(self) -> str:
-        """What this machine trusts the controller by, boards are to trust it by, too."""
+        """The CA certificate by which this machine trusts the controller; boards get the same."""
         return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
 
     def require_reachable(self) -> None:
-        """Raises ``UserError`` where no board could reach the controller, or its broker."""
+        """Raises ``UserError`` if boards cannot reach the controller or its broker."""
         if reaches_one_machine(f"redis://{urlsplit(self.url).netloc}"):
             raise UserError(
                 f"boards cannot reach the controller at {self.url}: start it with --host 0.0.0.0, "
                 "or say where it is by --controller-url"
             )
-        if self._said.local_broker:
+        if self._info.local_broker:
             raise UserError(
                 "the controller's message broker answers on its own machine alone, so no board "
                 "would hear it: start the controller with BENCHFARM_BROKER_URL=redis://ADDRESS:6379"
@@ -138,25 +138,25 @@ class RemoteController:
             self.cancelled += self._client.retire(device).cancelled
 
 
-def workshop(
+def provisioning_context(
     home: Path,
     controller: RemoteController,
-    tell: Callable[[StepEvent], None],
-    note: Callable[[str], None],
+    on_event: Callable[[StepEvent], None],
+    on_message: Callable[[str], None],
 ) -> ProvisioningContext:
-    """What the playbooks work with."""
+    """The playbooks' context for this farm."""
     return ProvisioningContext(
         home=home / FOLDER,
         controller=controller,
         classes={c.name: board_class(c) for c in device_classes()},
         recognise=lambda facts: recognise(device_classes(), facts),
-        tell=tell,
-        note=note,
+        on_event=on_event,
+        on_message=on_message,
     )
 
 
 def board_class(given: DeviceClass) -> BoardClass:
-    """A device class as the playbooks see it."""
+    """Convert a device class for the playbooks."""
     return BoardClass(
         name=given.name,
         runtimes=tuple(
@@ -169,7 +169,7 @@ def board_class(given: DeviceClass) -> BoardClass:
 
 
 def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
-    """Backend → target → precisions that answer on a device, in whatever version."""
+    """Backend → target → precisions that answer on a device, over all versions."""
     found: dict[str, dict[str, set[str]]] = {}
     for runtime in view.runtimes:
         for target, precisions in ({} if runtime.missing else runtime.targets).items():
@@ -178,7 +178,7 @@ def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
 
 
 def is_local(home: Path, device: str) -> bool:
-    """Whether ``device`` is the agent beside the controller of ``home``."""
+    """Whether ``device`` is the local agent of the controller in ``home``."""
     from agent.worker.config import load
     from agent.worker.errors import AgentError
 

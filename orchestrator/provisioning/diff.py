@@ -1,4 +1,4 @@
-"""What differs between a board and what the file says of it. Pure."""
+"""Differences between a board and its entry in the fleet file. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NONE = "-"
 
 
 class Difference(BaseModel):
-    """``what``: ``registered`` (also of one that the file does not name), ``class``, ``tags.KEY``,
-    ``enabled``, a step of the playbook, or ``reached`` (the board could not be looked at)."""
+    """``what``: ``registered`` (also for boards that the file does not name), ``class``,
+    ``tags.KEY``, ``enabled``, a step of the playbook, or ``reached`` (could not be examined)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,11 +28,11 @@ class Difference(BaseModel):
         return f"{self.what}: {self.found} → {self.wanted}"
 
 
-def at_controller(
+def controller_differences(
     wanted: WantedBoard, device_class: str, view: DeviceView | None
 ) -> Iterable[Difference]:
-    """Of what the controller keeps. ``device_class``: the file's, else as recognised; empty: not
-    known."""
+    """Differences in the controller's data. ``device_class``: the file's, else the recognised one;
+    empty: unknown."""
     if view is None or view.facts is None:
         yield Difference(device=wanted.name, what="registered", found="no", wanted="yes")
         return
@@ -42,9 +42,9 @@ def at_controller(
         )
     if wanted.tags is not None:
         for key in sorted({*view.tags, *wanted.tags}):
-            found, said = view.tags.get(key, NONE), wanted.tags.get(key, NONE)
-            if found != said:
-                yield Difference(device=wanted.name, what=f"tags.{key}", found=found, wanted=said)
+            found, value = view.tags.get(key, NONE), wanted.tags.get(key, NONE)
+            if found != value:
+                yield Difference(device=wanted.name, what=f"tags.{key}", found=found, wanted=value)
     if wanted.enabled is not None and view.enabled != wanted.enabled:
         yield Difference(
             device=wanted.name,
@@ -54,15 +54,15 @@ def at_controller(
         )
 
 
-def on_board(name: str, events: Iterable[StepEvent]) -> Iterable[Difference]:
-    """Of what a dry run of the playbook would change there."""
+def board_differences(name: str, events: Iterable[StepEvent]) -> Iterable[Difference]:
+    """The steps that a dry run of the playbook would change."""
     for event in events:
         if event.status == "would change":
             yield Difference(device=name, what=event.step, found=event.text, wanted="done")
 
 
 def extra(views: Iterable[DeviceView], named: Iterable[str]) -> list[DeviceView]:
-    """Devices that have joined the farm and that the file does not name."""
+    """Devices that have joined the farm but are not in the file."""
     known = set(named)
     return [v for v in views if v.facts is not None and v.name not in known]
 

@@ -1,4 +1,4 @@
-"""Reading a farm file from disk, with what this installation can make of it."""
+"""Reads a fleet file from disk; its classes, runtimes and paths are those of this installation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from agent.worker.environments import recipes
 from agent.worker.errors import BadInput
 from orchestrator.domain import farm_file, selectors
 from orchestrator.domain.errors import UserError
+from orchestrator.domain.yaml_file import ParsedYaml
 from orchestrator.store.device_class_files import device_classes
 
 
 @dataclass(frozen=True)
 class WantedBoard:
-    """One board as the file has it, the defaults filled in and paths absolute. ``device_class``
-    empty: as recognised; ``tags``, ``enabled`` ``None``: left as they are."""
+    """One board of the file, with defaults filled in and absolute paths. ``device_class`` empty:
+    the recognised one; ``tags``, ``enabled`` ``None``: not changed."""
 
     name: str
     ssh: str
@@ -30,13 +31,13 @@ class WantedBoard:
     enabled: bool | None = None
 
     def labels(self) -> dict[str, str]:
-        """What ``-l`` looks at."""
+        """The labels that ``-l`` selects by."""
         return {**(self.tags or {}), "name": self.name, "class": self.device_class}
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """``named``: every device of the file; ``boards``: those that were selected."""
+    """``named``: all devices of the file; ``boards``: the selected ones."""
 
     controller_url: str
     boards: tuple[WantedBoard, ...]
@@ -51,8 +52,8 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
     """The fleet of a farm file, or its boards that match ``KEY=VALUE`` selectors.
 
     Raises:
-        UserError: the file cannot be read, is not valid, names files that are not there, or holds
-            no board that is selected.
+        UserError: the file cannot be read, is not valid, names files that do not exist, or no
+            board is selected.
     """
     selector = selectors.parse(selected)
     try:
@@ -69,7 +70,7 @@ def load(path: Path, selected: Iterable[str] = ()) -> Fleet:
     if not chosen:
         names = ", ".join(b.name for b in boards)
         raise UserError(f"{path}: no device matches {', '.join(selected)}; it has: {names}")
-    url = found.file.controller_url or ""
+    url = found.value.controller_url or ""
     return Fleet(url, chosen, frozenset(b.name for b in boards))
 
 
@@ -81,9 +82,9 @@ def _runtime(text: str) -> str:
     return ""
 
 
-def _boards(found: farm_file.ParsedFarmFile, folder: Path) -> list[WantedBoard]:
+def _boards(found: ParsedYaml[farm_file.FarmFile], folder: Path) -> list[WantedBoard]:
     boards, missing = [], []
-    for name, device in found.file.merged().items():
+    for name, device in found.value.merged().items():
         identity, archive = (
             str(folder.absolute() / os.path.expanduser(text)) if text else ""
             for text in (device.identity, device.python_archive)
@@ -110,6 +111,6 @@ def _boards(found: farm_file.ParsedFarmFile, folder: Path) -> list[WantedBoard]:
     return boards
 
 
-def _own_keys(found: farm_file.ParsedFarmFile, name: str) -> frozenset[str]:
-    """The keys that a device gives itself, rather than by the defaults."""
-    return frozenset(found.file.devices[name].model_fields_set)
+def _own_keys(found: ParsedYaml[farm_file.FarmFile], name: str) -> frozenset[str]:
+    """The keys in a device's own entry, without those of the defaults."""
+    return frozenset(found.value.devices[name].model_fields_set)

@@ -1,4 +1,4 @@
-"""One job for each board, several at a time; one that fails ends alone."""
+"""Runs one job for each board, several at a time; a job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Said = TypeVar("Said")
+Report = TypeVar("Report")
 
 TICK_S = 0.2
 
 
 class JobInterrupted(Exception):
-    """The user wants no more; raised in a job when it next says something."""
+    """The user interrupted; raised in a job at its next report."""
 
 
 @dataclass(frozen=True)
 class JobOutcome(Generic[T]):
-    """``value`` where the job ended well, else why not. ``seconds`` 0: it was not begun."""
+    """``value`` if the job succeeded, else ``error``. ``seconds`` 0: it was not started."""
 
     value: T | None = None
     error: Exception | None = None
@@ -32,21 +32,21 @@ class JobOutcome(Generic[T]):
         return isinstance(self.error, JobInterrupted)
 
 
-def side_by_side(
-    jobs: Mapping[str, Callable[[Callable[[Said], None]], T]],
+def run_parallel(
+    jobs: Mapping[str, Callable[[Callable[[Report], None]], T]],
     parallel: int,
-    hear: Callable[[str, Said | JobOutcome[T]], None],
-    tick: Callable[[], None] = lambda: None,
-    stopping: Callable[[], None] = lambda: None,
+    on_report: Callable[[str, Report | JobOutcome[T]], None],
+    on_tick: Callable[[], None] = lambda: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> dict[str, JobOutcome[T]]:
     """Run every job in a thread, at most ``parallel`` at a time, in their order.
 
-    A job is called with what it tells its progress by. ``hear`` gets that and the job's end, and
-    ``tick`` is called every 0.2 s: both in this thread. Ctrl-C lets each job go on to where it
-    next tells something, so that none is left in the middle of a step, and begins no other
-    (``stopping`` is called); a second one raises ``KeyboardInterrupt`` at once.
+    A job is called with a function that reports its progress. ``on_report`` receives reports and
+    outcomes, and ``on_tick`` is called every 0.2 s, both in the calling thread. On Ctrl-C,
+    ``on_stop`` is called, no further job starts, and each running one ends at its next report, so
+    that no step is interrupted. A second Ctrl-C raises ``KeyboardInterrupt`` at once.
     """
-    said: queue.SimpleQueue[tuple[str, Said | JobOutcome[T]]] = queue.SimpleQueue()
+    reports: queue.SimpleQueue[tuple[str, Report | JobOutcome[T]]] = queue.SimpleQueue()
     stop = threading.Event()
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     ended: dict[str, JobOutcome[T]] = {}
@@ -60,52 +60,52 @@ def side_by_side(
             except queue.Empty:
                 return
             ended[name] = _end(name)
-            said.put((name, ended[name]))
+            reports.put((name, ended[name]))
 
     def _end(name: str) -> JobOutcome[T]:
         if stop.is_set():
             return JobOutcome(error=JobInterrupted("not begun"))
 
-        def tell(what: Said) -> None:
-            said.put((name, what))
+        def report(what: Report) -> None:
+            reports.put((name, what))
             if stop.is_set():
                 raise JobInterrupted("stopped on the way")
 
         began = time.monotonic()
         try:
-            return JobOutcome(jobs[name](tell), seconds=time.monotonic() - began)
+            return JobOutcome(jobs[name](report), seconds=time.monotonic() - began)
         except Exception as error:  # noqa: BLE001  whatever it is, the other boards go on
             late = stop.is_set() and not isinstance(error, JobInterrupted)
             why = JobInterrupted(f"stopped on the way: {error}") if late else error
             return JobOutcome(error=why, seconds=time.monotonic() - began)
 
-    # not an executor's: a second Ctrl-C shall not wait for them
+    # daemon threads, not an executor: a second Ctrl-C must not wait for them
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(parallel, len(jobs)))]
     for thread in threads:
         thread.start()
     working = True
     while working:
-        try:  # a key pressed anywhere in here may lose a line, and never a job's end
-            working = any(thread.is_alive() for thread in threads) or not said.empty()
+        try:  # Ctrl-C in here may lose a report, but never an outcome
+            working = any(thread.is_alive() for thread in threads) or not reports.empty()
             if working:
-                _listen(said, hear, tick)
+                _deliver_next(reports, on_report, on_tick)
         except KeyboardInterrupt:
             if stop.is_set():
                 raise
             stop.set()
-            stopping()
+            on_stop()
     return {name: ended[name] for name in jobs}
 
 
-def _listen(
-    said: queue.SimpleQueue[tuple[str, Said | JobOutcome[T]]],
-    hear: Callable[[str, Said | JobOutcome[T]], None],
-    tick: Callable[[], None],
+def _deliver_next(
+    reports: queue.SimpleQueue[tuple[str, Report | JobOutcome[T]]],
+    on_report: Callable[[str, Report | JobOutcome[T]], None],
+    on_tick: Callable[[], None],
 ) -> None:
     try:
-        name, what = said.get(timeout=TICK_S)
+        name, what = reports.get(timeout=TICK_S)
     except queue.Empty:
-        tick()
+        on_tick()
         return
-    hear(name, what)
-    tick()
+    on_report(name, what)
+    on_tick()

@@ -1,1 +1,1 @@
-"""From raw samples to figures with their uncertainty: tables, charts, one self-contained page."""
+"""A sweep's report: from raw samples to estimates with intervals, tables, charts and HTML."""

@@ -1,4 +1,4 @@
-"""``build_report``: from a sweep's raw samples to the report, without I/O."""
+"""Builds the report from a sweep's raw samples, without I/O."""
 
 from __future__ import annotations
 
@@ -8,42 +8,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain.failure_cause import Fault
-from orchestrator.report.cell_status import (
-    accuracy_passed,
-    cell_failure,
-    cell_status,
-    failure_row,
-    worst_accuracy,
-    worst_fidelity,
-)
+from orchestrator.report import columns
+from orchestrator.report.cell_status import cell_failure, cell_status, failure_row
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.labels import labels, workload
 from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, TrialRow, TrustRow
 from orchestrator.report.statistics import estimates as est
 from orchestrator.report.statistics import ranking, stats
-from orchestrator.report.statistics.estimates import (
-    MeasuredTrial,
-    absent,
-    measured,
-    measured_trials,
-)
+from orchestrator.report.statistics.estimates import MeasuredTrial, measured, measured_trials
 from orchestrator.report.statistics.pareto import cells_on_front
 from orchestrator.report.statistics.stability import StabilityVerdict, judge_cell, judge_trial
-
-BYTES_PER_MIB = 1 << 20
 
 
 def build_report(sweep: SweepData) -> SweepReport:
     """Every figure of ``sweep``, recomputed from its raw samples.
 
-    Cells without a figure are rows too, with the reason. Nothing in the result needs the samples.
+    Cells without figures have rows too, with the reason. The report does not need the samples.
     """
-    names = labels(sweep.cells)
+    label_of = labels(sweep.cells)
     usable = {cell.cell_id: measured_trials(cell) for cell in sweep.cells}
-    rows = [cell_row(cell, names[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
+    rows = [cell_row(cell, label_of[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
     medians = {cell_id: est.medians_ms(trials) for cell_id, trials in usable.items()}
-    faster = ranking.speed_ups(rows, medians, sweep.baseline)
-    rows = [row.model_copy(update={"speed_up": faster.get(row.cell_id)}) for row in rows]
+    speed_ups = ranking.speed_ups(rows, medians, sweep.baseline)
+    rows = [row.model_copy(update={"speed_up": speed_ups.get(row.cell_id)}) for row in rows]
     rows, groups = _grouped(rows, medians)
     return SweepReport(
         name=sweep.name,
@@ -60,7 +47,7 @@ def build_report(sweep: SweepData) -> SweepReport:
 
 
 def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> CellRow:
-    """One cell's row before it is compared with others (no speed-up, no rank)."""
+    """One cell's row, without speed-up and ranks, which need the other cells."""
     status, note = cell_status(cell, usable)
     verdicts = {id(m.trial): judge_trial(m.trial.result, m.caller_ns) for m in usable}
     trials = [trial_row(t, verdicts.get(id(t))) for t in sorted(cell.trials, key=_trial_order)]
@@ -82,10 +69,10 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         calibration=cell.calibration,
         format=cell.format,
         via=cell.via,
-        runtime_version=_said(cell, "runtime_version"),
-        environment=_said(cell, "environment"),
-        placement=_said(cell, "placement"),
-        artifact_format=_said(cell, "artifact_format"),
+        runtime_version=_reported(cell, "runtime_version"),
+        environment=_reported(cell, "environment"),
+        placement=_reported(cell, "placement"),
+        artifact_format=_reported(cell, "artifact_format"),
         conversion=" / ".join(sorted({"; ".join(t.result.conversion) for t in cell.trials} - {""})),
         status=status,
         status_note=note,
@@ -95,10 +82,8 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         trials_planned=cell.planned_trials,
         samples=sum(len(m.caller_ns) for m in usable),
         trials=tuple(trials),
-        **_latency(usable),
-        **_spread(usable),
-        **_cost(cell, usable),
-        **_quality(usable),
+        source_size_mib=cell.source_size_bytes / est.BYTES_PER_MIB or None,
+        **columns.computed(usable),
     )
 
 
@@ -106,85 +91,17 @@ def _trial_order(trial: TrialData) -> tuple[int, int]:
     return trial.index, trial.attempt
 
 
-def _said(cell: CellData, name: str) -> str:
-    """What the results say under ``name``; all of several answers, though they should agree."""
+def _reported(cell: CellData, name: str) -> str:
+    """The results' field ``name``; results that differ are joined by a slash."""
     found = {str(getattr(trial.result, name)) for trial in cell.trials}
     return " / ".join(sorted(found - {""}))
 
 
-def _latency(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    runtime = [m for m in usable if m.runtime_ns is not None]
-    reason = "the runtime reports no latency of its own"
-    return {
-        "p50_ms": est.percentile_ms(usable, 50),
-        "p90_ms": est.percentile_ms(usable, 90),
-        "p99_ms": est.percentile_ms(usable, 99),
-        "mean_ms": est.mean_ms(usable),
-        "runtime_p50_ms": est.percentile_ms(runtime, 50, "runtime")
-        if runtime
-        else absent("ms", reason if usable else "no measured trial"),
-        "inferences_per_second": est.throughput(usable),
-    }
-
-
-def _spread(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    digits = est.clock_digits(usable)
-    if not usable or digits is None:
-        return {}
-
-    def ms(value_ns: float | None) -> float | None:
-        return None if value_ns is None else round(value_ns / est.NS_PER_MS, digits)
-
-    series = [m.caller_ns for m in usable]
-    return {
-        "min_ms": ms(min(float(s.min()) for s in series)),
-        "max_ms": ms(max(float(s.max()) for s in series)),
-        "stdev_ms": ms(est.median([float(s.std(ddof=1)) if len(s) > 1 else None for s in series])),
-        "cv": est.median([stats.coefficient_of_variation(s) for s in series]),
-        "mad_ms": ms(est.median([stats.mad(s) for s in series])),
-    }
-
-
-def _cost(cell: CellData, usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    results = [m.trial.result for m in usable]
-    converted = [r.phases.convert_s for r in results if not r.convert_cached and r.phases.convert_s]
-    size = next((r.artifact_size_bytes for r in results if r.artifact_size_bytes), None)
-    names = sorted({name for r in results for name in r.telemetry})
-    telemetry = {n: est.median([_finite(r.telemetry.get(n)) for r in results]) for n in names}
-    return {
-        "import_s": est.phase(usable, lambda t: t.result.phases.import_s, "s"),
-        "load_cold_ms": est.phase(usable, lambda t: t.result.phases.load_cold_s, "ms", 1000),
-        "load_warm_ms": est.phase(usable, lambda t: t.result.phases.load_warm_s, "ms", 1000),
-        "first_inference_ms": est.phase(usable, lambda t: t.result.phases.first_inference_ms, "ms"),
-        "convert_s": max(converted, default=None),
-        "overhead_s": est.median([est.overhead_s(m.trial) for m in usable]),
-        "peak_rss_mib": max((r.memory.peak_rss_mib for r in results if r.memory), default=None),
-        "cpu_percent": est.median([r.usage.cpu_percent if r.usage else None for r in results]),
-        "artifact_size_mib": size / BYTES_PER_MIB if size else None,
-        "source_size_mib": cell.source_size_bytes / BYTES_PER_MIB or None,
-        "telemetry": {n: value for n, value in telemetry.items() if value is not None},
-    }
-
-
-def _quality(usable: Sequence[MeasuredTrial]) -> dict[str, Any]:
-    accuracy = worst_accuracy(usable)
-    return {
-        "fidelity": worst_fidelity(usable),
-        "top1": accuracy.top1 if accuracy else None,
-        "reference_top1": accuracy.reference_top1 if accuracy else None,
-        "accuracy_passed": accuracy_passed(usable),
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:
-    """One trial's own figures; none where it gave no usable samples."""
+    """One trial's figures; without usable samples it has none."""
     result, found = trial.result, measured(trial)
     before, after = result.fingerprint_before, result.fingerprint_after
-    shown: dict[str, Any] = _trial_figures(found) if found else {}
+    figures: dict[str, Any] = _trial_figures(found) if found else {}
     return TrialRow(
         index=trial.index,
         attempt=trial.attempt,
@@ -200,7 +117,7 @@ def trial_row(trial: TrialData, verdict: StabilityVerdict | None) -> TrialRow:
         else TrustRow(verdict="unknown"),
         failure=failure_row(result.failure),
         telemetry={k: v for k, v in result.telemetry.items() if math.isfinite(v)},
-        **shown,
+        **figures,
     )
 
 
@@ -228,30 +145,32 @@ def _trial_figures(found: MeasuredTrial) -> dict[str, Any]:
 def _grouped(
     rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]]
 ) -> tuple[list[CellRow], list[ModelGroup]]:
-    """Rows with rank and Pareto mark, in reading order, and the groups they form."""
+    """Rows with ranks and Pareto marks, in the report's order, and their groups."""
     ordered: list[CellRow] = []
     groups: list[ModelGroup] = []
     keys = {(row.model, row.workload): None for row in rows}
     for model, load in keys:
         members = [row for row in rows if (row.model, row.workload) == (model, load)]
-        overall = ranking.places(members, medians)
+        overall = ranking.ranks(members, medians)
         on_device = {
-            device: ranking.places(found, medians)
-            for device, found in ranking.by(members, lambda row: row.device).items()
+            device: ranking.ranks(found, medians)
+            for device, found in ranking.group_by(members, lambda row: row.device).items()
         }
         front, objectives = cells_on_front(members)
-        placed = [
-            _placed(row, on_device[row.device].get(row.cell_id), overall.get(row.cell_id), front)
+        ranked = [
+            _with_ranks(
+                row, on_device[row.device].get(row.cell_id), overall.get(row.cell_id), front
+            )
             for row in members
         ]
-        placed.sort(key=_reading_order)
-        ordered += placed
+        ranked.sort(key=_report_order)
+        ordered += ranked
         winners = [ranking.winner(device, found) for device, found in on_device.items()]
         groups.append(
             ModelGroup(
                 model=model,
                 workload=load,
-                cells=tuple(row.cell_id for row in placed),
+                cells=tuple(row.cell_id for row in ranked),
                 winner=ranking.winner("", overall),
                 device_winners=tuple(w for w in winners if w is not None),
                 pareto_objectives=objectives,
@@ -260,7 +179,7 @@ def _grouped(
     return ordered, groups
 
 
-def _placed(
+def _with_ranks(
     row: CellRow, here: ranking.Rank | None, overall: ranking.Rank | None, front: set[str]
 ) -> CellRow:
     return row.model_copy(
@@ -275,8 +194,8 @@ def _placed(
     )
 
 
-def _reading_order(row: CellRow) -> tuple[str, int, float, str]:
-    """By device, the ranked first, then the measured, then the rest."""
+def _report_order(row: CellRow) -> tuple[str, int, float, str]:
+    """By device; ranked cells first, then measured ones, then the rest."""
     measured_ms = row.p50_ms.value
     rank = row.rank if row.rank is not None else 1_000_000 + (measured_ms is None)
     return row.device, rank, measured_ms if measured_ms is not None else math.inf, row.label
@@ -295,34 +214,34 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes + _faults(rows) + _unread(sweep)
+    return notes + _failure_causes(rows) + _missing_readings(sweep)
 
 
-def _faults(rows: Sequence[CellRow]) -> list[str]:
-    """Whose the failures are: a reader looks at the spec, at a board, or at the farm."""
+def _failure_causes(rows: Sequence[CellRow]) -> list[str]:
+    """How many cells failed by the input, by their device, or by benchfarm itself."""
     failed = [row.failure for row in rows if row.status in ("failed", "invalid") and row.failure]
     counted = Counter(failure.fault for failure in failed)
-    said = [f"{counted[fault]} by {words}" for fault, words in FAULTS.items() if counted[fault]]
-    return [f"Cells that failed: {', '.join(said)}."] if said else []
+    causes = [
+        f"{counted[fault]} by {words}" for fault, words in FAULT_NAMES.items() if counted[fault]
+    ]
+    return [f"Cells that failed: {', '.join(causes)}."] if causes else []
 
 
-FAULTS = {
+FAULT_NAMES = {
     Fault.INPUT: "the model or what was asked of it",
     Fault.DEVICE: "their device",
     Fault.HARNESS: "benchfarm or its environments",
 }
-
-
 READINGS = {
     "temperature_c": "temperature",
     "cpu_mhz": "processor clock",
     "pressure_cpu_some_us": "processor pressure",
 }
-"""Of a board's condition, what the verdict on trust would lean on: field → in words."""
+"""Readings that the trust verdict uses: field of ``Fingerprint`` → its name in notes."""
 
 
-def _unread(sweep: SweepData) -> list[str]:
-    """What a board did not tell: a steady verdict there rests on the samples alone."""
+def _missing_readings(sweep: SweepData) -> list[str]:
+    """Devices that lack a reading: their steady verdicts rest on the samples alone."""
     missing: dict[str, set[str]] = {}
     for cell in sweep.cells:
         for trial in cell.trials:

@@ -1,4 +1,4 @@
-"""A cell's status from its accepted results and the states of its trials."""
+"""A cell's status, output quality and failure, from its accepted results and trial states."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from orchestrator.report.inputs import CellData
 from orchestrator.report.schema import CellStatus, FailureRow, FidelityRow
 from orchestrator.report.statistics.estimates import MeasuredTrial
 
-GRAVEST: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
-"""Of several statuses without a figure, the first that occurs names the cell."""
+STATUS_PRIORITY: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
+"""Statuses without figures; the first that a trial has is the cell's."""
 
 
 def cell_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[CellStatus, str]:
-    """The status and a sentence that explains it (empty where there is nothing to say)."""
+    """The status and a sentence that explains it, which may be empty."""
     if usable:
         return _measured_status(cell, usable)
     if cell.skip_reason:
@@ -24,7 +24,7 @@ def cell_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[CellSt
     if any(trial.result.status == "ok" for trial in cell.trials):
         return "invalid", "measured, but the samples are missing or hold a latency of zero"
     statuses = {trial.result.status for trial in cell.trials}
-    for status in GRAVEST:
+    for status in STATUS_PRIORITY:
         if status in statuses:
             return status, _progress(cell)
     if cell.state_counts and set(cell.state_counts) <= {"failed", "cancelled"}:
@@ -51,7 +51,8 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
 
 
 def _cosine(value: float) -> str:
-    """With two significant digits of what is missing to 1: what failed must not read 1.0000."""
+    """With two significant digits of the difference to 1, so that a failed cosine never reads as
+    1.0000."""
     missing = 1.0 - value
     digits = 1 - math.floor(math.log10(missing)) if 0.0 < missing < 1e-3 else 4
     return f"{value:.{min(digits, 15)}f}"
@@ -69,7 +70,8 @@ def _accuracies(usable: Sequence[MeasuredTrial]) -> list[Accuracy]:
 
 
 def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
-    """The verification with the lowest cosine; failed where any trial failed."""
+    """Verification of the outputs with the lowest cosine over trials; failed where any trial's
+    failed."""
     found = [m.trial.result.fidelity for m in usable]
     known: list[Fidelity] = [f for f in found if f is not None]
     if not known:
@@ -86,18 +88,27 @@ def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
 
 
 def accuracy_passed(usable: Sequence[MeasuredTrial]) -> bool | None:
-    """Whether every measured accuracy passed; ``None`` where there is none."""
+    """Whether every trial's accuracy passed; ``None`` where none was measured."""
     known = _accuracies(usable)
     return all(a.passed for a in known) if known else None
 
 
-def worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
-    """The lowest accuracy measured."""
+def top1(usable: Sequence[MeasuredTrial]) -> float | None:
+    """Lowest top-1 accuracy of a trial."""
+    return found.top1 if (found := _worst_accuracy(usable)) else None
+
+
+def reference_top1(usable: Sequence[MeasuredTrial]) -> float | None:
+    """Top-1 accuracy of the source model on the data of the trial with the lowest accuracy."""
+    return found.reference_top1 if (found := _worst_accuracy(usable)) else None
+
+
+def _worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
     return min(_accuracies(usable), key=lambda a: a.top1, default=None)
 
 
 def failure_row(failure: Failure | None) -> FailureRow | None:
-    """The wire's failure as the report's."""
+    """A trial's failure as the report shows it."""
     if failure is None:
         return None
     return FailureRow(

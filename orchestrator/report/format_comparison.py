@@ -16,8 +16,8 @@ def ordered(report: SweepReport) -> list[CellRow]:
 
 
 def as_accurate(cells: Sequence[CellRow]) -> list[CellRow]:
-    """Cells that lose nothing: not one right answer fewer than the source model has, or, without a
-    data set, outputs within tolerance of the reference."""
+    """Measured cells that keep the source model's accuracy: top-1 is at least the source's, or,
+    without a data set, the outputs are within tolerance of the reference."""
     return [
         c
         for c in cells
@@ -28,12 +28,12 @@ def as_accurate(cells: Sequence[CellRow]) -> list[CellRow]:
 
 
 def best(report: SweepReport) -> tuple[CellRow, list[CellRow]] | None:
-    """The fastest of those that lose nothing, and those that are not shown to be slower: their
-    confidence intervals overlap with its own, or there are none to tell."""
-    fine = as_accurate(ordered(report))
-    if not fine:
+    """The fastest cell that is ``as_accurate``, and those not shown to be slower: their confidence
+    intervals overlap with its own, or one of the two has none."""
+    candidates = as_accurate(ordered(report))
+    if not candidates:
         return None
-    first, *others = fine
+    first, *others = candidates
     return first, [c for c in others if not _slower(c, first)]
 
 

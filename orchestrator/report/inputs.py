@@ -1,4 +1,4 @@
-"""What the report is made from: plain frozen data that the service layer fills from the store."""
+"""Input of the report: frozen data that the service layer reads from the store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from agent.contract.trial import Option, Scenario, TrialResult
 class TrialData:
     """One accepted result.
 
-    ``samples_ns`` has shape (len(result.samples.series), count), int64 nanoseconds; row 0 is what
-    the caller saw. ``None`` where the trial gave none, or its blob has not arrived.
+    ``samples_ns``: shape (len(result.samples.series), count), int64 nanoseconds; row 0 is the
+    latency that the caller saw. ``None`` where the trial has no samples, or they are not stored.
     """
 
     index: int
@@ -37,11 +37,11 @@ class TrialData:
 
 @dataclass(frozen=True)
 class CellData:
-    """One configuration on one device, and every result accepted for it, whatever its status.
+    """One configuration on one device, with all results accepted for it.
 
-    ``state_counts`` counts the trials per state (the trial's state machine names them);
-    ``skip_reason`` is set where the cell was never dispatched. ``not_run`` of the failed trials
-    were given up after those before them had failed.
+    ``state_counts``: number of trials per ``TrialState``. ``skip_reason``: why the cell was never
+    dispatched, else empty. ``not_run``: how many of the failed trials were not run because those
+    before them had failed.
     """
 
     cell_id: str
@@ -69,7 +69,8 @@ class CellData:
 
 @dataclass(frozen=True)
 class SweepData:
-    """A sweep. ``baseline`` names what speed-ups are against: ``{"backend": "onnxruntime"}``."""
+    """A sweep. ``baseline``: fields of the cells that speed-ups are against, e.g.
+    ``{"backend": "onnxruntime"}``."""
 
     name: str
     created_at: datetime

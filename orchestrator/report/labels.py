@@ -1,4 +1,4 @@
-"""Short names for cells: only what tells them apart."""
+"""Short names for cells, made of what varies in the sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from orchestrator.report.inputs import CellData
 
 
 def workload(scenario: Scenario, batch_size: int) -> str:
-    """What loads the session: cells of different workloads are never compared with each other."""
+    """Scenario, batch size, concurrency and rate as text. Only cells of one workload are compared
+    with each other."""
     words = [scenario.kind.replace("_", " "), f"batch {batch_size}"]
     if scenario.concurrency != 1:
         words.append(f"concurrency {scenario.concurrency}")
@@ -20,7 +21,7 @@ def workload(scenario: Scenario, batch_size: int) -> str:
 
 def labels(cells: Sequence[CellData]) -> dict[str, str]:
     """A label per cell id, unique within one device, model and workload: backend and precision,
-    then whatever else varies in the sweep."""
+    then what else varies in the sweep; equal labels get a number."""
     varying = {
         name: len({getattr(cell, name) for cell in cells}) > 1
         for name in ("version", "target", "threads", "calibration", "format", "via")

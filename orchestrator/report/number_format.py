@@ -1,14 +1,15 @@
-"""Figures as people read them: as many digits as the interval and the clock allow, never more."""
+"""Figures as text, with as many digits as the interval and the clock's tick support."""
 
 from __future__ import annotations
 
 import math
 
-from orchestrator.report.schema import CellRow, Estimate, SpeedUp
+from orchestrator.report.schema import CellRow, Estimate
 
 NOTHING = "–"
 ASYMMETRY = 0.1
-"""Up to this share of its half-width an interval off its point's centre is still written as ±."""
+"""Largest distance of an interval's centre from the value, as a share of the half-width, at which
+the interval is written as ±."""
 
 
 def digits_of(figure: Estimate) -> int:
@@ -17,15 +18,15 @@ def digits_of(figure: Estimate) -> int:
     if figure.value is None:
         return 0
     if figure.low is not None and figure.high is not None and figure.high > figure.low:
-        wanted = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
-        if figure.unit == "x" and not _touches_one(figure, wanted - 1):
-            wanted -= 1  # of a ratio one digit of the half-width will do
-        wanted = min(wanted, _significant(figure.value, 5))  # a huge n is no reason for ten digits
-        wanted = max(wanted, _significant(figure.value, 1))  # nor a wild interval for a bare 0
+        digits = 1 - math.floor(math.log10((figure.high - figure.low) / 2))
+        if figure.unit == "x" and not _touches_one(figure, digits - 1):
+            digits -= 1  # one digit of the half-width is enough for a ratio
+        digits = min(digits, _significant(figure.value, 5))  # however narrow the interval is
+        digits = max(digits, _significant(figure.value, 1))  # however wide it is
     else:
-        wanted = _significant(figure.value, 3)
+        digits = _significant(figure.value, 3)
     most = 9 if figure.decimals is None else figure.decimals
-    return max(0, min(wanted, most))
+    return max(0, min(digits, most))
 
 
 def _touches_one(figure: Estimate, digits: int) -> bool:
@@ -51,13 +52,26 @@ def interval(figure: Estimate) -> str:
 
 
 def compact(figure: Estimate) -> str:
-    """``3.21 ±0.05``; ``3.21 [3.1, 3.5]`` where the interval is lopsided; the value where none."""
+    """``3.21 ±0.05``; ``3.21 [3.1, 3.5]`` where the interval is asymmetric; the value alone where
+    there is no interval."""
     if figure.value is None or figure.low is None or figure.high is None:
         return point(figure)
     half = (figure.high - figure.low) / 2
     if abs((figure.high + figure.low) / 2 - figure.value) > ASYMMETRY * half:
         return f"{point(figure)} {interval(figure)}"
     return f"{point(figure)} ±{half:,.{digits_of(figure)}f}"
+
+
+def point_with_interval(figure: Estimate) -> str:
+    """``3.21 [3.1, 3.3]``, or the value alone where there is no interval."""
+    return f"{point(figure)} {interval(figure)}".strip()
+
+
+def point_or_reason(figure: Estimate) -> str:
+    """``3.21 [3.1, 3.3]``; ``– (not measured)`` where there is no value."""
+    if figure.value is None and figure.reason:
+        return f"{NOTHING} ({figure.reason})"
+    return point_with_interval(figure)
 
 
 def number(value: float | None, significant: int = 3) -> str:
@@ -69,8 +83,8 @@ def number(value: float | None, significant: int = 3) -> str:
     return f"{value:,.{max(0, _significant(value, significant))}f}"
 
 
-def clocked(value: float | None, row: CellRow) -> str:
-    """A time in milliseconds without an interval, never finer than the row's clock."""
+def milliseconds(value: float | None, row: CellRow) -> str:
+    """A latency without an interval: four significant digits, but none below the clock's tick."""
     if value is None:
         return NOTHING
     most = 9 if row.p50_ms.decimals is None else row.p50_ms.decimals
@@ -83,14 +97,15 @@ def percent(value: float | None) -> str:
 
 
 def cosine(value: float | None) -> str:
-    """Similarity; what rounds to 1 without being 1 keeps a mark."""
+    """Cosine similarity with four decimals; ``≈1`` from 0.99995 on."""
     if value is None:
         return NOTHING
     return "≈1" if value >= 0.99995 else f"{value:.4f}"
 
 
-def speed_up(found: SpeedUp | None) -> str:
-    """``2.41× ±0.08``, ``no difference shown``, ``baseline``, or nothing."""
+def speed_up(row: CellRow) -> str:
+    """``2.41× [2.33, 2.49]``, ``no difference shown``, ``baseline``, or ``–``."""
+    found = row.speed_up
     if found is None:
         return NOTHING
     if found.verdict == "baseline":
@@ -101,18 +116,26 @@ def speed_up(found: SpeedUp | None) -> str:
     return text if found.verdict == "no_interval" else f"{text} {interval(found.estimate)}"
 
 
+def speed_up_compact(row: CellRow) -> str:
+    """``2.41× ±0.08``, ``none shown``, ``baseline``, or ``–``."""
+    found = row.speed_up
+    if found is None or found.verdict in ("baseline", "no_difference_shown", "no_interval"):
+        return speed_up(row).replace("no difference shown", "none shown")
+    return compact(found.estimate).replace(" ", "× ", 1)
+
+
 def rank(row: CellRow) -> str:
-    """``1``, ``=2`` where tied, nothing where the cell may not win."""
+    """``1``, ``=2`` where tied, ``–`` where the cell is not ranked."""
     if row.rank is None:
         return NOTHING
     return f"={row.rank}" if row.tied else str(row.rank)
 
 
-def status(text: str) -> str:
-    """``failed_fidelity`` as people read it."""
-    return text.replace("_", " ")
+def words(name: str) -> str:
+    """A status or a verdict as text: ``failed_fidelity`` → ``failed fidelity``."""
+    return name.replace("_", " ")
 
 
-def spoken(trust: str) -> str:
-    """``no_steady_state`` as people read it."""
-    return trust.replace("_", " ")
+def verdict(row: CellRow) -> str:
+    """The status where it is not ok, else the trust verdict."""
+    return words(row.status if row.status != "ok" else row.trust.verdict)

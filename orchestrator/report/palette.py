@@ -1,4 +1,4 @@
-"""The colours of charts and drawings."""
+"""The colours of charts and drawings of networks."""
 
 from __future__ import annotations
 

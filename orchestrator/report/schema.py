@@ -1,5 +1,8 @@
-"""The report as data: frozen pydantic models. This JSON is what the API returns and the command
-line renders again; nothing in it needs the raw samples."""
+"""The report as data: frozen pydantic models, without raw samples.
+
+The API returns this JSON, the command line renders it, and it is what remains of a sweep whose raw
+samples were pruned: reports of earlier versions must parse.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from agent.contract.device import DeviceFacts
 from agent.contract.trial import Option
 
 REPORT_SCHEMA = 1
-"""Number of this document; raised when a field changes its meaning."""
+"""Version of this document; raised when a field changes its meaning."""
 
 CellStatus = Literal[
     "ok", "failed_fidelity", "failed_accuracy", "unsupported", "invalid", "failed", "cancelled",
@@ -21,7 +24,7 @@ CellStatus = Literal[
 Trust = Literal[
     "steady", "warming_up", "slowing_down", "no_steady_state", "interfered", "too_short", "unknown"
 ]
-"""Whether figures can be trusted, as ``steady`` judges it."""
+"""Whether figures can be trusted (``statistics/stability.py``)."""
 SpeedVerdict = Literal["faster", "slower", "no_difference_shown", "no_interval", "baseline"]
 
 
@@ -34,10 +37,10 @@ class FrozenModel(BaseModel):
 class Estimate(FrozenModel):
     """A figure with its 95 % confidence interval.
 
-    ``value`` is ``None`` where nothing can be claimed; ``low`` and ``high`` are ``None`` together
-    where there is no interval; ``reason`` then says why. ``n`` is the number of trials behind it.
-    ``decimals``: the most digits after the point that the clock's tick supports, ``None``: no clock
-    is involved. The values are already rounded to it.
+    ``value`` is ``None`` where there is no estimate, ``low`` and ``high`` where there is no
+    interval; ``reason`` then says why. ``n``: number of trials. ``decimals``: most digits after the
+    point that the clock's tick supports, to which the values are rounded; ``None``: no clock is
+    involved.
     """
 
     unit: str
@@ -49,11 +52,15 @@ class Estimate(FrozenModel):
     decimals: int | None = None
 
 
-class SpeedUp(FrozenModel):
-    """Baseline latency / this cell's latency, from per-trial medians; above 1 is faster.
+Figure = Estimate | bool | int | float | str | None
+"""What an additional column of a row may hold."""
 
-    ``q_value`` is the p-value after adjustment for all speed-ups of the sweep; a difference is
-    shown where it is at most 0.05 and the interval excludes 1.
+
+class SpeedUp(FrozenModel):
+    """Baseline latency over this cell's latency, from per-trial medians; above 1 is faster.
+
+    ``q_value``: p-value adjusted for all speed-ups of the sweep (Benjamini–Hochberg). A difference
+    is shown where it is at most 0.05 and the interval excludes 1.
     """
 
     estimate: Estimate
@@ -64,9 +71,9 @@ class SpeedUp(FrozenModel):
 
 
 class FidelityRow(FrozenModel):
-    """Worst output over all verified trials, against the FP32 reference on the same inputs.
+    """Worst output over all verified trials, compared with the FP32 reference on the same inputs.
 
-    ``psnr_db`` is ``None`` where the outputs were identical (infinite)."""
+    ``psnr_db`` is ``None`` where the outputs are identical (infinite)."""
 
     max_abs: float
     max_rel: float
@@ -77,7 +84,8 @@ class FidelityRow(FrozenModel):
 
 
 class FailureRow(FrozenModel):
-    """Why a cell or trial gave no figure. ``fault``: whose it is (``domain.fault``)."""
+    """Why a cell or trial has no figures. ``fault``: what caused it, a
+    ``domain.failure_cause.Fault``."""
 
     stage: str
     kind: str
@@ -96,7 +104,7 @@ class TrustRow(FrozenModel):
 class TrialRow(FrozenModel):
     """One fresh process. ``p50_low_ms``/``p50_high_ms``: order-statistic interval within the trial.
 
-    ``effective_samples`` is the count corrected for autocorrelation. ``trust`` judges this trial.
+    ``effective_samples``: effective sample size. ``trust``: verdict on this trial alone.
     """
 
     index: int
@@ -121,16 +129,15 @@ class TrialRow(FrozenModel):
 
 
 class CellRow(FrozenModel):
-    """One configuration on one device: everything known about it, units in the names.
+    """One configuration on one device, units in the names.
 
-    ``label`` tells it from the other cells of the sweep on one device. ``rank`` is among the cells
-    of the same model and workload on this device, ``rank_overall`` on all devices; ``None`` where
-    the cell may not win, and ``rank_reason`` says why. ``tied``: not shown to differ from the first
-    of its rank. ``pareto``: no other cell is at least as good in every objective.
-    ``min_ms`` and ``max_ms`` are over all samples; ``stdev_ms``, ``cv`` and ``mad_ms`` are medians
-    over trials of the spread within a trial. ``overhead_s`` is the median over trials of total −
-    import − loads − first inference − warm-up − measuring.
+    ``report/columns.py`` says what each field means and how it is computed. Unlike the other
+    models, a row accepts additional keys: columns that are declared there but have no field here.
+    In JSON they stand beside the fields.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Figure]
 
     cell_id: str
     label: str
@@ -202,9 +209,9 @@ class CellRow(FrozenModel):
 
 
 class Winner(FrozenModel):
-    """The fastest trustworthy answer on one device (``device`` empty: on all of them).
+    """The fastest ranked cell on one device, or on all devices where ``device`` is empty.
 
-    ``tied_with`` are the cells not shown to be slower.
+    ``tied_with``: cells that are not shown to be slower.
     """
 
     device: str
@@ -213,9 +220,9 @@ class Winner(FrozenModel):
 
 
 class ModelGroup(FrozenModel):
-    """Cells that may be compared: one model under one workload.
+    """Cells that are compared with each other: one model under one workload.
 
-    ``pareto_objectives`` names what the Pareto front minimises.
+    ``pareto_objectives``: what the Pareto front minimises.
     """
 
     model: str

@@ -7,19 +7,16 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-import yaml
-from pydantic import ValidationError
-
 from orchestrator.domain.device_class import DeviceClass
+from orchestrator.domain.errors import UserError
+from orchestrator.domain.yaml_file import YamlFile
 
-
-class BadClassFile(ValueError):
-    """A class file has a mistake; the message names the file, the line, the key and the mistake."""
+_FILE = YamlFile(DeviceClass)
 
 
 @cache
 def device_classes() -> tuple[DeviceClass, ...]:
-    """All device classes, sorted by name. Raises ``BadClassFile``."""
+    """All shipped classes, by name. Raises ``UserError``."""
     folder = files("inventory") / "classes"
     return read_classes(p for p in folder.iterdir() if p.name.endswith(".yaml"))
 
@@ -29,53 +26,17 @@ def device_class(name: str) -> DeviceClass | None:
 
 
 def read_classes(paths: Iterable[Traversable]) -> tuple[DeviceClass, ...]:
-    """The classes in these files, sorted by name. Raises ``BadClassFile``."""
-    return tuple(sorted((_read(p) for p in paths), key=lambda c: c.name))
+    """The classes in these files, by name.
+
+    Raises:
+        UserError: a line for each mistake in a file: ``FILE:LINE: what, what is accepted``.
+    """
+    return tuple(sorted((_read(path) for path in paths), key=lambda c: c.name))
 
 
 def _read(path: Traversable) -> DeviceClass:
-    text = path.read_text(encoding="utf-8")
-    try:
-        found = DeviceClass.model_validate(yaml.safe_load(text))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadClassFile(f"{path.name}, line {line}: {error.problem}") from None
-    except ValidationError as error:
-        raise BadClassFile("\n".join(_messages(path.name, text, error))) from None
-    if found.name != path.name.removesuffix(".yaml"):
-        line, key = _line_of_key(text, ("name",))
-        raise BadClassFile(
-            f"{path.name}, line {line}, {key}: {found.name!r}: expected the file's own name"
-        )
-    return found
-
-
-def _messages(name: str, text: str, error: ValidationError) -> list[str]:
-    """One line per mistake."""
-    lines = []
-    for one in error.errors():
-        line, key = _line_of_key(text, one["loc"])
-        message = one["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}, line {line}{f', {key}' if key else ''}: {message}")
-    return lines
-
-
-def _line_of_key(text: str, where: tuple[int | str, ...]) -> tuple[int, str]:
-    """The line and dotted path of a key, or of the nearest enclosing node.
-
-    ``where``: pydantic's location, which also has names of its types; they are skipped.
-    """
-    node, line, keys = yaml.compose(text), 1, list[str]()
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            pairs = {key.value: (key, value) for key, value in node.value}
-            if part in pairs:
-                key, node = pairs[part]
-                line = key.start_mark.line + 1
-            elif part is not where[-1]:
-                continue
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        keys.append(str(part))
-    return line, ".".join(keys)
+    found = _FILE.parse(path.read_text(encoding="utf-8"), path.name)
+    name = found.value.name
+    if name != path.name.removesuffix(".yaml"):
+        raise UserError(f"{found.where('name')}: name: {name!r}: expected the file's own name")
+    return found.value

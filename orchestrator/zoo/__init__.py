@@ -1,4 +1,4 @@
-"""The zoo: each architecture is described once, without a framework, and emitted for several.
+"""The zoo: each architecture is described once, independent of frameworks, and emitted for several.
 
 ``network`` holds the description, ``builder`` makes one, ``emit_onnx``, ``emit_torch`` and
 ``emit_keras`` write it out with the same weights, ``catalogue`` finds architectures by name.

@@ -1,8 +1,8 @@
-"""``INTERPRETER -I …/orchestrator/zoo/__main__.py EMITTER …``: one of the emitters' command lines.
+"""``INTERPRETER -I …/orchestrator/zoo/__main__.py EMITTER …``: runs an emitter's command line.
 
-EMITTER is emit_torch or emit_keras. Run by path under the interpreter of a runtime environment,
-where benchfarm is not installed: the package ``orchestrator`` is found from this file's place
-alone, so that nothing else of the caller's environment is imported.
+EMITTER is emit_torch or emit_keras. It is run by path under the interpreter of a runtime
+environment, where benchfarm is not installed: the package ``orchestrator`` is found relative to
+this file, and nothing else of the caller's environment is imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _find_orchestrator() -> None:
 
 
 def main() -> int:
-    """The emitter's own exit code."""
+    """Run the emitter; returns its exit code."""
     if sys.version_info < OLDEST_PYTHON:
         found, wanted = (".".join(map(str, v[:2])) for v in (sys.version_info, OLDEST_PYTHON))
         sys.exit(f"the zoo needs Python {wanted} or newer, this is {found}: {sys.executable}")

@@ -1,10 +1,10 @@
-"""Builds a network layer by layer, inferring shapes as it goes, so that mistakes show at once.
+"""Builds a network layer by layer and infers shapes, so that mistakes are reported at once.
 
 It also tracks the moments that each tensor is expected to have, and gives every convolution and
 dense layer weights of standard deviation 1 / sqrt(fan_in · E[x²]): He's
-initialisation (arXiv:1502.01852) where the input comes from one ReLU, and what a folded batch norm
-would do elsewhere, after residual sums and linear bottlenecks too. Activations then neither explode
-nor fade into denormals, at any depth.
+initialisation (arXiv:1502.01852) for inputs that come from one ReLU, and elsewhere (residual sums,
+linear bottlenecks) the effect of a folded batch norm. So activations neither explode nor vanish
+into denormals at any depth.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from orchestrator.zoo.weights import Parameter, Weights
 from orchestrator.zoo.windows import Padding, Size, Window, resolve
 
 BIAS_STD = 0.1
-"""Small beside the unit variance of outputs, but not zero, so that no emitter can drop the bias."""
+"""Standard deviation of biases: small against the outputs' unit variance, but not zero, so that
+tests notice an emitter that drops the bias."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class NetworkBuilder:
-    """Collects the nodes of one network. Every method returns the tensor its node gives.
+    """Collects the nodes of one network. Every layer method returns its node's output tensor.
 
     Methods raise ShapeMismatch, DuplicateName or UnknownTensor, naming the layer. Layers with
-    weights must be named, since their seeds come from their names; others get a name if left out.
+    weights need a name, from which their seeds derive; others get one if it is omitted.
     """
 
     def __init__(self, name: str) -> None:
@@ -128,7 +129,7 @@ class NetworkBuilder:
     def max_pool(
         self, x: Tensor, kernel: Size, *, stride: Size, padding: Padding = 0, name: str = ""
     ) -> Tensor:
-        """Maximum over each window; padding never wins."""
+        """Maximum over each window; padding counts as minus infinity."""
         window, shape = self._pool(name or f"max_pool of {x.name}", x, kernel, stride, padding)
         moment = self._moment(x).greatest_of(math.prod(window.kernel))
         return self._append("max_pool", name, (x,), shape, moment, _pool_attributes(window))
@@ -136,7 +137,7 @@ class NetworkBuilder:
     def avg_pool(
         self, x: Tensor, kernel: Size, *, stride: Size, padding: Padding = 0, name: str = ""
     ) -> Tensor:
-        """Mean over each window's real pixels; padding does not count."""
+        """Mean over each window's pixels, without padding."""
         window, shape = self._pool(name or f"avg_pool of {x.name}", x, kernel, stride, padding)
         return self._append(
             "avg_pool", name, (x,), shape, self._moment(x), _pool_attributes(window)

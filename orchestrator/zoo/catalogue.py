@@ -31,7 +31,7 @@ def load(name: str, seed: int = 0) -> Network:
 
 
 def info(name: str) -> ArchitectureInfo:
-    """What the architecture is, without building it. Raises UnknownArchitecture."""
+    """The architecture's entry, without building it. Raises UnknownArchitecture."""
     found: ArchitectureInfo = _module(name).INFO
     return found
 

@@ -1,4 +1,4 @@
-"""What a channels-last emitter asks of a network: the order of flattened features, and signs."""
+"""Analyses for channels-last emitters: the order of flattened features, and signs of tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.zoo.network import Network, Node, Shape
 Order = NDArray[np.int64]
 
 _KEEPS_ORDER = frozenset(["relu", "relu6", "softmax", "flatten", "concat"])
-"""Operators on vectors that do the same to features in any order."""
+"""Operators on vectors that treat features alike, whatever their order."""
 _RECTIFIES = frozenset(["relu", "relu6", "softmax"])
 _KEEPS_SIGN = frozenset(["max_pool", "avg_pool", "global_avg_pool", "add", "concat", "flatten"])
 
@@ -21,8 +21,8 @@ _KEEPS_SIGN = frozenset(["max_pool", "avg_pool", "global_avg_pool", "add", "conc
 class Axes:
     """Facts about the tensors of one network whose images are emitted channels-last.
 
-    Flattening such an image gives its features in another order. A dense layer that reads them can
-    take its weights in that order; where anything else does, the image has to be permuted first.
+    Flattening such an image changes the order of its features. A dense layer that reads them can
+    permute its weights instead; for any other reader the image must be permuted first.
     """
 
     network: Network
@@ -38,16 +38,16 @@ class Axes:
             self._orders[node.name] = self._order_after(node)
 
     def order(self, name: str) -> Order | None:
-        """(features,): which feature of the network is at each place of the emitted vector; None if
-        each is at its own."""
+        """(features,): the network's feature at each index of the emitted vector; None if the order
+        is unchanged."""
         return self._orders.get(name)
 
     def must_permute(self, node: Node) -> bool:
-        """Whether what ``node`` flattens has to be put channels-first before."""
+        """Whether the input of the flattening ``node`` must be permuted to channels-first."""
         return self._reorders(node) and not self._only_dense_reads(node.name)
 
     def never_negative(self, name: str) -> bool:
-        """Whether no element of the tensor can be below zero, as the operators before it tell."""
+        """Whether no element of the tensor can be negative, judged by the operators before it."""
         node = self._nodes.get(name)
         if node is None or node.op not in _RECTIFIES | _KEEPS_SIGN:
             return False

@@ -1,4 +1,4 @@
-"""What a network costs, from its description alone."""
+"""Parameters, FLOPs and activations of a network, from its description alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from orchestrator.zoo.network import Network, Node
 class Description:
     """Figures of one inference on one sample.
 
-    ``flops`` counts two per multiply-accumulate, of convolutions and dense layers only, bias left
-    out: twice what torchvision prints as "GFLOPS". ``layers`` counts those same layers,
-    ``operators`` all nodes by operator. ``activations`` is the number of float32 elements that all
-    nodes give together, ``largest_activation`` that of the largest.
+    ``flops`` counts two per multiply-accumulate, of convolutions and dense layers only,
+    without bias: twice what torchvision prints as "GFLOPS". ``layers`` counts those same layers,
+    ``operators`` all nodes by operator. ``activations`` is the number of float32 elements in the
+    outputs of all nodes, ``largest_activation`` that in the largest output.
     """
 
     name: str

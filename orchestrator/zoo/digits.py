@@ -1,10 +1,10 @@
-"""The digits data set: 1797 handwritten digits, enlarged to 28x28 and split once and for all.
+"""The digits data set: 1797 handwritten digits, enlarged to 28x28, with a fixed split.
 
 Source: scikit-learn's ``load_digits``, the test part of E. Alpaydin and C. Kaynak, *Optical
 Recognition of Handwritten Digits*, UCI Machine Learning Repository, 1998, doi:10.24432/C50P49,
-licence CC BY 4.0. Everything after loading is integers and a frozen stream, so that the same arrays
-come out anywhere. The split is by image, not by writer: accuracy on the held-out part says how well
-a conversion kept the network, not how it would do on a stranger's hand.
+licence CC BY 4.0. Everything after loading uses integers and a frozen random stream, so that the
+arrays are the same on every machine. The split is by image, not by writer: accuracy on the held-out
+part shows whether a conversion preserved the network, not how well it reads the writing of others.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def load() -> Digits:
 def resize(images: Integers, side: int, maximum: int) -> Integers:
     """Bilinear enlargement, (n, h, w) of 0 to ``maximum`` → (n, side, side) of 0 to 255.
 
-    Pixel centres are aligned and edges repeated. Whole 255ths are what a camera would deliver, and
-    compress well. Halves, which are common, round up: in floating point that would be chance.
+    Pixel centres are aligned and edges repeated. Results are integers, as from a camera, and
+    compress well. Halves, which are common, round up; in floating point that would vary.
     """
     rows = _interpolation(images.shape[1], side)
     columns = _interpolation(images.shape[2], side)

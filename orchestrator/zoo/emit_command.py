@@ -1,4 +1,4 @@
-"""The command line that an emitter has: one architecture of the catalogue into one file."""
+"""The emitters' command line: writes one architecture of the catalogue to one file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Export = Callable[[Network, Path, int], object]
 
 
 def emit(name: str, writes: str, export: Export, arguments: Sequence[str] | None = None) -> int:
-    """Exports what ``arguments`` (none: the process's own) ask of the emitter ``name``; 0 if it
-    worked, 2 if the request was wrong. ``export`` takes a network, a file, a batch size."""
+    """Parse ``arguments`` (default: the process's own) and export; returns 0, or 2 for a wrong
+    request. ``name`` is the emitter's module; ``export`` takes a network, a file, a batch size."""
     parser = argparse.ArgumentParser(prog=f"python -m orchestrator.zoo.{name}")
     parser.add_argument("name", help="an architecture of the zoo")
     parser.add_argument("out", type=Path, help=f"the {writes} file to write")

@@ -69,8 +69,8 @@ def to_keras(network: Network, batch: int = 1) -> keras.Model:
 
 
 def export_keras(network: Network, path: Path, batch: int = 1) -> None:
-    """Writes the model as its file name's suffix says, whole or not at all; the same bytes for the
-    same network, seed and version of Keras.
+    """Writes the model atomically in the format of the file name's suffix; the bytes are the same
+    for the same network, seed and version of Keras.
 
     Raises what ``to_keras`` raises, UnsupportedFormat for another suffix, OSError.
     """
@@ -110,7 +110,7 @@ class _Emission:
                 self.names[tensor.name] = self.claim(tensor.name)
 
     def claim(self, name: str) -> str:
-        """A layer name like ``name`` that a TensorFlow scope takes and no other layer has."""
+        """A unique layer name, derived from ``name``, that is valid as a TensorFlow scope."""
         base, number = _sane(name), 2
         name = base
         while name in self.taken:
@@ -119,9 +119,9 @@ class _Emission:
         return name
 
     def layer(self, kind: str, node: Node, part: str = "", **options: Any) -> Any:
-        """A new layer: the node's own, or one that does ``part`` of its work."""
+        """A new layer for the node, or for a named ``part`` of its work."""
         name = self.names[node.name]
-        # Its own dtype by name: a policy shared by layers is written with its address in memory.
+        # A dtype name for each layer: a shared policy object is serialised with its memory address.
         return getattr(self.layers, kind)(
             name=self.claim(f"{name}_{part}") if part else name, dtype="float32", **options
         )
@@ -133,7 +133,7 @@ class _Emission:
     def filled(
         self, kind: str, node: Node, x: Any, kernel: Any, part: str = "", **options: Any
     ) -> Any:
-        """Calls a new layer on ``x``, with ``kernel`` and the node's bias for weights."""
+        """Calls a new layer on ``x``; its weights are ``kernel`` and the node's bias."""
         layer = self.layer(kind, node, part, **options)
         y = layer(x)
         layer.set_weights([kernel, self.array(node, 1)])
@@ -144,7 +144,7 @@ class _Emission:
         return self.network.array(node.parameters[index])
 
     def padding(self, node: Node, dilation: tuple[int, ...] = (1, 1)) -> str:
-        """How a layer pads as this node does: ``valid``, ``same``, or empty if none does."""
+        """Keras' name for this node's padding: ``valid``, ``same``, or empty if neither matches."""
         pads = node.attribute("pads")
         if not any(pads):
             return "valid"
@@ -156,7 +156,7 @@ class _Emission:
         return "same" if same.pads == pads else ""
 
     def zero_padded(self, node: Node, x: Any) -> Any:
-        """``x`` with the node's padding, of zeros, made outside its layer."""
+        """``x`` padded with zeros by a separate layer."""
         top, left, bottom, right = node.attribute("pads")
         if not (top or left or bottom or right):
             return x
@@ -164,7 +164,7 @@ class _Emission:
         return self.call("ZeroPadding2D", node, x, "pad", padding=sides, **LAST)
 
     def every(self, node: Node, x: Any) -> Any:
-        """Every stride-th pixel of ``x``: what is left of a window that moved by single steps."""
+        """Every stride-th pixel of ``x``, the output of a window with stride 1."""
         return self.call(
             "MaxPooling2D", node, x, pool_size=1, strides=node.attribute("stride"), **LAST
         )
@@ -172,7 +172,7 @@ class _Emission:
 
 Rule = Callable[[_Emission, Node, list[Any]], Any]
 LAST = {"data_format": "channels_last"}
-"""Said to each layer: a user's own Keras settings may have another default."""
+"""Passed to each layer, because a user's Keras settings may have another default."""
 
 
 def _keras() -> Any:
@@ -187,7 +187,7 @@ def _keras() -> Any:
 
 
 def _sane(name: str) -> str:
-    """``name`` in what TensorFlow's scopes and file formats all take."""
+    """``name`` reduced to characters that TensorFlow's scopes and all file formats accept."""
     sane = re.sub(r"[^A-Za-z0-9_]", "_", name)
     return sane if sane[:1].isalnum() else f"n{sane}"
 
@@ -213,7 +213,7 @@ def _conv(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
     weight = emission.array(node, 0)
     groups = node.attribute("groups")[0]
     depthwise = groups > 1 and weight.shape[1] == 1
-    # TensorFlow moves neither dilated windows by strides, nor depthwise ones by unequal strides.
+    # TensorFlow supports strides neither with dilation, nor unequal ones in depthwise convolutions.
     singly = max(stride) > 1 and (max(dilation) > 1 or (depthwise and stride[0] != stride[1]))
     padding = emission.padding(node, dilation)
     if singly or not padding:
@@ -228,13 +228,14 @@ def _conv(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
     part = "singly" if singly else ""
     kernel = weight.transpose(2, 3, 1, 0)
     if depthwise:
-        # Outputs of one input channel are neighbours, in both layouts.
+        # In both layouts the outputs of one input channel are adjacent.
         kernel = kernel.reshape(*kernel.shape[:2], groups, -1)
         options |= {"depth_multiplier": kernel.shape[3], "depthwise_initializer": "zeros"}
         y = emission.filled("DepthwiseConv2D", node, x, kernel, part, **options)
     else:
-        # TensorFlow compiles grouped ones on a CPU, which frozen graphs keep as a function that few
-        # converters open; nothing but splitting, which a .h5 cannot hold, would avoid it.
+        # On a CPU TensorFlow compiles grouped convolutions; frozen graphs keep them as a function
+        # that few converters support. Only splitting would avoid it, which .h5 files cannot
+        # represent.
         options |= {"filters": weight.shape[0], "groups": groups, "kernel_initializer": "zeros"}
         y = emission.filled("Conv2D", node, x, kernel, part, **options)
     return emission.every(node, y) if singly else y
@@ -249,17 +250,17 @@ def _dense(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
     return emission.filled("Dense", node, inputs[0], kernel.T, **options)
 
 
-def _pool(kind: str, zeros_count_for_nothing: Callable[[_Emission, Node], bool]) -> Rule:
+def _pool(kind: str, padding_with_zeros_is_exact: Callable[[_Emission, Node], bool]) -> Rule:
     def rule(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
         x, padding = inputs[0], emission.padding(node)
         options: dict[str, Any] = {"pool_size": node.attribute("kernel"), **LAST}
-        if not padding and zeros_count_for_nothing(emission, node):
+        if not padding and padding_with_zeros_is_exact(emission, node):
             x, padding = emission.zero_padded(node, x), "valid"
         if padding:
             stride = node.attribute("stride")
             return emission.call(kind, node, x, strides=stride, padding=padding, **options)
-        # Moved by single steps and padded as "same", the window is once at each place where the
-        # node has it, and leaves the padding out.
+        # With stride 1 and "same" padding, the windows include all those of the node, and padding
+        # does not count.
         crop = _surplus(node, emission.shapes[node.inputs[0]])
         x = emission.call(kind, node, x, "singly", strides=1, padding="same", **options)
         if any(end for side in crop for end in side):
@@ -270,7 +271,7 @@ def _pool(kind: str, zeros_count_for_nothing: Callable[[_Emission, Node], bool])
 
 
 def _surplus(node: Node, shape: Shape) -> list[tuple[int, int]]:
-    """How many windows of single steps lie before the node's first and after its last, by axis.
+    """Number of stride-1 windows before the node's first and after its last, by axis.
 
     Raises UnsupportedOperator if the node's begin before them or end after.
     """
@@ -327,7 +328,7 @@ OPERATORS: dict[str, Rule] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of ``emit``."""
+    """The command line; returns the exit code of ``emit``."""
     return emit("emit_keras", ".keras or .h5", export_keras, arguments)
 
 

@@ -1,4 +1,4 @@
-"""Writes a network as ONNX: a fixed batch, the same bytes for the same network and seed.
+"""Writes a network as ONNX, with a fixed batch; the same network and seed give the same bytes.
 
 Operators follow the ONNX specification at opset 17, stored as IR version 8, which runtimes since
 onnxruntime 1.11 and OpenVINO 2022 load.

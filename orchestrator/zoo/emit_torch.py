@@ -42,7 +42,7 @@ def to_module(network: Network) -> torch.nn.Module:
 
 
 def export_pt2(network: Network, path: Path, batch: int = 1) -> None:
-    """Writes the program that ``torch.export`` makes of the module, for a fixed ``batch``.
+    """Writes the module as a ``torch.export`` program, for a fixed ``batch``.
 
     Raises what ``to_module`` raises, ShapeMismatch if ``batch`` < 1, OSError.
     """
@@ -68,12 +68,12 @@ class _Emission:
         self.shapes.update({tensor.name: tensor.shape for tensor in tensors})
 
     def call(self, name: str, module: Any, x: Any) -> Any:
-        """Calls ``module``, kept under ``name``, on the graph value ``x``."""
+        """Registers ``module`` under ``name`` and calls it on the graph value ``x``."""
         self.modules[name] = module
         return self.graph.call_module(name, (x,))
 
     def fill(self, module: Any, node: Node) -> Any:
-        """Gives ``module`` the node's weight and bias."""
+        """Sets the weight and bias of ``module`` to the node's."""
         with self.torch.no_grad():
             for target, parameter in zip(
                 (module.weight, module.bias), node.parameters, strict=True
@@ -154,8 +154,8 @@ def _avg_pool(emission: _Emission, node: Node, inputs: list[Any]) -> Any:
             kernel, stride, (top, left), ceil_mode=ceil, count_include_pad=False
         )
         return emission.call(node.name, module, x)
-    # No setting of AvgPool2d says this: average the zero-padded input, then undo the padding's
-    # share of each window, which pooling a padded field of ones gives.
+    # AvgPool2d has no such option: average the zero-padded input, then divide by the share of real
+    # pixels in each window, which is the pooled average of padded ones.
     pad = torch.nn.ZeroPad2d((left, right, top, bottom))
     pool = torch.nn.AvgPool2d(kernel, stride)
     emission.modules[f"{node.name}_share"] = 1.0 / pool(pad(torch.ones(1, *shape)))
@@ -176,7 +176,8 @@ def _concat(emission: _Emission, _node: Node, inputs: list[Any]) -> Any:
 
 
 def _ceil_mode(node: Node, shape: Shape) -> bool | None:
-    """PyTorch's ``ceil_mode`` that gives this pool, padded by its top and left; None: neither does.
+    """The value of PyTorch's ``ceil_mode`` that gives this pool, padded by its top and left; None:
+    neither does.
 
     PyTorch pads both ends alike; ``ceil_mode`` lets the last window reach over the end, unless it
     would start in the end's padding.
@@ -221,7 +222,7 @@ OPERATORS: dict[str, Rule] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of ``emit``."""
+    """The command line; returns the exit code of ``emit``."""
     return emit("emit_torch", ".pt2", export_pt2, arguments)
 
 

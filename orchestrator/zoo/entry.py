@@ -1,4 +1,4 @@
-"""What the catalogue tells about an architecture before building it."""
+"""The catalogue's entry for an architecture, available without building it."""
 
 from __future__ import annotations
 

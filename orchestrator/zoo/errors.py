@@ -1,4 +1,4 @@
-"""Every error the zoo raises. None is transient: the same call fails again."""
+"""The errors of the zoo. None is transient: the same call fails again."""
 
 from __future__ import annotations
 

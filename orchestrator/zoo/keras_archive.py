@@ -8,13 +8,13 @@ from pathlib import Path
 
 METADATA = "metadata.json"
 BEGINNING = (1980, 1, 1, 0, 0, 0)
-"""The first date that a zip can tell."""
+"""The earliest date that a zip archive can store."""
 
 
 def without_date(path: Path) -> None:
-    """Write the archive anew without the time at which it was saved: one model is then one file.
+    """Rewrite the archive with constant dates, so that one model always gives the same bytes.
 
-    ``date_saved`` stays, since the format has it, but says nothing. Raises OSError.
+    ``date_saved``, which the format requires, is set to 1980. Raises OSError.
     """
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

@@ -1,4 +1,4 @@
-"""The statistics a tensor of a seeded network is expected to have, layer by layer.
+"""Expected moments of the tensors of a seeded network, propagated layer by layer.
 
 Elements are taken as normal deviates, over all elements and all seeds. That is right for sums over
 a large fan-in and near enough elsewhere: the estimate has only to stay within a small factor.
@@ -19,9 +19,9 @@ class Moments:
     square: float
 
     def rectified(self) -> Moments:
-        """Of max(x, 0): the first two moments of a normal deviate cut off at zero.
+        """The moments of max(x, 0) for a normal deviate x.
 
-        The mean matters after residual sums: what one ReLU has made positive, the next one keeps.
+        The mean matters after residual sums: one ReLU's positive output passes the next unchanged.
         """
         variance = self.square - self.mean**2
         if variance <= 0.0:
@@ -33,28 +33,28 @@ class Moments:
         return Moments(self.mean * above + density, self.square * above + self.mean * density)
 
     def greatest_of(self, count: int) -> Moments:
-        """Of the greatest of ``count`` neighbours: E[x²] grows by about the cube root of ``count``.
+        """Moments of the maximum of ``count`` neighbours: E[x²] grows by about their cube root.
 
-        An empirical middle between neighbours that agree (1) and independent rectified ones (√n and
-        more); found on the convolutional networks of the catalogue.
+        An empirical value between equal neighbours (factor 1) and independent rectified ones (√n
+        or more); found on the convolutional networks of the catalogue.
         """
         growth = math.cbrt(count)
         return Moments(self.mean * math.sqrt(growth), self.square * growth)
 
 
 NORMALISED = Moments(mean=0.0, square=1.0)
-"""Of a network input, and of every weighted layer's output."""
+"""The moments of a network input, and of every weighted layer's output."""
 
 
 def of_sum(terms: Sequence[Moments]) -> Moments:
-    """Of the sum of independent terms."""
+    """The moments of a sum of independent terms."""
     mean = sum(term.mean for term in terms)
     variance = sum(term.square - term.mean**2 for term in terms)
     return Moments(mean, variance + mean**2)
 
 
 def of_mixture(parts: Sequence[tuple[int, Moments]]) -> Moments:
-    """Of tensors joined, each with its number of channels."""
+    """The moments of concatenated tensors, each with its number of channels."""
     total = sum(channels for channels, _ in parts)
     return Moments(
         sum(channels * part.mean for channels, part in parts) / total,

@@ -2,8 +2,8 @@
 ``python -m orchestrator.zoo.train_digits``, under the pytorch runtime environment.
 
 Writes ``digits_cnn.onnx`` (the trained weights), ``digits.npz`` (held-out part and calibration
-samples) and ``digits_cnn.json`` (what was measured, and how). The held-out part decides nothing:
-the number of epochs is fixed and the last weights are kept.
+samples) and ``digits_cnn.json`` (the accuracy, and how it was measured). The held-out part does
+not influence training: the number of epochs is fixed and the last weights are kept.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def train(data: digits.Digits, epochs: int = EPOCHS) -> StoredWeights:
 
 
 def shifted(images: FloatArray, state: np.random.RandomState) -> FloatArray:
-    """Each image moved by up to two pixels each way, black coming in; same shape (n, 1, h, w)."""
+    """Each image shifted by up to two pixels in both directions, filled with black; (n, 1, h,
+    w)."""
     edge = LARGEST_SHIFT
     height, width = images.shape[2:]
     padded = np.pad(images, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
@@ -85,7 +86,7 @@ def shifted(images: FloatArray, state: np.random.RandomState) -> FloatArray:
 
 
 def correct_answers(network: Network, data: digits.Digits) -> int:
-    """How many held-out digits the emitted PyTorch module names rightly."""
+    """Number of held-out digits that the emitted PyTorch module classifies correctly."""
     import torch
 
     with torch.no_grad():
@@ -94,7 +95,7 @@ def correct_answers(network: Network, data: digits.Digits) -> int:
 
 
 def record(data: digits.Digits, correct: int, folder: Path) -> dict[str, Any]:
-    """What the JSON beside the artefacts says; hashes those already in ``folder``."""
+    """The content of ``digits_cnn.json``, with hashes of the artefacts in ``folder``."""
     import sklearn
     import torch
 

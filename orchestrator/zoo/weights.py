@@ -1,4 +1,4 @@
-"""Where a network's weights come from: a seed, or arrays that training gave.
+"""Sources of a network's weights: a seed, or arrays from training.
 
 Seeded weights are reproducible to the bit on every machine: a parameter's stream depends on nothing
 but the network's seed and the parameter's own name, and its values are uniform, which takes integer
@@ -37,7 +37,7 @@ class Parameter:
 
 
 class Weights(Protocol):
-    """Gives each parameter its array: float32, of the parameter's shape, the same at every call."""
+    """Returns a parameter's array: float32, of its shape, the same at every call."""
 
     def array(self, parameter: Parameter) -> FloatArray: ...
 
@@ -64,7 +64,7 @@ class SeededWeights:
 
 @dataclass(frozen=True, eq=False)
 class StoredWeights:
-    """Weights that training gave. ``origin`` names their file in error messages."""
+    """Trained weights. ``origin`` names their file in error messages."""
 
     arrays: Mapping[str, FloatArray]
     origin: str

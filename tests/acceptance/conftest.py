@@ -1,4 +1,4 @@
-"""A controller that is up, for tests that drive the command line as a user does."""
+"""A running controller for tests that use the command line as a user does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from support.cli import Shell, running
 
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """One controller on embedded defaults, with digits_cnn, for all tests that leave it usable."""
+    """One controller with embedded database and broker and the model digits_cnn, shared by all
+    tests that leave it usable."""
     with running(tmp_path_factory.mktemp("farm") / "home") as found:
         found.fine("zoo", "build", "digits_cnn")
         yield found

@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: exit code 2, one message naming file, key and remedy."""
+"""Mistakes of users: exit code 2, and one message that names file, key and remedy."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ GOOD = "models: [digits_cnn]\nruntimes: [{backend: onnxruntime}]\n"
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        (f"name: a\n{GOOD}trails: 3\n", ["trails", "accepted here", "trials"]),
-        (f"name: a\n{GOOD[:-3]}, presicion: fp32}}]\n", ["presicion", "precision"]),
+        (
+            f"name: a\n{GOOD}trails: 3\n",
+            ["bad.yaml:4: unknown key 'trails'", "accepted here", "trials"],
+        ),
+        (
+            f"name: a\n{GOOD[:-3]}, presicion: fp32}}]\n",
+            ["bad.yaml:3: unknown key 'runtimes.0.presicion'", "precision"],
+        ),
         (f"name: a\n{GOOD}trials: many\n", ["trials", "many"]),
         (f"{GOOD}", ["name", "missing"]),
         ("just text", ["mapping"]),
         ("name: [", ["not YAML"]),
         (
             f"name: a\n{GOOD}devices: {{select: {{class: toaster}}}}\n",
-            ["no device matches", "bench"],
+            ["bad.yaml:4: devices: no device matches", "bench"],
         ),
         (
             "name: a\nmodels: [nothing]\nruntimes: [{backend: onnxruntime}]\n",
-            ["no model 'nothing'"],
+            ["bad.yaml:2: models: there is no model 'nothing'"],
         ),
         (
             "name: a\nmodels: [digits_cnn]\nruntimes: [{backend: tensortt}]\n",
-            ["tensortt", "openvino"],
+            ["bad.yaml:3: runtimes: unknown backend 'tensortt'", "openvino"],
         ),
         (
             "name: a\nmodels: [digits_cnn]\nruntimes: [{backend: onnxruntime, target: GPU}]\n",

@@ -1,4 +1,4 @@
-"""``device add`` and ``retire`` where no board is reached: refused before anything is done."""
+"""``device add`` and ``retire`` that are refused before any board is contacted."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ START_LIMIT_S = 120.0
 
 @contextmanager
 def joined(shell: Shell, python: Path, state: Path) -> Iterator[None]:
-    """A second agent, ``board``, under an interpreter of its own."""
+    """Run a second agent, ``board``, under its own interpreter."""
     said = shell.fine("device", "join-token", "board")
     found = re.search(r"benchfarm-agent join (\S+) (\S+) --name board", said)
     assert found, said

@@ -31,7 +31,7 @@ def spec(folder: Path, name: str, seconds: float) -> Path:
 
 
 def elsewhere(home: Path, **settings: str) -> Shell:
-    """The same command line, on another home."""
+    """The same command line with another home."""
     home.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     return Shell(home, {**environment, "BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings})
@@ -120,9 +120,9 @@ def test_pruned_and_deleted_sweeps_and_who_did_it(shell: Shell, tmp_path: Path) 
     shell.refused("report", "unwanted")
     assert "nothing is wrong" in shell.fine("db", "check", "--deep", "--grace", "0s")
 
-    told = json.loads(shell.fine("events", "--subject", "unwanted", "-o", "json"))
-    assert [e["kind"] for e in told] == ["sweep_submitted", "sweep_finished", "sweep_deleted"]
-    by = [e["by"] for e in told]
+    events = json.loads(shell.fine("events", "--subject", "unwanted", "-o", "json"))
+    assert [e["kind"] for e in events] == ["sweep_submitted", "sweep_finished", "sweep_deleted"]
+    by = [e["by"] for e in events]
     assert by[0].startswith("admin benchfarm up (token ")
     assert by[1] == "device bench"
     (pruned,) = json.loads(shell.fine("events", "--kind", "samples_pruned", "-o", "json"))

@@ -124,7 +124,7 @@ def test_the_way_is_explained_before_it_is_gone(shell: Shell, keras_file: Path) 
 def test_a_model_from_keras_is_counted_by_the_onnx_file_that_joined_it(
     shell: Shell, keras_file: Path
 ) -> None:
-    """Their axes differ: the file's own count, not the model's."""
+    """Their axes differ: the count is that of the file, not of the model."""
     for file in (keras_file, keras_file.with_suffix(".onnx")):
         shell.fine("model", "add", file, "--name", "from_keras")
     works = [

@@ -1,4 +1,4 @@
-"""Health as a user sees it: a real agent on this machine, found good, made bad, and good again."""
+"""Health checks of a real agent on this machine: good, then broken, then repaired."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_board_whose_runtime_breaks_is_quarantined_until_it_is_mended(tmp_path
         wait_health(shell, "good")
         blobs = shell.home / "agent" / "blobs"
         away = shell.home / "agent" / "mended"
-        # what is read from there is gone, and nothing can be put in its place
+        # the folder's content is gone, and nothing can be written there
         blobs.rename(away)
         blobs.write_text("no folder")
         failed = shell("device", "selftest", "bench")

@@ -1,4 +1,4 @@
-"""``inventory apply`` and ``diff`` where the file or the farm is not fit: nothing is contacted."""
+"""``inventory apply`` and ``diff`` refuse a bad file or farm before they contact any board."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A controller that a service manager started with few open files has room for many boards."""
+"""A controller that starts with a service manager's low limit of open files serves many boards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_boards_connect_past_the_soft_limit_of_open_files(tmp_path: Path) -> Non
             stack.enter_context(socket.create_connection((url.hostname, url.port), timeout=60))
             for _ in range(CONNECTIONS)
         ]
-        for board in boards:  # all of them at once: none is closed before the last is answered
+        for board in boards:  # all at once: none is closed before the last one is answered
             board.sendall(REQUEST)
         answers = [board.recv(1 << 16)[:8] for board in boards]
     assert answers == [b"HTTP/1.1"] * CONNECTIONS

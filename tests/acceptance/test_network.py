@@ -1,4 +1,4 @@
-"""``benchfarm model show``: what a network costs, its drawing, and Netron."""
+"""``benchfarm model show``: a network's cost, its drawing, and Netron."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_mistakes_are_answered_once(shell: Shell, tmp_path: Path) -> None:
     assert "--graph out.svg" in shell.refused("model", "show", "digits_cnn", "out.svg")
     nowhere = tmp_path / "nowhere" / "x.svg"
     assert "cannot be written" in shell.refused("model", "show", "digits_cnn", "--graph", nowhere)
-    told = shell.refused("model", "show", "digits_cnn", "--graph", "--format", "pt2")
-    assert "has no pt2; it has onnx" in told
+    message = shell.refused("model", "show", "digits_cnn", "--graph", "--format", "pt2")
+    assert "has no pt2; it has onnx" in message
     assert "there is no model 'none'" in shell.refused("model", "show", "none", "--graph")
     assert not (shell.home / "none.svg").exists()
 
@@ -67,7 +67,7 @@ def test_netron_is_asked_for_where_it_is_missing(shell: Shell) -> None:
 
 
 def test_netron_gets_the_model_s_own_bytes(shell: Shell, tmp_path: Path) -> None:
-    """A program of that name stands in, for Netron would open a browser and stay."""
+    """A fake program of that name replaces Netron, which would open a browser and keep running."""
     program, seen = tmp_path / "bin" / "netron", tmp_path / "seen.onnx"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\n[ "$1" = --browse ] && cp "$2" {seen}\n')

@@ -1,4 +1,4 @@
-"""Tokens, the broker's users and rotation, as a user has them."""
+"""Tokens, the broker's users and their rotation, from the command line."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_brokers_door_is_closed_and_a_board_rotated(tmp_path: Path) -> None:
         finally:
             mine.close()
         assert refused
-    # its own machine is trusted: the next start lets the local agent join again
+    # the controller's own machine is trusted: its next start re-enrols the local agent
     with (
         redis_server(program, port=port, more=["--aclfile", str(file)]),
         running(home, BENCHFARM_BROKER_URL=closed[1]) as benchfarm,

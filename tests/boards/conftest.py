@@ -1,4 +1,4 @@
-"""A farm of real hosts for all tests here, and a controller that its boards reach."""
+"""One farm of nspawn hosts for all tests here, and a controller that its boards reach."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def farm() -> Iterator[Farm]:
 
 @pytest.fixture
 def board(farm: Farm) -> Callable[[str], Board]:
-    """A board by name, switched on and plugged in."""
+    """Get a board by name, switched on and connected."""
 
     def find(name: str) -> Board:
         found = farm.boards[name]
@@ -51,7 +51,7 @@ def board(farm: Farm) -> Callable[[str], Board]:
 
 @pytest.fixture(scope="session")
 def shell(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """``benchfarm``, its controller being this machine's address on the farm's bridge."""
+    """``benchfarm`` with a controller at this machine's address on the farm's bridge."""
     program = redis_program()
     need("redis", program is not None, "no redis-server on the path")
     assert program is not None

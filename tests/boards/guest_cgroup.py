@@ -1,4 +1,4 @@
-"""Runs in a virtual machine as the agent's unit does: what do control groups really bound there?
+"""Runs in a virtual machine in place of the agent's unit: tries what control groups limit there.
 
 Each finding is a line of JSON on the console, after ``FOUND``.
 """
@@ -88,7 +88,7 @@ def failure(end: ChildEnd, bounds: ChildLimits) -> dict[str, object]:
 
 
 def alive(pid: int) -> bool:
-    """Not gone, and no zombie that only waits for whoever adopted it."""
+    """Whether it exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -101,7 +101,7 @@ def groups() -> list[str]:
 
 
 def first() -> None:
-    child_process.MEMORY_CHECK_S = 600.0  # the kernel alone bounds it
+    child_process.MEMORY_CHECK_S = 600.0  # only the kernel enforces the limit
     found("limits", answer=child(LIMITS).answer)
     found("swaps", answer=child(LIMITS, ChildLimits(60.0, 512, swaps=True)).answer)
     small = ChildLimits(60.0, 64)
@@ -123,7 +123,7 @@ def first() -> None:
 
 
 def escaped() -> bool:
-    """Whether what a child left behind, out of its process group and session, is still there."""
+    """Whether a process that left its process group and session survives its child's end."""
     pid = int(child(ESCAPES).answer or "0")
     deadline = time.monotonic() + 5
     while alive(pid) and time.monotonic() < deadline:
@@ -135,7 +135,7 @@ def escaped() -> bool:
 
 
 def old_kernel() -> bool:
-    """What was in a group without ``cgroup.kill``."""
+    """Whether a process survives in a group of a kernel without ``cgroup.kill``."""
     pids: list[str] = []
 
     def kill(self: child_cgroup.ChildCgroup) -> None:
@@ -149,7 +149,7 @@ def old_kernel() -> bool:
 
 
 def left_behind() -> bool:
-    """What an agent left that was killed where no systemd clears up."""
+    """Whether a process survives a killed agent where no systemd cleans up."""
     top = agent_cgroup.survey().top
     assert top is not None
     folder = top / "child-999999-1"
@@ -175,7 +175,7 @@ def as_a_unit() -> None:
 
 
 def escape() -> None:
-    """Only what needs no controller."""
+    """Only the checks that need no cgroup controller."""
     said = agent_cgroup.settle()
     found("escapes", said=said, user=os.getuid(), left=escaped(), groups=groups())
 

@@ -1,4 +1,4 @@
-"""Boards of the farm under what only a board can suffer, while a sweep runs on them."""
+"""Faults that only a whole board can suffer, while a sweep runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def test_no_trial_is_lost_or_doubled_whatever_boards_suffer() -> None:
     said: list[str] = []
     verdict = run(
         first_seed(), agents=1, real=0, count=len(HOST_FAULTS), trials=10, within_s=300,
-        say=said.append, hosts=2, of=HOST_FAULTS,
+        say=said.append, hosts=2, weights=HOST_FAULTS,
     )  # fmt: skip
     assert verdict.good, "\n".join(said)

@@ -1,4 +1,4 @@
-"""What is done with a board once it is one: its log, its examination, its upgrade."""
+"""Commands for a registered board: ``logs``, ``doctor``, ``upgrade``, another class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sed -i 's/^__version__ = .*/__version__ = "0.0.9"/' \
 ln -sfn agents/older agent
 systemctl restart benchfarm-agent
 """
-"""An agent that says of itself that it is of another version than the controller's."""
+"""A shell script that makes the agent report an older version than the controller's."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_its_log_is_read_and_followed_until_ctrl_c(shell: Shell, joined: Board) 
         assert following.stdout.readline()
         assert "journalctl" in joined.inside("ps axo args")
         joined.inside("systemctl restart benchfarm-agent")
-        assert following.stdout.readline(), "what is new comes at once"
+        assert following.stdout.readline(), "new lines are printed at once"
         following.send_signal(signal.SIGINT)
         assert following.wait(timeout=30) == 130
         assert b"Traceback" not in following.stderr.read()
@@ -84,7 +84,7 @@ def test_its_doctor_says_what_is_wrong_and_what_to_do(shell: Shell, joined: Boar
         *("joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"),
     }
     (bounds,) = (f["text"] for f in found if f["check"] == "bounds")
-    assert "control groups below" in bounds, "its unit was handed a group"
+    assert "control groups below" in bounds, "its unit has a delegated control group"
     assert {"ssh", "host key", "board", "unit", "disk", "clock", "heartbeat", "version"} <= {
         f["check"] for f in found if f["side"] == "controller"
     }
@@ -97,7 +97,7 @@ def test_its_doctor_says_what_is_wrong_and_what_to_do(shell: Shell, joined: Boar
         assert set(failed) == {"heartbeat", "unit", "joined"}
         assert "inactive" in failed["unit"]["text"]
         assert "device add kept" in failed["joined"]["remedy"]
-        assert device(shell)["connection"] == "offline", "examining is no sign of life"
+        assert device(shell)["connection"] == "offline", "examining is no heartbeat"
     finally:
         joined.inside("mv /root/agent.json /var/lib/benchfarm/; systemctl start benchfarm-agent")
 
@@ -136,5 +136,5 @@ def test_another_class_is_taken_over(shell: Shell, joined: Board) -> None:
     said = shell.fine("device", "add", "kept", "--class", "arm64-generic")
     assert "class                  changed" in said
     assert device(shell)["device_class"] == "arm64-generic"
-    assert "changed=0" in shell.fine("device", "add", "kept"), "what it is said to be stays"
+    assert "changed=0" in shell.fine("device", "add", "kept"), "without --class the class stays"
     shell.fine("device", "add", "kept", "--class", "x86-64-generic")

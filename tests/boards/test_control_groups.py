@@ -40,7 +40,7 @@ ExecStart=/bin/sh -c 'until [ -e {STATE}/done ]; do sleep 0.2; done; exec system
 
 
 def entries(unit: str) -> list[Entry]:
-    """The agent's files, its user, its unit, and who switches the machine off at the end."""
+    """The agent's files, user and unit, and a unit that switches the machine off at the end."""
     system = "etc/systemd/system"
     wants = f"{system}/multi-user.target.wants"
     folder, link = stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
@@ -75,7 +75,7 @@ Findings = dict[str, dict[str, Any]]
 
 
 def findings(text: str) -> Findings:
-    """By name, from what the guest printed."""
+    """The findings that the guest printed, by name."""
     lines = [line.split("FOUND ", 1)[1] for line in text.splitlines() if "FOUND " in line]
     found = {line["name"]: line for line in map(json.loads, lines)}
     assert found, text[-2000:]
@@ -84,31 +84,31 @@ def findings(text: str) -> Findings:
 
 
 @pytest.fixture(scope="module")
-def handed() -> Findings:
-    """What was found in a virtual machine whose unit is as `device add` writes it."""
+def guest() -> Findings:
+    """The findings of a virtual machine with the unit that `device add` writes."""
     why = virtual.missing()
     need("qemu", not why, why)
     return findings(virtual.console_of(entries(UNIT_TEXT), limit_s=LIMIT_S))
 
 
 def test_an_agent_without_privileges_is_handed_its_units_group(
-    handed: Findings,
+    guest: Findings,
 ) -> None:
-    settled = handed["settled"]
+    settled = guest["settled"]
     assert settled["user"] == NUMBER
     assert settled["own"] == f"0::/system.slice/{UNIT}/agent"
     assert settled["said"].endswith("bound memory and processes of children")
 
 
-def test_a_childs_limits_are_those_it_was_given(handed: Findings) -> None:
+def test_a_childs_limits_are_those_it_was_given(guest: Findings) -> None:
     wanted = {
         "memory.max": str((512 + MEMORY_HEADROOM_MIB) << 20),
         "memory.swap.max": "0",
         "memory.oom.group": "1",
         "pids.max": str(PROCESSES),
     }
-    assert json.loads(handed["limits"]["answer"]) == wanted
-    assert json.loads(handed["swaps"]["answer"]) == wanted | {"memory.swap.max": "max"}
+    assert json.loads(guest["limits"]["answer"]) == wanted
+    assert json.loads(guest["swaps"]["answer"]) == wanted | {"memory.swap.max": "max"}
 
 
 @pytest.mark.parametrize(
@@ -119,30 +119,30 @@ def test_a_childs_limits_are_those_it_was_given(handed: Findings) -> None:
     ],
 )
 def test_the_kernel_ends_what_takes_too_much_and_is_asked_why(
-    handed: Findings, name: str, killed: str, words: str
+    guest: Findings, name: str, killed: str, words: str
 ) -> None:
-    found = handed[name]
+    found = guest[name]
     assert (found["kind"], found["killed"]) == ("out_of_memory", killed)
     assert words in found["message"]
 
 
-def test_processes_have_a_largest_number(handed: Findings) -> None:
-    assert 40 < handed["forks"]["count"] < 50
+def test_processes_have_a_largest_number(guest: Findings) -> None:
+    assert 40 < guest["forks"]["count"] < 50
 
 
-def test_nothing_survives(handed: Findings) -> None:
-    """Not even what left its process group and its session, and put off its mark; and no group."""
-    assert handed["escapes"]["left"] is False
-    assert handed["old kernel"]["left"] is False, "where there is no cgroup.kill"
-    assert handed["left behind"]["left"] is False, "of an agent that was killed"
-    assert handed["groups"]["left"] == []
+def test_nothing_survives(guest: Findings) -> None:
+    """No process, even without its group, session and mark; and no control group."""
+    assert guest["escapes"]["left"] is False
+    assert guest["old kernel"]["left"] is False, "without cgroup.kill"
+    assert guest["left behind"]["left"] is False, "after the agent was killed"
+    assert guest["groups"]["left"] == []
 
 
-def test_a_killed_agent_starts_again_where_it_was(handed: Findings) -> None:
-    """systemd puts no process into a group that has children with limits: it cleared them away."""
-    assert handed["dies"]["groups"] == 1
-    again = handed["again"]
-    assert (again["said"], again["own"]) == (handed["settled"]["said"], handed["settled"]["own"])
+def test_a_killed_agent_starts_again_where_it_was(guest: Findings) -> None:
+    """systemd starts no process in a group that has children with limits, so they were removed."""
+    assert guest["dies"]["groups"] == 1
+    again = guest["again"]
+    assert (again["said"], again["own"]) == (guest["settled"]["said"], guest["settled"]["own"])
     assert (again["left"], again["groups"]) == (False, [])
 
 
@@ -150,8 +150,9 @@ def test_a_killed_agent_starts_again_where_it_was(handed: Findings) -> None:
 def test_beside_version_1_a_group_only_holds_a_child_together(
     board: Callable[[str], Board], delegated: bool
 ) -> None:
-    """Boards under nspawn have this host's version 1, and version 2 without controllers beside it.
-    Without a group what gives up its group, session and mark survives: that is the difference."""
+    """Boards under nspawn have this host's version 1, and beside it version 2 without controllers.
+    A group then only serves to kill all processes: without it, one that leaves its process group
+    and session and drops its mark survives."""
     one = board("one")
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         pytest.skip("this host has version 2 alone, and so have its boards")

@@ -1,4 +1,4 @@
-"""The farm itself: its boards are real hosts, and it leaves nothing behind."""
+"""The nspawn farm itself: its boards are hosts, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_its_power_can_be_cut_and_it_reboots_itself(farm: Farm, board: Find) -> 
         try:
             if login(farm, one, "stat -c %Y /proc/1") != rebooted:
                 return
-        except CommandFailed:  # it is going down
+        except CommandFailed:  # it is shutting down
             assert time.monotonic() < deadline
 
 
@@ -90,7 +90,7 @@ def test_a_second_farm_has_its_own_network_and_everything_goes(farm: Farm) -> No
 
 
 def traces() -> str:
-    """Everything that a farm makes on this machine."""
+    """Everything that a farm can leave on this machine: links, namespaces, mounts, folders."""
     words = (["ip", "-br", "link"], ["ip", "netns"], ["losetup", "--list"], ["mount"])
     said = [subprocess.run(w, capture_output=True, text=True).stdout for w in words]
     folders = [*Path("/sys/fs/cgroup").glob("*/bf*"), *Path("/var/tmp/benchfarm-farms").glob("*")]

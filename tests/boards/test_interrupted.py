@@ -1,4 +1,4 @@
-"""Provisioning that breaks off in the middle is carried on by the same call."""
+"""Provisioning that was interrupted is completed by the same call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from farm.board import PASSWORD, Board
 from farm.farm import Farm
 from orchestrator.client import Client
-from orchestrator.provisioning.boards import RemoteController, workshop
+from orchestrator.provisioning.boards import RemoteController, provisioning_context
 from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login, connected
-from playbooks.errors import BadOrder, BoardDiskFull, ConnectionLost, NoRoot, StepFailed
-from playbooks.host_keys import Pins
+from playbooks.errors import BoardDiskFull, ConnectionLost, InvalidRequest, NoRoot, StepFailed
+from playbooks.host_keys import PinnedHostKeys
 from playbooks.playbook import ProvisioningContext
 from playbooks.step_runner import RunOutcome, StepEvent
 from support.cli import Shell
@@ -26,35 +26,35 @@ Find = Callable[[str], Board]
 
 
 def add(work: ProvisioningContext, name: str, login: Login, **options: Any) -> RunOutcome:
-    """The same class on whatever processor this machine has."""
+    """Add a board with a class that fits any processor of this machine."""
     return playbook.add(work, name, login, device_class="x86-64-generic", **options)
 
 
-class Told:
-    """What a playbook tells, and a fault at one of its steps."""
+class Events:
+    """Records a playbook's events, and injects faults at its steps."""
 
     def __init__(self) -> None:
-        self.events: list[StepEvent] = []
+        self.received: list[StepEvent] = []
         self.faults: dict[str, Callable[[], object]] = {}
 
     def __call__(self, event: StepEvent) -> None:
-        self.events.append(event)
+        self.received.append(event)
         if not event.status and event.step in self.faults:
             self.faults.pop(event.step)()
 
     def changed(self) -> list[str]:
-        return [e.step for e in self.events if e.status == "changed"]
+        return [e.step for e in self.received if e.status == "changed"]
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def events() -> Events:
+    return Events()
 
 
 @pytest.fixture
-def work(shell: Shell, told: Told) -> Iterator[ProvisioningContext]:
+def work(shell: Shell, events: Events) -> Iterator[ProvisioningContext]:
     with Client.from_home(Settings(home=shell.home)) as client:
-        yield workshop(shell.home, RemoteController(client), told, lambda line: None)
+        yield provisioning_context(shell.home, RemoteController(client), events, lambda line: None)
 
 
 @pytest.fixture
@@ -66,40 +66,40 @@ def login(farm: Farm) -> Callable[..., Login]:
 
 
 def test_power_cuts_and_a_full_disk_on_the_way(
-    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login]
+    work: ProvisioningContext, events: Events, board: Find, login: Callable[..., Login]
 ) -> None:
     two = board("two")
-    told.faults["agent"] = two.fill_disk
+    events.faults["agent"] = two.fill_disk
     with pytest.raises(BoardDiskFull, match="MiB free"):
         add(work, "unlucky", login(two))
     two.empty_disk()
 
-    told.faults["runtime onnxruntime"] = two.cut_power
+    events.faults["runtime onnxruntime"] = two.cut_power
     with pytest.raises(ConnectionLost):
         add(work, "unlucky", login(two))
-    assert "join" in told.changed()
+    assert "join" in events.changed()
     two = board("two")
 
-    told.faults["unit"] = two.cut_network
+    events.faults["unit"] = two.cut_network
     with pytest.raises(ConnectionLost):
         add(work, "unlucky", login(two))
     two = board("two")
 
-    told.events.clear()
+    events.received.clear()
     add(work, "unlucky", login(two))
-    assert "join" not in told.changed()
-    # the scheduler may have checked it before its last step comes to that
-    assert [n for n in told.changed() if n != "health"][-2:] == ["heartbeat", "clean"]
+    assert "join" not in events.changed()
+    # the scheduler may have started a check before the last step does
+    assert [n for n in events.changed() if n != "health"][-2:] == ["heartbeat", "clean"]
     assert work.controller.known("unlucky").health == "good"
     assert work.controller.known("unlucky").runtimes == {"onnxruntime 1.31.1"}
 
-    two.cut_power()  # the agent starts with its board
+    two.cut_power()  # the agent starts when the board boots
     seen = work.controller.known("unlucky").seen_at
     two = board("two")
     two.inside("until systemctl is-active benchfarm-agent; do sleep 0.2; done")
-    told.events.clear()
-    assert add(work, "unlucky", login(two)).changed in (0, 1)  # it may not beat yet
-    assert set(told.changed()) <= {"heartbeat"}
+    events.received.clear()
+    assert add(work, "unlucky", login(two)).changed in (0, 1)  # it may have sent no heartbeat yet
+    assert set(events.changed()) <= {"heartbeat"}
     assert work.controller.known("unlucky").seen_at != seen
 
     playbook.retire(work, "unlucky", login(two))
@@ -107,18 +107,18 @@ def test_power_cuts_and_a_full_disk_on_the_way(
 
 
 def test_two_at_once_on_one_name(
-    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login]
+    work: ProvisioningContext, events: Events, board: Find, login: Callable[..., Login]
 ) -> None:
     two = board("two")
     refused: list[str] = []
 
     def second() -> None:
-        with pytest.raises(BadOrder) as caught:
+        with pytest.raises(InvalidRequest) as caught:
             add(work, "twice", login(two), dry_run=True)
         refused.append(str(caught.value))
-        raise KeyboardInterrupt  # enough of the first one, too
+        raise KeyboardInterrupt  # stop the first one, too
 
-    told.faults["user"] = second
+    events.faults["user"] = second
     with pytest.raises(KeyboardInterrupt):
         add(work, "twice", login(two))
     assert "another `benchfarm` works on 'twice'" in refused[0]
@@ -128,7 +128,7 @@ def test_two_at_once_on_one_name(
 
 def test_sudo_with_a_password(board: Find, login: Callable[..., Login], tmp_path: Path) -> None:
     host = board("asks")
-    pins = Pins(tmp_path / "known_hosts", lambda line: None)
+    pins = PinnedHostKeys(tmp_path / "known_hosts", lambda line: None)
     with connected(login(host, PASSWORD), pins) as there:
         assert there.run("id -un; cat", root=True, secret="a secret\n").out == "root\na secret\n"
         assert there.run("id -un; cat", secret="a secret\n").out == "bench\na secret\n"
@@ -143,7 +143,7 @@ def test_sudo_with_a_password(board: Find, login: Callable[..., Login], tmp_path
     ):
         there.run("true", root=True)
     with connected(Login(f"bench@{host.address}", password=PASSWORD), pins) as there:
-        assert there.ask("id -un") == "bench"
+        assert there.output("id -un") == "bench"
 
 
 def test_through_a_jump_host_of_the_users_own_configuration(
@@ -157,16 +157,20 @@ def test_through_a_jump_host_of_the_users_own_configuration(
     )
     monkeypatch.setenv("HOME", str(tmp_path))
     notes: list[str] = []
-    pins = Pins(tmp_path / "known_hosts", notes.append)
+    pins = PinnedHostKeys(tmp_path / "known_hosts", notes.append)
     with connected(Login("inner"), pins) as there:
-        assert there.ask("hostname; echo $SSH_CLIENT").split()[:2] == ["two", jump.address]
+        assert there.output("hostname; echo $SSH_CLIENT").split()[:2] == ["two", jump.address]
     assert [n for n in notes if jump.fingerprint() in n]
     assert [n for n in notes if target.fingerprint() in n]
     assert len(notes) == 2
 
 
 def test_a_standalone_python_is_brought_along(
-    work: ProvisioningContext, told: Told, board: Find, login: Callable[..., Login], tmp_path: Path
+    work: ProvisioningContext,
+    events: Events,
+    board: Find,
+    login: Callable[..., Login],
+    tmp_path: Path,
 ) -> None:
     two = board("two")
     archive = tmp_path / "python.tar.gz"
@@ -179,10 +183,10 @@ def test_a_standalone_python_is_brought_along(
 
     two.inside("mv /usr/bin/python3.11 /usr/bin/hidden")
     try:
-        told.faults["join"] = enough
+        events.faults["join"] = enough
         with pytest.raises(KeyboardInterrupt):
             add(work, "old", login(two), python_archive=archive)
-        assert told.changed() == ["board", "user", "python", "agent"]
+        assert events.changed() == ["board", "user", "python", "agent"]
         ask = "import sys; print(sys.base_prefix)"
         said = two.inside(f"/opt/benchfarm/agent/bin/python -I -c '{ask}'")
         assert said == "/opt/benchfarm/python\n"

@@ -72,19 +72,19 @@ def big_shell(farm: Farm, postgres_url: str, tmp_path: Path) -> Iterator[Shell]:
 
 
 def write(path: Path, farm: Farm, boards: dict[str, Board], **more: dict[str, object]) -> Path:
-    """A farm file of amd64 boards whose class is said, and of aarch64 ones that are recognised."""
+    """Write an inventory: amd64 boards with a class, aarch64 ones whose class is detected."""
     devices: dict[str, dict[str, object]] = {}
     for name, board in boards.items():
         devices[name] = {"ssh": f"bench@{board.address}", **more.get(name.replace("-", "_"), {})}
         if board.plan.architecture == "amd64":
-            devices[name]["class"] = "x86-64-generic"  # whatever processor this machine has
+            devices[name]["class"] = "x86-64-generic"  # fits any processor of this machine
     text = {"defaults": {"identity": str(farm.key), "tags": {"rack": "1"}}, "devices": devices}
     path.write_text(yaml.safe_dump(text, sort_keys=False))
     return path
 
 
 def changed(said: str) -> dict[str, int]:
-    """Board → how many of its steps changed something, by what ``apply`` printed."""
+    """Board → the number of changed steps that ``apply`` printed."""
     found = re.findall(r"^(\S+): \d+ steps, changed=(\d+)", said, re.MULTILINE)
     return {name: int(number) for name, number in found}
 
@@ -189,7 +189,7 @@ def test_one_board_that_fails_stops_no_other_and_ctrl_c_leaves_none_in_the_middl
 
 
 def _stopped_at(shell: Shell, file: Path, line: str) -> str:
-    """What ``apply`` prints when Ctrl-C is pressed at that line."""
+    """The output of ``apply`` when Ctrl-C is pressed after that line."""
     words = [str(BENCHFARM), "inventory", "apply", str(file)]
     environment = {**shell.environment, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The plug is pulled while a sweep runs on a board: each time costs the attempt in flight."""
+"""Power cuts while a sweep runs on a board: each costs the running attempt and no more."""
 
 from __future__ import annotations
 
@@ -84,6 +84,6 @@ def _each_counts_once(home: Path) -> None:
     assert {a.trial_id: a.number for a in counted} == {t.id: t.attempt for t in trials}
     lost = [a for a in attempts if not a.accepted]
     assert len(lost) >= CUTS
-    for attempt in lost:  # the board says so as it comes up, or its lease runs out
+    for attempt in lost:  # the agent reports it when it restarts, or its lease runs out
         failure = (attempt.result or {}).get("failure") or {}
         assert failure.get("kind") == "agent_died" or "lease ran out" in attempt.note

@@ -1,4 +1,4 @@
-"""What is refused before anything is done to a board, and two that begin at once."""
+"""``device add`` refuses before it changes a board; two that begin at once exclude each other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from farm.board import Board
 from farm.farm import Farm
 from orchestrator.client import Client
-from orchestrator.provisioning.boards import RemoteController, workshop
+from orchestrator.provisioning.boards import RemoteController, provisioning_context
 from orchestrator.settings import Settings
 from playbooks import playbook
 from playbooks.connection import Login
-from playbooks.errors import BadOrder, LoginRefused
+from playbooks.errors import InvalidRequest, LoginRefused
 from playbooks.step_runner import StepEvent
 from support.cli import Shell
 
@@ -44,7 +44,7 @@ def test_a_controller_that_the_board_does_not_reach(
     two = board("two")
     with socket.create_server((farm.network.gateway, 0)) as taken:
         port = taken.getsockname()[1]
-    url = f"http://{farm.network.gateway}:{port}"  # nobody listens there any more
+    url = f"http://{farm.network.gateway}:{port}"  # nothing listens there any more
     ended = shell("device", "add", "alone", *ssh(two), "--controller-url", url)
     assert ended.returncode == 1
     assert f"cannot reach the controller at {url}" in ended.stderr
@@ -59,7 +59,9 @@ def test_a_wrong_password_is_refused(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with Client.from_home(Settings(home=shell.home)) as client:
-        work = workshop(shell.home, RemoteController(client), lambda _: None, lambda _: None)
+        work = provisioning_context(
+            shell.home, RemoteController(client), lambda _: None, lambda _: None
+        )
         with pytest.raises(LoginRefused, match=r"refuses the login .*and the password: name"):
             playbook.add(work, "locked", Login(f"bench@{two.address}", password="wrong"))
     assert two.inside("ls /opt") == ""
@@ -68,7 +70,7 @@ def test_a_wrong_password_is_refused(
 def test_two_controllers_do_not_both_take_a_board(
     shell: Shell, farm: Farm, board: Find, tmp_path: Path
 ) -> None:
-    """From homes that share no lock: the board itself says whose it is."""
+    """Their homes share no lock, so the lock is on the board."""
     two = board("two")
     login = Login(f"bench@{two.address}", str(farm.key))
     refused: list[str] = []
@@ -80,20 +82,22 @@ def test_two_controllers_do_not_both_take_a_board(
         url = f"http://{farm.network.gateway}:{listener.getsockname()[1]}"
 
         def others(event: StepEvent) -> None:
-            """Once the first one has marked the board, two more begin."""
+            """Start two more once the first one has marked the board."""
             if (event.step, event.status) != ("user", ""):
                 return
             for name, controller in (
                 ("other", RemoteController(client)),
                 ("twice", RemoteController(client, url)),
             ):
-                theirs = workshop(tmp_path / name, controller, lambda _: None, lambda _: None)
-                with pytest.raises(BadOrder) as caught:
+                theirs = provisioning_context(
+                    tmp_path / name, controller, lambda _: None, lambda _: None
+                )
+                with pytest.raises(InvalidRequest) as caught:
                     playbook.add(theirs, name, login, device_class="x86-64-generic")
                 refused.append(str(caught.value))
-            raise KeyboardInterrupt  # enough of the first one, too
+            raise KeyboardInterrupt  # stop the first one, too
 
-        mine = workshop(shell.home, RemoteController(client), others, lambda _: None)
+        mine = provisioning_context(shell.home, RemoteController(client), others, lambda _: None)
         with pytest.raises(KeyboardInterrupt):
             playbook.add(mine, "twice", login, device_class="x86-64-generic")
         assert "is the board 'twice' already" in refused[0]

@@ -1,4 +1,4 @@
-"""A host becomes a board of the farm, works, and is left as it was found."""
+"""A host becomes a board of the farm, runs a sweep, and is restored to its first state."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ scenario: {min_duration_s: 0.2, max_duration_s: 1.0}
 def test_from_nothing_to_figures_and_back(
     shell: Shell, board: Find, ssh: Ssh, tmp_path: Path
 ) -> None:
-    (shell.home / "boards" / "known_hosts").unlink(missing_ok=True)  # of the tests before
+    (shell.home / "boards" / "known_hosts").unlink(missing_ok=True)  # written by earlier tests
     one = board("one")
     before, units = one.inside(EVERY_FILE), one.inside("systemctl list-unit-files --no-pager")
     accounts = one.inside("cat /etc/passwd /etc/group")
 
-    words = (*ssh(one), "--class", "x86-64-generic")  # whatever processor this machine has
+    words = (*ssh(one), "--class", "x86-64-generic")  # fits any processor of this machine
     said = shell.fine("device", "add", "new", *words, "--dry-run")
     assert "would change=" in said
     assert one.fingerprint() in said

@@ -1,5 +1,6 @@
-"""``benchfarm-agent run`` with a clock that jumps: CLOCK_FILE in the state folder says how far, in
-seconds. Argument 2, if any, is the child that plays the runner."""
+"""``benchfarm-agent run`` with a clock that jumps by the seconds in the state folder's CLOCK_FILE.
+
+Arguments: the state folder, and a script to run in place of the runner."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ CLOCK_FILE = "clock_offset_s"
 
 
 def skew(offset_file: Path) -> None:
-    """Put the wall clock off by what the file says, from whenever it says so."""
+    """Add the file's number to the wall clock, as soon and as long as the file is there."""
     real = time.time
 
     def skewed() -> float:
@@ -27,7 +28,7 @@ def skew(offset_file: Path) -> None:
 def main() -> None:
     state = Path(sys.argv[1])
     skew(state / CLOCK_FILE)
-    # only now: the outbox takes ``time.time`` as its clock when it is imported
+    # imported after the clock is patched: the outbox binds ``time.time`` when it is imported
     from agent.worker import config, daemon
     from agent.worker.isolation.runner_client import RUNNER
 

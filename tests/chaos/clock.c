@@ -1,6 +1,6 @@
-/* The wall clock of a process, put off by what the first eight bytes of CHAOS_CLOCK say, in
-   nanoseconds, from whenever they say so; the monotonic clock stays. Preloaded: libfaketime 0.9.10
-   lets no monotonic sleep be where it leaves the monotonic clock alone. */
+/* Preloaded: adds the first eight bytes of the file CHAOS_CLOCK, nanoseconds, to the wall clock of a
+   process, and leaves its monotonic clock alone. libfaketime 0.9.10 is no alternative: where it
+   leaves the monotonic clock alone it still changes monotonic sleeps. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-"""Wall clocks that jump, in processes that are started with them."""
+"""Wall clocks of processes that a test makes jump, by a preloaded library."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ COMPILER = shutil.which("cc")
 
 
 class Clock:
-    """How far off the wall clock of some processes is, in seconds; theirs alone."""
+    """The wall clock of the processes that are started with ``environment``."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder``: readable by the processes' user."""
+        """``folder`` must be readable by the processes' user."""
         assert COMPILER is not None
         self._off, library = folder / "clock_off_ns", folder / "clock.so"
         words: list[str | Path] = [
@@ -36,6 +36,6 @@ class Clock:
         self.environment = {"LD_PRELOAD": str(library), "CHAOS_CLOCK": str(self._off)}
 
     def jump(self, to_s: int) -> None:
-        """In one piece: the processes see the file itself."""
+        """Set the clock's offset. One write of eight bytes: the processes have mapped the file."""
         with self._off.open("r+b", buffering=0) as file:
             os.pwrite(file.fileno(), struct.pack("<q", to_s * 1_000_000_000), 0)

@@ -1,4 +1,4 @@
-"""What each fault does to the farm, and how it passes."""
+"""What each fault does to a farm of agent processes."""
 
 from __future__ import annotations
 
@@ -6,53 +6,41 @@ import contextlib
 import os
 import signal
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
-import httpx
-import redis
-from sqlalchemy.exc import SQLAlchemyError
-
-from agent import broker
-from agent.contract import codec
-from agent.contract.trial import SCHEMA, Failure, TrialResult
-from agent.worker import config
-from orchestrator.store.tables import Attempt
-
-from . import host_faults
+from . import host_faults, message_faults, server_faults
 from .agent_process import CLOCK_FILE
-from .clocks import Clock
-from .processes import Process
-from .proxy import STEPS
-from .schedule import Fault
-from .world import PAST_LEASE_S, Board, World
+from .schedule import STEPS, Fault
+from .server_faults import JUMPS_S, freeze, kill
+from .world import PAST_LEASE_S, World
 
 T = TypeVar("T")
 LONGEST_AIM_S = 10.0
-"""How long a fault that aims at one step of the uplink waits for a request of it."""
-POISON = (b"1", b"[]", b"null", b"{}", b"\xff\xfe", b'{"body": "MQ=="}')
-JUMPS_S = (3600, -3600, 86_400 * 400, -86_400 * 400)
+"""How long a fault of one step of the uplink waits for a request of that step."""
 
 
 def apply(world: World, fault: Fault) -> None:
-    """Do it, let it last, undo what does not mend itself."""
+    """Inject the fault, wait for its duration, and undo what does not recover by itself."""
     name, _, way = fault.kind.partition("_")
     if name in ("uplink", "broker"):
         proxy = world.uplink if name == "uplink" else world.broker
         with proxy.busy:
-            before = proxy.met
+            before = proxy.hits
             proxy.set(way)
             time.sleep(fault.lasts_s)
-            if way.partition("_")[2] in STEPS:  # until it has met one
-                _wait(lambda: proxy.met > before, LONGEST_AIM_S)
+            if way.partition("_")[2] in STEPS:
+                _wait(lambda: proxy.hits > before, LONGEST_AIM_S)
             proxy.set("pass")
         return
     if fault.kind in host_faults.ACTIONS:
         host = _pick(world.hosts, fault)
         with host.busy:
             host_faults.ACTIONS[fault.kind](host, fault)
+        return
+    shared = {**server_faults.ACTIONS, **message_faults.ACTIONS}
+    if fault.kind in shared:
+        shared[fault.kind](world, fault)
         return
     _ACTIONS[fault.kind](world, fault)
 
@@ -67,22 +55,8 @@ def _pick(among: Sequence[T], fault: Fault) -> T:
     return among[fault.draw % len(among)]
 
 
-def _kill(process: Process, lasts_s: float) -> None:
-    with process.busy:
-        process.kill()
-        time.sleep(lasts_s)
-        process.start()
-
-
-def _freeze(process: Process, lasts_s: float) -> None:
-    with process.busy:
-        process.send(signal.SIGSTOP)
-        time.sleep(lasts_s)
-        process.send(signal.SIGCONT)
-
-
 def _kill_agent(world: World, fault: Fault) -> None:
-    _kill(_pick(world.boards, fault).process, fault.lasts_s)
+    kill(_pick(world.boards, fault).process, fault.lasts_s)
 
 
 def _kill_child(world: World, fault: Fault) -> None:
@@ -93,149 +67,22 @@ def _kill_child(world: World, fault: Fault) -> None:
 
 
 def _freeze_agent(world: World, fault: Fault) -> None:
-    """Past its lease: the controller gives its trial to another attempt meanwhile."""
-    _freeze(_pick(world.boards, fault).process, max(fault.lasts_s, PAST_LEASE_S))
+    """Past its lease: the controller begins another attempt meanwhile."""
+    freeze(_pick(world.boards, fault).process, max(fault.lasts_s, PAST_LEASE_S))
 
 
 def _end_agent(world: World, fault: Fault) -> None:
     board = _pick(world.boards, fault)
     with board.process.busy:
         code = board.process.end()
-        # 1: a delivery hung; by the signal itself: it had hardly been started
+        # 1: a delivery hung; SIGTERM: its handler was not installed yet
         assert code in (0, 1, -signal.SIGTERM), f"{board.name} ended with {code}"
         board.process.start()
 
 
-def _kill_controller(world: World, fault: Fault) -> None:
-    _kill(_pick(world.controllers, fault), fault.lasts_s)
-
-
-def _freeze_controller(world: World, fault: Fault) -> None:
-    _freeze(_pick(world.controllers, fault), fault.lasts_s)
-
-
-def _kill_redis(world: World, fault: Fault) -> None:
-    assert world.redis is not None
-    with world.redis.process.busy:
-        world.redis.process.kill()
-        time.sleep(fault.lasts_s)
-        world.redis.start()
-
-
-def _freeze_redis(world: World, fault: Fault) -> None:
-    """It takes connections and answers nothing."""
-    assert world.redis is not None
-    _freeze(world.redis.process, fault.lasts_s)
-
-
-def _flush_redis(world: World, fault: Fault) -> None:
-    with contextlib.suppress(redis.RedisError), world.queue() as client:
-        for _ in range(1 + fault.draw % 10):
-            client.flushall()
-            time.sleep(0.1)
-
-
-def _kill_postgres(world: World, fault: Fault) -> None:
-    assert world.postgres is not None
-    with world.postgres.process.busy:
-        world.postgres.process.kill()
-        time.sleep(fault.lasts_s)
-        world.postgres.start()
-
-
-# --- messages that are doubled, late, in another order, or a stranger's
-
-
-def _attempts(world: World) -> list[Attempt]:
-    """Of the boards that are processes here."""
-    with contextlib.suppress(SQLAlchemyError):
-        mine = {_number(world, board) for board in world.boards}
-        return [a for a in world.known_attempts() if a.device_id in mine]
-    return []
-
-
-def _ring(world: World, device: str, attempt_id: str) -> None:
-    app = broker.make_app(world.broker_url, "chaos")
-    with contextlib.suppress(broker.BrokerDown):
-        broker.ring(app, device, attempt_id)
-    app.close()
-
-
-def _ring_again(world: World, fault: Fault) -> None:
-    """Doorbells from before, newest first, some twice."""
-    for attempt in _attempts(world)[: -4 - fault.draw % 8 : -1]:
-        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
-        for _ in range(1 + fault.draw % 2):
-            _ring(world, board.name, attempt.id)
-
-
-def _number(world: World, board: Board) -> int:
-    """Its key in the database."""
-    return world.numbers[board.name]
-
-
-def _ring_strangers(world: World, fault: Fault) -> None:
-    """Attempts of other devices, and ones that never were."""
-    board = _pick(world.boards, fault)
-    for attempt in _attempts(world)[-4:]:
-        _ring(world, board.name, attempt.id)
-    _ring(world, board.name, uuid.UUID(int=fault.draw).hex)
-
-
-def _poison(world: World, fault: Fault) -> None:
-    board = _pick(world.boards, fault)
-    with contextlib.suppress(redis.RedisError), world.queue() as client:
-        for message in POISON:
-            client.lpush(broker.queue_name(board.name), message)
-
-
-def _give(world: World, board: Board, attempt_id: str, result: TrialResult) -> int:
-    """Hand a result in as this board; the status of the answer, 0 where none came."""
-    token = config.load(board.state).token
-    url = f"http://{world.host}:{world.ports[0]}/api/v1/attempts/{attempt_id}/result"
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    try:
-        return httpx.put(url, content=codec.dumps(result), headers=headers, timeout=20).status_code
-    except httpx.TransportError:
-        return 0
-
-
-def _give_again(world: World, fault: Fault) -> None:
-    """Results from before, once more; the answer must be what it was."""
-    given = [a for a in _attempts(world) if a.result is not None]
-    for attempt in given[fault.draw % 5 :: 5][-10:]:
-        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
-        result = codec.from_plain(TrialResult, attempt.result)
-        status = _give(world, board, attempt.id, result)
-        gone = status == 404 and attempt.id not in {a.id for a in _attempts(world)}  # an old check
-        right = status in (0, 200, 409, 503) or gone
-        assert right, f"a result given again was answered {status}"
-
-
-def _forge(world: World, fault: Fault) -> None:
-    """A board that hands in results for another's attempts, and for its own ones that are over."""
-    lie = Failure("measure", "forged", "this never happened")
-    for attempt in _attempts(world)[-6:]:
-        result = TrialResult(SCHEMA, attempt.id, "failed", "forged", failure=lie)
-        others = [b for b in world.boards if _number(world, b) != attempt.device_id]
-        status = _give(world, _pick(others, fault), attempt.id, result)
-        assert status in (0, 404, 503), f"a forged result was answered {status}"
-    over = [a for a in _attempts(world) if a.accepted][-3:]
-    for attempt in over:
-        board = next(b for b in world.boards if _number(world, b) == attempt.device_id)
-        _give(world, board, attempt.id, replace(_ended(attempt), failure=lie, status="failed",
-                                                samples=None))  # fmt: skip
-
-
-def _ended(attempt: Attempt) -> TrialResult:
-    return codec.from_plain(TrialResult, attempt.result)
-
-
-# --- the board's own troubles, and people
-
-
 def _clock_jump(world: World, fault: Fault) -> None:
-    """Away, and two times of three back again; else a health check may take the board out."""
+    """The board's clock jumps, and in two of three cases back; if not, a health check may take the
+    board out of work."""
     board = _pick(world.boards, fault)
     offset = board.state / CLOCK_FILE
     with board.process.busy:
@@ -243,27 +90,6 @@ def _clock_jump(world: World, fault: Fault) -> None:
         if fault.draw % 3:
             time.sleep(fault.lasts_s)
             offset.unlink()
-
-
-def _jump(clock: Clock | None, fault: Fault) -> None:
-    """As a board's: away, and two times of three back again before the end."""
-    assert clock is not None
-    clock.jump(_pick(JUMPS_S, fault))
-    if fault.draw % 3:
-        time.sleep(fault.lasts_s)
-        clock.jump(0)
-
-
-def _controller_clock_jump(world: World, fault: Fault) -> None:
-    controller = _pick(range(len(world.controllers)), fault)
-    with world.controllers[controller].busy:
-        _jump(world.clocks[controller], fault)
-
-
-def _database_clock_jump(world: World, fault: Fault) -> None:
-    assert world.postgres is not None
-    with world.postgres.process.busy:
-        _jump(world.postgres.clock, fault)
 
 
 def _disk_full(world: World, fault: Fault) -> None:
@@ -280,33 +106,11 @@ def _disk_full(world: World, fault: Fault) -> None:
             filler.unlink()
 
 
-def _cancel_and_resume(world: World, fault: Fault) -> None:
-    running = [s.name for s in world.ask(lambda f: f.sweeps()) if s.state == "running"]
-    if running:
-        world.ask(lambda farm: farm.cancel(running[0]))
-        time.sleep(fault.lasts_s)
-        world.ask(lambda farm: farm.resume(running[0]))
-
-
 _ACTIONS: dict[str, Callable[[World, Fault], None]] = {
     "kill_agent": _kill_agent,
     "kill_child": _kill_child,
     "freeze_agent": _freeze_agent,
     "end_agent": _end_agent,
-    "kill_controller": _kill_controller,
-    "freeze_controller": _freeze_controller,
-    "kill_redis": _kill_redis,
-    "freeze_redis": _freeze_redis,
-    "flush_redis": _flush_redis,
-    "kill_postgres": _kill_postgres,
-    "ring_again": _ring_again,
-    "ring_strangers": _ring_strangers,
-    "poison": _poison,
-    "give_again": _give_again,
-    "forge": _forge,
     "clock_jump": _clock_jump,
-    "controller_clock_jump": _controller_clock_jump,
-    "database_clock_jump": _database_clock_jump,
     "disk_full": _disk_full,
-    "cancel_and_resume": _cancel_and_resume,
 }

@@ -1,4 +1,4 @@
-"""What a board of the nspawn farm can suffer, and a process cannot."""
+"""Faults of the nspawn farm's boards that a mere process cannot suffer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _power_cut(host: Host, fault: Fault) -> None:
 
 
 def _reboot(host: Host, fault: Fault) -> None:
-    with contextlib.suppress(CommandFailed):  # the shell that asks for it may be ended by it
+    with contextlib.suppress(CommandFailed):  # the reboot may end the shell that asked for it
         host.board.inside("systemctl reboot")
-    time.sleep(3 + fault.lasts_s)  # as it goes down its sshd still greets
+    time.sleep(3 + fault.lasts_s)  # while it shuts down, its sshd still answers
     host.up()
 
 
@@ -33,7 +33,7 @@ def _unplug(host: Host, fault: Fault) -> None:
 
 
 def _kill_agent(host: Host, fault: Fault) -> None:
-    """Its systemd starts it again."""
+    """The board's systemd restarts it."""
     host.board.inside(f"systemctl kill --kill-who=main --signal=KILL {AGENT} || true")
     time.sleep(fault.lasts_s)
 

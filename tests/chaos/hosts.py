@@ -20,7 +20,7 @@ AGENT = "benchfarm-agent.service"
 
 
 class Host:
-    """One board; a fault that meets it holds ``busy``."""
+    """One board. A fault holds ``busy`` while it lasts."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -29,11 +29,11 @@ class Host:
 
     @property
     def state(self) -> Path:
-        """The agent's folder, as this machine sees it."""
+        """The agent's state folder, as a path of this machine."""
         return self.board.root / STATE
 
     def add(self, benchfarm: Path, environment: Mapping[str, str], key: Path) -> None:
-        """As a user adds it."""
+        """Run ``benchfarm device add``."""
         self.board.wait_ssh()
         words = ["--ssh", f"bench@{self.board.address}", "--identity", str(key)]
         command = [str(benchfarm), "device", "add", self.name, *words, "--class", "x86-64-generic"]
@@ -43,7 +43,7 @@ class Host:
         assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"
 
     def go_through(self, uplink: str, broker: str) -> None:
-        """Have the agent reach both servers through the proxies from now on."""
+        """Let the agent reach both servers through the proxies from now on."""
         path = self.state / "agent.json"
         found = json.loads(path.read_text())
         user, password = credentials_of(found["broker_url"])
@@ -54,7 +54,7 @@ class Host:
         self.board.inside(f"systemctl restart {AGENT}")
 
     def up(self) -> None:
-        """Switched on, plugged in and awake, whatever was done to it."""
+        """Undo every fault: power, network, freeze, full disk."""
         if self.board.is_on():
             self.board.unhang()
         self.board.mend_network()
@@ -63,7 +63,7 @@ class Host:
         self.board.wait_ssh(2 * BOOT_LIMIT_S)
 
     def end(self) -> list[str]:
-        """End the agent as an administrator does; what it has left, in words."""
+        """Stop the agent's service; what is wrong then, in words."""
         self.board.inside(f"systemctl stop {AGENT}", limit_s=120)
         result = self.board.inside(f"systemctl show -p Result --value {AGENT}").strip()
         wrong = [] if result == "success" else [f"{self.name}: the agent ended with {result!r}"]
@@ -88,7 +88,7 @@ class Host:
         return waiting
 
     def is_idle(self) -> bool:
-        """Whether it holds no result, and no attempt, that it still has to get rid of."""
+        """Whether it has no undelivered result and no unfinished attempt."""
         folders = (self.state / "samples", self.state / "attempts")
         return not any(any(folder.iterdir()) for folder in folders)
 
@@ -98,6 +98,6 @@ def hosts_of(farm: Farm | None) -> list[Host]:
 
 
 def command_line_of(home: Path) -> dict[str, str]:
-    """The environment of ``benchfarm`` with the controller of that home."""
+    """The environment of ``benchfarm`` commands for the controller of ``home``."""
     own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
     return {**own, "BENCHFARM_HOME": str(home)}

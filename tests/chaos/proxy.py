@@ -1,4 +1,4 @@
-"""A small TCP proxy between the agents and their servers, that a test can make fail."""
+"""A small TCP proxy between agents and servers, with faults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
-STEPS = {
-    "start": re.compile(rb"POST \S+/attempts/\S+/start "),
-    "heartbeat": re.compile(rb"PUT \S+/heartbeat "),
-    "blob": re.compile(rb"PUT \S+/blobs/"),
-    "result": re.compile(rb"PUT \S+/attempts/\S+/result "),
+from .schedule import STEPS
+
+BEGINNINGS = {
+    step: re.compile(f"{method} \\S*{path}".encode()) for step, (method, path) in STEPS.items()
 }
-"""How a request of each step of the uplink begins."""
+"""How a request of each step begins."""
 MODES = (
     "pass", "cut", "silent", "slow", "no_answers", "half",
     *(f"{what}_{step}" for what in ("lost", "unanswered") for step in STEPS),
@@ -35,7 +34,7 @@ SLOW_S = 0.4
 
 @dataclass(eq=False)
 class _Line:
-    """One connection's two writers. ``mute``: the next answer is cut off."""
+    """The two ends of a connection. ``mute``: cut the next answer off."""
 
     near: asyncio.StreamWriter
     far: asyncio.StreamWriter
@@ -50,7 +49,7 @@ class _Line:
 
 
 class Proxy:
-    """Forwards a port of its own on ``host`` to ``upstreams`` (host, port) in turn, one a
+    """Forwards a port of its own on ``host`` to ``upstreams`` (host, port), round robin by
     connection."""
 
     def __init__(self, upstreams: Sequence[tuple[str, int]], host: str = "127.0.0.1") -> None:
@@ -63,9 +62,9 @@ class Proxy:
         self._passing = asyncio.Event()
         self.mode = "pass"
         self.busy = threading.Lock()
-        """Held by the fault that has set the mode."""
-        self.met = 0
-        """How many requests a mode that aims at one step has met so far."""
+        """A lock, held by the fault that set the mode."""
+        self.hits = 0
+        """Requests that modes of one step have hit so far."""
         self.port = 0
 
     def __enter__(self) -> Proxy:
@@ -82,7 +81,7 @@ class Proxy:
         self._loop.close()
 
     def set(self, mode: str) -> None:
-        """Fail from now on as ``mode`` says."""
+        """Set the mode: one of ``MODES``."""
         self._do(self._set(mode)).result(30)
 
     def _do(self, what: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -94,7 +93,7 @@ class Proxy:
             self._passing.clear()
             return
         if mode == "cut" or before == "silent":
-            # what a silent network swallowed does not come back
+            # what was sent through a silent network is lost
             for line in list(self._lines):
                 line.reset()
         self._passing.set()
@@ -130,11 +129,11 @@ class Proxy:
             line.reset()
             self._lines.discard(line)
 
-    def _is_meant(self, chunk: bytes) -> bool:
-        """Whether a request begins here that the present mode aims at. A client that waits for each
-        answer begins each request with a piece of its own."""
-        begins = STEPS.get(self.mode.partition("_")[2])
-        return begins is not None and begins.match(chunk) is not None
+    def _is_hit(self, chunk: bytes) -> bool:
+        """Whether a request of the mode's step begins here. Clients wait for each answer, so each
+        request begins with a chunk of its own."""
+        beginning = BEGINNINGS.get(self.mode.partition("_")[2])
+        return beginning is not None and beginning.match(chunk) is not None
 
     async def _pump(
         self,
@@ -151,8 +150,8 @@ class Proxy:
             if not to_server and (line.mute or self.mode == "no_answers"):
                 line.reset()
                 return
-            if to_server and self._is_meant(chunk):
-                self.met += 1
+            if to_server and self._is_hit(chunk):
+                self.hits += 1
                 if self.mode.startswith("lost"):
                     line.reset()
                     return

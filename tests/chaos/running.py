@@ -8,15 +8,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from farm.board import Plan
 from farm.farm import running
-from support.servers import postgres_programs, redis_program
 
 from . import faults
+from .lanes import Lanes
 from .schedule import EMBEDDED_FAULTS, FAULTS, HOST_FAULTS, Fault, plan
+from .servers import server_programs
 from .verdict import Verdict, judge
 from .world import LEASE_S, World
 
@@ -33,15 +33,17 @@ def run(
     say: Callable[[str], None],
     embedded: bool = False,
     hosts: int = 0,
-    of: Mapping[str, int] | None = None,
+    weights: Mapping[str, int] | None = None,
     lease_s: float = LEASE_S,
 ) -> Verdict:
-    """``count`` faults drawn from ``seed`` while sweeps of ``trials`` trials a board run, one after
-    the other; ``lanes`` faults may last at once. Then everything is healed, and has ``within_s``
-    seconds to come to its end. ``hosts``: so many boards of the nspawn farm join; ``embedded``: one
-    controller with its own database and broker; ``of``: the faults that may be drawn, by weight.
+    """Inject ``count`` faults drawn from ``seed``, ``lanes`` at once, while sweeps of ``trials``
+    trials a board run one after the other. Then everything is healed, and the farm has ``within_s``
+    seconds to finish.
 
-    The folder with every process' log is kept where something is wrong.
+    ``agents``: agent processes, of which ``real`` use the real runner; ``hosts``: boards of the
+    nspawn farm; ``embedded``: one controller with the embedded database and broker; ``weights``:
+    the kinds of fault that may be drawn. The folder with every process' log is kept where something
+    is wrong.
     """
     began = time.monotonic()
 
@@ -49,20 +51,20 @@ def run(
         say(f"{time.monotonic() - began:6.1f} s  {line}")
 
     assert not (embedded and hosts), "the embedded broker reaches no other machine"
-    schedule = plan(seed, count, of or kinds(embedded=embedded, hosts=hosts))
+    schedule = plan(seed, count, weights or kinds(embedded=embedded, hosts=hosts))
     folder = Path(tempfile.mkdtemp(prefix="benchfarm-chaos-", dir="/tmp"))
     note(f"seed {seed}; logs in {folder}")
     with contextlib.ExitStack() as stack:
-        # the boards outlive the world: what their agents say at the end is part of the verdict
+        # the boards outlive the world: the verdict reads what their agents logged at the end
         farm = stack.enter_context(running(*_plans(hosts))) if hosts else None
-        world = World(folder, None if embedded else _servers(), farm, lease_s)
+        world = World(folder, None if embedded else server_programs(), farm, lease_s)
         stack.callback(world.close)
         world.open(agents, real)
-        note("the farm waits")
-        sweeps, wrong = _faults(world, schedule, lanes, trials, note)
+        note("the farm is ready")
+        sweeps, wrong = _inject_faults(world, schedule, lanes, trials, note)
         world.heal()
-        note(f"healed; requests cut off at one step: {world.uplink.met}")
-        why = _came_to_its_end(world, sweeps, within_s, note)
+        note(f"healed; requests of one step that were hit: {world.uplink.hits}")
+        why = _finish(world, sweeps, within_s, note)
         verdict = judge(world)
         verdict.wrong += wrong + why
     if verdict.good:
@@ -79,7 +81,7 @@ def run(
 
 
 def kinds(*, embedded: bool = False, hosts: int = 0) -> dict[str, int]:
-    """The faults that such a farm can meet."""
+    """The faults that such a farm can suffer, by weight."""
     return {**(EMBEDDED_FAULTS if embedded else FAULTS), **(HOST_FAULTS if hosts else {})}
 
 
@@ -87,20 +89,13 @@ def _plans(hosts: int) -> list[Plan]:
     return [Plan(f"host{number}") for number in range(hosts)]
 
 
-def _servers() -> tuple[Path, str]:
-    programs, redis_program_ = postgres_programs(), redis_program()
-    assert programs is not None
-    assert redis_program_ is not None
-    return programs, redis_program_
-
-
-def _came_to_its_end(
+def _finish(
     world: World, sweeps: list[str], within_s: float, note: Callable[[str], None]
 ) -> list[str]:
-    """Let the farm finish, then end it as a user does; why it did not, in words."""
+    """Let the farm finish its sweeps, then end it as a user does; why it did not, in words."""
     try:
         _all_end(world, sweeps, within_s)
-        resumed = world.resume_all()  # a child that was killed has failed, and that was its result
+        resumed = world.resume_all()  # a killed child is a failure, and that is a result
         note(f"resumed {resumed} failed trials")
         _all_end(world, sweeps, within_s)
         world.wait_for(lambda: _delivered(world), "the delivery of late results", within_s)
@@ -117,35 +112,26 @@ def _all_end(world: World, sweeps: list[str], within_s: float) -> None:
         world.wait_for(functools.partial(world.finished, name), f"the end of {name}", within_s)
 
 
-def _faults(
+def _inject_faults(
     world: World, schedule: Sequence[Fault], lanes: int, trials: int, note: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
-    """Run the schedule, dealt out to lanes that take their faults one after the other; a sweep is
-    always under way. The sweeps' names, and what went wrong."""
-
-    def lane(mine: Sequence[Fault]) -> None:
-        for fault in mine:
-            time.sleep(fault.after_s)
-            note(str(fault))
-            faults.apply(world, fault)
-
+    """Inject every fault of the schedule while a sweep is always running. The sweeps' names, and
+    what went wrong."""
     sweeps = ["sweep1"]
     world.submit(sweeps[0], trials)
-    with ThreadPoolExecutor(lanes) as pool:
-        under_way = [pool.submit(lane, schedule[number::lanes]) for number in range(lanes)]
-        while not all(each.done() for each in under_way):
+    with Lanes(schedule, lanes, functools.partial(faults.apply, world), note) as injecting:
+        while injecting.running:
             world.keep_up()
             world.look_at_queues()
             if world.finished(sweeps[-1]):
                 sweeps.append(f"sweep{len(sweeps) + 1}")
                 world.submit(sweeps[-1], trials)
             time.sleep(0.3)
-    errors = [each.exception() for each in under_way]
-    return sweeps, [f"{type(e).__name__}: {e}" for e in errors if e is not None]
+    return sweeps, injecting.wrong
 
 
 def _delivered(world: World) -> bool:
-    """Whether no board holds a result, or an attempt, that it still has to get rid of."""
+    """Whether no board has an undelivered result or an unfinished attempt."""
     parts = [b.state / part for b in world.boards for part in ("samples", "attempts")]
     if not all(host.is_idle() for host in world.hosts):
         return False

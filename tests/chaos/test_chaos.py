@@ -54,7 +54,7 @@ def test_a_controllers_clock_that_jumps_costs_no_attempt(seed: int) -> None:
     said: list[str] = []
     verdict = run(
         seed, agents=3, real=3, count=6, trials=12, lanes=1, within_s=300, say=said.append,
-        embedded=True, of={"controller_clock_jump": 1}, lease_s=15,
+        embedded=True, weights={"controller_clock_jump": 1}, lease_s=15,
     )  # fmt: skip
     assert verdict.good, "\n".join(said)
     assert verdict.ran_out == 0, "\n".join(said)

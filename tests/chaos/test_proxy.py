@@ -1,4 +1,4 @@
-"""The proxy's aim: one step of the uplink fails as it is told to, the others pass."""
+"""A proxy mode of one step: requests of that step fail, all others pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from chaos.proxy import STEPS, Proxy
+from chaos.proxy import Proxy
+from chaos.schedule import STEPS
 
 PATHS = {
     "start": ("POST", "/api/v1/attempts/a1/start"),
@@ -20,18 +21,18 @@ PATHS = {
 
 
 class Server:
-    """Answers everything, and remembers what it was asked."""
+    """Answers every request, and records its path."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        asked = self.asked
+        self.paths: list[str] = []
+        paths = self.paths
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                asked.append(self.path)
+                paths.append(self.path)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -70,7 +71,7 @@ def test_one_step_fails_and_the_others_pass(server: Server, step: str, what: str
         method, path = PATHS[step]
         with pytest.raises(httpx.TransportError):
             client.request(method, path, content=b"{}")
-        assert proxy.met == 1
-        assert (path in server.asked) == (what == "unanswered")
+        assert proxy.hits == 1
+        assert (path in server.paths) == (what == "unanswered")
         proxy.set("pass")
         assert client.request(method, path, content=b"{}").status_code == 200

@@ -1,5 +1,5 @@
-"""The farm under test: two controllers on one PostgreSQL and one Redis, or one as ``benchfarm up``
-starts it, on SQLite with the broker that it brings; agents behind proxies."""
+"""A farm of agent processes behind proxies: two controllers on one PostgreSQL and one Redis, or
+one controller with the embedded database and broker."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import redis
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from agent.contract import codec
 from agent.contract.child_jobs import Probed
-from agent.worker.config import save
+from agent.worker.config import load, save
 from agent.worker.isolation import proc_scan
 from agent.worker.isolation.child_process import MARK
 from agent.worker.state_dir import mark_of
@@ -32,11 +28,9 @@ from farm.cache import keep_wheels
 from farm.farm import Farm
 from orchestrator.broker.redis_acl import credentials_of, with_credentials
 from orchestrator.client import Client
-from orchestrator.domain.errors import FarmError
 from orchestrator.domain.trial import TrialState
 from orchestrator.service.scheduling.dispatch import is_outstanding
-from orchestrator.store.database import Database
-from orchestrator.store.tables import SWEEP, Attempt, Device, Sweep, Trial
+from orchestrator.store.tables import SWEEP, Device, Sweep, Trial
 from support import onnx_files
 from support.farms import runtime_facts
 from support.servers import free_port
@@ -44,25 +38,26 @@ from support.servers import free_port
 from .agent_process import CLOCK_FILE
 from .clocks import Clock
 from .hosts import Host, command_line_of, hosts_of
-from .processes import PATIENCE_S, Postgres, Process, Redis, wait_listening
+from .processes import Postgres, Process, Redis, controller_environment
 from .proxy import Proxy
+from .servers import Servers
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
 BENCHFARM = Path(sys.executable).parent / "benchfarm"
-TIMES = {
-    "BENCHFARM_HEARTBEAT_S": "0.7",
-    "BENCHFARM_DISPATCH_S": "4",
-    "BENCHFARM_TICK_S": "0.3",
+SETTINGS = {
+    "HEARTBEAT_S": "0.7",
+    "DISPATCH_S": "4",
+    "TICK_S": "0.3",
     # all kinds of health checks come up: a board that fails two is well again once one is good
-    "BENCHFARM_HEALTH_EVERY_S": "10",
-    "BENCHFARM_HEALTH_RETRY_S": "1.5",
-    "BENCHFARM_HEALTH_FRESH_S": "5",
+    "HEALTH_EVERY_S": "10",
+    "HEALTH_RETRY_S": "1.5",
+    "HEALTH_FRESH_S": "5",
 }
 LEASE_S = 5.0
 PAST_LEASE_S = 6.0
 SMALL_DISK_MIB = 560
-"""More than a healthy board has to have free, and a result's worth."""
+"""More free space than a health check demands, and room for one result."""
 SPEC = """
 name: {name}
 models: [dense]
@@ -92,64 +87,60 @@ class Board:
         self.process.start()
 
 
-class World:
-    """Everything that runs, and what a fault may do to it.
+class World(Servers):
+    """A farm of agent processes behind proxies, and everything that a fault may do to it.
 
-    ``servers``: the programs of PostgreSQL and of Redis; ``None``: the controller's own ones.
-    ``farm``: its boards join, too."""
+    ``programs``: of PostgreSQL and Redis, for two controllers; ``None``: one controller on SQLite
+    with its embedded broker. ``farm``: its boards join, too."""
 
     def __init__(
         self,
         folder: Path,
-        servers: tuple[Path, str] | None,
+        programs: tuple[Path, str] | None,
         farm: Farm | None = None,
         lease_s: float = LEASE_S,
     ) -> None:
         self.folder, self.lease_s = folder, lease_s
-        self.host = farm.network.gateway if farm is not None else "127.0.0.1"
-        self.postgres = Postgres(servers[0]) if servers else None
-        self.redis = Redis(servers[1], folder, self.host) if servers else None
-        self.ports = [free_port() for _ in range(2 if servers else 1)]
+        host = farm.network.gateway if farm is not None else "127.0.0.1"
+        postgres = redis_ = None
+        if programs is not None:
+            postgres = Postgres(programs[0], folder / "postgres.log", with_clock=True)
+            redis_ = Redis(programs[1], folder, host)
         self.blobs = folder / "blobs"
-        self.clocks: list[Clock] = []
-        self.controllers = [self._controller(n, port) for n, port in enumerate(self.ports)]
-        self.uplink = Proxy([(self.host, port) for port in self.ports], self.host)
-        self.broker = Proxy([(self.host, self.redis.port)] if self.redis else [], self.host)
+        clocks: list[Clock] = []
+        controllers = []
+        for number in range(2 if programs else 1):
+            home = folder / f"home{number}"
+            home.mkdir()
+            clocks.append(Clock(home))
+            urls = (postgres.url, redis_.url) if postgres and redis_ else ("", "")
+            more = {"LEASE_S": str(lease_s), "BLOBS_DIR": str(self.blobs)}
+            own = controller_environment(home, *urls, {**SETTINGS, **more})
+            own |= clocks[-1].environment
+            port, name = free_port(), f"controller{number}"
+            words: list[str | Path] = [BENCHFARM, "up", "--host", host, "--port", str(port)]
+            controllers.append((Process(name, words, folder / f"{name}.log", own), port))
+        super().__init__(host, postgres, redis_, controllers, folder / "home0", PAST_LEASE_S)
+        self.clocks = clocks
+        self.uplink = Proxy([(host, port) for port in self.ports], host)
+        self.broker = Proxy([(host, redis_.port)] if redis_ else [], host)
         self.boards: list[Board] = []
         self.farm, self.hosts = farm, hosts_of(farm)
         self.left_by_hosts: list[str] = []
-        self.numbers: dict[str, int] = {}
-        self.deepest_queue = 0
+        self.device_ids: dict[str, int] = {}
         self._mounts: list[Path] = []
         self._stack = contextlib.ExitStack()
-        home = folder / "home0"
-        self.broker_url = (
-            self.redis.url if self.redis else f"redis+socket://{home}/redis.sock?virtual_host=0"
-        )
-        self.database = Database(
-            self.postgres.url if self.postgres else f"sqlite:///{home}/benchfarm.sqlite3"
-        )
-        self.token = ""
 
-    # --- from nothing to a farm that waits for work
+    # --- start
 
     def open(self, agents: int, real: int) -> None:
-        """Start everything; the last ``real`` agents measure with the real runner."""
-        self._stack.callback(self.database.close)
-        for server in (self.postgres, self.redis):
-            if server is not None:
-                self._stack.callback(server.close)
-                server.start()
+        """Start everything; the last ``real`` agents use the real runner, the others a fake."""
         if self.hosts:
-            keep_wheels(self.folder / "home0")
-        for controller in self.controllers:
-            self._stack.callback(controller.kill)
-            controller.start()  # at once: they take turns at making the tables
-        for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port, self.host)
+            keep_wheels(self.home)
+        self.start(self._stack)
         self._stack.enter_context(self.uplink)
         self._stack.enter_context(self.broker)
-        noted = self.folder / "home0" / "client.json"
+        noted = self.home / "client.json"
         self.wait_for(noted.exists, "a controller's client.json")
         self.token = json.loads(noted.read_text())["token"]
         model = self.folder / "dense.onnx"
@@ -157,44 +148,32 @@ class World:
         self.ask(lambda farm: farm.add_model(model, name="dense"))
         with ThreadPoolExecutor() as pool:
             adding = [pool.submit(self._add, host) for host in self.hosts]
-            played = self._played_runner()
+            fake = self._fake_runner()
             for number in range(agents):
-                self._join(number, None if number >= agents - real else played)
+                self._join(number, None if number >= agents - real else fake)
             for added in adding:
                 added.result()
         for board in self.boards:
             board.restart()
         with self.rows() as session:
-            self.numbers = {d.name: d.id for d in session.scalars(select(Device))}
+            self.device_ids = {d.name: d.id for d in session.scalars(select(Device))}
+        self.device_names = list(self.device_ids)
+        self.device_tokens = {b.name: load(b.state).token for b in self.boards}
         self.wait_for(self.all_well, "every board to pass its first health check")
 
     def _add(self, host: Host) -> None:
         assert self.farm is not None
         assert self.redis is not None
-        host.add(BENCHFARM, command_line_of(self.folder / "home0"), self.farm.key)
+        host.add(BENCHFARM, command_line_of(self.home), self.farm.key)
         host.go_through(
             f"http://{self.host}:{self.uplink.port}", f"redis://{self.host}:{self.broker.port}/0"
         )
 
-    def _controller(self, number: int, port: int) -> Process:
-        own = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-        home = self.folder / f"home{number}"
-        home.mkdir()
-        self.clocks.append(Clock(home))
-        own |= {**TIMES, "BENCHFARM_LEASE_S": str(self.lease_s)}
-        own |= self.clocks[-1].environment
-        own |= {"BENCHFARM_HOME": str(home), "BENCHFARM_BLOBS_DIR": str(self.blobs)}
-        if self.postgres is not None and self.redis is not None:
-            own |= {"BENCHFARM_DATABASE_URL": self.postgres.url}
-            own |= {"BENCHFARM_BROKER_URL": self.redis.url}
-        words: list[str | Path] = [BENCHFARM, "up", "--host", self.host, "--port", str(port)]
-        return Process(f"controller{number}", words, self.folder / f"controller{number}.log", own)
-
-    def _played_runner(self) -> Path:
-        """The played child, in a folder of its own beside what it answers when it is probed."""
+    def _fake_runner(self) -> Path:
+        """A copy of the fake runner beside its answer to a probe."""
         folder = self.folder / "runner"
         folder.mkdir()
-        shutil.copy(HERE / "played_runner.py", folder / "__main__.py")
+        shutil.copy(HERE / "fake_runner.py", folder / "__main__.py")
         facts = next(f for f in runtime_facts() if f.backend == "onnxruntime")
         (folder / "probed.json").write_text(codec.dumps(Probed((facts,))))
         return folder / "__main__.py"
@@ -226,42 +205,7 @@ class World:
         found = self.ask(lambda farm: farm.devices())
         return all(d.connection == "online" and d.health == "good" for d in found)
 
-    # --- asking it
-
-    def ask(self, what: Callable[[Client], T]) -> T:
-        """Ask a controller, whichever answers first, as often as it takes."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            for port in self.ports:
-                try:
-                    with Client(f"http://{self.host}:{port}", self.token) as client:
-                        return what(client)
-                except FarmError:
-                    if time.monotonic() > deadline:
-                        raise
-            time.sleep(0.2)
-
-    @contextlib.contextmanager
-    def rows(self) -> Iterator[Session]:
-        with self.database.read_session() as session:
-            yield session
-
-    def known_attempts(self) -> list[Attempt]:
-        with self.rows() as session:
-            return list(session.scalars(select(Attempt).order_by(Attempt.dispatched_at)))
-
-    def queue(self) -> redis.Redis:
-        if self.redis is None:
-            socket = self.folder / "home0" / "redis.sock"
-            return redis.Redis(unix_socket_path=str(socket), socket_timeout=10)
-        return redis.Redis(self.host, self.redis.port, socket_timeout=10)
-
-    def look_at_queues(self) -> None:
-        """Note how deep the deepest queue is now."""
-        with contextlib.suppress(redis.RedisError), self.queue() as client:
-            for name in self.numbers:
-                depth = int(client.llen(f"device.{name}"))
-                self.deepest_queue = max(self.deepest_queue, depth)
+    # --- requests
 
     def submit(self, name: str, trials: int) -> None:
         def submit(farm: Client) -> None:
@@ -274,7 +218,7 @@ class World:
         return self.ask(lambda farm: farm.sweep(name)).state != "running"
 
     def resume_all(self) -> int:
-        """Resume every sweep with trials that failed: those, and no other, run once more."""
+        """Resume every sweep; only trials that failed may run again. How many they are."""
         before = self._trials()
         failed = {number for number, (state, _) in before.items() if state == TrialState.FAILED}
         for sweep in self.ask(lambda farm: farm.sweeps()):
@@ -285,65 +229,40 @@ class World:
         return len(failed)
 
     def _trials(self) -> dict[int, tuple[str, int]]:
-        """State and last attempt of every trial of a person's sweep, by its key."""
+        """State and last attempt number of every trial of a sweep, by its key; no health checks."""
         mine = select(Trial).join(Sweep, Trial.sweep_id == Sweep.id).where(Sweep.kind == SWEEP)
         with self.rows() as session:
             return {t.id: (t.state, t.attempt) for t in session.scalars(mine)}
 
     def outstanding(self) -> int:
-        """Trials that are with a device, health checks too."""
+        """Trials that are with a device, health checks included."""
         with self.rows() as session:
             return len(session.scalars(select(Trial.id).where(is_outstanding())).all())
-
-    def wait_for(
-        self, what: Callable[[], bool], meaning: str, within_s: float = PATIENCE_S
-    ) -> None:
-        deadline = time.monotonic() + within_s
-        while not what():
-            assert time.monotonic() < deadline, f"waited {within_s:.0f} s in vain for {meaning}"
-            time.sleep(0.2)
-
-    def keep_up(self) -> None:
-        """Start controllers that gave up, as a service manager does: one that starts while the
-        database is away ends at once."""
-        for controller in self.controllers:
-            if not controller.down:
-                controller.start()
 
     # --- the end
 
     def heal(self) -> None:
-        """Undo every fault: from here on the farm must bring everything to its end by itself."""
+        """Undo every fault: from here on the farm must finish without help."""
         self.uplink.set("pass")
         self.broker.set("pass")
-        for clock in [*self.clocks, *([self.postgres.clock] if self.postgres else [])]:
-            clock.jump(0)
-        if self.postgres is not None and self.redis is not None:
-            self.postgres.start()
-            self.redis.process.send(signal.SIGCONT)
-            self.redis.start()
-        for controller in self.controllers:
-            controller.send(signal.SIGCONT)
-            controller.start()
-        for controller, port in zip(self.controllers, self.ports, strict=True):
-            wait_listening(controller, port, self.host)
+        self.heal_servers()
         for board in self.boards:
             (board.state / "filler").unlink(missing_ok=True)
-            (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a board that is off stays ill
+            (board.state / CLOCK_FILE).unlink(missing_ok=True)  # a wrong clock fails health checks
             board.process.send(signal.SIGCONT)
             board.restart()
         for host in self.hosts:
             host.up()
 
     def stop(self) -> None:
-        """End agents and controllers as a user does; each must say that all is well."""
+        """End agents and controllers as a user does; each must exit with code 0."""
         for board in self.boards:
             board.process.ask_end()
         for board in self.boards:
             assert board.process.wait() == 0, f"{board.name} did not end well; see {self.folder}"
         for host in self.hosts:
             self.left_by_hosts += host.end()
-        # a health check that was just rung for comes back when its lease runs out
+        # a health check that was just dispatched returns when its lease runs out
         self.wait_for(lambda: not self.outstanding(), "the end of every lease")
         for controller in self.controllers:
             controller.ask_end(signal.SIGINT)
@@ -361,7 +280,7 @@ class World:
             host.board.cut_power()
 
     def close(self) -> None:
-        """Take everything away, whatever state it is in."""
+        """Remove everything, whatever its state."""
         for board in self.boards:
             board.process.send(signal.SIGCONT)
         self._stack.close()
@@ -372,7 +291,7 @@ class World:
 
 
 def _mounted(folder: Path) -> bool:
-    """A small disk on ``folder``, where this user may make one."""
+    """Mount a small disk on ``folder``; whether this user may."""
     if os.geteuid() != 0:
         return False
     words = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m,mode=700", "tmpfs", str(folder)]

@@ -1,4 +1,4 @@
-"""A farm of real hosts on one machine: systemd-nspawn boards with their own sshd and power switch.
+"""A farm of hosts on one machine: systemd-nspawn containers, each with an sshd and a power switch.
 
-By hand: ``python -m tests.farm --help`` from the repository's root. Needs root.
+From a shell: ``python -m tests.farm --help`` in the repository's root. Needs root.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.farm``: boards by hand."""
+"""``python -m tests.farm``: start and stop boards from a shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_BOARDS = ["board-1", "board-2", "board-3"]
 def up(
     names: list[str] = typer.Argument(None, help="Boards; NAME:arm64 for an aarch64 one."),
 ) -> None:
-    """A farm that stays until `down`."""
+    """Start a farm that runs until `down`."""
     why = needs.missing()
     if why:
         raise typer.BadParameter(why)
@@ -39,7 +39,7 @@ def _plan(text: str) -> Plan:
 
 @app.command("list")
 def list_() -> None:
-    """Every farm of this machine."""
+    """List every farm of this machine."""
     for farm in farms():
         _show(farm)
 
@@ -55,7 +55,7 @@ def _show(farm: Farm) -> None:
 
 @app.command()
 def down() -> None:
-    """Take away every farm that no test run holds."""
+    """Remove every farm that does not belong to a test run."""
     for farm in farms():
         if farm.keeper and os.path.exists(f"/proc/{farm.keeper}"):
             typer.echo(f"farm {farm.network.number} belongs to process {farm.keeper}: left alone")
@@ -106,7 +106,7 @@ def fill_disk(name: str) -> None:
 
 @app.command("empty-disk")
 def empty_disk(name: str) -> None:
-    """Take away what `fill-disk` put there."""
+    """Undo `fill-disk`."""
     _find(name)[1].empty_disk()
 
 

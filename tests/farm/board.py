@@ -1,4 +1,4 @@
-"""One board: a disk over the shared tree, an address, users, an sshd, and a power switch."""
+"""One board: a disk over the shared root tree, an address, users, an sshd and a power switch."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ done
 
 
 class BoardDidNotAnswer(RuntimeError):
-    """No sshd in time; the message holds the end of the board's console."""
+    """No sshd answered in time; the message holds the end of the board's console."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a board is to be. ``sudo``: ``free`` (no password), ``asks`` or ``none``; ``binds``:
-    folder of this machine → where the board sees it, read-only."""
+    """The configuration of a board. ``sudo``: ``free`` (no password), ``asks`` or ``none``;
+    ``binds``: folder of this machine → its read-only mount point on the board."""
 
     name: str
     architecture: str = "amd64"
@@ -54,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Board:
-    """A planned board in a farm's ``network``, at a place of its own; its files in ``folder``."""
+    """A board in a farm's ``network``. ``place``: its number there; ``folder``: its files."""
 
     plan: Plan
     place: int
@@ -72,7 +72,7 @@ class Board:
 
     @property
     def root(self) -> Path:
-        """Its file system, as this machine sees it."""
+        """Its file system, as a path of this machine."""
         return self.folder / "root"
 
     @property
@@ -80,7 +80,7 @@ class Board:
         return Group(self.network.namespace(self.name))
 
     def make(self, public_key: str) -> None:
-        """Disk, users, keys and cable; the power stays off."""
+        """Make its disk, users, keys and network; the power stays off."""
         for name in ("disk", "root"):
             (self.folder / name).mkdir(parents=True)
         image = self.folder / "disk.img"
@@ -118,15 +118,14 @@ class Board:
             path.chmod(0o440)
 
     def make_host_key(self) -> None:
-        """A new host key, as after a board was flashed anew; sshd reads it at each connection
-        once it is started again."""
+        """Make a new host key, as after a reinstallation; sshd reads it when it is restarted."""
         for old in (self.root / "etc/ssh").glob("ssh_host_*"):
             old.unlink()
         path = self.root / "etc/ssh/ssh_host_ed25519_key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", path)
 
     def host_key(self) -> str:
-        """The public half: ``ssh-ed25519 AAAA…``."""
+        """The public key: ``ssh-ed25519 AAAA…``."""
         text = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         return " ".join(text.split()[:2])
 
@@ -150,7 +149,7 @@ class Board:
             enter=self.group.enter_script(), words=" ".join(words), rebooted=REBOOTED
         )
         with (self.folder / "console.log").open("ab") as console:
-            # not a child of this process: the board may outlive it, and nobody waits for it
+            # not a child of this process: the board may outlive it, and would become a zombie
             detached = ("setsid", "--fork", "unshare", "--mount", "--propagation", "private")
             subprocess.run(
                 [*detached, "sh", "-c", script],
@@ -168,7 +167,7 @@ class Board:
         return run("ip", "netns", "pids", namespace, check=False).split()
 
     def cut_power(self) -> None:
-        """At once, as by pulling the plug."""
+        """Cut the power at once: every process is killed."""
         deadline = time.monotonic() + OFF_LIMIT_S
         self.group.kill()
         while self.is_on():
@@ -179,7 +178,7 @@ class Board:
         self.group.remove()
 
     def wait_ssh(self, limit_s: float = BOOT_LIMIT_S) -> None:
-        """Until its sshd greets. Raises ``BoardDidNotAnswer``."""
+        """Wait until its sshd answers. Raises ``BoardDidNotAnswer``."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             with (
@@ -200,31 +199,31 @@ class Board:
         self.network.mend(self.place)
 
     def hang(self) -> None:
-        """Everything stands still: connections are accepted and nothing is said."""
+        """Freeze every process: the kernel accepts connections, and nothing answers."""
         self.group.freeze(True)
 
     def unhang(self) -> None:
         self.group.freeze(False)
 
     def fill_disk(self, leave_mib: int = 1) -> None:
-        """Leave so little free space on its disk."""
+        """Leave ``leave_mib`` MiB free on its disk."""
         disk = self.folder / "disk"
         room = shutil.disk_usage(disk).free - (leave_mib << 20)
         if room > 0:
             run("fallocate", "-l", room, disk / "ballast")
 
     def empty_disk(self) -> None:
-        """Take away what ``fill_disk`` put there."""
+        """Undo ``fill_disk``."""
         (self.folder / "disk" / "ballast").unlink(missing_ok=True)
 
     def inside(self, command: str, *, limit_s: float = 60.0) -> str:
-        """Run a shell command as root within, without its sshd. Raises ``CommandFailed``."""
+        """Run a shell command as root on the board, without its sshd. Raises ``CommandFailed``."""
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
         words = ("nsenter", "--target", self._first_process(), *spaces, "sh", "-c", command)
         return run(*words, limit_s=limit_s)
 
     def _first_process(self) -> int:
-        """The board's process 1, by its number on this machine."""
+        """The pid, on this machine, of the board's process 1."""
         for pid in self._processes():
             with contextlib.suppress(OSError):
                 for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -233,7 +232,7 @@ class Board:
         raise RuntimeError(f"{self.name} is off")
 
     def unmake(self) -> None:
-        """Everything that ``make`` and ``on`` made is gone afterwards."""
+        """Remove everything that ``make`` and ``on`` made."""
         with contextlib.suppress(OSError):  # it was never on
             self.unhang()
         with contextlib.suppress(CommandFailed):

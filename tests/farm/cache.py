@@ -1,4 +1,4 @@
-"""Where what takes long to make is kept between runs."""
+"""The cache, kept between runs, of what is slow to build or to download."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """``$XDG_CACHE_HOME/benchfarm/farm``, made if need be."""
+    """``$XDG_CACHE_HOME/benchfarm/farm``, created if missing."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "benchfarm" / "farm"
     folder.mkdir(parents=True, exist_ok=True)
@@ -15,7 +15,7 @@ def cache() -> Path:
 
 
 def keep_wheels(home: Path) -> None:
-    """Have a controller's ``home`` find what was fetched for boards before, and keep it here."""
+    """Let a controller's ``home`` keep the wheels for its boards in the cache."""
     wheels = cache() / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     (home / "boards").mkdir(parents=True)

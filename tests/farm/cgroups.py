@@ -1,4 +1,4 @@
-"""A control group of its own for each board: its systemd owns what lies below, and nothing else."""
+"""One control group for each board; its systemd owns the groups below it, and no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 REAPED_LIMIT_S = 10.0
 HIERARCHIES = ("memory", "freezer", "cpu", "systemd", "unified")
-"""Version 1, and the unified one beside it; on a machine with version 2 alone, the root itself."""
+"""Hierarchies of version 1, and the unified one beside them. With version 2 alone: the root."""
 
 
 def _parents() -> list[Path]:
@@ -31,17 +31,17 @@ class Group:
             folder.mkdir(exist_ok=True)
 
     def enter_script(self) -> str:
-        """Shell commands that move the shell itself in."""
+        """Shell commands that move the shell itself into the group."""
         return "".join(f"echo $$ > {folder}/cgroup.procs\n" for folder in self._folders())
 
     def freeze(self, frozen: bool) -> None:
-        """Hang everything within, or let it go on."""
+        """Freeze or thaw every process of the group."""
         (ROOT / "freezer" / self.name / "freezer.state").write_text(
             "FROZEN" if frozen else "THAWED"
         )
 
     def kill(self) -> None:
-        """What is still in it, wherever below."""
+        """Kill every process of the group and of the groups below."""
         for folder in self._folders():
             for members in folder.rglob("cgroup.procs"):
                 with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ class Group:
                             os.kill(int(pid), signal.SIGKILL)
 
     def remove(self) -> None:
-        """Wait for what was killed to be reaped: until then its group cannot go."""
+        """Wait until killed processes are reaped, then remove the group: it must be empty."""
         deadline = time.monotonic() + REAPED_LIMIT_S
         while left := [folder for folder in self._folders() if folder.is_dir()]:
             for folder in left:

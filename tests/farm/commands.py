@@ -1,4 +1,4 @@
-"""Running the system's own tools; a failure carries what they said."""
+"""Run system tools; the error of a failed one holds its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LIMIT_S = 60.0
 
 
 class CommandFailed(RuntimeError):
-    """A tool ended with an error; the message is its own."""
+    """A tool failed; the message holds its output."""
 
 
 def run(*words: object, text: str = "", check: bool = True, limit_s: float = LIMIT_S) -> str:

@@ -1,4 +1,4 @@
-"""Running another architecture's programs: a qemu that is new enough, registered with the kernel.
+"""Programs of another architecture: a recent qemu, registered with the kernel.
 
 Debian 12's own qemu (7.2) crashes in onnxruntime, so that of its backports is unpacked beside the
 trees; the machine's own packages stay as they are.
@@ -32,7 +32,7 @@ _FLAGS = "POCF"
 
 
 def start() -> None:
-    """Have the kernel run aarch64 programs from now on, if it does not already."""
+    """Register the emulator for aarch64 programs, unless one is registered."""
     if not (BINFMT / "register").exists():
         run("mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT)
     if not ENTRY.exists():
@@ -40,13 +40,13 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Take the registration back."""
+    """Remove the registration."""
     if ENTRY.exists():
         ENTRY.write_text("-1")
 
 
 def configure(root: Path) -> None:
-    """Have everything in a tree be emulated as ``CPU``."""
+    """Let programs in a tree be emulated as ``CPU``."""
     (root / "etc/environment").write_text(f"QEMU_CPU={CPU}\n")
     settings = root / "etc/systemd/system.conf.d"
     settings.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def configure(root: Path) -> None:
 
 
 def _qemu() -> Path:
-    """The emulator: the one that is kept, else unpacked anew."""
+    """The emulator: the cached one, else unpacked from its package."""
     key = hashlib.sha256("".join(SOURCES).encode()).hexdigest()[:12]
     kept = cache() / f"qemu-{key}"
     with (cache() / "qemu.lock").open("w") as lock:

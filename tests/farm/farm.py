@@ -1,4 +1,4 @@
-"""A farm: its boards, its login key, and the note of them that lets another process take over."""
+"""A farm: its boards, its login key, and a file by which another process can take it over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTE = "farm.json"
 
 
 class Farm:
-    """Boards by name. ``keeper`` is the process that it ends with; 0: it stays until taken down."""
+    """``boards`` by name. ``keeper``: the pid that the farm ends with; 0: it runs till ``down``."""
 
     def __init__(self, network: Network, keeper: int = 0) -> None:
         self.network = network
@@ -31,11 +31,11 @@ class Farm:
 
     @property
     def key(self) -> Path:
-        """The private key that every board's user admits."""
+        """The private key that every board accepts."""
         return self.folder / "key"
 
     def add(self, plan: Plan) -> Board:
-        """A new board, its power off."""
+        """Make a board; its power is off."""
         board = self._board(plan, len(self.boards), tree(plan.architecture))
         self.boards[plan.name] = board
         self.note()
@@ -48,7 +48,7 @@ class Farm:
         return Board(plan, place, self.network, self.folder / plan.name, lower)
 
     def note(self) -> None:
-        """Remember what there is, before it is made."""
+        """Write the file, before anything in it is made."""
         boards = [{"plan": asdict(b.plan), "tree": str(b.tree)} for b in self.boards.values()]
         text = json.dumps({"keeper": self.keeper, "boards": boards}, indent=2)
         written = self.folder / f"{NOTE}.new"
@@ -57,7 +57,7 @@ class Farm:
 
     @classmethod
     def noted(cls, number: int) -> Farm:
-        """The farm of that number as it was noted. Raises ``OSError`` where there is none."""
+        """Read the file of the farm with that number. Raises ``OSError`` where there is none."""
         found = json.loads((STATE / str(number) / NOTE).read_text())
         farm = cls(Network(number), found["keeper"])
         for place, item in enumerate(found["boards"]):
@@ -66,7 +66,7 @@ class Farm:
         return farm
 
     def close(self) -> None:
-        """Take everything of this farm away."""
+        """Remove everything of this farm."""
         for board in self.boards.values():
             board.unmake()
         self.network.close()
@@ -76,7 +76,7 @@ class Farm:
 
 
 def open_farm(keeper: int = 0) -> Farm:
-    """An empty farm on a network of its own, after clearing away those whose keeper is gone."""
+    """Make an empty farm on a new network; remove farms whose keeper has ended first."""
     for left in farms():
         if left.keeper and not Path(f"/proc/{left.keeper}").exists():
             left.close()
@@ -89,14 +89,14 @@ def open_farm(keeper: int = 0) -> Farm:
 
 
 def farms() -> list[Farm]:
-    """Every farm that this machine has, by number."""
+    """Every farm of this machine, by number."""
     numbers = sorted(int(p.parent.name) for p in STATE.glob(f"*/{NOTE}"))
     return [Farm.noted(number) for number in numbers]
 
 
 @contextlib.contextmanager
 def running(*plans: Plan, start: bool = True) -> Iterator[Farm]:
-    """A farm for as long as the block lasts."""
+    """A running farm, until the block ends."""
     farm = open_farm(os.getpid())
     try:
         switch_on(farm, plans, start=start)
@@ -106,7 +106,7 @@ def running(*plans: Plan, start: bool = True) -> Iterator[Farm]:
 
 
 def switch_on(farm: Farm, plans: Sequence[Plan], *, start: bool = True) -> None:
-    """Add boards, and boot them side by side."""
+    """Add boards, and boot them in parallel."""
     added = [farm.add(plan) for plan in plans]
     if start:
         for board in added:
@@ -116,7 +116,7 @@ def switch_on(farm: Farm, plans: Sequence[Plan], *, start: bool = True) -> None:
 
 
 def ssh_words(farm: Farm, board: Board, words: Sequence[str] = ()) -> list[str]:
-    """The command line that logs in, the host key checked against the board's own."""
+    """The ``ssh`` command line for a board; the host key must be the board's."""
     known = farm.folder / f"{board.name}.known_hosts"
     known.write_text(f"{board.address} {board.host_key()}\n")
     options: Mapping[str, object] = {"UserKnownHostsFile": known, "IdentitiesOnly": "yes"}

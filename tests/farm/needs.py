@@ -1,4 +1,4 @@
-"""What a machine must have for a farm of boards."""
+"""What a machine needs to run a farm of boards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "unshare": "util-linux",
 }
-"""Program → the Debian package that has it."""
+"""Program → its Debian package."""
 
 
 def missing() -> str:
-    """Why this machine can have no boards; empty where it can."""
+    """Why this machine cannot run boards; empty where it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "boards need root on Linux"
     absent = sorted({package for tool, package in PACKAGES.items() if shutil.which(tool) is None})

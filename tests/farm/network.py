@@ -17,7 +17,7 @@ class NoNumber(RuntimeError):
 
 @dataclass(frozen=True)
 class Network:
-    """The farm of one number: 10.99.NUMBER.0/24, this machine being its .1."""
+    """The network of farm ``number``: 10.99.NUMBER.0/24; this machine is .1."""
 
     number: int
 
@@ -54,7 +54,7 @@ class Network:
         run(*within, "link", "set", "eth0", "up")
 
     def cut(self, place: int) -> None:
-        """Pull the cable: packets vanish, no connection is told."""
+        """Drop all packets; no connection is reset."""
         run("ip", "link", "set", self._cable(place), "down")
 
     def mend(self, place: int) -> None:
@@ -67,8 +67,8 @@ class Network:
             run("ip", "netns", "delete", self.namespace(name))
 
     def close(self) -> None:
-        """Take the bridge away. The unreachable route stays: it keeps what is still said to these
-        addresses from leaving by the default route, now that nobody has them."""
+        """Remove the bridge. The unreachable route stays: without it, packets that are still sent
+        to these addresses would leave by the default route."""
         with contextlib.suppress(CommandFailed):
             run("ip", "link", "delete", self.bridge)
 
@@ -77,20 +77,20 @@ class Network:
 
 
 def open_network() -> Network:
-    """A network of a number that no other farm on this machine has. Raises ``NoNumber``."""
+    """Make a network with an unused number. Raises ``NoNumber``."""
     routed = run("ip", "route", "show")
     for number in NUMBERS:
         network = Network(number)
         if f" dev {network.bridge} " in routed:
             continue
-        # before the bridge: nothing for these addresses ever leaves by the default route
+        # made before the bridge, so that no packet ever leaves by the default route
         run("ip", "route", "replace", "unreachable", network.subnet, "metric", "4096")
         try:
             run("ip", "link", "add", network.bridge, "type", "bridge")
         except CommandFailed as error:
             if "File exists" not in str(error):
                 raise
-            continue  # another farm was quicker: a name is given once
+            continue  # another farm took this number meanwhile
         run("ip", "address", "add", f"{network.gateway}/24", "dev", network.bridge)
         run("ip", "link", "set", network.bridge, "up")
         return network

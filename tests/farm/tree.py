@@ -1,7 +1,7 @@
-"""A bootable tree for each architecture, built once and shared by all boards as their lower layer.
+"""A bootable root tree for each architecture: built once, the lower layer of all boards' disks.
 
-mmdebstrap's ``extract`` runs no maintainer script, which is what makes it quick and lets it build
-for a foreign architecture; what those scripts would have made is taken from this host.
+mmdebstrap's ``extract`` runs no maintainer script, so it is quick and can build for a foreign
+architecture; the files that those scripts would have made are copied from this host.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SYSTEM_IDS = range(1000)
 
 
 def tree(architecture: str) -> Path:
-    """The tree of ``amd64`` or ``arm64``: the one that is kept, else a new one."""
+    """The tree of ``amd64`` or ``arm64``: the cached one, else a new one."""
     folder = cache()
     built = folder / f"{architecture}-{_key(architecture)}"
     with (folder / f"{architecture}.lock").open("w") as lock:
@@ -48,12 +48,12 @@ def tree(architecture: str) -> Path:
 
 
 def _key(architecture: str) -> str:
-    """Changes with what goes into a tree: the packages, and how this file puts them together."""
+    """A hash of the architecture and of this file: another one means another tree."""
     return hashlib.sha256(f"{architecture}{Path(__file__).read_text()}".encode()).hexdigest()[:12]
 
 
 def _build(architecture: str, built: Path) -> None:
-    """Whole or not at all: renamed into place when it is done."""
+    """Build it in a temporary folder, which is renamed when it is complete."""
     temporary = Path(tempfile.mkdtemp(prefix=f"tmp-{architecture}-", dir=built.parent))
     try:
         root = temporary / "root"
@@ -72,7 +72,7 @@ def _build(architecture: str, built: Path) -> None:
 
 
 def _configure(root: Path) -> None:
-    """What maintainer scripts would have done, as far as a board needs it."""
+    """Do what maintainer scripts would have done, as far as a board needs it."""
     for name in FROM_HOST:
         source, target = Path("/etc", name), root / "etc" / name
         if source.is_dir():
@@ -92,8 +92,8 @@ def _configure(root: Path) -> None:
 
 
 def _compile(root: Path) -> None:
-    """The standard library's caches, as a normally installed system has them; they do not depend on
-    the architecture, only on the version of Python, which has to be this one's."""
+    """Compile the standard library, as an installed system has it. Bytecode depends on the version
+    of Python, which must be this one's, and not on the architecture."""
     library = root / f"usr/lib/python3.{sys.version_info.minor}"
     if library.is_dir():
         run(
@@ -122,6 +122,6 @@ def _is_system(line: str) -> bool:
 
 
 def _locked(line: str) -> str:
-    """Without the host's password."""
+    """The line without the host's password."""
     name, _, *rest = line.split(":")
     return ":".join([name, "*", *rest])

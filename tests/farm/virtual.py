@@ -1,7 +1,7 @@
-"""A virtual machine with a kernel of its own, for what a board under nspawn shares with this host.
+"""A virtual machine with its own kernel, for tests of what an nspawn board shares with this host.
 
-Debian's cloud kernel, and the boards' amd64 tree as its initramfs, so that it needs no disk, no
-driver and no network; emulated, so that it needs no KVM. It says what it has to say on its console.
+It has Debian's cloud kernel, and the boards' amd64 tree as its initramfs, so it needs no disk, no
+driver and no network; it is emulated, so it needs no KVM. Its only output is its console.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEFT_OUT = frozenset(("usr/share/doc", "usr/share/locale", "usr/share/man", "usr
 
 @dataclass(frozen=True)
 class Entry:
-    """A file (or a folder, by ``mode``) that is put over the tree's."""
+    """A file, or a folder by ``mode``, that replaces the tree's."""
 
     path: str
     content: bytes = b""
@@ -41,15 +41,15 @@ class Entry:
 
 
 def missing() -> str:
-    """Why this machine can have none; empty where it can."""
+    """Why this machine can run none; empty where it can."""
     if shutil.which(QEMU) is None:
         return "virtual machines need the Debian package qemu-system-x86"
     return needs.missing()
 
 
 def console_of(entries: Iterable[Entry], *, options: str = "", limit_s: float) -> str:
-    """Boot with ``entries`` over the boards' tree until it switches itself off; what its console
-    said. Raises ``subprocess.TimeoutExpired`` with that."""
+    """Boot with ``entries`` over the boards' tree until it switches itself off; its console's
+    output. Raises ``subprocess.TimeoutExpired`` with the output so far."""
     kernel, base = _kernel(), _archive()
     with tempfile.TemporaryDirectory(prefix="benchfarm-vm-") as folder:
         initrd = Path(folder) / "initrd"
@@ -61,7 +61,7 @@ def console_of(entries: Iterable[Entry], *, options: str = "", limit_s: float) -
             *(QEMU, "-accel", "tcg,thread=multi", "-m", str(MEMORY_MIB), "-smp", "2"),
             *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
             *("-kernel", str(kernel), "-initrd", str(initrd), "-append"),
-            # nothing of the kernel's or of systemd's gets between the lines
+            # no output of the kernel or of systemd between the lines
             "console=ttyS0 rdinit=/lib/systemd/systemd systemd.show_status=0 quiet loglevel=1 "
             f"panic=-1 {options}",
         )
@@ -78,7 +78,7 @@ def console_of(entries: Iterable[Entry], *, options: str = "", limit_s: float) -
 
 
 def _kernel() -> Path:
-    """The kernel's image: the one that is kept, else fetched anew."""
+    """The kernel's image: the cached one, else downloaded."""
     kept = cache() / f"{KERNEL}-{SUITE}"
     with (cache() / "kernel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,7 +95,7 @@ def _kernel() -> Path:
 
 
 def _archive() -> Path:
-    """The boards' tree as a cpio archive, kept beside it; the kernel unpacks several in a row."""
+    """The boards' tree as a cached cpio archive; the kernel unpacks concatenated archives."""
     root = tree(NATIVE)
     kept = cache() / f"{root.name}.cpio"
     with (cache() / "cpio.lock").open("w") as lock:
@@ -125,7 +125,7 @@ def _entries(root: Path) -> Iterable[Entry]:
 
 
 def _write(out: BinaryIO, entries: Iterable[Entry]) -> None:
-    """In cpio's format ``newc`` (cpio(5)); a file's group is its owner's number."""
+    """Write cpio's format ``newc`` (cpio(5)); a file's gid is its uid."""
     for number, entry in enumerate(chain(entries, [Entry("TRAILER!!!", mode=0)]), start=1):
         name = entry.path.encode() + b"\0"
         numbers = (number, entry.mode, entry.owner, entry.owner, 1, 0, len(entry.content))

@@ -23,12 +23,13 @@ class Shell:
 
     home: Path
     environment: dict[str, str]
+    program: Path = BENCHFARM
 
     def __call__(
         self, *words: str | Path, limit_s: float = 240.0
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BENCHFARM), *map(str, words)],
+            [str(self.program), *map(str, words)],
             env=self.environment,
             cwd=self.home,
             capture_output=True,
@@ -52,7 +53,10 @@ class Shell:
 
 @contextmanager
 def running(
-    home: Path, words: Sequence[str] = ("--local-agent", "--name", "bench"), **settings: str
+    home: Path,
+    words: Sequence[str] = ("--local-agent", "--name", "bench"),
+    program: str | Path = BENCHFARM,
+    **settings: str,
 ) -> Iterator[Shell]:
     """``benchfarm up`` with ``words`` on a free port, until the block ends."""
     home.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ def running(
     log = home / "up.log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [str(BENCHFARM), "up", *words, "--port", "0"],
+            [str(program), "up", *words, "--port", "0"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -70,7 +74,7 @@ def running(
         )
     try:
         _wait_ready(process, log)
-        yield Shell(home, environment)
+        yield Shell(home, environment, Path(program))
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -26,8 +26,8 @@ from playbooks.power_rights import SUDOERS
 from playbooks.target import (
     AGENT,
     AGENT_PYTHON,
-    MARK,
     OPT,
+    OWNERSHIP_FILE,
     STANDALONE,
     STARTED,
     STATE,
@@ -113,7 +113,7 @@ class ReplayedHost(Host):
         self.arrived.setdefault(folder, {})[name] = digest
 
     def _answer(self, command: str, root: bool, secret: str) -> CommandResult:
-        if command == board_probe._ASK:
+        if command == board_probe._SCRIPT:
             return CommandResult(0, self._examined(), "")
         for given in self.transcript.get("answers", ()):
             if given["command"] == command:
@@ -162,7 +162,7 @@ def _write(host: ReplayedHost, found: re.Match[str], secret: str) -> CommandResu
 
 
 def _mark(host: ReplayedHost, found: re.Match[str], secret: str) -> CommandResult:
-    host.files.setdefault(MARK, secret)
+    host.files.setdefault(OWNERSHIP_FILE, secret)
     return host.changed("mark")
 
 
@@ -333,7 +333,13 @@ _ANSWERS: list[tuple[str, _Answer]] = [
     (r"df -Pm \S+ \| tail -1", _says(0, "/dev/mmcblk0p1 29000 9000 20000 31% /")),
     (r"cat (/[A-Za-z0-9._/-]+)(?: 2>/dev/null)?", _cat),
     (r"cat > (?P<path>\S+)\.new; mv (?P=path)\.new (?P=path)", _write),
-    (_E(f"mkdir -p {OPT}; cat > {MARK}.$$") + r".*\n" + _E(f"ln {MARK}.$$ {MARK}") + ".*", _mark),
+    (
+        _E(f"mkdir -p {OPT}; cat > {OWNERSHIP_FILE}.$$")
+        + r".*\n"
+        + _E(f"ln {OWNERSHIP_FILE}.$$ {OWNERSHIP_FILE}")
+        + ".*",
+        _mark,
+    ),
     ("getent passwd benchfarm", lambda h, f, s: _whether(h.member_of is not None)),
     (_E("getent group | cut -d: -f1"), _groups),
     ("id -Gn benchfarm", _members),

@@ -1,6 +1,8 @@
-"""Which tests one worker of pytest-xdist runs one after the other, for they share what is dear.
+"""Groups of tests that one worker of pytest-xdist runs one after the other, because they share
+something expensive.
 
-By path: xdist's own groups (``xdist_group``) do nothing under pytest 9.2, which has no ``_nodeid``.
+Groups are chosen by path: the marker ``xdist_group`` has no effect under pytest 9.2, which has no
+``_nodeid``.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
-    "tests/boards/": "boards",  # a farm of hosts: the machine has room for one
-    "tests/contract/runtimes/tensorflow_formats/": "tensorflow",  # models that take long to make
+    "tests/boards/": "boards",  # a farm of hosts: the machine has room for one only
+    "tests/contract/runtimes/tensorflow_formats/": "tensorflow",  # models that are slow to build
     "tests/integration/test_runtimes.py": "wheelhouse",
     "tests/acceptance/test_versions.py": "wheelhouse",
 }

@@ -17,8 +17,8 @@ from orchestrator.cli.device.ssh_options import (
     SSH,
     address_of,
     login_to,
-    say_outcome,
-    workshop_of,
+    print_outcome,
+    provisioning_for,
 )
 
 if TYPE_CHECKING:
@@ -45,17 +45,17 @@ def add(
     from orchestrator.provisioning import boards
     from playbooks import playbook as playbooks
 
-    state: CliContext = context.obj
-    home = state.settings().home
-    with state.client() as farm:
+    options: CliContext = context.obj
+    home = options.settings().home
+    with options.client() as farm:
         address = address_of(home, name, ssh, identity)
         remember = None if dry_run else lambda: boards.AddressBook(home).put(name, address)
         controller = boards.RemoteController(farm, controller_url)
         controller.require_reachable()
-        work = workshop_of(home, controller, remember)
+        provisioning = provisioning_for(home, controller, remember)
         login = login_to(address, ask_password)
         outcome = playbooks.add(
-            work,
+            provisioning,
             name,
             login,
             device_class=device_class,
@@ -63,9 +63,9 @@ def add(
             python_archive=python_archive,
             dry_run=dry_run,
         )
-        say_outcome(name, outcome, dry_run)
+        print_outcome(name, outcome, dry_run)
         if not dry_run:
-            _say_abilities(farm, name)
+            _print_capabilities(farm, name)
 
 
 def retire(
@@ -85,19 +85,21 @@ def retire(
     from orchestrator.provisioning import boards
     from playbooks import playbook as playbooks
 
-    state: CliContext = context.obj
-    home = state.settings().home
-    with state.client() as farm:
+    options: CliContext = context.obj
+    home = options.settings().home
+    with options.client() as farm:
         if forget or (not ssh and boards.AddressBook(home).get(name) is None):
-            farm.device(name)  # a name that nobody knows is said to be one
+            farm.device(name)  # raises NotFound for an unknown name
         if not dry_run and not yes:
-            _ask_about_trials(farm, name)
+            _confirm_cancelling(farm, name)
         controller = boards.RemoteController(farm)
         if not forget:
             login = login_to(address_of(home, name, ssh, identity), ask_password)
-            work = workshop_of(home, controller)
-            outcome = playbooks.retire(work, name, login, host_key=host_key, dry_run=dry_run)
-            say_outcome(name, outcome, dry_run)
+            provisioning = provisioning_for(home, controller)
+            outcome = playbooks.retire(
+                provisioning, name, login, host_key=host_key, dry_run=dry_run
+            )
+            print_outcome(name, outcome, dry_run)
         elif not dry_run:
             controller.retire(name)
         if dry_run:
@@ -108,8 +110,8 @@ def retire(
             typer.echo(f"{_trials(controller.cancelled)} of its sweeps cancelled")
 
 
-def _ask_about_trials(farm: Client, name: str) -> None:
-    """Raises ``UserError`` where the answer is no, or there is nobody to ask."""
+def _confirm_cancelling(farm: Client, name: str) -> None:
+    """Raises ``UserError`` if the answer is no, or there is no terminal to ask on."""
     from orchestrator.domain.errors import UserError
 
     found = next((d for d in farm.devices() if d.name == name), None)
@@ -127,7 +129,7 @@ def _trials(count: int) -> str:
     return f"{count} trial{'s' if count != 1 else ''}"
 
 
-def _say_abilities(farm: Client, name: str) -> None:
+def _print_capabilities(farm: Client, name: str) -> None:
     from orchestrator.cli.device.health import health
     from orchestrator.provisioning.boards import answering
     from orchestrator.store.device_class_files import device_class

@@ -7,7 +7,7 @@ import typer
 from orchestrator.cli import token
 from orchestrator.cli.context import client
 from orchestrator.cli.device import add, doctor, drain, health, logs, upgrade, watch
-from orchestrator.cli.output import FORM, LABELS, OutputFormat, show
+from orchestrator.cli.output import OUTPUT_OPTION, SELECTOR_OPTION, OutputFormat, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(add.add)
@@ -25,7 +25,9 @@ app.command("rotate")(token.rotate_device)
 
 @app.command("list")
 def list_(
-    context: typer.Context, output: OutputFormat = FORM, selector: list[str] = LABELS
+    context: typer.Context,
+    output: OutputFormat = OUTPUT_OPTION,
+    selector: list[str] = SELECTOR_OPTION,
 ) -> None:
     """All devices: whether they are online, wanted, healthy (and why not), how they are, what they
     run just now, and what they can run."""
@@ -54,7 +56,7 @@ def list_(
 
 
 @app.command("show")
-def show_(context: typer.Context, name: str, output: OutputFormat = FORM) -> None:
+def show_(context: typer.Context, name: str, output: OutputFormat = OUTPUT_OPTION) -> None:
     """One device: its facts, and each runtime with its targets and precisions."""
     from agent.contract import codec
     from agent.contract.device import DeviceFacts
@@ -63,18 +65,18 @@ def show_(context: typer.Context, name: str, output: OutputFormat = FORM) -> Non
     with client(context) as farm:
         found = farm.device(name)
         checks = farm.checks(name, 5) if output is OutputFormat.TABLE else []
-    told: list[tuple[str, str]] = [
+    facts: list[tuple[str, str]] = [
         ("class", found.device_class),
         ("connection", found.connection),
         ("tags", _tags(found.tags)),
     ]
     if found.facts is not None:
-        told += rows(codec.from_plain(DeviceFacts, found.facts))
+        facts += rows(codec.from_plain(DeviceFacts, found.facts))
     for runtime in found.runtimes:
         targets = "; ".join(f"{t}: {', '.join(p)}" for t, p in runtime.targets.items())
         value = runtime.missing or f"{runtime.version} ({targets})"
-        told.append((f"runtime {runtime.backend}", value))
-    show([found], [{"fact": key, "value": value} for key, value in told], output, title=name)
+        facts.append((f"runtime {runtime.backend}", value))
+    show([found], [{"fact": key, "value": value} for key, value in facts], output, title=name)
     if output is OutputFormat.TABLE:
         health.show_checks(checks)
 

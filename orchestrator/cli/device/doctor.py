@@ -11,20 +11,20 @@ import typer
 
 from orchestrator.cli.context import CliContext
 from orchestrator.cli.device.ssh_options import ASK_PASSWORD, IDENTITY, SSH, address_of, login_to
-from orchestrator.cli.output import FORM, OutputFormat, duration, show
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, duration, show
 
 if TYPE_CHECKING:
     from orchestrator.service.views import DeviceView
     from playbooks.doctor import DoctorFinding
 
-_BY_UP = frozenset({"joined", "token", "controller"})
-"""What ``benchfarm up`` sets right for the agent beside it."""
+_FIXED_BY_UP = frozenset({"joined", "token", "controller"})
+"""Checks that ``benchfarm up`` repairs for the local agent."""
 
 
 def doctor(
     context: typer.Context,
     name: str,
-    output: OutputFormat = FORM,
+    output: OutputFormat = OUTPUT_OPTION,
     ssh: str = SSH,
     identity: str = IDENTITY,
     ask_password: bool = ASK_PASSWORD,
@@ -34,20 +34,22 @@ def doctor(
     from orchestrator.provisioning import boards
     from orchestrator.service.views import CheckView
     from playbooks.doctor import examine
-    from playbooks.host_keys import Pins
+    from playbooks.host_keys import PinnedHostKeys
     from playbooks.playbook import KNOWN_HOSTS
 
-    state: CliContext = context.obj
-    home = state.settings().home
-    with state.client() as farm:
+    options: CliContext = context.obj
+    home = options.settings().home
+    with options.client() as farm:
         device = farm.device(name)
     found = known(device, datetime.now(UTC))
     if boards.is_local(home, name) and not ssh:
-        found += _here(home / boards.LOCAL_AGENT, name)
+        found += _local_findings(home / boards.LOCAL_AGENT, name)
     elif ssh or boards.AddressBook(home).get(name) is not None:
         login = login_to(address_of(home, name, ssh, identity), ask_password)
-        pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
-        found += examine(name, login, pins)
+        host_keys = PinnedHostKeys(
+            home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
+        )
+        found += examine(name, login, host_keys)
     else:
         typer.echo(
             f"{name} joined by a token, no way in is known here: this is what the controller "
@@ -70,7 +72,7 @@ def doctor(
 
 
 def known(device: DeviceView, now: datetime) -> list[DoctorFinding]:
-    """What the controller itself knows of a device."""
+    """Findings from the controller's own data."""
     import agent
     from playbooks.doctor import DoctorFinding
 
@@ -79,17 +81,17 @@ def known(device: DeviceView, now: datetime) -> list[DoctorFinding]:
 
     name, version = device.name, device.agent_version
     if device.seen_at is None:
-        beat = "none yet"
+        heartbeat = "none yet"
     else:
-        beat = f"{duration(max(0.0, (now - device.seen_at).total_seconds()))} ago"
+        heartbeat = f"{duration(max(0.0, (now - device.seen_at).total_seconds()))} ago"
     facts = device.facts
     runtimes = [f"{r.backend} {r.version}" for r in device.runtimes if not r.missing]
-    told = f"{facts.get('hostname')}, {facts.get('system')}" if facts else "none yet"
+    reported = f"{facts.get('hostname')}, {facts.get('system')}" if facts else "none yet"
     return [
         check(
             "heartbeat",
             device.connection == "online",
-            f"{beat}: {device.connection}",
+            f"{heartbeat}: {device.connection}",
             f"is the board on, and its agent running? See `benchfarm device logs {name}`",
         ),
         check(
@@ -98,7 +100,7 @@ def known(device: DeviceView, now: datetime) -> list[DoctorFinding]:
             f"agent {version or 'unknown'}, this command {agent.__version__}",
             f"benchfarm device upgrade {name}",
         ),
-        check("facts", facts is not None, told, f"run `benchfarm device add {name}`"),
+        check("facts", facts is not None, reported, f"run `benchfarm device add {name}`"),
         check(
             "runtimes",
             bool(runtimes),
@@ -108,11 +110,11 @@ def known(device: DeviceView, now: datetime) -> list[DoctorFinding]:
     ]
 
 
-def _here(state_dir: Path, name: str) -> list[DoctorFinding]:
-    """The word of the agent beside the controller, asked in this process."""
+def _local_findings(state_dir: Path, name: str) -> list[DoctorFinding]:
+    """Findings of the local agent's doctor, run in this process."""
     from agent.worker import doctor as checks
-    from playbooks.doctor import of_agent
+    from playbooks.doctor import agent_finding
 
-    found = [of_agent(asdict(finding), name) for finding in checks.examine(state_dir)]
-    anew = "start `benchfarm up --local-agent` anew: it joins its own agent again"
-    return [replace(f, remedy=anew) if f.check in _BY_UP and not f.ok else f for f in found]
+    found = [agent_finding(asdict(finding), name) for finding in checks.examine(state_dir)]
+    remedy = "start `benchfarm up --local-agent` anew: it joins its own agent again"
+    return [replace(f, remedy=remedy) if f.check in _FIXED_BY_UP and not f.ok else f for f in found]

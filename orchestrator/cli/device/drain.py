@@ -53,16 +53,16 @@ def _trials(count: int) -> str:
 
 
 def wait_idle(farm: Client, found: DeviceView) -> None:
-    """Until no trial is with the device; says which one it waits for. ``KeyboardInterrupt`` passes
-    through: the device stays drained."""
+    """Wait until no trial runs on the device, and print which one it waits for. After
+    ``KeyboardInterrupt`` the device stays drained."""
     screen = console()
     if not screen.is_terminal:
-        said = ""
+        printed = ""
         while found.running is not None:
             words = found.running.words()
-            if words != said:
+            if words != printed:
                 typer.echo(f"{found.name}: waiting for {words}")
-                said = words
+                printed = words
             time.sleep(POLL_S)
             found = farm.device(found.name)
         return
@@ -77,8 +77,8 @@ def wait_idle(farm: Client, found: DeviceView) -> None:
 
 @contextlib.contextmanager
 def drained(farm: Client, name: str, *, now: bool) -> Iterator[None]:
-    """No work for the device as long as the block lasts; ``now``: what runs there is not waited
-    for. Afterwards, however it ends, it is enabled again if it was before."""
+    """Keep work off the device during the block; with ``now`` a running trial is not waited for.
+    Afterwards, also after an error, the device is enabled again if it was before."""
     before = farm.device(name)
     if before.enabled:
         typer.echo(f"{name} is drained for the time being")

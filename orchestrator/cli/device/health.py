@@ -1,4 +1,4 @@
-"""``benchfarm device selftest|maintenance``, and how health reads in lists."""
+"""``benchfarm device selftest|maintenance``, and health as text in lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, LABELS, OutputFormat, console, duration, show
+from orchestrator.cli.output import (
+    OUTPUT_OPTION,
+    SELECTOR_OPTION,
+    OutputFormat,
+    console,
+    duration,
+    show,
+)
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -21,11 +28,11 @@ POLL_S = 0.5
 def selftest(
     context: typer.Context,
     name: str = typer.Argument("", help="The device; none: those of -l.", show_default=False),
-    selector: list[str] = LABELS,
+    selector: list[str] = SELECTOR_OPTION,
     wait: float = typer.Option(
         300.0, "--wait", help="Seconds to wait for the end; the check stays asked for after that."
     ),
-    output: OutputFormat = FORM,
+    output: OutputFormat = OUTPUT_OPTION,
 ) -> None:
     """Check a board's health now: exit code 1 where it is not found good."""
     from orchestrator.domain.errors import UserError
@@ -42,31 +49,31 @@ def selftest(
         names = [name] if name else [d.name for d in found if d.runtimes]
         if not names:
             raise UserError(f"no device to check matches {', '.join(selector)}")
-        asked = [farm.ask_check(n) for n in names]
-        ended = _wait(farm, asked, wait)
+        checks = [farm.ask_check(n) for n in names]
+        ended = _wait(farm, checks, wait)
     show(ended, [_row(c) for c in ended], output)
     if not all(c.ok for c in ended):
         raise typer.Exit(1)
 
 
-def _wait(farm: Client, asked: list[HealthCheckView], limit_s: float) -> list[HealthCheckView]:
-    """The checks as they are once all have ended, or the time is up; says what it waits for."""
-    said, screen, deadline = "", console(stderr=True), time.monotonic() + limit_s
+def _wait(farm: Client, checks: list[HealthCheckView], limit_s: float) -> list[HealthCheckView]:
+    """Wait until all checks have ended or the time is up, and print what is waited for."""
+    printed, screen, deadline = "", console(stderr=True), time.monotonic() + limit_s
     while True:
-        asked = [farm.check(c.device, c.id) if c.ended_at is None else c for c in asked]
-        left = [c for c in asked if c.ended_at is None]
+        checks = [farm.check(c.device, c.id) if c.ended_at is None else c for c in checks]
+        left = [c for c in checks if c.ended_at is None]
         if not left:
-            return asked
+            return checks
         text = "; ".join(_progress(farm.device(c.device), c) for c in left)
-        if text != said:
+        if text != printed:
             screen.print(text, markup=False, highlight=False)
-            said = text
+            printed = text
         if time.monotonic() > deadline:
             screen.print(
                 f"not ended after {duration(limit_s)}: `benchfarm device list` will show it",
                 markup=False,
             )
-            return asked
+            return checks
         time.sleep(POLL_S)
 
 
@@ -132,7 +139,7 @@ def free(mib: float | None) -> str:
 
 
 def skew(seconds: float | None) -> str:
-    """Of the board's clock against the controller's; a beat takes its time, so none is exact."""
+    """The board's clock against the controller's, within a second: a heartbeat takes time."""
     if seconds is None:
         return "-"
     if abs(seconds) < 1:

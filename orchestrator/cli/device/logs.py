@@ -1,4 +1,4 @@
-"""``benchfarm device logs``: what a board's agent says, over SSH or from this machine's file."""
+"""``benchfarm device logs``: an agent's log, over SSH or from this machine's file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.cli.device.ssh_options import ASK_PASSWORD, IDENTITY, SSH, add
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 POLL_S = 0.2
-_STAMP = re.compile(rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")
+_TIMESTAMP = re.compile(rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")
 
 
 def logs(
@@ -34,26 +34,28 @@ def logs(
     """What the device's agent says of itself."""
     from orchestrator.domain.errors import UserError
     from orchestrator.provisioning import boards
-    from playbooks.host_keys import Pins
+    from playbooks.host_keys import PinnedHostKeys
     from playbooks.logs import stream
     from playbooks.playbook import KNOWN_HOSTS
 
     since_s = seconds(since) if since else None
-    state: CliContext = context.obj
-    home = state.settings().home
+    options: CliContext = context.obj
+    home = options.settings().home
     if boards.is_local(home, name) and not ssh:
         show_file(home / boards.LOCAL_AGENT / "agent.log", lines, follow=follow, since_s=since_s)
         return
     if not ssh and boards.AddressBook(home).get(name) is None:
-        with state.client() as farm:
-            farm.device(name)  # a name that nobody knows is said to be one
+        with options.client() as farm:
+            farm.device(name)  # raises NotFound for an unknown name
         raise UserError(
             f"{name} joined by a token, no way in is known here: look on the board "
             "(`journalctl -u benchfarm-agent`), or say --ssh USER@HOST"
         )
     login = login_to(address_of(home, name, ssh, identity), ask_password)
-    pins = Pins(home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True))
-    stream(login, pins, _write, lines=lines, follow=follow, since_s=since_s)
+    host_keys = PinnedHostKeys(
+        home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
+    )
+    stream(login, host_keys, _write, lines=lines, follow=follow, since_s=since_s)
 
 
 def seconds(text: str) -> float:
@@ -67,7 +69,7 @@ def seconds(text: str) -> float:
 
 
 def show_file(path: Path, lines: int, *, follow: bool, since_s: float | None) -> None:
-    """The end of a log file, and what comes after it. Raises ``UserError``."""
+    """Print the end of a log file, and with ``follow`` what is appended. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     try:
@@ -78,7 +80,7 @@ def show_file(path: Path, lines: int, *, follow: bool, since_s: float | None) ->
             "unless it runs within the controller's own process"
         ) from None
     with file:
-        found = _younger(file, since_s) if since_s is not None else iter(file)
+        found = _since(file, since_s) if since_s is not None else iter(file)
         _write(b"".join(deque(found, maxlen=lines)))
         while follow:
             chunk = file.read()
@@ -88,15 +90,15 @@ def show_file(path: Path, lines: int, *, follow: bool, since_s: float | None) ->
                 time.sleep(POLL_S)
 
 
-def _younger(file: BinaryIO, since_s: float) -> Iterator[bytes]:
-    """From the first line of that time on; lines without a time belong to the one before."""
+def _since(file: BinaryIO, since_s: float) -> Iterator[bytes]:
+    """The lines since then; a line without a time belongs to the one before."""
     first = datetime.now() - timedelta(seconds=since_s)
-    begun = False
+    started = False
     for line in file:
-        stamp = _STAMP.match(line)
-        if stamp is not None and not begun:
-            begun = datetime.strptime(stamp[1].decode(), "%Y-%m-%d %H:%M:%S") >= first
-        if begun:
+        stamp = _TIMESTAMP.match(line)
+        if stamp is not None and not started:
+            started = datetime.strptime(stamp[1].decode(), "%Y-%m-%d %H:%M:%S") >= first
+        if started:
             yield line
 
 

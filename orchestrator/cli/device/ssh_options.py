@@ -1,4 +1,4 @@
-"""What the commands share that go to a board over SSH: how it is reached, and what is told."""
+"""Options and output shared by the commands that use SSH."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ DRY_RUN = typer.Option(False, "--dry-run", help="Say what would change, and chan
 
 
 def address_of(home: Path, name: str, ssh: str = "", identity: str = "") -> BoardAddress:
-    """Where a board is reached: as said, else as last time. Raises ``UserError``."""
+    """The address given, else the one used last. Raises ``UserError`` if there is none."""
     from orchestrator.domain.errors import UserError
     from orchestrator.provisioning.boards import AddressBook, BoardAddress
 
-    kept = AddressBook(home).get(name)
+    saved = AddressBook(home).get(name)
     if ssh:
         return BoardAddress(ssh, str(Path(identity).expanduser().resolve()) if identity else "")
-    if kept is None:
+    if saved is None:
         raise UserError(f"how is {name} reached? give --ssh USER@HOST")
-    return BoardAddress(kept.ssh, identity or kept.identity)
+    return BoardAddress(saved.ssh, identity or saved.identity)
 
 
-def workshop_of(
+def provisioning_for(
     home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
 ) -> ProvisioningContext:
-    """``claimed`` is called once the host is known to be this board, and no other's."""
-    from orchestrator.provisioning.boards import workshop
+    """The playbooks' context; ``claimed`` is called once the host is known to be this board."""
+    from orchestrator.provisioning.boards import provisioning_context
 
-    def told(event: StepEvent) -> None:
+    def on_event(event: StepEvent) -> None:
         if claimed is not None and event.step == "board" and event.status:
             claimed()
-        tell(event)
+        print_event(event)
 
-    return workshop(home, controller, told, typer.echo)
+    return provisioning_context(home, controller, on_event, typer.echo)
 
 
 def login_to(address: BoardAddress, ask_password: bool) -> Login:
-    """The password is asked for where the user said so."""
+    """The SSH login; asks for the password on request."""
     from playbooks.connection import Login
 
     password = typer.prompt(f"password of {address.ssh}", hide_input=True) if ask_password else ""
     return Login(address.ssh, address.identity, password)
 
 
-def tell(event: StepEvent) -> None:
-    """One line for a step that begins, one for how it ended."""
+def print_event(event: StepEvent) -> None:
+    """Print one line when a step starts to change something, one when it ends."""
     if not event.status:
         typer.echo(f"  {event.step:<22} … {event.text}")
         return
@@ -71,7 +71,7 @@ def tell(event: StepEvent) -> None:
     typer.echo(f"  {event.step:<22} {event.status}{why} {event.seconds:.1f} s")
 
 
-def say_outcome(name: str, outcome: RunOutcome, dry_run: bool) -> None:
-    """How many steps there were, and how many changed something."""
+def print_outcome(name: str, outcome: RunOutcome, dry_run: bool) -> None:
+    """Print the number of steps, and of those that changed something."""
     would = "would change" if dry_run else "changed"
     typer.echo(f"{name}: {outcome.steps} steps, {would}={outcome.changed}")

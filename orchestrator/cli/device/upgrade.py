@@ -1,4 +1,4 @@
-"""``benchfarm device upgrade``: agents and runtimes as this controller's version installs them."""
+"""``benchfarm device upgrade``: bring agents and runtimes to this controller's version."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from orchestrator.cli.device.ssh_options import (
     HOST_KEY,
     address_of,
     login_to,
-    say_outcome,
-    workshop_of,
+    print_outcome,
+    provisioning_for,
 )
-from orchestrator.cli.output import LABELS
+from orchestrator.cli.output import SELECTOR_OPTION
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What the command's options say for every board."""
+class _UpgradeOptions:
+    """The options that hold for every board."""
 
     home: Path
     farm: Client
@@ -43,7 +43,7 @@ class _Order:
 def upgrade(
     context: typer.Context,
     names: list[str] = typer.Argument(None, metavar="[NAME]...", show_default=False),
-    selector: list[str] = LABELS,
+    selector: list[str] = SELECTOR_OPTION,
     every: bool = typer.Option(False, "--all", help="Every board of the farm."),
     now: bool = typer.Option(
         False, "--now", help="Do not wait for a running trial; it runs again afterwards."
@@ -58,21 +58,21 @@ def upgrade(
     from orchestrator.provisioning import boards
     from playbooks.errors import PlaybookError
 
-    state: CliContext = context.obj
-    home = state.settings().home
-    with state.client() as farm:
-        chosen = _chosen(farm, names or [], selector, every)
-        if host_key and len(chosen) != 1:
+    cli: CliContext = context.obj
+    home = cli.settings().home
+    with cli.client() as farm:
+        selected = _selected(farm, names or [], selector, every)
+        if host_key and len(selected) != 1:
             raise UserError("--host-key is one board's: name that board alone")
         controller = boards.RemoteController(farm, controller_url)
-        order = _Order(home, farm, controller, now, dry_run, ask_password, host_key)
+        options = _UpgradeOptions(home, farm, controller, now, dry_run, ask_password, host_key)
         failed: list[str] = []
-        for device in chosen:
+        for device in selected:
             try:
-                if not _upgrade(order, device):
+                if not _upgrade(options, device):
                     failed.append(device.name)
             except (FarmError, PlaybookError) as error:
-                if len(chosen) == 1:
+                if len(selected) == 1:
                     raise
                 typer.echo(f"error: {device.name}: {error}", err=True)
                 failed.append(device.name)
@@ -81,7 +81,7 @@ def upgrade(
         raise typer.Exit(1)
 
 
-def _chosen(farm: Client, names: list[str], selector: list[str], every: bool) -> list[DeviceView]:
+def _selected(farm: Client, names: list[str], selector: list[str], every: bool) -> list[DeviceView]:
     from orchestrator.domain.errors import UserError
     from orchestrator.domain.selectors import matches, parse
 
@@ -101,38 +101,38 @@ def _chosen(farm: Client, names: list[str], selector: list[str], every: bool) ->
     return found
 
 
-def _upgrade(order: _Order, device: DeviceView) -> bool:
-    """Whether it now is of this version, or would be."""
+def _upgrade(options: _UpgradeOptions, device: DeviceView) -> bool:
+    """Whether the board now has this version, or would have it."""
     from orchestrator.provisioning import boards
-    from playbooks.upgrade import upgrade as play
+    from playbooks.upgrade import upgrade as upgrade_board
 
     name = device.name
-    if boards.is_local(order.home, name):
+    if boards.is_local(options.home, name):
         typer.echo(f"{name} is this machine's own agent: it is upgraded with the controller")
         return True
-    if boards.AddressBook(order.home).get(name) is None:
-        return _by_hand(device)
-    order.controller.require_reachable()
-    login = login_to(address_of(order.home, name), order.ask_password)
-    done = play(
-        workshop_of(order.home, order.controller),
+    if boards.AddressBook(options.home).get(name) is None:
+        return _upgrade_by_hand(device)
+    options.controller.require_reachable()
+    login = login_to(address_of(options.home, name), options.ask_password)
+    done = upgrade_board(
+        provisioning_for(options.home, options.controller),
         name,
         login,
         device.device_class,
-        lambda: drained(order.farm, name, now=order.now),
-        host_key=order.host_key,
-        dry_run=order.dry_run,
+        lambda: drained(options.farm, name, now=options.now),
+        host_key=options.host_key,
+        dry_run=options.dry_run,
     )
-    say_outcome(name, done.outcome, order.dry_run)
+    print_outcome(name, done.outcome, options.dry_run)
     if not done.outcome.changed:
         typer.echo(f"{name}: nothing to upgrade, it runs {done.after}")
-    elif not order.dry_run:
+    elif not options.dry_run:
         typer.echo(f"{name}: upgraded from {done.before or 'no agent'} to {done.after}")
     return True
 
 
-def _by_hand(device: DeviceView) -> bool:
-    """A board that joined by a token: nobody here knows a way in."""
+def _upgrade_by_hand(device: DeviceView) -> bool:
+    """Print what to run on a board that joined by a token, whose SSH address is unknown."""
     import agent
 
     if device.agent_version == agent.__version__:

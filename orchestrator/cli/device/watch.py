@@ -1,4 +1,4 @@
-"""``benchfarm device watch``: all devices, and what each is at, as it changes."""
+"""``benchfarm device watch``: all devices and what each runs, updated live."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import typer
 
 from orchestrator.cli.context import client
 from orchestrator.cli.device.health import free, health, temperature
-from orchestrator.cli.output import FORM, LABELS, OutputFormat, console, duration, show
+from orchestrator.cli.output import (
+    OUTPUT_OPTION,
+    SELECTOR_OPTION,
+    OutputFormat,
+    console,
+    duration,
+    show,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,15 +28,15 @@ if TYPE_CHECKING:
 
 EVERY_S = 1.0
 AGES = frozenset({"last heartbeat", "running since"})
-"""Columns that change by themselves."""
+"""Columns that change with time alone."""
 
 STYLES = {"online": "green", "offline": "red", "retired": "dim", "good": "green", "bad": "red"}
 
 
 def watch(
     context: typer.Context,
-    output: OutputFormat = FORM,
-    selector: list[str] = LABELS,
+    output: OutputFormat = OUTPUT_OPTION,
+    selector: list[str] = SELECTOR_OPTION,
     once: bool = typer.Option(False, "--once", help="Print it once, for a script."),
 ) -> None:
     """Watch the devices: live on a terminal, else a table whenever something changed."""
@@ -53,7 +60,7 @@ def _listed(farm: Client, wanted: Mapping[str, str]) -> list[DeviceView]:
 
 
 def rows(found: Sequence[DeviceView], now: datetime) -> list[dict[str, object]]:
-    """A line for each device, as a person reads it."""
+    """A row of text for each device."""
     return [
         {
             "name": d.name,
@@ -76,7 +83,7 @@ def _age(at: datetime | None, now: datetime) -> str:
 
 
 def _live(farm: Client, wanted: Mapping[str, str]) -> None:
-    """One that loses its controller for a while says so and goes on."""
+    """Update the table until Ctrl-C; while the controller does not answer, say so."""
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
@@ -95,7 +102,7 @@ def _live(farm: Client, wanted: Mapping[str, str]) -> None:
 
 
 def render(lines: Sequence[Mapping[str, object]]) -> RenderableType:
-    """The live picture."""
+    """The live table."""
     from rich.table import Table
     from rich.text import Text
 
@@ -111,12 +118,12 @@ def render(lines: Sequence[Mapping[str, object]]) -> RenderableType:
 
 
 def _plain(farm: Client, wanted: Mapping[str, str]) -> None:
-    said: object = None
+    printed: object = None
     while True:
         found = _listed(farm, wanted)
         lines = rows(found, datetime.now(UTC))
-        lasting = [{k: v for k, v in line.items() if k not in AGES} for line in lines]
-        if lasting != said:
+        stable = [{k: v for k, v in line.items() if k not in AGES} for line in lines]
+        if stable != printed:
             show(found, lines, OutputFormat.TABLE)
-            said = lasting
+            printed = stable
         time.sleep(EVERY_S)

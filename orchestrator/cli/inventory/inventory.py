@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from orchestrator.cli.context import CliContext
-from orchestrator.cli.output import FORM, LABELS, OutputFormat, show
+from orchestrator.cli.output import OUTPUT_OPTION, SELECTOR_OPTION, OutputFormat, show
 
 if TYPE_CHECKING:
     from orchestrator.cli.inventory.progress import FleetProgress
     from orchestrator.client import Client
-    from orchestrator.provisioning.board import BoardOutcome, FarmAccess, Say
+    from orchestrator.provisioning.board import BoardOutcome, FarmAccess, Reporter
     from orchestrator.provisioning.diff import Difference
     from orchestrator.provisioning.fleet_file import Fleet
     from orchestrator.provisioning.parallel import JobOutcome
@@ -35,7 +35,7 @@ ASK_PASSWORD = typer.Option(
 def apply(
     context: typer.Context,
     file: Path = FILE,
-    selector: list[str] = LABELS,
+    selector: list[str] = SELECTOR_OPTION,
     parallel: int = PARALLEL,
     ask_password: bool = ASK_PASSWORD,
     prune: bool = typer.Option(
@@ -53,21 +53,21 @@ def apply(
     fleet = load(file, selector)
     if prune and not fleet.whole:
         raise UserError("--prune goes by the whole file: leave -l away")
-    state: CliContext = context.obj
-    with state.client() as client:
-        farm = _farm(state, client, fleet, ask_password)
+    options: CliContext = context.obj
+    with options.client() as client:
+        farm = _access(options, client, fleet, ask_password)
         farm.controller.require_reachable()
         gone = _extra(client, fleet) if fleet.whole else []
         if gone and prune and not dry_run:
-            _ask(gone, yes)
+            _confirm_retiring(gone, yes)
         progress = FleetProgress(dry_run)
         ended: dict[str, JobOutcome[BoardOutcome]] = {}
         if prune and not dry_run:
             jobs = {name: partial(board.retire, farm, name) for name in gone}
             ended |= _run(jobs, parallel, progress)
         if not any(e.stopped for e in ended.values()):
-            makes = {b.name: partial(board.make, farm, b, dry_run=dry_run) for b in fleet.boards}
-            ended |= _run(makes, parallel, progress)
+            applies = {b.name: partial(board.apply, farm, b, dry_run=dry_run) for b in fleet.boards}
+            ended |= _run(applies, parallel, progress)
     progress.summary(ended)
     if gone and (dry_run or not prune):
         would = "would be retired" if prune else "--prune retires them"
@@ -82,8 +82,8 @@ def apply(
 def diff(
     context: typer.Context,
     file: Path = FILE,
-    output: OutputFormat = FORM,
-    selector: list[str] = LABELS,
+    output: OutputFormat = OUTPUT_OPTION,
+    selector: list[str] = SELECTOR_OPTION,
     parallel: int = PARALLEL,
     ask_password: bool = ASK_PASSWORD,
 ) -> None:
@@ -94,13 +94,13 @@ def diff(
     from orchestrator.provisioning.fleet_file import load
 
     fleet = load(file, selector)
-    state: CliContext = context.obj
-    with state.client() as client:
-        farm = _farm(state, client, fleet, ask_password)
+    options: CliContext = context.obj
+    with options.client() as client:
+        farm = _access(options, client, fleet, ask_password)
         gone = _extra(client, fleet) if fleet.whole else []
         progress = FleetProgress(True, quiet=True)
-        looks = {b.name: partial(board.look, farm, b) for b in fleet.boards}
-        ended = _run(looks, parallel, progress)
+        checks = {b.name: partial(board.find_differences, farm, b) for b in fleet.boards}
+        ended = _run(checks, parallel, progress)
     if any(e.stopped for e in ended.values()):
         raise typer.Exit(130)
     found: list[Difference] = [d for e in ended.values() for d in e.value or ()]
@@ -120,13 +120,13 @@ def diff(
     raise typer.Exit(1 if found or failed else 0)
 
 
-def _farm(state: CliContext, client: Client, fleet: Fleet, ask_password: bool) -> FarmAccess:
+def _access(options: CliContext, client: Client, fleet: Fleet, ask_password: bool) -> FarmAccess:
     from orchestrator.provisioning.board import FarmAccess
     from orchestrator.provisioning.boards import RemoteController
 
     controller = RemoteController(client, fleet.controller_url)
     password = typer.prompt("password of the boards", hide_input=True) if ask_password else ""
-    return FarmAccess(state.settings().home, client, controller, password)
+    return FarmAccess(options.settings().home, client, controller, password)
 
 
 def _extra(client: Client, fleet: Fleet) -> list[str]:
@@ -135,8 +135,8 @@ def _extra(client: Client, fleet: Fleet) -> list[str]:
     return [view.name for view in extra(client.devices(), fleet.named)]
 
 
-def _ask(gone: list[str], yes: bool) -> None:
-    """Raises ``UserError`` where nobody can be asked."""
+def _confirm_retiring(gone: list[str], yes: bool) -> None:
+    """Raises ``UserError`` without ``--yes`` if there is no terminal to ask on."""
     import sys
 
     from orchestrator.domain.errors import UserError
@@ -150,9 +150,9 @@ def _ask(gone: list[str], yes: bool) -> None:
 
 
 def _run(
-    jobs: Mapping[str, Callable[[Say], T]], parallel: int, progress: FleetProgress
+    jobs: Mapping[str, Callable[[Reporter], T]], parallel: int, progress: FleetProgress
 ) -> dict[str, JobOutcome[T]]:
-    from orchestrator.provisioning.parallel import side_by_side
+    from orchestrator.provisioning.parallel import run_parallel
 
-    with progress.of(list(jobs)):
-        return side_by_side(jobs, parallel, progress.hear, progress.tick, progress.stopping)
+    with progress.showing(list(jobs)):
+        return run_parallel(jobs, parallel, progress.on_report, progress.on_tick, progress.on_stop)

@@ -1,4 +1,5 @@
-"""What ``benchfarm inventory`` shows while boards are at work: a line a board, or plain lines."""
+"""Progress of ``benchfarm inventory``: on a terminal a live line for each board, else plain
+lines."""
 
 from __future__ import annotations
 
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 WAITING, WORKING, FAILED, STOPPED, ENDED = "waiting", "working", "failed", "stopped", "done"
 ORDER = (WORKING, FAILED, WAITING, STOPPED, ENDED)
-"""Where the terminal is too low for all boards, what matters stands above."""
+"""The order of lines: if the terminal has too few rows, the most important are shown."""
 
 
 @dataclass
-class _Line:
+class _BoardLine:
     state: str = WAITING
     step: str = ""
     changed: int = 0
@@ -45,19 +46,19 @@ def _why(end: JobOutcome[Any]) -> str:
 
 
 class FleetProgress:
-    """``quiet``: on a terminal alone, and on stderr, for a command whose output is its result."""
+    """``quiet``: only the live view, on stderr, for commands that print their result on stdout."""
 
     def __init__(self, dry_run: bool, quiet: bool = False) -> None:
         self._dry_run = dry_run
         self._quiet = quiet
         self._screen = console(stderr=quiet)
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _BoardLine] = {}
         self._live: Live | None = None
 
     @contextlib.contextmanager
-    def of(self, names: Sequence[str]) -> Iterator[None]:
-        """Show these boards while the block lasts."""
-        self._lines = {name: _Line() for name in names}
+    def showing(self, names: Sequence[str]) -> Iterator[None]:
+        """Show these boards until the block ends."""
+        self._lines = {name: _BoardLine() for name in names}
         if not names or not self._screen.is_terminal:
             yield
             return
@@ -70,28 +71,28 @@ class FleetProgress:
             finally:
                 self._live = None
 
-    def hear(self, name: str, said: StepEvent | str | JobOutcome[Any]) -> None:
+    def on_report(self, name: str, report: StepEvent | str | JobOutcome[Any]) -> None:
         line = self._lines[name]
         if line.state == WAITING:
             line.state, line.began = WORKING, time.monotonic()
-        if isinstance(said, JobOutcome):
-            self._end(name, line, said)
-        elif isinstance(said, str):
-            self._print(f"{name}: {said}")
+        if isinstance(report, JobOutcome):
+            self._end(name, line, report)
+        elif isinstance(report, str):
+            self._print(f"{name}: {report}")
         else:
-            line.step = said.step
-            line.changed += said.status in ("changed", "would change")
-            self._print_event(name, said)
+            line.step = report.step
+            line.changed += report.status in ("changed", "would change")
+            self._print_event(name, report)
 
-    def tick(self) -> None:
+    def on_tick(self) -> None:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
 
-    def stopping(self) -> None:
+    def on_stop(self) -> None:
         self._print("stopping: each board ends the step it is in; Ctrl-C again leaves at once")
 
     def summary(self, ended: Mapping[str, JobOutcome[Any]]) -> None:
-        """A row for each board, the errors once more, and one line for all."""
+        """Print a row for each board, with its error if it failed, and a line of totals."""
         from rich.markup import escape
         from rich.table import Table
 
@@ -101,16 +102,20 @@ class FleetProgress:
             right = column in ("steps", would, "seconds")
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for name, end in ended.items():
-            made = end.value
+            result = end.value
             table.add_row(
                 name,
                 *(
-                    (made.device_class, str(made.steps), str(made.changed))
-                    if made
+                    (
+                        result.device_class,
+                        str(result.steps),
+                        str(result.changed),
+                    )
+                    if result
                     else ("", "", str(self._changed(name)))
                 ),
                 f"{end.seconds:.1f}",
-                escape(made.state if made else _why(end)),
+                escape(result.state if result else _why(end)),
             )
         self._screen.print(table)
         good = sum(1 for e in ended.values() if e.error is None)
@@ -131,14 +136,16 @@ class FleetProgress:
             why = f" ({event.text})" if event.status == "would change" else ""
             self._print(f"{name}: {event.step} {event.status}{why} {event.seconds:.1f} s")
 
-    def _end(self, name: str, line: _Line, end: JobOutcome[Any]) -> None:
+    def _end(self, name: str, line: _BoardLine, end: JobOutcome[Any]) -> None:
         line.seconds = end.seconds
         line.state = STOPPED if end.stopped else FAILED if end.error else ENDED
         line.step = ""
-        made, error = end.value, end.error
-        if isinstance(made, BoardOutcome) and not self._quiet:
+        result, error = end.value, end.error
+        if isinstance(result, BoardOutcome) and not self._quiet:
             would = "would change" if self._dry_run else "changed"
-            self._print(f"{name}: {made.steps} steps, {would}={made.changed}, {end.seconds:.1f} s")
+            self._print(
+                f"{name}: {result.steps} steps, {would}={result.changed}, {end.seconds:.1f} s"
+            )
         elif error is not None and not end.stopped:
             if not isinstance(error, PlaybookError | FarmError):
                 traceback.print_exception(error)

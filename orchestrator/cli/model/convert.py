@@ -25,7 +25,9 @@ def convert(
     via: list[str] = typer.Option([], help="A converter that must be on the way; repeatable."),
     output: Path | None = typer.Option(None, help="Empty: the source's name with another ending."),
     explain: bool = typer.Option(False, "--explain", help="Only say how it would be done."),
-    form: str = typer.Option("", "--format", help="Of the source, where its ending does not tell."),
+    file_format: str = typer.Option(
+        "", "--format", help="Of the source, where its ending does not tell."
+    ),
     shape: list[str] = typer.Option([], help="INPUT=1,3,224,224 for a free shape; repeatable."),
     option: list[str] = typer.Option([], help="KEY=VALUE for a converter; repeatable."),
     dataset: Path | None = typer.Option(None, help=".npz with calibration data for int8."),
@@ -38,15 +40,15 @@ def convert(
     from orchestrator.local.conversion import ConversionRequest, LocalConverter
     from orchestrator.service.models.inspection import check_format
 
-    state: CliContext = context.obj
+    options: CliContext = context.obj
     if calibration not in ("", "random"):
         raise UserError(f"--calibration {calibration}: accepted is random, or give --dataset")
-    settings = state.settings()
+    settings = options.settings()
     inspect = ConfinedInspector(None, settings.inspect_s, settings.inspect_mib)
-    bench = LocalConverter(settings.home / "agent", inspect)
-    with _source(context, source, form) as (path, known, stem):
+    converter = LocalConverter(settings.home / "agent", inspect)
+    with _source(context, source, file_format) as (path, known, stem):
         found = check_format(inspect, path, source, known)
-        order = ConversionRequest(
+        request = ConversionRequest(
             source=path,
             format=found.format,
             precision=found.precision,
@@ -58,22 +60,24 @@ def convert(
             dataset=dataset.resolve() if dataset else None,
         )
         if explain:
-            typer.echo("\n".join(bench.explain(order)))
+            typer.echo("\n".join(converter.explain(request)))
             return
         target = output or Path(_default(stem, to))
         require_writable(target)
         if target.exists():
             raise UserError(f"{target} is there already; choose another --output")
         before = path.stat().st_size
-        made = bench.make(order, target, typer.echo)
-    for step in made.steps:
+        converted = converter.make(request, target, typer.echo)
+    for step in converted.steps:
         typer.echo(f"  {step}")
-    typer.echo(f"wrote {made.path}: {size(made.size_bytes)}, from {size(before)}")
+    typer.echo(f"wrote {converted.path}: {size(converted.size_bytes)}, from {size(before)}")
 
 
 @contextmanager
-def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Path, str, str]]:
-    """The file to start from, what its format is to be, and what its name is without the ending."""
+def _source(
+    context: typer.Context, source: str, file_format: str
+) -> Iterator[tuple[Path, str, str]]:
+    """The source file, its format, and its name without the suffix."""
     from orchestrator.domain.errors import UserError
     from orchestrator.savedmodel_archive import packed_savedmodel
     from orchestrator.service.models.file_formats import format_of
@@ -83,16 +87,18 @@ def _source(context: typer.Context, source: str, form: str) -> Iterator[tuple[Pa
         with packed_savedmodel(path) as archive:
             yield archive, "savedmodel", path.stem
     elif path.is_file():
-        yield path, format_of(path.name, form), path.stem
+        yield path, format_of(path.name, file_format), path.stem
     elif "." in source or "/" in source:
         raise UserError(f"{source}: there is no such file")
     else:
         with tempfile.TemporaryDirectory(prefix="benchfarm-") as folder, client(context) as farm:
             found = farm.model(source)
-            there = {a.format: a for a in found.artifacts}
-            if form and form not in there:
-                raise UserError(f"{source} has no {form} file; it has {', '.join(there)}")
-            artifact = there[form] if form else found.artifacts[0]
+            by_format = {a.format: a for a in found.artifacts}
+            if file_format and file_format not in by_format:
+                raise UserError(
+                    f"{source} has no {file_format} file; it has {', '.join(by_format)}"
+                )
+            artifact = by_format[file_format] if file_format else found.artifacts[0]
             file = Path(folder) / f"{source}.{artifact.format}"
             farm.fetch(artifact.sha256, file)
             yield file, artifact.format, source

@@ -1,4 +1,4 @@
-"""``benchfarm model formats``: every form that a model can take on a device, measured."""
+"""``benchfarm model formats``: measures a model in every format that a device can run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
-from orchestrator.cli.output import FORM, OutputFormat, console, show
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, console, show
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -25,27 +25,28 @@ def formats(
         0, min=0, help="Also tune for TVM, with so many schedules measured."
     ),
     trials: int = typer.Option(5, min=1, help="Fresh processes for each."),
-    output: OutputFormat = FORM,
+    output: OutputFormat = OUTPUT_OPTION,
 ) -> None:
     """Size, time and accuracy of a model in each format, and the best at equal accuracy."""
     from orchestrator.cli.sweep.watch import follow
-    from orchestrator.domain import format_options as domain
+    from orchestrator.domain import format_options
     from orchestrator.domain.errors import UserError
 
     with client(context) as farm:
-        board, network = _device(farm, device), _model(farm, model)
-        found = [
-            form
-            for form in domain.forms(board, network, precision, tuning_trials)
-            if not backend or form.backend in backend
+        on_device, of_model = _device(farm, device), _model(farm, model)
+        options = [
+            option
+            for option in format_options.forms(on_device, of_model, precision, tuning_trials)
+            if not backend or option.backend in backend
         ]
-        if not found:
+        if not options:
+            sources = ", ".join(name for name, _ in of_model.sources)
             raise UserError(
-                f"{board.name} has no runtime that a way leads to from {model} "
-                f"({', '.join(form for form, _ in network.sources)}) in {', '.join(precision)}"
+                f"{on_device.name} has no runtime that a way leads to from {model} "
+                f"({sources}) in {', '.join(precision)}"
             )
         name = _free_name(model, {s.name for s in farm.sweeps()})
-        farm.submit(domain.sweep(name, board.name, model, found, trials), name)
+        farm.submit(format_options.sweep(name, on_device.name, model, options, trials), name)
         view = follow(farm, name, console(stderr=output is not OutputFormat.TABLE))
         report = farm.report(name)
     _print(report, output)
@@ -98,12 +99,12 @@ def _print(report: SweepReport, output: OutputFormat) -> None:
         typer.echo("\nnone of them computes what the source does")
         return
     first, tied = found
-    typer.echo(f"\nbest at equal accuracy: {_words(first)}")
+    typer.echo(f"\nbest at equal accuracy: {_description(first)}")
     if tied:
-        typer.echo(f"not shown to be slower: {'; '.join(_words(c) for c in tied)}")
+        typer.echo(f"not shown to be slower: {'; '.join(_description(c) for c in tied)}")
 
 
-def _words(cell: CellRow) -> str:
+def _description(cell: CellRow) -> str:
     return f"{cell.format} under {cell.backend} {cell.version} in {cell.precision}" + (
         f" by {cell.via}" if cell.via else ""
     )

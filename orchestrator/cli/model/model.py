@@ -12,7 +12,7 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import FORM, OutputFormat, show, size
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show, size
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView
@@ -27,7 +27,7 @@ def add(
     context: typer.Context,
     file: Path,
     name: str = typer.Option("", help="Empty: the file's name without its suffix."),
-    form: str = typer.Option(
+    file_format: str = typer.Option(
         "", "--format", help="Where the suffix does not tell: optimised_pb (.pb: frozen_pb)."
     ),
     shape: list[str] = typer.Option(
@@ -49,7 +49,7 @@ def add(
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        added = farm.add_model(file, name, dict(shape_of(s) for s in shape), dataset, form)
+        added = farm.add_model(file, name, dict(shape_of(s) for s in shape), dataset, file_format)
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(a.format for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
@@ -69,7 +69,7 @@ def _typed(spec: dict[str, Any]) -> str:
 
 
 def _artifact(found: ArtifactView) -> dict[str, str]:
-    """A file: what it is, whether it was checked, and its own tensors."""
+    """A file's facts: size, whether its outputs were checked, and its own tensors."""
     facts = {
         f"{found.format} file": f"{size(found.size_bytes)} sha256 {found.sha256}",
         f"{found.format} outputs": found.checked,
@@ -81,7 +81,7 @@ def _artifact(found: ArtifactView) -> dict[str, str]:
 
 
 @app.command("list")
-def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
     """All models."""
     with client(context) as farm:
         found = farm.models()
@@ -106,8 +106,8 @@ def show_(
     out: Path | None = typer.Argument(None, help="Where --graph writes; else NAME.svg here."),
     graph: bool = typer.Option(False, "--graph", help="Draw the network as SVG."),
     netron: bool = typer.Option(False, "--netron", help="Open the file in Netron."),
-    form: str = typer.Option("", "--format", help="The artifact for --graph or --netron."),
-    output: OutputFormat = FORM,
+    file_format: str = typer.Option("", "--format", help="The artifact for --graph or --netron."),
+    output: OutputFormat = OUTPUT_OPTION,
 ) -> None:
     """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; formats
     and whether each was checked; and drawn."""
@@ -116,7 +116,7 @@ def show_(
     with client(context) as farm:
         found = farm.model(name)
         if drawing is not None:
-            network.draw(farm, name, form, drawing)
+            network.draw(farm, name, file_format, drawing)
     facts: dict[str, object] = {
         **{f"input {i['name']}": _typed(i) for i in found.inputs},
         **{f"output {o['name']}": _typed(o) for o in found.outputs},
@@ -129,4 +129,4 @@ def show_(
     show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)
     if program:
         with client(context) as farm:
-            network.open_netron(farm, found, form, program)
+            network.open_netron(farm, found, file_format, program)

@@ -1,4 +1,4 @@
-"""What ``benchfarm model show`` adds for the network itself: its work, its drawing, Netron."""
+"""The parts of ``benchfarm model show`` that concern the network: FLOPs, drawing, Netron."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from orchestrator.service.views import ModelView
 
 SUFFIXES = {"edgetpu_tflite": ".tflite"}
-"""Of formats whose files are not named after them."""
+"""File name suffixes of formats that are not called like their suffix."""
 
 
 def drawing_path(name: str, out: Path | None, graph: bool) -> Path | None:
-    """Where the drawing goes, before anything is asked of the controller. Raises ``UserError``."""
+    """The file to draw to, ``None`` without ``--graph``; checked before any request to the
+    controller. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     if not graph:
@@ -36,13 +37,13 @@ def drawing_path(name: str, out: Path | None, graph: bool) -> Path | None:
 
 
 def draw(farm: Client, name: str, form: str, path: Path) -> None:
-    """Write the drawing; a file that is there is replaced, as by ``report --html``."""
+    """Write the drawing; replaces an existing file, as ``report --html`` does."""
     write(path, farm.network_svg(name, form))
     typer.echo(f"wrote {path}", err=True)
 
 
 def netron_program() -> str:
-    """Netron's command: beside this interpreter, or on the path. Raises ``UserError``."""
+    """The ``netron`` program beside this interpreter, or on the path. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     found = shutil.which("netron", path=str(Path(sys.executable).parent)) or shutil.which("netron")
@@ -55,29 +56,33 @@ def netron_program() -> str:
 
 
 def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None:
-    """Fetch an artifact and show it in Netron, until that ends. Raises ``FarmError``."""
+    """Fetch an artifact and show it in Netron until Netron ends.
+
+    Raises ``UserError`` where the model has no such format, ``FarmError`` where Netron fails.
+    """
     from orchestrator.domain.errors import FarmError, UserError
 
-    there = {artifact.format: artifact.sha256 for artifact in model.artifacts}
-    if form and form not in there:
-        raise UserError(f"model {model.name!r} has no {form}; it has {', '.join(there)}")
-    chosen = form or next((f for f in ("onnx", "tflite") if f in there), next(iter(there)))
+    sha256_of = {artifact.format: artifact.sha256 for artifact in model.artifacts}
+    if form and form not in sha256_of:
+        raise UserError(f"model {model.name!r} has no {form}; it has {', '.join(sha256_of)}")
+    preferred = [f for f in ("onnx", "tflite") if f in sha256_of]
+    chosen = form or [*preferred, *sha256_of][0]
     with tempfile.TemporaryDirectory(prefix="benchfarm-netron-") as folder:
         path = Path(folder) / f"{model.name}{SUFFIXES.get(chosen, f'.{chosen}')}"
-        farm.fetch(there[chosen], path)
+        farm.fetch(sha256_of[chosen], path)
         typer.echo(f"Netron shows {path.name}; Ctrl-C ends it", err=True)
         try:
-            ended = subprocess.run([program, "--browse", str(path)])
+            process = subprocess.run([program, "--browse", str(path)])
         except KeyboardInterrupt:
             return
-    if ended.returncode != 0:
-        raise FarmError(f"{program} ended with {ended.returncode}")
+    if process.returncode != 0:
+        raise FarmError(f"{program} ended with {process.returncode}")
 
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
-    """What the file says of itself, as rows of a table: counts in words, FLOPs at the end."""
-    told = {key: value for key, value in details.items() if key != "work"}
-    rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in told.items()}
+    """The model's registered details as rows of a table, FLOPs last."""
+    plain = {key: value for key, value in details.items() if key != "work"}
+    rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"
     return {**rows, **_work(details.get("work", {}))}
@@ -88,7 +93,7 @@ def _counts(found: Mapping[str, Any]) -> str:
 
 
 def _work(work: Mapping[str, Any]) -> dict[str, object]:
-    """FLOPs, what they are of, and what they leave out."""
+    """FLOPs in total and by operator, and the operators that are not counted or unknown."""
     unknown = "; ".join(f"{operator}: {why}" for operator, why in work.get("unknown", {}).items())
     if work.get("flops") is None:
         return {"FLOPs": f"unknown: {unknown}"}

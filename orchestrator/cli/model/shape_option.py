@@ -4,6 +4,7 @@ from __future__ import annotations
 
 
 def shape_of(text: str) -> tuple[str, list[int]]:
+    """The input's name and shape. Raises ``UserError``."""
     from orchestrator.domain.errors import UserError
 
     name, _, dims = text.rpartition("=")

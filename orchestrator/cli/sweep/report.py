@@ -1,4 +1,4 @@
-"""``benchfarm report``: what a sweep found."""
+"""``benchfarm report``: a sweep's report as tables or a file."""
 
 from __future__ import annotations
 

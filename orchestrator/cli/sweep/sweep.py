@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.context import client
 from orchestrator.cli.output import (
-    FORM,
+    OUTPUT_OPTION,
     OutputFormat,
     confirm,
     console,
@@ -26,47 +26,49 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Farm-wide sweeps.", no_args_is_help=True)
 
-LOST = ("failed", "cancelled")
-"""How results end whose trials failed: what an agent stopped to the last try has failed too."""
+FAILED_STATUSES = ("failed", "cancelled")
+"""Statuses of results of failed trials; cancelled: the agent stopped the last attempt."""
 
 NAME = typer.Option("", "--name", help="Run under this name instead of the file's.")
 
 
 @app.command("plan")
-def plan(context: typer.Context, file: Path, name: str = NAME, output: OutputFormat = FORM) -> None:
+def plan(
+    context: typer.Context, file: Path, name: str = NAME, output: OutputFormat = OUTPUT_OPTION
+) -> None:
     """What a sweep would run and where, what it would skip and why, how long it should take."""
     from orchestrator.domain.spec import read
 
     _, text = read(file)
     with client(context) as farm:
-        found = farm.plan(text, str(file), name)
-    show_plan(found, output)
+        plan_view = farm.plan(text, str(file), name)
+    show_plan(plan_view, output)
 
 
-def show_plan(found: PlanView, output: OutputFormat) -> None:
-    building = any(c.built for c in found.cells)
+def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
+    has_builds = any(c.built for c in plan_view.cells)
     rows = [
         {
             "device": c.device,
             "cell": c.label,
-            **({"built by": c.built or "-"} if building else {}),
+            **({"built by": c.built or "-"} if has_builds else {}),
             "loads": c.format or "-",
             "runtime": c.version or "-",
             "trials": c.trials or "-",
             "each": f"≤ {duration(c.estimate_s)}" if c.trials else "-",
             "why skipped": c.skip,
         }
-        for c in found.cells
+        for c in plan_view.cells
     ]
     if output in (OutputFormat.JSON, OutputFormat.YAML):
-        show([found], rows, output)
+        show([plan_view], rows, output)
         return
-    show(found.cells, rows, output)
+    show(plan_view.cells, rows, output)
     if output is OutputFormat.TABLE:
-        skipped = sum(1 for c in found.cells if c.skip)
+        skipped = sum(1 for c in plan_view.cells if c.skip)
         typer.echo(
-            f"\n{len(found.cells) - skipped} cells to run, {skipped} skipped; "
-            f"{found.trials} trials, at most {duration(found.estimate_s)}"
+            f"\n{len(plan_view.cells) - skipped} cells to run, {skipped} skipped; "
+            f"{plan_view.trials} trials, at most {duration(plan_view.estimate_s)}"
         )
 
 
@@ -98,8 +100,11 @@ def run(
 
 
 def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
-    """Follow a sweep, print its report; 0 where it ended well, 1 where a trial failed, 2 where all
-    that failed did so for the model or for what the sweep asks of it."""
+    """Follow a sweep and print its report.
+
+    Returns the exit code: 0 where every trial ended well, 1 where one failed, 2 where all failures
+    were caused by the model or the specification.
+    """
     from orchestrator.cli.sweep.watch import follow
     from orchestrator.domain.failure_cause import exit_code
     from orchestrator.report.render.tables import terminal_table
@@ -120,12 +125,12 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
         screen.print(f"wrote {html}", markup=False)
     if view.state == "done":
         return 0
-    failed = [t.failure for row in report.rows for t in row.trials if t.status in LOST]
+    failed = [t.failure for row in report.rows for t in row.trials if t.status in FAILED_STATUSES]
     return exit_code({f.fault for f in failed if f}) if view.state == "failed" else 1
 
 
 @app.command("list")
-def list_(context: typer.Context, output: OutputFormat = FORM) -> None:
+def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
     """All sweeps."""
     from orchestrator.cli.sweep.watch import waiting
 
@@ -180,10 +185,10 @@ def delete(
         found = farm.sweep(name)
         if not yes:
             confirm(f"delete {name}, with {found.trials} trials and their samples?")
-        gone = farm.delete_sweep(name)
+        deleted = farm.delete_sweep(name)
     typer.echo(
-        f"{name}: {gone.trials} trials deleted, {gone.freed_blobs} blobs freed "
-        f"({size(gone.freed_bytes)})"
+        f"{name}: {deleted.trials} trials deleted, {deleted.freed_blobs} blobs freed "
+        f"({size(deleted.freed_bytes)})"
     )
 
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 PLAIN_EVERY_S = 10.0
-ENDED = ("done", "unsupported", "invalid", "failed", "cancelled")
+"""Shortest time between two lines where the output is no terminal."""
+ENDED_STATES = ("done", "unsupported", "invalid", "failed", "cancelled")
 
 
 def follow(farm: Client, name: str, console: Console) -> SweepView:
-    """Show a sweep until it ends; on a terminal live, else a line whenever something ended.
+    """Show a sweep until it ends: live on a terminal, else a line whenever a trial ended.
 
-    ``KeyboardInterrupt`` passes through: the sweep goes on without its watcher.
+    ``KeyboardInterrupt`` passes through and leaves the sweep running.
     """
     view = farm.sweep(name)
     if not console.is_terminal:
@@ -36,12 +37,14 @@ def follow(farm: Client, name: str, console: Console) -> SweepView:
 
 
 def _follow_plain(farm: Client, view: SweepView, console: Console) -> SweepView:
-    said, at = "", 0.0
+    printed, printed_at = "", 0.0
     while True:
         line = summary(view)
-        if line != said and (view.state != "running" or time.monotonic() - at > PLAIN_EVERY_S):
+        if line != printed and (
+            view.state != "running" or time.monotonic() - printed_at > PLAIN_EVERY_S
+        ):
             console.print(line, markup=False, highlight=False)
-            said, at = line, time.monotonic()
+            printed, printed_at = line, time.monotonic()
         if view.state != "running":
             return view
         time.sleep(POLL_S)
@@ -49,20 +52,20 @@ def _follow_plain(farm: Client, view: SweepView, console: Console) -> SweepView:
 
 
 def ended(view: SweepView) -> int:
-    return sum(view.counts.get(state, 0) for state in ENDED)
+    return sum(view.counts.get(state, 0) for state in ENDED_STATES)
 
 
 def summary(view: SweepView) -> str:
     """``sweep demo: 7 of 24 trials ended (1 failed); running: …``."""
-    bad = [f"{view.counts[s]} {s}" for s in ENDED[1:] if view.counts.get(s)]
+    bad = [f"{view.counts[s]} {s}" for s in ENDED_STATES[1:] if view.counts.get(s)]
     text = f"sweep {view.name}: {ended(view)} of {view.trials} trials ended"
     text += f" ({', '.join(bad)})" if bad else ""
     if view.state != "running":
         return f"{text}; {view.state}"
-    running = [f"{_words(t)} on {t.device}" for t in view.running]
+    running = [f"{_trial_name(t)} on {t.device}" for t in view.running]
     text += f"; running: {'; '.join(running)}" if running else ""
-    waits = waiting(view)
-    return text + (f"; waiting for {waits}" if waits else "")
+    waits_for = waiting(view)
+    return text + (f"; waiting for {waits_for}" if waits_for else "")
 
 
 def waiting(view: SweepView) -> str:
@@ -71,7 +74,7 @@ def waiting(view: SweepView) -> str:
     return "; ".join(offline + [f"{name} ({why})" for name, why in view.held.items()])
 
 
-def _words(trial: TrialProgress) -> str:
+def _trial_name(trial: TrialProgress) -> str:
     return trial.cell if trial.build else f"{trial.cell}, trial {trial.number + 1}"
 
 
@@ -80,7 +83,7 @@ def _fault(trial: TrialProgress) -> str:
 
 
 def render(view: SweepView) -> RenderableType:
-    """The live picture: a bar, what runs where, what went wrong."""
+    """A progress bar, the running trials, the devices that are waited for, and failures."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -94,7 +97,7 @@ def render(view: SweepView) -> RenderableType:
         Text(view.state, style={"running": "cyan", "done": "green"}.get(view.state, "red")),
     )
     lines: list[RenderableType] = [head]
-    lines += [Text(f"  ▶ {t.device}: {_words(t)}") for t in view.running]
+    lines += [Text(f"  ▶ {t.device}: {_trial_name(t)}") for t in view.running]
     lines += [Text(f"  ⏸ {name} is offline: its trials wait", "yellow") for name in view.offline]
     lines += [
         Text(f"  ⏸ {name} is {why}: its trials wait", "yellow") for name, why in view.held.items()

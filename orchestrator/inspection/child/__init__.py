@@ -1,1 +1,1 @@
-"""The confined child: it parses what people sent, under rlimits, Landlock and seccomp."""
+"""The confined child: parses uploaded files under rlimits, Landlock and seccomp."""

@@ -1,6 +1,6 @@
 """``INTERPRETER -I …/child/__main__.py``: one ``Job`` on stdin, one answer on stdout.
 
-Run by path: the packages are found from this file's place where they are not installed.
+It is run by its path; if the packages are not installed, they are found relative to this file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     from orchestrator.inspection.child.confine import confine
 
     answers = os.dup(1)
-    os.dup2(2, 1)  # what a library prints must not end up in the answer
+    os.dup2(2, 1)  # output of libraries must not mix with the answer
     job = codec.loads(Job, sys.stdin.buffer.read())
     confine(job.question.path, job.wall_s, job.memory_mib)
     code, text = commands.answer(job)

@@ -1,4 +1,4 @@
-"""The child's verbs: what may be asked about a file. A refusal is data."""
+"""The questions that the child answers. A refused file is an answer, too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from orchestrator.domain.network_graph import NetworkGraph
 
 
 def answer(job: Job) -> tuple[int, str]:
-    """The exit code and the document to write; whatever else goes wrong is raised."""
+    """The exit code and the JSON to write; unexpected errors are raised."""
     try:
         return 0, codec.dumps(COMMANDS[job.verb](job.question))
     except UserError as error:
@@ -42,8 +42,8 @@ def check(question: Question) -> CheckedFile:
     from orchestrator.inspection.child import format_checks
 
     path = Path(question.path)
-    form = format_checks.checked(path, question.name, question.form)
-    return CheckedFile(form, precision(form, path))
+    file_format = format_checks.checked(path, question.name, question.form)
+    return CheckedFile(file_format, precision(file_format, path))
 
 
 def onnx(question: Question) -> OnnxFacts:
@@ -69,26 +69,26 @@ def count(question: Question) -> CountedWork:
 
 
 def draw(question: Question) -> Drawing:
-    """Headed by the question's name."""
+    """The drawing's title is the question's name."""
     from orchestrator.report.network import svg
 
-    found = _graph(question)
-    return Drawing(svg.draw(question.name, found, flops.count(found)))
+    network = _graph(question)
+    return Drawing(svg.draw(question.name, network, flops.count(network)))
 
 
 def _graph(question: Question) -> NetworkGraph:
     return graph(Path(question.path), question.form, question.shapes)
 
 
-def graph(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """The graph of a file that was checked when it was registered, at its registered shapes."""
-    if form == "onnx":
+def graph(path: Path, file_format: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """The graph of a registered (and so already checked) file, at its registered input shapes."""
+    if file_format == "onnx":
         from orchestrator.inspection.child import onnx_graph
 
         return onnx_graph.read(path, shapes)
     from orchestrator.inspection.child import tflite_graph
 
-    return tflite_graph.read(path, form, shapes)
+    return tflite_graph.read(path, file_format, shapes)
 
 
 COMMANDS: dict[str, Callable[[Question], Any]] = {
@@ -99,4 +99,4 @@ COMMANDS: dict[str, Callable[[Question], Any]] = {
     "CountedWork": count,
     "Drawing": draw,
 }
-"""By the name of what it answers."""
+"""Questions by the class name of their answer."""

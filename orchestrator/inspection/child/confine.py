@@ -1,4 +1,4 @@
-"""What the child gives up before it opens a file that somebody sent."""
+"""Confines the child process before it opens an uploaded file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/et
 
 
 def confine(path: str, wall_s: float, memory_mib: int) -> None:
-    """From now on nothing but ``path`` and the interpreter's own packages is read. A kernel that
-    lacks one of the walls goes on with the others, and it is said on stderr.
+    """From now on the process can read only ``path`` and the interpreter's own packages. If the
+    kernel lacks Landlock or seccomp, the rest still applies, and stderr says so.
 
     Raises:
-        OSError: there is no such file, or the kernel refuses what it has.
+        OSError: there is no such file, or the kernel refuses a supported call.
     """
     sys.dont_write_bytecode = True
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library starts threads when it is loaded
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's BLAS starts threads when it is loaded
     size = os.stat(path).st_size
     give_up_privileges()
     rlimits.limit(wall_s, memory_mib, size)
@@ -33,7 +33,8 @@ def confine(path: str, wall_s: float, memory_mib: int) -> None:
 
 
 def _packages() -> list[str]:
-    """Where modules come from. Of a source tree its packages alone: a farm may live in it."""
+    """The folders of modules. In a source tree only its packages: a farm's home may be beside
+    them."""
     places = [place for place in sys.path if place]
     if not (_ROOT / "pyproject.toml").exists():
         return places
@@ -42,6 +43,6 @@ def _packages() -> list[str]:
 
 
 def _libraries() -> list[str]:
-    told = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    configured = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     beside = [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
-    return [*_LIBRARIES, *beside, *filter(None, told)]
+    return [*_LIBRARIES, *beside, *filter(None, configured)]

@@ -1,4 +1,4 @@
-"""Labelled data sets: checked before anything is computed on them."""
+"""Checks labelled data sets before they are used."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import Shapes
 
 MAX_BYTES = 4 << 30
-"""What a data set may unpack to: compressed zeros are a thousandth of that."""
+"""Bound for the unpacked size; compressed zeros take a thousandth of it."""
 CHUNK_BYTES = 1 << 20
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def shapes_of(path: Path, name: str) -> Shapes:
-    """The arrays of a data set, each unpacked once, a piece at a time. Raises ``UserError``: not
-    one, or its arrays do not go together."""
+    """The shapes of a data set's arrays, each of which is unpacked once, in chunks. Raises
+    ``UserError``: not a data set, or its arrays do not match."""
     try:
         with zipfile.ZipFile(path) as archive:
             _require_bounded(archive, name)
@@ -43,24 +43,26 @@ def shapes_of(path: Path, name: str) -> Shapes:
 
 
 def _require_bounded(archive: zipfile.ZipFile, name: str) -> None:
-    """Before anything is unpacked; ``zipfile`` reads no more of a member than it says here."""
+    """Check sizes before unpacking; ``zipfile`` reads no more of a member than its header
+    states."""
     size = sum(member.file_size for member in archive.infolist())
     if size > MAX_BYTES:
         raise UserError(f"{name}: it unpacks to {size} bytes, at most {MAX_BYTES} are accepted")
 
 
 def _shape(archive: zipfile.ZipFile, member: str) -> tuple[int, ...]:
-    """Of one array. Raises ``ValueError`` where it is none, holds objects, or is cut short."""
+    """The shape of one array. Raises ``ValueError`` if it is not one, holds objects or is
+    truncated."""
     with archive.open(member) as file:
         shape, _, dtype = _HEADERS[npy.read_magic(file)](file)
         if dtype.hasobject or any(size < 0 for size in shape):
             raise ValueError("objects")
-        left = prod(shape) * dtype.itemsize
-        while left > 0:
-            piece = file.read(min(CHUNK_BYTES, left))
+        remaining = prod(shape) * dtype.itemsize
+        while remaining > 0:
+            piece = file.read(min(CHUNK_BYTES, remaining))
             if not piece:
                 raise ValueError("cut short")
-            left -= len(piece)
-        if file.read(1):  # the end is where its checksum is looked at
+            remaining -= len(piece)
+        if file.read(1):  # zipfile verifies the checksum at the end
             raise ValueError("too long")
     return tuple(int(size) for size in shape)

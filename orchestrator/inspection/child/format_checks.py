@@ -1,5 +1,5 @@
-"""Whether a model's file is what it is said to be, and whole. Nothing of it is loaded: that is its
-runtime's work, in another child."""
+"""Checks that a model's file is complete and in the stated format. It is not loaded: its runtime
+does that in another child process."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from orchestrator.domain.errors import UserError
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def checked(path: Path, name: str, form: str) -> str:
-    """Check that a file is what it is said to be; the format that it is, for TFLite files tell
-    whether they were compiled for the Edge TPU.
+def checked(path: Path, name: str, file_format: str) -> str:
+    """Check a file's format, and return it: a TFLite file may be one compiled for the Edge TPU.
 
     Args:
-        path: the file's bytes.
-        name: how messages name it.
+        path: the file.
+        name: its name in messages.
 
     Raises:
-        UserError: empty, cut short, or something else.
+        UserError: empty, truncated, or another format.
     """
     if path.stat().st_size == 0:
-        raise UserError(f"{name}: the file is empty; expected a {form} model")
-    if form in ("tflite", "edgetpu_tflite"):
+        raise UserError(f"{name}: the file is empty; expected a {file_format} model")
+    if file_format in ("tflite", "edgetpu_tflite"):
         return _tflite(path, name)
-    if form in _CHECKS:
-        _CHECKS[form](path, name)
-    return form
+    if file_format in _CHECKS:
+        _CHECKS[file_format](path, name)
+    return file_format
 
 
 def _exported_program(path: Path, name: str) -> None:
@@ -76,7 +75,7 @@ def _saved_model(path: Path, name: str) -> None:
 
 
 def _archive(path: Path, name: str, what: str) -> list[str]:
-    """The names in a zip archive that is whole. Raises ``UserError``."""
+    """The member names of an undamaged zip archive. Raises ``UserError``."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -90,11 +89,12 @@ def _archive(path: Path, name: str, what: str) -> list[str]:
 
 _NODE, _VERSION = 0x0A, 0x18
 _GRAPH_FIELDS = (_NODE, 0x12, _VERSION, 0x22, 0x2A)
-"""Tags of a ``GraphDef``: node, library, version (the one number), versions, debug_info."""
+"""Tags of a ``GraphDef``: node, library, version (a varint), versions, debug_info."""
 
 
 def _frozen_graph(path: Path, name: str) -> None:
-    """A ``GraphDef``: protobuf fields up to the last byte, the nodes (field 1) among them."""
+    """A ``GraphDef``: valid protobuf fields up to the last byte, with at least one node (field
+    1)."""
     size, at, nodes = path.stat().st_size, 0, 0
     with path.open("rb") as file:
         while at < size:
@@ -114,7 +114,7 @@ def _frozen_graph(path: Path, name: str) -> None:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and where it ends; one that is cut short ends nowhere."""
+    """A protobuf varint and the offset after it; (-1, -1) if it is truncated."""
     value = 0
     for index, byte in enumerate(data):
         value |= (byte & 0x7F) << (7 * index)

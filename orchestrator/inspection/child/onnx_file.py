@@ -1,4 +1,4 @@
-"""Reading what an ONNX file says of itself, and refusing what is not one."""
+"""Reads the facts of an ONNX file, and refuses other files."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
     """Check an ONNX file and fix the shapes of its inputs.
 
     Args:
-        path: the file's bytes.
-        name: how messages name it.
-        shapes: input name → shape, for inputs whose shape the file leaves free.
+        path: the file.
+        name: its name in messages.
+        shapes: input name → shape, for inputs with free shapes.
 
     Raises:
         UserError: not an ONNX model, or an input's shape is free and not given.
@@ -100,8 +100,8 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
 
 
 def onnx_layouts(path: Path, name: str) -> dict[str, str]:
-    """The layouts of an ONNX file's inputs and outputs, where they are known. Raises
-    ``UserError``: not an ONNX model."""
+    """The layouts of an ONNX file's inputs and outputs, if known. Raises ``UserError``: not an ONNX
+    model."""
     graph = _load(path, name).graph
     return _layouts(graph, _declared(graph, name))
 
@@ -121,7 +121,7 @@ def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _load(path: Path, name: str) -> Any:
-    """Never more than two copies of the file at once, however large it is."""
+    """Load and check a file, holding at most two copies of it in memory."""
     import onnx
 
     if path.stat().st_size == 0:
@@ -138,7 +138,7 @@ def _load(path: Path, name: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        if not wrong:  # the checker has parsed it: protobuf has one word for want of memory too
+        if not wrong:  # the checker could parse it, so protobuf's error means that memory ran out
             raise MemoryError from error
         model = onnx.ModelProto()
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):

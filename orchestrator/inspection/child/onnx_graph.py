@@ -1,4 +1,4 @@
-"""An ONNX file's main graph as a ``NetworkGraph``, every shape inferred by onnx itself."""
+"""Reads an ONNX file's main graph as a ``NetworkGraph``, with shapes inferred by onnx."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ OWN = ("", "ai.onnx")
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """The graph of a file that was checked when it was registered; ``shapes``: its inputs'."""
+    """The graph of a registered (and so already checked) file; ``shapes`` are those of its
+    inputs."""
     import onnx
 
     return of_model(onnx.load(str(path), load_external_data=False), shapes)
 
 
 def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """As ``read``, of a loaded model, which is left as it is."""
+    """The same for a loaded model, which is not modified."""
     import onnx
     import onnx.inliner
 
     light = _without_weights(model)
     _fix(light.graph, shapes)
     if light.functions:
-        # onnx raises many kinds; operators that stay functions are told as unknown
+        # onnx raises many kinds; functions that cannot be inlined are reported as unknown
         with suppress(Exception):
             light = onnx.inliner.inline_local_functions(light)
     graph = light.graph
@@ -55,7 +56,7 @@ def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
 
 
 def _without_weights(model: Any) -> Any:
-    """A copy that declares its large weights instead of holding them: inference copies again."""
+    """A copy with declared inputs in place of large weights, because inference copies the model."""
     import onnx
 
     light = onnx.ModelProto()
@@ -79,7 +80,8 @@ def _without_weights(model: Any) -> Any:
 
 
 def _fix(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Give the inputs their registered shapes; drop what the file says of free ones behind them."""
+    """Set the registered input shapes, and drop inferred shapes of the file that have free
+    sizes."""
     import onnx
 
     for value in graph.input:
@@ -88,9 +90,9 @@ def _fix(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
                 value.type.tensor_type.elem_type, shapes[value.name]
             )
             value.type.CopyFrom(fixed)
-    told = [v for v in graph.value_info if all(d.HasField("dim_value") for d in _dims(v))]
+    complete = [v for v in graph.value_info if all(d.HasField("dim_value") for d in _dims(v))]
     del graph.value_info[:]
-    graph.value_info.extend(told)
+    graph.value_info.extend(complete)
     for value in graph.output:
         for dim in _dims(value):
             dim.ClearField("dim_param")

@@ -15,7 +15,7 @@ import numpy as np
 from orchestrator.domain.network_graph import UNKNOWN
 
 SHORT = 1024
-"""Elements of a value up to which it may be a shape, and is followed."""
+"""Values with up to so many elements may be shapes, and are computed."""
 FOLDED = frozenset(
     [
         "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand",
@@ -24,11 +24,11 @@ FOLDED = frozenset(
         "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
     ]
 )  # fmt: skip
-"""Operators whose small values are computed."""
+"""Operators whose small results are computed."""
 
 
 def infer(model: Any) -> dict[str, Any]:
-    """The type of every tensor, its shape as far as it can be known."""
+    """The type of every tensor, with its shape as far as it can be inferred."""
     import onnx
     import onnx.shape_inference
 
@@ -36,7 +36,7 @@ def infer(model: Any) -> dict[str, Any]:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001  onnx raises many kinds; the file's own word is left
+    except Exception:  # noqa: BLE001  onnx raises many kinds; the file's own types remain
         inferred = model
     graph = inferred.graph
     types = {v.name: v.type for v in (*graph.value_info, *graph.input, *graph.output)}
@@ -50,7 +50,7 @@ def infer(model: Any) -> dict[str, Any]:
 
 
 def _follow(model: Any, node: Any, types: dict[str, Any], values: dict[str, Any]) -> None:
-    """Learn a node's types, and its value where that is short and follows from known ones."""
+    """Infer a node's types, and compute its value if it is short and its inputs are known."""
     import onnx
 
     if not all(fixed(types.get(name)) for name in node.output if name):
@@ -91,13 +91,13 @@ def _types(model: Any, node: Any, types: dict[str, Any], values: dict[str, Any])
             opset_imports=list(model.opset_import),
             ir_version=model.ir_version,
         )
-    except Exception:  # noqa: BLE001  of many kinds: then nothing more is known
+    except Exception:  # noqa: BLE001  onnx raises many kinds; nothing more is known then
         return {}
     return {name: kind for name, kind in made.items() if name}
 
 
 def _value(model: Any, node: Any, values: dict[str, Any]) -> Any:
-    """The node's value as a tensor; ``None`` where it cannot be computed."""
+    """The node's value as a tensor; ``None`` if it cannot be computed."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -114,7 +114,7 @@ def _value(model: Any, node: Any, values: dict[str, Any]) -> Any:
         return onnx.numpy_helper.from_array(found, node.output[0])
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001  of many kinds: then nothing more is known
+    except Exception:  # noqa: BLE001  onnx raises many kinds; nothing more is known then
         return None
 
 
@@ -128,7 +128,7 @@ def _named(value: Any, name: str) -> Any:
 
 
 def shape(kind: Any) -> tuple[int, ...] | None:
-    """Of a tensor's type, as in ``orchestrator.domain.network_graph.GraphTensor``."""
+    """The shape in a tensor's type, in the form of ``network_graph.GraphTensor.shape``."""
     tensor = kind.tensor_type
     if not tensor.HasField("shape"):
         return None

@@ -1,4 +1,4 @@
-"""Limits of the process itself, which it cannot lift again unless it runs as root."""
+"""Resource limits of the process, which it cannot raise again unless it is root."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import resource
 import signal
 
 MAPPED_HEADROOM_MIB = 1024
-"""Address space above the memory limit: libraries, and what is reserved and never touched."""
+"""Address space above the memory limit, for libraries and reserved but unused mappings."""
 OPEN_FILES = 64
 PR_SET_PDEATHSIG = 1
 
 
 def limit(wall_s: float, memory_mib: int, file_bytes: int) -> None:
-    """Memory, processor time, open files; no byte is written to a file, no process or thread is
-    started, no core dumped, and nothing of it outlives the controller.
+    """Limit memory, processor time and open files; forbid writing to files, new processes and
+    threads, and core dumps; and have the process killed when the controller ends.
 
-    ``memory_mib`` bounds what is allocated (``RLIMIT_DATA``), ``file_bytes`` more may be mapped.
+    ``memory_mib`` bounds allocations (``RLIMIT_DATA``); ``file_bytes`` more may be mapped.
     """
     address_space = ((memory_mib + MAPPED_HEADROOM_MIB) << 20) + file_bytes
     seconds = math.ceil(wall_s) + 1
@@ -34,7 +34,7 @@ def limit(wall_s: float, memory_mib: int, file_bytes: int) -> None:
         highest = resource.getrlimit(kind)[1]
         wanted = most if highest == resource.RLIM_INFINITY else min(most, highest)
         resource.setrlimit(kind, (wanted, wanted))
-    # below the hard one, which kills at once and does not say why
+    # the soft limit sends SIGXCPU, which tells the reason; the hard one kills with SIGKILL
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, hard), hard))
     libc = ctypes.CDLL(None, use_errno=True)

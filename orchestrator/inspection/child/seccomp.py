@@ -1,8 +1,9 @@
-"""A seccomp filter (Linux 3.5): no new process or thread, no other program, no socket, no signal to
-anybody, no change of a file's rights, and no way around the other walls. Root too is held by it.
+"""A seccomp filter (Linux 3.5), effective for root, too: forbids processes, threads, other
+programs, sockets, signals, changes of file permissions, and calls that could undo the other
+restrictions.
 
 Numbers from ``asm/unistd_64.h`` and ``asm-generic/unistd.h``, codes from ``linux/filter.h``,
-``linux/seccomp.h`` and ``linux/audit.h``. Run on x86-64; those of arm64 were not yet.
+``linux/seccomp.h`` and ``linux/audit.h``. Tested on x86-64; not yet on arm64.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ _EVERYWHERE = {
     "fchmodat2": 452,
 }  # fmt: skip
 MACHINES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
-"""``uname -m`` → how the kernel calls it to a filter, and the calls that are refused there."""
+"""``uname -m`` → the audit architecture, and the numbers of the refused calls."""
 _X32 = 0x40000000
-"""Numbers from here on are x86-64's second table, of the same calls."""
+"""Bit of the x32 ABI, a second table of the same calls on x86-64."""
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -55,14 +56,14 @@ class _Program(ctypes.Structure):
 
 
 def refuse_calls() -> bool:
-    """Refuse them with ``EPERM`` for ever; needs ``no_new_privs``. False on another kind of
-    processor, or where the kernel has no filters."""
+    """Make the calls fail with ``EPERM`` from now on; needs ``no_new_privs``. Returns False on
+    other processors, or if the kernel has no filters."""
     known = MACHINES.get(platform.machine())
     if known is None or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
     code = _filter(known[0], sorted({*known[1].values(), *_EVERYWHERE.values()}))
-    held = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ctypes.addressof(held))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = _Program(len(code) // 8, ctypes.addressof(buffer))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
     if prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.addressof(program), 0, 0):
@@ -80,7 +81,7 @@ def _filter(machine: int, refused: list[int]) -> bytes:
         (_LOAD, 0, 0, _NUMBER_AT),
         (_AT_LEAST, len(refused) + 1, 0, _X32),
     ]
-    # each jumps over those after it, and over the step that allows
+    # a match jumps over the remaining comparisons and over the step that allows
     steps += [(_EQUAL, len(refused) - n, 0, call) for n, call in enumerate(refused)]
     steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
     return b"".join(struct.pack("=HBBI", *step) for step in steps)

@@ -1,4 +1,4 @@
-"""A TFLite file's main graph as a ``NetworkGraph``."""
+"""Reads a TFLite file's main graph as a ``NetworkGraph``."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ BIAS = frozenset(["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_
 ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
 
-def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
-    """``shapes``: the registered inputs'.
+def read(path: Path, file_format: str, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
+    """The graph of a file. ``shapes`` are the registered ones of its inputs.
 
-    Where the file leaves the leading dimension alone free, and it is registered as 1, sizes are
-    those at 1: what TFLite's converter itself writes for a free dimension.
+    If only the leading dimension is free and is registered as 1, unknown sizes become 1, which is
+    what TFLite's converter writes for a free dimension.
     """
     file = tflite.read(path)
-    given = [file.tensors[n].shape for n in file.inputs]
-    at_one = all(UNKNOWN not in shape[1:] for shape in given) and all(
+    declared = [file.tensors[n].shape for n in file.inputs]
+    batch_is_one = all(UNKNOWN not in shape[1:] for shape in declared) and all(
         shape[:1] == (1,) for shape in shapes.values()
     )
     tensors = {
         str(index): GraphTensor(
             tensor.name,
             tensor.dtype,
-            tuple(1 if at_one and d < 0 else d for d in tensor.shape),
+            tuple(1 if batch_is_one and d < 0 else d for d in tensor.shape),
             constant=tensor.constant_bytes > 0,
         )
         for index, tensor in enumerate(file.tensors)
     }
     return NetworkGraph(
-        format=form,
-        origin="TFLite, compiled for the Edge TPU" if form == "edgetpu_tflite" else "TFLite",
+        format=file_format,
+        origin="TFLite, compiled for the Edge TPU" if file_format == "edgetpu_tflite" else "TFLite",
         nodes=tuple(_node(operator) for operator in file.operators),
         inputs=_keys(file.inputs),
         outputs=_keys(file.outputs),
@@ -50,8 +50,8 @@ def read(path: Path, form: str, shapes: Mapping[str, tuple[int, ...]]) -> Networ
 
 
 def _weights(file: tflite.TfliteFile, tensors: Mapping[str, GraphTensor]) -> frozenset[str]:
-    """Constants but for shapes, axes and the like, which are integers of 32 bits; so are biases
-    of quantised operators, which are the third operand of theirs."""
+    """Keys of the constants, without 32-bit integers such as shapes and axes. Exceptions are the
+    biases of quantised operators: 32-bit integers, too, but third operands."""
     return frozenset(
         key
         for operator in file.operators

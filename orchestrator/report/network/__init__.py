@@ -1,1 +1,1 @@
-"""A model's graph, laid out and drawn."""
+"""Layout and SVG drawing of a model's graph."""

@@ -1,7 +1,8 @@
-"""Places for the boxes of a layered drawing, top to bottom, after Sugiyama, Tagawa and Toda (1981).
+"""Layered layout of boxes from top to bottom, after Sugiyama, Tagawa and Toda (1981).
 
-Layers by longest path; edges that skip layers hold a place of their own in each, so that they pass
-beside boxes and never behind them; order by barycentres; columns by least squares. Pure.
+Layers by longest path; a dummy vertex in each layer that an edge crosses, so that edges pass beside
+boxes and never behind them; order within layers by barycentres; x coordinates by least squares.
+Why no library does this: docs/decisions/0016-own-graph-drawing.md.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-LAYER_GAP, COLUMN_GAP, PART_GAP, LANE = 34.0, 26.0, 60.0, 12.0
-"""Pixels between layers, boxes of a layer and parts, and for an edge that passes."""
-ORDERINGS, SETTLINGS = 8, 24
-STRAIGHT = {(False, False): 4.0, (False, True): 0.1, (True, False): 0.1, (True, True): 8.0}
-"""How much an edge's straightness matters, by whether its ends are boxes or passings: the trunk of
-a network and its long detours stay straight, the bends are where they meet."""
+LAYER_GAP, COLUMN_GAP, COMPONENT_GAP, DUMMY_WIDTH = 34.0, 26.0, 60.0, 12.0
+"""Pixels between layers, vertices of a layer and connected components; width of a dummy vertex."""
+ORDER_SWEEPS, PLACEMENT_SWEEPS = 8, 24
+STRAIGHTNESS = {(False, False): 4.0, (False, True): 0.1, (True, False): 0.1, (True, True): 8.0}
+"""Weight of an edge in the placement, by whether its ends are dummy vertices: chains of boxes and
+chains of dummies stay straight, edges bend where the two meet."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Link:
-    """From one box to another, by index. Links of one source and ``key`` share their way."""
+    """An edge from one box to another, by index. Links of one source and ``key`` (the tensor) share
+    their dummy vertices, and so their route down to where they part."""
 
     source: int
     target: int
@@ -31,8 +33,8 @@ class Link:
 
 @dataclass(frozen=True)
 class Layout:
-    """``places``: each box's centre from the left and its top. ``routes``: for each link the points
-    it passes, two per layer it crosses; empty where it skips too many."""
+    """``places``: x of each box's centre and y of its top. ``routes``: for each link the points it
+    passes, two per layer that it crosses; empty where it crosses too many. All in pixels."""
 
     places: list[Point]
     routes: list[list[Point]]
@@ -41,9 +43,9 @@ class Layout:
 
 
 def ranks(count: int, links: Sequence[Link]) -> list[int]:
-    """The layer of each box; links that lead backwards are left out of account.
+    """The layer of each box, by longest path; links to a lower index are ignored.
 
-    A box that nothing leads to stands just above what it leads to.
+    A box without a predecessor is put on the layer above its first successor.
     """
     found = [0] * count
     has_source = [False] * count
@@ -65,10 +67,10 @@ def place(
     rank: Sequence[int],
     longest: int,
 ) -> Layout:
-    """Places for boxes of ``sizes`` (width, height) on the layers of ``ranks``.
+    """Places for boxes of ``sizes`` (width, height) on the layers of ``rank``.
 
-    ``longest``: layers that a link may cross and still be routed. Parts that no routed link joins
-    stand side by side.
+    ``longest``: layers that a link may cross and still be routed. Connected components of the
+    routed links stand side by side.
     """
     places: list[Point] = [(0.0, 0.0)] * len(sizes)
     routes: list[list[Point]] = [[] for _ in links]
@@ -76,40 +78,40 @@ def place(
         n for n, link in enumerate(links) if 0 < rank[link.target] - rank[link.source] <= longest
     ]
     width = height = 0.0
-    for boxes, joined in _parts(len(sizes), links, routed):
+    for boxes, joined in _components(len(sizes), links, routed):
         at = {box: index for index, box in enumerate(boxes)}
         first = min(rank[box] for box in boxes)
-        work = _Work(
+        layered = _LayeredGraph(
             [sizes[box] for box in boxes],
             [Link(at[links[n].source], at[links[n].target], links[n].key) for n in joined],
             [rank[box] - first for box in boxes],
         )
-        work.order()
-        work.settle()
-        part = work.layout()
-        left = width + PART_GAP if width else 0.0
-        for box, (x, y) in zip(boxes, part.places, strict=True):
+        layered.order()
+        layered.place()
+        component = layered.layout()
+        left = width + COMPONENT_GAP if width else 0.0
+        for box, (x, y) in zip(boxes, component.places, strict=True):
             places[box] = (left + x, y)
-        for n, route in zip(joined, part.routes, strict=True):
+        for n, route in zip(joined, component.routes, strict=True):
             routes[n] = [(left + x, y) for x, y in route]
-        width, height = left + part.width, max(height, part.height)
+        width, height = left + component.width, max(height, component.height)
     return Layout(places, routes, width, height)
 
 
-def _parts(
+def _components(
     count: int, links: Sequence[Link], routed: Sequence[int]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """The boxes and links, by index, of each connected part, by its first box."""
-    part = list(range(count))
+    """Boxes and links, by index, of each connected component, ordered by first box; union-find."""
+    parent = list(range(count))
 
     def root(box: int) -> int:
-        while part[box] != box:
-            part[box] = box = part[part[box]]
+        while parent[box] != box:
+            parent[box] = box = parent[parent[box]]
         return box
 
     for n in routed:
         one, other = sorted((root(links[n].source), root(links[n].target)))
-        part[other] = one
+        parent[other] = one
     boxes: dict[int, list[int]] = {}
     joined: dict[int, list[int]] = {}
     for box in range(count):
@@ -120,8 +122,9 @@ def _parts(
         yield members, joined.get(first, [])
 
 
-class _Work:
-    """Vertices are boxes, then passings; ``layers`` hold them from left to right."""
+class _LayeredGraph:
+    """One component. Vertices are its boxes, then dummies; ``layers`` hold them from left to right;
+    ``up`` and ``down`` are their neighbours on the layers above and below."""
 
     def __init__(
         self,
@@ -134,27 +137,27 @@ class _Work:
         self.links = list(links)
         self.up: list[list[int]] = [[] for _ in sizes]
         self.down: list[list[int]] = [[] for _ in sizes]
-        self.ways = self._ways()
+        self.paths = self._paths()
         self.layers: list[list[int]] = [[] for _ in range(max(self.rank) + 1)]
         for vertex, layer in enumerate(self.rank):
             self.layers[layer].append(vertex)
         self.x = [0.0] * len(self.rank)
 
-    def _ways(self) -> list[list[int]]:
-        """The vertices each link goes through, its ends included."""
+    def _paths(self) -> list[list[int]]:
+        """The vertices that each link goes through, its ends included."""
         chains: dict[tuple[int, str], list[int]] = {}
         found: list[list[int]] = []
         for link in self.links:
             span = self.rank[link.target] - self.rank[link.source]
             chain = chains.setdefault((link.source, link.key), [link.source])
             while len(chain) < span:
-                self._join(chain[-1], self._passing(self.rank[chain[-1]] + 1))
+                self._join(chain[-1], self._dummy(self.rank[chain[-1]] + 1))
                 chain.append(len(self.rank) - 1)
             self._join(chain[span - 1], link.target)
             found.append([*chain[:span], link.target])
         return found
 
-    def _passing(self, layer: int) -> int:
+    def _dummy(self, layer: int) -> int:
         self.rank.append(layer)
         self.up.append([])
         self.down.append([])
@@ -165,12 +168,12 @@ class _Work:
         self.up[lower].append(upper)
 
     def _width(self, vertex: int) -> float:
-        return self.sizes[vertex][0] if vertex < self.boxes else LANE
+        return self.sizes[vertex][0] if vertex < self.boxes else DUMMY_WIDTH
 
     def order(self) -> None:
         """Sweep down and up by barycentres; keep the order with the fewest crossings."""
         best, fewest = [list(layer) for layer in self.layers], self._crossings()
-        for sweep in range(ORDERINGS):
+        for sweep in range(ORDER_SWEEPS):
             if not fewest:
                 break
             downwards = sweep % 2 == 0
@@ -205,26 +208,26 @@ class _Work:
                     insort(seen, end)
         return total
 
-    def settle(self) -> None:
-        """Columns: each vertex near those it is joined to, in order, none over another."""
+    def place(self) -> None:
+        """x coordinates: each vertex near its neighbours, in the layer's order, without overlap."""
         for layer in self.layers:
             self._pack(layer, [0.0] * len(layer), [1.0] * len(layer))
-        for turn in range(SETTLINGS):
-            last = turn >= SETTLINGS // 2
+        for turn in range(PLACEMENT_SWEEPS):
+            both_sides = turn >= PLACEMENT_SWEEPS // 2
             for layer in self.layers if turn % 2 == 0 else reversed(self.layers):
-                near = (self.up, self.down) if last else ((self.up, self.down)[turn % 2],)
+                near = (self.up, self.down) if both_sides else ((self.up, self.down)[turn % 2],)
                 wanted, weights = [], []
                 for vertex in layer:
-                    pull = weighed = 0.0
+                    pull = total = 0.0
                     for other in (v for side in near for v in side[vertex]):
-                        weight = STRAIGHT[vertex >= self.boxes, other >= self.boxes]
-                        pull, weighed = pull + weight * self.x[other], weighed + weight
-                    wanted.append(pull / weighed if weighed else self.x[vertex])
-                    weights.append(weighed or 0.1)
+                        weight = STRAIGHTNESS[vertex >= self.boxes, other >= self.boxes]
+                        pull, total = pull + weight * self.x[other], total + weight
+                    wanted.append(pull / total if total else self.x[vertex])
+                    weights.append(total or 0.1)
                 self._pack(layer, wanted, weights)
 
     def _pack(self, layer: list[int], wanted: list[float], weights: list[float]) -> None:
-        """The least-squares places at or beyond their distances: pool adjacent violators."""
+        """Least-squares x coordinates with minimum distances, by pool-adjacent-violators."""
         offsets, at = [], 0.0
         for place, vertex in enumerate(layer):
             if place:
@@ -248,7 +251,7 @@ class _Work:
         tops, bottoms, y = [], [], 0.0
         for layer in self.layers:
             tops.append(y)
-            y += max((self.sizes[v][1] for v in layer if v < self.boxes), default=LANE)
+            y += max((self.sizes[v][1] for v in layer if v < self.boxes), default=DUMMY_WIDTH)
             bottoms.append(y)
             y += LAYER_GAP
         x = [value - left for value in self.x]
@@ -257,9 +260,9 @@ class _Work:
             layer_ = self.rank[box]
             places.append((x[box], (tops[layer_] + bottoms[layer_] - height) / 2))
         routes = []
-        for way in self.ways:
-            points = [(x[v], y) for v in way for y in (tops[self.rank[v]], bottoms[self.rank[v]])]
-            source, target = way[0], way[-1]
+        for path in self.paths:
+            points = [(x[v], y) for v in path for y in (tops[self.rank[v]], bottoms[self.rank[v]])]
+            source, target = path[0], path[-1]
             points[0] = (x[source], places[source][1] + self.sizes[source][1])
             points[-1] = (x[target], places[target][1])
             routes.append(points)

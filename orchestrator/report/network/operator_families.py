@@ -1,4 +1,4 @@
-"""How operators of ONNX and TFLite are shown: their family, its colour, what sets one apart."""
+"""Families of ONNX and TFLite operators, their colours, and the attributes that a box shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = {
     "data movement": "#8a8a8a",
     "other": "#bbbbbb",
 }
-"""Boxes name their operator too: nothing is told by colour alone."""
+"""Family → colour. Boxes name their operator too, so that colour is never the only sign."""
 
 _MEMBERS = {
     "convolution": "Conv ConvInteger QLinearConv ConvTranspose DeformConv Conv2D Conv3D "
@@ -55,20 +55,18 @@ _FAMILY = {name.lower(): family for family, names in _MEMBERS.items() for name i
 
 
 def family(node: GraphNode) -> str:
-    """The family that a node is drawn as; both formats' spellings of an operator are one."""
+    """The family of a node; ONNX's and TFLite's spellings of an operator are the same."""
     return "other" if node.domain else _FAMILY.get(node.operator.replace("_", "").lower(), "other")
 
 
 def attributes(node: GraphNode, shapes: list[tuple[int, ...] | None]) -> Iterator[str]:
-    """What distinguishes an operator from others of its kind."""
+    """Kernel, strides, groups and other attributes that a box shows; ``shapes`` of the inputs."""
     found = node.attributes
     kernel = found.get("kernel_shape", found.get("kernel"))
     weight = shapes[1] if len(shapes) > 1 else None
     if kernel is None and weight is not None and len(weight) > 3:
-        if "CONV_" in node.operator or node.operator.endswith(
-            "_CONV"
-        ):  # of TFLite: [out, h, w, in]
-            kernel = weight[1:3]
+        if "CONV_" in node.operator or node.operator.endswith("_CONV"):
+            kernel = weight[1:3]  # TFLite: [out, h, w, in]
         elif node.operator in ("Conv", "ConvTranspose"):
             kernel = weight[2:]
     if isinstance(kernel, tuple):

@@ -1,4 +1,4 @@
-"""A network as one SVG file: no scripts, nothing from outside, text that can be selected."""
+"""Draws a network as one SVG file: no scripts, no external references, text stays text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from orchestrator.report.network import graph_layout
 from orchestrator.report.network.graph_layout import Link, Point
 from orchestrator.report.network.operator_families import COLOURS, attributes, family
 
-MOST_OPERATORS = 1500
-"""Boxes that a drawing holds: a browser shows as many at once, a reader far fewer."""
-MOST_EDGES = 6000
-MOST_NAMED, MOST_LETTERS = 20, 2000
-"""Tensors that a box's tooltip names, and letters of any text: files are not ours."""
-LONGEST = 60
-"""Layers that an edge may cross: a longer one is named at its end instead."""
+MAX_OPERATORS = 1500
+"""Boxes in a drawing; a browser can still show as many at once."""
+MAX_EDGES = 6000
+MAX_NAMED_TENSORS, MAX_LETTERS = 20, 2000
+"""Tensors that a tooltip names, and letters of any text: names come from users' files."""
+MAX_LAYERS_CROSSED = 60
+"""Layers that an edge may cross; a longer edge is named in the box that it leads to."""
 WIDTH, LINE, PAD = 240.0, 15.0, 8.0
+"""Pixels: a box's width, the height of a line of text in it, and the space around the text."""
 LETTER = 6.0
 """Pixels of a box's width per letter of its small text."""
-MARGIN, LEAST_WIDTH = 28.0, 760.0
+MARGIN, MIN_WIDTH = 28.0, 760.0
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = """
 text { font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -43,7 +44,7 @@ text { font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _SVG = "{http://www.w3.org/2000/svg}"
-_HEAD = "url(#head)"
+_ARROW_HEAD = "url(#head)"
 _ELEMENTS = frozenset(
     _SVG + name for name in ("svg", "title", "style", "defs", "marker", "path", "rect", "g", "text")
 )
@@ -58,11 +59,12 @@ _ATTRIBUTES = frozenset(
 
 @dataclass(frozen=True)
 class _Box:
-    """``lines`` as (class, text); ``whole``: everything, for whom the lines were shortened."""
+    """``lines``: (CSS class, text), shortened to fit; ``tooltip``: the same in full, with every
+    attribute and operand."""
 
     family: str
     lines: tuple[tuple[str, str], ...]
-    whole: str
+    tooltip: str
 
     @property
     def size(self) -> tuple[float, float]:
@@ -70,8 +72,8 @@ class _Box:
 
 
 def is_drawing(text: str) -> bool:
-    """Whether it is what ``draw`` could have made, which may come from another process: elements
-    and attributes that it uses, our own style, and nothing that a browser runs or fetches."""
+    """Whether ``text`` has only elements, attributes and the style that ``draw`` uses, and nothing
+    that a browser would run or fetch. The text comes from the confined child."""
     body = text.removeprefix(_DECLARATION)
     if body == text or "<!" in body or "<?" in body:
         return False
@@ -82,22 +84,22 @@ def is_drawing(text: str) -> bool:
     return all(
         element.tag in _ELEMENTS
         and set(element.attrib) <= _ATTRIBUTES
-        and not any("(" in value and value != _HEAD for value in element.attrib.values())
+        and not any("(" in value and value != _ARROW_HEAD for value in element.attrib.values())
         and (element.tag != _SVG + "style" or element.text == STYLE)
         for element in root.iter()
     )
 
 
 def draw(name: str, graph: NetworkGraph, work: ComputeWork) -> str:
-    """The drawing of ``graph`` as an SVG file's text; ``name`` heads it."""
+    """The drawing of ``graph`` as the text of an SVG file with ``name`` as its heading."""
     drawing = _Drawing(graph, work)
     sizes = [box.size for box in drawing.boxes]
     rank = graph_layout.ranks(len(sizes), drawing.links)
-    placed = graph_layout.place(sizes, drawing.links, rank, LONGEST)
+    placed = graph_layout.place(sizes, drawing.links, rank, MAX_LAYERS_CROSSED)
     head = [(20.0, "heading", name), *((18.0, "facts", text) for text in drawing.facts())]
     used = Counter(box.family for box in drawing.boxes)
     families = [(key, used[key]) for key in COLOURS if used[key]]
-    width = max(placed.width, LEAST_WIDTH) + 2 * MARGIN
+    width = max(placed.width, MIN_WIDTH) + 2 * MARGIN
     keys = list(_legend(families, width))
     top = MARGIN + sum(step for step, _, _ in head) + 24 * (1 + keys[-1][1] if keys else 0) + 30
     root = _root(name, width, top + placed.height + MARGIN)
@@ -122,7 +124,7 @@ def draw(name: str, graph: NetworkGraph, work: ComputeWork) -> str:
 
 
 class _Drawing:
-    """The boxes and links of a graph; what is left out is counted and said."""
+    """The boxes and links of a graph, and counts of what the bounds left out."""
 
     def __init__(self, graph: NetworkGraph, work: ComputeWork) -> None:
         self.graph, self.work = graph, work
@@ -132,52 +134,52 @@ class _Drawing:
             if any(node.inputs) or node.operator != "Constant"
         ]
         self.constants = len(graph.nodes) - len(drawn)
-        self.cut = max(0, len(drawn) - MOST_OPERATORS)
-        self.cut_edges = 0
+        self.omitted = max(0, len(drawn) - MAX_OPERATORS)
+        self.omitted_edges = 0
         self.boxes: list[_Box] = []
         self.links: list[Link] = []
-        self._made: dict[str, int] = {}
-        self._parts: Counter[int] = Counter()
+        self._producer: dict[str, int] = {}
+        self._output_count: Counter[int] = Counter()
         for key in graph.inputs:
-            self._made[key] = len(self.boxes)
+            self._producer[key] = len(self.boxes)
             self.boxes.append(self._end("input", key))
-        for place, node in drawn[:MOST_OPERATORS]:
+        for place, node in drawn[:MAX_OPERATORS]:
             self._add(place, node)
-        if self.cut:
-            text = f"{self.cut:,} more operators are not drawn"
+        if self.omitted:
+            text = f"{self.omitted:,} more operators are not drawn"
             self.links.append(Link(len(self.boxes) - 1, len(self.boxes), ""))
             self.boxes.append(_Box("other", (("operator", "…"), ("", text)), text))
         for key in graph.outputs:
-            if key in self._made or not self.cut:
+            if key in self._producer or not self.omitted:
                 self._link(key, len(self.boxes))
                 self.boxes.append(self._end("output", key))
-        self._name_long_ways()
+        self._name_long_edges()
 
     def _add(self, place: int, node: GraphNode) -> None:
         index = len(self.boxes)
         for key in dict.fromkeys(node.inputs):
             self._link(key, index)
         for key in filter(None, node.outputs):
-            self._made[key] = index
-            self._parts[index] += 1
+            self._producer[key] = index
+            self._output_count[index] += 1
         self.boxes.append(self._operator(place, node))
 
     def _link(self, key: str, target: int) -> None:
-        if key not in self._made:
+        if key not in self._producer:
             return
-        if len(self.links) < MOST_EDGES:
-            self.links.append(Link(self._made[key], target, key))
+        if len(self.links) < MAX_EDGES:
+            self.links.append(Link(self._producer[key], target, key))
         else:
-            self.cut_edges += 1
+            self.omitted_edges += 1
 
-    def _name_long_ways(self) -> None:
+    def _name_long_edges(self) -> None:
         rank = graph_layout.ranks(len(self.boxes), self.links)
         for link in self.links:
-            if rank[link.target] - rank[link.source] > LONGEST:
+            if rank[link.target] - rank[link.source] > MAX_LAYERS_CROSSED:
                 box = self.boxes[link.target]
                 text = f"also takes {self._called(link.key)}, from far above"
                 self.boxes[link.target] = _Box(
-                    box.family, (*box.lines, ("", text)), f"{box.whole}\n{text}"
+                    box.family, (*box.lines, ("", text)), f"{box.tooltip}\n{text}"
                 )
 
     def _called(self, key: str) -> str:
@@ -205,20 +207,21 @@ class _Drawing:
         lines += [("", " · ".join(facts))] if facts else []
         lines += [("", " · ".join(cost))] if cost else []
         lines += [("shape", shapes[0])] if len(shapes) == 1 else []
-        return _Box(family(node), tuple(lines), self._whole(node, cost))
+        return _Box(family(node), tuple(lines), self._tooltip(node, cost))
 
-    def _whole(self, node: GraphNode, cost: list[str]) -> str:
-        """Everything of an operator, for its tooltip."""
-        said = [f"{node.domain} {node.operator}".strip(), node.name]
-        said += [f"{key}: {value}" for key, value in node.attributes.items()]
-        for way, keys in (("input", node.inputs), ("output", node.outputs)):
-            named = [key for key in keys if key][:MOST_NAMED]
-            said += [f"{way} {self._called(k)}: {_shape(self.graph.tensors.get(k))}" for k in named]
-        return "\n".join(filter(None, (*said, *cost)))
+    def _tooltip(self, node: GraphNode, cost: list[str]) -> str:
+        lines = [f"{node.domain} {node.operator}".strip(), node.name]
+        lines += [f"{key}: {value}" for key, value in node.attributes.items()]
+        for role, keys in (("input", node.inputs), ("output", node.outputs)):
+            named = [key for key in keys if key][:MAX_NAMED_TENSORS]
+            lines += [
+                f"{role} {self._called(k)}: {_shape(self.graph.tensors.get(k))}" for k in named
+            ]
+        return "\n".join(filter(None, (*lines, *cost)))
 
     def edge_label(self, link: Link) -> str:
-        """A shape, where the box above does not tell which of several it is."""
-        several = self._parts[link.source] > 1
+        """The tensor's shape where its operator has several outputs, else empty."""
+        several = self._output_count[link.source] > 1
         return _shape(self.graph.tensors.get(link.key)) if several else ""
 
     def facts(self) -> Iterator[str]:
@@ -233,10 +236,10 @@ class _Drawing:
             yield f"not counted: {operator}: {why}"
         if self.constants:
             yield f"{self.constants:,} Constant operators are not drawn"
-        if self.cut_edges:
-            yield f"{self.cut_edges:,} more edges are not drawn"
-        if self.cut:
-            yield f"the first {MOST_OPERATORS:,} operators are drawn, {self.cut:,} more are not"
+        if self.omitted_edges:
+            yield f"{self.omitted_edges:,} more edges are not drawn"
+        if self.omitted:
+            yield f"the first {MAX_OPERATORS:,} operators are drawn, {self.omitted:,} more are not"
 
 
 def short(value: int) -> str:
@@ -255,7 +258,7 @@ def _shape(tensor: GraphTensor | None) -> str:
 
 
 def _legend(families: list[tuple[str, int]], width: float) -> Iterator[tuple[float, int, str, str]]:
-    """Where each key stands (x, row), and what it says."""
+    """x, row, family and label of each entry, wrapped to ``width``."""
     x, row = MARGIN, 0
     for key, count in families:
         label = f"{key} {count:,}"
@@ -293,13 +296,13 @@ def _edge(parent: ElementTree.Element, route: list[Point], left: float, top: flo
     path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     for index, ((x, y), (to_x, to_y)) in enumerate(pairwise(points)):
         if (x, y) == (to_x, to_y):
-            continue  # an arrow's head turns with the last step, which must lead somewhere
+            continue  # the arrow head takes its direction from the last step: it needs a length
         if index % 2 == 0 or abs(x - to_x) < 0.5:
             path.append(f"L{to_x:.1f} {to_y:.1f}")
         else:
             middle = (y + to_y) / 2
             path.append(f"C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}")
-    ElementTree.SubElement(parent, "path", {"d": "".join(path), "marker-end": _HEAD})
+    ElementTree.SubElement(parent, "path", {"d": "".join(path), "marker-end": _ARROW_HEAD})
 
 
 def _edge_label(
@@ -315,7 +318,7 @@ def _draw_box(parent: ElementTree.Element, box: _Box, x: float, y: float) -> Non
     left = x - width / 2
     colour = COLOURS[box.family]
     group = ElementTree.SubElement(parent, "g")
-    ElementTree.SubElement(group, "title").text = _clean(box.whole)
+    ElementTree.SubElement(group, "title").text = _clean(box.tooltip)
     frame = {"x": f"{left:.1f}", "y": f"{y:.1f}", "width": f"{width:.0f}"}
     frame |= {"height": f"{height:.0f}", "rx": "14" if box.family in ("input", "output") else "4"}
     ElementTree.SubElement(group, "rect", {**frame, "fill": "#fff"})
@@ -343,7 +346,7 @@ def _text(parent: ElementTree.Element, x: float, y: float, kind: str, text: str)
 
 
 def _shortened(text: str, letters: int, end: bool) -> str:
-    """``end``: keep that where it is too long, for names of layers differ there."""
+    """``end``: keep the end of a text that is too long, where names of layers differ."""
     text = " ".join(text.split())
     if len(text) <= letters:
         return text
@@ -351,6 +354,6 @@ def _shortened(text: str, letters: int, end: bool) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold, and not without end."""
-    text = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
+    """Replace characters that XML cannot hold, and bound the length."""
+    text = text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

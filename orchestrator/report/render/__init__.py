@@ -1,1 +1,1 @@
-"""A report as text, tables, charts, HTML and files."""
+"""Renders a report as terminal tables, Markdown, CSV, JSON, charts and HTML."""

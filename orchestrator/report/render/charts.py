@@ -1,41 +1,30 @@
-"""Vega-Lite charts of a report, built with Altair. Specs hold their own small data and no address
-but the schema's name; colours come from the page, so that one spec serves light and dark."""
+"""Vega-Lite charts of a report, built with Altair.
+
+A spec contains its data and loads nothing; colours of text and grid come from the page, so that one
+spec serves the light and the dark scheme.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.report.palette import PALETTE
+from orchestrator.report.render.chart_parts import Chart, Spec, chart_names, needs_log, scale_of
+from orchestrator.report.render.sample_charts import distributions, timeline
 from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport
-from orchestrator.report.statistics.chart_series import ECDF_POINTS, TIME_BLOCKS, CellSeries
+from orchestrator.report.statistics.chart_series import CellSeries
 from orchestrator.report.statistics.ranking import why_unranked
 
-MAX_CURVES = 12
-"""Curves one distribution chart can hold and still be read: the fastest are kept."""
-SMALLEST_LOSS = 1e-7
-"""Where a cosine of 1 is drawn on the logarithmic axis: the rounding of float32."""
-SHAPES = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
-
-Spec = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """``spec`` is Vega-Lite JSON; ``caption`` says what is shown and what was left out."""
-
-    key: str
-    title: str
-    caption: str
-    spec: Spec
+MIN_LOSS = 1e-7
+"""Where a cosine of 1 is drawn on the logarithmic axis: the resolution of float32."""
+MARKS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
 
 
 def group_charts(
     report: SweepReport, group: ModelGroup, series: Mapping[str, CellSeries]
 ) -> list[Chart]:
-    """The charts of one model and workload; none where nothing was measured."""
+    """The charts of one model and workload; empty where nothing was measured."""
     rows = [row for row in report.rows_of(group) if row.p50_ms.value is not None]
     if not rows:
         return []
@@ -45,15 +34,9 @@ def group_charts(
 
 
 def cell_charts(row: CellRow, series: Mapping[str, CellSeries]) -> list[Chart]:
-    """The charts of one cell: its trials over time."""
+    """The charts of one cell: latency during each trial."""
     found = series.get(row.cell_id)
     return [] if found is None else [timeline(row, found)]
-
-
-def names(rows: Sequence[CellRow]) -> dict[str, str]:
-    """What to call each cell in a chart: its label, with the device where there are several."""
-    several = len({row.device for row in rows}) > 1
-    return {row.cell_id: f"{row.device} · {row.label}" if several else row.label for row in rows}
 
 
 def _datum(row: CellRow, name: str, figure: Estimate) -> Spec:
@@ -73,7 +56,7 @@ def _datum(row: CellRow, name: str, figure: Estimate) -> Spec:
 def _bars(
     key: str, title: str, unit: str, caption: str, data: list[Spec], log: bool, points: bool
 ) -> Chart:
-    """Cells down the side, a figure and its interval across."""
+    """Horizontal bars or points with intervals, one per cell."""
     import altair as alt
 
     base = alt.Chart(alt.InlineData(values=data)).encode(
@@ -88,18 +71,20 @@ def _bars(
     )
     scale = alt.Scale(type="log", nice=False, padding=24) if log else alt.Scale(zero=not points)
     x = alt.X("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=8))
-    faint = alt.condition("datum.ranked", alt.value(1.0), alt.value(0.35))
+    opacity = alt.condition("datum.ranked", alt.value(1.0), alt.value(0.35))
     interval = base.mark_rule(strokeWidth=2).encode(x=x, color=_colour(data))
     interval = interval.encode(
-        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q", opacity=faint
+        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q", opacity=opacity
     )
     if points:
         mark = base.mark_point(filled=True, size=70).encode(
-            x=x, color=_colour(data), shape=_shape(data), opacity=faint
+            x=x, color=_colour(data), shape=_shape(data), opacity=opacity
         )
         layers = alt.layer(interval, mark)
     else:
-        mark = base.mark_bar(height={"band": 0.65}).encode(x=x, color=_colour(data), opacity=faint)
+        mark = base.mark_bar(height={"band": 0.65}).encode(
+            x=x, color=_colour(data), opacity=opacity
+        )
         ticks = base.mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
         layers = alt.layer(mark, ticks)
     made = layers.properties(width="container", height={"step": 22})
@@ -117,27 +102,15 @@ def _colour(data: Sequence[Spec]) -> Any:
 def _shape(data: Sequence[Spec]) -> Any:
     import altair as alt
 
-    present = [p for p in SHAPES if any(d["precision"] == p for d in data)]
-    scale = alt.Scale(domain=present, range=[SHAPES[p] for p in present])
+    precisions = [p for p in MARKS if any(d["precision"] == p for d in data)]
+    scale = alt.Scale(domain=precisions, range=[MARKS[p] for p in precisions])
     return alt.Shape("precision:N", title="precision", scale=scale)
-
-
-def _wide(values: Sequence[float]) -> bool:
-    """Whether a logarithmic axis is needed to see the small ones."""
-    return max(values) > 10 * min(values)
-
-
-def _scale(values: Sequence[float], **more: Any) -> Any:
-    """A logarithmic scale where the values need one, else one that need not start at zero."""
-    import altair as alt
-
-    return alt.Scale(type="log", **more) if _wide(values) else alt.Scale(zero=False, **more)
 
 
 def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """p50 with its interval, per cell."""
-    called = names(rows)
-    data = [_datum(row, called[row.cell_id], row.p50_ms) for row in rows]
+    names = chart_names(rows)
+    data = [_datum(row, names[row.cell_id], row.p50_ms) for row in rows]
     return _bars(
         f"latency-{group.model}-{group.workload}",
         "Latency (p50)",
@@ -145,15 +118,15 @@ def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
         "Geometric mean over trials of each trial's median; lines are 95 % confidence intervals "
         "(none for a single trial). Pale: not ranked, because the outputs or the trials failed.",
         data,
-        _wide([d["value"] for d in data]),
+        needs_log([d["value"] for d in data]),
         points=True,
     )
 
 
 def throughput(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
     """Inferences per second with intervals, per cell."""
-    called = names(rows)
-    data = [_datum(r, called[r.cell_id], r.inferences_per_second) for r in rows]
+    names = chart_names(rows)
+    data = [_datum(r, names[r.cell_id], r.inferences_per_second) for r in rows]
     return _bars(
         f"throughput-{group.model}-{group.workload}",
         "Throughput",
@@ -177,7 +150,7 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
     data = _trade_off_data(rows, by_accuracy)
     if not data:
         return None
-    x_scale = _scale([d["value"] for d in data], padding=24)
+    x_scale = scale_of([d["value"] for d in data], padding=24)
     y_scale = alt.Scale(zero=False, padding=20)
     if not by_accuracy:
         y_scale = alt.Scale(type="log", reverse=True, padding=20)
@@ -213,9 +186,9 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
 
 
 def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
-    called = names(rows)
+    names = chart_names(rows)
     return [
-        _datum(row, called[row.cell_id], row.p50_ms)
+        _datum(row, names[row.cell_id], row.p50_ms)
         | {"quality": quality, "memory": row.peak_rss_mib, "front": row.pareto}
         for row in rows
         if (quality := _quality(row, by_accuracy)) is not None
@@ -225,85 +198,4 @@ def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
 def _quality(row: CellRow, by_accuracy: bool) -> float | None:
     if by_accuracy:
         return row.top1
-    return None if row.fidelity is None else max(SMALLEST_LOSS, 1 - row.fidelity.cosine)
-
-
-def distributions(
-    group: ModelGroup, rows: Sequence[CellRow], series: Mapping[str, CellSeries]
-) -> Chart | None:
-    """Empirical distribution functions of the samples, one curve per cell."""
-    import altair as alt
-
-    able = [row for row in rows if row.cell_id in series]
-    able.sort(key=lambda row: (bool(why_unranked(row)), row.p50_ms.value or 0.0))
-    kept = able[:MAX_CURVES]
-    if not kept:
-        return None
-    called = names(rows)
-    curves: dict[str, Any] = {"values": []}
-    for row in kept:
-        for i, value in enumerate(series[row.cell_id].quantiles_ms):
-            share = i / (ECDF_POINTS - 1)
-            curves["values"].append({"cell": called[row.cell_id], "ms": value, "share": share})
-    order = [called[row.cell_id] for row in kept]
-    shown = [v["ms"] for v in curves["values"]]
-    scale = _scale(shown, nice=False, padding=8)
-    colours = alt.Scale(domain=order, range=[PALETTE[i % len(PALETTE)] for i in range(len(order))])
-    dashes = alt.Scale(domain=order, range=[[1, 0] if i < 8 else [5, 3] for i in range(len(order))])
-    legend = alt.Legend(labelLimit=260, columns=2, orient="bottom")
-    made = (
-        alt.Chart(alt.InlineData(**curves))
-        .mark_line(strokeWidth=1.8, interpolate="linear")
-        .encode(
-            x=alt.X("ms:Q", title="latency (ms)", scale=scale),
-            y=alt.Y("share:Q", title="share of samples", axis=alt.Axis(format="%")),
-            color=alt.Color("cell:N", title=None, sort=None, scale=colours, legend=legend),
-            strokeDash=alt.StrokeDash("cell:N", title=None, sort=None, scale=dashes),
-            order="share:Q",
-            tooltip=[alt.Tooltip("cell:N"), alt.Tooltip("ms:Q", format=".4~f"), "share:Q"],
-        )
-        .properties(width="container", height=300)
-    )
-    total = sum(series[row.cell_id].samples for row in kept)
-    caption = f"All {total:,} samples of all trials, drawn from {ECDF_POINTS} quantiles per cell."
-    if len(able) > len(kept):
-        caption += f" The {len(kept)} fastest of {len(able)} cells."
-    key = f"distribution-{group.model}-{group.workload}"
-    return Chart(key, "Distribution of latency", caption, made.to_dict())
-
-
-def timeline(row: CellRow, found: CellSeries) -> Chart:
-    """Latency over the course of each trial: drift, warm-up and throttling show here."""
-    data: list[Spec] = [
-        {"trial": f"trial {b.trial}", "at": b.at_s, "low": b.low_ms, "mid": b.median_ms,
-         "high": b.high_ms}
-        for b in found.timeline
-    ]  # fmt: skip
-    log = _wide([b.low_ms for b in found.timeline] + [b.high_ms for b in found.timeline])
-    spec = _timeline_spec(log) | {"datasets": {"blocks": data}}
-    caption = (
-        f"Each trial in at most {TIME_BLOCKS} blocks of consecutive samples: line, the block's "
-        "median; band, its minimum to maximum. No sample is left out of the band."
-    )
-    return Chart(f"timeline-{row.cell_id}", "Latency during each trial", caption, spec)
-
-
-@lru_cache(maxsize=2)
-def _timeline_spec(log: bool) -> Spec:
-    """Without its data: every cell has this chart, and Altair checks a spec slowly."""
-    import altair as alt
-
-    colour = alt.Color("trial:N", title=None, sort=None, scale=alt.Scale(range=list(PALETTE)))
-    scale = _scale((1.0, 100.0) if log else (1.0, 1.0))
-    base = alt.Chart(alt.NamedData("blocks")).encode(
-        x=alt.X("at:Q", title="seconds of measuring"), color=colour
-    )
-    band = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("low:Q", title="latency (ms)", scale=scale), y2="high:Q"
-    )
-    line = base.mark_line(strokeWidth=1.5).encode(
-        y=alt.Y("mid:Q", title="latency (ms)", scale=scale),
-        tooltip=["trial:N", alt.Tooltip("mid:Q", title="median (ms)", format=".4~f")],
-    )
-    made: Spec = alt.layer(band, line).properties(width="container", height=200).to_dict()
-    return made
+    return None if row.fidelity is None else max(MIN_LOSS, 1 - row.fidelity.cosine)

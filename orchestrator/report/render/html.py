@@ -1,40 +1,44 @@
-"""One self-contained HTML file: tables, charts, every cell's details, how the figures were made.
+"""The report as one self-contained HTML file: tables, charts, details of each cell, methods.
 
-Names come from users, so everything is escaped (Jinja2 autoescape), the chart data cannot leave its
-script element, and the page's own policy allows no script but ours and no network at all.
+Names come from users: Jinja2 escapes all text, the charts' data cannot end their script element,
+and the page's content security policy allows no other script and no network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report import number_format
+from orchestrator.report import columns, number_format
 from orchestrator.report.build import build_report
+from orchestrator.report.column import Column
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.render import charts, tables
-from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport, Winner
+from orchestrator.report.render.chart_parts import Chart
+from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, Winner
 from orchestrator.report.statistics import change_points, stability, stats
 from orchestrator.report.statistics.chart_series import CellSeries, chart_series
 from orchestrator.report.statistics.ranking import why_unranked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 HERE = Path(__file__).parent
 
 
 def html_report(sweep: SweepData) -> str:
-    """A sweep's page, straight from its raw samples."""
+    """A sweep's page, from its raw samples."""
     return render_html(build_report(sweep), chart_series(sweep))
 
 
 def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
-    """The page as one string; ``series`` holds the charts' data, empty: no charts over samples."""
+    """The page as text. ``series``: data of the charts over samples, by cell id; empty where the
+    samples were pruned."""
     from markupsafe import Markup
 
     anchors = {row.cell_id: f"cell-{i}" for i, row in enumerate(report.rows, start=1)}
@@ -48,8 +52,8 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
         .render(
             report=report,
             sections=sections,
-            attention=sorted(attention, key=lambda view: _gravity(view.row)),
-            tiles=_tiles(report),
+            attention=sorted(attention, key=lambda view: _severity(view.row)),
+            totals=_totals(report),
             needed={q: stats.samples_needed(q) for q in (50, 90, 99)},
             steady=stability,
             changes=change_points,
@@ -63,7 +67,7 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
 
 
 class _View:
-    """A row with its anchor in the page and its charts; everything else is the row's own."""
+    """A row with its anchor in the page and its charts; other attributes are the row's."""
 
     def __init__(self, row: CellRow, anchor: str, plots: Sequence[Mapping[str, str]] = ()) -> None:
         self.row, self.anchor, self.charts = row, anchor, plots
@@ -73,13 +77,13 @@ class _View:
 
 
 class _Plots:
-    """The specs of all charts of the page, each under an identifier of ours."""
+    """The specs of all charts of the page, by the identifier of the chart's element."""
 
     def __init__(self) -> None:
         self.specs: dict[str, Any] = {}
 
-    def add(self, found: Sequence[charts.Chart]) -> list[dict[str, str]]:
-        """What the template needs to place each chart."""
+    def add(self, found: Sequence[Chart]) -> list[dict[str, str]]:
+        """Identifier, title and caption of each chart, for the template."""
         placed = []
         for chart in found:
             key = f"chart-{len(self.specs) + 1}"
@@ -119,7 +123,7 @@ def _section(
         ],
         "rows": views,
         "by_device": list(of_device.items()),
-        "has_top1": any(row.top1 is not None for row in rows),
+        "columns": columns.shown("html", rows),
         "charts": placed,
     }
 
@@ -129,7 +133,7 @@ def _tied(report: SweepReport, winner: Winner, with_device: bool) -> list[str]:
     return [f"{row.label} on {row.device}" if with_device else row.label for row in rows]
 
 
-def _tiles(report: SweepReport) -> dict[str, int]:
+def _totals(report: SweepReport) -> dict[str, int]:
     measured = [row for row in report.rows if row.trials_measured]
     return {
         "ok": sum(not why_unranked(row) for row in report.rows),
@@ -142,14 +146,14 @@ def _tiles(report: SweepReport) -> dict[str, int]:
     }
 
 
-def _gravity(row: CellRow) -> tuple[int, str, str]:
+def _severity(row: CellRow) -> tuple[int, str, str]:
     order = ("failed", "invalid", "failed_fidelity", "failed_accuracy", "unsupported", "partial",
              "cancelled", "ok", "skipped", "pending")  # fmt: skip
     return order.index(row.status), row.model, row.label
 
 
 def tone(row: CellRow) -> str:
-    """The badge's colour class: good, warn, bad, or none for what simply was not run."""
+    """The badge's CSS class: good, warn, bad, or empty for cells that were not run."""
     if row.status in ("failed", "invalid", "failed_fidelity", "failed_accuracy"):
         return "bad"
     if row.status == "ok":
@@ -157,23 +161,37 @@ def tone(row: CellRow) -> str:
     return "warn" if row.status in ("partial", "unsupported") else ""
 
 
-def line(figure: Estimate) -> str:
-    """A figure and its interval on one line, or why there is none."""
-    if figure.value is None:
-        return (
-            f"{number_format.NOTHING} ({figure.reason})" if figure.reason else number_format.NOTHING
-        )
-    return f"{number_format.point(figure)} {number_format.interval(figure)}".strip()
+def heading(column: Column) -> Markup:
+    """A column's heading in the page's table; its line feed breaks the line."""
+    from markupsafe import Markup
+
+    return Markup("<br>").join(column.heading("html").split("\n"))
+
+
+def cell_text(column: Column, row: CellRow) -> str:
+    """Text of a row in the page's table, where the column has no macro of its own."""
+    return str(column.text_of("html", row))
+
+
+def details(row: CellRow) -> Iterator[tuple[str, str]]:
+    """Title and text of each entry in a cell's details."""
+    for column in columns.shown("details", [row]):
+        found = column.text_of("details", row)
+        if isinstance(found, str):
+            yield column.heading("details"), found
+        else:
+            yield from found.items()
 
 
 def script_json(value: object) -> str:
-    """JSON that cannot end the script element it stands in, nor open a comment there."""
+    """JSON that can neither end the script element around it nor open a comment in it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _nonce(report: SweepReport, specs: str) -> str:
-    """Same report, same page; and no name in the report can know the nonce it would need."""
+    """A hash of the content: the same report gives the same page, and a name in the report cannot
+    contain the nonce, which depends on it."""
     return hashlib.sha256((report.model_dump_json() + specs).encode()).hexdigest()[:32]
 
 
@@ -194,13 +212,15 @@ def _environment() -> Environment:
         "number": number_format.number,
         "percent": number_format.percent,
         "cosine": number_format.cosine,
-        "clocked": number_format.clocked,
+        "milliseconds": number_format.milliseconds,
         "rank": number_format.rank,
-        "verdict": tables.verdict,
+        "verdict": number_format.verdict,
         "reasons": tables.reasons,
-        "spoken": number_format.spoken,
+        "words": number_format.words,
         "tone": tone,
-        "line": line,
+        "heading": heading,
+        "cell_text": cell_text,
+        "details": details,
     }
     return made
 
@@ -212,7 +232,7 @@ def _text(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, once per page."""
+    """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace(

@@ -1,1 +1,1 @@
-"""The statistics of a report: pure functions over samples and estimates."""
+"""Statistics of a report: pure functions of samples and estimates."""

@@ -1,4 +1,4 @@
-"""Raw samples cut down to what a chart can show; how, is said in each chart's caption."""
+"""Raw samples reduced to what a chart can show; each chart's caption says how."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from orchestrator.report.inputs import SweepData
 from orchestrator.report.statistics.estimates import NS_PER_MS, MeasuredTrial, measured_trials
 
 ECDF_POINTS = 101
-"""Quantiles per cell: finer than a screen's pixels show, coarser than a megabyte of samples."""
+"""Quantiles per cell in the distribution chart: one per per cent."""
 TIME_BLOCKS = 60
-"""Blocks per trial in the drift chart; each keeps its minimum, median and maximum."""
+"""Blocks per trial in the timeline chart; each keeps its minimum, median and maximum."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of consecutive samples of one trial: latencies in ms. ``at`` is the middle of the
-    stretch in seconds of summed latency since the trial's first sample."""
+    """A block of consecutive samples of one trial: latencies in ms. ``at_s`` is the middle of the
+    block, in seconds of summed latency since the trial's first sample."""
 
     trial: int
     at_s: float
@@ -32,7 +32,8 @@ class Block:
 
 @dataclass(frozen=True)
 class CellSeries:
-    """``quantiles_ms`` has ``ECDF_POINTS`` values, at shares 0 to 1, of all trials' samples."""
+    """``quantiles_ms``: ``ECDF_POINTS`` quantiles of all trials' samples, from 0 to 1 in equal
+    steps. ``samples``: how many samples they are taken from."""
 
     quantiles_ms: tuple[float, ...]
     timeline: tuple[Block, ...]
@@ -40,7 +41,7 @@ class CellSeries:
 
 
 def chart_series(sweep: SweepData) -> Mapping[str, CellSeries]:
-    """Per cell id; cells without a measured trial are left out."""
+    """The charts' data per cell id; cells without a measured trial are left out."""
     found = {cell.cell_id: measured_trials(cell) for cell in sweep.cells}
     return {cell_id: _cell(trials) for cell_id, trials in found.items() if trials}
 
@@ -49,7 +50,7 @@ def _cell(trials: list[MeasuredTrial]) -> CellSeries:
     pooled = np.concatenate([t.caller_ns for t in trials]) / NS_PER_MS
     quantiles = np.quantile(pooled, np.linspace(0, 1, ECDF_POINTS))
     timeline = [b for t in trials for b in timeline_of(t.trial.index, t.caller_ns / NS_PER_MS)]
-    return CellSeries(tuple(_short(q) for q in quantiles), tuple(timeline), len(pooled))
+    return CellSeries(tuple(_rounded(q) for q in quantiles), tuple(timeline), len(pooled))
 
 
 def timeline_of(trial: int, latency_ms: NDArray[np.float64]) -> list[Block]:
@@ -61,10 +62,10 @@ def timeline_of(trial: int, latency_ms: NDArray[np.float64]) -> list[Block]:
         part = latency_ms[start:end]
         low, middle, high = float(part.min()), float(np.median(part)), float(part.max())
         at_s = float(clock_s[(start + end - 1) // 2])
-        made.append(Block(trial, _short(at_s), _short(low), _short(middle), _short(high)))
+        made.append(Block(trial, _rounded(at_s), _rounded(low), _rounded(middle), _rounded(high)))
     return made
 
 
-def _short(value: float) -> float:
-    """Six significant digits: a pixel needs four."""
+def _rounded(value: float) -> float:
+    """Six significant digits, more than a pixel needs, to keep the page small."""
     return float(f"{float(value):.6g}")

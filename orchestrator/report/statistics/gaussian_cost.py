@@ -1,5 +1,5 @@
-"""The cost by which a trial is cut into states. Imported where it is used: ``ruptures`` takes
-seconds to import."""
+"""PELT's cost function for changes in mean and variance. Import it inside functions: ``ruptures``
+takes seconds to import."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ruptures.base import BaseCost
 
 
 class GaussianCost(BaseCost):  # type: ignore[misc]
-    """n ln σ² of a segment, the Gaussian cost of ``ruptures`` (``normal``) in constant time.
+    """n ln σ² of a segment: ``ruptures``' ``normal`` cost, in constant time by cumulative sums.
 
-    ``least_variance`` stands in where a coarse tick makes a run of equal values: without it their
-    likelihood has no bound, and every such run would be a state of its own.
+    ``min_variance`` bounds σ² from below. Without it the likelihood of a run of equal values, as a
+    coarse tick makes them, is unbounded, and each run would become a segment.
     """
 
     model = "gaussian"
 
-    def __init__(self, least_variance: float, min_size: int) -> None:
-        self.least_variance = least_variance
+    def __init__(self, min_variance: float, min_size: int) -> None:
+        self.min_variance = min_variance
         self.min_size = min_size
         self.sums: list[float] = []
         self.squares: list[float] = []
@@ -38,4 +38,4 @@ class GaussianCost(BaseCost):  # type: ignore[misc]
         n = end - start
         mean = (self.sums[end] - self.sums[start]) / n
         variance = (self.squares[end] - self.squares[start]) / n - mean * mean
-        return n * math.log(max(variance, self.least_variance))
+        return n * math.log(max(variance, self.min_variance))

@@ -1,4 +1,4 @@
-"""Pareto fronts: which cells no other cell beats in every respect."""
+"""The Pareto front of cells over latency, quality and memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Objective = tuple[str, Callable[[CellRow], float | None]]
 
 
 def front(points: Sequence[Sequence[float]]) -> list[bool]:
-    """Which of ``points`` (n, objectives; each minimised) are dominated by no other.
+    """Which of ``points``, shape (n, objectives), are Pareto-optimal; each objective is minimised.
 
-    A point dominates another that it equals or betters everywhere and betters somewhere; equal
-    points are both on the front. Quadratic in n.
+    A point dominates another if it is no worse in every objective and better in one; equal points
+    are both on the front. Quadratic in n.
     """
     if not points:
         return []
@@ -37,8 +37,8 @@ def _memory(row: CellRow) -> float | None:
     return None if row.peak_rss_mib is None else float(round(row.peak_rss_mib))
 
 
-# Rounded, or noise would put nearly every cell on the front: four digits of cosine are the rounding
-# of float32 sums, and a resident set moves by less than a MiB between starts.
+# Rounded, because noise would put nearly every cell on the front: beyond four digits the cosine is
+# rounding of float32 sums, and peak RSS differs by less than 1 MiB between starts.
 OBJECTIVES: tuple[Objective, ...] = (
     ("p50_ms", lambda row: row.p50_ms.value),
     ("1 - top1", lambda row: None if row.top1 is None else 1 - row.top1),
@@ -48,18 +48,20 @@ OBJECTIVES: tuple[Objective, ...] = (
 
 
 def cells_on_front(rows: Sequence[CellRow]) -> tuple[set[str], tuple[str, ...]]:
-    """Ids of the cells on the front of latency, quality and memory, and the objectives used.
+    """Ids of the Pareto-optimal cells, and the names of the objectives used.
 
-    Only cells that may win take part. Quality is accuracy where every one of them has it, else
-    cosine similarity; an objective that is unknown for one of them is left out for all.
+    Only cells that may be ranked take part. Quality is accuracy where each of them has it, else
+    cosine similarity; an objective that is unknown for one cell is left out for all.
     """
-    able = [row for row in rows if not why_unranked(row)]
-    known = [(n, read) for n, read in OBJECTIVES if all(read(row) is not None for row in able)]
+    candidates = [row for row in rows if not why_unranked(row)]
+    known = [
+        (n, read) for n, read in OBJECTIVES if all(read(row) is not None for row in candidates)
+    ]
     if any(name == "1 - top1" for name, _ in known):
         known = [(name, read) for name, read in known if name != "1 - cosine"]
-    if not able or len(known) < 2:
+    if not candidates or len(known) < 2:
         return set(), ()
-    points = [[read(row) or 0.0 for _, read in known] for row in able]
+    points = [[read(row) or 0.0 for _, read in known] for row in candidates]
     kept = front(points)
-    ids = {row.cell_id for row, on in zip(able, kept, strict=True) if on}
+    ids = {row.cell_id for row, on in zip(candidates, kept, strict=True) if on}
     return ids, tuple(name for name, _ in known)

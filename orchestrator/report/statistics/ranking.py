@@ -1,4 +1,4 @@
-"""Speed-ups over the named baseline, ranks and winners: what may be claimed, and what may not."""
+"""Speed-ups over the baseline, ranks and winners, with tests of significance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from orchestrator.report.statistics.estimates import ONE_TRIAL
 
 SIGNIFICANCE = 0.05
 COMPARABLE = ("ok", "partial")
-"""Statuses that may have a speed-up: computing something else faster is none."""
-LIKE = ("target", "threads", "version", "batch_size", "options", "device")
-"""What a baseline should share with a cell, where several cells match the baseline's name."""
+"""Statuses that may have a speed-up; cells whose outputs failed have none."""
+SHARED_FIELDS = ("target", "threads", "version", "batch_size", "options", "device")
+"""Where several cells can be the baseline, the one that shares most of these fields is taken."""
 
 Medians = Mapping[str, Sequence[float]]
 """Per-trial medians in milliseconds, by cell id."""
@@ -22,14 +22,14 @@ Medians = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Rank:
-    """A rank (1 is the fastest; tied cells share it) and whether the order was tested at all."""
+    """A rank (1 is the fastest) and whether other cells share it."""
 
     rank: int
     tied: bool
 
 
 def why_unranked(row: CellRow) -> str:
-    """Why a cell may not win; empty where it may. Fast but wrong never wins."""
+    """Why a cell may not be ranked; empty where it may."""
     if row.status != "ok":
         return {
             "failed_fidelity": "outputs differ from the FP32 reference",
@@ -45,18 +45,18 @@ def why_unranked(row: CellRow) -> str:
     return "" if row.p50_ms.value is not None else row.p50_ms.reason
 
 
-def places(rows: Sequence[CellRow], medians: Medians) -> dict[str, Rank]:
-    """Ranks by p50 among ``rows`` that may win (the caller passes one comparable group).
+def ranks(rows: Sequence[CellRow], medians: Medians) -> dict[str, Rank]:
+    """Ranks by p50 of the ``rows`` that may be ranked; they must be of one model and workload.
 
     A cell whose ratio to the first of the current rank is not shown to differ shares that rank.
-    Where there is no interval to test with (one trial), the order stands by the point alone.
+    Cells of one trial have no interval to test with and are ordered by their value alone.
     """
-    able = [row for row in rows if not why_unranked(row)]
-    able.sort(key=lambda row: (row.p50_ms.value or 0.0, row.cell_id))
+    candidates = [row for row in rows if not why_unranked(row)]
+    candidates.sort(key=lambda row: (row.p50_ms.value or 0.0, row.cell_id))
     found: dict[str, Rank] = {}
     leader: CellRow | None = None
-    for position, row in enumerate(able, start=1):
-        if leader is not None and _not_told_apart(medians, leader.cell_id, row.cell_id):
+    for position, row in enumerate(candidates, start=1):
+        if leader is not None and _not_shown_to_differ(medians, leader.cell_id, row.cell_id):
             rank = found[leader.cell_id].rank
             found[leader.cell_id] = Rank(rank, True)
             found[row.cell_id] = Rank(rank, True)
@@ -66,7 +66,7 @@ def places(rows: Sequence[CellRow], medians: Medians) -> dict[str, Rank]:
     return found
 
 
-def _not_told_apart(medians: Medians, one: str, other: str) -> bool:
+def _not_shown_to_differ(medians: Medians, one: str, other: str) -> bool:
     ratio = stats.ratio(medians[other], medians[one])
     return ratio.p_value is not None and not ratio.shown
 
@@ -79,28 +79,28 @@ def winner(device: str, placed: Mapping[str, Rank]) -> Winner | None:
 
 def baseline_of(row: CellRow, rows: Sequence[CellRow], wanted: Mapping[str, str]) -> CellRow | None:
     """The baseline cell of ``row``: same model and workload, matching every key of ``wanted``, on
-    the same device unless ``wanted`` names one. Of several, the one most like ``row``, then the
-    fastest (the harder to beat)."""
+    the same device unless ``wanted`` names one. If there are several, the one that shares most of
+    ``SHARED_FIELDS`` with ``row``, then the fastest."""
     if not wanted:
         return None
-    able = [
+    candidates = [
         other
         for other in rows
         if (other.model, other.workload) == (row.model, row.workload)
         and ("device" in wanted or other.device == row.device)
         and other.status in COMPARABLE
         and other.p50_ms.value is not None
-        and all(_is(other, key, str(value)) for key, value in wanted.items())
+        and all(_matches(other, key, str(value)) for key, value in wanted.items())
     ]
 
-    def likeness(other: CellRow) -> tuple[int, float, str]:
-        shared = sum(getattr(other, key) == getattr(row, key) for key in LIKE)
+    def preference(other: CellRow) -> tuple[int, float, str]:
+        shared = sum(getattr(other, key) == getattr(row, key) for key in SHARED_FIELDS)
         return (-shared, other.p50_ms.value or 0.0, other.cell_id)
 
-    return min(able, key=likeness) if able else None
+    return min(candidates, key=preference) if candidates else None
 
 
-def _is(row: CellRow, key: str, wanted: str) -> bool:
+def _matches(row: CellRow, key: str, wanted: str) -> bool:
     value = str(row.options[key] if key in row.options else getattr(row, key, None))
     return versions.fits(value, wanted) if key == "version" else value == wanted
 
@@ -108,7 +108,8 @@ def _is(row: CellRow, key: str, wanted: str) -> bool:
 def speed_ups(
     rows: Sequence[CellRow], medians: Medians, wanted: Mapping[str, str]
 ) -> dict[str, SpeedUp]:
-    """Each measured cell's speed-up over its baseline, with p-values adjusted over all of them."""
+    """Each comparable cell's speed-up over its baseline; p-values are adjusted for all of them by
+    Benjamini and Hochberg's method (``stats.adjust``)."""
     pairs: list[tuple[CellRow, CellRow, stats.Ratio]] = []
     found: dict[str, SpeedUp] = {}
     for row in rows:
@@ -131,12 +132,12 @@ def speed_ups(
             n=len(medians[row.cell_id]),
             reason="" if ratio.low is not None else ONE_TRIAL,
         )
-        found[row.cell_id] = _speed_up(base, figure, claim(ratio, q_value), q_value)
+        found[row.cell_id] = _speed_up(base, figure, speed_verdict(ratio, q_value), q_value)
     return found
 
 
-def claim(ratio: stats.Ratio, q_value: float | None) -> SpeedVerdict:
-    """What may be said of a ratio: nothing, unless its interval excludes 1 after adjustment."""
+def speed_verdict(ratio: stats.Ratio, q_value: float | None) -> SpeedVerdict:
+    """Faster or slower where the interval excludes 1 and the adjusted p-value is at most 0.05."""
     if q_value is None:
         return "no_interval"
     if not ratio.shown or q_value > SIGNIFICANCE:
@@ -156,7 +157,7 @@ def _speed_up(
     )
 
 
-def by(rows: Sequence[CellRow], key: Callable[[CellRow], str]) -> dict[str, list[CellRow]]:
+def group_by(rows: Sequence[CellRow], key: Callable[[CellRow], str]) -> dict[str, list[CellRow]]:
     """Rows under each value of ``key``, in order of first appearance."""
     found: dict[str, list[CellRow]] = {}
     for row in rows:

@@ -1,8 +1,8 @@
-"""Whether a trial's figures can be trusted: steady, drifting, disturbed or too short.
+"""Trust verdict of a trial: steady, drifting, interfered with or too short.
 
-Change points over the samples in time order, classed as in Barrett et al., "Virtual Machine Warmup
-Blows Hot and Cold", OOPSLA 2017. Everything here is a pure function of samples and the board's
-own readings; the thresholds are constants with their reasons.
+Change points over the samples in time order, classified as in Barrett et al., "Virtual Machine
+Warmup Blows Hot and Cold", OOPSLA 2017. Pure functions of the samples and of the device's readings
+before and after; the reason for each threshold is beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.report.statistics.change_points import blocks, change_points
 Shape = Literal["flat", "warm_up", "slow_down", "no_steady_state"]
 
 PRIORITY: tuple[Trust, ...] = (
-    "interfered",  # explains whatever else was seen
+    "interfered",  # may be the cause of the others
     "no_steady_state",
     "slowing_down",
     "warming_up",
@@ -32,31 +32,32 @@ PRIORITY: tuple[Trust, ...] = (
     "unknown",
     "steady",
 )
+"""From the most serious verdict to the least; the first that applies is a trial's verdict."""
 
 SAME_LEVEL = 0.02
-"""Segments whose means differ by less than 2 % are one level: the default stopping rule aims at
-1 % at the median, so a smaller drift could not change a decision taken from the figures."""
+"""Segments whose means differ by less than 2 % count as one level. The default stopping rule aims
+at a half-width of 1 % for the median, so a smaller drift is within the interval."""
 LAST_PART = 0.25
 """A level change within the last quarter: the trial never settled (Barrett et al.: 500 of 2000)."""
 FIRST_PART = 0.05
-"""A slower start that is over by then is left alone: it moves the median's rank by 2.5 points at
-most, far less than its interval spans."""
+"""A slower start within the first 5 % does not count as drift: it moves the rank of the median by
+2.5 percentage points at most, less than the median's interval spans."""
 MIN_SAMPLES = 30
-"""Fewer cannot hold two states that PELT tells apart under its penalty."""
+"""In fewer samples PELT cannot find two segments under its penalty."""
 MAX_PRESSURE = 0.05
-"""Share of the window in which some task waited for a processor. Above one part in twenty the
-waiting can reach the p95."""
+"""Largest share of the measuring time in which some task waited for a processor (PSI ``some``);
+above 5 % the waiting can reach the p95."""
 MAX_SWITCHES_PER_CORE_S = 25.0
-"""Involuntary context switches per busy core and second. A scheduler slice is 3 to 4 ms, so 25
-take about a tenth of the core away from the timed loop."""
+"""Most involuntary context switches per busy core and second. A scheduler's time slice is 3 to
+4 ms, so 25 take about a tenth of the core from the timed loop."""
 CLOCK_DROP = 0.05
-"""A fall of the processor clock by more than 5 % over the measurement is named as throttling."""
+"""A fall of the processor clock by more than 5 % during the trial is reported as throttling."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """``levels`` are the segments' mean latencies (the samples' unit), ``ends`` their ends as
-    shares of the trial (0 to 1], in time order."""
+    """``levels``: the segments' mean latencies in the samples' unit; ``ends``: their ends as shares
+    of the trial, in (0, 1]. Both in time order."""
 
     shape: Shape
     levels: tuple[float, ...]
@@ -65,18 +66,19 @@ class Segments:
 
 @dataclass(frozen=True)
 class StabilityVerdict:
-    """``trust`` is the gravest class that applies; ``reasons`` names each, with its figures."""
+    """``trust``: the most serious class that applies; ``reasons``: a sentence for each, with
+    figures."""
 
     trust: Trust
     reasons: tuple[str, ...] = ()
 
 
 def segments(samples: ArrayLike) -> Segments:
-    """Class one trial's samples, given in time order.
+    """Classify one trial's samples, shape (count,), in time order.
 
-    *flat*: every segment is at the level of the last one, but for a slower first twentieth.
-    *warm-up*: the last level is the fastest.
-    *slow-down*: it is not. *no steady state*: the level still changed in the last quarter.
+    *flat*: every segment is at the level of the last, apart from a slower first 5 %.
+    *warm-up*: the last level is the fastest; *slow-down*: it is not.
+    *no steady state*: the level still changed in the last quarter.
     """
     series = blocks(samples)
     ends = change_points(series)
@@ -100,7 +102,7 @@ def _shape(means: list[float], ends: tuple[float, ...], different: list[int]) ->
 
 
 def judge_trial(result: TrialResult, samples: ArrayLike | None) -> StabilityVerdict:
-    """The trust verdict of one trial: its samples' shape, its length, and its surroundings."""
+    """The trust verdict of one trial from drift, length, and interference by other processes."""
     if samples is None or result.samples is None:
         return StabilityVerdict("unknown", ("no samples",))
     found = [
@@ -115,7 +117,8 @@ def judge_trial(result: TrialResult, samples: ArrayLike | None) -> StabilityVerd
 
 
 def judge_cell(verdicts: Sequence[StabilityVerdict]) -> StabilityVerdict:
-    """Steady only where every trial is; else the most frequent other (on a tie, the graver)."""
+    """Steady only where every trial is, else the most frequent other verdict; of equally frequent
+    ones the most serious."""
     if not verdicts:
         return StabilityVerdict("unknown", ("no measured trial",))
     unsteady = [v for v in verdicts if v.trust != "steady"]
@@ -127,7 +130,7 @@ def judge_cell(verdicts: Sequence[StabilityVerdict]) -> StabilityVerdict:
     for name in sorted(counts, key=PRIORITY.index):
         example = next(v.reasons[0] for v in unsteady if v.trust == name and v.reasons)
         reasons.append(
-            f"{counts[name]} of {len(verdicts)} trials {number_format.spoken(name)}: {example}"
+            f"{counts[name]} of {len(verdicts)} trials {number_format.words(name)}: {example}"
         )
     return StabilityVerdict(trust, tuple(reasons))
 
@@ -196,8 +199,8 @@ def _interference(result: TrialResult) -> list[tuple[Trust, str]]:
 
 
 def pressure_share(before: Fingerprint | None, after: Fingerprint | None) -> float | None:
-    """Share (0 to 1) of the window in which some task waited for a processor, from the running
-    total of ``/proc/pressure/cpu``; ``None`` where the kernel does not tell."""
+    """Share (0 to 1) of the time between two readings in which some task waited for a processor,
+    from the total in ``/proc/pressure/cpu``; ``None`` where the kernel does not have it."""
     if before is None or after is None:
         return None
     if before.pressure_cpu_some_us is None or after.pressure_cpu_some_us is None:

@@ -1,9 +1,9 @@
 """Statistics of latency samples: pure functions, each with the source of its formula.
 
-The unit of comparison is the fresh-process trial, never the single inference: iterations within
-one process share its memory layout, clock state and neighbours, so their spread says nothing
-about another start of the same program. Within a trial an interval comes from order statistics;
-across trials from Student's t on the logarithms of the per-trial values.
+The unit of comparison is the fresh-process trial, not the single inference: inferences of one
+process share its memory layout, clock state and neighbours, so their spread says nothing about
+another start of the same program. Within a trial intervals come from order statistics, across
+trials from Student's t on the logarithms of the per-trial values (docs/measurement.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ Floats = NDArray[np.float64]
 
 
 def _scipy() -> Any:
-    """``scipy.stats``: seconds of import, which a controller that starts need not wait for."""
+    """``scipy.stats``, imported late: it takes seconds, which the controller's start need not wait
+    for."""
     from scipy import stats
 
     return stats
@@ -35,8 +36,8 @@ def _scipy() -> Any:
 
 @dataclass(frozen=True)
 class Interval:
-    """A point and its two-sided confidence interval; ``low`` and ``high`` are ``None`` together
-    where none can be given. ``n`` is the number of independent values behind it."""
+    """A point estimate and its two-sided confidence interval; ``low`` and ``high`` are ``None``
+    where there is none. ``n``: number of independent values that it is computed from."""
 
     value: float
     low: float | None
@@ -46,8 +47,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Ratio:
-    """``baseline / cell``: above 1 the cell is faster. ``p_value`` is two-sided, of "no
-    difference"; ``None`` where either side has fewer than two trials."""
+    """``baseline / cell``: above 1 the cell is faster. ``p_value``: two-sided, for the hypothesis
+    of no difference; ``None`` where either side has fewer than two trials."""
 
     value: float
     low: float | None
@@ -56,7 +57,7 @@ class Ratio:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval excludes 1, so that a difference is shown."""
+        """Whether the interval excludes 1."""
         return self.low is not None and self.high is not None and not self.low <= 1.0 <= self.high
 
 
@@ -130,8 +131,9 @@ def percentile_interval(samples: ArrayLike, q: float, confidence: float = CONFID
 def geometric(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Geometric mean of per-trial values, with Student's t interval of their logarithms.
 
-    Latencies of fresh processes differ by factors (clock, layout, neighbours), so their logarithms
-    are the nearer to normal, and the interval stays above zero. One value: no interval.
+    Latencies of fresh processes differ by factors (clock, memory layout, neighbours), so their
+    logarithms are closer to a normal distribution; and the interval stays above zero. One value has
+    no interval.
     Source: Fleming and Wallace, CACM 29(3), 1986 (the mean); Student's t with n - 1 degrees.
     """
     logs = np.log(positive(values))
@@ -145,10 +147,11 @@ def geometric(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 
 
 def rate(counts: ArrayLike, seconds: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Inferences per second over trials: total inferences / total time (the harmonic rule).
+    """Inferences per second over trials: total inferences over total time.
 
-    Never the mean of rates, which a short trial would sway as much as a long one. The interval is
-    that of a ratio of totals, by linearisation, taken on the logarithm so that it stays above zero.
+    Not the mean of the trials' rates, in which a short trial would weigh as much as a long one. The
+    interval is that of a ratio estimator by linearisation, computed on the logarithm so that it
+    stays above zero.
     Source: Cochran, "Sampling Techniques", 3rd ed. 1977, section 6.4.
     """
     done, spent = positive(counts), positive(seconds)
@@ -186,7 +189,7 @@ def ratio(baseline: ArrayLike, cell: ArrayLike, confidence: float = CONFIDENCE) 
 
 
 def adjust(p_values: Sequence[float]) -> list[float]:
-    """p-values made safe for reading many at once (expected share of false claims).
+    """p-values adjusted for multiple comparisons by controlling the false discovery rate.
 
     Source: Benjamini and Hochberg, JRSS B 57(1), 1995; ``scipy.stats.false_discovery_control``.
     """
@@ -196,9 +199,9 @@ def adjust(p_values: Sequence[float]) -> list[float]:
 
 
 def effective_sample_size(samples: ArrayLike) -> float:
-    """n / (1 + 2 Σρ): how many independent samples the trial is worth, at most n.
+    """Effective sample size n / (1 + 2 Σρ), at most n, with autocorrelations ρ.
 
-    The sum of autocorrelations is cut by the initial positive sequence. Source: Geyer, "Practical
+    The sum is truncated to the initial positive sequence. Source: Geyer, "Practical
     Markov Chain Monte Carlo", Statistical Science 7(4), 1992, section 3.3.
     """
     values = positive(samples)

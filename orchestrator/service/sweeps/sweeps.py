@@ -24,8 +24,9 @@ from orchestrator.domain.placement import (
     place,
     sources_of,
 )
-from orchestrator.domain.spec import SweepSpec, parse
+from orchestrator.domain.spec import SweepSpec, parse_with_lines
 from orchestrator.domain.trial import OUTSTANDING, RESUMABLE, TrialState, before
+from orchestrator.domain.yaml_file import ParsedYaml
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
@@ -127,14 +128,16 @@ def _devices_of(session: Session, planned: PlannedSweep) -> Sequence[int]:
 
 
 def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str) -> PlannedSweep:
-    spec = parse(text, source, name)
+    parsed = parse_with_lines(text, source, name)
+    spec = parsed.value
     by_name = {m.name: m for m in session.scalars(select(Model))}
-    for choice in spec.models:
+    for index, choice in enumerate(spec.models):
         if choice.name not in by_name:
-            raise NotFound("model", choice.name, list(by_name), f"{source}: models: ")
+            where = f"{parsed.where('models', index)}: models: "
+            raise NotFound("model", choice.name, list(by_name), where)
     known = list(session.scalars(select(Device)))
-    devices = _choose_devices(known, spec, source)
-    _refuse_unknown_backends(spec, devices, source)
+    devices = _choose_devices(known, parsed)
+    _refuse_unknown_backends(parsed, devices)
     total = count(spec) * len(devices)
     if total > farm.settings.max_cells:
         raise UserError(
@@ -147,7 +150,8 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     ):
         wanted = ", ".join(f"{key}: {value}" for key, value in spec.baseline.items())
         raise UserError(
-            f"{source}: baseline: no cell of this sweep has {wanted}; name one that it runs"
+            f"{parsed.where('baseline')}: baseline: no cell of this sweep has {wanted}; "
+            "name one that it runs"
         )
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
@@ -160,30 +164,33 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     return PlannedSweep(spec, tuple(placements))
 
 
-def _choose_devices(rows: Sequence[Device], spec: SweepSpec, source: str) -> list[PlacementDevice]:
-    known = [_device_view(d) for d in rows]
-    for name in spec.devices.names:
+def _choose_devices(rows: Sequence[Device], parsed: ParsedYaml[SweepSpec]) -> list[PlacementDevice]:
+    known, spec = [_device_view(d) for d in rows], parsed.value
+    for index, name in enumerate(spec.devices.names):
         if name not in {d.name for d in known}:
-            raise NotFound("device", name, [d.name for d in known], f"{source}: devices.names: ")
+            where = f"{parsed.where('devices', 'names', index)}: devices.names: "
+            raise NotFound("device", name, [d.name for d in known], where)
     devices = chosen(known, spec.devices)
     if not devices:
         wanted = ", ".join(f"{k}={v}" for k, v in spec.devices.select.items()) or "any"
         listed = ", ".join(f"{d.name} (class={d.labels['class']})" for d in known)
         raise UserError(
-            f"{source}: devices: no device matches {wanted}; the farm has {listed or 'none yet'}"
+            f"{parsed.where('devices')}: devices: no device matches {wanted}; "
+            f"the farm has {listed or 'none yet'}"
         )
     return devices
 
 
 def _refuse_unknown_backends(
-    spec: SweepSpec, devices: Sequence[PlacementDevice], source: str
+    parsed: ParsedYaml[SweepSpec], devices: Sequence[PlacementDevice]
 ) -> None:
     known = sorted({r.backend for d in devices for r in d.runtimes})
-    for runtime in spec.runtimes:
+    for index, runtime in enumerate(parsed.value.runtimes):
         if runtime.backend not in known:
             raise UserError(
-                f"{source}: runtimes: unknown backend {runtime.backend!r}; "
-                f"the chosen devices know {', '.join(known) or 'none (no agent has reported)'}"
+                f"{parsed.where('runtimes', index)}: runtimes: unknown backend "
+                f"{runtime.backend!r}; the chosen devices know "
+                f"{', '.join(known) or 'none (no agent has reported)'}"
             )
 
 

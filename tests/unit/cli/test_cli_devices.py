@@ -13,7 +13,7 @@ from orchestrator.cli.device import doctor, logs, watch
 from orchestrator.domain.errors import UserError
 from orchestrator.provisioning.boards import is_local
 from orchestrator.service.devices import devices
-from playbooks.doctor import DoctorFinding, of_agent
+from playbooks.doctor import DoctorFinding, agent_finding
 from support.farms import FarmKit
 
 
@@ -102,10 +102,10 @@ def test_what_the_controller_knows_is_judged(sqlite_farm: FarmKit) -> None:
 
 def test_the_boards_own_word_is_given_a_remedy() -> None:
     failed = {"check": "token", "ok": False, "text": "403"}
-    found = of_agent(failed, "board")
+    found = agent_finding(failed, "board")
     assert (found.side, found.ok, found.text) == ("board", False, "403")
     assert "device add board" in found.remedy
-    fine = of_agent({**failed, "ok": True}, "board")
+    fine = agent_finding({**failed, "ok": True}, "board")
     assert fine == replace(found, ok=True, remedy="")
     with pytest.raises(KeyError):
-        of_agent({"ok": True}, "board")
+        agent_finding({"ok": True}, "board")

@@ -17,7 +17,7 @@ FINGERPRINT = "SHA256:+Ol7Sb5jAoP0BEQ19T85f2DkGrdbPU5LlZ3US5Sd3y0"
 
 
 def merged(text: str) -> dict[str, DeviceEntry]:
-    return parse(text, "farm.yaml", KNOWN).file.merged()
+    return parse(text, "farm.yaml", KNOWN).value.merged()
 
 
 def refused(text: str) -> list[str]:
@@ -42,8 +42,8 @@ def test_every_key() -> None:
         "farm.yaml",
         KNOWN,
     )
-    assert read.file.controller_url == "http://10.0.0.2:8470"
-    nuc, pi = read.file.merged().values()
+    assert read.value.controller_url == "http://10.0.0.2:8470"
+    nuc, pi = read.value.merged().values()
     assert (nuc.device_class, nuc.runtimes, nuc.enabled) == ("intel-cpu", ["openvino"], True)
     assert (nuc.ssh, nuc.host_key) == ("bench@nuc.example:2222", FINGERPRINT)
     assert nuc.tags == {"site": "lab", "rack": "007", "builder": "yes"}
@@ -104,12 +104,16 @@ ONE = "devices:\n  one:\n    ssh: host\n"
         ("a: " + "[" * 5000, 1, "nested too deeply"),
         ("a: \x00\n", 1, "not YAML"),
         ("a: " + "x" * (1 << 20), 1, "larger than 1 MiB"),
+        (ONE + "    tags: !!set {a: b}\n", 4, "not YAML: tags (!!name) are not accepted"),
+        (ONE + "    identity: 0x" + "f" * 5000 + "\n", 4, "'0xffff"),
+        (ONE + '    tags: {"\\e[31m": 1}\n', 4, "devices.one.tags"),
     ],
 )
 def test_a_mistake_is_named_by_its_line(text: str, line: int, said: str) -> None:
     (message, *_) = refused(text)
     assert message.startswith(f"farm.yaml:{line}: ")
     assert said in message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_all_mistakes_are_listed_in_the_order_of_the_file() -> None:
 def test_whatever_is_written_there_is_one_clear_refusal_or_a_file(text: str) -> None:
     lines: list[str] = []
     try:
-        assert isinstance(parse(text, "f", KNOWN).file, FarmFile)
+        assert isinstance(parse(text, "f", KNOWN).value, FarmFile)
     except UserError as error:
         lines = str(error).splitlines()
     assert all(line.startswith("f:") for line in lines)

@@ -18,6 +18,7 @@ from orchestrator.domain.spec import (
     SweepSpec,
     ToleranceChoice,
     parse,
+    parse_with_lines,
     read,
 )
 
@@ -72,8 +73,8 @@ def test_an_unknown_key_is_named_with_what_is_accepted_there(
     more: str, key: str, model: type[SweepSpec]
 ) -> None:
     message = refused(GOOD + more)
-    accepted = ", ".join(model.model_fields)
-    assert f"sweep.yaml: unknown key {key!r}; accepted here: {accepted}" in message
+    assert f"sweep.yaml:4: unknown key {key!r}" in message
+    assert message.endswith(f"; accepted here: {', '.join(model.model_fields)}")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,9 @@ def test_an_unknown_key_is_named_with_what_is_accepted_there(
 def test_an_unknown_key_in_a_list_is_named_with_its_index(
     text: str, key: str, model: type[RuntimeChoice]
 ) -> None:
-    assert f"unknown key {key!r}; accepted here: {', '.join(model.model_fields)}" in refused(text)
+    message = refused(text)
+    assert f"unknown key {key!r} (did you mean" in message
+    assert f"; accepted here: {', '.join(model.model_fields)}" in message
 
 
 @pytest.mark.parametrize(
@@ -116,12 +119,13 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
         ("baseline: {backnd: openvino}\n", "accepted: device, backend, version"),
         ("seed: 1.5\n", "seed: "),
-        ("1: 2\n", "Keys should be strings"),
+        ("1: 2\n", "unknown key '1'; accepted here: name, models, "),
+        ("trials: 0x" + "f" * 5000 + "\n", "'0xffffffff"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_key_and_what_was_found(more: str, says: str) -> None:
     message = refused(GOOD + more)
-    assert message.startswith("sweep.yaml: ")
+    assert message.startswith("sweep.yaml:4: ")
     assert says in message
 
 
@@ -155,13 +159,13 @@ def test_a_wrong_runtime_is_named_with_its_place_in_the_list(runtime: str, says:
 
 @pytest.mark.parametrize("name", ["''", "-a", "a b", "a/b", "é", "a" * 64, "null", "3"])
 def test_a_bad_name_is_refused(name: str) -> None:
-    assert "sweep.yaml: name: " in refused(GOOD.replace("name: s", f"name: {name}"))
+    assert "sweep.yaml:1: name: " in refused(GOOD.replace("name: s", f"name: {name}"))
 
 
 @pytest.mark.parametrize("key", ["name", "models", "runtimes"])
 def test_a_missing_key_is_named(key: str) -> None:
     text = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(key))
-    assert refused(text) == f"sweep.yaml: key {key!r} is missing"
+    assert refused(text) == f"sweep.yaml:1: key {key!r} is missing"
 
 
 @pytest.mark.parametrize("text", ["", "a", "- a", "null", "42"])
@@ -170,31 +174,84 @@ def test_a_document_that_is_no_mapping_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "line", "says"),
     [
-        "name: [",
-        "a: b: c",
-        "\x00",
-        "? {a: b}\n: 2",
-        "!!python/object/apply:os.system [true]",
-        "[" * 20_000,
-        "{a: " * 20_000,
+        ("name: [", 1, "not YAML: "),
+        ("name: s\nmodels: [m\nruntimes: []\n", 3, "not YAML: "),
+        ("a: b: c", 1, "not YAML: "),
+        ("\x00", 1, "not YAML: "),
+        ("? {a: b}\n: 2", 1, "a key must be a plain word"),
+        ("!!python/object/apply:os.system [true]", 1, "not YAML: tags (!!name) are not accepted"),
+        (GOOD + "seed: !!python/name:os.system x", 4, "seed: 'x' cannot be read: "),
+        ("[" * 20_000, 1, "not YAML: nested too deeply"),
+        ("{a: " * 20_000, 1, "not YAML: nested too deeply"),
         # values that YAML's own readers stumble over
-        GOOD + "seed: 2025-99-99",
-        GOOD + "seed: 0b_",
-        GOOD + "seed: !!bool maybe",
-        GOOD + "seed: !!timestamp soon",
-        GOOD + "seed: " + "9" * 5000,
+        (GOOD + "seed: 2025-99-99", 4, "seed: '2025-99-99' cannot be read: "),
+        (GOOD + "seed: 0b_", 4, "seed: '0b_' cannot be read: "),
+        (GOOD + "seed: !!bool maybe", 4, "seed: 'maybe' cannot be read: "),
+        (GOOD + "seed: !!timestamp soon", 4, "seed: 'soon' cannot be read: "),
+        (GOOD + "seed: " + "9" * 5000, 4, "cannot be read: "),
     ],
 )
-def test_what_is_not_yaml_is_said_to_be_not_yaml(text: str) -> None:
-    assert refused(text).startswith("sweep.yaml: not YAML: ")
+def test_what_is_not_yaml_is_named_by_its_line(text: str, line: int, says: str) -> None:
+    message = refused(text)
+    assert message.startswith(f"sweep.yaml:{line}: ")
+    assert says in message
+    assert len(message) < 300
+
+
+ENTRIES = """\
+name: s
+models: [m]
+runtimes:
+  - backend: onnxruntime
+  - backend: openvino
+    precision:
+      - fp32
+      - fp8
+    thread: 2
+scenario:
+  warm_up_s: long
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "line", "says"),
+    [
+        ("thread: 2", "thread: 2", 9, "unknown key 'runtimes.1.thread' (did you mean 'threads'?)"),
+        ("thread: 2", "threads: -2", 8, "runtimes.1.precision.1: Input should be 'fp32', "),
+        ("thread: 2", "options:\n      hint: [a, [b]]", 10, "runtimes.1.options.hint.1: "),
+        ("thread: 2", "precision: fp16", 9, "key 'runtimes.1.precision' is given twice, first on"),
+        ("long", "&anchor long", 11, "scenario.warm_up_s: Input should be a valid number"),
+        ("long", "&anchor\n    - long", 11, "scenario.warm_up_s: Input should be a valid number"),
+        ("long", "&a 1\n  percentile: *a", 12, "not YAML: aliases (*name) are not accepted"),
+        ("onnxruntime", "&a onnxruntime==", 4, "runtimes.0: onnxruntime==: a version is missing"),
+        ("  - backend: onnxruntime", "  - target: CPU", 4, "key 'runtimes.0.backend' is missing"),
+        ("[m]", "[m, {name: m,\n  calibrate: x}]", 3, "unknown key 'models.1.calibrate'"),
+    ],
+)
+def test_a_mistake_is_named_by_its_line(was: str, becomes: str, line: int, says: str) -> None:
+    assert was in ENTRIES
+    messages = refused(ENTRIES.replace(was, becomes)).splitlines()
+    assert [m for m in messages if m.startswith(f"sweep.yaml:{line}: {says}")], messages
+
+
+def test_all_mistakes_are_listed_in_the_order_of_the_file() -> None:
+    found = refused(ENTRIES).splitlines()
+    assert [int(message.split(":")[1]) for message in found] == [8, 9, 11]
+
+
+def test_the_place_of_a_key_is_told_for_messages_that_others_write() -> None:
+    found = parse_with_lines("name: s\nmodels:\n  - m\nruntimes: [{backend: b}]\n", "sweep.yaml")
+    assert found.where("models", 0) == "sweep.yaml:3"
+    assert found.where("devices", "names") == "sweep.yaml:1"
+    assert found.value.models == [ModelChoice(name="m")]
 
 
 @pytest.mark.parametrize("text", [GOOD + "name: t\n", GOOD + "limits: {trial_s: 1, trial_s: 2}\n"])
 def test_a_key_given_twice_is_refused(text: str) -> None:
     """YAML alone would let the last one win and say nothing."""
-    assert "is given twice" in refused(text)
+    assert "is given twice, first on line" in refused(text)
 
 
 def _levels(first: str, wrap: str, count: int = 9) -> str:
@@ -225,13 +282,17 @@ def test_a_file_may_be_so_long_and_no_longer() -> None:
     assert "256 KiB" in refused(GOOD + "#" + "é" * (MAX_SPEC_BYTES // 2))
 
 
-def test_a_long_value_is_cut_in_the_message() -> None:
+def test_long_values_and_keys_are_cut_in_the_message() -> None:
     assert len(refused(GOOD + f"trials: {'x' * 100_000}\n")) < 300
+    assert len(refused(GOOD + f"{'x' * 1000}: 1\n")) < 400
+    assert len(refused(GOOD + f"? {'x' * 100_000}\n: 1\n")) < 400
 
 
 def test_few_mistakes_of_many_are_told() -> None:
     text = "name: s\nmodels: [m]\nruntimes: [" + "{backnd: b}," * 500 + "]\n"
-    assert len(refused(text).splitlines()) == 5
+    *told, last = refused(text).splitlines()
+    assert len(told) == 20
+    assert last == "sweep.yaml: and 980 more mistakes"
 
 
 def test_reading_a_file_names_it(tmp_path: Path) -> None:

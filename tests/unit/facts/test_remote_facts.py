@@ -10,7 +10,7 @@ import pytest
 
 from agent import facts
 from orchestrator.domain.device_class import DeviceClass
-from playbooks.board_probe import _ASK, _facts, _parse
+from playbooks.board_probe import _SCRIPT, _facts, _parse
 from playbooks.errors import Unfit
 from support.board_files import JETSON, tree
 from support.need import need
@@ -66,7 +66,7 @@ def test_a_board_tells_through_its_shell_what_its_files_say(
     tmp_path: Path, board: str, accelerators: int, shell: list[str]
 ) -> None:
     need(shell[0], shutil.which(shell[0]) is not None, "it is not installed")
-    script = _ASK.replace("cd /\n", f"cd '{tree(tmp_path, BOARDS[board])}'\n")
+    script = _SCRIPT.replace("cd /\n", f"cd '{tree(tmp_path, BOARDS[board])}'\n")
     ended = subprocess.run([*shell, "-c", script], capture_output=True, text=True, check=True)
     given, brought = _parse(ended.stdout)
     known = _facts(given["machine"][0], "board", brought)
@@ -81,7 +81,7 @@ def test_a_board_tells_through_its_shell_what_its_files_say(
 def test_what_is_brought_over_is_bounded(tmp_path: Path) -> None:
     big = {"etc/os-release": "x" * 1_000_000}
     big.update({f"proc/driver/nvidia/gpus/{n:03}/information": "y" * 30_000 for n in range(100)})
-    script = _ASK.replace("cd /\n", f"cd '{tree(tmp_path, big)}'\n")
+    script = _SCRIPT.replace("cd /\n", f"cd '{tree(tmp_path, big)}'\n")
     ended = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     _, brought = _parse(ended.stdout)
     assert len(brought["etc/os-release"]) < 20_010

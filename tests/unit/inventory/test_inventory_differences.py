@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.provisioning.diff import at_controller, extra, on_board
+from orchestrator.provisioning.diff import board_differences, controller_differences, extra
 from orchestrator.provisioning.fleet_file import WantedBoard
 from orchestrator.service.views import DeviceView
 from playbooks.step_runner import StepEvent
@@ -22,7 +22,7 @@ def view(name: str = "one", **other: Any) -> DeviceView:
 def found(
     wanted: WantedBoard, device_class: str = "", view: DeviceView | None = None
 ) -> list[tuple[str, str, str]]:
-    return [(d.what, d.found, d.wanted) for d in at_controller(wanted, device_class, view)]
+    return [(d.what, d.found, d.wanted) for d in controller_differences(wanted, device_class, view)]
 
 
 def test_what_the_file_does_not_say_is_no_drift() -> None:
@@ -50,7 +50,9 @@ def test_a_board_that_never_joined_or_was_retired_is_not_registered() -> None:
 
 def test_steps_that_would_change() -> None:
     events = [StepEvent("user", "ok", ""), StepEvent("agent", "would change", "an older agent")]
-    assert [(d.what, d.found) for d in on_board("one", events)] == [("agent", "an older agent")]
+    assert [(d.what, d.found) for d in board_differences("one", events)] == [
+        ("agent", "an older agent")
+    ]
 
 
 def test_devices_that_the_file_does_not_name() -> None:

@@ -11,7 +11,7 @@ from orchestrator.store.device_class_files import device_classes
 from playbooks.board_probe import _facts, _parse
 from playbooks.class_steps import chosen, class_steps
 from playbooks.classes import BoardClass
-from playbooks.errors import BadOrder
+from playbooks.errors import InvalidRequest
 from playbooks.playbook import registration
 
 PI = """\
@@ -45,12 +45,12 @@ def test_a_class_is_found_by_name_and_its_steps_have_names_of_their_own(name: st
 
 
 def test_steps_that_do_not_exist_are_refused_with_those_that_do() -> None:
-    with pytest.raises(BadOrder, match=r"class toaster: there are no steps 'toast'.*jetpack"):
+    with pytest.raises(InvalidRequest, match=r"class toaster: there are no steps 'toast'.*jetpack"):
         class_steps(BoardClass("toaster", steps=("toast",)))
 
 
 def test_an_unknown_class_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(BadOrder, match=r"'toaster'.*raspberry-pi"):
+    with pytest.raises(InvalidRequest, match=r"'toaster'.*raspberry-pi"):
         chosen(SHIPPED, "toaster")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from playbooks.errors import StepFailed
 from playbooks.health import health_step
-from playbooks.step_runner import RunOutcome, play
+from playbooks.step_runner import RunOutcome, run_steps
 from playbooks.target import BoardTarget, HealthCheckOutcome, KnownDevice
 
 
@@ -32,12 +32,12 @@ class Controller:
         return self.gives
 
 
-def site(controller: Controller) -> BoardTarget:
+def target(controller: Controller) -> BoardTarget:
     return cast(BoardTarget, SimpleNamespace(controller=controller, device="pi"))
 
 
 def run(controller: Controller) -> RunOutcome:
-    return play([health_step()], site(controller), lambda _: None)
+    return run_steps([health_step()], target(controller), lambda _: None)
 
 
 def test_a_board_that_passes_is_checked_once() -> None:

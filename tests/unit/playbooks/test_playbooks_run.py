@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from playbooks.errors import StepFailed
-from playbooks.step_runner import RunOutcome, Step, StepEvent, play
+from playbooks.step_runner import RunOutcome, Step, StepEvent, run_steps
 from playbooks.target import BoardTarget
 
 NOWHERE = cast(BoardTarget, None)
@@ -32,18 +32,18 @@ def test_only_what_is_not_right_is_done_and_a_second_run_does_nothing() -> None:
     left, right = Switch(on=True), Switch()
     told: list[StepEvent] = []
     steps = [left.step("left"), right.step("right")]
-    assert play(steps, NOWHERE, told.append) == RunOutcome(2, 1)
+    assert run_steps(steps, NOWHERE, told.append) == RunOutcome(2, 1)
     assert [(e.step, e.status) for e in told] == [
         *(("left", "ok"), ("right", ""), ("right", "changed")),
     ]
-    assert play(steps, NOWHERE, told.append) == RunOutcome(2, 0)
+    assert run_steps(steps, NOWHERE, told.append) == RunOutcome(2, 0)
     assert (left.turned, right.turned) == (0, 1)
 
 
 def test_what_was_done_and_did_not_help_is_a_failure_that_ends_the_run() -> None:
     broken, after = Switch(works=False), Switch()
     with pytest.raises(StepFailed, match="broken: done, and still it is off"):
-        play([broken.step("broken"), after.step("after")], NOWHERE, lambda _: None)
+        run_steps([broken.step("broken"), after.step("after")], NOWHERE, lambda _: None)
     assert after.turned == 0
 
 
@@ -51,6 +51,6 @@ def test_a_dry_run_does_nothing_and_ends_where_it_cannot_look_further() -> None:
     first, second, third = Switch(), Switch(), Switch()
     told: list[StepEvent] = []
     steps = [first.step("first"), second.step("second", ahead=True), third.step("third")]
-    assert play(steps, NOWHERE, told.append, dry_run=True) == RunOutcome(2, 2)
+    assert run_steps(steps, NOWHERE, told.append, dry_run=True) == RunOutcome(2, 2)
     assert {e.status for e in told} == {"would change"}
     assert first.turned == second.turned == third.turned == 0

@@ -144,7 +144,7 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         yield host
 
     def download(
-        folder: Path, platform: Platform, requirements: Sequence[str], pins: Sequence[str]
+        folder: Path, platform: Platform, requirements: Sequence[str], constraints: Sequence[str]
     ) -> None:
         platforms.append(platform)
         for text in requirements:
@@ -158,8 +158,8 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         controller=controller,
         classes={c.name: board_class(c) for c in device_classes()},
         recognise=lambda facts: recognise(device_classes(), facts),
-        tell=events.append,
-        note=notes.append,
+        on_event=events.append,
+        on_message=notes.append,
     )
     archive = tmp_path / "cpython-3.12.11-aarch64-unknown-linux-gnu-install_only.tar.gz"
     archive.write_bytes(b"a standalone Python")

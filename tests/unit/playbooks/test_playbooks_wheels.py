@@ -15,7 +15,7 @@ import pytest
 import agent
 from playbooks import wheels
 from playbooks.errors import WheelsMissing
-from playbooks.wheels import Platform, Wheelhouse, agent_requirements, agent_wheel, wheelhouse
+from playbooks.wheels import Platform, Wheelhouse, agent_requirements, agent_wheel, fetch_wheelhouse
 
 PI = Platform("aarch64", "3.11.2", (2, 36))
 
@@ -58,14 +58,14 @@ def test_markers_are_read_for_the_board_and_not_for_this_machine(
     make_wheel(index, "only_there")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    found = wheelhouse(cache, Platform("aarch64", "3.11.2", (2, 36)), ["top"])
+    found = fetch_wheelhouse(cache, Platform("aarch64", "3.11.2", (2, 36)), ["top"])
     assert [w.name for w in found.wheels] == [
         "only_there-1.0-py3-none-any.whl",
         "top-1.0-py3-none-any.whl",
     ]
     make_wheel(index, "top", "2.0")
-    assert wheelhouse(cache, PI, ["top"]) == found  # kept: boards of a kind get the same
-    assert len(wheelhouse(cache, Platform("x86_64", "3.11.2", (2, 36)), ["top"]).wheels) == 1
+    assert fetch_wheelhouse(cache, PI, ["top"]) == found  # kept: boards of a kind get the same
+    assert len(fetch_wheelhouse(cache, Platform("x86_64", "3.11.2", (2, 36)), ["top"]).wheels) == 1
 
 
 def test_pins_hold_what_is_fetched_and_bring_nothing_in(
@@ -79,8 +79,8 @@ def test_pins_hold_what_is_fetched_and_bring_nothing_in(
         make_wheel(index, name, "2.0")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    newest = wheelhouse(cache, PI, ["top"])
-    held = wheelhouse(cache, PI, ["top"], ("needed==1.0", "late==1.0", "unasked==1.0"))
+    newest = fetch_wheelhouse(cache, PI, ["top"])
+    held = fetch_wheelhouse(cache, PI, ["top"], ("needed==1.0", "late==1.0", "unasked==1.0"))
     assert [w.name.split("-")[:2] for w in newest.wheels] == [
         *(["late", "2.0"], ["needed", "2.0"], ["top", "1.0"]),
     ]
@@ -92,7 +92,7 @@ def test_pins_hold_what_is_fetched_and_bring_nothing_in(
 def test_what_the_index_has_not_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(WheelsMissing, match=r"Python 3.11 on aarch64 \(glibc 2.36\).*nothing-such"):
-        wheelhouse(tmp_path, PI, ["nothing-such"])
+        fetch_wheelhouse(tmp_path, PI, ["nothing-such"])
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
@@ -138,7 +138,7 @@ def test_boards_of_a_kind_have_their_wheels_fetched_and_built_once(
     written: list[Path] = []
     write = wheels._write_wheel
 
-    def fetch(folder: Path, platform: Platform, requirements: object, pins: object) -> None:
+    def fetch(folder: Path, platform: Platform, requirements: object, constraints: object) -> None:
         fetched.append(folder)
         time.sleep(0.2)  # long enough for every other board to have asked
         make_wheel(folder, "needed")
@@ -153,7 +153,7 @@ def test_boards_of_a_kind_have_their_wheels_fetched_and_built_once(
 
     def ask(_: int) -> tuple[str, bytes]:
         together.wait()
-        return wheelhouse(tmp_path, PI, ["needed"]).key, agent_wheel(tmp_path).read_bytes()
+        return fetch_wheelhouse(tmp_path, PI, ["needed"]).key, agent_wheel(tmp_path).read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(ask, range(8)))) == 1

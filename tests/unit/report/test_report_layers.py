@@ -1,4 +1,4 @@
-"""Layered places: boxes never meet, edges lead down and pass beside boxes, whatever the graph."""
+"""The layered layout: boxes never overlap, edges lead down and pass beside boxes, in any graph."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rectangle(layout: Layout, box: int) -> tuple[float, float, float, float]:
 
 
 @given(graphs())
-def test_boxes_do_not_meet_and_stand_inside(graph: tuple[int, list[Link]]) -> None:
+def test_boxes_do_not_overlap_and_are_inside_the_drawing(graph: tuple[int, list[Link]]) -> None:
     layout = placed(*graph)
     found = [rectangle(layout, box) for box in range(graph[0])]
     for (l1, t1, r1, b1), (l2, t2, r2, b2) in combinations(found, 2):
@@ -46,7 +46,7 @@ def test_boxes_do_not_meet_and_stand_inside(graph: tuple[int, list[Link]]) -> No
 
 
 @given(graphs())
-def test_edges_lead_from_box_to_box_downwards_and_behind_none(
+def test_edges_lead_down_from_box_to_box_and_never_behind_a_box(
     graph: tuple[int, list[Link]],
 ) -> None:
     count, links = graph
@@ -69,7 +69,7 @@ def test_a_chain_is_straight() -> None:
     assert len({round(x, 3) for x, _ in layout.places}) == 1
 
 
-def test_a_box_that_nothing_leads_to_stands_above_its_use() -> None:
+def test_a_box_without_predecessor_is_just_above_its_successor() -> None:
     links = [Link(0, 1, "a"), Link(1, 2, "b"), Link(2, 4, "c"), Link(3, 4, "d")]
     assert graph_layout.ranks(5, links) == [0, 1, 2, 2, 3]
 

@@ -1,4 +1,4 @@
-"""The drawing of a network: well formed whatever the names, complete, bounded, on its own."""
+"""The drawing of a network: well-formed for any names, complete, bounded, self-contained."""
 
 from __future__ import annotations
 
@@ -135,27 +135,27 @@ def test_unknown_shapes_are_said_to_be() -> None:
 
 
 def test_what_is_cut_is_said() -> None:
-    root = draw(chain(svg.MOST_OPERATORS + 700))
-    assert len(boxes(root)) == svg.MOST_OPERATORS + 2  # the input, and what is left out
+    root = draw(chain(svg.MAX_OPERATORS + 700))
+    assert len(boxes(root)) == svg.MAX_OPERATORS + 2  # the input, and what is left out
     assert "the first 1,500 operators are drawn, 700 more are not" in texts(root)
     assert "700 more operators are not drawn" in texts(root)
     assert len(ElementTree.tostring(root)) < 3_000_000
 
 
 def test_the_largest_that_is_drawn_whole() -> None:
-    root = draw(chain(svg.MOST_OPERATORS))
-    assert len(boxes(root)) == svg.MOST_OPERATORS + 2
+    root = draw(chain(svg.MAX_OPERATORS))
+    assert len(boxes(root)) == svg.MAX_OPERATORS + 2
     assert not any("not drawn" in text for text in texts(root))
 
 
 def test_a_tensor_from_far_above_is_named_instead_of_drawn() -> None:
-    graph = chain(svg.LONGEST + 5)
+    graph = chain(svg.MAX_LAYERS_CROSSED + 5)
     end = GraphNode("Add", "", (graph.outputs[0], "t0"), ("y",))
     tensors = {**graph.tensors, "y": tensor("y", 1, 8)}
     graph = NetworkGraph("onnx", "ONNX", (*graph.nodes, end), ("t0",), ("y",), tensors, frozenset())
     root = draw(graph)
     assert "also takes t0, from far above" in texts(root)
-    assert len(edges(root)) == svg.LONGEST + 5 + 1 + 1
+    assert len(edges(root)) == svg.MAX_LAYERS_CROSSED + 5 + 1 + 1
 
 
 def test_dense_connections_stay_bounded() -> None:
@@ -179,8 +179,8 @@ def test_edges_without_end_and_names_without_end_are_cut() -> None:
     graph = NetworkGraph("onnx", "ONNX", nodes, ("t0",), (f"t{count}",), tensors, frozenset())
     root = draw(graph)
     links = count * (count + 1) // 2 + 1
-    assert f"{links - svg.MOST_EDGES:,} more edges are not drawn" in texts(root)
-    assert len(edges(root)) <= svg.MOST_EDGES
+    assert f"{links - svg.MAX_EDGES:,} more edges are not drawn" in texts(root)
+    assert len(edges(root)) <= svg.MAX_EDGES
     assert len(ElementTree.tostring(root)) < 10_000_000
 
 

@@ -1,4 +1,4 @@
-"""Tables, files and the page: what they say, and that names cannot break out of them."""
+"""Tables, files and the page: their content, and that names cannot inject markup."""
 
 from __future__ import annotations
 
@@ -85,12 +85,16 @@ def test_markdown_has_one_table_per_model_and_escapes(report: SweepReport) -> No
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
 
 
-def test_headline_names_the_winner_its_speed_up_and_its_interval(report: SweepReport) -> None:
-    text = tables.headline(report, report.groups[0])
+def test_the_first_sentence_names_the_winner_its_speed_up_and_its_interval(
+    report: SweepReport,
+) -> None:
+    text = tables.winner_sentence(report, report.groups[0])
     assert text.startswith("resnet18: fastest is openvino int8 on nuc-12, p50 1.9")
     assert re.search(r"3\.\d+× \[3\.\d+, 3\.\d+\] against onnxruntime fp32 on nuc-12", text)
     nothing = build_report(sweep([cell(trials=failed_trials())]))
-    assert "no configuration may be recommended" in tables.headline(nothing, nothing.groups[0])
+    assert "no configuration may be recommended" in tables.winner_sentence(
+        nothing, nothing.groups[0]
+    )
 
 
 def test_json_round_trip(report: SweepReport) -> None:
@@ -99,14 +103,14 @@ def test_json_round_trip(report: SweepReport) -> None:
 
 def test_csv_round_trip(report: SweepReport) -> None:
     lines = list(csv.DictReader(io.StringIO(export.to_csv(report))))
-    assert list(lines[0]) == export.columns()
+    assert list(lines[0]) == export.header()
     assert [line["cell_id"] for line in lines] == [row.cell_id for row in report.rows]
     for line, row in zip(lines, report.rows, strict=True):
         assert (float(line["p50_ms"]) if line["p50_ms"] else None) == row.p50_ms.value
         assert (float(line["p50_low_ms"]) if line["p50_low_ms"] else None) == row.p50_ms.low
         assert line["status"] == row.status
         assert (int(line["rank"]) if line["rank"] else None) == row.rank
-    assert set(export.flat(report.rows[0])) <= set(export.columns())
+    assert len(export.values(report.rows[0])) == len(export.header())
 
 
 def test_csv_runs_no_formula() -> None:
@@ -128,7 +132,7 @@ def test_csv_runs_no_formula() -> None:
         (Estimate(unit="ms", value=3.0, low=3.0, high=3.0, decimals=0), "3 ±0"),
     ],
 )
-def test_figures_have_the_digits_that_they_deserve(figure: Estimate, text: str) -> None:
+def test_digits_of_a_figure_follow_its_interval_and_clock(figure: Estimate, text: str) -> None:
     assert number_format.compact(figure) == text
 
 

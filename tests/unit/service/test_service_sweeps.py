@@ -30,12 +30,20 @@ def board(farm: FarmKit) -> int:
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        (spec_text(runtimes="[{backend: tensorrt}]"), UserError, "unknown backend 'tensorrt'"),
-        (spec_text(model="nasnet"), NotFound, "mine.yaml: models: there is no model 'nasnet'"),
-        (spec_text(devices="{names: [bord]}"), NotFound, "mine.yaml: devices.names: there is"),
+        (
+            spec_text(runtimes="[{backend: tensorrt}]"),
+            UserError,
+            "yaml:3: runtimes: unknown backend 'tensorrt'",
+        ),
+        (spec_text(model="nasnet"), NotFound, "mine.yaml:2: models: there is no model 'nasnet'"),
+        (spec_text(devices="{names: [bord]}"), NotFound, "mine.yaml:4: devices.names: there is"),
         (spec_text(more="baseline: {backend: tvm}"), UserError, "has backend: tvm; name one"),
-        (spec_text(more="baseline: {device: bord}"), UserError, "baseline: no cell of this sweep"),
-        (spec_text(devices="{select: {class: nano}}"), UserError, "no device matches class=nano"),
+        (spec_text(more="baseline: {device: bord}"), UserError, "mine.yaml:7: baseline: no cell"),
+        (
+            spec_text(devices="{select: {class: nano}}"),
+            UserError,
+            "yaml:4: devices: no device matches class=nano",
+        ),
         (
             spec_text(runtimes="[{backend: onnxruntime, precision: fp16}]"),
             UserError,

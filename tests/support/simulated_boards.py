@@ -1,9 +1,9 @@
-"""Many boards played by one process: the real queues, the real uplink, no child.
+"""Many boards simulated by one process: real queues and real HTTP requests, but no measured child.
 
-``python -m benchmarks.scale_boards`` reads its orders as a line of JSON on stdin, says ``ready``
-when every board has beaten and listens, and prints what it saw when all results are handed in.
-HTTP and Redis are spoken by hand: a board's own work is another machine's in a real farm, and must
-not be what is measured here. A result brings its samples along, as an agent's does.
+Run as a script it reads its configuration as a line of JSON on stdin, prints ``ready`` when every
+board has sent a heartbeat and consumes its queue, and prints its statistics when all results are
+delivered. HTTP and Redis are spoken over plain sockets: on a real farm a board's own work is done
+by another machine, so it must cost little here. A result includes its samples, as an agent's does.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from agent.contract.trial import SCHEMA, Phases, Samples, TrialResult
 
 CALLS = 50
 RING_S = 30
-"""How long one wait for a doorbell lasts before the next begins."""
+"""Timeout of one ``BRPOP``."""
 LOST = (OSError, asyncio.IncompleteReadError, TimeoutError)
-"""What a connection that broke looks like."""
+"""Errors of a connection that broke."""
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
-class Seen:
-    """Seconds; ``idle_s`` from handing in a result to the start of the next trial."""
+class BoardStatistics:
+    """``idle_s``: seconds from a delivered result to the start of the next trial, one per trial."""
 
     idle_s: list[float] = field(default_factory=list)
     trials: int = 0
@@ -46,17 +46,17 @@ class Seen:
 
 
 class Uplink:
-    """The controller's API over connections that are kept open, so many at most."""
+    """The controller's API over a pool of at most ``connections`` persistent connections."""
 
     def __init__(self, url: str, connections: int) -> None:
         parts = urlsplit(url)
         self._host, self._port = str(parts.hostname), int(parts.port or 80)
         self._free = asyncio.Semaphore(connections)
         self._idle: list[Stream] = []
-        self.heartbeat_s = 5.0  # as every board was told last: it is one for the whole farm
+        self.heartbeat_s = 5.0  # from the last answer: the same for the whole farm
 
     async def call(self, method: str, path: str, token: str, body: bytes = b"") -> int:
-        """The status of the answer, which is read and dropped. Raises one of ``LOST``."""
+        """The status of the answer; its body is dropped. Raises one of ``LOST``."""
         async with self._free:
             reader, writer = await self._connection()
             try:
@@ -92,9 +92,9 @@ class Uplink:
         await self._send(writer, head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, found, rest = answer.partition(b"\r\ncontent-length: ")
-        said = await reader.readexactly(int(rest.split(b"\r\n", 1)[0])) if found else b""
+        content = await reader.readexactly(int(rest.split(b"\r\n", 1)[0])) if found else b""
         if path.endswith("/heartbeat") and answer.startswith(b"http/1.1 200"):
-            self.heartbeat_s = float(json.loads(said)["heartbeat_s"])
+            self.heartbeat_s = float(json.loads(content)["heartbeat_s"])
         return int(answer.split(b" ", 2)[1])
 
     async def _send(self, writer: asyncio.StreamWriter, request: bytes) -> None:
@@ -102,13 +102,13 @@ class Uplink:
 
 
 class Queue:
-    """One device's doorbells on Redis, heard with its own credentials."""
+    """One device's queue on Redis, read with the device's own credentials."""
 
     def __init__(self, name: str, url: str) -> None:
         self._key, self._parts = broker.queue_name(name), urlsplit(url)
         self._stream: Stream | None = None
 
-    async def heard(self) -> str | None:
+    async def receive(self) -> str | None:
         """The attempt of the next doorbell; ``None`` where none came. Raises one of ``LOST``."""
         try:
             if self._stream is None:
@@ -123,11 +123,11 @@ class Queue:
             await self._bulk(reader)
             message = await self._bulk(reader)
         except BaseException:
-            self.hang_up()
+            self.close()
             raise
         return self._attempt_of(message)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         if self._stream is not None:
             self._stream[1].close()
         self._stream = None
@@ -162,57 +162,57 @@ def command(*words: str) -> bytes:
 
 
 class Board:
-    """One device: it beats, and executes what it is rung for."""
+    """One device: it sends heartbeats, and executes the attempts in its queue."""
 
-    def __init__(self, name: str, own: dict[str, str], uplink: Uplink, orders: dict[str, Any]):
+    def __init__(self, name: str, own: dict[str, str], uplink: Uplink, config: dict[str, Any]):
         self._name, self._token = name, own["token"]
         self._uplink, self._queue = uplink, Queue(name, own["broker_url"])
-        self._trial_s = float(orders["trial_s"])
+        self._trial_s = float(config["trial_s"])
         self._attempt = ""
 
-    async def beat(self, seen: Seen) -> None:
+    async def beat(self, stats: BoardStatistics) -> None:
         body = codec.dumps(Heartbeat(__version__, self._attempt)).encode()
-        await self._call("PUT", f"/devices/{self._name}/heartbeat", seen, body)
+        await self._call("PUT", f"/devices/{self._name}/heartbeat", stats, body)
 
-    async def keep_beating(self, seen: Seen, phase: float) -> None:
-        """``phase``: the share of a period after which the first one is due."""
+    async def keep_beating(self, stats: BoardStatistics, phase: float) -> None:
+        """``phase``: the part of a period before the first heartbeat."""
         await asyncio.sleep(self._uplink.heartbeat_s * phase)
         while True:
-            await self.beat(seen)
+            await self.beat(stats)
             await asyncio.sleep(self._uplink.heartbeat_s)
 
-    async def work(self, seen: Seen) -> None:
+    async def work(self, stats: BoardStatistics) -> None:
         ended = 0.0
         while True:
             try:
-                attempt_id = await self._queue.heard()
+                attempt_id = await self._queue.receive()
             except LOST:
-                seen.errors += 1
+                stats.errors += 1
                 await asyncio.sleep(1)
                 continue
             if attempt_id is None:
                 continue
-            if await self._call("POST", f"/attempts/{attempt_id}/start", seen) != 200:
+            if await self._call("POST", f"/attempts/{attempt_id}/start", stats) != 200:
                 continue
             if ended:
-                seen.idle_s.append(time.monotonic() - ended)
+                stats.idle_s.append(time.monotonic() - ended)
             self._attempt = attempt_id
             await asyncio.sleep(self._trial_s)
             result, blob = measured(attempt_id)
             ended = time.monotonic()
-            status = await self.hand_in(result, blob, seen)
+            status = await self.deliver(result, blob, stats)
             self._attempt = ""
-            seen.trials += status == 200
-            seen.refused += status != 200
+            stats.trials += status == 200
+            stats.refused += status != 200
 
-    async def hand_in(self, result: TrialResult, blob: bytes, seen: Seen) -> int:
-        """The status of the answer to the result, which brings its samples along."""
+    async def deliver(self, result: TrialResult, blob: bytes, stats: BoardStatistics) -> int:
+        """Send the result with its samples; the status of the answer."""
         text = codec.dumps(result)
         body = (with_samples(text, blob) if result.samples is not None else text).encode()
-        return await self._call("PUT", f"/attempts/{result.attempt_id}/result", seen, body)
+        return await self._call("PUT", f"/attempts/{result.attempt_id}/result", stats, body)
 
-    async def _call(self, method: str, path: str, seen: Seen, body: bytes = b"") -> int:
-        """Tried until there is an answer, as the agent's outbox does."""
+    async def _call(self, method: str, path: str, stats: BoardStatistics, body: bytes = b"") -> int:
+        """Retry until there is an answer, as the agent's outbox does."""
         while True:
             try:
                 status = await self._uplink.call(method, path, self._token, body)
@@ -220,12 +220,12 @@ class Board:
                     return status
             except LOST:
                 pass
-            seen.errors += 1
+            stats.errors += 1
             await asyncio.sleep(1)
 
 
 def measured(attempt_id: str) -> tuple[TrialResult, bytes]:
-    """Samples that no other attempt has, as a real board's."""
+    """A result and its compressed samples, derived from the attempt's id: unique to it."""
     seed = int.from_bytes(hashlib.sha256(attempt_id.encode()).digest()[:4], "little")
     values = np.random.RandomState(seed).randint(90_000, 110_000, CALLS).astype("<i8")
     blob = zstandard.ZstdCompressor(level=3).compress(values.tobytes())
@@ -237,18 +237,19 @@ def measured(attempt_id: str) -> tuple[TrialResult, bytes]:
     return TrialResult(SCHEMA, attempt_id, "ok", __version__, phases, samples=samples), blob
 
 
-async def play(orders: dict[str, Any]) -> Seen:
-    """Until ``orders["trials"]`` results were handed in."""
-    seen, uplink = Seen(), Uplink(orders["url"], int(orders["connections"]))
-    boards = [Board(name, own, uplink, orders) for name, own in orders["boards"].items()]
-    await asyncio.gather(*(board.beat(seen) for board in boards))
-    tasks = [asyncio.create_task(board.work(seen)) for board in boards]
+async def run(config: dict[str, Any]) -> BoardStatistics:
+    """Run the boards until ``config["trials"]`` results were delivered."""
+    stats, uplink = BoardStatistics(), Uplink(config["url"], int(config["connections"]))
+    boards = [Board(name, own, uplink, config) for name, own in config["boards"].items()]
+    await asyncio.gather(*(board.beat(stats) for board in boards))
+    tasks = [asyncio.create_task(board.work(stats)) for board in boards]
     tasks += [
-        asyncio.create_task(board.keep_beating(seen, turn / len(boards)))
+        asyncio.create_task(board.keep_beating(stats, turn / len(boards)))
         for turn, board in enumerate(boards)
     ]
-    print("ready", flush=True)
-    while seen.trials < orders["trials"]:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while stats.trials < config["trials"]:
         await asyncio.sleep(0.05)
         for task in tasks:
             if task.done():
@@ -256,9 +257,9 @@ async def play(orders: dict[str, Any]) -> Seen:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return seen
+    return stats
 
 
 if __name__ == "__main__":
-    found = uvloop.run(play(json.loads(sys.stdin.readline())))
-    print(json.dumps(asdict(found)))
+    found = uvloop.run(run(json.loads(sys.stdin.readline())))
+    sys.stdout.write(json.dumps(asdict(found)))

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from orchestrator.provisioning.parallel import JobInterrupted, JobOutcome, side_by_side
+from orchestrator.provisioning.parallel import JobInterrupted, JobOutcome, run_parallel
 
 Tell = Callable[[str], None]
 LIMIT_S = 20.0
@@ -28,7 +28,7 @@ def test_every_job_ends_and_one_that_fails_ends_alone() -> None:
     heard: list[tuple[str, object]] = []
     names = ("a", "b", "c")
     jobs = {name: partial(job, name) for name in names}
-    ended = side_by_side(jobs, 2, lambda name, said: heard.append((name, said)))
+    ended = run_parallel(jobs, 2, lambda name, said: heard.append((name, said)))
     assert list(ended) == ["a", "b", "c"]
     assert (ended["a"].value, ended["c"].value) == ("A", "C")
     assert str(ended["b"].error) == "no power"
@@ -50,7 +50,7 @@ def test_as_many_as_said_work_at_a_time() -> None:
         with lock:
             now -= 1
 
-    ended = side_by_side(dict.fromkeys("abcd", job), 2, quiet)
+    ended = run_parallel(dict.fromkeys("abcd", job), 2, quiet)
     assert [e.error for e in ended.values()] == [None] * 4
     assert most == 2
 
@@ -60,15 +60,15 @@ class CtrlC:
 
     def __init__(self, times: int = 1) -> None:
         self.times = times
-        self.stopping = threading.Event()
+        self.on_stop = threading.Event()
 
-    def hear(self, name: str, said: str | JobOutcome[str]) -> None:
+    def on_report(self, name: str, said: str | JobOutcome[str]) -> None:
         if said == "now":
             self.times -= 1
             raise KeyboardInterrupt
 
-    def tick(self) -> None:
-        if self.stopping.is_set() and self.times:
+    def on_tick(self) -> None:
+        if self.on_stop.is_set() and self.times:
             raise KeyboardInterrupt
 
 
@@ -78,14 +78,14 @@ def test_ctrl_c_lets_a_step_end_and_begins_no_other_job() -> None:
 
     def job(tell: Tell) -> str:
         tell("now")
-        assert terminal.stopping.wait(LIMIT_S)
+        assert terminal.on_stop.wait(LIMIT_S)
         steps.append("ended")
         tell("the next one")
         steps.append("never")
         return ""
 
-    ended = side_by_side(
-        {"a": job, "b": job}, 1, terminal.hear, terminal.tick, terminal.stopping.set
+    ended = run_parallel(
+        {"a": job, "b": job}, 1, terminal.on_report, terminal.on_tick, terminal.on_stop.set
     )
     assert steps == ["ended"]
     assert all(e.stopped for e in ended.values())
@@ -98,10 +98,10 @@ def test_what_fails_because_of_ctrl_c_counts_as_stopped() -> None:
 
     def job(tell: Tell) -> str:
         tell("now")
-        assert terminal.stopping.wait(LIMIT_S)
+        assert terminal.on_stop.wait(LIMIT_S)
         raise OSError("pip was killed")
 
-    ended = side_by_side({"a": job}, 1, terminal.hear, stopping=terminal.stopping.set)
+    ended = run_parallel({"a": job}, 1, terminal.on_report, on_stop=terminal.on_stop.set)
     assert isinstance(ended["a"].error, JobInterrupted)
     assert "pip was killed" in str(ended["a"].error)
 
@@ -115,6 +115,6 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         return ""
 
     with pytest.raises(KeyboardInterrupt):
-        side_by_side({"a": job}, 1, terminal.hear, terminal.tick, terminal.stopping.set)
-    assert terminal.stopping.is_set()
+        run_parallel({"a": job}, 1, terminal.on_report, terminal.on_tick, terminal.on_stop.set)
+    assert terminal.on_stop.is_set()
     for_ever.set()

@@ -10,7 +10,7 @@ from paramiko import Ed25519Key, PKey, RSAKey, SSHClient
 
 from farm.commands import run
 from playbooks.errors import HostKeyChanged
-from playbooks.host_keys import Pins
+from playbooks.host_keys import PinnedHostKeys
 
 HOST = "[board.example]:2222"
 
@@ -29,12 +29,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_first_sight_is_told_and_kept(home: Path) -> None:
     key, notes = make_key(home, "key"), list[str]()
-    pins = Pins(home / "farm" / "known_hosts", notes.append)
+    pins = PinnedHostKeys(home / "farm" / "known_hosts", notes.append)
     pins.pin(HOST, key)
     fingerprint = run("ssh-keygen", "-l", "-f", home / "key.pub").split()[1]
     assert notes == [f"pinned the host key of {HOST} at first sight: ssh-ed25519 {fingerprint}"]
     client = SSHClient()
-    Pins(home / "farm" / "known_hosts", notes.append).guard(client)
+    PinnedHostKeys(home / "farm" / "known_hosts", notes.append).apply_to(client)
     assert client.get_host_keys().check(HOST, key)
     assert not client.get_host_keys().check(HOST, make_key(home, "other"))
 
@@ -42,23 +42,25 @@ def test_first_sight_is_told_and_kept(home: Path) -> None:
 def test_another_key_is_refused_unless_it_is_the_one_vouched_for(home: Path) -> None:
     before, now = make_key(home, "before"), make_key(home, "now")
     path = home / "known_hosts"
-    Pins(path, lambda _: None).pin(HOST, before)
-    refusal = Pins(path, lambda _: None).changed(HOST, now, before)
+    PinnedHostKeys(path, lambda _: None).pin(HOST, before)
+    refusal = PinnedHostKeys(path, lambda _: None).changed(HOST, now, before)
     assert isinstance(refusal, HostKeyChanged)
     assert before.fingerprint in str(refusal)
     assert f"--host-key {now.fingerprint}" in str(refusal)
-    assert Pins(path, lambda _: None, "SHA256:else").changed(HOST, now, before) is not None
-    assert Pins(path, lambda _: None, now.fingerprint).changed(HOST, now, before) is None
+    assert (
+        PinnedHostKeys(path, lambda _: None, "SHA256:else").changed(HOST, now, before) is not None
+    )
+    assert PinnedHostKeys(path, lambda _: None, now.fingerprint).changed(HOST, now, before) is None
     client = SSHClient()
-    Pins(path, lambda _: None).guard(client)
+    PinnedHostKeys(path, lambda _: None).apply_to(client)
     assert client.get_host_keys().check(HOST, now)
 
 
 def test_a_key_of_another_kind_is_another_key(home: Path) -> None:
     path, key = home / "known_hosts", make_key(home, "key")
-    Pins(path, lambda _: None).pin(HOST, key)
+    PinnedHostKeys(path, lambda _: None).pin(HOST, key)
     client = SSHClient()
-    Pins(path, lambda _: None).guard(client)
+    PinnedHostKeys(path, lambda _: None).apply_to(client)
     assert (
         HOST in client.get_host_keys()
     )  # so paramiko compares, and does not ask for a first sight
@@ -70,7 +72,7 @@ def test_the_users_own_known_hosts_count_and_are_not_written(home: Path) -> None
     theirs = home / ".ssh" / "known_hosts"
     theirs.write_text(f"{HOST} {before.get_name()} {before.get_base64()}\n")
     text = theirs.read_text()
-    pins = Pins(home / "known_hosts", lambda _: None, now.fingerprint)
+    pins = PinnedHostKeys(home / "known_hosts", lambda _: None, now.fingerprint)
     refusal = pins.changed(HOST, now, before)
     assert refusal is not None
     assert f"ssh-keygen -R '{HOST}'" in str(refusal)
@@ -81,7 +83,7 @@ def test_boards_that_are_pinned_side_by_side_are_all_kept(home: Path) -> None:
     key, path = make_key(home, "key"), home / "known_hosts"
     names = [f"board-{number}" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: Pins(path, lambda _: None).pin(name, key), names))
+        list(pool.map(lambda name: PinnedHostKeys(path, lambda _: None).pin(name, key), names))
     client = SSHClient()
-    Pins(path, lambda _: None).guard(client)
+    PinnedHostKeys(path, lambda _: None).apply_to(client)
     assert [n for n in names if client.get_host_keys().check(n, key)] == names

@@ -1,6 +1,6 @@
-"""The runner's child, played: a trial of some tenths of a second, with the standard library alone.
+"""A fake of the runner: a trial of some tenths of a second, with the standard library alone.
 
-Its samples are made of the attempt's id, so that a result can be told from any other's.
+Its samples are derived from the attempt's id, so that each result can be told from all others.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 import time
 
 MORE = 20_000
-"""So many samples of five bytes are more than a result can bring along."""
+"""Samples, of five bytes each, that are too many to be sent within a result."""
 
 
 def samples_of(attempt_id: str) -> list[int]:
-    """Nanoseconds, all positive, that no other attempt has; of every third so many that they are
-    uploaded before its result."""
+    """Positive nanoseconds, unique to the attempt; every third attempt has so many that the agent
+    uploads them before its result."""
     digest = hashlib.sha512(attempt_id.encode()).digest()
     few = [100_000 + byte for byte in digest]
     if digest[-1] % 3:
@@ -33,7 +33,7 @@ def main(verb: str) -> dict[str, object]:
             answer: dict[str, object] = json.load(file)
         return answer
     if verb != "trial":
-        sys.exit(f"not played: {verb}")
+        sys.exit(f"not faked: {verb}")
     attempt_id = job["request"]["attempt_id"]
     with open(job["reference"], "rb") as reference:
         fetched = hashlib.sha256(reference.read()).hexdigest()
@@ -49,13 +49,13 @@ def main(verb: str) -> dict[str, object]:
         "encoding": "int64le", "calls_per_sample": 1, "batch_size": 1, "stopped_by": "precision",
         "wall_s": 0.1,
     }  # fmt: skip
-    # nothing is computed here; what is right is only that the reference's own bytes arrived
+    # nothing is computed here; it passes if the bytes of the reference arrived
     fidelity = {
         "max_abs": 0.0, "max_rel": 0.0, "cosine": 1.0, "psnr_db": None, "feeds": 1,
         "worst_output": "y", "passed": fetched == job["request"]["reference"]["sha256"],
     }  # fmt: skip
     return {"schema": job["request"]["schema"], "attempt_id": attempt_id, "status": "ok",
-            "agent_version": "", "samples": samples, "runtime_version": "played",
+            "agent_version": "", "samples": samples, "runtime_version": "fake",
             "fidelity": fidelity}  # fmt: skip
 
 
