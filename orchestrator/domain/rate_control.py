@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 BEATS_TO_OFFLINE = 3
 BEATS_TO_A_LEASE = 3
-FEW = 50
+MIN_DOORBELLS = 50
 """Doorbells that may always be unanswered: a farm of up to so many boards is never slowed down."""
 
 
@@ -36,8 +36,8 @@ def pace(
     return Pace(period_s, lease_s, BEATS_TO_OFFLINE * slowest_s)
 
 
-def room(answered: int, unanswered: int) -> int:
+def doorbell_budget(answered: int, unanswered: int) -> int:
     """Number of doorbells that may be rung now: at most as many may be ``unanswered`` as were
     ``answered`` in the last interval. So answers do not queue for much longer than an interval, and
     while boards answer at once the rate doubles in each one."""
-    return max(0, max(FEW, answered) - unanswered)
+    return max(0, max(MIN_DOORBELLS, answered) - unanswered)

@@ -47,7 +47,7 @@ class RateMemory:
 
     pace: Pace | None = None
     refreshed_at: datetime | None = None
-    doorbell_budget: int = rules.FEW
+    doorbell_budget: int = rules.MIN_DOORBELLS
     last_device_id: int = 0
     open_trials: dict[int, int] = field(default_factory=dict)
 

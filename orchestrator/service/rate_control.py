@@ -103,4 +103,4 @@ def doorbell_budget(farm: FarmContext) -> int:
         ):  # else there is no queue, and the rate is not needed
             parameters = {"since": since, "leased_until": leased_until}
             answered = connection.execute(SELECT_ANSWERED_DOORBELL_COUNT, parameters).scalar_one()
-    return rules.room(answered, unanswered)
+    return rules.doorbell_budget(answered, unanswered)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.rate_control import FEW, Pace, pace, room
+from orchestrator.domain.rate_control import MIN_DOORBELLS, Pace, doorbell_budget, pace
 
 
 def test_a_small_farm_keeps_its_settings() -> None:
@@ -41,15 +41,15 @@ def test_what_holds_of_every_pace(
 @pytest.mark.parametrize(
     ("answered", "unanswered", "wanted"),
     [
-        (0, 0, FEW),
-        (0, FEW - 1, 1),
-        (0, FEW, 0),
-        (0, 10 * FEW, 0),
-        (FEW, 0, FEW),
-        (10 * FEW, 0, 10 * FEW),
-        (10 * FEW, 9 * FEW, FEW),
-        (10 * FEW, 11 * FEW, 0),
+        (0, 0, MIN_DOORBELLS),
+        (0, MIN_DOORBELLS - 1, 1),
+        (0, MIN_DOORBELLS, 0),
+        (0, 10 * MIN_DOORBELLS, 0),
+        (MIN_DOORBELLS, 0, MIN_DOORBELLS),
+        (10 * MIN_DOORBELLS, 0, 10 * MIN_DOORBELLS),
+        (10 * MIN_DOORBELLS, 9 * MIN_DOORBELLS, MIN_DOORBELLS),
+        (10 * MIN_DOORBELLS, 11 * MIN_DOORBELLS, 0),
     ],
 )
 def test_room_for_doorbells(answered: int, unanswered: int, wanted: int) -> None:
-    assert room(answered, unanswered) == wanted
+    assert doorbell_budget(answered, unanswered) == wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, update
 
-from orchestrator.domain.rate_control import FEW
+from orchestrator.domain.rate_control import MIN_DOORBELLS
 from orchestrator.service import rate_control
 from orchestrator.service.devices import devices as fleet
 from orchestrator.service.scheduling import ingest, scheduler
@@ -121,7 +121,7 @@ def test_a_mass_start_at_a_slow_controller_wastes_no_attempt(farm: FarmKit) -> N
         farm.clock.advance(TICK_S)
         stay(farm)
     assert set(farm.states()) == {"done"}
-    assert most <= FEW
+    assert most <= MIN_DOORBELLS
     assert [a.number for a in farm.attempts()] == [1] * 120
     assert progress.sweep(farm.farm, "first").state == "done"
 
@@ -157,13 +157,13 @@ def test_deaf_boards_do_not_hold_the_others_up_for_long(farm: FarmKit) -> None:
 
 
 def test_a_heartbeat_rings_only_where_there_is_room(farm: FarmKit) -> None:
-    devices = crowd(farm, FEW + 2)
-    assert scheduler.tick(farm.farm) == FEW
+    devices = crowd(farm, MIN_DOORBELLS + 2)
+    assert scheduler.tick(farm.farm) == MIN_DOORBELLS
     assert scheduler.tick(farm.farm) == 0
     late = set(devices) - {device for device, _ in farm.doorbells.published}
     for name in late:
         farm.beat(devices[name])
-    assert len(farm.doorbells.published) == FEW
+    assert len(farm.doorbells.published) == MIN_DOORBELLS
     for device, attempt in farm.doorbells.published[:2]:
         ingest.start_attempt(farm.farm, devices[device], attempt)
     assert scheduler.tick(farm.farm) == 2
