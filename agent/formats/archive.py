@@ -5,6 +5,7 @@ Standard library only, Python 3.8 syntax.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -103,6 +104,10 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
             for member in members:
                 _extract(source, member, folder)
     except DAMAGED as error:
+        raise BadArchive("not a whole .zip: %s" % error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a directory that leads to before the file's start
+            raise
         raise BadArchive("not a whole .zip: %s" % error) from error
     found = folder if entry == WHOLE else folder.joinpath(*_parts(entry))
     if not found.exists():

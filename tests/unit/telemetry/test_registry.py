@@ -28,7 +28,8 @@ telemetry: [battery, thermal]
 USE = """
 from pathlib import Path
 from agent import facts
-from orchestrator.store.device_class_files import BadClassFile, read_classes
+from orchestrator.domain.errors import UserError
+from orchestrator.store.device_class_files import read_classes
 from test_battery import test_the_charge_is_in_per_cent
 
 here = Path(".")
@@ -39,7 +40,7 @@ print(read_classes([here / "toaster.yaml"])[0].telemetry)
 (here / "toaster.yaml").write_text((here / "toaster.yaml").read_text().replace("batt", "butt"))
 try:
     read_classes([here / "toaster.yaml"])
-except BadClassFile as error:
+except UserError as error:
     print(error)
 """
 
@@ -59,7 +60,7 @@ def test_the_guides_file_is_a_source_once_it_is_dropped_in(tmp_path: Path) -> No
     sensors, named, mistake = used.stdout.splitlines()
     assert sensors == "[('battery', 'BAT0', 87.0)]"
     assert named == "('battery', 'thermal')"
-    assert mistake.startswith("toaster.yaml, line 6, telemetry.0: Input should be 'apex'")
+    assert mistake.startswith("toaster.yaml:6: telemetry.0: Input should be 'apex'")
     assert "'battery'" in mistake
 
 
