@@ -80,9 +80,11 @@ def _of(case: Case, python: str, folder: Path) -> Outcome:
         run, check = partial(_child, runner, cancel), partial(_reference, runner, cancel)
         for turn in range(ROUNDS):
             engines = EngineCache(folder / f"engines{turn}", 1 << 34)
-            workshop = ConversionRunner(environments, engines, run, check, "benchmark")
-            cold_s.append(_seconds(request, workshop, sources, cached=False))
-            hit_s += [_seconds(request, workshop, sources, cached=True) for _ in range(HITS)]
+            conversion_runner = ConversionRunner(environments, engines, run, check, "benchmark")
+            cold_s.append(_seconds(request, conversion_runner, sources, cached=False))
+            hit_s += [
+                _seconds(request, conversion_runner, sources, cached=True) for _ in range(HITS)
+            ]
     return of_rounds(
         f"engine_cache_{case.name}",
         [s / ALLOWED_S for s in hit_s],
@@ -116,16 +118,19 @@ def _child(
 
 
 def _seconds(
-    request: TrialRequest, workshop: ConversionRunner, sources: ConversionInputs, cached: bool
+    request: TrialRequest,
+    conversion_runner: ConversionRunner,
+    sources: ConversionInputs,
+    cached: bool,
 ) -> float:
     """What the worker does for an attempt between having its files and having its artifact."""
     start = time.perf_counter()
-    environments = workshop.environments
+    environments = conversion_runner.environments
     facts = environments.facts_in(environments.resolve(request.runtime.backend))
     planned = plan(
         sources.model, request.model.format, request.runtime, facts, environments.tools()
     )
-    done: Conversion = workshop.convert(request, planned, sources)
+    done: Conversion = conversion_runner.convert(request, planned, sources)
     spent = time.perf_counter() - start
     if done.converted is None or done.converted.status != "ok" or done.cached != cached:
         raise SystemExit(f"the conversion should have been {'kept' if cached else 'made'}: {done}")

@@ -129,7 +129,7 @@ def test_a_heartbeat_offers_it_too(lab: Lab) -> None:
 def test_a_controller_that_takes_none_is_sent_none(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of before: it offers nothing."""
+    """A controller of an earlier release: it does not offer inline samples."""
     monkeypatch.setattr(agent_routes, "INLINE_OFFER", {})
     lab.uplink.start(lab.attempt)
     result, content = measured(lab.kit, lab.attempt)
@@ -191,7 +191,7 @@ def test_the_same_again_changes_nothing(lab: Lab) -> None:
 
 
 def test_what_came_too_late_is_kept_for_inspection(lab: Lab) -> None:
-    """As if its samples had been uploaded."""
+    """The outcome is the same as with uploaded samples."""
     result, content = measured(lab.kit, lab.attempt)
     sweeps.cancel(lab.kit.farm, "first")
     answer = lab.put(with_samples(codec.dumps(result), content))

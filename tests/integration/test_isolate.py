@@ -320,7 +320,7 @@ def test_the_environment_is_an_allow_list() -> None:
 
 
 def test_a_dead_parents_children_are_found_by_their_mark(tmp_path: Path) -> None:
-    """As after kill -9 of the agent: nobody waits for the child any more, but it still runs."""
+    """After kill -9 of the agent nobody waits for the child any more, but it still runs."""
     source = (
         "import os, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"

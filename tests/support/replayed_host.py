@@ -85,7 +85,7 @@ class ReplayedHost(Host):
 
     @property
     def environments(self) -> list[dict[str, Any]]:
-        """As the agent there lists them."""
+        """The runtimes in the form in which the agent there lists them."""
         listed: list[dict[str, Any]] = json.loads(
             self.files.get(f"{STATE}/environments.json", "[]")
         )

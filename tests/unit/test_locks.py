@@ -61,7 +61,7 @@ def test_what_pyproject_asks_for_is_locked_at_a_version_that_fits(file: Path) ->
 
 
 def test_what_is_asked_for_needs_nothing_that_is_not_locked() -> None:
-    """As the installed packages say it, from each to what it needs."""
+    """Follows the requirements in the metadata of the installed packages."""
     locked = versions(ROOT / "requirements" / "dev.lock")
     left = [canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]]
     seen: set[str] = set()

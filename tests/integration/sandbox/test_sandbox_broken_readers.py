@@ -27,7 +27,7 @@ def test_an_endless_reader_is_ended(
 def test_processor_time_is_bounded_by_the_kernel_too(
     evil: Callable[..., ConfinedInspector], question: Question
 ) -> None:
-    """As it is where the controller is not there any more to look at the clock."""
+    """A controller that has gone no longer watches the clock."""
     lenient = "from orchestrator.inspection.child import confine, rlimits\n"
     lenient += "real = rlimits.limit\n"
     lenient += "confine.rlimits.limit = lambda wall_s, mib, size: real(0.5, mib, size)"

@@ -113,7 +113,7 @@ def test_few_are_read_at_once_and_few_wait(
 
 
 def test_an_answer_that_makes_no_sense_is_not_kept(home: Path) -> None:
-    """Of many numbers in JSON: Python reads none of thousands of digits."""
+    """Python refuses to read an integer of thousands of digits from JSON."""
     text = '{"format": "onnx", "precision": %s}' % ("9" * 5000)
     from agent.contract.codec import ContractError
 

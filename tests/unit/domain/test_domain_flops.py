@@ -231,7 +231,7 @@ def test_free_dimensions_are_those_that_were_registered() -> None:
 
 
 def test_shapes_are_followed_through_arithmetic_on_shapes() -> None:
-    """As exporters write a flatten: Shape, Gather, Concat, Reshape."""
+    """Exporters write a flatten as Shape, Gather, Concat, Reshape."""
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
         helper.make_node("Gather", ["s", "zero"], ["n"]),
@@ -249,7 +249,7 @@ def test_shapes_are_followed_through_arithmetic_on_shapes() -> None:
 
 
 def test_shapes_are_followed_where_onnx_alone_does_not() -> None:
-    """As older exporters write it: sizes divided as floating-point numbers."""
+    """Older exporters divide the sizes as floating-point numbers."""
     nodes = [
         helper.make_node("Shape", ["x"], ["s"], start=1, end=2),
         helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT),

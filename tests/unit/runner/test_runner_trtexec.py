@@ -331,7 +331,7 @@ def test_an_engine_is_built_and_its_timings_are_carried_on(program: Path, tmp_pa
     (tmp_path / "engines" / "next" / "step1" / "timing.cache").write_bytes(b"of another version")
     assert "timing cache new" in build(tmp_path, name="last").step
     fixed, free, *_ = trtexec_double.commands(program)
-    # Of a fixed input trtexec takes no shape: it fails.
+    # trtexec fails when a shape is given for an input of fixed shape.
     assert not {"--optShapes"} & names(["", *fixed])
     assert {f"--{w}Shapes=x:1x3x6x6" for w in ("min", "opt", "max")} < set(free)
 

@@ -63,7 +63,7 @@ class Board:
         self.environments = Environments(folder, lambda python: self.probed[python], "/default")
         for name, version in (("tensorflow", "2.21.0"), ("tflite", "2.3.0")):
             self.environments.add(RuntimeEnvironment(f"{name}-env", name, version, f"/{name}"))
-        self.workshop = ConversionRunner(
+        self.conversion_runner = ConversionRunner(
             self.environments,
             EngineCache(folder / "engines", 1 << 30),
             self._run,
@@ -101,7 +101,7 @@ class Board:
             self.source, request.model.format, request.runtime, facts, self.environments.tools()
         )
         sources = ConversionInputs(self.source, self.folder / "reference", self.folder / "dataset")
-        return self.workshop.convert(request, planned, sources)
+        return self.conversion_runner.convert(request, planned, sources)
 
 
 @pytest.fixture
@@ -240,8 +240,8 @@ def test_another_device_or_other_packages_convert_anew(
     board: Board, request_: TrialRequest
 ) -> None:
     board.convert(request_)
-    other = replace(board.workshop, fingerprint="aarch64 cpu")
-    board.workshop = other
+    other = replace(board.conversion_runner, fingerprint="aarch64 cpu")
+    board.conversion_runner = other
     assert not board.convert(request_).cached
     board.probed["/tensorflow"] = replace(
         board.probed["/tensorflow"], runtimes=(RuntimeFacts("tensorflow", "2.22.0", ""),)
