@@ -66,7 +66,7 @@ def test_a_class_is_recognised_listed_and_installed(
 
 
 def test_the_checks_of_every_class_hold_without_another_file(environment: dict[str, str]) -> None:
-    files = ("domain/test_domain_device_class.py", "inventory/test_inventory_load.py")
+    files = ("domain/test_domain_device_class.py", "provisioning/test_fleet_file.py")
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
     ended = subprocess.run(
         [*command, "-c", "pyproject.toml", *(f"tests/unit/{file}" for file in files)],
