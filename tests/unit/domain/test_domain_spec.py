@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.contract.scenarios import SCENARIO_KINDS
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.spec import (
     MAX_SPEC_BYTES,
@@ -21,6 +22,9 @@ from orchestrator.domain.spec import (
     parse_with_lines,
     read,
 )
+
+*FIRST_KINDS, LAST_KIND = map(repr, SCENARIO_KINDS)
+
 
 GOOD = "name: s\nmodels: [m]\nruntimes: [{backend: onnxruntime}]\n"
 
@@ -113,7 +117,7 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("scenario: {min_duration_s: 9, max_duration_s: 3}\n", "scenario: min_duration_s 9 is"),
         ("baseline: {threads: [2]}\n", "baseline.threads: "),
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
-        ("scenario: {kind: server}\n", "'single_stream' or 'offline'"),
+        ("scenario: {kind: server}\n", f"Input should be {', '.join(FIRST_KINDS)} or {LAST_KIND}"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),
         ("devices: {select: {rack: 2}}\n", "devices.select.rack: "),
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
