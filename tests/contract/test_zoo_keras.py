@@ -242,8 +242,8 @@ def test_names_are_such_as_a_scope_takes_and_what_cannot_be_written_is_said(tmp_
     ]
     named, pooled, unknown, empty = say(cases, tmp_path)
     assert named == "odd_names gr__e_x a_b_pad_2 a_b n_a_b_pad n_a_b a_b_pad a_b_2"
-    assert pooled.startswith("UnsupportedOperator wide: no Keras layer pads a (3, 3) max_pool")
-    assert unknown == "UnsupportedOperator strided: no Keras rule for 'swish'"
+    assert pooled.startswith("OperatorNotEmitted wide: no Keras layer pads a (3, 3) max_pool")
+    assert unknown == "OperatorNotEmitted strided: no Keras rule for 'swish'"
     assert empty == "ShapeMismatch digits_cnn: batch 0 must be at least 1"
 
 
