@@ -5,6 +5,7 @@ Standard library only, Python 3.8 syntax.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -12,7 +13,7 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
 MAX_BYTES = 16 << 30
 """Most bytes that an archive may unpack to."""
@@ -83,6 +84,23 @@ def _files(folder: Path) -> List[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
+@contextlib.contextmanager
+def open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip, opened for reading.
+
+    Raises:
+        zipfile.BadZipFile: also where ``zipfile`` itself gives only an ``OSError``: a directory
+            that leads to before the file's start.
+    """
+    try:
+        with zipfile.ZipFile(str(archive)) as file:
+            yield file
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise zipfile.BadZipFile(str(error)) from error
+
+
 def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) -> Path:
     """Write the files of ``archive`` into the new ``folder``; returns where ``entry`` lies.
 
@@ -92,7 +110,7 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
     """
     folder.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(str(archive)) as source:
+        with open_zip(archive) as source:
             members = source.infolist()
             if len(members) > MAX_FILES:
                 raise BadArchive("it holds %d files, at most %d wanted" % (len(members), MAX_FILES))
@@ -104,10 +122,6 @@ def unpack(archive: Path, folder: Path, entry: str, max_bytes: int = MAX_BYTES) 
             for member in members:
                 _extract(source, member, folder)
     except DAMAGED as error:
-        raise BadArchive("not a whole .zip: %s" % error) from error
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a directory that leads to before the file's start
-            raise
         raise BadArchive("not a whole .zip: %s" % error) from error
     found = folder if entry == WHOLE else folder.joinpath(*_parts(entry))
     if not found.exists():

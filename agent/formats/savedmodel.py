@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import List, Tuple
 
 from agent.contract.failures import BadModel
-from agent.formats.archive import is_inside, is_plain, write_member
+from agent.formats.archive import is_inside, is_plain, open_zip, write_member
 
 MOST_FILES = 10000
 MOST_BYTES = 8 << 30
@@ -39,7 +39,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 def _unpack(archive: Path, folder: Path) -> None:
     try:
-        with zipfile.ZipFile(str(archive)) as file:
+        with open_zip(archive) as file:
             members, top = _checked(file, archive.name)
             room = min(MOST_BYTES, shutil.disk_usage(str(folder)).free // 2)
             require_room(archive.name, [info for info, _ in members], room)

@@ -161,3 +161,11 @@ def test_no_bytes_at_all_raise_anything_else(
     (home / "a.zip").write_bytes(data)
     with pytest.raises(BadArchive):
         unpack(home / "a.zip", home / "out", "x")
+
+
+def test_an_archive_that_lost_its_first_bytes_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Its directory then leads to before the file's start."""
+    pack(folder, tmp_path / "a.zip")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes()[1:])
+    with pytest.raises(BadArchive, match=r"not a whole \.zip"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", WHOLE)

@@ -122,3 +122,12 @@ def test_a_damaged_one_leaves_nothing(tmp_path: Path, job: Path, content: bytes 
 def test_a_missing_one_is_named(job: Path) -> None:
     with pytest.raises(BadModel, match=r"m\.zip does not exist"):
         savedmodel.unpack(job / "m.zip", job)
+
+
+def test_a_zip_that_lost_its_first_bytes_is_no_savedmodel(tmp_path: Path, job: Path) -> None:
+    """Its directory then leads to before the file's start."""
+    blob = write(tmp_path / "m.zip", GRAPH)
+    blob.write_bytes(blob.read_bytes()[1:])
+    with pytest.raises(BadModel, match="is no zip of a SavedModel"):
+        savedmodel.unpack(blob, job)
+    assert list(job.iterdir()) == []
