@@ -21,6 +21,8 @@ SCHEMA = 1
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
+SAMPLES_ENCODING = "int64le+zstd"
+"""How raw samples travel and are stored (``Samples.encoding``)."""
 STATUSES = ("ok", "unsupported", "invalid", "failed", "cancelled")
 """``unsupported``: this runtime cannot run that model, which is a result. ``invalid``: it ran, but
 its figures cannot be trusted (see ``Failure``). ``failed``: it did not run to the end."""

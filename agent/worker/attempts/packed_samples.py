@@ -9,11 +9,10 @@ from pathlib import Path
 
 import zstandard
 
-from agent.contract.trial import Samples
+from agent.contract.trial import SAMPLES_ENCODING, Samples
 from agent.system.durable import sync_folder
 from agent.worker.errors import AgentError
 
-PACKED_ENCODING = "int64le+zstd"
 _ZSTD_LEVEL = 3
 
 
@@ -48,5 +47,5 @@ def pack_samples(raw: Path, samples: Samples, folder: Path) -> tuple[Samples, Pa
         path.unlink(missing_ok=True)
         raise
     sync_folder(folder)
-    filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=PACKED_ENCODING)
+    filled = replace(samples, sha256=sha256, size_bytes=len(packed), encoding=SAMPLES_ENCODING)
     return filled, path

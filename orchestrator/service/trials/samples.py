@@ -6,10 +6,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from agent.contract.trial import Samples
+from agent.contract.trial import SAMPLES_ENCODING, Samples
 from orchestrator.domain.errors import FarmError
-
-ENCODING = "int64le+zstd"
 
 
 class DamagedSamples(FarmError):
@@ -26,7 +24,7 @@ def decode(samples: Samples, data: bytes) -> NDArray[np.int64]:
     """
     values = len(samples.series) * samples.count
     try:
-        if samples.encoding != ENCODING:
+        if samples.encoding != SAMPLES_ENCODING:
             raise ValueError(f"unknown encoding {samples.encoding!r}")
         raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=8 * values)
         array = np.frombuffer(raw, dtype="<i8").astype(np.int64)
