@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
     "tests/boards/": "boards",  # a farm of hosts: the machine has room for one only
+    "tests/odd_inputs/": "odd inputs",  # one controller serves them all
     "tests/contract/runtimes/tensorflow_formats/": "tensorflow",  # models that are slow to build
     "tests/integration/test_runtimes.py": "wheelhouse",
     "tests/acceptance/test_versions.py": "wheelhouse",
