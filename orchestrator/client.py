@@ -194,10 +194,15 @@ class Client:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dataset: Path | None = None,
         form: str = "",
+        inputs: Sequence[str] = (),
+        feeds: Path | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
-        ``form``: its format; empty: the file's suffix says it.
+        Args:
+            form: its format; empty: the file's suffix says it.
+            inputs: what inputs are drawn from: ``ids:range=0,30521``, ``shape:values=2,3``.
+            feeds: an ``.npz`` of the inputs that its reference outputs are computed on.
         """
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
@@ -211,6 +216,10 @@ class Client:
             "dataset_name": dataset.name if dataset else "",
             "dataset_sha256": self.upload(dataset) if dataset else "",
         }
+        if inputs:  # only where given: a controller of 0.1 knows neither
+            body["inputs"] = list(inputs)
+        if feeds:
+            body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
 
     def upload(self, path: Path) -> str:

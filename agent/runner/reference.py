@@ -21,9 +21,9 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
 from agent.formats.tflite import NotTflite
-from agent.runner import fidelity
+from agent.runner import fidelity, reference_inputs
 from agent.runner.artifact_paths import named
-from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
+from agent.runner.feeds import load_npz, load_reference, sample_feeds, save_reference
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
@@ -57,21 +57,27 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     session, own = _loaded(job, source)
     progress.enter("measure")
     data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
-    feeds = _feeds(job, session.inputs, data)
-    outputs = [infer(session, feed) for feed in feeds]
+    inputs = reference_inputs.of_job(job, session, data)
+    outputs = reference_inputs.run(session, inputs, infer)
     _require_finite(outputs)
     top1 = score(session, session.inputs, data) if data is not None else None
     layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}
     session.close()
     path = Path(job.folder) / "reference.npz"
-    arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
-    arrays.update({"output:" + n: np.stack([o[n] for o in outputs]) for n in outputs[0]})
-    np.savez(str(path), **arrays)
+    save_reference(path, inputs.feeds, outputs, inputs.values)
     specs = tuple(
-        TensorSpec(n, str(a.dtype), a.shape, layouts.get(n, "")) for n, a in outputs[0].items()
+        TensorSpec(n, str(outputs[0][n].dtype), shape, layouts.get(n, ""))
+        for n, shape in reference_inputs.shapes(outputs).items()
     )
     return Referenced(
-        str(path), specs, source.origin, top1, inputs=tuple(own), precision=source.precision
+        str(path),
+        specs,
+        source.origin,
+        top1,
+        inputs=tuple(own),
+        precision=source.precision,
+        feeds=len(outputs),
+        values=inputs.values,
     )
 
 
@@ -187,15 +193,6 @@ def _compared(job: ReferenceJob, source: _Source, given: Feeds, wanted: Feeds) -
 
 def _only(values: Dict[str, Any], name: str) -> Dict[str, Any]:
     return {name: values[name]}
-
-
-def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
-    if job.feeds < 1:
-        raise BadData("a reference needs at least 1 feed, not %d" % job.feeds)
-    if data is None:
-        return seeded(specs, job.seed, job.feeds)
-    feeds = sample_feeds(data["inputs"], specs, "inputs")
-    return feeds[: job.feeds]
 
 
 def infer(session: Session, feed: Feed, mapping: Optional[TensorMapping] = None) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from agent.contract.input_values import InputValues
 from agent.contract.trial import TensorSpec
 from orchestrator.domain.flops import ComputeWork
 
@@ -72,7 +73,7 @@ class CountedWork:
 class OnnxFacts:
     """Facts of an ONNX file. ``inputs`` have fixed shapes. ``free_batch``: the leading dimension of
     every input is free in the file, and 1 in the fixed shape. ``layouts`` of inputs and outputs, if
-    known. ``onnx``: version of the package that read the file."""
+    known. ``onnx``: version of the package that read the file. ``values``: as ``KnownValues``."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
@@ -84,6 +85,7 @@ class OnnxFacts:
     operators: dict[str, int]
     work: CountedWork
     onnx: str
+    values: dict[str, InputValues] = field(default_factory=dict)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -104,6 +106,20 @@ class OnnxLayouts:
     """Layouts of an ONNX file's inputs and outputs, if known."""
 
     layouts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class KnownValues:
+    """Input → what its values must be, as far as operators tell."""
+
+    values: dict[str, InputValues]
+
+
+@dataclass(frozen=True)
+class NamedArrays:
+    """The shapes of the arrays of an .npz, which may be anything."""
+
+    shapes: Shapes
 
 
 @dataclass(frozen=True)

@@ -139,10 +139,13 @@ class ConversionRunner:
     def _key(self, request: TrialRequest, job: ConvertJob, before: str) -> dict[str, Any]:
         """Everything that a part's artifact may depend on; ``before``: the key of the part before.
 
-        The data set is in it only where it calibrates. The reference is not: it decides whether an
-        artifact is kept, never what it is.
+        The data set is in it only where it calibrates. The reference is in it where random inputs
+        calibrate, which are drawn as its inputs were; else it only decides whether an artifact is
+        kept, never what it is.
         """
+        random = {"drawn": request.reference.sha256} if job.calibration == "random" else {}
         return {
+            **random,
             "source": request.model.sha256,
             "model": [
                 [asdict(spec) for spec in specs]

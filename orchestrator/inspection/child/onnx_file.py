@@ -14,7 +14,7 @@ from agent.formats.layouts import ORDER, Step, input_layout, output_layout
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import OnnxFacts, counted
-from orchestrator.inspection.child import onnx_graph
+from orchestrator.inspection.child import onnx_graph, onnx_values
 
 _SPATIAL = frozenset(
     [
@@ -95,6 +95,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
         operators=dict(sorted(kinds.items())),
         work=counted(flops.count(onnx_graph.of_model(model, fixed_shapes))),
         onnx=onnx.__version__,
+        values=onnx_values.of_model(model, fixed_shapes),
     )
 
 

@@ -25,14 +25,8 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
 def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     """The same for a loaded model, which is not modified."""
     import onnx
-    import onnx.inliner
 
-    light = _without_weights(model)
-    _fix(light.graph, shapes)
-    if light.functions:
-        # onnx raises many kinds; functions that cannot be inlined are reported as unknown
-        with suppress(Exception):
-            light = onnx.inliner.inline_local_functions(light)
+    light = prepared(model, shapes)
     graph = light.graph
     weights = {i.name for i in model.graph.initializer}
     weights |= {i.values.name for i in model.graph.sparse_initializer}
@@ -53,6 +47,19 @@ def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
         tensors=tensors,
         weights=frozenset(i.name for i in model.graph.initializer if i.data_type in floats),
     )
+
+
+def prepared(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A copy without large weights, with fixed inputs and with its functions inlined."""
+    import onnx.inliner
+
+    light = _without_weights(model)
+    _fix(light.graph, shapes)
+    if light.functions:
+        # onnx raises many kinds; functions that cannot be inlined are reported as unknown
+        with suppress(Exception):
+            light = onnx.inliner.inline_local_functions(light)
+    return light
 
 
 def _without_weights(model: Any) -> Any:
