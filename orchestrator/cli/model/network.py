@@ -81,7 +81,8 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    plain = {key: value for key, value in details.items() if key != "work"}
+    # the precision stands with each file
+    plain = {k: v for k, v in details.items() if k not in ("work", "precision", "stored")}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"
