@@ -19,7 +19,9 @@ from agent.contract.conversion_graph import Node
 SCHEMA = 1
 """Version of this contract; a request of another version is refused with both numbers."""
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "int4")
+"""``fp32`` stands for wider floats too, ``int8`` for integers of 16 bits too. ``fp8`` and ``int4``
+are precisions of files only: nothing here converts to them."""
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
 SAMPLES_ENCODING = "int64le+zstd"
 """How raw samples travel and are stored (``Samples.encoding``)."""
@@ -58,7 +60,7 @@ class ModelRef:
         own_inputs: the artifact's, in the model's order, where its names or layouts differ from the
             model's; empty: they are the same.
         own_outputs: likewise.
-        precision: empty where the file itself tells.
+        precision: the file's; empty where it is to be read from the file.
         entry: the member to load of a blob that is an archive (``agent.formats.archive``); empty:
             the blob is the artifact.
         made: the steps that made it on another device.

@@ -94,7 +94,7 @@ def _source(job: ReferenceJob, progress: Progress) -> _Source:
     folder.mkdir(parents=True, exist_ok=True)
     progress.enter("load")
     artifact = named(Path(job.source), form.name, folder)
-    stored = _precision(form, artifact)
+    stored = job.model.precision or _precision(form, artifact)
     # The outputs of a quantised file are its reference: it holds no finer values.
     how = [form.how, "" if stored == "fp32" else "%s file" % stored]
     return _Source(

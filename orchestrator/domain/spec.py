@@ -19,7 +19,7 @@ from orchestrator.domain.errors import UserError
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
 
 T = TypeVar("T")
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int4"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 """One printable line, because terminals show it and PostgreSQL stores no NUL."""
@@ -160,6 +160,8 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
     "fp16": ToleranceChoice(min_cosine=0.999, max_top1_drop=0.005),
     "bf16": ToleranceChoice(min_cosine=0.99, max_top1_drop=0.01),
     "int8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "fp8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "int4": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
 }
 
 

@@ -116,10 +116,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         subprocess.run(command, check=True, capture_output=True, timeout=240)
     folder = home / "work"
     folder.mkdir()
-    words = ("--local-agent", "--name", "my-laptop")
     settings = {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
     settings["BENCHFARM_AGENT_HOME"] = str(state / "agent")
-    with running(state, words, **settings) as shell:
+    with running(state, ("--local-agent", "--name", "my-laptop"), **settings) as shell:
         found = Reader(folder, replace(shell, home=folder))
         found.shell.fine("zoo", "build", "digits_cnn")
         write_files(folder)

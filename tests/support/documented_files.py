@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -75,7 +76,7 @@ def _write_onnx(folder: Path, random: np.random.Generator) -> None:
     free = onnx.load(str(make_onnx(folder / "free.onnx", shape=["n", 3, "h", "w"])))
     free.graph.input[0].name = free.graph.node[0].input[0] = "input"
     onnx.save(free, str(folder / "free.onnx"))
-    weights = {
+    weights: dict[str, Any] = {
         "w": random.standard_normal((64, 10)).astype(np.float32),
         "b": np.zeros(10, np.float32),
     }
@@ -88,7 +89,7 @@ def _write_onnx(folder: Path, random: np.random.Generator) -> None:
     onnx.save(net, str(folder / "net.onnx"))
 
 
-def _samples(random: np.random.Generator, features: int, classes: int) -> dict[str, np.ndarray]:
+def _samples(random: np.random.Generator, features: int, classes: int) -> dict[str, Any]:
     inputs = random.standard_normal((32, features)).astype(np.float32)
     labels = random.integers(0, classes, 32)
     return {"inputs": inputs, "labels": labels, "calibration": inputs[:8]}

@@ -23,7 +23,7 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
-from agent.runtimes.formats import FORMATS, MIN_COSINE
+from agent.runtimes.formats import FORMATS, MIN_COSINE, told_by_file
 from agent.worker.attempts.engine_cache import EngineCache, engine_key
 from agent.worker.environments.conversion_planning import ConversionPlan
 from agent.worker.environments.environments import Environments
@@ -189,7 +189,13 @@ class ConversionRunner:
         check_folder = folder / "check"
         check_folder.mkdir()
         reference = ReferenceJob(
-            model=replace(job.model, format=made.format, own_inputs=(), own_outputs=()),
+            model=replace(
+                job.model,
+                format=made.format,
+                own_inputs=(),
+                own_outputs=(),
+                precision="" if told_by_file(made.format) else precision,
+            ),
             source=made.artifact,
             folder=str(check_folder),
             expected=job.reference,
