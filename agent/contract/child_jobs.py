@@ -10,6 +10,7 @@ from typing import Dict, Optional, Tuple
 
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import RuntimeFacts
+from agent.contract.scoring import Scoring
 from agent.contract.trial import (
     Failure,
     Fidelity,
@@ -96,6 +97,7 @@ class ReferenceJob:
             ``source`` must give the expected outputs on the expected inputs, within the tolerance
             for the file's precision; ``model.inputs`` and ``outputs`` are that model's.
         tolerances: precision → tolerance.
+        scoring: what was declared of the task; ``None``: it is recognised.
     """
 
     model: ModelRef
@@ -108,6 +110,7 @@ class ReferenceJob:
     layouts: Dict[str, str] = field(default_factory=dict)
     expected: Optional[str] = None
     tolerances: Dict[str, Tolerance] = field(default_factory=dict)
+    scoring: Optional[Scoring] = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class Referenced:
 
     ``outputs`` are the tensors that the model gave. ``inputs`` are the file's own, with -1 for free
     dimensions. For a file that joins a model, both have the model's order and sizes. ``precision``
-    is the file's.
+    is the file's. ``top1`` is the accuracy on the data set, by ``scoring``; ``usual``: that is what
+    agents of 0.1 do. ``remarks`` say what makes reference or accuracy doubtful.
     """
 
     path: str = ""
@@ -127,6 +131,9 @@ class Referenced:
     inputs: Tuple[TensorSpec, ...] = ()
     precision: str = ""
     fidelity: Optional[Fidelity] = None
+    scoring: Optional[Scoring] = None
+    usual: bool = False
+    remarks: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
