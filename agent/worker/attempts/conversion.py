@@ -11,6 +11,7 @@ from typing import Any
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.comparison import closeness
 from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import make_failure
@@ -205,7 +206,8 @@ class ConversionRunner:
         shutil.rmtree(check_folder, ignore_errors=True)
         found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
         if found.fidelity is not None:
-            return _with_remark(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
+            close = closeness(found.fidelity.checks, found.fidelity.cosine)
+            return _with_remark(made, f"checked by {backend}, {close}")
         failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
         if failure.kind.startswith("unsupported"):
             return _with_remark(made, f"not checked: {failure.message}")

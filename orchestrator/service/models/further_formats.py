@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from agent.contract import codec
+from agent.contract import codec, comparison
 from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.trial import ModelRef, TensorSpec, Tolerance
 from agent.runtimes.formats import FORMATS
@@ -94,5 +94,6 @@ def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> R
 
 
 def _described(found: Referenced) -> str:
-    cosine = found.fidelity.cosine if found.fidelity else 0.0
-    return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"
+    assert found.fidelity is not None
+    close = comparison.closeness(found.fidelity.checks, found.fidelity.cosine)
+    return f"checked: as the reference's, {close} ({found.origin})"
