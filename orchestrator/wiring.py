@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.broker import make_app, no_answer
+from orchestrator import addresses
 from orchestrator.broker.background_publisher import BackgroundPublisher
 from orchestrator.broker.embedded import Broker, embedded_broker
 from orchestrator.broker.redis_acl import RedisAcl
@@ -45,6 +46,7 @@ def controller(settings: Settings) -> Iterator[Controller]:
         stack.enter_context(exclusive_home(settings.home))
         listener = stack.enter_context(listening_socket(settings.host, settings.port))
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        settings, url = addresses.certified(settings)
         broker, access = stack.enter_context(_broker(settings))
         farm = build_farm(settings, broker.url, access)
         stack.callback(farm.database.close)
@@ -52,11 +54,11 @@ def controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(publisher.close)
         farm = replace(farm, publish_doorbell=publisher)
         rate_control.refresh_pace(farm)  # before the first heartbeat is answered
-        token = _write_client_file(farm)
+        token = _write_client_file(farm, url)
         stack.enter_context(running_api(farm, broker.url, listener))
         stack.enter_context(BrokerUsersSync(farm))
         stack.enter_context(Scheduler(farm))
-        yield Controller(farm, settings.url, token, broker)
+        yield Controller(farm, url, token, broker)
 
 
 def build_farm(
@@ -124,7 +126,7 @@ def _broker_access(settings: Settings) -> Iterator[RedisAcl | None]:
         access.close()
 
 
-def _write_client_file(farm: FarmContext) -> str:
+def _write_client_file(farm: FarmContext, url: str) -> str:
     """Write ``client.json`` for the command line on this machine; returns the administrator's token
     in it, which is kept for as long as this database knows it."""
     path = farm.settings.home / CLIENT_FILE
@@ -136,5 +138,5 @@ def _write_client_file(farm: FarmContext) -> str:
     if not token:
         with farm.database.transaction() as session:
             token = tokens.issue(farm, session, "admin", note="benchfarm up")
-    write_client_file(path, farm.settings.url, token, farm.settings.ca_path)
+    write_client_file(path, url, token, farm.settings.ca_path)
     return token

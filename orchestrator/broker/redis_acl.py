@@ -18,7 +18,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import redis
 from redis.exceptions import NoPermissionError
 
-from agent.broker import queue_name, tls_options
+from agent import broker_faults, tls
+from agent.broker import queue_name
 from orchestrator.service.ports import BrokerAccessFailed
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ class RedisAcl:
     itself: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
     """
 
-    def __init__(self, url: str, ca_file: str = "") -> None:
+    def __init__(self, url: str, ca_file: str) -> None:
         self._url = url
         self._client: Any = redis.Redis.from_url(  # its commands are not typed
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            **(tls_options(ca_file) if url.startswith("rediss:") else {}),
+            **tls.redis_options(url, ca_file),
         )
         self._refused = ""
         self._support_known = False
@@ -163,7 +164,7 @@ class RedisAcl:
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            raise BrokerAccessFailed(str(error)) from error
+            raise BrokerAccessFailed(broker_faults.explain(error, self._url)) from error
 
 
 def user_rules(user: str, digest: str) -> list[str]:

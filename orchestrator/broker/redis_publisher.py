@@ -78,7 +78,7 @@ def _inside_json(text: str) -> str:
 @cache
 def _template() -> tuple[str, str]:
     """Envelope, with ``%s`` for the body, and body of a doorbell that Celery and Kombu built."""
-    app = broker.make_app("memory://", "benchfarm-template")
+    app = broker.make_app("memory://", "benchfarm-template", "")
     with app.connection_for_write() as connection:
         broker.ring(app, _ATTEMPT, _ATTEMPT, task_id=_TASK, connection=connection)
         sent = connection.default_channel._get(broker.queue_name(_ATTEMPT))
