@@ -45,7 +45,7 @@ _FAULTS = (
         "one that `benchfarm broker acl` printed with the file that Redis has read",
     ),
     (
-        "NOAUTH|Authentication required",
+        "NOAUTH|Authentication required|HELLO must be called",
         "the broker at {where}: Redis wants user and password: BENCHFARM_BROKER_URL="
         "redis://USER:PASSWORD@HOST:PORT/0, as `benchfarm broker acl` prints it",
     ),

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from agent import broker
+from agent import broker, broker_faults
 
 _QUEUE, _ATTEMPT, _TASK, _TAG = "the-queue", "the-attempt", "the-task", "the-tag"
 """Placeholders in the template."""
@@ -49,7 +49,8 @@ class DoorbellPublisher:
                 raise pushed
         except (OperationalError, RedisError, OSError) as error:
             raise broker.BrokerDown(
-                f"the broker did not take the doorbell of {device}: {error}"
+                f"the doorbell of {device} was not taken: "
+                f"{broker_faults.explain(error, str(self._app.conf.broker_url))}"
             ) from error
 
     def _redis(self) -> Any:
