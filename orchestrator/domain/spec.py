@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -195,14 +196,16 @@ class SweepSpec(StrictModel):
     def _numbers_are_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {k: str(v) if type(v) is int else v for k, v in value.items()}
+        return {k: str(v) if isinstance(v, (int, float)) else v for k, v in value.items()}
 
     @field_validator("baseline")
     @classmethod
-    def _known_axes(cls, value: dict[str, str]) -> dict[str, str]:
+    def _known_axes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        options = {name for choice in info.data.get("runtimes", ()) for name in choice.options}
+        accepted = [*BASELINE_AXES, *sorted(options - set(BASELINE_AXES))]
         for key in value:
-            if key not in BASELINE_AXES:
-                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(BASELINE_AXES)}")
+            if key not in accepted:
+                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(accepted)}")
         return value
 
     def tolerance_for(self, precision: str) -> Tolerance:
@@ -210,7 +213,10 @@ class SweepSpec(StrictModel):
         return (chosen or DEFAULT_TOLERANCE[precision]).wire()
 
 
-BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
+BASELINE_AXES = (
+    "device", "backend", "version", "target", "precision", "threads", "batch_size", "format", "via",
+)  # fmt: skip
+"""Keys of ``baseline``; options of the sweep's runtimes are accepted too."""
 
 
 _FILE = YamlFile(SweepSpec, max_mistakes=20)

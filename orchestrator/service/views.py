@@ -191,12 +191,14 @@ class PlannedCell(ViewModel):
 
 
 class PlanView(ViewModel):
-    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel."""
+    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel. ``notes``:
+    what its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]
     trials: int
     estimate_s: float
+    notes: list[str] = []
 
 
 class TrialProgress(ViewModel):

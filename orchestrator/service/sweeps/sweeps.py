@@ -30,7 +30,7 @@ from orchestrator.domain.yaml_file import ParsedYaml
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
-from orchestrator.service.sweeps import cells, report_data
+from orchestrator.service.sweeps import baseline_check, cells, report_data
 from orchestrator.service.sweeps.duration_estimate import Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
@@ -46,10 +46,12 @@ NO_SESSION_SYNC = {"synchronize_session": False}
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A spec placed on the farm's devices as they are now."""
+    """A spec placed on the farm's devices as they are now. ``notes``: what its author should know
+    before it runs."""
 
     spec: SweepSpec
     placements: tuple[Placement, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def running(self) -> list[Placement]:
@@ -73,6 +75,7 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         cells=found,
         trials=sum(c.trials for c in found),
         estimate_s=max(busy.values(), default=0.0),
+        notes=list(planned.notes),
     )
 
 
@@ -161,7 +164,18 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
         for device in devices
         for configuration in configurations
     )
-    return PlannedSweep(spec, tuple(placements))
+    notes = [*baseline_check.notes(parsed, placements), *_time_notes(spec)]
+    return PlannedSweep(spec, tuple(placements), tuple(notes))
+
+
+def _time_notes(spec: SweepSpec) -> list[str]:
+    needed_s = spec.scenario.warm_up_s + spec.scenario.max_duration_s
+    if needed_s < spec.limits.trial_s:
+        return []
+    return [
+        f"scenario.warm_up_s and max_duration_s take up to {needed_s:g} s, and limits.trial_s "
+        f"stops a trial after {spec.limits.trial_s:g} s: raise limits.trial_s above that sum"
+    ]
 
 
 def _choose_devices(rows: Sequence[Device], parsed: ParsedYaml[SweepSpec]) -> list[PlacementDevice]:
