@@ -22,6 +22,7 @@ from playbooks.classes import BoardClass, VendorRuntime
 from playbooks.playbook import ProvisioningContext
 from playbooks.step_runner import StepEvent
 from playbooks.target import HealthCheckOutcome, KnownDevice
+from playbooks.waiting import Waiting, unseen
 
 FOLDER = "boards"
 LOCAL_AGENT = "agent"
@@ -141,6 +142,7 @@ def provisioning_context(
     controller: RemoteController,
     on_event: Callable[[StepEvent], None],
     on_message: Callable[[str], None],
+    waiting: Waiting = unseen,
 ) -> ProvisioningContext:
     """The playbooks' context for this farm."""
     return ProvisioningContext(
@@ -150,6 +152,7 @@ def provisioning_context(
         recognise=lambda facts: recognise(device_classes(), facts),
         on_event=on_event,
         on_message=on_message,
+        waiting=waiting,
     )
 
 
