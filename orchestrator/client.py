@@ -154,12 +154,10 @@ class Client:
     def broker_users(self) -> BrokerUsersView:
         return self._read(BrokerUsersView, "GET", "/broker/users")
 
-    def enable(self, name: str, enabled: bool) -> DeviceView:
-        return self._read(
-            DeviceView,
-            "POST",
-            f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}",
-        )
+    def enable(self, name: str, enabled: bool, note: str = "") -> DeviceView:
+        """Give a device work, or none; ``note``: why none."""
+        path = f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}"
+        return self._read(DeviceView, "POST", path, **({"json": {"note": note}} if note else {}))
 
     def maintain(self, name: str, on: bool) -> DeviceView:
         """Take a device into maintenance, or out of it."""
@@ -266,8 +264,17 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+    def submit(
+        self,
+        text: str,
+        source: str,
+        name: str = "",
+        yes_really: bool = False,
+        strict: bool = False,
+    ) -> SweepView:
+        """``strict``: only where every board that the sweep selects would run it now."""
         body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
+        body |= {"strict": strict} if strict else {}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:
@@ -276,8 +283,12 @@ class Client:
     def sweep(self, name: str) -> SweepView:
         return self._read(SweepView, "GET", f"/sweeps/{_path_segment('sweep', name)}")
 
-    def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/cancel")
+    def cancel(self, name: str, *, cell: str = "", device: str = "", trial: int = 0) -> SweepView:
+        """Cancel a sweep, or only the cells of a name or number, or on a device; ``trial``: only
+        that trial of the cell, from 1."""
+        path = f"/sweeps/{_path_segment('sweep', name)}/cancel"
+        part = {"cell": cell, "device": device, "trial": trial}
+        return self._read(SweepView, "POST", path, **({"json": part} if any(part.values()) else {}))
 
     def resume(self, name: str) -> SweepView:
         return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/resume")

@@ -14,7 +14,7 @@ from orchestrator.report.build import build_report
 from orchestrator.report.render import export, html, tables
 from orchestrator.service import events
 from orchestrator.service.context import FarmContext
-from orchestrator.service.sweeps import progress, report_data, retention, sweeps
+from orchestrator.service.sweeps import partial_cancel, progress, report_data, retention, sweeps
 from orchestrator.service.views import (
     ControllerView,
     DeletedView,
@@ -29,12 +29,21 @@ router = APIRouter(tags=["people"])
 
 class SweepBody(Body):
     """``text``: the YAML; ``source``: its file name, for messages. ``yes_really``: confirms more
-    cells than ``BENCHFARM_CONFIRM_CELLS``."""
+    cells than ``BENCHFARM_CONFIRM_CELLS``. ``strict``: only on every board, and now."""
 
     text: Annotated[str, Field(max_length=1 << 20)]
     source: str = "spec"
     name: str = ""
     yes_really: bool = False
+    strict: bool = False
+
+
+class CancelBody(Body):
+    """``cell``: number or label; ``trial``: one trial of that cell, from 1. Empty: all."""
+
+    cell: str = ""
+    device: str = ""
+    trial: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
 @router.get("/controller")
@@ -57,7 +66,9 @@ def plan_sweep(body: SweepBody, farm: InFarm, _: Viewer) -> PlanView:
 
 @router.post("/sweeps", status_code=201)
 def submit_sweep(body: SweepBody, farm: InFarm, _: Operator) -> SweepView:
-    return sweeps.submit(farm, body.text, body.source, body.name, yes_really=body.yes_really)
+    return sweeps.submit(
+        farm, body.text, body.source, body.name, yes_really=body.yes_really, strict=body.strict
+    )
 
 
 @router.get("/sweeps")
@@ -71,8 +82,10 @@ def show_sweep(name: str, farm: InFarm, _: Viewer) -> SweepView:
 
 
 @router.post("/sweeps/{name}/cancel")
-def cancel_sweep(name: str, farm: InFarm, _: Operator) -> SweepView:
-    return sweeps.cancel(farm, name)
+def cancel_sweep(name: str, farm: InFarm, _: Operator, body: CancelBody | None = None) -> SweepView:
+    if body is None or body == CancelBody():
+        return sweeps.cancel(farm, name)
+    return partial_cancel.cancel_part(farm, name, body.cell, body.device, body.trial)
 
 
 @router.post("/sweeps/{name}/resume")
