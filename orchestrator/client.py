@@ -323,6 +323,11 @@ class Client:
         path = f"/sweeps/{_path_segment('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
+    def cell_samples(self, cell: int) -> bytes:
+        """A cell's raw samples as a NumPy file (``report.sample_table``)."""
+        path, query = f"/cells/{cell}/samples", {"format": "npy"}
+        return self._send("GET", path, params=query, timeout=600.0).content
+
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         return TypeAdapter(kind).validate_json(self._send(method, path, **options).content)
 

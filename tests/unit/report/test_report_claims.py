@@ -216,10 +216,7 @@ def test_each_output_states_the_baseline_and_its_defaults(
 
 def interfered(median_ms: float, **changes: Any) -> list[TrialData]:
     busy = Usage(100.0, 10, 1000)
-    return [
-        replace(t, result=replace(t.result, usage=busy))
-        for t in steady_trials(median_ms, **changes)
-    ]
+    return steady_trials(median_ms, usage=busy, **changes)
 
 
 def outputs(report: SweepReport) -> dict[str, str]:
