@@ -194,15 +194,19 @@ class Client:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dataset: Path | None = None,
         form: str = "",
+        task: str = "",
+        score_output: str = "",
+        threshold: float | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
-        ``form``: its format; empty: the file's suffix says it.
+        ``form``: its format; empty: the file's suffix says it. ``task``, ``score_output`` and
+        ``threshold`` say how outputs are scored against the labels; what is left out is found.
         """
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
-        body = {
+        body: dict[str, Any] = {
             "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
             "sha256": sha256,
@@ -211,6 +215,8 @@ class Client:
             "dataset_name": dataset.name if dataset else "",
             "dataset_sha256": self.upload(dataset) if dataset else "",
         }
+        scoring = {"task": task, "score_output": score_output, "threshold": threshold}
+        body |= {key: value for key, value in scoring.items() if value not in ("", None)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
 
     def upload(self, path: Path) -> str:

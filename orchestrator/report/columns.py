@@ -41,16 +41,16 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_cosine", "peak_rss_mib", ..., "status",
+        "fidelity_criterion", "peak_rss_mib", ..., "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms", ...,
+        "speed_up", "top1", "fidelity_criterion", "peak_rss_mib", "load_cold_ms", ...,
         "trials_measured", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms",
+        "speed_up", "top1", "fidelity_criterion", "peak_rss_mib", "load_cold_ms",
         "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
@@ -58,8 +58,8 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
         "environment", "options", "calibration", "samples", "mean_ms", "runtime_p50_ms", "min_ms",
         "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
         "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
-        "fidelity_passed", "fidelity_cosine", "fidelity_max_abs", "fidelity_max_rel",
-        "fidelity_psnr_db", "speed_up", "speed_up_q_value", "telemetry",
+        "fidelity_passed", "fidelity_criterion", "fidelity_cosine", "fidelity_max_abs",
+        "fidelity_max_rel", "fidelity_psnr_db", "accuracy_remark", "speed_up", "speed_up_q_value", "telemetry",
     ),
 }  # fmt: skip
 """Order of the columns in each place; columns that it does not name stand at the ellipsis."""
@@ -228,7 +228,9 @@ COLUMNS: Sequence[Column] = (
     Column("source_size_mib", "source size",
            "Size of the registered model file; the details show it beside the artifact's.",
            SPECIFICATION, unit="MiB"),
-    Column("top1", "Top-1", "Share of held-out samples whose arg-max is the label, as a ratio.",
+    Column("top1", "Top-1",
+           "Share of held-out samples that are predicted right, as a ratio: by the largest score, "
+           "or as the model's task says.",
            cell_status.top1, terminal=Shown(percent, when=has_top1), markdown=Shown(percent),
            html=Shown(when=has_top1, macro="top1")),
     Column("reference_top1", "top-1 of the source",
@@ -237,6 +239,10 @@ COLUMNS: Sequence[Column] = (
     Column("accuracy_passed", "accuracy passed",
            "Whether the loss of accuracy stayed within the sweep's tolerance in every trial.",
            cell_status.accuracy_passed),
+    Column("accuracy_remark", "accuracy, remark",
+           "What makes the accuracy doubtful, such as one that is no better than chance.",
+           cell_status.accuracy_remark,
+           details=Shown(when=lambda rows: any(row.accuracy_remark for row in rows))),
     Column("rank", "#",
            "Place by p50 among the cells of the same model and workload on this device.",
            COMPARISON, terminal=Shown(number_format.rank, whole_row=True),
@@ -263,6 +269,24 @@ COLUMNS: Sequence[Column] = (
            "p-value of the speed-up, adjusted for all speed-ups of the sweep (Benjamini and "
            "Hochberg, 1995).", COMPARISON, path="speed_up.q_value", csv=False,
            details=Shown(lambda value: number(value, 2), when=tested)),
+    Column("fidelity_criterion", "Outputs",
+           "Criterion that decides whether the outputs count as the reference's: of all criteria "
+           "on all outputs the one that was missed, or that is nearest to its limit.",
+           cell_status.worst_fidelity, path="fidelity.criterion",
+           terminal=Shown(number_format.outputs, whole_row=True, when=has_no_top1),
+           markdown=Shown(number_format.outputs, whole_row=True),
+           html=Shown(number_format.outputs, "Outputs to\nFP32", whole_row=True),
+           details=Shown(number_format.decided_by, "outputs compared by", whole_row=True,
+                         when=verified)),
+    Column("fidelity_figure", "figure of the criterion",
+           "Worst figure of that criterion over all inputs of the reference.",
+           cell_status.worst_fidelity, path="fidelity.figure"),
+    Column("fidelity_unit", "unit of the criterion",
+           "Unit of that figure and of its limit; empty: it has none.",
+           cell_status.worst_fidelity, path="fidelity.unit"),
+    Column("fidelity_limit", "limit of the criterion",
+           "What that figure may be at the most, or must be at the least.",
+           cell_status.worst_fidelity, path="fidelity.limit"),
     Column("fidelity_max_abs", "largest error",
            "Largest absolute difference to the FP32 reference's output on the same inputs.",
            cell_status.worst_fidelity, path="fidelity.max_abs",
@@ -271,11 +295,9 @@ COLUMNS: Sequence[Column] = (
            "Largest relative difference to the FP32 reference's output.",
            cell_status.worst_fidelity, path="fidelity.max_rel",
            details=Shown(number, when=verified)),
-    Column("fidelity_cosine", "Cosine", "Cosine similarity to the FP32 reference's output.",
-           cell_status.worst_fidelity, path="fidelity.cosine",
-           terminal=Shown(number_format.cosine, when=has_no_top1),
-           markdown=Shown(number_format.cosine),
-           html=Shown(number_format.cosine, "Cosine to\nFP32"),
+    Column("fidelity_cosine", "Cosine",
+           "Cosine similarity to the FP32 reference's output; empty where no output has a "
+           "direction, such as class numbers.", cell_status.worst_fidelity, path="fidelity.cosine",
            details=Shown(lambda value: number(value, 7), "cosine", when=verified)),
     Column("fidelity_psnr_db", "PSNR",
            "Peak signal-to-noise ratio to the FP32 reference's output; empty where the outputs "

@@ -15,7 +15,7 @@ from orchestrator.cli.model.shape_option import shape_of
 from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show, size
 
 if TYPE_CHECKING:
-    from orchestrator.service.views import ArtifactView
+    from orchestrator.service.views import ArtifactView, ModelView
 
 app = typer.Typer(help="Models of the farm.", no_args_is_help=True)
 app.command("formats")(formats)
@@ -36,6 +36,15 @@ def add(
     dataset: Path | None = typer.Option(
         None, help=".npz with inputs, labels (held out) and calibration."
     ),
+    task: str = typer.Option(
+        "",
+        help="How outputs are scored against the labels: multiclass, binary, multilabel, labels, "
+        "none. Empty: it is recognised.",
+    ),
+    score_output: str = typer.Option("", help="The output that is scored. Empty: it is found."),
+    threshold: float | None = typer.Option(
+        None, help="Scores above it are class 1 (binary, multilabel). Empty: 0.5 or 0, found."
+    ),
 ) -> None:
     """Register a model, or one more format of a model that is there.
 
@@ -49,15 +58,28 @@ def add(
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        added = farm.add_model(file, name, dict(shape_of(s) for s in shape), dataset, file_format)
+        added = farm.add_model(
+            file,
+            name,
+            dict(shape_of(s) for s in shape),
+            dataset,
+            file_format,
+            task,
+            score_output,
+            threshold,
+        )
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(a.format for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
     for artifact in added.artifacts:
         if artifact.checked.startswith("not checked"):
             typer.echo(f"{artifact.format}: {artifact.checked}")
+    if "task" in added.details:
+        typer.echo(f"task: {added.details['task']}")
     if added.reference_top1 is not None:
         typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
+    for remark in added.details.get("remarks", ()):
+        typer.echo(f"note: {remark}")
 
 
 def _tensor(spec: dict[str, Any]) -> str:
@@ -78,6 +100,16 @@ def _artifact(found: ArtifactView) -> dict[str, str]:
         takes, gives = ("; ".join(map(_tensor, specs)) for specs in (found.inputs, found.outputs))
         facts[f"{found.format} tensors"] = f"{takes} → {gives}"
     return facts
+
+
+def _accuracy(found: ModelView) -> dict[str, str]:
+    """The task, the accuracy, and what makes it or the reference doubtful."""
+    details = found.details
+    facts = {"data set values": details.get("values", ""), "task": details.get("task", "")}
+    if found.reference_top1 is not None:
+        facts["top-1"] = f"{found.reference_top1:.4f}"
+    notes = {f"note {n}": text for n, text in enumerate(details.get("remarks", ()), start=1)}
+    return {fact: words for fact, words in {**facts, **notes}.items() if words}
 
 
 @app.command("list")
@@ -123,6 +155,7 @@ def show_(
         "batch size": "free" if found.free_batch else "as exported",
         **{fact: words for a in found.artifacts for fact, words in _artifact(a).items()},
         "data set": found.dataset or "-",
+        **_accuracy(found),
         "reference": found.reference,
         **network.facts(found.details),
     }

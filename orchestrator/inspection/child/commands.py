@@ -61,7 +61,7 @@ def layouts(question: Question) -> OnnxLayouts:
 def arrays(question: Question) -> DatasetArrays:
     from orchestrator.inspection.child import datasets
 
-    return DatasetArrays(datasets.shapes_of(Path(question.path), question.name))
+    return datasets.arrays_of(Path(question.path), question.name)
 
 
 def count(question: Question) -> CountedWork:

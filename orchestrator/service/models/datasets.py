@@ -7,18 +7,21 @@ from pathlib import Path
 
 from agent.contract.trial import DatasetRef, TensorSpec
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.file_inspection import Shapes
+from orchestrator.domain.file_inspection import DatasetArrays, Shapes
+from orchestrator.service.models import dataset_values
 
 
-def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None:
-    """Raises ``UserError`` where a sample's shape is not that of the model's first input."""
-    wanted = inputs[0].shape[1:]
+def require_fit(arrays: DatasetArrays, name: str, inputs: Sequence[TensorSpec]) -> None:
+    """Raises ``UserError`` where a sample's shape is not that of the model's first input, or its
+    values are not what that input holds."""
+    shapes, wanted = arrays.shapes, inputs[0].shape[1:]
     for key in ("inputs", "calibration"):
         if shapes[key][1:] != wanted:
             raise UserError(
                 f"{name}: one sample of {key!r} has shape {list(shapes[key][1:])}, "
                 f"the model takes {list(wanted)}"
             )
+        dataset_values.require_kept(arrays.values, name, key, inputs[0])
 
 
 def dataset_ref(shapes: Shapes, name: str, sha256: str, path: Path) -> DatasetRef:

@@ -6,16 +6,23 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.contract import codec
+from agent.contract.scoring import Scoring
 from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
 from orchestrator.domain.errors import Conflict, NotFound, UserError
 from orchestrator.service.context import FarmContext
-from orchestrator.service.models import file_formats, further_formats, inspection, source_file
+from orchestrator.service.models import (
+    file_formats,
+    further_formats,
+    inspection,
+    source_file,
+    tasks,
+)
 from orchestrator.service.models.source_file import tensors
 from orchestrator.service.views import ArtifactView, ModelView
 from orchestrator.store import blob_references
@@ -27,7 +34,8 @@ from orchestrator.store.tables import Artifact, Model
 class NewModel:
     """A model to register; its file and data set are stored as blobs.
 
-    ``file_name``: for messages, and for the format, unless ``format`` is given.
+    ``file_name``: for messages, and for the format, unless ``format`` is given. ``scoring``: what
+    was declared of the task.
     """
 
     name: str
@@ -37,6 +45,7 @@ class NewModel:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
+    scoring: Scoring | None = None
 
 
 def add(farm: FarmContext, new: NewModel) -> ModelView:
@@ -95,10 +104,18 @@ def _require_same(existing: Model, new: NewModel) -> None:
             f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
             f"{new.dataset_name}; register it once more under another name with --name"
         )
+    if new.scoring is not None and not tasks.same(new.scoring, existing):
+        raise Conflict(
+            f"model {new.name!r} is there with the task "
+            f"{existing.details.get('task', 'none: it has no data set')}; register it once more "
+            "under another name with --name"
+        )
 
 
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
-    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
+    if new.scoring is not None and not new.dataset_sha256:
+        raise UserError("a task says how labels are scored, and there is no data set: give one")
+    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256, new.scoring)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         source = source_file.read_source(
             farm.inspect, farm.compute_reference, new.name, file, new.shapes, dataset, folder
@@ -119,7 +136,9 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
                 outputs=[codec.to_plain(o) for o in source.outputs],
                 free_batch=source.free_batch,
                 reference=codec.to_plain(ref),
-                dataset=codec.to_plain(dataset.ref) if dataset else None,
+                dataset=codec.to_plain(replace(dataset.ref, scoring=source.scoring))
+                if dataset
+                else None,
                 details=source.details,
                 artifacts=[
                     _artifact(
