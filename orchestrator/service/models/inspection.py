@@ -78,9 +78,10 @@ def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, s
     return inspect(Question(str(path), name, form), OnnxLayouts).layouts
 
 
-def dataset_shapes(inspect: Inspector, path: Path, name: str) -> Shapes:
-    """Shapes of a data set's arrays. Raises ``UserError``: no data set, or inconsistent shapes."""
-    return inspect(Question(str(path), name), DatasetArrays).shapes
+def dataset_arrays(inspect: Inspector, path: Path, name: str) -> DatasetArrays:
+    """Shapes and values of a data set's arrays. Raises ``UserError``: no data set, or inconsistent
+    shapes."""
+    return inspect(Question(str(path), name), DatasetArrays)
 
 
 def input_values(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, InputValues]:

@@ -276,6 +276,7 @@ def _model_view(model: Model) -> PlacementModel:
         sources=sources_of((a.format, a.precision) for a in model.artifacts),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
+        has_dataset=model.dataset is not None,
     )
 
 
