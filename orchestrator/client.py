@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from agent import tls
 from orchestrator.client_file import CLIENT_FILE, read_client_file
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.schema import SweepReport
@@ -63,7 +64,7 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
-            verify=_verify(ca_file),
+            verify=_trusting(ca_file),
         )
 
     @classmethod
@@ -93,6 +94,15 @@ class Client:
 
     def controller(self) -> ControllerView:
         return self._read(ControllerView, "GET", "/controller")
+
+    def authority(self) -> str:
+        """The certificates (PEM) that boards must trust for controller and broker: the authority
+        that this client was given, and the controller's. Empty: what a board trusts suffices."""
+        own = Path(self.ca_file).read_text("utf-8") if self.ca_file else ""
+        # a controller of an older release does not tell
+        answer = self._send("GET", "/controller/authority", accept=(404,))
+        theirs = answer.text if answer.is_success else ""
+        return own if theirs in own else own + theirs
 
     def devices(self) -> list[DeviceView]:
         return self._read(list[DeviceView], "GET", "/devices")
@@ -144,12 +154,10 @@ class Client:
     def broker_users(self) -> BrokerUsersView:
         return self._read(BrokerUsersView, "GET", "/broker/users")
 
-    def enable(self, name: str, enabled: bool) -> DeviceView:
-        return self._read(
-            DeviceView,
-            "POST",
-            f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}",
-        )
+    def enable(self, name: str, enabled: bool, note: str = "") -> DeviceView:
+        """Give a device work, or none; ``note``: why none."""
+        path = f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}"
+        return self._read(DeviceView, "POST", path, **({"json": {"note": note}} if note else {}))
 
     def maintain(self, name: str, on: bool) -> DeviceView:
         """Take a device into maintenance, or out of it."""
@@ -256,8 +264,17 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+    def submit(
+        self,
+        text: str,
+        source: str,
+        name: str = "",
+        yes_really: bool = False,
+        strict: bool = False,
+    ) -> SweepView:
+        """``strict``: only where every board that the sweep selects would run it now."""
         body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
+        body |= {"strict": strict} if strict else {}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:
@@ -266,8 +283,12 @@ class Client:
     def sweep(self, name: str) -> SweepView:
         return self._read(SweepView, "GET", f"/sweeps/{_path_segment('sweep', name)}")
 
-    def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/cancel")
+    def cancel(self, name: str, *, cell: str = "", device: str = "", trial: int = 0) -> SweepView:
+        """Cancel a sweep, or only the cells of a name or number, or on a device; ``trial``: only
+        that trial of the cell, from 1."""
+        path = f"/sweeps/{_path_segment('sweep', name)}/cancel"
+        part = {"cell": cell, "device": device, "trial": trial}
+        return self._read(SweepView, "POST", path, **({"json": part} if any(part.values()) else {}))
 
     def resume(self, name: str) -> SweepView:
         return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/resume")
@@ -302,6 +323,11 @@ class Client:
         path = f"/sweeps/{_path_segment('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
+    def cell_samples(self, cell: int) -> bytes:
+        """A cell's raw samples as a NumPy file (``report.sample_table``)."""
+        path, query = f"/cells/{cell}/samples", {"format": "npy"}
+        return self._send("GET", path, params=query, timeout=600.0).content
+
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         return TypeAdapter(kind).validate_json(self._send(method, path, **options).content)
 
@@ -317,10 +343,12 @@ class Client:
         raise _error(response)
 
     def _unreachable(self, error: Exception) -> NoController:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        found = tls.fault(error, authority="BENCHFARM_CA_FILE")
+        if found:
+            return NoController(f"the controller at {self.url}: {found}")
+        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
             return NoController(
-                f"the controller at {self.url} shows a certificate that is not trusted here: "
-                f"{error}; name its certificate authority: BENCHFARM_CA_FILE"
+                f"what answers at {self.url} ends the connection: does it serve https://?"
             )
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
@@ -328,13 +356,11 @@ class Client:
         )
 
 
-def _verify(ca_file: str) -> bool | ssl.SSLContext:
-    if not ca_file:
-        return True
+def _trusting(ca_file: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
+        return tls.trusting(ca_file)
+    except tls.BadAuthority as error:
+        raise UserError(f"{error} (BENCHFARM_CA_FILE)") from None
 
 
 def _require_url(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import Dict, Optional, Tuple
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import RuntimeFacts
 from agent.contract.input_values import InputValues
+from agent.contract.scoring import Scoring
 from agent.contract.trial import (
     Failure,
     Fidelity,
@@ -20,6 +21,10 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
+
+SO_FAR = "so_far.json"
+"""File in a trial's folder with the child's answer as far as it was known after measuring; its
+parent reads it where the child was ended before it could answer."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class ReferenceJob:
         declared: input → what somebody said that its values are drawn from.
         found: the same as read from the graph, where another reader than the runtime tells.
         given: an .npz of feeds (``agent.runner.feeds.given_feeds``).
+        scoring: what was declared of the task; ``None``: it is recognised.
     """
 
     model: ModelRef
@@ -116,6 +122,7 @@ class ReferenceJob:
     declared: Dict[str, InputValues] = field(default_factory=dict)
     found: Dict[str, InputValues] = field(default_factory=dict)
     given: Optional[str] = None
+    scoring: Optional[Scoring] = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,9 @@ class Referenced:
     ``outputs`` are the tensors that the model gave, with -1 where the ``feeds`` of the reference
     gave other sizes. ``values``: input → what it was drawn from. ``inputs`` are the file's own,
     with -1 for free dimensions. For a file that joins a model, both have the model's order and
-    sizes. ``precision`` is the file's.
+    sizes. ``precision`` is the file's. ``top1`` is the accuracy on the data set, by ``scoring``;
+    ``usual``: that is what agents of 0.1 do. ``remarks`` say what makes reference or accuracy
+    doubtful.
     """
 
     path: str = ""
@@ -138,6 +147,9 @@ class Referenced:
     fidelity: Optional[Fidelity] = None
     feeds: int = 0
     values: Dict[str, InputValues] = field(default_factory=dict)
+    scoring: Optional[Scoring] = None
+    usual: bool = False
+    remarks: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

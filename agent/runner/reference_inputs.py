@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -12,12 +12,11 @@ from agent.contract.failures import BadData, RunnerError, listed
 from agent.contract.input_values import GIVEN, NORMAL, InputValues, plain
 from agent.runner import drawn_inputs
 from agent.runner.feeds import given_feeds, sample_feeds, seeded
+from agent.runner.inference import infer
 from agent.runtimes.backend import Feed, Feeds, KnowsValues, Session
 
 MOST_GIVEN = 64
 """Most feeds that somebody may give: each is run once in every trial's verification."""
-
-Infer = Callable[[Session, Feed], Dict[str, Any]]
 
 
 class ReferenceInputs(NamedTuple):
@@ -59,7 +58,7 @@ def of_job(
     )
 
 
-def run(session: Session, inputs: ReferenceInputs, infer: Infer) -> Feeds:
+def run(session: Session, inputs: ReferenceInputs) -> Feeds:
     """The outputs for each feed.
 
     Raises:
@@ -72,7 +71,7 @@ def run(session: Session, inputs: ReferenceInputs, infer: Infer) -> Feeds:
         except (RunnerError, MemoryError):
             raise
         except Exception as error:  # each runtime raises its own
-            refused = _Refused(session, inputs.values, feed, infer)
+            refused = _Refused(session, inputs.values, feed)
             message = refused.message(number + 1, sentence(error))
             if not message:
                 raise
@@ -97,7 +96,6 @@ class _Refused(NamedTuple):
     session: Session
     values: Mapping[str, InputValues]
     feed: Feed
-    infer: Infer
 
     def message(self, number: int, said: str) -> str:
         """Empty where the values are no reason: all are standard normal."""
@@ -131,7 +129,7 @@ class _Refused(NamedTuple):
     def _runs(self, name: str, value: int) -> bool:
         """Whether the network runs where all elements of one input are ``value``."""
         try:
-            self.infer(self.session, {**self.feed, name: np.full_like(self.feed[name], value)})
+            infer(self.session, {**self.feed, name: np.full_like(self.feed[name], value)})
         except Exception:  # noqa: BLE001 - each runtime raises its own
             return False
         return True

@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -19,7 +20,7 @@ from orchestrator.domain.errors import UserError
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
 
 T = TypeVar("T")
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int4"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 """One printable line, because terminals show it and PostgreSQL stores no NUL."""
@@ -160,6 +161,8 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
     "fp16": ToleranceChoice(min_cosine=0.999, max_top1_drop=0.005),
     "bf16": ToleranceChoice(min_cosine=0.99, max_top1_drop=0.01),
     "int8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "fp8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "int4": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
 }
 
 
@@ -193,14 +196,16 @@ class SweepSpec(StrictModel):
     def _numbers_are_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {k: str(v) if type(v) is int else v for k, v in value.items()}
+        return {k: str(v) if isinstance(v, (int, float)) else v for k, v in value.items()}
 
     @field_validator("baseline")
     @classmethod
-    def _known_axes(cls, value: dict[str, str]) -> dict[str, str]:
+    def _known_axes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        options = {name for choice in info.data.get("runtimes", ()) for name in choice.options}
+        accepted = [*BASELINE_AXES, *sorted(options - set(BASELINE_AXES))]
         for key in value:
-            if key not in BASELINE_AXES:
-                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(BASELINE_AXES)}")
+            if key not in accepted:
+                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(accepted)}")
         return value
 
     def tolerance_for(self, precision: str) -> Tolerance:
@@ -208,7 +213,10 @@ class SweepSpec(StrictModel):
         return (chosen or DEFAULT_TOLERANCE[precision]).wire()
 
 
-BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
+BASELINE_AXES = (
+    "device", "backend", "version", "target", "precision", "threads", "batch_size", "format", "via",
+)  # fmt: skip
+"""Keys of ``baseline``; options of the sweep's runtimes are accepted too."""
 
 
 _FILE = YamlFile(SweepSpec, max_mistakes=20)

@@ -18,7 +18,7 @@ from agent.contract.failures import (
     UnsupportedShape,
     UnsupportedTarget,
 )
-from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.contract.trial import PRECISIONS, RuntimeRef, TensorSpec
 from agent.formats.onnx import dimensions_of
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
@@ -73,9 +73,7 @@ _NOT_A_MODEL = (
 class OnnxRuntime:
     name = "onnxruntime"
     accepts = ("onnx",)
-    wants: ClassVar[Wants] = {
-        precision: (("onnx", precision),) for precision in ("fp32", "fp16", "int8")
-    }
+    wants: ClassVar[Wants] = {precision: (("onnx", precision),) for precision in PRECISIONS}
     options: ClassVar[Options] = {
         "graph_optimization": tuple(_LEVELS),
         "cpu_fallback": ("refuse", "allow"),

@@ -44,6 +44,11 @@ def check(question: Question) -> CheckedFile:
     from orchestrator.inspection.child import format_checks
 
     path = Path(question.path)
+    if question.form == "onnx":
+        from orchestrator.inspection.child import onnx_file
+
+        found = onnx_file.onnx_precision(path, question.name)
+        return CheckedFile("onnx", found.precision, found.described)
     file_format = format_checks.checked(path, question.name, question.form)
     return CheckedFile(file_format, precision(file_format, path))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -66,11 +66,15 @@ def _add(farm: FarmContext, new: NewModel) -> ModelView:
         raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    found = inspection.check_format(farm.inspect, path, new.file_name, promised)
-    form = found.format
-    file = source_file.SourceFile(new.file_name, form, found.precision, new.sha256, path)
     with farm.database.read_session() as session:
         existing = session.scalar(select(Model).where(Model.name == new.name))
+    found = inspection.check_format(
+        farm.inspect, path, new.file_name, promised, facts_follow=existing is None
+    )
+    form = found.format
+    file = source_file.SourceFile(
+        new.file_name, form, found.precision, new.sha256, path, found.stored
+    )
     if existing is None:
         return _create(farm, new, file)
     _require_same(existing, new)
@@ -134,6 +138,7 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
             folder,
             given,
         )
+        file = replace(file, precision=source.details["precision"])
         ref = ReferenceRef(
             sha256=farm.blobs.put_file(source.reference),
             size_bytes=source.reference.stat().st_size,
@@ -182,6 +187,8 @@ def _attach(farm: FarmContext, existing: Model, file: source_file.SourceFile) ->
     if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
         work = inspection.count_work(farm.inspect, file.path, file.name, file.format, joined.inputs)
         details = {**details, "work": work}
+    if file.stored:
+        details = {**details, "stored": {**details.get("stored", {}), file.format: file.stored}}
     with farm.database.transaction() as session:
         blob_references.share_blobs_lock(session, farm.blobs, [file.sha256])
         model = find(session, existing.name)
@@ -262,6 +269,7 @@ def model_ref(found: Model, form: str) -> ModelRef:
         outputs=outputs,
         own_inputs=own_inputs if differ(inputs, own_inputs) else (),
         own_outputs=own_outputs if differ(outputs, own_outputs) else (),
+        precision=artifact.precision,
     )
 
 

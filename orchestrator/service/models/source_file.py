@@ -31,13 +31,15 @@ def tensors(plain: list[Any] | None) -> tuple[TensorSpec, ...]:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A model's file as a blob; ``name``: for messages."""
+    """A model's file as a blob; ``name``: for messages; ``stored``: what it holds, in words, where
+    that says more than its precision."""
 
     name: str
     format: str
     precision: str
     sha256: str
     path: Path
+    stored: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def read_source(
             f"{file.name}: it gives no reference, for nothing but its accelerator runs it "
             f"({file.format}): register the file that it was made of first, then add this one"
         )
-    model = ModelRef(name, file.format, file.sha256, file.path.stat().st_size, (), ())
+    model = ModelRef(
+        *(name, file.format, file.sha256, file.path.stat().st_size, (), ()),
+        precision=file.precision,
+    )
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
     job = replace(
         job,
@@ -155,6 +160,8 @@ def read_source(
         datasets.require_fit(dataset.shapes, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
     details: dict[str, Any] = {"precision": referenced.precision, **_values(referenced)}
+    if file.stored:
+        details["stored"] = {file.format: file.stored}
     if file.format in inspection.GRAPHS:
         details["work"] = inspection.count_work(inspect, file.path, file.name, file.format, inputs)
     return ModelSource(
@@ -181,12 +188,8 @@ def _read_onnx(
     inspected = inspection.onnx_facts(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
-    job = replace(
-        job,
-        model=replace(job.model, inputs=inspected.inputs),
-        layouts=inspected.layouts,
-        found=inspected.values,
-    )
+    known = replace(job.model, inputs=inspected.inputs, precision=inspected.precision)
+    job = replace(job, model=known, layouts=inspected.layouts, found=inspected.values)
     referenced = _run_reference(reference, file, job, dataset, given)
     return ModelSource(
         inputs=inspected.inputs,
