@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StringConstraints,
@@ -15,12 +16,23 @@ from pydantic import (
 
 from agent.contract.scenarios import SCENARIO_KINDS
 from agent.contract.trial import Limits, Scenario, Tolerance
+from orchestrator.domain import names
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
+from orchestrator.domain.yaml_source import KeyPath
 
 T = TypeVar("T")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+def _require_name(value: str) -> str:
+    why = names.mistake(value)
+    if why:
+        raise ValueError(why)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_require_name)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 """One printable line, because terminals show it and PostgreSQL stores no NUL."""
 
@@ -134,6 +146,11 @@ class ScenarioChoice(StrictModel):
             )
         return self
 
+    @property
+    def shortest_s(self) -> float:
+        """What a trial takes at least, without loading and verifying."""
+        return self.warm_up_s + self.min_duration_s
+
     def at_batch(self, batch_size: int) -> Scenario:
         return Scenario(batch_size=batch_size, **self.model_dump())
 
@@ -208,10 +225,48 @@ class SweepSpec(StrictModel):
         return (chosen or DEFAULT_TOLERANCE[precision]).wire()
 
 
+MOST_MEMORY_MIB = 64 << 20
+"""64 TiB: no machine that runs trials has more."""
+LONGEST_LIMIT_S = 30 * 86_400
+
+
+def impossible_limits(spec: SweepSpec) -> dict[str, str]:
+    """Key of ``limits`` → why a limit that the file gives can limit nothing, or ends every trial.
+
+    Checked where a file is read, not by the model: sweeps of older versions stay readable.
+    """
+    limits, shortest_s, found = spec.limits, spec.scenario.shortest_s, {}
+    if limits.memory_mib > MOST_MEMORY_MIB:
+        found["memory_mib"] = (
+            f"{limits.memory_mib} MiB is more than any machine has, so it limits nothing; at most "
+            f"{MOST_MEMORY_MIB} (64 TiB) are accepted"
+        )
+    for key in ("convert_s", "trial_s"):
+        seconds = getattr(limits, key)
+        if seconds > LONGEST_LIMIT_S:
+            found[key] = (
+                f"{seconds:g} s are {seconds / 86_400:.0f} days, so it limits nothing; at most "
+                f"{LONGEST_LIMIT_S} (30 days) are accepted"
+            )
+    if "trial_s" in limits.model_fields_set and limits.trial_s <= shortest_s:
+        found["trial_s"] = (
+            f"{limits.trial_s:g} s would end every trial: the scenario's warm-up and shortest "
+            f"measurement take {shortest_s:g} s"
+        )
+    return found
+
+
 BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
 
 
-_FILE = YamlFile(SweepSpec, max_mistakes=20)
+def _is_text(path: KeyPath, value: str) -> bool:
+    """Tags are text, as in a fleet file (``builder: yes``), and so are ``on`` and ``off`` of an
+    option: words of the runtimes, which YAML 1.1 reads as booleans."""
+    is_option = path[:1] == ("runtimes",) and "options" in path[2:3]
+    return path[:2] == ("devices", "select") or (is_option and value in ("on", "off"))
+
+
+_FILE = YamlFile(SweepSpec, is_text=_is_text, max_mistakes=20)
 
 
 def parse(text: str, source: str, name: str = "") -> SweepSpec:
@@ -228,7 +283,14 @@ def parse_with_lines(text: str, source: str, name: str = "") -> ParsedYaml[Sweep
     """
     if len(text.encode()) > MAX_SPEC_BYTES:
         raise UserError(f"{source}: larger than {MAX_SPEC_BYTES // 1024} KiB; split the sweep")
-    return _FILE.parse(text, source, override={"name": name} if name else None)
+    parsed = _FILE.parse(text, source, override={"name": name} if name else None)
+    mistakes = [
+        f"{parsed.where('limits', key)}: limits.{key}: {why}"
+        for key, why in impossible_limits(parsed.value).items()
+    ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return parsed
 
 
 def read(path: Path) -> tuple[SweepSpec, str]:

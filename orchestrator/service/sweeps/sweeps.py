@@ -187,8 +187,13 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
     ways: Ways = {}
+    by_device = {row.name: row for row in known}
     placements = distinct(
-        place(device, configuration, views[configuration.model], builders, ways)
+        _if_in_time(
+            place(device, configuration, views[configuration.model], builders, ways),
+            spec,
+            by_device[device.name],
+        )
         for device in devices
         for configuration in configurations
     )
@@ -200,7 +205,19 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     )
 
 
-def _placer(farm: FarmContext, session: Session) -> Placer:
+def _if_in_time(placement: Placement, spec: SweepSpec, device: Device) -> Placement:
+    """Skip a placement whose every trial the limit that holds on its device would end."""
+    limit_s, shortest_s = cells.limits_on(spec, device).trial_s, spec.scenario.shortest_s
+    if placement.skip or limit_s > shortest_s:
+        return placement
+    why = (
+        f"limits.trial_s is {limit_s:g} s here, and the scenario's warm-up and shortest "
+        f"measurement take {shortest_s:g} s: every trial would be ended; raise it"
+    )
+    return Placement(placement.device, placement.configuration, skip=why)
+
+
+def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
     """Places single configurations as ``_plan`` does, for cells that were skipped before."""
     models = {m.name: _model_view(m) for m in session.scalars(select(Model))}
     rows = session.scalars(select(Device)).all()
@@ -212,7 +229,9 @@ def _placer(farm: FarmContext, session: Session) -> Placer:
         if model is None:
             gone = f"there is no model {configuration.model!r} any more"
             return Placement(device.name, configuration, skip=gone)
-        return place(boards.placement_device(device), configuration, model, builders, ways)
+        board = boards.placement_device(device)
+        placed = place(board, configuration, model, builders, ways)
+        return _if_in_time(placed, spec, device)
 
     return place_one
 
@@ -333,7 +352,8 @@ def resume(farm: FarmContext, name: str) -> SweepView:
         missing = (Trial.sweep_id == sweep.id, _state_is_in(RESUMABLE))
         device_ids = set(session.scalars(select(Trial.device_id).where(*missing).distinct()))
         retired_ids = {d.id for d in session.scalars(select(Device)) if retired(d)}
-        place_now = _placer(farm, session)
+        spec = SweepSpec.model_validate(sweep.spec)
+        place_now = _placer(farm, session, spec)
         device_ids |= _devices_that_run(session, replan(session, sweep, place_now))
         health_checks.request_checks_before_sweep(farm, session, name, device_ids - retired_ids)
         sweep = lock_sweep(session, sweep.id)
@@ -354,7 +374,7 @@ def resume(farm: FarmContext, name: str) -> SweepView:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
-        replanning.write(farm, session, sweep, SweepSpec.model_validate(sweep.spec), replanned)
+        replanning.write(farm, session, sweep, spec, replanned)
         if count or filled:
             sweep.finished_at = None
             farm.record_event(session, "sweep_resumed", name, trials=count, cells=filled)
