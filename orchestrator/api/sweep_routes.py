@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as ApiPath
+from fastapi.responses import PlainTextResponse
 from pydantic import AwareDatetime, Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import MAX_ID, Body
+from orchestrator.report import sample_table
 from orchestrator.report.build import build_report
 from orchestrator.report.render import export, html, tables
 from orchestrator.service import events
 from orchestrator.service.context import FarmContext
 from orchestrator.service.sweeps import partial_cancel, progress, report_data, retention, sweeps
+from orchestrator.service.sweeps.cell_samples import cell_samples as samples_of_cell
 from orchestrator.service.views import (
     ControllerView,
     DeletedView,
@@ -49,6 +53,13 @@ class CancelBody(Body):
 def show_controller(request: Request, farm: InFarm, _: Viewer) -> ControllerView:
     local = reaches_one_machine(request.app.state.broker_url)
     return ControllerView(url=farm.settings.public_url, local_broker=local)
+
+
+@router.get("/controller/authority", response_class=PlainTextResponse)
+def show_authority(farm: InFarm, _: Viewer) -> str:
+    """The certificate authority (PEM) that the controller trusts for its broker, and boards must
+    too; empty: none besides the system's."""
+    return farm.settings.authority()
 
 
 @router.post("/sweeps/plan")
@@ -119,6 +130,24 @@ def _page(farm: FarmContext, name: str) -> str:
         if kept
         else html.html_report(report_data.collect_sweep(farm, name))
     )
+
+
+@router.get("/cells/{cell}/samples")
+def cell_samples(
+    cell: Annotated[int, ApiPath(ge=1, le=MAX_ID)],
+    farm: InFarm,
+    _: Viewer,
+    form: Annotated[Literal["npy", "csv", "json"], Query(alias="format")] = "json",
+) -> Response:
+    """Every raw sample of a cell, in nanoseconds. ``npy``: a structured array."""
+    table = samples_of_cell(farm, cell)
+    match form:
+        case "npy":
+            return Response(sample_table.to_npy(table), media_type="application/octet-stream")
+        case "csv":
+            return Response(sample_table.to_csv(table), media_type="text/csv; charset=utf-8")
+        case "json":
+            return Response(sample_table.to_json(table), media_type="application/json")
 
 
 @router.get("/events")

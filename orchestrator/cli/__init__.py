@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import broker, ca, db, demo, doctor, events, token, up, zoo
+from orchestrator.cli import broker, ca, db, demo, doctor, events, samples, token, up, zoo
 from orchestrator.cli.context import CliContext, fail
 from orchestrator.cli.device import device
 from orchestrator.cli.inventory import inventory
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("report")(report.report)
+app.command("samples")(samples.samples)
 app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)
 app.add_typer(device.app, name="device")

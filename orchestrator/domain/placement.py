@@ -17,7 +17,7 @@ from agent.contract.conversion_graph import (
 )
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
-from agent.runtimes.formats import SOURCES, precisions
+from agent.runtimes.formats import SOURCES, precisions, told_by_file
 from orchestrator.domain import builders as builder_rules
 from orchestrator.domain.builders import BuilderDevice, PlannedBuild
 from orchestrator.domain.matrix import Configuration
@@ -42,13 +42,20 @@ class PlacementDevice:
 
 def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
     """The start nodes of a model's (format, precision) files, in the order of formats. If a file's
-    precision is unknown (empty), all precisions of its format are possible."""
+    precision is unknown (empty), it is the one that the agent will take: any of its format where
+    that reads it from the file."""
     ordered = sorted(files, key=lambda file: SOURCES.index(file[0]))
     return tuple(
         (name, precision)
         for name, known in ordered
-        for precision in ([known] if known else precisions(name))
+        for precision in (
+            [known] if known else precisions(name)[: None if told_by_file(name) else 1]
+        )
     )
+
+
+def _possible(file_format: str) -> tuple[str, ...]:
+    return precisions(file_format) if told_by_file(file_format) else precisions(file_format)[:1]
 
 
 @dataclass(frozen=True)
@@ -261,12 +268,22 @@ def _route(
     known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
     lacks = missing_tools(device.tools, model.sources, goals, via)
     if not lacks and missing_tools(known_tools, model.sources, goals, via) is None:
-        return f"{words}: no converter leads there"
+        return f"{words}: no converter leads there{_as_it_is(facts, configuration, model)}"
     shortfall = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (
         f"{words}: {device.name} {shortfall} (`benchfarm-agent runtimes add` there); "
         f"{builder_rules.why_not(builders, device.tools, model.sources, goals, via)}"
     )
+
+
+def _as_it_is(facts: RuntimeFacts, configuration: Configuration, model: PlacementModel) -> str:
+    """How to ask for the model's files as they are, where the runtime loads one; else empty."""
+    loaded = [
+        precision
+        for precision, wants in facts.wants.items()
+        if any(node in model.sources and configuration.format in ("", node[0]) for node in wants)
+    ]
+    return f"; ask for the file as it is: precision: [{', '.join(loaded)}]" if loaded else ""
 
 
 def _option_refusal(

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,11 +19,12 @@ from agent.contract.scenarios import SCENARIO_KINDS
 from agent.contract.trial import Limits, Scenario, Tolerance
 from orchestrator.domain import names
 from orchestrator.domain.errors import UserError
+from orchestrator.domain.possible_limits import impossible_limits
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
 from orchestrator.domain.yaml_source import KeyPath
 
 T = TypeVar("T")
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int4"]
 
 
 def _require_name(value: str) -> str:
@@ -177,6 +179,8 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
     "fp16": ToleranceChoice(min_cosine=0.999, max_top1_drop=0.005),
     "bf16": ToleranceChoice(min_cosine=0.99, max_top1_drop=0.01),
     "int8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "fp8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "int4": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
 }
 
 
@@ -210,14 +214,16 @@ class SweepSpec(StrictModel):
     def _numbers_are_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {k: str(v) if type(v) is int else v for k, v in value.items()}
+        return {k: str(v) if isinstance(v, (int, float)) else v for k, v in value.items()}
 
     @field_validator("baseline")
     @classmethod
-    def _known_axes(cls, value: dict[str, str]) -> dict[str, str]:
+    def _known_axes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        options = {name for choice in info.data.get("runtimes", ()) for name in choice.options}
+        accepted = [*BASELINE_AXES, *sorted(options - set(BASELINE_AXES))]
         for key in value:
-            if key not in BASELINE_AXES:
-                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(BASELINE_AXES)}")
+            if key not in accepted:
+                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(accepted)}")
         return value
 
     def tolerance_for(self, precision: str) -> Tolerance:
@@ -225,38 +231,10 @@ class SweepSpec(StrictModel):
         return (chosen or DEFAULT_TOLERANCE[precision]).wire()
 
 
-MOST_MEMORY_MIB = 64 << 20
-"""64 TiB: no machine that runs trials has more."""
-LONGEST_LIMIT_S = 30 * 86_400
-
-
-def impossible_limits(spec: SweepSpec) -> dict[str, str]:
-    """Key of ``limits`` → why a limit that the file gives can limit nothing, or ends every trial.
-
-    Checked where a file is read, not by the model: sweeps of older versions stay readable.
-    """
-    limits, shortest_s, found = spec.limits, spec.scenario.shortest_s, {}
-    if limits.memory_mib > MOST_MEMORY_MIB:
-        found["memory_mib"] = (
-            f"{limits.memory_mib} MiB is more than any machine has, so it limits nothing; at most "
-            f"{MOST_MEMORY_MIB} (64 TiB) are accepted"
-        )
-    for key in ("convert_s", "trial_s"):
-        seconds = getattr(limits, key)
-        if seconds > LONGEST_LIMIT_S:
-            found[key] = (
-                f"{seconds:g} s are {seconds / 86_400:.0f} days, so it limits nothing; at most "
-                f"{LONGEST_LIMIT_S} (30 days) are accepted"
-            )
-    if "trial_s" in limits.model_fields_set and limits.trial_s <= shortest_s:
-        found["trial_s"] = (
-            f"{limits.trial_s:g} s would end every trial: the scenario's warm-up and shortest "
-            f"measurement take {shortest_s:g} s"
-        )
-    return found
-
-
-BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
+BASELINE_AXES = (
+    "device", "backend", "version", "target", "precision", "threads", "batch_size", "format", "via",
+)  # fmt: skip
+"""Keys of ``baseline``; options of the sweep's runtimes are accepted too."""
 
 
 def _is_text(path: KeyPath, value: str) -> bool:
@@ -284,9 +262,11 @@ def parse_with_lines(text: str, source: str, name: str = "") -> ParsedYaml[Sweep
     if len(text.encode()) > MAX_SPEC_BYTES:
         raise UserError(f"{source}: larger than {MAX_SPEC_BYTES // 1024} KiB; split the sweep")
     parsed = _FILE.parse(text, source, override={"name": name} if name else None)
+    limits, given = parsed.value.limits, parsed.value.limits.model_fields_set
+    shortest_s = parsed.value.scenario.shortest_s
     mistakes = [
         f"{parsed.where('limits', key)}: limits.{key}: {why}"
-        for key, why in impossible_limits(parsed.value).items()
+        for key, why in impossible_limits(limits.wire(), given, shortest_s).items()
     ]
     if mistakes:
         raise UserError("\n".join(mistakes))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.contract.device import DeviceFacts
@@ -13,6 +15,7 @@ from orchestrator.provisioning import boards
 from orchestrator.provisioning.boards import AddressBook, BoardAddress, RemoteController
 from orchestrator.provisioning.diff import Difference, board_differences, controller_differences
 from orchestrator.provisioning.fleet_file import WantedBoard
+from orchestrator.provisioning.parallel import Notice
 from playbooks import playbook as playbooks
 from playbooks.connection import Login
 from playbooks.errors import PlaybookError
@@ -22,8 +25,16 @@ from playbooks.target import HealthCheckOutcome, KnownDevice
 CONTROLLER = "controller"
 """The step after those on the board: class, tags and ``enabled`` at the controller."""
 
-Reporter = Callable[[StepEvent | str], None]
-"""Receives a step's event, or a line of text."""
+
+@dataclass(frozen=True)
+class Awaited(Notice):
+    """What a board's step waits for, and until when; empty: for nothing any more."""
+
+    what: str
+
+
+Reporter = Callable[[StepEvent | str | Awaited], None]
+"""Receives a step's event, a line of text, or what is waited for."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +132,21 @@ def retire(farm: FarmAccess, device: str, report: Reporter) -> BoardOutcome:
         report("its tokens are refused; no address is known, so the board itself is left as it is")
         return BoardOutcome("", 1, 1, "retired")
     login = Login(address.ssh, address.identity, farm.password)
-    work = boards.provisioning_context(farm.home, farm.controller, report, report)
+    work = boards.provisioning_context(
+        farm.home, farm.controller, report, report, partial(_waiting, report)
+    )
     outcome = playbooks.retire(work, device, login)
     AddressBook(farm.home).forget(device)
     return BoardOutcome("", outcome.steps, outcome.changed, "retired")
+
+
+@contextlib.contextmanager
+def _waiting(report: Reporter, what: str) -> Iterator[None]:
+    report(Awaited(what))
+    try:
+        yield
+    finally:
+        report(Awaited(""))
 
 
 def _add_board(
@@ -135,7 +157,9 @@ def _add_board(
     dry_run: bool,
 ) -> RunOutcome:
     farm, wanted = board.farm, board.wanted
-    base = boards.provisioning_context(farm.home, farm.controller, on_event, report)
+    base = boards.provisioning_context(
+        farm.home, farm.controller, on_event, report, partial(_waiting, report)
+    )
 
     def recognise(facts: DeviceFacts) -> str:
         board.device_class = base.recognise(facts)

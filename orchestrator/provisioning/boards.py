@@ -22,6 +22,7 @@ from playbooks.classes import BoardClass, VendorRuntime
 from playbooks.playbook import ProvisioningContext
 from playbooks.step_runner import StepEvent
 from playbooks.target import HealthCheckOutcome, KnownDevice
+from playbooks.waiting import Waiting, unseen
 
 FOLDER = "boards"
 LOCAL_AGENT = "agent"
@@ -79,16 +80,14 @@ class RemoteController:
     def __init__(self, client: Client, url: str = "") -> None:
         self._client = client
         self._info = client.controller()
+        self.authority = client.authority()
+        """The certificates by which boards trust the controller and its broker; empty: theirs
+        suffice."""
         self.url = (url or self._info.url).rstrip("/")
         self.cancelled = 0
         """Number of trials cancelled because their device was retired."""
         self.joined: dict[str, JoinView] = {}
         """The devices that got a join token, and what they kept from before they were retired."""
-
-    @property
-    def authority(self) -> str:
-        """The CA certificate by which this machine trusts the controller; boards get the same."""
-        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
 
     def require_reachable(self) -> None:
         """Raises ``UserError`` if boards cannot reach the controller or its broker."""
@@ -147,6 +146,7 @@ def provisioning_context(
     controller: RemoteController,
     on_event: Callable[[StepEvent], None],
     on_message: Callable[[str], None],
+    waiting: Waiting = unseen,
 ) -> ProvisioningContext:
     """The playbooks' context for this farm."""
     return ProvisioningContext(
@@ -156,6 +156,7 @@ def provisioning_context(
         recognise=lambda facts: recognise(device_classes(), facts),
         on_event=on_event,
         on_message=on_message,
+        waiting=waiting,
     )
 
 

@@ -9,6 +9,7 @@ from agent.contract.trial import Accuracy, Failure, Fidelity
 from orchestrator.domain.failure_cause import whose
 from orchestrator.report.inputs import CellData
 from orchestrator.report.schema import CellStatus, FailureRow, FidelityRow
+from orchestrator.report.statistics import estimates as est
 from orchestrator.report.statistics.estimates import MeasuredTrial
 
 STATUS_PRIORITY: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
@@ -47,6 +48,9 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
         return "failed_accuracy", f"top-1 is {worst.top1:.1%}{known}"
     if len(usable) < cell.planned_trials:
         return "partial", f"{len(usable)} of {cell.planned_trials} trials measured"
+    unverified = [m for m in usable if m.trial.result.status != "ok"]
+    if unverified:
+        return "partial", f"measured, but {est.of_trials(unverified, usable)} could not be verified"
     return "ok", ""
 
 
@@ -71,10 +75,10 @@ def _accuracies(usable: Sequence[MeasuredTrial]) -> list[Accuracy]:
 
 def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
     """Verification of the outputs with the lowest cosine over trials; failed where any trial's
-    failed."""
+    failed, and absent where one was not verified and none failed."""
     found = [m.trial.result.fidelity for m in usable]
     known: list[Fidelity] = [f for f in found if f is not None]
-    if not known:
+    if not known or (len(known) < len(found) and all(f.passed for f in known)):
         return None
     worst = min(known, key=lambda f: (f.passed, f.cosine))
     return FidelityRow(
@@ -88,13 +92,16 @@ def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
 
 
 def accuracy_passed(usable: Sequence[MeasuredTrial]) -> bool | None:
-    """Whether every trial's accuracy passed; ``None`` where none was measured."""
+    """Whether every trial's accuracy passed; ``None`` where one was not measured and none
+    failed."""
     known = _accuracies(usable)
-    return all(a.passed for a in known) if known else None
+    if not all(a.passed for a in known):
+        return False
+    return True if known and len(known) == len(usable) else None
 
 
 def top1(usable: Sequence[MeasuredTrial]) -> float | None:
-    """Lowest top-1 accuracy of a trial."""
+    """Lowest top-1 accuracy of a trial; absent where a trial's was not measured."""
     return found.top1 if (found := _worst_accuracy(usable)) else None
 
 
@@ -104,6 +111,7 @@ def reference_top1(usable: Sequence[MeasuredTrial]) -> float | None:
 
 
 def _worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
+    est.of_every(usable, lambda m: a.top1 if (a := m.trial.result.accuracy) else None)
     return min(_accuracies(usable), key=lambda a: a.top1, default=None)
 
 

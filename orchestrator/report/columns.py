@@ -30,7 +30,7 @@ from orchestrator.report.number_format import (
     point_or_reason,
     point_with_interval,
 )
-from orchestrator.report.schema import CellRow
+from orchestrator.report.schema import CellRow, Estimate
 from orchestrator.report.statistics import estimates as est
 
 SPECIFICATION = "Set by the sweep's specification."
@@ -41,12 +41,12 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_cosine", "peak_rss_mib", ..., "status",
+        "fidelity_cosine", "peak_rss_mib", ..., "cell_id", "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
         "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms", ...,
-        "trials_measured", "status",
+        "trials_measured", "cell_id", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
@@ -54,12 +54,14 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
         "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
-        "backend", "runtime_version", "target", "placement", "precision", "threads", "batch_size",
-        "environment", "options", "calibration", "samples", "mean_ms", "runtime_p50_ms", "min_ms",
-        "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
-        "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
+        "cell_id", "backend", "runtime_version", "target", "placement", "precision", "threads",
+        "batch_size", "environment", "options", "calibration", "samples", "mean_ms",
+        "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms",
+        "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
+        "artifact_size_mib", ...,
         "fidelity_passed", "fidelity_cosine", "fidelity_max_abs", "fidelity_max_rel",
-        "fidelity_psnr_db", "speed_up", "speed_up_q_value", "telemetry",
+        "fidelity_psnr_db", "speed_up", "speed_up_reason", "speed_up_q_value", "telemetry",
+        "absent",
     ),
 }  # fmt: skip
 """Order of the columns in each place; columns that it does not name stand at the ellipsis."""
@@ -105,6 +107,10 @@ def _sizes(row: CellRow) -> str:
     return f"{number(row.artifact_size_mib)} / {number(row.source_size_mib)}"
 
 
+def _absent(found: Mapping[str, str]) -> dict[str, str]:
+    return {f"no {name}": why for name, why in found.items()}
+
+
 def _psnr(value: float | None) -> str:
     return "∞ (identical)" if value is None else number(value)
 
@@ -121,7 +127,9 @@ def _figure(title: str = "") -> Shown:
 
 COLUMNS: Sequence[Column] = (
     Column("cell_id", "cell",
-           "Identifier of the cell: one configuration on one device in one sweep.", SPECIFICATION),
+           "Identifier of the cell, one configuration on one device in one sweep: what "
+           "`benchfarm samples` takes.", SPECIFICATION, terminal=Shown(), markdown=Shown(),
+           details=Shown()),
     Column("model", "model", "Name of the model.", SPECIFICATION),
     Column("workload", "workload",
            "Scenario, batch size and concurrency; only cells of one workload are compared.",
@@ -139,7 +147,8 @@ COLUMNS: Sequence[Column] = (
            details=Shown(_version, whole_row=True)),
     Column("target", "target", "Part of the device that the runtime was told to use, e.g. CPU.",
            SPECIFICATION, details=Shown()),
-    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16 or int8.",
+    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; or "
+           "that of a file that is run as it is: fp8 and int4, too.",
            SPECIFICATION, details=Shown()),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
@@ -259,6 +268,12 @@ COLUMNS: Sequence[Column] = (
     Column("speed_up_baseline_cell", "baseline",
            "Identifier of the cell that the speed-up is against.", COMPARISON,
            path="speed_up.baseline_cell"),
+    Column("speed_up_baseline", "baseline’s name",
+           "Label and device of the cell that the speed-up is against.", COMPARISON,
+           path="speed_up.baseline_label"),
+    Column("speed_up_reason", "why no speed-up",
+           "Why the cell is not compared with the sweep's baseline.", COMPARISON,
+           details=Shown(_or_nothing, when=lambda rows: any(r.speed_up_reason for r in rows))),
     Column("speed_up_q_value", "adjusted p-value",
            "p-value of the speed-up, adjusted for all speed-ups of the sweep (Benjamini and "
            "Hochberg, 1995).", COMPARISON, path="speed_up.q_value", csv=False,
@@ -290,6 +305,9 @@ COLUMNS: Sequence[Column] = (
            RESULTS, path="trust.verdict"),
     Column("trust_reasons", "trust reasons", "Every reason for the trust verdict.", RESULTS,
            path="trust.reasons", csv_format="; ".join),
+    Column("caveats", "provisional because",
+           "Why the cell's figures and its rank are provisional: not steady, not verified, no "
+           "interval.", RESULTS, csv_format="; ".join),
     Column("failure_stage", "failure stage", "Stage of a trial in which the cell failed.", RESULTS,
            path="failure.stage"),
     Column("failure_kind", "failure kind", "Kind of the failure.", RESULTS, path="failure.kind"),
@@ -318,6 +336,11 @@ COLUMNS: Sequence[Column] = (
     Column("tied_overall", "tied overall",
            "Whether the cell is not shown to differ from the first of its overall rank.",
            COMPARISON, csv=False),
+    Column("absent", "absent figures",
+           "Why a figure is absent of a cell that was measured, by the column's name. A figure "
+           "covers every measured trial or is absent.", RESULTS,
+           csv_format=lambda found: "; ".join(f"{name}: {why}" for name, why in found.items()),
+           details=Shown(_absent, when=lambda rows: any(row.absent for row in rows))),
     Column("trials", "trials", "Figures of each trial.", "From the trial's own result and samples.",
            csv=False),
 )  # fmt: skip
@@ -332,9 +355,22 @@ def shown(place: Place, rows: Sequence[CellRow]) -> list[Column]:
 
 
 def computed(trials: Sequence[est.MeasuredTrial]) -> dict[str, Any]:
-    """The fields of a row that are computed from a cell's measured trials."""
-    estimators = {c.field: c.estimator for c in COLUMNS if not isinstance(c.estimator, str)}
-    return {field: estimator(trials) for field, estimator in estimators.items()}
+    """The fields of a row that are computed from a cell's measured trials, and ``absent``: why a
+    figure of a measured cell is not there, by the name of its column."""
+    found: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    for column in COLUMNS:
+        if isinstance(column.estimator, str) or column.field in found:
+            continue
+        try:
+            value = column.estimator(trials)
+        except est.Incomplete as error:
+            value = est.absent(column.unit, str(error)) if column.interval else None
+            absent[column.name] = str(error)
+        found[column.field] = value
+        if isinstance(value, Estimate) and value.value is None and trials:
+            absent[column.name] = value.reason
+    return found | {"absent": absent}
 
 
 if __name__ == "__main__":

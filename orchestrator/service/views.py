@@ -41,7 +41,7 @@ class NewTokenView(ViewModel):
 
 class BrokerUsersView(ViewModel):
     """Lines of an ACL file for Redis. ``controller``: empty where the broker's URL has no user and
-    password. ``url``: the broker's URL without them."""
+    password. ``url``: the broker's URL without them; empty: the embedded broker, without users."""
 
     controller: str
     devices: list[str]
@@ -211,7 +211,8 @@ class PlannedBoard(ViewModel):
 
 class PlanView(ViewModel):
     """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel. ``missed``:
-    board that an earlier sweep with the same selection had → why this one has not."""
+    board that an earlier sweep with the same selection had → why this one has not. ``notes``: what
+    its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]
@@ -219,6 +220,7 @@ class PlanView(ViewModel):
     estimate_s: float
     boards: list[PlannedBoard] = []
     missed: dict[str, str] = {}
+    notes: list[str] = []
 
 
 class TrialProgress(ViewModel):

@@ -81,7 +81,9 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    plain = {key: value for key, value in details.items() if key != "work"}
+    # the precision stands with each file
+    left_out = ("work", "values", "given", "precision", "stored")
+    plain = {k: v for k, v in details.items() if k not in left_out}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

@@ -66,8 +66,10 @@ def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
         skipped = sum(1 for c in plan_view.cells if c.skip)
         typer.echo(
             f"\n{len(plan_view.cells) - skipped} cells to run, {skipped} skipped; "
-            f"{plan_view.trials} trials, at most {duration(plan_view.estimate_s)}"
+            f"{plan_view.trials} trials, about {duration(plan_view.estimate_s)}"
         )
+        for note in plan_view.notes:
+            typer.echo(f"note: {note}")
         for line in waiting_for_boards.plan_lines(plan_view):
             typer.echo(line)
 

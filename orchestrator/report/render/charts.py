@@ -18,7 +18,14 @@ from orchestrator.report.statistics.ranking import why_unranked
 
 MIN_LOSS = 1e-7
 """Where a cosine of 1 is drawn on the logarithmic axis: the resolution of float32."""
-MARKS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
+MARKS = {
+    "fp32": "circle",
+    "fp16": "square",
+    "bf16": "diamond",
+    "int8": "triangle-up",
+    "fp8": "cross",
+    "int4": "triangle-down",
+}
 
 
 def group_charts(

@@ -32,7 +32,14 @@ from orchestrator.service import current_actor
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
-from orchestrator.service.sweeps import boards, cells, replanning, report_data
+from orchestrator.service.sweeps import (
+    baseline_check,
+    boards,
+    cells,
+    replanning,
+    report_data,
+    time_limits,
+)
 from orchestrator.service.sweeps.duration_estimate import Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.sweeps.replanning import Placer, replan
@@ -49,12 +56,14 @@ NO_SESSION_SYNC = {"synchronize_session": False}
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A spec placed on the farm's devices as they are now. ``missed``: see ``boards.missed``."""
+    """A spec placed on the farm's devices as they are now. ``missed``: see ``boards.missed``.
+    ``notes``: what its author should know before it runs."""
 
     spec: SweepSpec
     placements: tuple[Placement, ...]
     boards: list[PlannedBoard]
     missed: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def running(self) -> list[Placement]:
@@ -80,6 +89,7 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         estimate_s=max(busy.values(), default=0.0),
         boards=planned.boards,
         missed=planned.missed,
+        notes=list(planned.notes),
     )
 
 
@@ -189,7 +199,7 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     ways: Ways = {}
     by_device = {row.name: row for row in known}
     placements = distinct(
-        _if_in_time(
+        time_limits.if_in_time(
             place(device, configuration, views[configuration.model], builders, ways),
             spec,
             by_device[device.name],
@@ -202,19 +212,8 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
         placements=tuple(placements),
         boards=boards.planned_boards(farm, known, placements),
         missed=boards.missed(session, spec, known, [d.name for d in devices]),
+        notes=(*baseline_check.notes(parsed, placements), *time_limits.notes(spec)),
     )
-
-
-def _if_in_time(placement: Placement, spec: SweepSpec, device: Device) -> Placement:
-    """Skip a placement whose every trial the limit that holds on its device would end."""
-    limit_s, shortest_s = cells.limits_on(spec, device).trial_s, spec.scenario.shortest_s
-    if placement.skip or limit_s > shortest_s:
-        return placement
-    why = (
-        f"limits.trial_s is {limit_s:g} s here, and the scenario's warm-up and shortest "
-        f"measurement take {shortest_s:g} s: every trial would be ended; raise it"
-    )
-    return Placement(placement.device, placement.configuration, skip=why)
 
 
 def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
@@ -231,7 +230,7 @@ def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
             return Placement(device.name, configuration, skip=gone)
         board = boards.placement_device(device)
         placed = place(board, configuration, model, builders, ways)
-        return _if_in_time(placed, spec, device)
+        return time_limits.if_in_time(placed, spec, device)
 
     return place_one
 

@@ -136,7 +136,7 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_found(more: str, says
 @pytest.mark.parametrize(
     ("runtime", "says"),
     [
-        ("{backend: b, precision: [fp32, fp8]}", "runtimes.0.precision.1: "),
+        ("{backend: b, precision: [fp32, int9]}", "runtimes.0.precision.1: "),
         ("{backend: b, threads: -1}", "runtimes.0.threads.0: "),
         ("{backend: b, version: 1.20}", "runtimes.0.version.0: quote it: without quotes"),
         ("{backend: b, version: []}", "runtimes.0.version: "),
@@ -212,7 +212,7 @@ runtimes:
   - backend: openvino
     precision:
       - fp32
-      - fp8
+      - int9
     thread: 2
 scenario:
   warm_up_s: long
