@@ -3,7 +3,6 @@ of the model it belongs to, and only then rows are written."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,9 @@ from sqlalchemy.orm import Session
 from agent.contract import codec
 from agent.contract.scoring import Scoring
 from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
+from orchestrator.domain import names
 from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.yaml_source import shortened
 from orchestrator.service.context import FarmContext
 from orchestrator.service.models import (
     file_formats,
@@ -71,8 +72,9 @@ def add(farm: FarmContext, new: NewModel) -> ModelView:
 
 
 def _add(farm: FarmContext, new: NewModel) -> ModelView:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
-        raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
+    why = names.mistake(new.name)
+    if why:
+        raise UserError(f"model name {shortened(new.name)}: {why}; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
     with farm.database.read_session() as session:

@@ -32,7 +32,14 @@ from orchestrator.service import current_actor
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
-from orchestrator.service.sweeps import baseline_check, boards, cells, replanning, report_data
+from orchestrator.service.sweeps import (
+    baseline_check,
+    boards,
+    cells,
+    replanning,
+    report_data,
+    time_limits,
+)
 from orchestrator.service.sweeps.duration_estimate import Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.sweeps.replanning import Placer, replan
@@ -190,8 +197,13 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
     ways: Ways = {}
+    by_device = {row.name: row for row in known}
     placements = distinct(
-        place(device, configuration, views[configuration.model], builders, ways)
+        time_limits.if_in_time(
+            place(device, configuration, views[configuration.model], builders, ways),
+            spec,
+            by_device[device.name],
+        )
         for device in devices
         for configuration in configurations
     )
@@ -200,21 +212,11 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
         placements=tuple(placements),
         boards=boards.planned_boards(farm, known, placements),
         missed=boards.missed(session, spec, known, [d.name for d in devices]),
-        notes=(*baseline_check.notes(parsed, placements), *_time_notes(spec)),
+        notes=(*baseline_check.notes(parsed, placements), *time_limits.notes(spec)),
     )
 
 
-def _time_notes(spec: SweepSpec) -> list[str]:
-    needed_s = spec.scenario.warm_up_s + spec.scenario.max_duration_s
-    if needed_s < spec.limits.trial_s:
-        return []
-    return [
-        f"scenario.warm_up_s and max_duration_s take up to {needed_s:g} s, and limits.trial_s "
-        f"stops a trial after {spec.limits.trial_s:g} s: raise limits.trial_s above that sum"
-    ]
-
-
-def _placer(farm: FarmContext, session: Session) -> Placer:
+def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
     """Places single configurations as ``_plan`` does, for cells that were skipped before."""
     models = {m.name: _model_view(m) for m in session.scalars(select(Model))}
     rows = session.scalars(select(Device)).all()
@@ -226,7 +228,9 @@ def _placer(farm: FarmContext, session: Session) -> Placer:
         if model is None:
             gone = f"there is no model {configuration.model!r} any more"
             return Placement(device.name, configuration, skip=gone)
-        return place(boards.placement_device(device), configuration, model, builders, ways)
+        board = boards.placement_device(device)
+        placed = place(board, configuration, model, builders, ways)
+        return time_limits.if_in_time(placed, spec, device)
 
     return place_one
 
@@ -348,7 +352,8 @@ def resume(farm: FarmContext, name: str) -> SweepView:
         missing = (Trial.sweep_id == sweep.id, _state_is_in(RESUMABLE))
         device_ids = set(session.scalars(select(Trial.device_id).where(*missing).distinct()))
         retired_ids = {d.id for d in session.scalars(select(Device)) if retired(d)}
-        place_now = _placer(farm, session)
+        spec = SweepSpec.model_validate(sweep.spec)
+        place_now = _placer(farm, session, spec)
         device_ids |= _devices_that_run(session, replan(session, sweep, place_now))
         health_checks.request_checks_before_sweep(farm, session, name, device_ids - retired_ids)
         sweep = lock_sweep(session, sweep.id)
@@ -369,7 +374,7 @@ def resume(farm: FarmContext, name: str) -> SweepView:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
-        replanning.write(farm, session, sweep, SweepSpec.model_validate(sweep.spec), replanned)
+        replanning.write(farm, session, sweep, spec, replanned)
         if count or filled:
             sweep.finished_at = None
             farm.record_event(session, "sweep_resumed", name, trials=count, cells=filled)
