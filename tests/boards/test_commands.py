@@ -12,20 +12,11 @@ from typing import Any
 import pytest
 
 from farm.board import Board
+from support.board_files import OLDER
 from support.cli import BENCHFARM, Shell
 
 Find = Callable[[str], Board]
 Ssh = Callable[[Board], tuple[str, ...]]
-
-OLDER = """set -e
-cd /opt/benchfarm
-cp -a "$(readlink agent)" agents/older
-sed -i 's/^__version__ = .*/__version__ = "0.0.9"/' \
-    agents/older/lib/python3*/site-packages/agent/__init__.py
-ln -sfn agents/older agent
-systemctl restart benchfarm-agent
-"""
-"""A shell script that makes the agent report an older version than the controller's."""
 
 
 @pytest.fixture(scope="module")
