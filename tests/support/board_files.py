@@ -6,16 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-OLDER = """set -e
-cd /opt/benchfarm
-cp -a "$(readlink agent)" agents/older
-sed -i 's/^__version__ = .*/__version__ = "0.0.9"/' \
-    agents/older/lib/python3*/site-packages/agent/__init__.py
-ln -sfn agents/older agent
-systemctl restart benchfarm-agent
-"""
-"""A shell script that makes the agent report an older version than the controller's."""
-
 
 def tree(root: Path, files: Mapping[str, str]) -> Path:
     """Write each file below ``root``; ``A -> B`` as a name is a link to B, relative to A."""
