@@ -353,10 +353,9 @@ class Client:
         found = tls.fault(error, authority="BENCHFARM_CA_FILE")
         if found:
             return NoController(f"the controller at {self.url}: {found}")
-        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
-            return NoController(
-                f"what answers at {self.url} ends the connection: does it serve https://?"
-            )
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(self.url):
+            return NoController(f"the controller at {self.url} serves https:// there, not http://")
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"

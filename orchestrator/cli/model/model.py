@@ -173,6 +173,7 @@ def show_(
 ) -> None:
     """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; formats
     and whether each was checked; and drawn."""
+    network.require_purpose(file_format, graph or netron)
     drawing = network.drawing_path(name, out, graph)
     program = network.netron_program() if netron else ""
     with client(context) as farm:

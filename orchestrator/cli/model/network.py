@@ -36,6 +36,14 @@ def drawing_path(name: str, out: Path | None, graph: bool) -> Path | None:
     return path
 
 
+def require_purpose(form: str, used: bool) -> None:
+    """Raises ``UserError`` where ``--format`` is given for nothing."""
+    from orchestrator.domain.errors import UserError
+
+    if form and not used:
+        raise UserError(f"--format {form}: only --graph and --netron take one artifact")
+
+
 def draw(farm: Client, name: str, form: str, path: Path) -> None:
     """Write the drawing; replaces an existing file, as ``report --html`` does."""
     write(path, farm.network_svg(name, form))
