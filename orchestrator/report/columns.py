@@ -59,7 +59,8 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
         "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
         "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
         "fidelity_passed", "fidelity_criterion", "fidelity_cosine", "fidelity_max_abs",
-        "fidelity_max_rel", "fidelity_psnr_db", "accuracy_remark", "speed_up", "speed_up_q_value", "telemetry",
+        "fidelity_max_rel", "fidelity_psnr_db", "accuracy_remark", "speed_up",
+        "speed_up_q_value", "telemetry",
     ),
 }  # fmt: skip
 """Order of the columns in each place; columns that it does not name stand at the ellipsis."""
