@@ -18,7 +18,7 @@ from support.cli import Shell
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 PIXELS = np.linspace(0, 255, 40, dtype=np.uint8)[:, None]
 LABELS = (PIXELS[:, 0] > 100).astype(np.int64)
-FINE = {"inputs": PIXELS, "labels": LABELS, "calibration": PIXELS[:8]}
+FINE: dict[str, Any] = {"inputs": PIXELS, "labels": LABELS, "calibration": PIXELS[:8]}
 UNIT = (PIXELS / 255).astype(np.float32)
 
 
@@ -29,7 +29,7 @@ def classifier(input_type: int) -> Any:
         helper.make_node("Sub", ["f", "limit"], ["d"]),
         helper.make_node("Concat", ["zero", "d"], ["y"], axis=1),
     ]
-    constants = {"limit": np.float32([[100]]), "zero": np.zeros((1, 1), np.float32)}
+    constants = {"limit": np.array([[100]], np.float32), "zero": np.zeros((1, 1), np.float32)}
     graph = helper.make_graph(
         nodes,
         "g",
@@ -59,7 +59,7 @@ def changed(array: Any, at: Any, value: Any, dtype: Any = np.float64) -> Any:
     return found
 
 
-BAD = {
+BAD: dict[str, tuple[int, dict[str, Any], str]] = {
     "labels from 1": (FLOAT, {"labels": LABELS + 1}, "labels[16] is 2; output y has 2 classes"),
     "text": (FLOAT, {"labels": np.array(["cat", "dog"])[LABELS]}, "labels[0] is 'cat' (<U3)"),
     "no label": (FLOAT, {"labels": changed(LABELS, 5, -1)}, "labels[5] is -1.0;"),
@@ -110,7 +110,7 @@ def test_what_cannot_be_meant_is_named(farm: Client, tmp_path: Path, kind: str) 
     assert "refused" not in {m.name for m in farm.models()}
 
 
-GOOD = {
+GOOD: dict[str, tuple[int, dict[str, Any]]] = {
     "floats that are whole": (UINT8, {"inputs": PIXELS.astype(np.float32)}),
     "labels as floats": (FLOAT, {"labels": LABELS.astype(np.float64)}),
     "columns first": (FLOAT, {"inputs": np.asfortranarray(PIXELS.astype(">f8"))}),

@@ -77,14 +77,14 @@ def networks() -> dict[str, ModelProto]:
             ("y", FLOAT, [1, 4]),
             w=weights[:, :4],
             zero=np.zeros(4, np.float32),
-            b=np.float32([0.5, 1.5, 2.5, 3.5]),
+            b=np.array([0.5, 1.5, 2.5, 3.5], np.float32),
         ),
         "single": network(
             [NODE("Gemm", ["x", "w", "b"], ["y"])],
             [1, 16],
             ("y", FLOAT, [1, 1]),
             w=weights[:, :1],
-            b=np.float32([2.25]),
+            b=np.array([2.25], np.float32),
         ),
     }
 

@@ -34,7 +34,9 @@ def network(
 
 
 SIGMOID = network([NODE("Sigmoid", ["x"], ["p"])], [("p", FLOAT, [1, 1])])
-LOGIT = network([NODE("Mul", ["x", "k"], ["z"])], [("z", FLOAT, [1, 1])], k=np.float32([[3.0]]))
+LOGIT = network(
+    [NODE("Mul", ["x", "k"], ["z"])], [("z", FLOAT, [1, 1])], k=np.array([[3.0]], np.float32)
+)
 SCORES = NODE("Concat", ["zero", "x"], ["scores"], axis=1)
 LABEL = NODE("ArgMax", ["scores"], ["label"], axis=1, keepdims=0)
 ZERO = np.zeros((1, 1), np.float32)
