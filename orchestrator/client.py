@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -217,6 +218,8 @@ class Client:
             task, score_output, threshold: how outputs are scored against the labels; what is left
                 out is found.
         """
+        if threshold is not None and not math.isfinite(threshold):  # JSON holds no others
+            raise UserError(f"threshold {threshold}: expected a finite number")
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)

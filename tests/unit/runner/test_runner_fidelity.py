@@ -115,6 +115,7 @@ MASK[0, :8] = 3
         ([MASK.astype(bool)], criteria.REGIONS),
         ([MASK.astype(np.float32)], criteria.REGIONS),
         ([np.arange(256, dtype=np.uint8).reshape(1, 16, 16)], criteria.NUMBERS),  # an image
+        ([np.arange(10, dtype=np.uint8)[None]], criteria.NUMBERS),  # scores in 8 bits
         ([np.zeros((1, 4, 8, 8), np.float32)], criteria.NUMBERS),  # no regions in it
         ([np.zeros((2, 0), np.int64)], criteria.NUMBERED),
     ],
