@@ -176,7 +176,8 @@ class ModelView(ViewModel):
 
 class PlannedCell(ViewModel):
     """A cell of a plan. ``built``: the builder and its conversions, where a builder converts
-    first."""
+    first. ``estimate_s``: of one trial, ``convert_s``: of the conversion before the first one;
+    ``estimate_from``: what they rest on."""
 
     device: str
     model: str
@@ -188,11 +189,12 @@ class PlannedCell(ViewModel):
     trials: int
     estimate_s: float
     estimate_from: str
+    convert_s: float = 0.0
 
 
 class PlanView(ViewModel):
-    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel. ``notes``:
-    what its author should know before it runs."""
+    """A sweep's plan. ``estimate_s``: expected wall time with all devices running in parallel; it
+    is not a bound. ``notes``: what its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]

@@ -31,7 +31,7 @@ from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
 from orchestrator.service.sweeps import baseline_check, cells, report_data
-from orchestrator.service.sweeps.duration_estimate import Estimator
+from orchestrator.service.sweeps.duration_estimate import Estimate, Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
 from orchestrator.service.views import PlannedCell, PlanView, SweepView
@@ -69,13 +69,24 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
     busy: dict[str, float] = defaultdict(float)
     for cell in found:
-        busy[cell.device] += cell.estimate_s * cell.trials
+        busy[cell.device] += cell.convert_s + cell.estimate_s * cell.trials
+    notes = list(planned.notes)
+    builds = {
+        (p.build.builder, p.configuration.model, p.build.described): p
+        for p in planned.running
+        if p.build
+    }
+    for builder, model, _described in builds:
+        build_s = estimator.build_s(builder, model)
+        busy[builder] += build_s or 0.0
+        if build_s is None:
+            notes.append(f"the estimate does not count what {builder} converts of {model} first")
     return PlanView(
         name=planned.spec.name,
         cells=found,
         trials=sum(c.trials for c in found),
         estimate_s=max(busy.values(), default=0.0),
-        notes=list(planned.notes),
+        notes=notes,
     )
 
 
@@ -234,7 +245,7 @@ def _model_view(model: Model) -> PlacementModel:
 
 
 def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -> PlannedCell:
-    seconds, source = (0.0, "") if placement.skip else estimator.trial_s(placement, spec)
+    estimate = Estimate(0.0, 0.0, "") if placement.skip else estimator.estimate(placement, spec)
     return PlannedCell(
         device=placement.device,
         model=placement.configuration.model,
@@ -244,8 +255,9 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
         built=placement.build.described if placement.build else "",
         skip=placement.skip,
         trials=0 if placement.skip else spec.trials,
-        estimate_s=seconds,
-        estimate_from=source,
+        estimate_s=estimate.trial_s,
+        convert_s=estimate.convert_s,
+        estimate_from=estimate.basis,
     )
 
 
