@@ -96,6 +96,8 @@ class ReferenceJob:
             ``source`` must give the expected outputs on the expected inputs, within the tolerance
             for the file's precision; ``model.inputs`` and ``outputs`` are that model's.
         tolerances: precision → tolerance.
+        again: the reference that another process computed by the same job. Nothing else is written
+            then: outputs that differ from it are marked in it.
     """
 
     model: ModelRef
@@ -108,6 +110,7 @@ class ReferenceJob:
     layouts: Dict[str, str] = field(default_factory=dict)
     expected: Optional[str] = None
     tolerances: Dict[str, Tolerance] = field(default_factory=dict)
+    again: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ class Referenced:
     ``outputs`` are the tensors that the model gave. ``inputs`` are the file's own, with -1 for free
     dimensions. For a file that joins a model, both have the model's order and sizes. ``precision``
     is the file's.
+
+    ``unrepeatable`` and ``stateful``: outputs that are no function of the inputs, with how far two
+    runs differ (``agent.runner.repeatability``).
     """
 
     path: str = ""
@@ -127,6 +133,8 @@ class Referenced:
     inputs: Tuple[TensorSpec, ...] = ()
     precision: str = ""
     fidelity: Optional[Fidelity] = None
+    unrepeatable: Dict[str, str] = field(default_factory=dict)
+    stateful: Dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
 from agent.formats.tflite import NotTflite
-from agent.runner import fidelity
+from agent.runner import fidelity, repeatability
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
+from agent.runner.inference import infer
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
 from agent.runtimes import registry
-from agent.runtimes.backend import Backend, Feed, Feeds, Session
+from agent.runtimes.backend import Backend, Feeds, Session
 from agent.runtimes.formats import FORMATS, precision
 from agent.runtimes.manifest import Format
 
@@ -60,6 +61,9 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     feeds = _feeds(job, session.inputs, data)
     outputs = [infer(session, feed) for feed in feeds]
     _require_finite(outputs)
+    if job.again is not None:
+        return _again(Path(job.again), outputs)
+    apart = repeatability.observe(session, feeds, outputs)
     top1 = score(session, session.inputs, data) if data is not None else None
     layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}
     session.close()
@@ -67,12 +71,27 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
     arrays.update({"output:" + n: np.stack([o[n] for o in outputs]) for n in outputs[0]})
     np.savez(str(path), **arrays)
+    repeatability.mark(path, apart)
     specs = tuple(
         TensorSpec(n, str(a.dtype), a.shape, layouts.get(n, "")) for n, a in outputs[0].items()
     )
     return Referenced(
-        str(path), specs, source.origin, top1, inputs=tuple(own), precision=source.precision
+        str(path),
+        specs,
+        source.origin,
+        top1,
+        inputs=tuple(own),
+        precision=source.precision,
+        unrepeatable=apart.unrepeatable,
+        stateful=apart.stateful,
     )
+
+
+def _again(first: Path, outputs: Feeds) -> Referenced:
+    """Compare with the reference that another process wrote, and mark in it what differs."""
+    apart = repeatability.differences(load_reference(first, "output"), outputs)
+    repeatability.mark(first, repeatability.Observed(apart, {}))
+    return Referenced(str(first), unrepeatable=apart)
 
 
 def _source(job: ReferenceJob, progress: Progress) -> _Source:
@@ -156,13 +175,14 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
     feeds = load_reference(expected, "input")
     wanted = load_reference(expected, "output")
     given = [infer(session, feed, mapping) for feed in feeds]
+    comparable = repeatability.comparable(expected, session, given, wanted)
     session.close()
     return Referenced(
         origin=source.origin,
         inputs=tuple(own_inputs),
         outputs=tuple(own_outputs),
         precision=source.precision,
-        fidelity=_compared(job, source, given, wanted),
+        fidelity=_compared(job, source, *comparable) if comparable[0] else None,
     )
 
 
@@ -196,15 +216,6 @@ def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
         return seeded(specs, job.seed, job.feeds)
     feeds = sample_feeds(data["inputs"], specs, "inputs")
     return feeds[: job.feeds]
-
-
-def infer(session: Session, feed: Feed, mapping: Optional[TensorMapping] = None) -> Dict[str, Any]:
-    """Outputs of one inference on the model's ``feed``, mapped to the artifact and back by
-    ``mapping`` where there is one."""
-    session.bind(mapping.feed(feed) if mapping else feed)
-    session.infer()
-    outputs = session.read()
-    return mapping.outputs(outputs) if mapping else outputs
 
 
 def score(

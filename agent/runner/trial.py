@@ -14,9 +14,10 @@ from agent import __version__
 from agent.contract.child_jobs import TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.runner import clock, fidelity, reference, scenarios, timing_loop
+from agent.runner import clock, fidelity, reference, repeatability, scenarios, timing_loop
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
+from agent.runner.inference import infer
 from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
@@ -157,9 +158,13 @@ def _verify(
 ) -> None:
     request = job.request
     expected = load_reference(Path(job.reference), "output")
-    outputs = [reference.infer(session, feed, mapping) for feed in feeds]
+    outputs = [infer(session, feed, mapping) for feed in feeds]
     actual = unbatched(outputs, request.scenario.batch_size, len(expected))
-    progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
+    actual, expected = repeatability.comparable(Path(job.reference), session, actual, expected)
+    if expected:
+        progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
+    else:
+        sys.stderr.write("no fidelity: no output of this model can be compared\n")
     if job.dataset is None:
         return
     if isinstance(session, SelfMeasured):

@@ -139,9 +139,8 @@ COLUMNS: Sequence[Column] = (
            details=Shown(_version, whole_row=True)),
     Column("target", "target", "Part of the device that the runtime was told to use, e.g. CPU.",
            SPECIFICATION, details=Shown()),
-    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; or that "
-           "of a file that is run as it is: fp8 and int4, too.",
-           SPECIFICATION, details=Shown()),
+    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; of a "
+           "file that is run as it is also fp8 and int4.", SPECIFICATION, details=Shown()),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
     Column("batch_size", "batch size", "Samples per inference.", SPECIFICATION, details=Shown()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, FrozenSet, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from agent.contract.failures import (
     UnsupportedTarget,
 )
 from agent.contract.trial import PRECISIONS, RuntimeRef, TensorSpec
-from agent.formats.onnx import dimensions_of
+from agent.formats.onnx import dimensions_of, shapeless_of
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.onnxruntime import providers
@@ -64,6 +64,7 @@ _NOT_A_MODEL = (
     "NO_MODEL",
     "No graph was found",
     "NO_SUCHFILE",
+    "This is an invalid model",
 )
 
 
@@ -117,7 +118,8 @@ class OnnxRuntime:
             raise _named(error) from error
         if session.get_providers()[0] != provider.name:
             raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
-        return OnnxRuntimeSession(session, inputs, _placement(session, provider.name, options))
+        placement = _placement(session, provider.name, options)
+        return OnnxRuntimeSession(session, inputs, placement, shapeless_of(artifact))
 
 
 def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> Any:
@@ -194,14 +196,23 @@ class OnnxRuntimeSession:
 
     infer: Callable[[], None]
 
-    def __init__(self, session: Any, inputs: Sequence[TensorSpec], placement: str) -> None:
+    def __init__(
+        self,
+        session: Any,
+        inputs: Sequence[TensorSpec],
+        placement: str,
+        shapeless: FrozenSet[str] = frozenset(),
+    ) -> None:
         self._session = session
         own = [_spec(node) for node in session.get_inputs()]
         if inputs:
-            require_shapes(inputs, own)
+            wanted = {spec.name: spec for spec in inputs if spec.name in shapeless}
+            require_shapes(inputs, [wanted.get(spec.name, spec) for spec in own])
         self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
         self.placement = placement
+        # Nothing is written to an array that is bound for an output that is an input, too.
+        self._allocated = shapeless | {spec.name for spec in self.inputs}
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
@@ -210,7 +221,7 @@ class OnnxRuntimeSession:
 
     def _bind_outputs(self) -> None:
         for spec in self.outputs:
-            if -1 in spec.shape:
+            if -1 in spec.shape or spec.name in self._allocated:
                 self._binding.bind_output(spec.name, "cpu")
                 continue
             array = np.empty(spec.shape, spec.dtype)

@@ -56,8 +56,23 @@ def add(
     for artifact in added.artifacts:
         if artifact.checked.startswith("not checked"):
             typer.echo(f"{artifact.format}: {artifact.checked}")
+    for words in _doubts(added).values():
+        typer.echo(words)
     if added.reference_top1 is not None:
         typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
+
+
+def _doubts(model: ModelView) -> dict[str, str]:
+    """Outputs that are no function of the inputs, and what follows."""
+    follows = {
+        "unrepeatable": "it is not comparable: no cell is ranked by it",
+        "stateful": "it keeps state: it is compared where the runtime can reset that",
+    }
+    return {
+        f"output {name} is": f"output {name} is no function of the inputs: {words}; {then}"
+        for kind, then in follows.items()
+        for name, words in model.details.get(kind, {}).items()
+    }
 
 
 def _named(model: ModelView, file: ArtifactView) -> str:
@@ -146,6 +161,7 @@ def show_(
         },
         "data set": found.dataset or "-",
         "reference": found.reference,
+        **{key: words.removeprefix(f"{key} ") for key, words in _doubts(found).items()},
         **network.facts(found.details),
     }
     show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.service.views import ModelView
 
+ELSEWHERE = ("work", "precision", "stored", "unrepeatable", "stateful")
+"""Details that ``model show`` has in other rows: the precision stands with each file."""
+
 SUFFIXES = {"edgetpu_tflite": ".tflite"}
 """File name suffixes of formats that are not called like their suffix."""
 
@@ -81,8 +84,7 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    # the precision stands with each file
-    plain = {k: v for k, v in details.items() if k not in ("work", "precision", "stored")}
+    plain = {k: v for k, v in details.items() if k not in ELSEWHERE}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

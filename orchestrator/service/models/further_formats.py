@@ -94,5 +94,7 @@ def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> R
 
 
 def _described(found: Referenced) -> str:
-    cosine = found.fidelity.cosine if found.fidelity else 0.0
+    if found.fidelity is None:
+        return f"{UNCHECKED}: no output of this model is a function of its inputs ({found.origin})"
+    cosine = found.fidelity.cosine
     return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"

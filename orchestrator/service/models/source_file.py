@@ -111,7 +111,7 @@ def read_source(
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
-    details: dict[str, Any] = {"precision": referenced.precision}
+    details: dict[str, Any] = {"precision": referenced.precision, **unlike_runs(referenced, {})}
     if file.stored:
         details["stored"] = {file.format: file.stored}
     if file.format in inspection.GRAPHS:
@@ -145,11 +145,25 @@ def _read_onnx(
         inputs=inspected.inputs,
         outputs=referenced.outputs,
         free_batch=inspected.free_batch,
-        details=inspected.details,
+        details={**inspected.details, **unlike_runs(referenced, inspected.random)},
         reference=Path(referenced.path),
         origin=referenced.origin,
         top1=referenced.top1,
     )
+
+
+def unlike_runs(referenced: Referenced, random: Mapping[str, str]) -> dict[str, Any]:
+    """For a model's details: outputs that are no function of the inputs, each with how far two runs
+    differ and, where the graph tells, by which operators."""
+    found: dict[str, Any] = {}
+    for kind in ("unrepeatable", "stateful"):
+        words = getattr(referenced, kind)
+        if words:
+            found[kind] = {
+                name: text + (f"; it depends on {random[name]}" if name in random else "")
+                for name, text in words.items()
+            }
+    return found
 
 
 def _run_reference(
