@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from agent import tls
 from orchestrator.client_file import CLIENT_FILE, read_client_file
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.schema import SweepReport
@@ -63,7 +64,7 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
-            verify=_verify(ca_file),
+            verify=_trusting(ca_file),
         )
 
     @classmethod
@@ -93,6 +94,15 @@ class Client:
 
     def controller(self) -> ControllerView:
         return self._read(ControllerView, "GET", "/controller")
+
+    def authority(self) -> str:
+        """The certificates (PEM) that boards must trust for controller and broker: the authority
+        that this client was given, and the controller's. Empty: what a board trusts suffices."""
+        own = Path(self.ca_file).read_text("utf-8") if self.ca_file else ""
+        # a controller of an older release does not tell
+        answer = self._send("GET", "/controller/authority", accept=(404,))
+        theirs = answer.text if answer.is_success else ""
+        return own if theirs in own else own + theirs
 
     def devices(self) -> list[DeviceView]:
         return self._read(list[DeviceView], "GET", "/devices")
@@ -194,10 +204,15 @@ class Client:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dataset: Path | None = None,
         form: str = "",
+        inputs: Sequence[str] = (),
+        feeds: Path | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
-        ``form``: its format; empty: the file's suffix says it.
+        Args:
+            form: its format; empty: the file's suffix says it.
+            inputs: what inputs are drawn from: ``ids:range=0,30521``, ``shape:values=2,3``.
+            feeds: an ``.npz`` of the inputs that its reference outputs are computed on.
         """
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
@@ -211,6 +226,10 @@ class Client:
             "dataset_name": dataset.name if dataset else "",
             "dataset_sha256": self.upload(dataset) if dataset else "",
         }
+        if inputs:  # only where given: a controller of 0.1 knows neither
+            body["inputs"] = list(inputs)
+        if feeds:
+            body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
 
     def upload(self, path: Path) -> str:
@@ -308,10 +327,12 @@ class Client:
         raise _error(response)
 
     def _unreachable(self, error: Exception) -> NoController:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        found = tls.fault(error, authority="BENCHFARM_CA_FILE")
+        if found:
+            return NoController(f"the controller at {self.url}: {found}")
+        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
             return NoController(
-                f"the controller at {self.url} shows a certificate that is not trusted here: "
-                f"{error}; name its certificate authority: BENCHFARM_CA_FILE"
+                f"what answers at {self.url} ends the connection: does it serve https://?"
             )
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
@@ -319,13 +340,11 @@ class Client:
         )
 
 
-def _verify(ca_file: str) -> bool | ssl.SSLContext:
-    if not ca_file:
-        return True
+def _trusting(ca_file: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
+        return tls.trusting(ca_file)
+    except tls.BadAuthority as error:
+        raise UserError(f"{error} (BENCHFARM_CA_FILE)") from None
 
 
 def _require_url(url: str) -> str:

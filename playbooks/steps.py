@@ -203,16 +203,22 @@ def join_step() -> Step:
     """Join the controller; the token is passed on stdin and kept in a file of mode 0600."""
     program = (
         f"import json; c = json.load(open('{STATE}/agent.json')); "
-        "print(c['device'], c['controller_url'])"
+        "print(c['device'], c['controller_url'], c.get('ca_file', ''))"
     )
 
     def check(target: BoardTarget) -> str:
         python = shlex.quote(target.python.path)
-        joined = target.host.output(f"{python} -I -c {shlex.quote(program)} 2>/dev/null", root=True)
-        if not joined:
+        said = target.host.output(f"{python} -I -c {shlex.quote(program)} 2>/dev/null", root=True)
+        if not said:
             return "not joined"
-        if joined != f"{target.device} {target.controller.url}":
-            return f"joined as {joined}"
+        *joined, ca_file = [*said.split(maxsplit=2), ""][:3]
+        if joined != [target.device, target.controller.url]:
+            return f"joined as {' '.join(joined)}"
+        wanted = _certificates(target.controller.authority)
+        if wanted:
+            trusted = ca_file and target.host.output(f"cat {shlex.quote(ca_file)}", root=True)
+            if not wanted <= _certificates(trusted):
+                return "it does not trust the controller's certificate authority"
         return (
             "" if target.controller.known(target.device).joined else "not known to the controller"
         )
@@ -227,6 +233,12 @@ def join_step() -> Step:
         target.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ends_dry_run=True)
+
+
+def _certificates(pem: str) -> set[str]:
+    """The certificates in a PEM file, each as its letters."""
+    parts = pem.split("-----END CERTIFICATE-----")[:-1]
+    return {"".join(p.partition("-----BEGIN CERTIFICATE-----")[2].split()) for p in parts}
 
 
 def class_step() -> Step:
@@ -247,17 +259,16 @@ def broker_step() -> Step:
     # agents of any release have this module under this name
     program = (
         f"import json; from agent import broker; c = json.load(open('{STATE}/agent.json')); "
-        "print(broker.no_answer(broker.make_app(c['broker_url'], 'provision')))"
+        "app = broker.make_app(c['broker_url'], 'provision', c.get('ca_file', '')); "
+        "print(broker.no_answer(app))"
     )
 
     def check(target: BoardTarget) -> str:
-        why = target.as_agent(AGENT_PYTHON, "-I", "-c", program).out.strip()
-        return f"no answer from the broker: {why}" if why else ""
+        return target.as_agent(AGENT_PYTHON, "-I", "-c", program).out.strip()
 
     def apply(target: BoardTarget) -> None:
         raise StepFailed(
-            f"{target.host.name} cannot reach the controller's message broker ({check(target)}): "
-            "BENCHFARM_BROKER_URL of the controller must name an address that boards reach"
+            f"{target.host.name} cannot use the controller's message broker: {check(target)}"
         )
 
     return Step("broker", check, apply)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
+from agent.contract.comparison import closeness, described
 from agent.contract.conversion_graph import Node
 from agent.contract.failures import OffReference, RunnerError
-from agent.contract.trial import ModelRef, RuntimeRef
+from agent.contract.trial import ModelRef, RuntimeRef, Tolerance
 from agent.runner import fidelity, repeatability
 from agent.runner.feeds import load_reference
 from agent.runner.inference import infer
@@ -44,30 +45,23 @@ def check(
     Raises:
         OffReference: names the first output that differs, and by how much.
     """
-    least = MIN_COSINE[node[1]]
+    tolerance = Tolerance(MIN_COSINE[node[1]], 1.0)
     mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
     session = backend.load(artifact, runtime, mapping.specs(model.inputs))
-    worst = 1.0
     try:
         feeds = load_reference(reference_file, "input")
         expected = load_reference(reference_file, "output")
         given = [mapping.outputs(infer(session, mapping.feed(feed))) for feed in feeds]
         given, expected = repeatability.comparable(reference_file, session, given, expected)
-        if not expected:
-            return "not checked: no output of this model can be compared"
-        for number, (ours, theirs) in enumerate(zip(given, expected)):  # noqa: B905 - newer
-            ours = fidelity.aligned(ours, theirs)
-            for name, array in theirs.items():
-                fidelity.require_sound(name, ours[name], array)
-                found = fidelity.distance(ours[name], array)
-                if not found.within(least):
-                    raise OffReference(
-                        "%s: output %s is off the source's on input %d: cosine %.6f, at least %g"
-                        " wanted; largest difference %.4g"
-                        % (who, name, number + 1, found.cosine, least, found.max_abs)
-                    )
-                worst = min(worst, found.cosine)
     finally:
         session.close()
-    return "checked by %s, cosine %.6f" % (backend.name, worst)
+    if not expected:
+        return "not checked: no output of this model can be compared"
+    found = fidelity.compare(given, expected, tolerance, node[1])
+    if not found.passed:
+        raise OffReference(
+            "%s: output %s is off the source's: %s; largest difference %.4g"
+            % (who, found.worst_output, described(found.checks[0]), found.max_abs)
+        )
+    return "checked by %s, %s" % (backend.name, closeness(found.checks, found.cosine))

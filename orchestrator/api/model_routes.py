@@ -23,6 +23,9 @@ class ModelBody(Body):
     shapes: dict[str, list[int]] = Field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
+    inputs: list[str] = Field(default_factory=list)
+    feeds_name: str = ""
+    feeds_sha256: str = ""
 
 
 @router.get("/models")

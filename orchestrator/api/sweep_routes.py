@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import AwareDatetime, Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
@@ -40,6 +41,13 @@ class SweepBody(Body):
 def show_controller(request: Request, farm: InFarm, _: Viewer) -> ControllerView:
     local = reaches_one_machine(request.app.state.broker_url)
     return ControllerView(url=farm.settings.public_url, local_broker=local)
+
+
+@router.get("/controller/authority", response_class=PlainTextResponse)
+def show_authority(farm: InFarm, _: Viewer) -> str:
+    """The certificate authority (PEM) that the controller trusts for its broker, and boards must
+    too; empty: none besides the system's."""
+    return farm.settings.authority()
 
 
 @router.post("/sweeps/plan")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from agent.contract.input_values import InputValues
 from agent.contract.trial import TensorSpec
 from orchestrator.domain.flops import ComputeWork
 
@@ -75,7 +76,7 @@ class OnnxFacts:
     every input is free in the file, and 1 in the fixed shape. ``layouts`` of inputs and outputs, if
     known. ``precision``: one of ``agent.runtimes.formats.precisions``; ``stored``: what the file
     holds, in words. ``random``: output → the operators that draw the random numbers it depends on.
-    ``onnx``: version of the package that read the file."""
+    ``onnx``: version of the package that read the file. ``values``: as ``KnownValues``."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
@@ -90,6 +91,7 @@ class OnnxFacts:
     precision: str = "fp32"
     stored: str = "fp32"
     random: dict[str, str] = field(default_factory=dict)
+    values: dict[str, InputValues] = field(default_factory=dict)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -112,6 +114,20 @@ class OnnxLayouts:
     """Layouts of an ONNX file's inputs and outputs, if known."""
 
     layouts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class KnownValues:
+    """Input → what its values must be, as far as operators tell."""
+
+    values: dict[str, InputValues]
+
+
+@dataclass(frozen=True)
+class NamedArrays:
+    """The shapes of the arrays of an .npz, which may be anything."""
+
+    shapes: Shapes
 
 
 @dataclass(frozen=True)

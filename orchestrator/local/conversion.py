@@ -173,7 +173,7 @@ class LocalConverter:
             dataset,
             str(folder),
         )
-        reference = ReferenceRef("", 0, source_file.REFERENCE_FEEDS, read.origin)
+        reference = ReferenceRef("", 0, read.feeds, read.origin)
         given: DatasetRef | None = dataset.ref if dataset else None
         request = TrialRequest(
             schema=SCHEMA,

@@ -79,14 +79,12 @@ class RemoteController:
     def __init__(self, client: Client, url: str = "") -> None:
         self._client = client
         self._info = client.controller()
+        self.authority = client.authority()
+        """The certificates by which boards trust the controller and its broker; empty: theirs
+        suffice."""
         self.url = (url or self._info.url).rstrip("/")
         self.cancelled = 0
         """Number of trials cancelled because their device was retired."""
-
-    @property
-    def authority(self) -> str:
-        """The CA certificate by which this machine trusts the controller; boards get the same."""
-        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
 
     def require_reachable(self) -> None:
         """Raises ``UserError`` if boards cannot reach the controller or its broker."""

@@ -41,16 +41,16 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_cosine", "peak_rss_mib", ..., "status",
+        "fidelity_cosine", "not_comparable", "peak_rss_mib", ..., "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms", ...,
-        "trials_measured", "status",
+        "speed_up", "top1", "fidelity_cosine", "not_comparable", "peak_rss_mib", "load_cold_ms",
+        ..., "trials_measured", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms",
+        "speed_up", "top1", "fidelity_cosine", "not_comparable", "peak_rss_mib", "load_cold_ms",
         "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
@@ -71,6 +71,14 @@ def measured(rows: Sequence[CellRow]) -> bool:
 
 def verified(rows: Sequence[CellRow]) -> bool:
     return any(row.fidelity for row in rows)
+
+
+def partly_comparable(rows: Sequence[CellRow]) -> bool:
+    return any(row.not_comparable for row in rows)
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names) or NOTHING
 
 
 def has_top1(rows: Sequence[CellRow]) -> bool:
@@ -141,6 +149,10 @@ COLUMNS: Sequence[Column] = (
            SPECIFICATION, details=Shown()),
     Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; of a "
            "file that is run as it is also fp8 and int4.", SPECIFICATION, details=Shown()),
+    Column("source_stored", "source file",
+           "What the source file holds where its precision does not say it: how it is quantised, "
+           "types of weights and activations.", SPECIFICATION,
+           details=Shown(when=lambda rows: any(row.source_stored for row in rows))),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
     Column("batch_size", "batch size", "Samples per inference.", SPECIFICATION, details=Shown()),
@@ -263,6 +275,14 @@ COLUMNS: Sequence[Column] = (
            "p-value of the speed-up, adjusted for all speed-ups of the sweep (Benjamini and "
            "Hochberg, 1995).", COMPARISON, path="speed_up.q_value", csv=False,
            details=Shown(lambda value: number(value, 2), when=tested)),
+    Column("not_comparable", "Not comparable",
+           "Outputs that no fidelity is taken of, because two runs of the source itself differ.",
+           "The reference is run again in the same process and in another one.", text=True,
+           csv_format="; ".join,
+           terminal=Shown(_several, when=partly_comparable),
+           markdown=Shown(_several, when=partly_comparable),
+           html=Shown(_several, "Not\ncomparable", when=partly_comparable),
+           details=Shown(_several, "not comparable", when=partly_comparable)),
     Column("fidelity_max_abs", "largest error",
            "Largest absolute difference to the FP32 reference's output on the same inputs.",
            cell_status.worst_fidelity, path="fidelity.max_abs",

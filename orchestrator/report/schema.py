@@ -191,12 +191,14 @@ class CellRow(FrozenModel):
     cpu_percent: float | None = None
     artifact_size_mib: float | None = None
     source_size_mib: float | None = None
+    source_stored: str = ""
     telemetry: dict[str, float] = Field(default_factory=dict)
 
     top1: float | None = None
     reference_top1: float | None = None
     accuracy_passed: bool | None = None
     fidelity: FidelityRow | None = None
+    not_comparable: tuple[str, ...] = ()
 
     speed_up: SpeedUp | None = None
     rank: int | None = None

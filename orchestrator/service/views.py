@@ -41,7 +41,7 @@ class NewTokenView(ViewModel):
 
 class BrokerUsersView(ViewModel):
     """Lines of an ACL file for Redis. ``controller``: empty where the broker's URL has no user and
-    password. ``url``: the broker's URL without them."""
+    password. ``url``: the broker's URL without them; empty: the embedded broker, without users."""
 
     controller: str
     devices: list[str]

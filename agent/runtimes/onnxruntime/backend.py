@@ -216,6 +216,7 @@ class OnnxRuntimeSession:
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
+        self._dynamic = [spec.name for spec in self.outputs if -1 in spec.shape]
         self._binding = session.io_binding()
         self.infer = _bare_run(session, self._binding)
 
@@ -233,7 +234,12 @@ class OnnxRuntimeSession:
     def bind(self, feed: Feed) -> None:
         fresh = self._buffers.fill(feed)
         if fresh:
-            self._bind_outputs()  # those that the runtime allocates keep their last shape
+            self._bind_outputs()
+        elif self._dynamic:
+            # The binding keeps the last run's array, which has the sizes of that run: other values
+            # may give others.
+            for name in self._dynamic:
+                self._binding.bind_output(name, "cpu")
         # Binding to a device copies: new content of an array needs another binding.
         if fresh or not self._on_host:
             for name, array in self._buffers.arrays.items():

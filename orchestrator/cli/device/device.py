@@ -7,6 +7,7 @@ import typer
 from orchestrator.cli import token
 from orchestrator.cli.context import client
 from orchestrator.cli.device import add, doctor, drain, health, logs, upgrade, watch
+from orchestrator.cli.join_line import authority_file, join_line
 from orchestrator.cli.output import OUTPUT_OPTION, SELECTOR_OPTION, OutputFormat, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
@@ -97,8 +98,9 @@ def join_token(
 
     with client(context) as farm:
         join = farm.join_token(name, device_class, parse(tag))
+        ca_file = authority_file(context, farm)
     typer.echo(f"On the board, before {join.expires_at:%Y-%m-%d %H:%M} UTC, run:")
-    typer.echo(f"  benchfarm-agent join {join.url} {join.join_token} --name {join.device}")
+    typer.echo(join_line(join, ca_file))
     typer.echo("  benchfarm-agent run")
 
 

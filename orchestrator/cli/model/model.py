@@ -36,20 +36,31 @@ def add(
     dataset: Path | None = typer.Option(
         None, help=".npz with inputs, labels (held out) and calibration."
     ),
+    drawn: list[str] = typer.Option(
+        [],
+        "--input",
+        help="What an input is drawn from: ids:range=0,30521 or shape:values=2,3; repeatable.",
+    ),
+    feeds: Path | None = typer.Option(
+        None, "--inputs", help=".npz with inputs by name, to compute the reference outputs on."
+    ),
 ) -> None:
     """Register a model, or one more format of a model that is there.
 
     FILE is .onnx, .pt2, .tflite, .keras, .h5, .pb, a SavedModel's folder or an archive of one
     (.zip). What joins a model must give the same outputs.
     """
+    from orchestrator.domain import input_values
     from orchestrator.domain.errors import UserError
 
-    for path in (file, dataset):
+    input_values.declared(drawn)  # refused before anything is sent
+    for path in (file, dataset, feeds):
         if path is not None and not path.is_file() and not (path is file and path.is_dir()):
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        added = farm.add_model(file, name, dict(shape_of(s) for s in shape), dataset, file_format)
+        shapes = dict(shape_of(s) for s in shape)
+        added = farm.add_model(file, name, shapes, dataset, file_format, drawn, feeds)
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(_named(added, a) for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
@@ -152,6 +163,7 @@ def show_(
             network.draw(farm, name, file_format, drawing)
     facts: dict[str, object] = {
         **{f"input {i['name']}": _typed(i) for i in found.inputs},
+        **{f"values of {i}": how for i, how in found.details.get("values", {}).items()},
         **{f"output {o['name']}": _typed(o) for o in found.outputs},
         "batch size": "free" if found.free_batch else "as exported",
         **{

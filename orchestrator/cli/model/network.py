@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.service.views import ModelView
 
-ELSEWHERE = ("work", "precision", "stored", "unrepeatable", "stateful")
+ELSEWHERE = ("work", "values", "given", "precision", "stored", "unrepeatable", "stateful")
 """Details that ``model show`` has in other rows: the precision stands with each file."""
 
 SUFFIXES = {"edgetpu_tflite": ".tflite"}

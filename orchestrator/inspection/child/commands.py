@@ -18,6 +18,8 @@ from orchestrator.domain.file_inspection import (
     Drawing,
     InspectionRefused,
     Job,
+    KnownValues,
+    NamedArrays,
     OnnxFacts,
     OnnxLayouts,
     Question,
@@ -63,6 +65,18 @@ def layouts(question: Question) -> OnnxLayouts:
     return OnnxLayouts(onnx_file.onnx_layouts(Path(question.path), question.name))
 
 
+def values(question: Question) -> KnownValues:
+    from orchestrator.inspection.child import tflite_values
+
+    return KnownValues(tflite_values.read(Path(question.path)))
+
+
+def named_arrays(question: Question) -> NamedArrays:
+    from orchestrator.inspection.child import datasets
+
+    return NamedArrays(datasets.array_shapes(Path(question.path), question.name))
+
+
 def arrays(question: Question) -> DatasetArrays:
     from orchestrator.inspection.child import datasets
 
@@ -101,6 +115,8 @@ COMMANDS: dict[str, Callable[[Question], Any]] = {
     "OnnxFacts": onnx,
     "OnnxLayouts": layouts,
     "DatasetArrays": arrays,
+    "KnownValues": values,
+    "NamedArrays": named_arrays,
     "CountedWork": count,
     "Drawing": draw,
 }

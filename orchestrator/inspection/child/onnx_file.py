@@ -14,7 +14,7 @@ from agent.formats.layouts import ORDER, Step, input_layout, output_layout
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import OnnxFacts, counted
-from orchestrator.inspection.child import onnx_check, onnx_graph
+from orchestrator.inspection.child import onnx_check, onnx_graph, onnx_values
 from orchestrator.inspection.child.onnx_precision import StoredPrecision
 
 _SPATIAL = frozenset(
@@ -98,6 +98,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
         operators=dict(sorted(kinds.items())),
         work=counted(flops.count(network)),
         onnx=onnx.__version__,
+        values=onnx_values.of_model(model, fixed_shapes),
     )
 
 

@@ -47,15 +47,8 @@ def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
 
 def network_of(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> OnnxNetwork:
     """The same with the precision that it is stored in."""
-    import onnx
-    import onnx.inliner
 
-    light = without_weights(model)
-    _fix(light.graph, shapes)
-    if light.functions:
-        # onnx raises many kinds; functions that cannot be inlined are reported as unknown
-        with suppress(Exception):
-            light = onnx.inliner.inline_local_functions(light)
+    light = prepared(model, shapes)
     graph = light.graph
     held = onnx_weights.stored(model.graph)
     tensors = {
@@ -107,6 +100,19 @@ def _true(graph: Any) -> set[str]:
         and not value.dims
         and onnx.numpy_helper.to_array(value)
     }
+
+
+def prepared(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A copy without large weights, with fixed inputs and with its functions inlined."""
+    import onnx.inliner
+
+    light = without_weights(model)
+    _fix(light.graph, shapes)
+    if light.functions:
+        # onnx raises many kinds; functions that cannot be inlined are reported as unknown
+        with suppress(Exception):
+            light = onnx.inliner.inline_local_functions(light)
+    return light
 
 
 def without_weights(model: Any) -> Any:

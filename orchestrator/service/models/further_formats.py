@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from agent.contract import codec
+from agent.contract import codec, comparison
 from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.trial import ModelRef, TensorSpec, Tolerance
 from agent.runtimes.formats import FORMATS
@@ -96,5 +96,5 @@ def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> R
 def _described(found: Referenced) -> str:
     if found.fidelity is None:
         return f"{UNCHECKED}: no output of this model is a function of its inputs ({found.origin})"
-    cosine = found.fidelity.cosine
-    return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"
+    close = comparison.closeness(found.fidelity.checks, found.fidelity.cosine)
+    return f"checked: as the reference's, {close} ({found.origin})"

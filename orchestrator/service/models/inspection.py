@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from agent.contract.input_values import InputValues
 from agent.contract.trial import TensorSpec
 from agent.runtimes.formats import SOURCES, precisions
 from orchestrator.domain.errors import UserError
@@ -14,6 +15,8 @@ from orchestrator.domain.file_inspection import (
     DatasetArrays,
     Drawing,
     Inspector,
+    KnownValues,
+    NamedArrays,
     OnnxFacts,
     OnnxLayouts,
     Question,
@@ -78,6 +81,19 @@ def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, s
 def dataset_shapes(inspect: Inspector, path: Path, name: str) -> Shapes:
     """Shapes of a data set's arrays. Raises ``UserError``: no data set, or inconsistent shapes."""
     return inspect(Question(str(path), name), DatasetArrays).shapes
+
+
+def input_values(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, InputValues]:
+    """Input → what its values must be, for inputs of which an operator of a TFLite file tells;
+    empty for formats whose graph only their runtime reads. ``onnx_facts`` has those of ONNX."""
+    if form != "tflite":
+        return {}
+    return inspect(Question(str(path), name, form), KnownValues).values
+
+
+def array_shapes(inspect: Inspector, path: Path, name: str) -> Shapes:
+    """Shapes of the arrays of an .npz. Raises ``UserError``: not such a file."""
+    return inspect(Question(str(path), name), NamedArrays).shapes
 
 
 def count_work(

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -25,9 +26,10 @@ from orchestrator.store.tables import Artifact, Model
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model to register; its file and data set are stored as blobs.
+    """A model to register; its file, data set and feeds are stored as blobs.
 
-    ``file_name``: for messages, and for the format, unless ``format`` is given.
+    ``file_name``: for messages, and for the format, unless ``format`` is given. ``inputs``: what
+    inputs are drawn from (``orchestrator.domain.input_values``); ``feeds``: an .npz of them.
     """
 
     name: str
@@ -37,6 +39,9 @@ class NewModel:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
+    inputs: Sequence[str] = ()
+    feeds_name: str = ""
+    feeds_sha256: str = ""
 
 
 def add(farm: FarmContext, new: NewModel) -> ModelView:
@@ -52,6 +57,8 @@ def add(farm: FarmContext, new: NewModel) -> ModelView:
     except Exception:
         _discard_unused_blobs(farm, [new.sha256, new.dataset_sha256])
         raise
+    finally:
+        _discard_unused_blobs(farm, [new.feeds_sha256])  # the reference holds them
 
 
 def _add(farm: FarmContext, new: NewModel) -> ModelView:
@@ -99,22 +106,47 @@ def _require_same(existing: Model, new: NewModel) -> None:
             f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
             f"{new.dataset_name}; register it once more under another name with --name"
         )
+    given = _given_words(new)
+    if given and given != existing.details.get("given"):
+        raise Conflict(
+            f"model {new.name!r} is there with its reference inputs, on which all its files are "
+            "compared; leave --input and --inputs out, or register it under another name (--name)"
+        )
+
+
+def _given_words(new: NewModel) -> dict[str, Any]:
+    """What was said of the inputs, as it is stored with the model; empty: nothing."""
+    found: dict[str, Any] = {}
+    if new.inputs:
+        found["inputs"] = sorted(new.inputs)
+    if new.feeds_sha256:
+        found["feeds"] = new.feeds_sha256
+    return found
 
 
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
     dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
+    given = source_file.GivenInputs.of(farm, new.inputs, new.feeds_name, new.feeds_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         source = source_file.read_source(
-            farm.inspect, farm.compute_reference, new.name, file, new.shapes, dataset, folder
+            farm.inspect,
+            farm.compute_reference,
+            new.name,
+            file,
+            new.shapes,
+            dataset,
+            folder,
+            given,
         )
         file = replace(file, precision=source.details["precision"])
         ref = ReferenceRef(
             sha256=farm.blobs.put_file(source.reference),
             size_bytes=source.reference.stat().st_size,
-            feeds=source_file.REFERENCE_FEEDS,
+            feeds=source.feeds,
             origin=source.origin,
             top1=source.top1,
         )
+    words = _given_words(new)
     try:
         with farm.database.transaction() as session:
             blob_references.share_blobs_lock(session, farm.blobs, _needed_blobs(file, ref, dataset))
@@ -125,7 +157,7 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
                 free_batch=source.free_batch,
                 reference=codec.to_plain(ref),
                 dataset=codec.to_plain(dataset.ref) if dataset else None,
-                details=source.details,
+                details={**source.details, **({"given": words} if words else {})},
                 artifacts=[
                     _artifact(
                         file, further_formats.CheckedAgainstModel(checked=further_formats.REFERENCE)

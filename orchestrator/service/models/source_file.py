@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agent.contract import codec
 from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.input_values import InputValues
 from agent.contract.trial import DatasetRef, Failure, ModelRef, TensorSpec
 from agent.runtimes.formats import FORMATS
+from orchestrator.domain import input_values
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import Inspector, Shapes
 from orchestrator.service.context import FarmContext
@@ -64,8 +66,38 @@ class CheckedDataset:
 
 
 @dataclass(frozen=True)
+class GivenInputs:
+    """What somebody said of the inputs that the reference is computed on.
+
+    Attributes:
+        declared: input → what its values are drawn from.
+        feeds: an .npz of feeds as a blob, checked; ``feeds_name``: for messages.
+    """
+
+    declared: Mapping[str, InputValues] = field(default_factory=dict)
+    feeds: Path | None = None
+    feeds_name: str = ""
+
+    @classmethod
+    def of(
+        cls, farm: FarmContext, declared: Sequence[str], feeds_name: str, feeds_sha256: str
+    ) -> GivenInputs:
+        """Raises ``UserError``: a declaration of another form, or no .npz."""
+        values = input_values.declared(declared)
+        if not feeds_sha256:
+            return cls(values)
+        path = farm.blobs.path(feeds_sha256)
+        inspection.array_shapes(farm.inspect, path, feeds_name)
+        return cls(values, path, feeds_name)
+
+
+NOTHING_GIVEN = GivenInputs()
+
+
+@dataclass(frozen=True)
 class ModelSource:
-    """What is registered as the model. ``inputs`` have fixed shapes."""
+    """What is registered as the model. ``inputs`` have fixed shapes; ``feeds`` is their number in
+    the reference."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -74,6 +106,7 @@ class ModelSource:
     reference: Path
     origin: str
     top1: float | None
+    feeds: int
 
 
 def read_source(
@@ -84,14 +117,20 @@ def read_source(
     shapes: Mapping[str, Sequence[int]],
     dataset: CheckedDataset | None,
     folder: str,
+    given: GivenInputs = NOTHING_GIVEN,
 ) -> ModelSource:
     """Run the file once in a child process with its own runtime, which reports inputs and outputs.
 
     An ONNX file's inputs are read by ``inspect`` first. The reference outputs are in ``folder``.
 
     Raises:
-        UserError: no reference can be computed, or the data set does not fit.
+        UserError: no reference can be computed, or the data set or what was given does not fit.
     """
+    if dataset and given.declared and not given.feeds:
+        raise UserError(
+            f"--input {min(given.declared)}: the data set {dataset.name} gives all inputs; leave "
+            "one of the two out"
+        )
     if not FORMATS[file.format].backend:
         raise UserError(
             f"{file.name}: it gives no reference, for nothing but its accelerator runs it "
@@ -102,16 +141,29 @@ def read_source(
         precision=file.precision,
     )
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
-    job = replace(job, dataset=str(dataset.path) if dataset else None)
+    job = replace(
+        job,
+        dataset=str(dataset.path) if dataset else None,
+        declared=dict(given.declared),
+        given=str(given.feeds) if given.feeds else None,
+    )
     if file.format == "onnx":
-        return _read_onnx(inspect, reference, file, job, shapes, dataset)
-    job = replace(job, shapes={key: tuple(shape) for key, shape in shapes.items()})
-    referenced = _run_reference(reference, file, job, dataset)
+        return _read_onnx(inspect, reference, file, job, shapes, dataset, given)
+    job = replace(
+        job,
+        shapes={key: tuple(shape) for key, shape in shapes.items()},
+        found=inspection.input_values(inspect, file.path, file.name, file.format),
+    )
+    referenced = _run_reference(reference, file, job, dataset, given)
     inputs = tuple(replace(i, shape=job.shapes.get(i.name, i.shape)) for i in referenced.inputs)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
-    details: dict[str, Any] = {"precision": referenced.precision, **unlike_runs(referenced, {})}
+    details: dict[str, Any] = {
+        "precision": referenced.precision,
+        **_values(referenced),
+        **unlike_runs(referenced, {}),
+    }
     if file.stored:
         details["stored"] = {file.format: file.stored}
     if file.format in inspection.GRAPHS:
@@ -119,11 +171,12 @@ def read_source(
     return ModelSource(
         inputs=inputs,
         outputs=referenced.outputs,
-        free_batch=free and all(i.shape[0] == 1 for i in inputs),
+        free_batch=free and all(i.shape[0] == 1 for i in inputs) and _splits(referenced.outputs),
         details=details,
         reference=Path(referenced.path),
         origin=referenced.origin,
         top1=referenced.top1,
+        feeds=referenced.feeds,
     )
 
 
@@ -134,21 +187,27 @@ def _read_onnx(
     job: ReferenceJob,
     shapes: Mapping[str, Sequence[int]],
     dataset: CheckedDataset | None,
+    given: GivenInputs,
 ) -> ModelSource:
     inspected = inspection.onnx_facts(inspect, file.path, file.name, shapes)
     if dataset:
         datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
     known = replace(job.model, inputs=inspected.inputs, precision=inspected.precision)
-    job = replace(job, model=known, layouts=inspected.layouts)
-    referenced = _run_reference(reference, file, job, dataset)
+    job = replace(job, model=known, layouts=inspected.layouts, found=inspected.values)
+    referenced = _run_reference(reference, file, job, dataset, given)
     return ModelSource(
         inputs=inspected.inputs,
         outputs=referenced.outputs,
-        free_batch=inspected.free_batch,
-        details={**inspected.details, **unlike_runs(referenced, inspected.random)},
+        free_batch=inspected.free_batch and _splits(referenced.outputs),
+        details={
+            **inspected.details,
+            **_values(referenced),
+            **unlike_runs(referenced, inspected.random),
+        },
         reference=Path(referenced.path),
         origin=referenced.origin,
         top1=referenced.top1,
+        feeds=referenced.feeds,
     )
 
 
@@ -166,19 +225,42 @@ def unlike_runs(referenced: Referenced, random: Mapping[str, str]) -> dict[str, 
     return found
 
 
+def _values(referenced: Referenced) -> dict[str, Any]:
+    """For ``model show``: input → how its values came about."""
+    return {"values": {name: values.words for name, values in referenced.values.items()}}
+
+
+def _splits(outputs: Sequence[TensorSpec]) -> bool:
+    """Whether the outputs of a batch can be split: not where their sizes follow from the data."""
+    return all(-1 not in output.shape for output in outputs)
+
+
 def _run_reference(
-    reference: Reference, file: SourceFile, job: ReferenceJob, dataset: CheckedDataset | None
+    reference: Reference,
+    file: SourceFile,
+    job: ReferenceJob,
+    dataset: CheckedDataset | None,
+    given: GivenInputs,
 ) -> Referenced:
     referenced = reference(job)
     failure = referenced.failure
     if failure is None:
         return referenced
+    if given.feeds and failure.kind == "bad_data":
+        raise UserError(f"{given.feeds_name}: {failure.message}")
     if dataset and failure.kind == "bad_data":
         raise UserError(f"{dataset.name}: {failure.message}")
     raise UserError(f"{file.name}: {failure_message(failure)}")
 
 
-_SELF_EXPLANATORY = ("bad_shape", "other_network", "runtime_missing", "environments", "bad_output")
+_SELF_EXPLANATORY = (
+    "bad_data",
+    "bad_shape",
+    "other_network",
+    "runtime_missing",
+    "environments",
+    "bad_output",
+)
 """Kinds of failure whose message needs no prefix."""
 
 

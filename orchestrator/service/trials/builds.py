@@ -89,7 +89,9 @@ def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: Dev
     """Includes environment names: those that benchfarm built contain a hash of their packages."""
     model, runtime = request.model, request.runtime
     environments = {edge.environment for edge in build.way}
+    random = {"drawn": request.reference.sha256} if request.calibration == "random" else {}
     parts = {
+        **random,
         "source": [model.format, model.sha256],
         "tensors": [
             [asdict(spec) for spec in specs]
