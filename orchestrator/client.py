@@ -31,6 +31,7 @@ from orchestrator.service.views import (
     ModelView,
     NewTokenView,
     PlanView,
+    RemovedModelView,
     RetiredView,
     SweepView,
     TokenView,
@@ -231,6 +232,11 @@ class Client:
         if feeds:
             body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
+
+    def remove_model(self, name: str, form: str = "") -> RemovedModelView:
+        """Forget a model that no sweep uses, or only its file in ``form``."""
+        path = f"/models/{_path_segment('model', name)}"
+        return self._read(RemovedModelView, "DELETE", path, params={"format": form}, timeout=600.0)
 
     def upload(self, path: Path) -> str:
         """Upload a file's bytes unless the controller has them; returns their SHA-256."""

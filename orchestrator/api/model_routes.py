@@ -9,8 +9,8 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import Body
-from orchestrator.service.models import network_graphs, registration
-from orchestrator.service.views import ModelView
+from orchestrator.service.models import network_graphs, registration, removal
+from orchestrator.service.views import ModelView, RemovedModelView
 
 router = APIRouter(tags=["people"])
 
@@ -49,3 +49,11 @@ def draw_model(
 @router.post("/models")
 def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
     return registration.add(farm, registration.NewModel(**body.model_dump()))
+
+
+@router.delete("/models/{name}")
+def remove_model(
+    name: str, farm: InFarm, _: Operator, form: Annotated[str, Query(alias="format")] = ""
+) -> RemovedModelView:
+    """Forget a model that no sweep uses, or only its file in ``format``."""
+    return removal.remove(farm, name, form)

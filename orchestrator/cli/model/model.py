@@ -12,7 +12,7 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show, size
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView, ModelView
@@ -180,3 +180,24 @@ def show_(
     if program:
         with client(context) as farm:
             network.open_netron(farm, found, file_format, program)
+
+
+@app.command("remove")
+def remove(
+    context: typer.Context,
+    name: str,
+    file_format: str = typer.Option("", "--format", help="Only the file in this format."),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """Forget a model that no sweep uses, with its files, reference and data set."""
+    with client(context) as farm:
+        found = farm.model(name)
+        if not yes:
+            what = f"the {file_format} file of {name}" if file_format else name
+            files = ", ".join(a.format for a in found.artifacts)
+            confirm(f"remove {what}" + ("?" if file_format else f" ({files})?"))
+        removed = farm.remove_model(name, file_format)
+    typer.echo(
+        f"{name}: {', '.join(removed.formats)} removed, {removed.freed_blobs} blobs freed "
+        f"({size(removed.freed_bytes)})"
+    )
