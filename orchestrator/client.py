@@ -40,6 +40,9 @@ from orchestrator.settings import Settings
 
 T = TypeVar("T")
 
+ADD_MODEL_S = 1260.0
+"""How long a registration may take: two runs of the reference, of at most ten minutes each."""
+
 USER_STATUS = frozenset({404, 409, 422})
 
 
@@ -231,7 +234,7 @@ class Client:
             body["inputs"] = list(inputs)
         if feeds:
             body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
-        return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
+        return self._read(ModelView, "POST", "/models", json=body, timeout=ADD_MODEL_S)
 
     def remove_model(self, name: str, form: str = "") -> RemovedModelView:
         """Forget a model that no sweep uses, or only its file in ``form``."""

@@ -56,8 +56,9 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "details": (
         "backend", "runtime_version", "target", "placement", "precision", "source_stored",
         "threads", "batch_size", "environment", "options", "calibration", "samples", "mean_ms",
-        "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
-        "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
+        "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms",
+        "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
+        "artifact_size_mib", ...,
         "fidelity_passed", "fidelity_cosine", "fidelity_max_abs", "fidelity_max_rel",
         "fidelity_psnr_db", "not_comparable", "speed_up", "speed_up_q_value", "telemetry",
     ),

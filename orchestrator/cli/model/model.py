@@ -12,7 +12,7 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size, waiting
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView, ModelView
@@ -50,6 +50,7 @@ def add(
     FILE is .onnx, .pt2, .tflite, .keras, .h5, .pb, a SavedModel's folder or an archive of one
     (.zip). What joins a model must give the same outputs.
     """
+    from orchestrator.client import ADD_MODEL_S
     from orchestrator.domain import input_values
     from orchestrator.domain.errors import UserError
 
@@ -60,7 +61,9 @@ def add(
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
         shapes = dict(shape_of(s) for s in shape)
-        added = farm.add_model(file, name, shapes, dataset, file_format, drawn, feeds)
+        what = f"{file.name}: the controller reads it and computes its reference outputs, twice"
+        with waiting(what, ADD_MODEL_S):
+            added = farm.add_model(file, name, shapes, dataset, file_format, drawn, feeds)
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(_named(added, a) for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
