@@ -82,9 +82,10 @@ def _difference(a: Any, b: Any) -> str:
     largest = max(float(np.abs(x).max()), float(np.abs(y).max()))
     if not apart > ROUNDING.get(str(a.dtype), 1e-2) * largest:
         return ""
-    return "it differs by up to %.3g from run to run, %.2g %% of its largest value" % (
+    share = 100.0 * apart / largest
+    return "it differs by up to %.3g from run to run, %s %% of its largest value" % (
         apart,
-        100.0 * apart / largest,
+        "%.0f" % share if share >= 1.0 else "%.2g" % share,
     )
 
 

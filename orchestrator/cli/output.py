@@ -101,14 +101,11 @@ def waiting(what: str, limit_s: float | None = None) -> Iterator[None]:
         finally:
             timer.cancel()
         return
-    from rich.markup import escape
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn(f"{escape(what)},"), TimeElapsedColumn())
-    with Progress(
-        *columns, TextColumn(bound.strip()), console=console(stderr=True), transient=True
-    ) as progress:
-        progress.add_task("", total=None)
+    words = TextColumn("{task.description}, {task.elapsed:.0f} s" + bound, markup=False)
+    with Progress(SpinnerColumn(), words, console=console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
         yield
 
 

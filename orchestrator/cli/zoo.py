@@ -96,7 +96,7 @@ def build(
                 if output is not None:
                     typer.echo(str(file))
                     continue
-                what = f"{file.name}: the controller computes its reference outputs, twice"
+                what = f"{file.name}: computing its reference outputs, twice"
                 with client(context) as farm, waiting(what, ADD_MODEL_S):
                     added = register(farm, name, file)
                 typer.echo(f"model {added.name}: {', '.join(a.format for a in added.artifacts)}")

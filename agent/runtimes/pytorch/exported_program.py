@@ -80,6 +80,9 @@ def inputs_of(program: Any) -> List[TensorSpec]:
 _RANDOM = re.compile(r"\b(rand\w*|\w*dropout\w*|bernoulli\w*|multinomial|normal\w*|poisson)\b")
 
 
+_IN_PLACE = re.compile(r"[a-z0-9]_(\.|$)")
+
+
 def uncertain(program: Any) -> List[str]:
     """The operators that draw random numbers, and the buffers that the program writes."""
     targets = {str(n.target) for n in program.graph_module.graph.nodes if n.op == "call_function"}
@@ -88,7 +91,14 @@ def uncertain(program: Any) -> List[str]:
 
 
 def _written(program: Any) -> List[str]:
-    return sorted(set(program.graph_signature.buffers_to_mutate.values()))
+    """The buffers that an inference writes: those that the signature names, or all where an
+    operator writes in place, as programs that were exported for training do."""
+    signature = program.graph_signature
+    names = set(signature.buffers_to_mutate.values())
+    calls = [n for n in program.graph_module.graph.nodes if n.op == "call_function"]
+    if any(_IN_PLACE.search(str(node.target)) for node in calls):
+        names.update(signature.buffers)
+    return sorted(names)
 
 
 def written_buffers(program: Any, module: Any) -> List[Tuple[Any, Any]]:

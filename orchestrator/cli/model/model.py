@@ -61,7 +61,7 @@ def add(
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
         shapes = dict(shape_of(s) for s in shape)
-        what = f"{file.name}: the controller reads it and computes its reference outputs, twice"
+        what = f"{file.name}: computing its reference outputs, twice"
         with waiting(what, ADD_MODEL_S):
             added = farm.add_model(file, name, shapes, dataset, file_format, drawn, feeds)
     inputs = "; ".join(_tensor(i) for i in added.inputs)
