@@ -15,9 +15,10 @@ from agent.contract import codec
 from agent.contract.child_jobs import SO_FAR, TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.runner import clock, fidelity, reference, scenarios, timing_loop
+from agent.runner import accuracy, clock, fidelity, scenarios, timing_loop
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
+from agent.runner.inference import infer
 from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
@@ -172,17 +173,27 @@ def _verify(
 ) -> None:
     request = job.request
     expected = load_reference(Path(job.reference), "output")
-    outputs = [reference.infer(session, feed, mapping) for feed in feeds]
+    outputs = [infer(session, feed, mapping) for feed in feeds]
     actual = unbatched(outputs, request.scenario.batch_size, len(expected))
-    progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
+    names = [spec.name for spec in request.model.outputs]
+    wanted = request.dataset.scoring if request.dataset else None
+    labelled = job.dataset is not None and not isinstance(session, SelfMeasured)
+    progress.known["fidelity"] = fidelity.compare(
+        actual,
+        expected,
+        request.tolerance,
+        request.runtime.precision,
+        accuracy.scored_output(wanted, request.model.outputs) if labelled else "",
+    )
     _keep(job, progress)
     if job.dataset is None:
         return
-    if isinstance(session, SelfMeasured):
+    if not labelled:
         sys.stderr.write("no accuracy: each sample would take a run of the tool\n")
         return
     data = load_npz(Path(job.dataset), ("inputs", "labels"))
-    score = reference.score(session, specs, data, mapping)
-    progress.known["accuracy"] = fidelity.accuracy(
-        score, len(data["labels"]), request.reference.top1, request.tolerance
-    )
+    found = accuracy.of_cell(wanted, session, specs, data, mapping, names)
+    if found is not None:
+        progress.known["accuracy"] = accuracy.against_source(
+            found, request.reference.top1, request.tolerance
+        )

@@ -214,7 +214,7 @@ class _AttemptRun:
         with self._in_stage("convert"):
             tools = self._services.environments.tools()
             with _planning():
-                planned = plan_build(files.model, model.format, node, via, tools)
+                planned = plan_build(files.model, model.format, node, via, tools, model.precision)
             no_backend = RuntimeFacts("what leads there", "", "")
             converted = self._run_conversion(planned, no_backend, tools, files)
             source = self._services.blobs.path(model.sha256)

@@ -11,6 +11,7 @@ from typing import Any
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.comparison import closeness
 from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import make_failure
@@ -23,7 +24,7 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
-from agent.runtimes.formats import FORMATS, MIN_COSINE
+from agent.runtimes.formats import FORMATS, MIN_COSINE, told_by_file
 from agent.worker.attempts.engine_cache import EngineCache, engine_key
 from agent.worker.environments.conversion_planning import ConversionPlan
 from agent.worker.environments.environments import Environments
@@ -139,10 +140,13 @@ class ConversionRunner:
     def _key(self, request: TrialRequest, job: ConvertJob, before: str) -> dict[str, Any]:
         """Everything that a part's artifact may depend on; ``before``: the key of the part before.
 
-        The data set is in it only where it calibrates. The reference is not: it decides whether an
-        artifact is kept, never what it is.
+        The data set is in it only where it calibrates. The reference is in it where random inputs
+        calibrate, which are drawn as its inputs were; else it only decides whether an artifact is
+        kept, never what it is.
         """
+        random = {"drawn": request.reference.sha256} if job.calibration == "random" else {}
         return {
+            **random,
             "source": request.model.sha256,
             "model": [
                 [asdict(spec) for spec in specs]
@@ -188,7 +192,13 @@ class ConversionRunner:
         check_folder = folder / "check"
         check_folder.mkdir()
         reference = ReferenceJob(
-            model=replace(job.model, format=made.format, own_inputs=(), own_outputs=()),
+            model=replace(
+                job.model,
+                format=made.format,
+                own_inputs=(),
+                own_outputs=(),
+                precision="" if told_by_file(made.format) else precision,
+            ),
             source=made.artifact,
             folder=str(check_folder),
             expected=job.reference,
@@ -198,7 +208,8 @@ class ConversionRunner:
         shutil.rmtree(check_folder, ignore_errors=True)
         found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
         if found.fidelity is not None:
-            return _with_remark(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
+            close = closeness(found.fidelity.checks, found.fidelity.cosine)
+            return _with_remark(made, f"checked by {backend}, {close}")
         failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
         if failure.kind.startswith("unsupported") or failure.kind in ("timeout", "out_of_memory"):
             # a check over its limits shows nothing; the board's trial verifies the outputs again
