@@ -162,7 +162,8 @@ def agent_step() -> Step:
     """Install the agent into a folder named by its content; a symbolic link selects it."""
 
     def parts(target: BoardTarget) -> tuple[Wheelhouse, Path, str]:
-        wheelhouse, wheel = fetch_agent_wheelhouse(target.cache, target.platform)
+        with target.waiting("the agent's packages from the package index"):
+            wheelhouse, wheel = fetch_agent_wheelhouse(target.cache, target.platform)
         return wheelhouse, wheel, f"{wheel.parent.name}-{wheelhouse.key}-py{target.python.version}"
 
     def check(target: BoardTarget) -> str:
@@ -337,18 +338,21 @@ def heartbeat_step(runtimes: tuple[str, ...]) -> Step:
 
     def apply(target: BoardTarget) -> None:
         deadline = time.monotonic() + HEARTBEAT_LIMIT_S
-        while check(target):
-            if time.monotonic() > deadline:
-                log = target.host.run(
-                    f"journalctl -u {UNIT} -n 8 -o cat --no-pager", root=True, check=False
-                )
-                raise StepFailed(
-                    f"{target.device}: {check(target)}, after {HEARTBEAT_LIMIT_S:.0f} s; its log "
-                    f"ends: {log.tail}"
-                )
-            time.sleep(0.25)
+        with target.waiting(f"{target.device}'s heartbeat, at most {HEARTBEAT_LIMIT_S:.0f} s"):
+            while check(target):
+                if time.monotonic() > deadline:
+                    raise StepFailed(
+                        f"{target.device}: {check(target)}, after {HEARTBEAT_LIMIT_S:.0f} s; its "
+                        f"log ends: {_log_end(target)}"
+                    )
+                time.sleep(0.25)
 
     return Step("heartbeat", check, apply)
+
+
+def _log_end(target: BoardTarget) -> str:
+    command = f"journalctl -u {UNIT} -n 8 -o cat --no-pager"
+    return target.host.run(command, root=True, check=False).tail
 
 
 def clean_step() -> Step:

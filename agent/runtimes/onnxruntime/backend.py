@@ -18,7 +18,7 @@ from agent.contract.failures import (
     UnsupportedShape,
     UnsupportedTarget,
 )
-from agent.contract.trial import RuntimeRef, TensorSpec
+from agent.contract.trial import PRECISIONS, RuntimeRef, TensorSpec
 from agent.formats.onnx import dimensions_of
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
@@ -58,6 +58,9 @@ _NO_OPERATOR = (
 _TOO_OLD = re.compile(
     r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
 )
+_OTHER_SIZES = re.compile(
+    r"provided for output '([^']*)' .*has shape \{([\d,]*)\} but the computed .* is \{([\d,]*)\}"
+)
 _NOT_A_MODEL = (
     "INVALID_PROTOBUF",
     "INVALID_GRAPH",
@@ -70,9 +73,7 @@ _NOT_A_MODEL = (
 class OnnxRuntime:
     name = "onnxruntime"
     accepts = ("onnx",)
-    wants: ClassVar[Wants] = {
-        precision: (("onnx", precision),) for precision in ("fp32", "fp16", "int8")
-    }
+    wants: ClassVar[Wants] = {precision: (("onnx", precision),) for precision in PRECISIONS}
     options: ClassVar[Options] = {
         "graph_optimization": tuple(_LEVELS),
         "cpu_fallback": ("refuse", "allow"),
@@ -207,13 +208,39 @@ class OnnxRuntimeSession:
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
+        self._dynamic = [spec.name for spec in self.outputs if -1 in spec.shape]
         self._binding = session.io_binding()
-        self.infer = _bare_run(session, self._binding)
+        self._bare = _bare_run(session, self._binding)
+        self.infer = self._first
+
+    def _first(self) -> None:
+        """The first inference on new inputs. Raises ``BadModel``: an output has other sizes than
+        the file declares, so that nothing can be allocated for it."""
+        try:
+            self._bare()
+        except Exception as error:  # its error classes share no other base
+            wrong = _OTHER_SIZES.search(str(error))
+            if wrong is None:
+                raise
+            raise BadModel(
+                "the file declares output %s as [%s], and it came out as [%s]; declare the sizes"
+                " that follow from the data as free, or none (onnx: value_info, dim_param)"
+                % wrong.groups()
+            ) from error
+        self.infer = self._bare
+
+    def _bind_dynamic(self) -> None:
+        """Have the runtime allocate outputs: the binding keeps the last run's arrays, and other
+        inputs may give other sizes."""
+        for name in self._dynamic:
+            self._binding.bind_output(name, "cpu")
 
     def _bind_outputs(self) -> None:
         for spec in self.outputs:
-            if -1 in spec.shape:
-                self._binding.bind_output(spec.name, "cpu")
+            if spec.name in self._dynamic:
+                self._binding.bind_output(
+                    spec.name, "cpu"
+                )  # in the outputs' order: ``read`` counts
                 continue
             array = np.empty(spec.shape, spec.dtype)
             self._results[spec.name] = array
@@ -224,7 +251,10 @@ class OnnxRuntimeSession:
     def bind(self, feed: Feed) -> None:
         fresh = self._buffers.fill(feed)
         if fresh:
-            self._bind_outputs()  # those that the runtime allocates keep their last shape
+            self._bind_outputs()
+        else:
+            self._bind_dynamic()
+        self.infer = self._first
         # Binding to a device copies: new content of an array needs another binding.
         if fresh or not self._on_host:
             for name, array in self._buffers.arrays.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
+from agent.contract.comparison import closeness
 from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import make_failure
@@ -23,7 +24,7 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
-from agent.runtimes.formats import FORMATS, MIN_COSINE
+from agent.runtimes.formats import FORMATS, MIN_COSINE, told_by_file
 from agent.worker.attempts.engine_cache import EngineCache, engine_key
 from agent.worker.environments.conversion_planning import ConversionPlan
 from agent.worker.environments.environments import Environments
@@ -139,10 +140,13 @@ class ConversionRunner:
     def _key(self, request: TrialRequest, job: ConvertJob, before: str) -> dict[str, Any]:
         """Everything that a part's artifact may depend on; ``before``: the key of the part before.
 
-        The data set is in it only where it calibrates. The reference is not: it decides whether an
-        artifact is kept, never what it is.
+        The data set is in it only where it calibrates. The reference is in it where random inputs
+        calibrate, which are drawn as its inputs were; else it only decides whether an artifact is
+        kept, never what it is.
         """
+        random = {"drawn": request.reference.sha256} if job.calibration == "random" else {}
         return {
+            **random,
             "source": request.model.sha256,
             "model": [
                 [asdict(spec) for spec in specs]
@@ -162,7 +166,9 @@ class ConversionRunner:
     def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> ChildOutcome:
         """Convert, and check an artifact for which the converting child had no runtime. One that
         fails the check is not ``ok``, so that it is not cached."""
-        bounds = ChildLimits(limits.convert_s, limits.memory_mib, swaps=True)
+        bounds = ChildLimits(
+            limits.convert_s, limits.memory_mib, swaps=True, wall_name="limits.convert_s"
+        )
         outcome = self.run(self.environments.python(environment), job, folder, bounds)
         made: Converted | None = outcome.answer
         if made is None or made.status != "ok" or made.checked or job.runtime.backend:
@@ -186,7 +192,13 @@ class ConversionRunner:
         check_folder = folder / "check"
         check_folder.mkdir()
         reference = ReferenceJob(
-            model=replace(job.model, format=made.format, own_inputs=(), own_outputs=()),
+            model=replace(
+                job.model,
+                format=made.format,
+                own_inputs=(),
+                own_outputs=(),
+                precision="" if told_by_file(made.format) else precision,
+            ),
             source=made.artifact,
             folder=str(check_folder),
             expected=job.reference,
@@ -196,9 +208,11 @@ class ConversionRunner:
         shutil.rmtree(check_folder, ignore_errors=True)
         found: Referenced = outcome.answer or Referenced(failure=outcome.failure)
         if found.fidelity is not None:
-            return _with_remark(made, f"checked by {backend}, cosine {found.fidelity.cosine:.6f}")
+            close = closeness(found.fidelity.checks, found.fidelity.cosine)
+            return _with_remark(made, f"checked by {backend}, {close}")
         failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
-        if failure.kind.startswith("unsupported"):
+        if failure.kind.startswith("unsupported") or failure.kind in ("timeout", "out_of_memory"):
+            # a check over its limits shows nothing; the board's trial verifies the outputs again
             return _with_remark(made, f"not checked: {failure.message}")
         message = f"{job.way[-1].converter}: {failure.message}"
         failure = make_failure("convert", "off_reference", message)

@@ -87,9 +87,15 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
         raise FarmError(f"{program} ended with {process.returncode}")
 
 
+SHOWN_APART = frozenset(
+    ["work", "task", "dataset", "remarks", "values", "given", "precision", "stored"]
+)
+"""Details that stand with an input, a file, the data set or the task."""
+
+
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    plain = {key: value for key, value in details.items() if key != "work"}
+    plain = {key: value for key, value in details.items() if key not in SHOWN_APART}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

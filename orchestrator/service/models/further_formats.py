@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from agent.contract import codec
+from agent.contract import codec, comparison
 from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.trial import ModelRef, TensorSpec, Tolerance
 from agent.runtimes.formats import FORMATS
@@ -20,7 +20,7 @@ REFERENCE = "gave the reference"
 UNCHECKED = "not checked"
 """Prefix of the text for a file that no runtime here could run."""
 
-MIN_COSINE = {"fp32": 0.999, "fp16": 0.99, "int8": 0.95}
+MIN_COSINE = {"fp32": 0.999, "fp16": 0.99, "bf16": 0.95, "int8": 0.95, "fp8": 0.95, "int4": 0.9}
 """Precision of the file → cosine similarity from which it is the same network. Looser at FP32 than
 a sweep's default, because files of other frameworks differ more than kernels."""
 
@@ -78,7 +78,10 @@ def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> R
     # a model that was registered from a quantised file has less precise reference outputs
     of_model = MIN_COSINE[existing.details.get("precision", "fp32")]
     return ReferenceJob(
-        ModelRef(existing.name, file.format, file.sha256, size, inputs, outputs),
+        ModelRef(
+            *(existing.name, file.format, file.sha256, size, inputs, outputs),
+            precision=file.precision,
+        ),
         str(file.path),
         folder,
         layouts=layouts,
@@ -91,5 +94,6 @@ def _job(farm: FarmContext, existing: Model, file: SourceFile, folder: str) -> R
 
 
 def _described(found: Referenced) -> str:
-    cosine = found.fidelity.cosine if found.fidelity else 0.0
-    return f"checked: as the reference's, cosine {cosine:.6f} ({found.origin})"
+    assert found.fidelity is not None
+    close = comparison.closeness(found.fidelity.checks, found.fidelity.cosine)
+    return f"checked: as the reference's, {close} ({found.origin})"

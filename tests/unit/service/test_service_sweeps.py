@@ -205,12 +205,12 @@ def test_a_sweep_names_the_devices_that_it_waits_for(farm: FarmKit, board: int) 
     assert [(p.device, p.state, p.attempt) for p in view.running] == [("board", "dispatched", 1)]
 
 
-def test_a_disabled_device_is_planned_around(farm: FarmKit, board: int) -> None:
+def test_a_drained_device_is_planned_around(farm: FarmKit, board: int) -> None:
     farm.device("other")
-    devices.set_enabled(farm.farm, "other", False)
+    devices.set_enabled(farm.farm, "other", False, "a new fan")
     skips = {c.device: c.skip for c in sweeps.plan(farm.farm, spec_text(), "f").cells}
     assert skips["board"] == ""
-    assert "disabled" in skips["other"]
+    assert 'drained ("a new fan"); `benchfarm device enable other`' in skips["other"]
 
 
 def test_a_small_board_gets_its_class_limits_and_others_the_sweeps(

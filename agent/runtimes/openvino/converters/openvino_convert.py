@@ -35,6 +35,7 @@ class OpenVinoConvert(PortedConverter):
             Edge("openvino_convert", (source, "int8"), ("openvino_ir", "int8"))
             for source in ("tflite", "onnx")
         ),
+        Edge("openvino_convert", ("onnx", "fp16"), ("openvino_ir", "fp16")),
     )
     modules = ("openvino",)
     keeps = ("dynamic_shapes", "layout", "names")
