@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -204,6 +205,9 @@ class Client:
         form: str = "",
         inputs: Sequence[str] = (),
         feeds: Path | None = None,
+        task: str = "",
+        score_output: str = "",
+        threshold: float | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
@@ -211,11 +215,15 @@ class Client:
             form: its format; empty: the file's suffix says it.
             inputs: what inputs are drawn from: ``ids:range=0,30521``, ``shape:values=2,3``.
             feeds: an ``.npz`` of the inputs that its reference outputs are computed on.
+            task, score_output, threshold: how outputs are scored against the labels; what is left
+                out is found.
         """
+        if threshold is not None and not math.isfinite(threshold):  # JSON holds no others
+            raise UserError(f"threshold {threshold}: expected a finite number")
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
-        body = {
+        body: dict[str, Any] = {
             "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
             "sha256": sha256,
@@ -228,6 +236,8 @@ class Client:
             body["inputs"] = list(inputs)
         if feeds:
             body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
+        scoring = {"task": task, "score_output": score_output, "threshold": threshold}
+        body |= {key: value for key, value in scoring.items() if value not in ("", None)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
 
     def upload(self, path: Path) -> str:
@@ -346,10 +356,9 @@ class Client:
         found = tls.fault(error, authority="BENCHFARM_CA_FILE")
         if found:
             return NoController(f"the controller at {self.url}: {found}")
-        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
-            return NoController(
-                f"what answers at {self.url} ends the connection: does it serve https://?"
-            )
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(self.url):
+            return NoController(f"the controller at {self.url} serves https:// there, not http://")
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"

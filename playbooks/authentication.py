@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class Authentication(AuthStrategy):  # type: ignore[misc]  # untyped there
         if allowed is None:
             return
         if "publickey" in allowed:
-            allowed = self._offer_keys(transport, allowed)
+            with _agent_keys(self._hop.agent) as held:
+                allowed = self._offer_keys(transport, allowed, held)
         asks = {"password", "keyboard-interactive"} & {*allowed}
         if asks and self._credentials.password and not transport.is_authenticated():
             allowed = self._offer_password(transport, allowed)
@@ -73,9 +75,11 @@ class Authentication(AuthStrategy):  # type: ignore[misc]  # untyped there
             return list(error.allowed_types)
         return None
 
-    def _offer_keys(self, transport: Transport, allowed: list[str]) -> list[str]:
-        """What is still asked for."""
-        for key in self._keys():
+    def _offer_keys(
+        self, transport: Transport, allowed: list[str], held: Sequence[PKey]
+    ) -> list[str]:
+        """What is still asked for. ``held``: the keys of ssh-agent."""
+        for key in self._keys(held):
             self._tried += 1
             try:
                 left = list(transport.auth_publickey(self._hop.user, key))
@@ -98,14 +102,13 @@ class Authentication(AuthStrategy):  # type: ignore[misc]  # untyped there
         except (AuthenticationException, SSHException):
             return allowed
 
-    def _keys(self) -> Iterator[PKey]:
+    def _keys(self, held: Sequence[PKey]) -> Iterator[PKey]:
         """Those of ssh-agent that the hop's files name, its others, then the files."""
         if self._credentials.identity is not None:
             key = self._from_file(self._credentials.identity, required=True)
             if key is not None:
                 yield key
             return
-        held = list(_agent_keys(self._hop.agent))
         named = {blob for path in self._hop.identities if (blob := _public_blob(path))}
         first = [key for key in held if key.asbytes() in named]
         yield from first
@@ -155,22 +158,22 @@ class Authentication(AuthStrategy):  # type: ignore[misc]  # untyped there
 
 
 class _AgentAt(AgentSSH):  # type: ignore[misc]  # untyped there
-    def __init__(self, path: str) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         super().__init__()
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(AGENT_LIMIT_S)
-        connection.connect(path)
         self._connect(connection)
 
 
-def _agent_keys(path: str) -> tuple[PKey, ...]:
-    """The keys of the agent at a socket; none if there is no agent."""
-    if not path:
-        return ()
-    try:
-        return tuple(_AgentAt(path).get_keys())
-    except (OSError, SSHException):
-        return ()
+@contextlib.contextmanager
+def _agent_keys(path: str) -> Iterator[Sequence[PKey]]:
+    """The keys of the agent at a socket, which sign within the block; none if there is no agent."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        held: Sequence[PKey] = ()
+        with contextlib.suppress(OSError, SSHException):
+            connection.settimeout(AGENT_LIMIT_S)
+            if path:
+                connection.connect(path)
+                held = _AgentAt(connection).get_keys()
+        yield held
 
 
 def _public_blob(path: Path) -> bytes | None:

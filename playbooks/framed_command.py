@@ -186,7 +186,9 @@ class StreamReader:
                 self.foreign = (self.foreign + line + b"\n")[-_KEPT:] if not self.begun else b""
             elif line.startswith(self.mark + b":x"):
                 self.exit_code = int(line[len(self.mark) + 2 :])
-            elif line.rstrip(b"\r") != self.mark + b":r":  # stderr's, where the profile merges both
+            elif line.rstrip(b"\r") == self.mark + b":r":  # stderr's, where the profile merges both
+                self._empty_line = False
+            else:
                 passed.append(b"\n" if self._empty_line else b"")
                 self._empty_line = not line  # the mark of the end begins with one
                 passed.append(line + b"\n" if line else b"")

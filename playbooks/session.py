@@ -142,6 +142,7 @@ class Session:
             self._on_tick()
             if deadline is not None and time.monotonic() > deadline:
                 raise self._too_late(reader, limit_s or 0.0)
+        reader.add_foreign(_errors(channel))
         reader.close()
 
     def _too_late(self, reader: FrameReader, limit_s: float) -> PlaybookError:

@@ -220,9 +220,9 @@ def join_step() -> Step:
             trusted = ca_file and target.host.output(f"cat {shlex.quote(ca_file)}", root=True)
             if not wanted <= _certificates(trusted):
                 return "it does not trust the controller's certificate authority"
-        return (
-            "" if target.controller.known(target.device).joined else "not known to the controller"
-        )
+        if not target.controller.known(target.device).joined:
+            return "not known to the controller"
+        return target.as_agent(AGENT_PYTHON, "-I", "-c", _TOKEN_CHECK).out.strip()
 
     def apply(target: BoardTarget) -> None:
         token = target.controller.join_token(target.device, target.device_class)
@@ -234,6 +234,21 @@ def join_step() -> Step:
         target.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ends_dry_run=True)
+
+
+_TOKEN_CHECK = f"""
+from pathlib import Path
+from agent.worker import config, errors
+from agent.worker.uplink.http_client import Uplink
+own = config.load(Path("{STATE}"))
+try:
+    with Uplink(own.controller_url, own.token, ca_file=own.ca_file) as uplink:
+        uplink.check_token(own.device)
+except errors.Unauthorised:
+    print("its token is refused, as after `device rotate`")
+except errors.AgentError as error:
+    print(error)
+"""
 
 
 def _certificates(pem: str) -> set[str]:

@@ -69,9 +69,10 @@ def _summary(found: List[Check], pairs: List[Any], feeds: int, names: List[str])
 
 
 def _cosine(found: List[Check], distances: List[Any]) -> float:
-    """The least cosine of the outputs that have a direction, else the least share."""
+    """The least cosine of the outputs that have a direction, else the least share that is right."""
     cosines = [c.figure for c in found if c.criterion == "cosine"]
     shares = [c.figure / 100.0 for c in found if c.criterion in ("equal", "overlap")]
+    shares += [1.0 - min(1.0, c.figure / 100.0) for c in found if c.criterion == "relative_error"]
     return float(min(cosines or shares or [d.cosine for d in distances]))
 
 

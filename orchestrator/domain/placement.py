@@ -70,6 +70,7 @@ class PlacementModel:
     sources: tuple[Node, ...]
     free_batch: bool
     has_calibration: bool
+    has_dataset: bool = False
 
 
 @dataclass(frozen=True)
@@ -320,8 +321,13 @@ def _model_refusal(
         )
     calibrates = any(tool.needs_calibration for tool in tools)
     if calibrates and configuration.calibration == "dataset" and not model.has_calibration:
+        lacks = (
+            f"the data set of model {model.name} has no calibration samples"
+            if model.has_dataset
+            else f"model {model.name} has no data set"
+        )
         return (
-            f"int8 needs calibration data and model {model.name} has no data set; "
+            f"int8 needs calibration data and {lacks}; "
             "say `calibration: random` to quantise on random inputs (marked in the report)"
         )
     return ""

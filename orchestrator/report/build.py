@@ -236,7 +236,27 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append("Cells with 1 trial have no interval: they have no rank.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes + _failure_causes(rows) + _missing_readings(sweep)
+    return notes + _doubts(rows) + _failure_causes(rows) + _missing_readings(sweep)
+
+
+MOST_DOUBTS = 6
+
+
+def _doubts(rows: Sequence[CellRow]) -> list[str]:
+    """What comparisons and accuracies do not show, once for all cells of a model."""
+    said = [
+        (row.model, words)
+        for row in rows
+        for words in (*(row.fidelity.notes if row.fidelity else ()), row.accuracy_remark)
+        if words
+    ]
+    counted = Counter(said)
+    lines = [
+        f"{model}, in {count} of {sum(row.model == model for row in rows)} cells: {words}."
+        for (model, words), count in counted.most_common(MOST_DOUBTS)
+    ]
+    more = len(counted) - len(lines)
+    return [*lines, f"{more} more remarks on accuracy are in the CSV."] if more else lines
 
 
 def _without_speed_up(rows: Sequence[CellRow]) -> list[str]:

@@ -74,14 +74,24 @@ class SpeedUp(FrozenModel):
 class FidelityRow(FrozenModel):
     """Worst output over all verified trials, compared with the FP32 reference on the same inputs.
 
-    ``psnr_db`` is ``None`` where the outputs are identical (infinite)."""
+    ``psnr_db`` is ``None`` where the outputs are identical (infinite), ``cosine`` where no output
+    has a direction. ``criterion``, a key of ``agent.contract.comparison.CRITERIA``, is the one that
+    decides, with its ``figure`` and ``limit`` in ``unit``; empty for results of 0.1, which were
+    compared by cosine. ``loss``: 0 for outputs that equal the reference's, up to 1.
+    ``notes``: what the comparison does not show."""
 
     max_abs: float
     max_rel: float
-    cosine: float
+    cosine: float | None
     psnr_db: float | None
     worst_output: str
     passed: bool
+    criterion: str = ""
+    figure: float | None = None
+    unit: str = ""
+    limit: float | None = None
+    loss: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class FailureRow(FrozenModel):
@@ -200,6 +210,7 @@ class CellRow(FrozenModel):
     top1: float | None = None
     reference_top1: float | None = None
     accuracy_passed: bool | None = None
+    accuracy_remark: str | None = None
     fidelity: FidelityRow | None = None
 
     speed_up: SpeedUp | None = None

@@ -67,7 +67,10 @@ def own_sshd(
         make_key(key)
         make_key(folder / "host_key")
     (folder / "authorized").write_text((folder / "key.pub").read_text())
-    run = command or f'HOME={home} SHELL={found} exec {found} -c "$SSH_ORIGINAL_COMMAND"'
+    # bash reads ~/.bashrc under sshd at level 1 alone: the user's own is not read, the test's is
+    run = command or (
+        f'exec env HOME={home} SHELL={found} SHLVL=0 {found} -c "$SSH_ORIGINAL_COMMAND"'
+    )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd started by root wants it
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -78,7 +81,7 @@ def own_sshd(
         f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
         "Subsystem sftp /usr/lib/openssh/sftp-server\nLogLevel VERBOSE\n"
-        f"ForceCommand {run}\n{settings}\n"
+        f"SetEnv SHLVL=5\nForceCommand {run}\n{settings}\n"
     )
     with (folder / "sshd.log").open("w") as log:
         process = subprocess.Popen(

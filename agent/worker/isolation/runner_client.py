@@ -20,7 +20,7 @@ from agent.contract.child_jobs import (
 )
 from agent.contract.failures import make_failure
 from agent.contract.trial import Failure, TrialResult
-from agent.worker.errors import ChildFailed
+from agent.worker.errors import ChildFailed, PackagesMissing
 from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits, run_child
 
 T = TypeVar("T")
@@ -62,7 +62,10 @@ class RunnerClient:
             cancel.set("shutdown")
 
     def probe(self, python: str) -> Probed:
-        """Find out which runtimes answer under an interpreter. Raises ``ChildFailed``."""
+        """Find out which runtimes answer under an interpreter.
+
+        Raises ``ChildFailed``, ``PackagesMissing``.
+        """
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder,
             CancelRequest() as cancel,
@@ -74,7 +77,9 @@ class RunnerClient:
             self._probing.discard(cancel)
         if outcome.failure is not None:
             tail = outcome.failure.log_tail.strip().splitlines()[-1:]
-            raise ChildFailed(": ".join([f"{python}: {outcome.failure.message}", *tail]))
+            lacks = bool(tail) and tail[0].startswith(ModuleNotFoundError.__name__)
+            kind = PackagesMissing if lacks else ChildFailed
+            raise kind(": ".join([f"{python}: {outcome.failure.message}", *tail]))
         answer: Probed = outcome.answer
         return answer
 

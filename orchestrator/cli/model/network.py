@@ -36,6 +36,14 @@ def drawing_path(name: str, out: Path | None, graph: bool) -> Path | None:
     return path
 
 
+def require_purpose(form: str, used: bool) -> None:
+    """Raises ``UserError`` where ``--format`` is given for nothing."""
+    from orchestrator.domain.errors import UserError
+
+    if form and not used:
+        raise UserError(f"--format {form}: only --graph and --netron take one artifact")
+
+
 def draw(farm: Client, name: str, form: str, path: Path) -> None:
     """Write the drawing; replaces an existing file, as ``report --html`` does."""
     write(path, farm.network_svg(name, form))
@@ -79,11 +87,15 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
         raise FarmError(f"{program} ended with {process.returncode}")
 
 
+SHOWN_APART = frozenset(
+    ["work", "task", "dataset", "remarks", "values", "given", "precision", "stored"]
+)
+"""Details that stand with an input, a file, the data set or the task."""
+
+
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    # the precision stands with each file
-    left_out = ("work", "values", "given", "precision", "stored")
-    plain = {k: v for k, v in details.items() if k not in left_out}
+    plain = {key: value for key, value in details.items() if key not in SHOWN_APART}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

@@ -101,7 +101,7 @@ def _prepare(
         if placement.build is not None
     }
     # after planning the builds, whose limits are those of the builder
-    limits = {name: _limits(spec, devices[name]) for name in {p.device for p in placements}}
+    limits = {name: limits_on(spec, devices[name]) for name in {p.device for p in placements}}
     requests = {
         number: replace(request, limits=limits[placements[number].device])
         for number, request in requests.items()
@@ -192,7 +192,7 @@ def configuration_of(cell: Cell) -> Configuration:
     return Configuration(**{**given, "options": tuple(sorted(given["options"].items()))})
 
 
-def _limits(spec: SweepSpec, device: Device) -> Limits:
+def limits_on(spec: SweepSpec, device: Device) -> Limits:
     """The sweep's limits, bounded for the device's class and memory."""
     limits = spec.limits.wire()
     known, facts = device_class(device.device_class), facts_of(device)

@@ -32,8 +32,15 @@ from orchestrator.service import current_actor
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
-from orchestrator.service.sweeps import baseline_check, boards, cells, replanning, report_data
-from orchestrator.service.sweeps.duration_estimate import Estimator
+from orchestrator.service.sweeps import (
+    baseline_check,
+    boards,
+    cells,
+    replanning,
+    report_data,
+    time_limits,
+)
+from orchestrator.service.sweeps.duration_estimate import Estimate, Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.sweeps.replanning import Placer, replan
 from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
@@ -74,7 +81,18 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
     busy: dict[str, float] = defaultdict(float)
     for cell in found:
-        busy[cell.device] += cell.estimate_s * cell.trials
+        busy[cell.device] += cell.convert_s + cell.estimate_s * cell.trials
+    notes = list(planned.notes)
+    builds = {
+        (p.build.builder, p.configuration.model, p.build.described): p
+        for p in planned.running
+        if p.build
+    }
+    for builder, model, _described in builds:
+        build_s = estimator.build_s(builder, model)
+        busy[builder] += build_s or 0.0
+        if build_s is None:
+            notes.append(f"the estimate does not count what {builder} converts of {model} first")
     return PlanView(
         name=planned.spec.name,
         cells=found,
@@ -82,7 +100,7 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         estimate_s=max(busy.values(), default=0.0),
         boards=planned.boards,
         missed=planned.missed,
-        notes=list(planned.notes),
+        notes=notes,
     )
 
 
@@ -190,8 +208,13 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
     ways: Ways = {}
+    by_device = {row.name: row for row in known}
     placements = distinct(
-        place(device, configuration, views[configuration.model], builders, ways)
+        time_limits.if_in_time(
+            place(device, configuration, views[configuration.model], builders, ways),
+            spec,
+            by_device[device.name],
+        )
         for device in devices
         for configuration in configurations
     )
@@ -200,21 +223,11 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
         placements=tuple(placements),
         boards=boards.planned_boards(farm, known, placements),
         missed=boards.missed(session, spec, known, [d.name for d in devices]),
-        notes=(*baseline_check.notes(parsed, placements), *_time_notes(spec)),
+        notes=(*baseline_check.notes(parsed, placements), *time_limits.notes(spec)),
     )
 
 
-def _time_notes(spec: SweepSpec) -> list[str]:
-    needed_s = spec.scenario.warm_up_s + spec.scenario.max_duration_s
-    if needed_s < spec.limits.trial_s:
-        return []
-    return [
-        f"scenario.warm_up_s and max_duration_s take up to {needed_s:g} s, and limits.trial_s "
-        f"stops a trial after {spec.limits.trial_s:g} s: raise limits.trial_s above that sum"
-    ]
-
-
-def _placer(farm: FarmContext, session: Session) -> Placer:
+def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
     """Places single configurations as ``_plan`` does, for cells that were skipped before."""
     models = {m.name: _model_view(m) for m in session.scalars(select(Model))}
     rows = session.scalars(select(Device)).all()
@@ -226,7 +239,9 @@ def _placer(farm: FarmContext, session: Session) -> Placer:
         if model is None:
             gone = f"there is no model {configuration.model!r} any more"
             return Placement(device.name, configuration, skip=gone)
-        return place(boards.placement_device(device), configuration, model, builders, ways)
+        board = boards.placement_device(device)
+        placed = place(board, configuration, model, builders, ways)
+        return time_limits.if_in_time(placed, spec, device)
 
     return place_one
 
@@ -276,11 +291,12 @@ def _model_view(model: Model) -> PlacementModel:
         sources=sources_of((a.format, a.precision) for a in model.artifacts),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
+        has_dataset=model.dataset is not None,
     )
 
 
 def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -> PlannedCell:
-    seconds, source = (0.0, "") if placement.skip else estimator.trial_s(placement, spec)
+    estimate = Estimate(0.0, 0.0, "") if placement.skip else estimator.estimate(placement, spec)
     return PlannedCell(
         device=placement.device,
         model=placement.configuration.model,
@@ -290,8 +306,9 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
         built=placement.build.described if placement.build else "",
         skip=placement.skip,
         trials=0 if placement.skip else spec.trials,
-        estimate_s=seconds,
-        estimate_from=source,
+        estimate_s=estimate.trial_s,
+        convert_s=estimate.convert_s,
+        estimate_from=estimate.basis,
     )
 
 
@@ -347,7 +364,8 @@ def resume(farm: FarmContext, name: str) -> SweepView:
         missing = (Trial.sweep_id == sweep.id, _state_is_in(RESUMABLE))
         device_ids = set(session.scalars(select(Trial.device_id).where(*missing).distinct()))
         retired_ids = {d.id for d in session.scalars(select(Device)) if retired(d)}
-        place_now = _placer(farm, session)
+        spec = SweepSpec.model_validate(sweep.spec)
+        place_now = _placer(farm, session, spec)
         device_ids |= _devices_that_run(session, replan(session, sweep, place_now))
         health_checks.request_checks_before_sweep(farm, session, name, device_ids - retired_ids)
         sweep = lock_sweep(session, sweep.id)
@@ -368,7 +386,7 @@ def resume(farm: FarmContext, name: str) -> SweepView:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
-        replanning.write(farm, session, sweep, SweepSpec.model_validate(sweep.spec), replanned)
+        replanning.write(farm, session, sweep, spec, replanned)
         if count or filled:
             sweep.finished_at = None
             farm.record_event(session, "sweep_resumed", name, trials=count, cells=filled)
