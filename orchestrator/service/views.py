@@ -180,7 +180,8 @@ class ModelView(ViewModel):
 
 class PlannedCell(ViewModel):
     """A cell of a plan. ``built``: the builder and its conversions, where a builder converts
-    first."""
+    first. ``estimate_s``: of one trial, ``convert_s``: of the conversion before the first one;
+    ``estimate_from``: what they rest on."""
 
     device: str
     model: str
@@ -192,6 +193,7 @@ class PlannedCell(ViewModel):
     trials: int
     estimate_s: float
     estimate_from: str
+    convert_s: float = 0.0
 
 
 class PlannedBoard(ViewModel):
@@ -210,9 +212,9 @@ class PlannedBoard(ViewModel):
 
 
 class PlanView(ViewModel):
-    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel. ``missed``:
-    board that an earlier sweep with the same selection had → why this one has not. ``notes``: what
-    its author should know before it runs."""
+    """A sweep's plan. ``estimate_s``: expected wall time with all devices running in parallel; it
+    is not a bound. ``missed``: board that an earlier sweep with the same selection had → why this
+    one has not. ``notes``: what its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]
@@ -271,6 +273,15 @@ class SweepView(ViewModel):
     left_out: dict[str, str] = {}
     returned: list[str] = []
     owner: str = ""
+
+
+class RemovedModelView(ViewModel):
+    """A removed model, or file of one: the formats of the files, and the blobs that were freed."""
+
+    name: str
+    formats: list[str]
+    freed_blobs: int
+    freed_bytes: int
 
 
 class DeletedView(ViewModel):

@@ -114,6 +114,7 @@ def _tolerance(precision: str, cosine: float) -> Tolerance:
 
 
 def _described(found: Referenced) -> str:
-    assert found.fidelity is not None
+    if found.fidelity is None:
+        return f"{UNCHECKED}: no output of this model is a function of its inputs ({found.origin})"
     close = comparison.closeness(found.fidelity.checks, found.fidelity.cosine)
     return f"checked: as the reference's, {close} ({found.origin})"
