@@ -81,8 +81,10 @@ def test_no_number_is_a_bad_output(wrong: float) -> None:
 
 
 def test_another_shape_or_number_of_outputs_is_a_bad_output() -> None:
-    with pytest.raises(BadOutput, match=r"output y is \[3\]; the reference is \[2\]"):
+    with pytest.raises(BadOutput, match="output y: 3 rows, the reference 2"):
         fidelity.compare(one([1, 2, 3]), one([1, 2]), STRICT)
+    with pytest.raises(BadOutput, match="output y: 3 along axis 1, the reference 2"):
+        fidelity.compare(one([[1, 2, 3]]), one([[1, 2]]), STRICT)
     with pytest.raises(BadOutput, match="the outputs are a, b; the reference has y"):
         fidelity.compare([{"a": np.zeros(2), "b": np.zeros(2)}], one([1, 2]), STRICT)
 
