@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Optional
 
 from agent.contract.conversion_graph import Node
-from agent.contract.failures import OffReference, RunnerError
+from agent.contract.failures import BadModel, ConverterFault, OffReference, RunnerError
 from agent.contract.trial import ModelRef, RuntimeRef
 from agent.runner import fidelity, reference
 from agent.runner.feeds import load_reference
+from agent.runner.loading import load, refusals
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend
@@ -41,18 +42,24 @@ def check(
         who: the converter that made it.
 
     Raises:
+        ConverterFault: the runtime cannot read the file. Unsupported…: it refuses the network.
         OffReference: names the first output that differs, and by how much.
     """
     least = MIN_COSINE[node[1]]
     mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
-    session = backend.load(artifact, runtime, mapping.specs(model.inputs))
+    try:
+        session = load(backend, artifact, runtime, mapping.specs(model.inputs))
+    except BadModel as error:
+        raise ConverterFault(who, str(error)) from error
     worst = 1.0
     try:
         feeds = load_reference(reference_file, "input")
         expected = load_reference(reference_file, "output")
         for number, (feed, theirs) in enumerate(zip(feeds, expected)):  # noqa: B905 - newer
-            ours = mapping.outputs(reference.infer(session, mapping.feed(feed)))
+            with refusals(backend.name):
+                given = reference.infer(session, mapping.feed(feed))
+            ours = mapping.outputs(given)
             ours = fidelity.aligned(ours, theirs)
             for name, array in theirs.items():
                 fidelity.require_sound(name, ours[name], array)

@@ -24,6 +24,7 @@ from agent.formats.tflite import NotTflite
 from agent.runner import fidelity
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
+from agent.runner.loading import load, refusals
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
@@ -45,7 +46,7 @@ class _Source(NamedTuple):
     origin: str
 
     def load(self, specs: Sequence[TensorSpec] = ()) -> Session:
-        return self.backend.load(self.artifact, self.runtime, specs)
+        return load(self.backend, self.artifact, self.runtime, specs)
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
@@ -58,7 +59,8 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     progress.enter("measure")
     data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
     feeds = _feeds(job, session.inputs, data)
-    outputs = [infer(session, feed) for feed in feeds]
+    with refusals(source.backend.name):
+        outputs = [infer(session, feed) for feed in feeds]
     _require_finite(outputs)
     top1 = score(session, session.inputs, data) if data is not None else None
     layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}

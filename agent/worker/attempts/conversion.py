@@ -13,7 +13,7 @@ import agent
 from agent.contract.child_jobs import Converted, ConvertJob, Referenced, ReferenceJob
 from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
-from agent.contract.failures import make_failure
+from agent.contract.failures import ConverterFault, make_failure
 from agent.contract.trial import (
     Failure,
     Limits,
@@ -200,7 +200,13 @@ class ConversionRunner:
         failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
         if failure.kind.startswith("unsupported"):
             return _with_remark(made, f"not checked: {failure.message}")
-        message = f"{job.way[-1].converter}: {failure.message}"
+        who = job.way[-1].converter
+        if failure.kind == "bad_model":
+            failure = make_failure(
+                "convert", "converter_fault", str(ConverterFault(who, failure.message))
+            )
+            return replace(made, status="failed", failure=failure)
+        message = f"{who}: {failure.message}"
         failure = make_failure("convert", "off_reference", message)
         return replace(made, status="invalid", failure=failure)
 
