@@ -44,7 +44,7 @@ class PrecisionShare:
     def words(self) -> str:
         """``int8 in 3 of 4 operators, 1200 of 1210 weights, 300 of 300 MACs``."""
         found = "%s in %d of %d operators, %d of %d weights" % (
-            (self.precision,) + self.operators + self.weights
+            (self.precision, *self.operators, *self.weights)
         )
         return found + (", %d of %d MACs" % self.macs if self.macs[1] else "")
 

@@ -14,8 +14,11 @@ _NO_WORK = frozenset(["Parameter", "Result", "Convert", "FakeQuantize"])
 _MERGED = frozenset(["Add", "Subtract", "Multiply", "Relu", "Clamp", "PRelu"])
 """What OpenVINO merges into the quantised operator before it: bias, scale, activation."""
 _MOVES = frozenset(
-    """Reshape Transpose Squeeze Unsqueeze MaxPool Split VariadicSplit Concat StridedSlice Slice
-    Gather Tile Pad DepthToSpace SpaceToDepth""".split()
+    [
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Split", "VariadicSplit"),
+        *("Concat", "StridedSlice", "Slice", "Gather", "Tile", "Pad"),
+        *("DepthToSpace", "SpaceToDepth"),
+    ]
 )
 """Operators whose results are values of their input: quantised where that is."""
 _RECURRENT = {"LSTMSequence": 4, "GRUSequence": 3, "RNNSequence": 3}

@@ -104,7 +104,7 @@ class NcnnPnnx(ConverterBase):
         return ConvertedArtifact(artifact, "%s %s, %s" % (self.name, _version(), words))
 
     def _require_loadable(self, ncnn: Any, artifact: Path) -> None:
-        """Raises ``ConverterFault``, in the words that ncnn prints: it only answers that it failed."""
+        """Raises ``ConverterFault``, in the words that ncnn prints."""
         net = ncnn.Net()
         with tempfile.TemporaryFile() as said:
             before = os.dup(2)

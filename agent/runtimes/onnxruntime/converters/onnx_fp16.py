@@ -1,8 +1,8 @@
 """ONNX FP32 to ONNX FP16 by ONNX Runtime's ``transformers.float16``.
 
 Inputs and outputs stay FP32, so that the same feeds and references apply. Operators for which the
-tool knows no FP16 kernel (resizing, non-maximum suppression and the like) stay FP32 too, as do those
-that ONNX Runtime refuses in the file that was written.
+tool knows no FP16 kernel (resizing, non-maximum suppression and the like) stay FP32 too, as do
+those that ONNX Runtime refuses in the file that was written.
 """
 
 from __future__ import annotations
