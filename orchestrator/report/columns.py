@@ -18,7 +18,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any
 
-from orchestrator.report import cell_status, number_format
+from orchestrator.report import cell_status, converted, number_format
 from orchestrator.report.column import Column, Place, Shown, documentation
 from orchestrator.report.number_format import (
     NOTHING,
@@ -41,20 +41,21 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_cosine", "peak_rss_mib", ..., "status",
+        "fidelity_cosine", "precision_macs", "peak_rss_mib", ..., "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms", ...,
-        "trials_measured", "status",
+        "speed_up", "top1", "fidelity_cosine", "precision_macs", "peak_rss_mib", "load_cold_ms",
+        ..., "trials_measured", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms",
+        "speed_up", "top1", "fidelity_cosine", "precision_macs", "peak_rss_mib", "load_cold_ms",
         "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
-        "backend", "runtime_version", "target", "placement", "precision", "threads", "batch_size",
+        "backend", "runtime_version", "target", "placement", "precision",
+        "precision_operators", "precision_weights", "precision_macs", "threads", "batch_size",
         "environment", "options", "calibration", "samples", "mean_ms", "runtime_p50_ms", "min_ms",
         "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
         "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
@@ -119,6 +120,9 @@ def _figure(title: str = "") -> Shown:
     return Shown(point_or_reason, title, when=measured)
 
 
+CONVERTED = Shown(converted.in_words, "Converted", whole_row=True, when=converted.is_partial)
+"""In tables: only where a row's network is not wholly in its precision."""
+
 COLUMNS: Sequence[Column] = (
     Column("cell_id", "cell",
            "Identifier of the cell: one configuration on one device in one sweep.", SPECIFICATION),
@@ -141,6 +145,22 @@ COLUMNS: Sequence[Column] = (
            SPECIFICATION, details=Shown()),
     Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16 or int8.",
            SPECIFICATION, details=Shown()),
+    Column("precision_operators", "operators in it",
+           "Share of the network's operators that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.operators",
+           details=Shown(percent, "operators in that precision", when=converted.has_share)),
+    Column("precision_weights", "weights in it",
+           "Share of the network's weights that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.weights",
+           details=Shown(percent, "weights in that precision", when=converted.has_share)),
+    Column("precision_macs", "MACs in it",
+           "Share of the network's multiply-accumulates in operators that the conversion brought "
+           "into that precision; tables show it, else the share of weights, where one is not all.",
+           converted.precision_share, path="precision_share.macs",
+           terminal=CONVERTED,
+           markdown=CONVERTED,
+           html=CONVERTED,
+           details=Shown(percent, "MACs in that precision", when=converted.has_share)),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
     Column("batch_size", "batch size", "Samples per inference.", SPECIFICATION, details=Shown()),

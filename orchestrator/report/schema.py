@@ -83,6 +83,15 @@ class FidelityRow(FrozenModel):
     passed: bool
 
 
+class PrecisionRow(FrozenModel):
+    """Shares of the network, 0 to 1, that the conversion brought into the cell's precision; the
+    smallest of a cell's trials. ``macs`` is ``None`` where none could be counted."""
+
+    operators: float | None
+    weights: float | None
+    macs: float | None
+
+
 class FailureRow(FrozenModel):
     """Why a cell or trial has no figures. ``fault``: what caused it, a
     ``domain.failure_cause.Fault``."""
@@ -197,6 +206,7 @@ class CellRow(FrozenModel):
     reference_top1: float | None = None
     accuracy_passed: bool | None = None
     fidelity: FidelityRow | None = None
+    precision_share: PrecisionRow | None = None
 
     speed_up: SpeedUp | None = None
     rank: int | None = None
