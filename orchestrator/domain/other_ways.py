@@ -27,7 +27,7 @@ class OtherWay:
         file_format, precision = self.source
         found = file_format + ("" if precision == "fp32" else f" in {precision}")
         if not self.converters:
-            return f"a {found} file itself"
+            return f"the {found} itself"
         found = f"from {found} by {', '.join(self.converters)}"
         return found + (f" ({lacking(self.lacks)})" if self.lacks else "")
 
