@@ -15,7 +15,7 @@ from agent.contract import codec
 from agent.contract.child_jobs import SO_FAR, TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.runner import accuracy, clock, fidelity, scenarios, timing_loop
+from agent.runner import accuracy, clock, fidelity, repeatability, scenarios, timing_loop
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
 from agent.runner.inference import infer
@@ -175,17 +175,21 @@ def _verify(
     expected = load_reference(Path(job.reference), "output")
     outputs = [infer(session, feed, mapping) for feed in feeds]
     actual = unbatched(outputs, request.scenario.batch_size, len(expected))
+    actual, expected = repeatability.comparable(Path(job.reference), session, actual, expected)
     names = [spec.name for spec in request.model.outputs]
     wanted = request.dataset.scoring if request.dataset else None
     labelled = job.dataset is not None and not isinstance(session, SelfMeasured)
-    progress.known["fidelity"] = fidelity.compare(
-        actual,
-        expected,
-        request.tolerance,
-        request.runtime.precision,
-        accuracy.scored_output(wanted, request.model.outputs) if labelled else "",
-    )
-    _keep(job, progress)
+    if expected:
+        progress.known["fidelity"] = fidelity.compare(
+            actual,
+            expected,
+            request.tolerance,
+            request.runtime.precision,
+            accuracy.scored_output(wanted, request.model.outputs) if labelled else "",
+        )
+        _keep(job, progress)
+    else:
+        sys.stderr.write("no fidelity: no output of this model can be compared\n")
     if job.dataset is None:
         return
     if not labelled:

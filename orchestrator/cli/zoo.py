@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import CliContext, client
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, waiting
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -70,6 +70,7 @@ def build(
     ),
 ) -> None:
     """Emit architectures as ONNX, and other formats, and register them with their data sets."""
+    from orchestrator.client import ADD_MODEL_S
     from orchestrator.local import zoo_interpreters
 
     options: CliContext = context.obj
@@ -89,12 +90,14 @@ def build(
             files = emit(name, folder, seed, batch)
             for file_format, interpreter in pythons.items():
                 files.append(folder / f"{name}.{file_format}")
-                zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
+                with waiting(f"{name}: written as {file_format}"):
+                    zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))
                     continue
-                with client(context) as farm:
+                what = f"{file.name}: computing its reference outputs, twice"
+                with client(context) as farm, waiting(what, ADD_MODEL_S):
                     added = register(farm, name, file)
                 typer.echo(f"model {added.name}: {', '.join(a.format for a in added.artifacts)}")
 

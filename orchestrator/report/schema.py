@@ -204,6 +204,7 @@ class CellRow(FrozenModel):
     cpu_percent: float | None = None
     artifact_size_mib: float | None = None
     source_size_mib: float | None = None
+    source_stored: str = ""
     telemetry: dict[str, float] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
 
@@ -212,6 +213,7 @@ class CellRow(FrozenModel):
     accuracy_passed: bool | None = None
     accuracy_remark: str | None = None
     fidelity: FidelityRow | None = None
+    not_comparable: tuple[str, ...] = ()
 
     speed_up: SpeedUp | None = None
     speed_up_reason: str = ""

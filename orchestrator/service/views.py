@@ -275,6 +275,15 @@ class SweepView(ViewModel):
     owner: str = ""
 
 
+class RemovedModelView(ViewModel):
+    """A removed model, or file of one: the formats of the files, and the blobs that were freed."""
+
+    name: str
+    formats: list[str]
+    freed_blobs: int
+    freed_bytes: int
+
+
 class DeletedView(ViewModel):
     """A deleted sweep, and the blobs that were freed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, FrozenSet, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from agent.contract.failures import (
     UnsupportedTarget,
 )
 from agent.contract.trial import PRECISIONS, RuntimeRef, TensorSpec
-from agent.formats.onnx import dimensions_of
+from agent.formats.onnx import dimensions_of, shapeless_of
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.onnxruntime import providers
@@ -67,6 +67,7 @@ _NOT_A_MODEL = (
     "NO_MODEL",
     "No graph was found",
     "NO_SUCHFILE",
+    "This is an invalid model",
 )
 
 
@@ -120,7 +121,8 @@ class OnnxRuntime:
             raise _named(error) from error
         if session.get_providers()[0] != provider.name:
             raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
-        return OnnxRuntimeSession(session, inputs, _placement(session, provider.name, options))
+        placement = _placement(session, provider.name, options)
+        return OnnxRuntimeSession(session, inputs, placement, shapeless_of(artifact))
 
 
 def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> Any:
@@ -197,18 +199,27 @@ class OnnxRuntimeSession:
 
     infer: Callable[[], None]
 
-    def __init__(self, session: Any, inputs: Sequence[TensorSpec], placement: str) -> None:
+    def __init__(
+        self,
+        session: Any,
+        inputs: Sequence[TensorSpec],
+        placement: str,
+        shapeless: FrozenSet[str] = frozenset(),
+    ) -> None:
         self._session = session
         own = [_spec(node) for node in session.get_inputs()]
         if inputs:
-            require_shapes(inputs, own)
+            wanted = {spec.name: spec for spec in inputs if spec.name in shapeless}
+            require_shapes(inputs, [wanted.get(spec.name, spec) for spec in own])
         self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
         self.placement = placement
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
-        self._dynamic = [spec.name for spec in self.outputs if -1 in spec.shape]
+        # Nothing is written to an array that is bound for an output that is an input, too.
+        own_arrays = shapeless | {spec.name for spec in self.inputs}
+        self._dynamic = [s.name for s in self.outputs if -1 in s.shape or s.name in own_arrays]
         self._binding = session.io_binding()
         self._bare = _bare_run(session, self._binding)
         self.infer = self._first
@@ -238,9 +249,8 @@ class OnnxRuntimeSession:
     def _bind_outputs(self) -> None:
         for spec in self.outputs:
             if spec.name in self._dynamic:
-                self._binding.bind_output(
-                    spec.name, "cpu"
-                )  # in the outputs' order: ``read`` counts
+                # in the outputs' order: ``read`` counts
+                self._binding.bind_output(spec.name, "cpu")
                 continue
             array = np.empty(spec.shape, spec.dtype)
             self._results[spec.name] = array

@@ -140,6 +140,8 @@ class OpenVinoSession:
     """One infer request; its input tensors share the memory of the host arrays."""
 
     infer: Callable[[], None]
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(self, compiled: Any, placement: str, requests: int = 0) -> None:
         self._compiled = compiled
@@ -150,6 +152,8 @@ class OpenVinoSession:
         self.placement = placement
         self._buffers = HostBuffers(self.inputs)
         self.infer = self._request.infer
+        if self._request.query_state():
+            self.reset = self._request.reset_state
 
     def bind(self, feed: Feed) -> None:
         if not self._buffers.fill(feed):
@@ -173,7 +177,7 @@ class OpenVinoSession:
 
     def close(self) -> None:
         self._request = self._compiled = None
-        self.infer = closed_session
+        self.infer = self.reset = closed_session
 
 
 class OpenVinoQueue:
