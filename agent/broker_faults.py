@@ -12,6 +12,12 @@ ADDRESS_REMEDY = (
     "Redis listens (`bind`)"
 )
 
+PLAIN_CLOSED = "is that Redis, and does it want TLS (rediss://)?"
+TLS_CLOSED = (
+    "is that Redis, and does it ask for a client's certificate? benchfarm has none, its clients "
+    "have passwords (Redis: --tls-auth-clients no)"
+)
+
 
 def explain(error: BaseException | str, broker_url: str) -> str:
     """``error`` as a redis client raised it, for the broker at ``broker_url``."""
@@ -22,7 +28,8 @@ def explain(error: BaseException | str, broker_url: str) -> str:
         return f"the broker at {where}: {found}"
     for pattern, words in _FAULTS:
         if re.search(pattern, text, re.IGNORECASE):
-            return words.format(where=where, address=ADDRESS_REMEDY)
+            closed = TLS_CLOSED if broker_url.startswith("rediss:") else PLAIN_CLOSED
+            return words.format(where=where, address=ADDRESS_REMEDY, closed=closed)
     return f"the broker at {where}: {text.splitlines()[0]}"
 
 
@@ -42,7 +49,8 @@ _FAULTS = (
     (
         "WRONGPASS|invalid username-password|invalid password",
         "the broker at {where}: Redis refuses user or password: BENCHFARM_BROKER_URL must be the "
-        "one that `benchfarm broker acl` printed with the file that Redis has read",
+        "one that `benchfarm broker acl` printed with the file that Redis has read; a board that "
+        "was rotated or retired joins again (`benchfarm device add NAME`)",
     ),
     (
         "NOAUTH|Authentication required|HELLO must be called",
@@ -63,9 +71,9 @@ _FAULTS = (
         "the broker at {where} does not answer ({address})",
     ),
     (
-        "Connection closed by server|Connection reset by peer|Protocol Error",
-        "the broker at {where} closes the connection: is that Redis, and does it want TLS "
-        "(rediss://)?",
+        "Connection closed by server|Connection reset by peer|Protocol Error|EOF occurred"
+        "|Broken pipe",
+        "the broker at {where} closes the connection: {closed}",
     ),
 )
 """Pattern of a client's error → our sentence."""

@@ -4,11 +4,14 @@ a broker, whoever opens it."""
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+PROBE_S = 2.0
 UNTRUSTED = "it was signed by an authority that is not trusted here"
 _REFUSED = "CERTIFICATE_VERIFY_FAILED"
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
@@ -75,6 +78,24 @@ def fault(error: BaseException | str, *, authority: str, clock: str = "") -> str
             "passwords and tokens (for Redis: --tls-auth-clients no)"
         )
     return ""
+
+
+def is_meant(url: str) -> bool:
+    """Whether a server that ended a connection to an ``http://`` address speaks TLS there."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    try:
+        place = (parts.hostname, parts.port or 80)
+        with (
+            socket.create_connection(place, PROBE_S) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _why_refused(text: str, clock: str) -> str:

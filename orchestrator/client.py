@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -158,12 +159,10 @@ class Client:
     def broker_users(self) -> BrokerUsersView:
         return self._read(BrokerUsersView, "GET", "/broker/users")
 
-    def enable(self, name: str, enabled: bool) -> DeviceView:
-        return self._read(
-            DeviceView,
-            "POST",
-            f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}",
-        )
+    def enable(self, name: str, enabled: bool, note: str = "") -> DeviceView:
+        """Give a device work, or none; ``note``: why none."""
+        path = f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}"
+        return self._read(DeviceView, "POST", path, **({"json": {"note": note}} if note else {}))
 
     def maintain(self, name: str, on: bool) -> DeviceView:
         """Take a device into maintenance, or out of it."""
@@ -210,6 +209,9 @@ class Client:
         form: str = "",
         inputs: Sequence[str] = (),
         feeds: Path | None = None,
+        task: str = "",
+        score_output: str = "",
+        threshold: float | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
@@ -217,11 +219,15 @@ class Client:
             form: its format; empty: the file's suffix says it.
             inputs: what inputs are drawn from: ``ids:range=0,30521``, ``shape:values=2,3``.
             feeds: an ``.npz`` of the inputs that its reference outputs are computed on.
+            task, score_output, threshold: how outputs are scored against the labels; what is left
+                out is found.
         """
+        if threshold is not None and not math.isfinite(threshold):  # JSON holds no others
+            raise UserError(f"threshold {threshold}: expected a finite number")
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
-        body = {
+        body: dict[str, Any] = {
             "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
             "sha256": sha256,
@@ -234,6 +240,8 @@ class Client:
             body["inputs"] = list(inputs)
         if feeds:
             body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
+        scoring = {"task": task, "score_output": score_output, "threshold": threshold}
+        body |= {key: value for key, value in scoring.items() if value not in ("", None)}
         return self._read(ModelView, "POST", "/models", json=body, timeout=ADD_MODEL_S)
 
     def remove_model(self, name: str, form: str = "") -> RemovedModelView:
@@ -275,8 +283,17 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+    def submit(
+        self,
+        text: str,
+        source: str,
+        name: str = "",
+        yes_really: bool = False,
+        strict: bool = False,
+    ) -> SweepView:
+        """``strict``: only where every board that the sweep selects would run it now."""
         body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
+        body |= {"strict": strict} if strict else {}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:
@@ -285,8 +302,12 @@ class Client:
     def sweep(self, name: str) -> SweepView:
         return self._read(SweepView, "GET", f"/sweeps/{_path_segment('sweep', name)}")
 
-    def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/cancel")
+    def cancel(self, name: str, *, cell: str = "", device: str = "", trial: int = 0) -> SweepView:
+        """Cancel a sweep, or only the cells of a name or number, or on a device; ``trial``: only
+        that trial of the cell, from 1."""
+        path = f"/sweeps/{_path_segment('sweep', name)}/cancel"
+        part = {"cell": cell, "device": device, "trial": trial}
+        return self._read(SweepView, "POST", path, **({"json": part} if any(part.values()) else {}))
 
     def resume(self, name: str) -> SweepView:
         return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/resume")
@@ -321,6 +342,11 @@ class Client:
         path = f"/sweeps/{_path_segment('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
+    def cell_samples(self, cell: int) -> bytes:
+        """A cell's raw samples as a NumPy file (``report.sample_table``)."""
+        path, query = f"/cells/{cell}/samples", {"format": "npy"}
+        return self._send("GET", path, params=query, timeout=600.0).content
+
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         return TypeAdapter(kind).validate_json(self._send(method, path, **options).content)
 
@@ -339,10 +365,9 @@ class Client:
         found = tls.fault(error, authority="BENCHFARM_CA_FILE")
         if found:
             return NoController(f"the controller at {self.url}: {found}")
-        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http:"):
-            return NoController(
-                f"what answers at {self.url} ends the connection: does it serve https://?"
-            )
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(self.url):
+            return NoController(f"the controller at {self.url} serves https:// there, not http://")
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from agent import facts
 from agent.contract.device import DeviceFacts
-from playbooks.connection import Host
 from playbooks.errors import Unfit
+from playbooks.host import Host
 
 OLDEST_PYTHON = (3, 11)
 """For the agent; a measured child may run under an older Python."""
@@ -104,6 +104,9 @@ class BoardMachine:
 def examine(host: Host) -> BoardMachine:
     """Examine the board. Raises ``Unfit`` if no agent can run on it."""
     values, files = _parse(host.run(_SCRIPT).out)
+    missing = [key for key in ("machine", "libc", "init", "hostname") if key not in values]
+    if missing:
+        raise Unfit(f"{host.name} did not say its {', '.join(missing)}: is `uname` there?")
     machine = values["machine"][0]
     if machine not in SUPPORTED:
         raise Unfit(f"{host.name} is {machine}; agents run on {' and '.join(SUPPORTED)}")

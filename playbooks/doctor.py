@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from playbooks.connection import Host, Login, connected
-from playbooks.errors import HostKeyChanged, LoginRefused, PlaybookError
+from playbooks.connection import Login, connected
+from playbooks.errors import HostKeyChanged, LoginRefused, NoShell, PlaybookError, StepFailed
+from playbooks.host import Host
 from playbooks.host_keys import PinnedHostKeys
 from playbooks.target import AGENT, OPT, OWNERSHIP_FILE, STATE, UNIT, USER
+from playbooks.waiting import Waiting, unseen
 
 FREE_LIMIT_MIB = 1024
 SKEW_LIMIT_S = 30.0
@@ -41,15 +43,20 @@ class DoctorFinding:
     remedy: str = ""
 
 
-def examine(device: str, login: Login, host_keys: PinnedHostKeys) -> list[DoctorFinding]:
+def examine(
+    device: str, login: Login, host_keys: PinnedHostKeys, waiting: Waiting = unseen
+) -> list[DoctorFinding]:
     """All checks that can be made over SSH. Those that need a failed one are left out."""
     try:
-        with connected(login, host_keys) as host:
+        with connected(login, host_keys, waiting) as host:
             found = [
                 DoctorFinding("controller", "ssh", True, f"as {host.name}"),
                 DoctorFinding("controller", "host key", True, "as pinned"),
             ]
             return found + _findings(host, device)
+    except NoShell as error:
+        remedy = "give the account another login shell, or mend its profile"
+        return [DoctorFinding("controller", "login shell", False, str(error), remedy)]
     except HostKeyChanged as error:
         return [DoctorFinding("controller", "host key", False, str(error), "see left")]
     except LoginRefused as error:
@@ -67,12 +74,17 @@ def _findings(host: Host, device: str) -> list[DoctorFinding]:
         found.append(_checked(look, host, device))
     if found[0].ok:
         found += _agent_findings(host, device)
+    if host.foreign:
+        text = f"prints with each command, which is left out: {host.foreign[:120]}"
+        found.insert(0, DoctorFinding("controller", "login shell", True, text))
     return found
 
 
 def _checked(look: Callable[[Host, str], DoctorFinding], host: Host, device: str) -> DoctorFinding:
     try:
         return look(host, device)
+    except NoShell:
+        raise
     except PlaybookError as error:
         return DoctorFinding("controller", look.__name__.strip("_"), False, str(error), "see left")
 
@@ -110,7 +122,10 @@ def _disk(host: Host, _device: str) -> DoctorFinding:
 
 def _clock(host: Host, _device: str) -> DoctorFinding:
     before = time.time()
-    theirs = float(host.run("date +%s").out)
+    said = host.run("date +%s").out.strip()
+    if not said.isdigit():
+        raise StepFailed(f"{host.name}: `date +%s` said {said[:80]!r}: expected seconds")
+    theirs = float(said)
     skew_s = theirs - (before + time.time()) / 2
     ok = abs(skew_s) <= SKEW_LIMIT_S
     text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"

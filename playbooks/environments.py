@@ -121,4 +121,5 @@ def _is(entry: Mapping[str, object], wanted: RuntimeRequirement) -> bool:
 def _wheels(target: BoardTarget, wanted: RuntimeRequirement) -> Wheelhouse:
     needed = sorted({r for s in wanted.steps for r in s})
     constraints = lock_files.pins(wanted.lock, target.platform.environment) if wanted.lock else ()
-    return fetch_wheelhouse(target.cache, target.platform, needed, constraints)
+    with target.waiting(f"{wanted.label}'s packages from the package index"):
+        return fetch_wheelhouse(target.cache, target.platform, needed, constraints)

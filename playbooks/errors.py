@@ -25,6 +25,10 @@ class LoginRefused(PlaybookError):
     """The host refuses the keys and the password that were offered."""
 
 
+class NoShell(PlaybookError):
+    """The login shell runs no commands: it, its profile or a forced command does something else."""
+
+
 class HostKeyChanged(PlaybookError):
     """The host key is not the pinned one: another machine answers, or the board was reflashed."""
 

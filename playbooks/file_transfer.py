@@ -30,8 +30,10 @@ def deliver(target: BoardTarget, files: Sequence[Path], key: str) -> str:
     target.host.run(f"umask 077; mkdir -p {quoted}")
     sums = {f.name: _sha256(f) for f in files}
     arrived = _arrived(target, quoted)
-    for file in files:
-        if arrived.get(file.name) != sums[file.name]:
+    missing = [f for f in files if arrived.get(f.name) != sums[f.name]]
+    mib = sum(f.stat().st_size for f in missing) / (1 << 20)
+    with target.waiting(f"{len(missing)} files, {mib:.0f} MiB, to arrive on {target.host.name}"):
+        for file in missing:
             target.host.send(file, f"{folder}/{file.name}")
     if {k: v for k, v in _arrived(target, quoted).items() if k in sums} != sums:
         raise StepFailed(f"{target.host.name}: what arrived is not what was sent; run it again")

@@ -20,7 +20,8 @@ def health_step() -> Step:
         return f"its health is {known.health}"
 
     def apply(target: BoardTarget) -> None:
-        checked = target.controller.check_health(target.device, CHECK_LIMIT_S)
+        with target.waiting(f"{target.device}'s health check, at most {CHECK_LIMIT_S:.0f} s"):
+            checked = target.controller.check_health(target.device, CHECK_LIMIT_S)
         if checked is None:
             raise StepFailed(
                 f"{target.device}: no health check ended there in {CHECK_LIMIT_S:.0f} s; "

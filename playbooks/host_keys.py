@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHClient
+from paramiko import HostKeys, MissingHostKeyPolicy, PKey, SSHClient, SSHException
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
-from playbooks.errors import HostKeyChanged
+from playbooks.errors import HostKeyChanged, InvalidRequest
 
 MessageListener = Callable[[str], None]
 
@@ -25,15 +26,22 @@ class PinnedHostKeys:
 
     def __init__(self, path: Path, on_message: MessageListener, expected: str = "") -> None:
         self._path = path
-        self._on_message = on_message
+        self.on_message = on_message
         self._expected = expected
 
-    def apply_to(self, client: SSHClient) -> None:
-        """Make ``client`` accept pinned keys only, and pin those of unknown hosts."""
+    def apply_to(self, client: SSHClient, others: Sequence[Path] = ()) -> None:
+        """Make ``client`` accept pinned keys only, and pin those of unknown hosts. ``others`` are
+        the user's own files.
+
+        Raises:
+            InvalidRequest: the file of pinned keys is damaged.
+        """
         keys = client.get_host_keys()
-        for path in (Path.home() / ".ssh" / "known_hosts", self._path):
+        for path in others:
             if path.exists():
-                keys.load(str(path))
+                _add(keys, path)
+        if self._path.exists():
+            _add(keys, self._path, whole=True)
         client.set_missing_host_key_policy(_PinUnknownKeys(self))
 
     def pin(self, name: str, key: PKey) -> None:
@@ -48,7 +56,7 @@ class PinnedHostKeys:
             known = self._load()
             known.add(name, key.get_name(), key)
             self._save(known)
-        self._on_message(f"pinned the host key of {name} at first sight: {describe_key(key)}")
+        self.on_message(f"pinned the host key of {name} at first sight: {describe_key(key)}")
 
     def changed(self, name: str, now: PKey, before: PKey) -> HostKeyChanged | None:
         """The error for a key other than the pinned one; ``None`` if it is the expected key, which
@@ -81,7 +89,7 @@ class PinnedHostKeys:
     def _load(self) -> HostKeys:
         keys = HostKeys()
         if self._path.exists():
-            keys.load(str(self._path))
+            _add(keys, self._path, whole=True)
         return keys
 
     def _save(self, keys: HostKeys) -> None:
@@ -97,6 +105,27 @@ class _PinUnknownKeys(MissingHostKeyPolicy):  # type: ignore[misc]  # untyped th
 
     def missing_host_key(self, _client: SSHClient, hostname: str, key: PKey) -> None:
         self._store.pin(hostname, key)
+
+
+def _add(keys: HostKeys, path: Path, *, whole: bool = False) -> None:
+    """Add a file's keys to ``keys``. A line that is not one is left out, as by OpenSSH, or with
+    ``whole`` refused: the host of a lost pin would be trusted at first sight."""
+    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
+        line = raw.decode("utf-8", "replace").strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            entry = HostKeyEntry.from_line(line, number)
+        except (InvalidHostKey, SSHException, ValueError):
+            entry = None
+        if entry is not None:
+            for name in entry.hostnames:
+                keys.add(name, entry.key.get_name(), entry.key)
+        elif whole:
+            raise InvalidRequest(
+                f"{path}:{number}: not a line of known_hosts: restore it, or remove it, and the "
+                "host is pinned anew at the next connection"
+            )
 
 
 def describe_key(key: PKey) -> str:

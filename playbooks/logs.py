@@ -7,6 +7,7 @@ from collections.abc import Callable
 from playbooks.connection import Login, connected
 from playbooks.host_keys import PinnedHostKeys
 from playbooks.target import UNIT
+from playbooks.waiting import Waiting, unseen
 
 
 def stream(
@@ -17,6 +18,7 @@ def stream(
     lines: int,
     follow: bool = False,
     since_s: float | None = None,
+    waiting: Waiting = unseen,
 ) -> None:
     """Write the last ``lines`` of the agent's journal; ``since_s`` limits them to the last seconds.
     With ``follow`` it goes on until ``KeyboardInterrupt``, which is raised again once the command
@@ -28,5 +30,5 @@ def stream(
     words = f"journalctl --unit {UNIT} --output short-iso --no-pager --quiet --lines {lines}"
     if since_s is not None:
         words += f" --since=-{max(1, round(since_s))}s"
-    with connected(login, host_keys) as host:
+    with connected(login, host_keys, waiting) as host:
         host.stream(words + (" --follow" if follow else ""), write)

@@ -23,6 +23,7 @@ from playbooks.host_keys import PinnedHostKeys
 from playbooks.retire import retire_steps
 from playbooks.step_runner import EventListener, RunOutcome, Step, run_steps
 from playbooks.target import BoardTarget, MessageListener, PlaybookController
+from playbooks.waiting import Waiting, unseen
 
 KNOWN_HOSTS = "known_hosts"
 
@@ -30,7 +31,8 @@ KNOWN_HOSTS = "known_hosts"
 @dataclass(frozen=True)
 class ProvisioningContext:
     """What every playbook needs. ``home`` holds host keys, locks and wheels on this machine;
-    ``recognise`` names the class of a board; ``on_event`` and ``on_message`` report progress."""
+    ``recognise`` names the class of a board; ``on_event``, ``on_message`` and ``waiting`` report
+    progress."""
 
     home: Path
     controller: PlaybookController
@@ -38,6 +40,7 @@ class ProvisioningContext:
     recognise: Callable[[DeviceFacts], str]
     on_event: EventListener
     on_message: MessageListener
+    waiting: Waiting = unseen
 
 
 def add(
@@ -62,7 +65,7 @@ def add(
     board_class = chosen(context.classes, device_class) if device_class else None
     with (
         exclusive_access(context, device),
-        connected(login, pinned_host_keys(context, host_key)) as host,
+        connected(login, pinned_host_keys(context, host_key), context.waiting) as host,
     ):
         target = board_target(context, host, device, device_class)
         target.python_archive = python_archive
@@ -123,7 +126,7 @@ def retire(
     """
     with (
         exclusive_access(context, device),
-        connected(login, pinned_host_keys(context, host_key)) as host,
+        connected(login, pinned_host_keys(context, host_key), context.waiting) as host,
     ):
         target = board_target(context, host, device, "")
         return run_steps(retire_steps(), target, context.on_event, dry_run=dry_run)
@@ -145,6 +148,7 @@ def board_target(
         controller=context.controller,
         cache=context.home / "wheels",
         machine=examine(host),
+        waiting=context.waiting,
     )
 
 

@@ -162,7 +162,8 @@ def agent_step() -> Step:
     """Install the agent into a folder named by its content; a symbolic link selects it."""
 
     def parts(target: BoardTarget) -> tuple[Wheelhouse, Path, str]:
-        wheelhouse, wheel = fetch_agent_wheelhouse(target.cache, target.platform)
+        with target.waiting("the agent's packages from the package index"):
+            wheelhouse, wheel = fetch_agent_wheelhouse(target.cache, target.platform)
         return wheelhouse, wheel, f"{wheel.parent.name}-{wheelhouse.key}-py{target.python.version}"
 
     def check(target: BoardTarget) -> str:
@@ -219,9 +220,9 @@ def join_step() -> Step:
             trusted = ca_file and target.host.output(f"cat {shlex.quote(ca_file)}", root=True)
             if not wanted <= _certificates(trusted):
                 return "it does not trust the controller's certificate authority"
-        return (
-            "" if target.controller.known(target.device).joined else "not known to the controller"
-        )
+        if not target.controller.known(target.device).joined:
+            return "not known to the controller"
+        return target.as_agent(AGENT_PYTHON, "-I", "-c", _TOKEN_CHECK).out.strip()
 
     def apply(target: BoardTarget) -> None:
         token = target.controller.join_token(target.device, target.device_class)
@@ -233,6 +234,21 @@ def join_step() -> Step:
         target.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ends_dry_run=True)
+
+
+_TOKEN_CHECK = f"""
+from pathlib import Path
+from agent.worker import config, errors
+from agent.worker.uplink.http_client import Uplink
+own = config.load(Path("{STATE}"))
+try:
+    with Uplink(own.controller_url, own.token, ca_file=own.ca_file) as uplink:
+        uplink.check_token(own.device)
+except errors.Unauthorised:
+    print("its token is refused, as after `device rotate`")
+except errors.AgentError as error:
+    print(error)
+"""
 
 
 def _certificates(pem: str) -> set[str]:
@@ -322,18 +338,21 @@ def heartbeat_step(runtimes: tuple[str, ...]) -> Step:
 
     def apply(target: BoardTarget) -> None:
         deadline = time.monotonic() + HEARTBEAT_LIMIT_S
-        while check(target):
-            if time.monotonic() > deadline:
-                log = target.host.run(
-                    f"journalctl -u {UNIT} -n 8 -o cat --no-pager", root=True, check=False
-                )
-                raise StepFailed(
-                    f"{target.device}: {check(target)}, after {HEARTBEAT_LIMIT_S:.0f} s; its log "
-                    f"ends: {log.tail}"
-                )
-            time.sleep(0.25)
+        with target.waiting(f"{target.device}'s heartbeat, at most {HEARTBEAT_LIMIT_S:.0f} s"):
+            while check(target):
+                if time.monotonic() > deadline:
+                    raise StepFailed(
+                        f"{target.device}: {check(target)}, after {HEARTBEAT_LIMIT_S:.0f} s; its "
+                        f"log ends: {_log_end(target)}"
+                    )
+                time.sleep(0.25)
 
     return Step("heartbeat", check, apply)
+
+
+def _log_end(target: BoardTarget) -> str:
+    command = f"journalctl -u {UNIT} -n 8 -o cat --no-pager"
+    return target.host.run(command, root=True, check=False).tail
 
 
 def clean_step() -> Step:

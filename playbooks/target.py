@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from playbooks.board_probe import BoardMachine, BoardPython, examine
-from playbooks.connection import CommandResult, Host
 from playbooks.errors import InvalidRequest, Unfit
+from playbooks.host import CommandResult, Host
+from playbooks.waiting import Waiting, unseen
 from playbooks.wheels import Platform
 
 OPT = "/opt/benchfarm"
@@ -97,6 +98,7 @@ class BoardTarget:
     cache: Path
     machine: BoardMachine
     python_archive: Path | None = None
+    waiting: Waiting = unseen
     heartbeat_before: datetime | None = field(default=None)
     """Time of the last heartbeat before this run started the agent."""
 

@@ -51,7 +51,7 @@ def upgrade(
     todo = registration(chosen(context.classes, device_class))
     with (
         exclusive_access(context, device),
-        connected(login, pinned_host_keys(context, host_key)) as host,
+        connected(login, pinned_host_keys(context, host_key), context.waiting) as host,
     ):
         target = board_target(context, host, device, device_class)
         _require_board(target)

@@ -22,6 +22,10 @@ from agent.contract.trial import (
     TrialRequest,
 )
 
+SO_FAR = "so_far.json"
+"""File in a trial's folder with the child's answer as far as it was known after measuring; its
+parent reads it where the child was ended before it could answer."""
+
 
 @dataclass(frozen=True)
 class ConvertJob:

@@ -21,8 +21,10 @@ class FailureKind:
     """What a kind of failure means.
 
     ``fault``: ``INPUT``, ``DEVICE`` or ``HARNESS``. ``early_fault``: the same in the stages before
-    the model and its runtime are touched; ``None``: as ``fault``. ``transient``: another attempt
-    could go better; an error that knows more may say otherwise. ``status``: that of the result.
+    the model and its runtime are touched; ``None``: as ``fault``. ``late_fault``: likewise in
+    conversion and verification, whose length the model and its data decide. ``transient``: another
+    attempt could go better; an error that knows more may say otherwise. ``status``: that of the
+    result.
     ``checks_board``: the controller has the board's health checked after it.
     """
 
@@ -30,6 +32,7 @@ class FailureKind:
     transient: bool = False
     status: str = "failed"
     early_fault: Optional[str] = None
+    late_fault: Optional[str] = None
     checks_board: bool = False
 
 
@@ -63,7 +66,7 @@ FAILURE_KINDS: Dict[str, FailureKind] = {
     "lease_lost": FailureKind(DEVICE, transient=True, status="cancelled", checks_board=True),
     "lost": FailureKind(DEVICE),
     "out_of_memory": FailureKind(DEVICE, checks_board=True),
-    "timeout": FailureKind(DEVICE, early_fault=HARNESS, checks_board=True),
+    "timeout": FailureKind(DEVICE, early_fault=HARNESS, late_fault=INPUT, checks_board=True),
     # benchfarm itself, and the environments on the board.
     "bad_answer": FailureKind(HARNESS),
     "bad_artifact": FailureKind(HARNESS),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_MODE = re.compile(r"^<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=(\S{1,60})\s*>", re.MULTILINE)
+_MODE = re.compile(r"^[ \t]*<\s*POWER_MODEL\s+ID=(\d{1,3})\s+NAME=(\S{1,60})\s*>", re.MULTILINE)
 _NAME = re.compile(r"NV Power Mode:[ \t]*([^\s:]+)")
 
 Argv = tuple[str, ...]

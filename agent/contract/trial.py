@@ -311,7 +311,7 @@ class Fidelity:
     """Outputs against the FP32 reference on the same inputs: the worst output over all feeds.
 
     ``psnr_db`` is ``None`` where the outputs are identical: it would be infinite. ``cosine`` is the
-    share of equal values where no output has a direction. ``checks``: each criterion on each
+    share that is right where no output has a direction. ``checks``: each criterion on each
     output, the one that decides first; empty from agents of 0.1.
     """
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from agent.contract.conversion_graph import Tool
 from agent.contract.device import Accelerator, DeviceFacts, RuntimeFacts
@@ -27,7 +27,7 @@ from agent.facts import (
     soc,
     storage,
 )
-from agent.system.errors import Unreadable
+from agent.system.errors import PartlyRead, Unreadable
 from agent.telemetry.registry import read_all
 
 T = TypeVar("T")
@@ -42,6 +42,9 @@ class _Reader:
     def read(self, name: str, source: Callable[[], T]) -> T | None:
         try:
             return source()
+        except PartlyRead as error:
+            self.unread[name] = str(error)
+            return cast(T, error.found)
         except Unreadable as error:
             self.unread[name] = str(error)
         except (OSError, ValueError) as error:

@@ -10,15 +10,17 @@ from agent.contract.device import Accelerator
 from agent.facts import pci
 from agent.system import commands, files
 from agent.system.devicetree import is_jetson
-from agent.system.errors import Unreadable
+from agent.system.errors import PartlyRead, Unreadable
 from agent.telemetry.nvidia import UNKNOWN_FIELD, query
 
 _FIELDS = ("pci.bus_id", "memory.total", "compute_cap")
 """Older drivers know no ``compute_cap``."""
+_ROW = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7](?: *, *[^,]*){1,2}")
 
 
 def gpus(root: Path) -> list[Accelerator]:
-    """PCI cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``."""
+    """PCI cards, with a driver or without; not a Jetson's own GPU. Raises ``Unreadable``, or
+    ``PartlyRead`` where nvidia-smi complains."""
     if is_jetson(root):
         return []
     cards = []
@@ -67,10 +69,10 @@ def parse_information(text: str) -> Accelerator:
 
 
 def parse_smi(text: str) -> dict[str, dict[str, str]]:
-    """Details by slot, from lines that hold ``_FIELDS``; a value ``[N/A]`` is left out."""
+    """Details by slot, from the lines that hold ``_FIELDS``; a value ``[N/A]`` is left out."""
     found = {}
-    for line in text.strip().splitlines():
-        slot, *values = [value.strip() for value in line.split(",")]
+    for row in filter(_ROW.fullmatch, map(str.strip, text.splitlines())):
+        slot, *values = [value.strip() for value in row.split(",")]
         named = zip(("memory_mib", "compute_capability"), values, strict=False)
         found[_slot(slot)] = {k: v for k, v in named if re.fullmatch(r"[0-9.]{1,12}", v)}
     return found
@@ -81,21 +83,28 @@ def _with_smi(root: Path, cards: list[Accelerator]) -> list[Accelerator]:
     tool = commands.find(root, "nvidia-smi")
     if tool is None:
         return cards
-    details = _details(tool)
-    return [
+    try:
+        details, complaint = _details(tool)
+    except Unreadable as error:
+        raise PartlyRead(cards, str(error)) from None
+    found = [
         replace(c, detail={**c.detail, **details.get(_slot(c.detail["slot"]), {})}) for c in cards
     ]
+    lost = [c.detail["slot"] for c in cards if _slot(c.detail["slot"]) not in details]
+    if lost and not complaint:
+        complaint = f"nvidia-smi says nothing of the card at {', '.join(lost)}"
+    if complaint:
+        raise PartlyRead(found, complaint)
+    return found
 
 
-def _details(tool: str) -> dict[str, dict[str, str]]:
-    """Details by slot; empty where the tool fails, whose reason telemetry reports."""
-    for fields in (_FIELDS, _FIELDS[:2]):
-        try:
-            return parse_smi(query(tool, ",".join(fields)))
-        except Unreadable as error:
-            if UNKNOWN_FIELD not in str(error):
-                break
-    return {}
+def _details(tool: str) -> tuple[dict[str, dict[str, str]], str]:
+    """Details by slot, and what the tool complains of. Raises ``Unreadable``."""
+    told = query(tool, ",".join(_FIELDS))
+    if UNKNOWN_FIELD in told.out + told.complaint:
+        told = query(tool, ",".join(_FIELDS[:2]))
+    complaint = told.besides(_ROW)
+    return parse_smi(told.out), complaint
 
 
 def _slot(text: str) -> str:

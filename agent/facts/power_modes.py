@@ -23,7 +23,12 @@ def current(root: Path) -> str | None:
         tool = commands.find(root, "nvpmodel")
         if tool is None:
             raise Unreadable("nvpmodel is not installed")
-        return parse_query(commands.output([tool, "-q"]))
+        told = commands.told([tool, "-q"])
+        try:  # some releases end with an error where only the fan's mode is not set
+            return parse_query(told.out)
+        except Unreadable:
+            told.require()
+            raise
     return files.text(root / _PROFILE) or files.text(root / _GOVERNOR) or None
 
 

@@ -18,6 +18,10 @@ MOST_TENSORS = 3000
 """Most tensors that are visited from one input."""
 
 
+MASKED = 1000.0
+"""What is multiplied by less than -1000, as before a softmax, is a mask: 0 or 1."""
+
+
 class Passed(NamedTuple):
     """An operator makes ``tensor`` (hashable) of the values: each is ``scale`` times the value plus
     something between the two of ``offset``."""
@@ -30,8 +34,8 @@ class Passed(NamedTuple):
 class Wanted(NamedTuple):
     """An operator wants values from ``low`` to ``high``, both included, or exactly ``fixed``.
 
-    ``weak``: other values are accepted too, but say less (a mask of other numbers than 0 and 1);
-    counts only where nothing else is known.
+    ``weak``: other values are accepted too, but say less (a comparison that always comes out the
+    same); counts only for whole numbers of which nothing else is known.
     """
 
     low: float = 0.0
@@ -91,8 +95,9 @@ def _one(spec: TensorSpec, known: List[Wanted]) -> Optional[InputValues]:
     if exact:
         return InputValues(FIXED, fixed=exact[0].fixed, why=exact[0].why)
     bounds = [w for w in known if not w.fixed and w.low <= w.high]
-    bounds = [w for w in bounds if not w.weak] or bounds[:1]
-    if "mask" in spec.name.lower() and not any(w.high <= 1 for w in bounds):
+    whole = not spec.dtype.startswith(("float", "bfloat"))
+    bounds = [w for w in bounds if not w.weak] or (bounds[:1] if whole else [])
+    if whole and "mask" in spec.name.lower() and not any(w.high <= 1 for w in bounds):
         bounds.append(Wanted(0, 1, "a mask, by its name"))
     low = max((max(w.low, 0.0) for w in bounds), default=0.0)
     tightest = min(bounds, key=lambda w: w.high, default=None)

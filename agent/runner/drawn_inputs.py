@@ -58,8 +58,9 @@ def draw(spec: TensorSpec, values: InputValues, seed: List[int]) -> Array:
     dtype = np.dtype(spec.dtype)
     if values.kind == FIXED:
         numbers = np.asarray(values.fixed, np.float64)
-        filled = np.broadcast_to(numbers, spec.shape) if numbers.size == 1 else numbers
-        return np.ascontiguousarray(filled.reshape(spec.shape)).astype(dtype)
+        if numbers.size == 1:
+            return np.full(spec.shape, numbers.reshape(())).astype(dtype)
+        return numbers.reshape(spec.shape).astype(dtype)
     # RandomState instead of Generator: NumPy guarantees that its stream never changes.
     random = np.random.RandomState(seed)
     if values.kind == WHOLE:

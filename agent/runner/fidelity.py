@@ -10,6 +10,7 @@ import numpy as np
 from agent.contract.comparison import Check, worst
 from agent.contract.failures import BadData, BadOutput, listed
 from agent.contract.trial import Fidelity, Tolerance
+from agent.runner import output_shapes
 from agent.runner.criteria import checks, distance, finite, limits
 
 
@@ -68,9 +69,10 @@ def _summary(found: List[Check], pairs: List[Any], feeds: int, names: List[str])
 
 
 def _cosine(found: List[Check], distances: List[Any]) -> float:
-    """The least cosine of the outputs that have a direction, else the least share."""
+    """The least cosine of the outputs that have a direction, else the least share that is right."""
     cosines = [c.figure for c in found if c.criterion == "cosine"]
     shares = [c.figure / 100.0 for c in found if c.criterion in ("equal", "overlap")]
+    shares += [1.0 - min(1.0, c.figure / 100.0) for c in found if c.criterion == "relative_error"]
     return float(min(cosines or shares or [d.cosine for d in distances]))
 
 
@@ -94,10 +96,7 @@ def aligned(ours: Dict[str, Any], theirs: Dict[str, Any]) -> Dict[str, Any]:
 def require_sound(name: str, actual: Any, expected: Any) -> None:
     """Raises ``BadOutput`` where an output has another shape, or holds NaN or infinity."""
     if actual.shape != expected.shape:
-        raise BadOutput(
-            "output %s is %s; the reference is %s"
-            % (name, list(actual.shape), list(expected.shape))
-        )
+        raise BadOutput(output_shapes.difference(name, actual.shape, expected.shape))
     bad = int(actual.size - np.isfinite(np.asarray(actual, dtype=np.float64)).sum())
     if bad:
         raise BadOutput("output %s: %d of %d values are NaN or infinite" % (name, bad, actual.size))

@@ -197,7 +197,8 @@ def _out_of_range(labels: Any, few: _TooFew) -> NoReturn:
     at = int(np.flatnonzero(labels >= few.classes)[0])
     counts_from_1 = labels.min() >= 1 and labels.max() == few.classes
     raise BadData(
-        "labels[%d] is %d; output %s has %s: accepted are 0…%d%s; or %s"
+        "labels[%d] is %d; output %s has %s: accepted are 0…%d%s; if another"
+        " output is meant, name it with --score-output NAME"
         % (
             at,
             int(labels[at]),
@@ -205,7 +206,6 @@ def _out_of_range(labels: Any, few: _TooFew) -> NoReturn:
             "%d classes" % few.width if few.width > 1 else "one score a sample",
             few.classes - 1,
             " (the labels seem to count from 1: subtract 1)" if counts_from_1 else "",
-            HOW_TO_SAY,
         )
     )
 

@@ -11,7 +11,8 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract.child_jobs import TrialJob
+from agent.contract import codec
+from agent.contract.child_jobs import SO_FAR, TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
 from agent.runner import accuracy, clock, fidelity, repeatability, scenarios, timing_loop
@@ -53,10 +54,12 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
     else:
         raw = _measure(session, loop, request.scenario, memory, progress)
     progress.known["samples"] = _write_samples(raw, Path(job.folder), request.scenario.batch_size)
+    _keep(job, progress)
 
     progress.enter("verify")
     with progress.timing("verify_s", now_ns):
         _verify(job, session, mapping, specs, feeds, progress)
+    _keep(job, progress)
     session.close()
     if not isinstance(session, SelfMeasured):  # its loads are all in fresh processes
         _load_again(job, backend, mapping.specs(specs), progress)
@@ -107,6 +110,18 @@ def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> Tri
     phases = Phases(**progress.phases)
     known = {**progress.known, **more}
     return TrialResult(SCHEMA, attempt_id, status, __version__, phases=phases, **known)
+
+
+def _keep(job: TrialJob, progress: Progress) -> None:
+    """Write what is known to a file, for the parent: whatever ends this process from now on, the
+    samples are taken. One that cannot be written does not stop the job."""
+    path = Path(job.folder, SO_FAR)
+    try:
+        half = path.with_suffix(".half")
+        half.write_text(codec.dumps(answer(job.request.attempt_id, "ok", progress)), "utf-8")
+        half.replace(path)
+    except OSError as error:
+        sys.stderr.write("%s: %s\n" % (path, error))
 
 
 def _load(
@@ -174,6 +189,7 @@ def _verify(
         )
     else:
         sys.stderr.write("no fidelity: no output of this model can be compared\n")
+    _keep(job, progress)
     if job.dataset is None:
         return
     if not labelled:

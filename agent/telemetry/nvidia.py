@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.contract.device import Sensor
 from agent.system import commands, devicetree
-from agent.system.errors import Unreadable
+from agent.system.errors import PartlyRead, Unreadable
 
 name = "nvidia"
 
@@ -37,21 +37,23 @@ _THROTTLED = {
 }
 
 
-def query(tool: str, fields: str) -> str:
-    """nvidia-smi's output: one line per GPU with the given fields. Raises ``Unreadable``."""
-    return commands.output([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+_VALUE = r"(?:[0-9.+-]{1,20}|0x[0-9a-fA-F]{1,16}|\[[^\],]*\]|N/A)"
+_ROW = re.compile(rf"[0-9]{{1,3}}(?: *, *{_VALUE}){{{len(FIELDS)}}}")
+_MASK = re.compile(r"[0-9]{1,3} *, *(?:0x[0-9a-fA-F]{1,16}|\[[^\]]*\]|N/A)")
+
+
+def query(tool: str, fields: str) -> commands.Told:
+    """nvidia-smi's answer: one line per GPU with the given fields, and whatever it warns of. It
+    ends with 14 where only a card's infoROM is corrupted. Raises ``Unreadable``."""
+    return commands.told([tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
 
 
 def parse(text: str) -> list[Sensor]:
-    """Parse lines that hold ``FIELDS``; ``[N/A]`` and ``[Not Supported]`` are left out.
-
-    Raises ``Unreadable``: a line has another number of columns.
-    """
+    """Parse the lines that hold a card's number and ``FIELDS``; ``[N/A]`` and ``[Not Supported]``
+    are left out."""
     found = []
-    for index, line in enumerate(text.strip().splitlines()):
-        values = [value.strip() for value in line.split(",")]
-        if len(values) != len(FIELDS):
-            raise Unreadable(f"nvidia-smi said {line[:60]!r}, {len(FIELDS)} values were expected")
+    for row in filter(_ROW.fullmatch, map(str.strip, text.splitlines())):
+        index, *values = [value.strip() for value in row.split(",")]
         for (what, unit, factor), value in zip(FIELDS.values(), values, strict=True):
             if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value):
                 found.append(Sensor(name, f"gpu{index} {what}", unit, float(value) * factor))
@@ -59,15 +61,14 @@ def parse(text: str) -> list[Sensor]:
 
 
 def parse_reasons(text: str) -> list[Sensor]:
-    """Parse a mask per GPU, ``0x0000000000000004``, into sensors of 0 or 1.
-
-    Raises ``Unreadable``.
-    """
+    """Parse the lines that hold a card's number and its mask, ``0, 0x0000000000000004``, into
+    sensors of 0 or 1."""
     found = []
-    for index, line in enumerate(text.strip().splitlines()):
-        if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", line.strip()):
-            raise Unreadable(f"nvidia-smi said {line.strip()[:60]!r}, where a mask was expected")
-        mask = int(line.strip(), 16)
+    for row in filter(_MASK.fullmatch, map(str.strip, text.splitlines())):
+        index, value = [part.strip() for part in row.split(",")]
+        if not value.startswith("0x"):
+            continue
+        mask = int(value, 16)
         found += [
             Sensor(name, f"gpu{index} throttled: {why}", "count", float(bool(mask & bit)))
             for bit, why in _THROTTLED.items()
@@ -82,14 +83,18 @@ def read(root: Path) -> list[Sensor]:
     tool = commands.find(root, "nvidia-smi")
     if tool is None:
         raise Unreadable("nvidia-smi is not installed")
-    return parse(query(tool, ",".join(FIELDS))) + _reasons(tool)
+    told = query(tool, ",".join(("index", *FIELDS)))
+    complaint = told.besides(_ROW)
+    found = parse(told.out) + _reasons(tool)
+    if complaint:
+        raise PartlyRead(found, complaint)
+    return found
 
 
 def _reasons(tool: str) -> list[Sensor]:
     for field in REASONS:
-        try:
-            return parse_reasons(query(tool, field))
-        except Unreadable as error:
-            if UNKNOWN_FIELD not in str(error):
-                break  # the card does not support it
+        told = query(tool, f"index,{field}")
+        if UNKNOWN_FIELD in told.out + told.complaint:
+            continue
+        return parse_reasons(told.out)  # of no line, where the card does not support it
     return []

@@ -37,4 +37,9 @@ def read(root: Path) -> list[Sensor]:
     tool = commands.find(root, "vcgencmd")
     if tool is None:
         raise Unreadable("vcgencmd is not installed")
-    return parse(commands.output([tool, "get_throttled"]))
+    told = commands.told([tool, "get_throttled"])
+    try:
+        return parse(told.out)
+    except Unreadable:
+        told.require()
+        raise

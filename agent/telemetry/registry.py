@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import cast
 
 from agent import telemetry as _package
 from agent.contract.device import Sensor
-from agent.system.errors import Unreadable
+from agent.system.errors import PartlyRead, Unreadable
 from agent.telemetry.source import TelemetrySource
 
 _NO_SOURCES = ("registry", "source")
@@ -59,6 +60,9 @@ def read_all(root: Path = Path("/")) -> tuple[tuple[Sensor, ...], dict[str, str]
     for name, source in SOURCES.items():
         try:
             sensors += source.read(root)
+        except PartlyRead as error:
+            sensors += cast("list[Sensor]", error.found)
+            unread[name] = str(error)
         except Unreadable as error:
             unread[name] = str(error)
         except (OSError, ValueError) as error:

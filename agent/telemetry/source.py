@@ -19,6 +19,7 @@ class TelemetrySource(Protocol):
 
         ``root``: the folder below which ``/proc`` and ``/sys`` are looked for.
 
-        Raises ``Unreadable``: the board has the source, and it cannot be read.
+        Raises ``Unreadable``: the board has the source, and it cannot be read; ``PartlyRead``,
+        with the sensors that answer: a part of it cannot.
         """
         ...

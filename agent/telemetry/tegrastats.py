@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.contract.device import Sensor
 from agent.system import commands, devicetree, jetson_rails
-from agent.system.errors import Unreadable
+from agent.system.errors import PartlyRead, Unreadable
 from agent.telemetry.thermal import plausible
 
 name = "tegrastats"
@@ -19,7 +19,10 @@ INTERVAL_MS = 200
 
 _N = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)"
 _MEMORY = re.compile(rf"\b(RAM|SWAP) {_N}/{_N}MB")
-_CORES = re.compile(r"\bCPU \[([^\]]*)\](?:@" + _N + ")?")
+# Before JetPack 3.1 `cpu [0%,off,3%,0%]@102`, with `@-1` while the clock is not known.
+_CORES = re.compile(r"\b(?:CPU|cpu) \[([^\]]*)\](?:@(?:-1|" + _N + "))?")
+_ANY_CORES = re.compile(r"\bcpu\b[ :]*[\[0-9]", re.IGNORECASE)
+_NO_CORE = re.compile(r"(?:off|idle|-*)")
 _CORE = re.compile(rf"{_N}%(?:@{_N})?")
 # An engine: `EMC_FREQ 0%@1600`, `EMC_FREQ @4266`, `GR3D_FREQ 60%@[620]`, `@[1574,1574]`, `APE 25`,
 # `NVENC 79%@166`; `VIC off` and `NVDLA0 off` are left out.
@@ -93,10 +96,26 @@ def _clock(what: str, mhz: str | None) -> list[Sensor]:
 
 
 def read(root: Path) -> list[Sensor]:
-    """Run the tool for one line. Raises ``Unreadable``."""
+    """Run the tool until a line of values. Raises ``Unreadable``, or ``PartlyRead`` where its
+    cores are in a form that is not known."""
     if not devicetree.is_jetson(root):
         return []
     tool = commands.find(root, "tegrastats")
     if tool is None:
         raise Unreadable("tegrastats is not installed")
-    return parse(commands.first_line([tool, "--interval", str(INTERVAL_MS)]))
+    line = commands.first_line([tool, "--interval", str(INTERVAL_MS)], _MEMORY)
+    found, odd = parse(line), _odd_cores(line)
+    if odd:
+        raise PartlyRead(found, f"tegrastats said {odd[:60]!r}, where cores were expected")
+    return found
+
+
+def _odd_cores(line: str) -> str:
+    """What a line says of the cores in a form that is not known; empty: nothing."""
+    cores = _CORES.search(line)
+    if cores is None:
+        other = _ANY_CORES.search(line)
+        return line[other.start() :] if other else ""
+    parts = [core.strip() for core in cores[1].split(",")]
+    odd = [core for core in parts if not _CORE.fullmatch(core) and not _NO_CORE.fullmatch(core)]
+    return odd[0] if odd else ""

@@ -32,6 +32,12 @@ class TagBody(Body):
     tags: dict[str, str]
 
 
+class DrainBody(Body):
+    """``note``: why, for those who wonder."""
+
+    note: str = ""
+
+
 class MaintenanceBody(Body):
     on: bool
 
@@ -69,8 +75,8 @@ def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
 
 
 @router.post("/devices/{name}/drain")
-def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return devices.set_enabled(farm, name, False)
+def drain_device(name: str, farm: InFarm, _: Operator, body: DrainBody | None = None) -> DeviceView:
+    return devices.set_enabled(farm, name, False, body.note if body else "")
 
 
 @router.post("/devices/{name}/class")

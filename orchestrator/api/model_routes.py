@@ -9,7 +9,7 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import Body
-from orchestrator.service.models import network_graphs, registration, removal
+from orchestrator.service.models import network_graphs, registration, removal, tasks
 from orchestrator.service.views import ModelView, RemovedModelView
 
 router = APIRouter(tags=["people"])
@@ -26,6 +26,9 @@ class ModelBody(Body):
     inputs: list[str] = Field(default_factory=list)
     feeds_name: str = ""
     feeds_sha256: str = ""
+    task: str = ""
+    score_output: str = ""
+    threshold: float | None = None
 
 
 @router.get("/models")
@@ -48,7 +51,10 @@ def draw_model(
 
 @router.post("/models")
 def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
-    return registration.add(farm, registration.NewModel(**body.model_dump()))
+    given = body.model_dump()
+    words = (given.pop("task"), given.pop("score_output"), given.pop("threshold"))
+    scoring = tasks.declared(*words)
+    return registration.add(farm, registration.NewModel(**given, scoring=scoring))
 
 
 @router.delete("/models/{name}")

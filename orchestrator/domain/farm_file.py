@@ -16,7 +16,7 @@ from orchestrator.domain.yaml_source import KeyPath, MarkedYaml, YamlMistake
 
 URL = r"^https?://[^/\s@?#]+/?$"
 FINGERPRINT = r"^SHA256:[A-Za-z0-9+/]{43}$"
-SSH_FORM = "[USER@]HOST[:PORT], or an alias of ~/.ssh/config"
+SSH_FORM = "[USER@]HOST[:PORT] (IPv6: [ADDRESS]:PORT), or an alias of ~/.ssh/config"
 SSH_PORT = 22
 SHELL = frozenset(" '`\"$;&<>|(){}")
 """Characters that OpenSSH refuses, too: ``Match exec`` and ``ProxyCommand`` of ~/.ssh/config may
@@ -110,7 +110,7 @@ def _with_defaults(defaults: Defaults, device: DeviceEntry) -> DeviceEntry:
     return device.model_copy(update={**inherited, **given})
 
 
-def _is_tag(path: KeyPath) -> bool:
+def _is_tag(path: KeyPath, _value: str) -> bool:
     """Whether the path is a tag's value, which is text: ``builder: yes`` is no boolean."""
     return len(path) >= 3 and path[-2] == "tags"
 
@@ -145,11 +145,17 @@ def _same_addresses(marked: MarkedYaml) -> Iterable[YamlMistake]:
 
 def _host_and_port(ssh: str) -> tuple[str, int | None]:
     """The host in lower case, and the port (``None`` if it is invalid). A text with more than one
-    colon is an IPv6 address without a port."""
-    host = ssh.rpartition("@")[2].lower()
-    if host.count(":") != 1:
+    colon is an IPv6 address without a port, unless it is in brackets."""
+    host = ssh.removeprefix("ssh://").rstrip("/").rpartition("@")[2].lower()
+    bracketed = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", host)
+    if bracketed is not None:
+        host, port = bracketed[1], bracketed[2]
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    else:
+        port = None
+    if port is None:
         return host, SSH_PORT
-    host, _, port = host.partition(":")
     return host, int(port) if re.fullmatch(r"\d{1,5}", port) and 0 < int(port) < 65536 else None
 
 

@@ -131,10 +131,28 @@ class NamedArrays:
 
 
 @dataclass(frozen=True)
+class ArrayValues:
+    """What the values of one array are. ``first``, ``not_finite``, ``fraction`` (the first value
+    that is not whole), ``low_at`` and ``high_at`` are a place and its value (``inputs[0, 3] is
+    nan``), empty where there is none. ``kind``: of numpy's type."""
+
+    dtype: str
+    kind: str
+    first: str
+    not_finite: str
+    fraction: str
+    low: float
+    low_at: str
+    high: float
+    high_at: str
+
+
+@dataclass(frozen=True)
 class DatasetArrays:
-    """The array shapes of a data set, checked against each other."""
+    """The arrays of a data set: their shapes, checked against each other, and their values."""
 
     shapes: Shapes
+    values: dict[str, ArrayValues] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

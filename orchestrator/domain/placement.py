@@ -27,7 +27,8 @@ from orchestrator.domain.spec import DeviceChoice
 
 @dataclass(frozen=True)
 class PlacementDevice:
-    """The data of a device that placement needs. ``labels`` holds name, class and tags."""
+    """The data of a device that placement needs. ``labels`` holds name, class and tags;
+    ``drain_note``: why it is not enabled; ``retired``: it has left the farm."""
 
     name: str
     labels: Mapping[str, str]
@@ -35,6 +36,8 @@ class PlacementDevice:
     runtimes: tuple[RuntimeFacts, ...] = ()
     tools: tuple[Tool, ...] = ()
     machine: str = ""
+    drain_note: str = ""
+    retired: bool = False
 
 
 def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
@@ -67,6 +70,7 @@ class PlacementModel:
     sources: tuple[Node, ...]
     free_batch: bool
     has_calibration: bool
+    has_dataset: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,32 @@ options."""
 
 
 def chosen(devices: Iterable[PlacementDevice], choice: DeviceChoice) -> list[PlacementDevice]:
-    """The devices selected by ``choice``, by name."""
+    """The devices selected by ``choice``, by name. One that is retired is chosen only where it is
+    named: it has left the farm, and keeps its tags for the day on which it comes back."""
     return sorted(
         (
             d
             for d in devices
-            if (not choice.names or d.name in choice.names) and matches(choice.select, d.labels)
+            if (d.name in choice.names if choice.names else not d.retired)
+            and matches(choice.select, d.labels)
         ),
         key=lambda d: d.name,
     )
+
+
+def out_of_service(device: PlacementDevice) -> str:
+    """Why no configuration at all can be placed on the device; empty where some may be.
+
+    Each of these reasons passes: the same sweep, resumed, may find the device in service.
+    """
+    if device.retired:
+        return f"the device is retired; `benchfarm device add {device.name}` brings it back"
+    if not device.enabled:
+        note = f' ("{device.drain_note}")' if device.drain_note else ""
+        return f"the device is drained{note}; `benchfarm device enable {device.name}`"
+    if not device.runtimes:
+        return "the device has not said yet what it can run; start `benchfarm-agent run` there"
+    return ""
 
 
 def place(
@@ -126,8 +147,9 @@ def place(
 
     ``known`` is a cache that is kept from cell to cell.
     """
-    if not device.enabled:
-        return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
+    why = out_of_service(device)
+    if why:
+        return _skip(device, configuration, why)
     facts, why = _runtime(device, configuration)
     if facts is None:
         return _skip(device, configuration, why)
@@ -195,11 +217,6 @@ def _runtime(
         )
     if candidates:
         return None, f"{configuration.backend}: {candidates[0].missing}"
-    if not device.runtimes:
-        return (
-            None,
-            "the device has not said yet what it can run; start `benchfarm-agent run` there",
-        )
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 
@@ -304,8 +321,13 @@ def _model_refusal(
         )
     calibrates = any(tool.needs_calibration for tool in tools)
     if calibrates and configuration.calibration == "dataset" and not model.has_calibration:
+        lacks = (
+            f"the data set of model {model.name} has no calibration samples"
+            if model.has_dataset
+            else f"model {model.name} has no data set"
+        )
         return (
-            f"int8 needs calibration data and model {model.name} has no data set; "
+            f"int8 needs calibration data and {lacks}; "
             "say `calibration: random` to quantise on random inputs (marked in the report)"
         )
     return ""

@@ -19,6 +19,7 @@ from agent.contract.conversion_graph import (
     tools_on_path,
     usable,
 )
+from agent.contract.scoring import NOT_SCORED, Scoring
 from agent.contract.trial import (
     SCHEMA,
     DatasetRef,
@@ -162,7 +163,11 @@ class LocalConverter:
         dataset = None
         if wanted.dataset is not None:
             dataset = source_file.CheckedDataset.read(
-                self._inspect, wanted.dataset, wanted.dataset.name, _sha256(wanted.dataset)
+                self._inspect,
+                wanted.dataset,
+                wanted.dataset.name,
+                _sha256(wanted.dataset),
+                Scoring(NOT_SCORED),  # only its calibration samples are used
             )
         read = source_file.read_source(
             self._inspect,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.contract.device import DeviceFacts
@@ -13,6 +15,7 @@ from orchestrator.provisioning import boards
 from orchestrator.provisioning.boards import AddressBook, BoardAddress, RemoteController
 from orchestrator.provisioning.diff import Difference, board_differences, controller_differences
 from orchestrator.provisioning.fleet_file import WantedBoard
+from orchestrator.provisioning.parallel import Notice
 from playbooks import playbook as playbooks
 from playbooks.connection import Login
 from playbooks.errors import PlaybookError
@@ -22,8 +25,16 @@ from playbooks.target import HealthCheckOutcome, KnownDevice
 CONTROLLER = "controller"
 """The step after those on the board: class, tags and ``enabled`` at the controller."""
 
-Reporter = Callable[[StepEvent | str], None]
-"""Receives a step's event, or a line of text."""
+
+@dataclass(frozen=True)
+class Awaited(Notice):
+    """What a board's step waits for, and until when; empty: for nothing any more."""
+
+    what: str
+
+
+Reporter = Callable[[StepEvent | str | Awaited], None]
+"""Receives a step's event, a line of text, or what is waited for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ def apply(
     Raises:
         PlaybookError, FarmError: a step failed; earlier steps stay done.
     """
-    addresses, board = AddressBook(farm.home), _BoardController(farm, wanted)
+    addresses, board = AddressBook(farm.home), _BoardController(farm, wanted, report)
 
     def on_event(event: StepEvent) -> None:
         # the host is now known to be this board
@@ -87,7 +98,7 @@ def apply(
 def find_differences(farm: FarmAccess, wanted: WantedBoard, report: Reporter) -> list[Difference]:
     """Differences between a board and the file. A board that cannot be examined is one, too."""
     events: list[StepEvent] = []
-    board = _BoardController(farm, wanted)
+    board = _BoardController(farm, wanted, report)
 
     def on_event(event: StepEvent) -> None:
         events.append(event)
@@ -121,10 +132,21 @@ def retire(farm: FarmAccess, device: str, report: Reporter) -> BoardOutcome:
         report("its tokens are refused; no address is known, so the board itself is left as it is")
         return BoardOutcome("", 1, 1, "retired")
     login = Login(address.ssh, address.identity, farm.password)
-    work = boards.provisioning_context(farm.home, farm.controller, report, report)
+    work = boards.provisioning_context(
+        farm.home, farm.controller, report, report, partial(_waiting, report)
+    )
     outcome = playbooks.retire(work, device, login)
     AddressBook(farm.home).forget(device)
     return BoardOutcome("", outcome.steps, outcome.changed, "retired")
+
+
+@contextlib.contextmanager
+def _waiting(report: Reporter, what: str) -> Iterator[None]:
+    report(Awaited(what))
+    try:
+        yield
+    finally:
+        report(Awaited(""))
 
 
 def _add_board(
@@ -135,7 +157,9 @@ def _add_board(
     dry_run: bool,
 ) -> RunOutcome:
     farm, wanted = board.farm, board.wanted
-    base = boards.provisioning_context(farm.home, farm.controller, on_event, report)
+    base = boards.provisioning_context(
+        farm.home, farm.controller, on_event, report, partial(_waiting, report)
+    )
 
     def recognise(facts: DeviceFacts) -> str:
         board.device_class = base.recognise(facts)
@@ -158,9 +182,10 @@ class _BoardController:
     """The controller for one board's playbook. When the board gets its join token, the settings of
     the file are applied, so that they hold before it can be given work."""
 
-    def __init__(self, farm: FarmAccess, wanted: WantedBoard) -> None:
+    def __init__(self, farm: FarmAccess, wanted: WantedBoard, report: Reporter) -> None:
         self.farm = farm
         self.wanted = wanted
+        self.report = report
         self.device_class = wanted.device_class
 
     @property
@@ -178,6 +203,8 @@ class _BoardController:
 
     def join_token(self, device: str, device_class: str) -> str:
         token = self.farm.controller.join_token(device, device_class)
+        for line in boards.kept_lines(self.farm.controller.joined[device], ()):
+            self.report(line)
         found = self.farm.client.find_device(device)
         if found is not None and found.facts is None:
             joined = found.model_copy(update={"facts": {}})

@@ -19,6 +19,10 @@ class JobInterrupted(Exception):
     """The user interrupted; raised in a job at its next report."""
 
 
+class Notice:
+    """Base of reports from within a step: they never end a job."""
+
+
 @dataclass(frozen=True)
 class JobOutcome(Generic[T]):
     """``value`` if the job succeeded, else ``error``. ``seconds`` 0: it was not started."""
@@ -68,7 +72,7 @@ def run_parallel(
 
         def report(what: Report) -> None:
             reports.put((name, what))
-            if stop.is_set():
+            if stop.is_set() and not isinstance(what, Notice):
                 raise JobInterrupted("stopped on the way")
 
         began = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -22,7 +21,7 @@ from orchestrator.broker.redis_acl import RedisAcl
 from orchestrator.cli.up import except_for_whom
 from orchestrator.controller import Controller
 from orchestrator.settings import Settings
-from support.cli import BENCHFARM, Shell
+from support.cli import BENCHFARM, shell_in
 from support.farms import FarmKit
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
@@ -48,11 +47,6 @@ def address() -> str:
             pytest.skip("this machine has no address besides its loopback")
         found: str = probe.getsockname()[0]
     return found
-
-
-def shell_in(home: Path, **settings: str) -> Shell:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-    return Shell(home, {**kept, "BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings})
 
 
 def first_file(folder: Path, place: str) -> tuple[Path, str]:

@@ -141,7 +141,7 @@ def _circle(path: Path) -> Path:
         (_constant, "no inputs: its outputs are constants"),
         (lambda p: saved(p, RELU, None, None, [shapeless("x", 0)]), "declares no type"),
         (lambda p: saved(p, RELU, [row("y"), row("y")]), "has the output 'y' twice"),
-        (_of([node("Foo", ["x"], ["y"], domain="foo.bar")]), "No opset import for domain 'foo.bar'"),
+        (_of([node("Foo", ["x"], ["y"], domain="foo.bar")]), "No opset import for"),
         (_of(SAME_NAME), "two nodes with same node name (n)"),
     ],
 )

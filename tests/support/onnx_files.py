@@ -137,3 +137,68 @@ def half(path: Path) -> Path:
         {"w": SQUARE.astype(np.float16)},
         [row("x", TensorProto.FLOAT16)],
     )
+
+
+def tiny_bert(words: int = 40, types: int = 2, length: int = 6, batch: int = 1) -> ModelProto:
+    """An encoder of one layer as exporters write BERT: token numbers, token types of two rows, an
+    attention mask and positions, all int64 (batch, length); two classes."""
+    rng = np.random.default_rng(3)
+    size = 8
+
+    def table(rows: int, columns: int = size) -> np.ndarray:
+        return (rng.standard_normal((rows, columns)) * 0.3).astype(np.float32)
+
+    node = helper.make_node
+    weights = {
+        "words": table(words),
+        "types": table(types),
+        "positions": table(length),
+        "one": np.float32(1.0),
+        "large": np.float32(-10000.0),
+        "axes": np.array([1], np.int64),
+        "first": np.array(0, np.int64),
+        "scale": np.float32(size**-0.5),
+        **{f"w{name}": table(size) for name in "qkvo"},
+        "head": table(size, 2),
+    }
+    nodes = [
+        node("Gather", ["words", "input_ids"], ["word"]),
+        node("Gather", ["types", "token_type_ids"], ["type"]),
+        node("Gather", ["positions", "position_ids"], ["position"]),
+        node("Add", ["word", "type"], ["both"]),
+        node("Add", ["both", "position"], ["x"]),
+        node("Cast", ["attention_mask"], ["seen"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["seen", "axes"], ["seen3"]),
+        node("Sub", ["one", "seen3"], ["hidden"]),
+        node("Mul", ["hidden", "large"], ["bias"]),
+        *(node("MatMul", ["x", f"w{name}"], [name]) for name in "qkv"),
+        node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "kt"], ["dots"]),
+        node("Mul", ["dots", "scale"], ["scaled"]),
+        node("Add", ["scaled", "bias"], ["masked"]),
+        node("Softmax", ["masked"], ["weights"], axis=-1),
+        node("MatMul", ["weights", "v"], ["mixed"]),
+        node("MatMul", ["mixed", "wo"], ["out"]),
+        node("Gather", ["out", "first"], ["cls"], axis=1),
+        node("MatMul", ["cls", "head"], ["logits"]),
+    ]
+    names = ("input_ids", "token_type_ids", "attention_mask", "position_ids")
+    shape = [batch, length]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in names]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 2])]
+    return model(nodes, inputs, outputs, weights)
+
+
+def save_network(
+    path: Any,
+    nodes: list[Any],
+    inputs: dict[str, tuple[int, list[Any]]],
+    outputs: dict[str, tuple[int, list[Any] | None]],
+    weights: dict[str, Any] | None = None,
+) -> Any:
+    """Write a network; ``inputs`` and ``outputs``: name → (element type, shape)."""
+    arrays = {name: np.asarray(value) for name, value in (weights or {}).items()}
+    ins = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()]
+    outs = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()]
+    path.write_bytes(model(nodes, ins, outs, arrays).SerializeToString())
+    return path

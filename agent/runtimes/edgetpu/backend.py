@@ -217,10 +217,26 @@ def _try_library(module: str, addresses: Sequence[str], library: str = LIBRARY) 
         )
     if code:
         raise _missing("loading %s failed: %s" % (library, answer[-300:]))
-    reason = json.loads(answer.strip().splitlines()[-1])
+    reason = _answer(answer)
     if reason and (addresses or not reason.startswith("ValueError")):
         # Without a device a present library refuses with a ValueError.
         raise _missing(reason)
+
+
+def _answer(text: str) -> str:
+    """The probe's answer, a JSON text; libraries may print before it and, at their end, after it.
+
+    Raises:
+        RuntimeMissing: there is none.
+    """
+    for line in reversed(text.splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, str):
+            return found
+    raise _missing("loading it gave no answer: %s" % (text.strip()[-300:] or "nothing was said"))
 
 
 def _run_probe(arguments: List[str]) -> Tuple[Any, str]:

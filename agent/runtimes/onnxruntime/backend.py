@@ -58,6 +58,9 @@ _NO_OPERATOR = (
 _TOO_OLD = re.compile(
     r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
 )
+_OTHER_SIZES = re.compile(
+    r"provided for output '([^']*)' .*has shape \{([\d,]*)\} but the computed .* is \{([\d,]*)\}"
+)
 _NOT_A_MODEL = (
     "INVALID_PROTOBUF",
     "INVALID_GRAPH",
@@ -211,18 +214,42 @@ class OnnxRuntimeSession:
         self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
         self.placement = placement
-        # Nothing is written to an array that is bound for an output that is an input, too.
-        self._allocated = shapeless | {spec.name for spec in self.inputs}
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
-        self._dynamic = [spec.name for spec in self.outputs if -1 in spec.shape]
+        # Nothing is written to an array that is bound for an output that is an input, too.
+        allocated = shapeless | {spec.name for spec in self.inputs}
+        self._dynamic = [s.name for s in self.outputs if -1 in s.shape or s.name in allocated]
         self._binding = session.io_binding()
-        self.infer = _bare_run(session, self._binding)
+        self._bare = _bare_run(session, self._binding)
+        self.infer = self._first
+
+    def _first(self) -> None:
+        """The first inference on new inputs. Raises ``BadModel``: an output has other sizes than
+        the file declares, so that nothing can be allocated for it."""
+        try:
+            self._bare()
+        except Exception as error:  # its error classes share no other base
+            wrong = _OTHER_SIZES.search(str(error))
+            if wrong is None:
+                raise
+            raise BadModel(
+                "the file declares output %s as [%s], and it came out as [%s]; declare the sizes"
+                " that follow from the data as free, or none (onnx: value_info, dim_param)"
+                % wrong.groups()
+            ) from error
+        self.infer = self._bare
+
+    def _bind_dynamic(self) -> None:
+        """Have the runtime allocate outputs: the binding keeps the last run's arrays, and other
+        inputs may give other sizes."""
+        for name in self._dynamic:
+            self._binding.bind_output(name, "cpu")
 
     def _bind_outputs(self) -> None:
         for spec in self.outputs:
-            if -1 in spec.shape or spec.name in self._allocated:
+            if spec.name in self._dynamic:
+                # bound here too, for ``read`` counts in the outputs' order
                 self._binding.bind_output(spec.name, "cpu")
                 continue
             array = np.empty(spec.shape, spec.dtype)
@@ -235,11 +262,9 @@ class OnnxRuntimeSession:
         fresh = self._buffers.fill(feed)
         if fresh:
             self._bind_outputs()
-        elif self._dynamic:
-            # The binding keeps the last run's array, which has the sizes of that run: other values
-            # may give others.
-            for name in self._dynamic:
-                self._binding.bind_output(name, "cpu")
+        else:
+            self._bind_dynamic()
+        self.infer = self._first
         # Binding to a device copies: new content of an array needs another binding.
         if fresh or not self._on_host:
             for name, array in self._buffers.arrays.items():

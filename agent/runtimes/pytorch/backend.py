@@ -10,10 +10,11 @@ import numpy as np
 
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import RuntimeMissing, Unsupported, UnsupportedFormat
+from agent.contract.input_values import InputValues
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed, Options, Wants
 from agent.runtimes.host_buffers import HostBuffers, zero_feed
-from agent.runtimes.pytorch import devices, exported_program
+from agent.runtimes.pytorch import devices, exported_program, value_ranges
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_shapes
 
 
@@ -88,6 +89,7 @@ class PyTorchSession:
         import torch
 
         self.inputs: Sequence[TensorSpec] = inputs
+        self._program = program
         own = exported_program.inputs_of(program)
         self._order = [spec.name for spec in exported_program.renamed(own, inputs)]
         self.outputs: Sequence[TensorSpec] = tuple(exported_program.outputs_of(program))
@@ -115,6 +117,9 @@ class PyTorchSession:
     def _reset(self) -> None:
         for buffer, first in self._kept:
             buffer.copy_(first)
+
+    def input_values(self) -> Dict[str, InputValues]:
+        return value_ranges.of_program(self._program, self.inputs)
 
     def compile(self) -> None:
         """Compile, by a first call: its time belongs to the load.
@@ -169,7 +174,7 @@ class PyTorchSession:
         return {spec.name: np.array(leaves[n].cpu().numpy()) for n, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
-        self._module = self._result = None
+        self._module = self._result = self._program = None
         self._arguments = []
         self._guard.__exit__(None, None, None)
 

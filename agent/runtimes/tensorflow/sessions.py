@@ -13,9 +13,11 @@ from typing import Any, Callable, Dict, List, Sequence
 import numpy as np
 
 from agent.contract.failures import BadOption, RunnerError, Unsupported
+from agent.contract.input_values import InputValues
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed, closed_session
 from agent.runtimes.host_buffers import HostBuffers
+from agent.runtimes.tensorflow import value_ranges
 from agent.runtimes.tensorflow.graph_def import GraphLayouts
 from agent.runtimes.tensorflow.models import (
     as_wanted,
@@ -139,6 +141,9 @@ class FunctionSession(_TensorFlowSession):
     def _reset(self) -> None:
         for variable, first in self._kept:
             variable.assign(first)
+
+    def input_values(self) -> Dict[str, InputValues]:
+        return value_ranges.of_function(self.function, self.inputs)
 
     def bind(self, feed: Feed) -> None:
         import tensorflow as tf

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 
 from agent.contract.failures import BadOutput
+
+_SCALAR = ("", "()", "scalar")
+_WORDS = re.compile(r'"(?:\\.|[^"\\])*"|(-?(?:nan(?:\(\w*\))?|inf(?:inity)?))')
 
 
 class TrtexecTimes(NamedTuple):
@@ -61,7 +65,7 @@ def read_outputs(path: Path) -> Dict[str, "np.ndarray[Any, Any]"]:
     arrays: Dict[str, "np.ndarray[Any, Any]"] = {}
     for row in _rows(path, "outputs"):
         try:
-            shape = [int(d) for d in str(row["dimensions"]).split("x")]
+            shape = _shape(str(row["dimensions"]))
             arrays[str(row["name"])] = np.array(row["values"], np.float64).reshape(shape)
         except (KeyError, TypeError, ValueError) as error:
             raise BadOutput("trtexec's output %s: %s" % (row.get("name"), error)) from error
@@ -70,10 +74,29 @@ def read_outputs(path: Path) -> Dict[str, "np.ndarray[Any, Any]"]:
     return arrays
 
 
+def _shape(text: str) -> List[int]:
+    """``1x5``; a scalar has no dimensions, which releases write differently."""
+    return [] if text in _SCALAR else [int(d) for d in text.split("x")]
+
+
+def _numbers_of_json(text: str) -> str:
+    """C++ prints numbers that are none as ``nan``, ``-nan(ind)`` and ``inf``, outside of JSON."""
+
+    def spelled(found: "re.Match[str]") -> str:
+        word = found.group(1)
+        if not word:
+            return found.group(0)  # a text, such as an output's name
+        return (
+            "NaN" if "nan" in word else word.replace("infinity", "inf").replace("inf", "Infinity")
+        )
+
+    return _WORDS.sub(spelled, text)
+
+
 def _rows(path: Path, what: str) -> List[Dict[str, Any]]:
     try:
         with open(str(path), encoding="utf-8") as file:
-            rows = json.load(file)
+            rows = json.loads(_numbers_of_json(file.read()))
     except (OSError, ValueError) as error:
         raise BadOutput("trtexec's %s cannot be read: %s" % (what, error)) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

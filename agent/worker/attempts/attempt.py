@@ -29,6 +29,7 @@ from agent.contract.trial import (
 from agent.worker.attempts.built_artifacts import pack_artifact, unpack_model
 from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner, unknown_option
 from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.attempts.measured_before import measured_before
 from agent.worker.attempts.packed_samples import BadSamples, pack_samples
 from agent.worker.environments.conversion_planning import (
     ConversionPlan,
@@ -268,14 +269,17 @@ class _AttemptRun:
         folder = self._folder / "trial"
         folder.mkdir(exist_ok=True)
         job = self._trial_job(files, converted, folder)
-        bounds = ChildLimits(self._request.limits.trial_s, self._request.limits.memory_mib)
+        limits = self._request.limits
+        bounds = ChildLimits(limits.trial_s, limits.memory_mib, wall_name="limits.trial_s")
         outcome = self._services.runner.trial(environment.python, job, folder, bounds, self._cancel)
         process_s = outcome.end.duration_s if outcome.end else None
         self._phases = replace(self._phases, process_s=process_s)
+        result: TrialResult | None = outcome.answer
         if outcome.failure is not None:
+            result = measured_before(folder, outcome.failure)
+        if result is None:
             raise _ended(outcome)
         self.stage = "measure"
-        result: TrialResult = outcome.answer
         self._check_memory(result)
         result = self._complete(result)
         if result.samples is None:

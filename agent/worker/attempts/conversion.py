@@ -166,7 +166,9 @@ class ConversionRunner:
     def _run(self, environment: str, limits: Limits, job: ConvertJob, folder: Path) -> ChildOutcome:
         """Convert, and check an artifact for which the converting child had no runtime. One that
         fails the check is not ``ok``, so that it is not cached."""
-        bounds = ChildLimits(limits.convert_s, limits.memory_mib, swaps=True)
+        bounds = ChildLimits(
+            limits.convert_s, limits.memory_mib, swaps=True, wall_name="limits.convert_s"
+        )
         outcome = self.run(self.environments.python(environment), job, folder, bounds)
         made: Converted | None = outcome.answer
         if made is None or made.status != "ok" or made.checked or job.runtime.backend:
@@ -209,7 +211,8 @@ class ConversionRunner:
             close = closeness(found.fidelity.checks, found.fidelity.cosine)
             return _with_remark(made, f"checked by {backend}, {close}")
         failure = found.failure or make_failure("convert", "bad_answer", "the check gave no answer")
-        if failure.kind.startswith("unsupported"):
+        if failure.kind.startswith("unsupported") or failure.kind in ("timeout", "out_of_memory"):
+            # a check over its limits shows nothing; the board's trial verifies the outputs again
             return _with_remark(made, f"not checked: {failure.message}")
         message = f"{job.way[-1].converter}: {failure.message}"
         failure = make_failure("convert", "off_reference", message)

@@ -290,6 +290,12 @@ def _unreachable(error: httpx.TransportError) -> ControllerUnreachable:
     found = tls.fault(error, authority="`benchfarm-agent join --ca-file`")
     if found:
         return ControllerUnreachable(f"the controller{where}: {found}")
+    with contextlib.suppress(RuntimeError):
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(str(error.request.url)):
+            return ControllerUnreachable(
+                f"the controller{where} serves https:// there, not http://"
+            )
     return ControllerUnreachable(f"no answer from the controller{where}: {_message(error)}")
 
 

@@ -42,7 +42,7 @@ def list_(
             "name": d.name,
             "class": d.device_class,
             "connection": d.connection,
-            "enabled": "yes" if d.enabled else "no",
+            "enabled": drain.enabled(d),
             "health": health.health(d),
             "temperature": health.temperature(d.temperature_c),
             "disk free": health.free(d.storage_free_mib),
@@ -69,6 +69,7 @@ def show_(context: typer.Context, name: str, output: OutputFormat = OUTPUT_OPTIO
     facts: list[tuple[str, str]] = [
         ("class", found.device_class),
         ("connection", found.connection),
+        ("enabled", drain.enabled(found)),
         ("tags", _tags(found.tags)),
     ]
     if found.facts is not None:
@@ -95,10 +96,13 @@ def join_token(
 ) -> None:
     """A one-time token, and the line to run on the board with it."""
     from orchestrator.domain.selectors import parse
+    from orchestrator.provisioning.boards import kept_lines
 
     with client(context) as farm:
         join = farm.join_token(name, device_class, parse(tag))
         ca_file = authority_file(context, farm)
+    for line in kept_lines(join, ()):
+        typer.echo(line)
     typer.echo(f"On the board, before {join.expires_at:%Y-%m-%d %H:%M} UTC, run:")
     typer.echo(join_line(join, ca_file))
     typer.echo("  benchfarm-agent run")

@@ -31,6 +31,7 @@ def doctor(
 ) -> None:
     """Check a device from both ends: heartbeat, version, SSH, unit, disk, clock, token, broker,
     runtimes. Exit 1 if anything is wrong."""
+    from orchestrator.cli.waiting import waiting
     from orchestrator.provisioning import boards
     from orchestrator.service.views import CheckView
     from playbooks.doctor import examine
@@ -49,7 +50,7 @@ def doctor(
         host_keys = PinnedHostKeys(
             home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
         )
-        found += examine(name, login, host_keys)
+        found += examine(name, login, host_keys, waiting)
     else:
         typer.echo(
             f"{name} joined by a token, no way in is known here: this is what the controller "

@@ -32,6 +32,7 @@ def logs(
     ask_password: bool = ASK_PASSWORD,
 ) -> None:
     """What the device's agent says of itself."""
+    from orchestrator.cli.waiting import waiting
     from orchestrator.domain.errors import UserError
     from orchestrator.provisioning import boards
     from playbooks.host_keys import PinnedHostKeys
@@ -55,7 +56,7 @@ def logs(
     host_keys = PinnedHostKeys(
         home / boards.FOLDER / KNOWN_HOSTS, lambda line: typer.echo(line, err=True)
     )
-    stream(login, host_keys, _write, lines=lines, follow=follow, since_s=since_s)
+    stream(login, host_keys, _write, lines=lines, follow=follow, since_s=since_s, waiting=waiting)
 
 
 def seconds(text: str) -> float:

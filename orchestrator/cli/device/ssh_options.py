@@ -44,6 +44,7 @@ def provisioning_for(
     home: Path, controller: RemoteController, claimed: Callable[[], None] | None = None
 ) -> ProvisioningContext:
     """The playbooks' context; ``claimed`` is called once the host is known to be this board."""
+    from orchestrator.cli.waiting import waiting
     from orchestrator.provisioning.boards import provisioning_context
 
     def on_event(event: StepEvent) -> None:
@@ -51,7 +52,7 @@ def provisioning_for(
             claimed()
         print_event(event)
 
-    return provisioning_context(home, controller, on_event, typer.echo)
+    return provisioning_context(home, controller, on_event, typer.echo, waiting)
 
 
 def login_to(address: BoardAddress, ask_password: bool) -> Login:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestrator.cli.output import console
+from orchestrator.cli.waiting import PATIENCE_S
 from orchestrator.domain.errors import FarmError
-from orchestrator.provisioning.board import BoardOutcome
+from orchestrator.provisioning.board import Awaited, BoardOutcome
 from orchestrator.provisioning.parallel import JobOutcome
 from playbooks.errors import PlaybookError
 from playbooks.step_runner import StepEvent
@@ -36,6 +37,9 @@ class _BoardLine:
     changed: int = 0
     began: float = 0.0
     seconds: float = field(default=0.0)
+    awaited: str = ""
+    awaited_since: float | None = None
+    """``None``: it was told, or nothing is awaited."""
 
     def shown_s(self) -> float:
         return time.monotonic() - self.began if self.state == WORKING else self.seconds
@@ -71,12 +75,15 @@ class FleetProgress:
             finally:
                 self._live = None
 
-    def on_report(self, name: str, report: StepEvent | str | JobOutcome[Any]) -> None:
+    def on_report(self, name: str, report: StepEvent | str | Awaited | JobOutcome[Any]) -> None:
         line = self._lines[name]
         if line.state == WAITING:
             line.state, line.began = WORKING, time.monotonic()
         if isinstance(report, JobOutcome):
             self._end(name, line, report)
+        elif isinstance(report, Awaited):
+            line.awaited = report.what
+            line.awaited_since = time.monotonic() if report.what else None
         elif isinstance(report, str):
             self._print(f"{name}: {report}")
         else:
@@ -87,6 +94,12 @@ class FleetProgress:
     def on_tick(self) -> None:
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
+            return
+        for name, line in self._lines.items():
+            since = line.awaited_since
+            if since is not None and time.monotonic() - since > PATIENCE_S:
+                line.awaited_since = None
+                self._print(f"{name}: waiting for {line.awaited}")
 
     def on_stop(self) -> None:
         self._print("stopping: each board ends the step it is in; Ctrl-C again leaves at once")
@@ -139,7 +152,7 @@ class FleetProgress:
     def _end(self, name: str, line: _BoardLine, end: JobOutcome[Any]) -> None:
         line.seconds = end.seconds
         line.state = STOPPED if end.stopped else FAILED if end.error else ENDED
-        line.step = ""
+        line.step, line.awaited, line.awaited_since = "", "", None
         result, error = end.value, end.error
         if isinstance(result, BoardOutcome) and not self._quiet:
             would = "would change" if self._dry_run else "changed"
@@ -167,5 +180,11 @@ class FleetProgress:
             )
         ordered = sorted(self._lines.items(), key=lambda item: ORDER.index(item[1].state))
         for name, line in ordered:
-            table.add_row(name, line.state, line.step, str(line.changed), f"{line.shown_s():.0f}")
+            table.add_row(
+                name,
+                line.state,
+                line.awaited or line.step,
+                str(line.changed),
+                f"{line.shown_s():.0f}",
+            )
         return table

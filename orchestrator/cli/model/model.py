@@ -44,6 +44,15 @@ def add(
     feeds: Path | None = typer.Option(
         None, "--inputs", help=".npz with inputs by name, to compute the reference outputs on."
     ),
+    task: str = typer.Option(
+        "",
+        help="How outputs are scored against the labels: multiclass, binary, multilabel, labels, "
+        "none. Empty: it is recognised.",
+    ),
+    score_output: str = typer.Option("", help="The output that is scored. Empty: it is found."),
+    threshold: float | None = typer.Option(
+        None, help="Scores above it are class 1 (binary, multilabel). Empty: 0.5 or 0, found."
+    ),
 ) -> None:
     """Register a model, or one more format of a model that is there.
 
@@ -60,20 +69,34 @@ def add(
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        shapes = dict(shape_of(s) for s in shape)
         what = f"{file.name}: computing its reference outputs, twice"
         with waiting(what, ADD_MODEL_S):
-            added = farm.add_model(file, name, shapes, dataset, file_format, drawn, feeds)
+            added = farm.add_model(
+                file,
+                name,
+                dict(shape_of(s) for s in shape),
+                dataset,
+                file_format,
+                drawn,
+                feeds,
+                task,
+                score_output,
+                threshold,
+            )
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(_named(added, a) for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
     for artifact in added.artifacts:
         if artifact.checked.startswith("not checked"):
             typer.echo(f"{artifact.format}: {artifact.checked}")
+    if "task" in added.details:
+        typer.echo(f"task: {added.details['task']}")
     for words in _doubts(added).values():
         typer.echo(words)
     if added.reference_top1 is not None:
         typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
+    for remark in added.details.get("remarks", ()):
+        typer.echo(f"note: {remark}")
 
 
 def _doubts(model: ModelView) -> dict[str, str]:
@@ -127,6 +150,16 @@ def _stored(model: ModelView, file: ArtifactView) -> str:
     return "" if words == file.precision else words
 
 
+def _accuracy(found: ModelView) -> dict[str, str]:
+    """The task, the accuracy, and what makes it or the reference doubtful."""
+    details = found.details
+    facts = {"data set values": details.get("dataset", ""), "task": details.get("task", "")}
+    if found.reference_top1 is not None:
+        facts["top-1"] = f"{found.reference_top1:.4f}"
+    notes = {f"note {n}": text for n, text in enumerate(details.get("remarks", ()), start=1)}
+    return {fact: words for fact, words in {**facts, **notes}.items() if words}
+
+
 @app.command("list")
 def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
     """All models."""
@@ -158,6 +191,7 @@ def show_(
 ) -> None:
     """One model: inputs, outputs, opset, operators, parameters, FLOPs, size; formats
     and whether each was checked; and drawn."""
+    network.require_purpose(file_format, graph or netron)
     drawing = network.drawing_path(name, out, graph)
     program = network.netron_program() if netron else ""
     with client(context) as farm:
@@ -175,6 +209,7 @@ def show_(
             for fact, words in _artifact(a, _stored(found, a)).items()
         },
         "data set": found.dataset or "-",
+        **_accuracy(found),
         "reference": found.reference,
         **{key: words.removeprefix(f"{key} ") for key, words in _doubts(found).items()},
         **network.facts(found.details),

@@ -80,7 +80,7 @@ def named_arrays(question: Question) -> NamedArrays:
 def arrays(question: Question) -> DatasetArrays:
     from orchestrator.inspection.child import datasets
 
-    return DatasetArrays(datasets.shapes_of(Path(question.path), question.name))
+    return datasets.arrays_of(Path(question.path), question.name)
 
 
 def count(question: Question) -> CountedWork:

@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.contract.input_values import InputValues
 from agent.contract.trial import TensorSpec
-from agent.formats.value_ranges import Passed, Wanted, input_values
+from agent.formats.value_ranges import MASKED, Passed, Wanted, input_values
 from orchestrator.inspection.child import onnx_graph, onnx_shapes, onnx_wanted
 
 Use = Passed | Wanted
@@ -28,8 +28,6 @@ _SAME = frozenset(
 _ANY = frozenset(["Concat", "Max", "Min"])
 """Operators whose output holds values of any input."""
 _COMPARED = frozenset(["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
-LARGE = 1000.0
-"""A factor from here on means that what it multiplies is 0 or 1: a mask before a softmax."""
 MOST_CONSTANT = 1 << 20
 
 
@@ -213,8 +211,8 @@ def _multiplied(uses: OnnxUses, node: Any, place: int) -> Iterator[Use]:
     if other is None or other.size != 1 or (node.op_type == "Div" and place == 1):
         return
     factor = float(other.reshape(()))
-    if node.op_type == "Mul" and abs(factor) >= LARGE:
-        yield Wanted(0, 1, f"a mask: Mul by {factor:g}")
+    if node.op_type == "Mul" and abs(factor) >= MASKED:
+        yield Wanted(0, 1, f"a mask: Mul by {factor:g}", weak=factor > 0)
     elif factor and np.isfinite(factor):
         yield Passed(node.output[0], factor if node.op_type == "Mul" else 1.0 / factor)
 

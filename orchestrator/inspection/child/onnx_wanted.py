@@ -171,9 +171,9 @@ def _mask(uses: OnnxUses, node: Any) -> Iterator[Wanted]:
         yield Wanted(0, 1, f"the mask of {node.op_type}")
 
 
-def _between(low: float, high: float, why: str) -> Rule:
+def _between(low: float, high: float, why: str, weak: bool = False) -> Rule:
     def rule(_: OnnxUses, node: Any) -> Iterator[Wanted]:
-        yield Wanted(low, high, f"{why} of {node.op_type}")
+        yield Wanted(low, high, f"{why} of {node.op_type}", weak=weak)
 
     return rule
 
@@ -234,6 +234,8 @@ RULES: dict[tuple[str, int], Rule] = {
     ("NonMaxSuppression", 3): _always(0.5, "the overlap threshold"),
     ("NonMaxSuppression", 4): _always(0.0, "the score threshold"),
     ("BitShift", 1): _between(0, 7, "the places"),
+    ("Div", 1): _between(1, 8, "the divisor", weak=True),
+    ("Mod", 1): _between(1, 8, "the divisor", weak=True),
     **{(f"Reduce{kind}", 1): _counting(1) for kind in _REDUCTIONS},
     **{(f"{kind}Window", 0): _always(16, "the size") for kind in ("Blackman", "Hann", "Hamming")},
 }

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from agent.contract.trial import DatasetRef, TensorSpec
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.file_inspection import Shapes
+from orchestrator.domain.file_inspection import DatasetArrays, Shapes
+from orchestrator.service.models import dataset_values
 
 
-def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None:
-    """Raises ``UserError`` where the arrays are not of the model's inputs, or a sample's shape is
-    not that of its input."""
+def require_fit(data: DatasetArrays, name: str, inputs: Sequence[TensorSpec]) -> None:
+    """Raises ``UserError`` where the arrays are not of the model's inputs, a sample's shape is not
+    that of its input, or its values are not what that input holds."""
     for kind in ("inputs", "calibration"):
-        arrays = of_kind(shapes, kind)
+        arrays = of_kind(data.shapes, kind)
         if "" in arrays:
             if len(inputs) != 1:
                 wanted = ", ".join(f"{kind}:{spec.name}" for spec in inputs)
@@ -31,12 +32,13 @@ def require_fit(shapes: Shapes, name: str, inputs: Sequence[TensorSpec]) -> None
                 f"{name}: input {odd!r} {wrong}; its inputs are {', '.join(s.name for s in inputs)}"
             )
         for spec in inputs:
+            key = kind if kind in data.shapes else f"{kind}:{spec.name}"
             if arrays[spec.name][1:] != spec.shape[1:]:
-                key = kind if len(inputs) == 1 else f"{kind}:{spec.name}"
                 raise UserError(
                     f"{name}: one sample of {key!r} has shape {list(arrays[spec.name][1:])}, "
                     f"the model takes {list(spec.shape[1:])}"
                 )
+            dataset_values.require_kept(data.values, name, key, spec)
 
 
 def of_kind(shapes: Shapes, kind: str) -> Shapes:

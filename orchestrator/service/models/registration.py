@@ -3,7 +3,6 @@ of the model it belongs to, and only then rows are written."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.contract import codec
+from agent.contract.scoring import Scoring
 from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
+from orchestrator.domain import names
 from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.yaml_source import shortened
 from orchestrator.service.context import FarmContext
-from orchestrator.service.models import file_formats, further_formats, inspection, source_file
+from orchestrator.service.models import (
+    file_formats,
+    further_formats,
+    inspection,
+    source_file,
+    tasks,
+)
 from orchestrator.service.models.source_file import tensors
 from orchestrator.service.views import ArtifactView, ModelView
 from orchestrator.store import blob_references
@@ -30,6 +38,7 @@ class NewModel:
 
     ``file_name``: for messages, and for the format, unless ``format`` is given. ``inputs``: what
     inputs are drawn from (``orchestrator.domain.input_values``); ``feeds``: an .npz of them.
+    ``scoring``: what was declared of the task.
     """
 
     name: str
@@ -42,6 +51,7 @@ class NewModel:
     inputs: Sequence[str] = ()
     feeds_name: str = ""
     feeds_sha256: str = ""
+    scoring: Scoring | None = None
 
 
 def add(farm: FarmContext, new: NewModel) -> ModelView:
@@ -62,8 +72,9 @@ def add(farm: FarmContext, new: NewModel) -> ModelView:
 
 
 def _add(farm: FarmContext, new: NewModel) -> ModelView:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
-        raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
+    why = names.mistake(new.name)
+    if why:
+        raise UserError(f"model name {shortened(new.name)}: {why}; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
     with farm.database.read_session() as session:
@@ -112,6 +123,12 @@ def _require_same(existing: Model, new: NewModel) -> None:
             f"model {new.name!r} is there with its reference inputs, on which all its files are "
             "compared; leave --input and --inputs out, or register it under another name (--name)"
         )
+    if new.scoring is not None and not tasks.same(new.scoring, existing):
+        raise Conflict(
+            f"model {new.name!r} is there with the task "
+            f"{existing.details.get('task', 'none: it has no data set')}; register it once more "
+            "under another name with --name"
+        )
 
 
 def _given_words(new: NewModel) -> dict[str, Any]:
@@ -125,7 +142,9 @@ def _given_words(new: NewModel) -> dict[str, Any]:
 
 
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
-    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
+    if new.scoring is not None and not new.dataset_sha256:
+        raise UserError("a task says how labels are scored, and there is no data set: give one")
+    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256, new.scoring)
     given = source_file.GivenInputs.of(farm, new.inputs, new.feeds_name, new.feeds_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         source = source_file.read_source(
@@ -156,7 +175,9 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
                 outputs=[codec.to_plain(o) for o in source.outputs],
                 free_batch=source.free_batch,
                 reference=codec.to_plain(ref),
-                dataset=codec.to_plain(dataset.ref) if dataset else None,
+                dataset=codec.to_plain(replace(dataset.ref, scoring=source.scoring))
+                if dataset
+                else None,
                 details={**source.details, **({"given": words} if words else {})},
                 artifacts=[
                     _artifact(

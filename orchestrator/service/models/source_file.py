@@ -10,13 +10,15 @@ from typing import Any
 from agent.contract import codec
 from agent.contract.child_jobs import Referenced, ReferenceJob
 from agent.contract.input_values import InputValues
+from agent.contract.scoring import NOT_SCORED, Scoring
+from agent.contract.scoring import described as described_task
 from agent.contract.trial import DatasetRef, Failure, ModelRef, TensorSpec
 from agent.runtimes.formats import FORMATS
 from orchestrator.domain import input_values
 from orchestrator.domain.errors import UserError
-from orchestrator.domain.file_inspection import Inspector, Shapes
+from orchestrator.domain.file_inspection import DatasetArrays, Inspector
 from orchestrator.service.context import FarmContext
-from orchestrator.service.models import datasets, inspection
+from orchestrator.service.models import dataset_values, datasets, inspection
 
 Reference = Callable[[ReferenceJob], Referenced]
 REFERENCE_FEEDS = 4
@@ -44,25 +46,39 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """A data set as a blob, whose arrays were checked against each other."""
+    """A data set as a blob, whose arrays were checked against each other and for values that cannot
+    be meant. ``scoring``: what was declared of the task."""
 
     name: str
     path: Path
-    shapes: Shapes
+    arrays: DatasetArrays
     ref: DatasetRef
+    scoring: Scoring | None = None
 
     @classmethod
-    def of(cls, farm: FarmContext, name: str, sha256: str) -> CheckedDataset | None:
+    def of(
+        cls, farm: FarmContext, name: str, sha256: str, scoring: Scoring | None
+    ) -> CheckedDataset | None:
         """``None`` where none is given. Raises ``UserError``."""
         if not sha256:
             return None
-        return cls.read(farm.inspect, farm.blobs.path(sha256), name, sha256)
+        return cls.read(farm.inspect, farm.blobs.path(sha256), name, sha256, scoring)
 
     @classmethod
-    def read(cls, inspect: Inspector, path: Path, name: str, sha256: str) -> CheckedDataset:
+    def read(
+        cls,
+        inspect: Inspector,
+        path: Path,
+        name: str,
+        sha256: str,
+        scoring: Scoring | None = None,
+    ) -> CheckedDataset:
         """Raises ``UserError``."""
-        shapes = inspection.dataset_shapes(inspect, path, name)
-        return cls(name, path, shapes, datasets.dataset_ref(shapes, name, sha256, path))
+        arrays = inspection.dataset_arrays(inspect, path, name)
+        scored = scoring is None or scoring.task != NOT_SCORED
+        dataset_values.require_usable(arrays.values, name, labels_are_used=scored)
+        ref = datasets.dataset_ref(arrays.shapes, name, sha256, path)
+        return cls(name, path, arrays, ref, scoring)
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,8 @@ NOTHING_GIVEN = GivenInputs()
 @dataclass(frozen=True)
 class ModelSource:
     """What is registered as the model. ``inputs`` have fixed shapes; ``feeds`` is their number in
-    the reference."""
+    the reference. ``scoring``: the task that its accuracy is taken by; ``None``: the arg-max of its
+    first output, or it has no data set."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -107,6 +124,7 @@ class ModelSource:
     origin: str
     top1: float | None
     feeds: int
+    scoring: Scoring | None = None
 
 
 def read_source(
@@ -143,10 +161,11 @@ def read_source(
     job = ReferenceJob(model, str(file.path), folder, feeds=REFERENCE_FEEDS)
     job = replace(
         job,
-        dataset=str(dataset.path) if dataset else None,
         declared=dict(given.declared),
         given=str(given.feeds) if given.feeds else None,
     )
+    if dataset:
+        job = replace(job, dataset=str(dataset.path), scoring=dataset.scoring)
     if file.format == "onnx":
         return _read_onnx(inspect, reference, file, job, shapes, dataset, given)
     job = replace(
@@ -157,12 +176,13 @@ def read_source(
     referenced = _run_reference(reference, file, job, dataset, given)
     inputs = tuple(replace(i, shape=job.shapes.get(i.name, i.shape)) for i in referenced.inputs)
     if dataset:
-        datasets.require_fit(dataset.shapes, dataset.name, inputs)
+        datasets.require_fit(dataset.arrays, dataset.name, inputs)
     free = all(own.shape[:1] == (-1,) for own in referenced.inputs)
     details: dict[str, Any] = {
         "precision": referenced.precision,
         **_values(referenced),
         **unlike_runs(referenced, {}),
+        **_data_set_details(referenced, dataset),
     }
     if file.stored:
         details["stored"] = {file.format: file.stored}
@@ -177,7 +197,20 @@ def read_source(
         origin=referenced.origin,
         top1=referenced.top1,
         feeds=referenced.feeds,
+        scoring=None if referenced.usual else referenced.scoring,
     )
+
+
+def _data_set_details(referenced: Referenced, dataset: CheckedDataset | None) -> dict[str, Any]:
+    """What is to be shown of the task and the data set, and of what makes them doubtful."""
+    remarks = list(referenced.remarks)
+    details: dict[str, Any] = {}
+    if dataset:
+        remarks += dataset_values.remarks(dataset.arrays.values, dataset.arrays.shapes)
+        details["dataset"] = dataset_values.described(dataset.arrays.values)
+    if referenced.scoring:
+        details["task"] = described_task(referenced.scoring)
+    return {**details, "remarks": remarks} if remarks else details
 
 
 def _read_onnx(
@@ -191,7 +224,7 @@ def _read_onnx(
 ) -> ModelSource:
     inspected = inspection.onnx_facts(inspect, file.path, file.name, shapes)
     if dataset:
-        datasets.require_fit(dataset.shapes, dataset.name, inspected.inputs)
+        datasets.require_fit(dataset.arrays, dataset.name, inspected.inputs)
     known = replace(job.model, inputs=inspected.inputs, precision=inspected.precision)
     job = replace(job, model=known, layouts=inspected.layouts, found=inspected.values)
     referenced = _run_reference(reference, file, job, dataset, given)
@@ -203,11 +236,13 @@ def _read_onnx(
             **inspected.details,
             **_values(referenced),
             **unlike_runs(referenced, inspected.random),
+            **_data_set_details(referenced, dataset),
         },
         reference=Path(referenced.path),
         origin=referenced.origin,
         top1=referenced.top1,
         feeds=referenced.feeds,
+        scoring=None if referenced.usual else referenced.scoring,
     )
 
 

@@ -119,7 +119,7 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
         ("scenario: {kind: server}\n", f"Input should be {', '.join(FIRST_KINDS)} or {LAST_KIND}"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),
-        ("devices: {select: {rack: 2}}\n", "devices.select.rack: "),
+        ("devices: {select: {rack: [2]}}\n", "devices.select.rack: "),
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
         ("baseline: {backnd: openvino}\n", "accepted: device, backend, version"),
         ("seed: 1.5\n", "seed: "),

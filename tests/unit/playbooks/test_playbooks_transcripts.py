@@ -140,7 +140,7 @@ def bench(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     platforms: list[Platform] = []
 
     @contextlib.contextmanager
-    def connected(login: Login, pins: object) -> Iterator[ReplayedHost]:
+    def connected(login: Login, pins: object, _waiting: object) -> Iterator[ReplayedHost]:
         yield host
 
     def download(

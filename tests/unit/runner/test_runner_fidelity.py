@@ -21,6 +21,10 @@ STRICT = Tolerance(min_cosine=0.999, max_top1_drop=0.01)
 VECTORS = hnp.arrays(np.float64, 5, elements=st.floats(-100, 100, allow_subnormal=False))
 
 
+def f32(values: Any) -> Any:
+    return np.asarray(values, np.float32)
+
+
 def one(array: Any) -> list[dict[str, Any]]:
     return [{"y": np.asarray(array, dtype=np.float32)}]
 
@@ -101,16 +105,17 @@ MASK[0, :8] = 3
     ("arrays", "kind"),
     [
         ([np.random.RandomState(0).randn(1, 10)], criteria.NUMBERS),
-        ([np.float32([[0.2]]), np.float32([[0.9]])], criteria.SINGLE),
-        ([np.float32(0.25)], criteria.SINGLE),
-        ([np.float32([[0.2], [0.3]])], criteria.SINGLE),
+        ([f32([[0.2]]), f32([[0.9]])], criteria.SINGLE),
+        ([f32(0.25)], criteria.SINGLE),
+        ([f32([[0.2], [0.3]])], criteria.SINGLE),
         ([np.array([4, 7])], criteria.NUMBERED),
         ([np.array([True, False])], criteria.NUMBERED),
-        ([np.float32([[3.0]]), np.float32([[7.0]])], criteria.NUMBERED),  # class numbers as floats
+        ([f32([[3.0]]), f32([[7.0]])], criteria.NUMBERED),  # class numbers as floats
         ([MASK], criteria.REGIONS),
         ([MASK.astype(bool)], criteria.REGIONS),
         ([MASK.astype(np.float32)], criteria.REGIONS),
         ([np.arange(256, dtype=np.uint8).reshape(1, 16, 16)], criteria.NUMBERS),  # an image
+        ([np.arange(10, dtype=np.uint8)[None]], criteria.NUMBERS),  # scores in 8 bits
         ([np.zeros((1, 4, 8, 8), np.float32)], criteria.NUMBERS),  # no regions in it
         ([np.zeros((2, 0), np.int64)], criteria.NUMBERED),
     ],
@@ -142,7 +147,7 @@ def test_below_fp32_one_of_a_few_class_numbers_may_differ(precision: str, passed
 
 
 def test_single_values_have_no_direction() -> None:
-    expected = [np.float32([[v]]) for v in (0.2, 0.4, 0.5, 0.9)]
+    expected = [f32([[v]]) for v in (0.2, 0.4, 0.5, 0.9)]
     found = compared([e * 1.3 for e in expected], expected, "int8")
     assert [c.criterion for c in found.checks] == ["relative_error"]
     assert described(found.checks[0]) == "relative error 30 %, at most 20 %"
@@ -161,7 +166,7 @@ def test_masks_are_compared_by_overlap() -> None:
 
 def test_a_cosine_near_1_hides_neither_scale_nor_noise() -> None:
     """Three outputs that all grew by 30 %; and many on a large offset."""
-    few = compared([np.float32([[1.3, 2.6, 3.9]])], [np.float32([[1.0, 2.0, 3.0]])], "int8")
+    few = compared([f32([[1.3, 2.6, 3.9]])], [f32([[1.0, 2.0, 3.0]])], "int8")
     assert few.cosine > 0.99999
     assert not few.passed
     assert [c.criterion for c in few.checks if not c.passed] == ["psnr", "relative_error"]
@@ -173,7 +178,7 @@ def test_a_cosine_near_1_hides_neither_scale_nor_noise() -> None:
 
 
 def test_where_accuracy_decides_the_relative_error_may_be_larger() -> None:
-    actual, expected = [np.float32([[1.3, 2.6, 3.9]])], [np.float32([[1.0, 2.0, 3.0]])]
+    actual, expected = [f32([[1.3, 2.6, 3.9]])], [f32([[1.0, 2.0, 3.0]])]
     assert compared(actual, expected, "int8", scored="y").passed
     assert not compared(actual, expected, "int8", scored="another").passed
 
@@ -188,7 +193,7 @@ def test_a_sweeps_own_limits_decide() -> None:
 
 
 def test_an_unchanging_reference_says_so() -> None:
-    same = [np.float32([[1.5, 2.5]])] * 4
+    same = [f32([[1.5, 2.5]])] * 4
     found = compared(same, same, "fp32")
     assert found.passed
     assert all("the reference is the same for all 4 inputs" in c.note for c in found.checks)

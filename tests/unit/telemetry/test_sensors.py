@@ -282,9 +282,9 @@ def test_monitors_without_rails_are_said(tmp_path: Path) -> None:
 SMI = """\
 case "$1" in
   *event_reasons*) [ "$OLD" ] && { echo 'Field "x" is not a valid field to query.'; exit 2; }
-    echo 0x0000000000000024 ;;
-  *throttle_reasons*) echo 0x0000000000000024 ;;
-  *) echo "31, 71.42, 1980, 2619, 7, 529" ;;
+    echo "0, 0x0000000000000024" ;;
+  *throttle_reasons*) echo "0, 0x0000000000000024" ;;
+  *) echo "0, 31, 71.42, 1980, 2619, 7, 529" ;;
 esac
 """
 
@@ -308,7 +308,9 @@ def test_nvidia_smi_is_asked_in_both_its_languages(
 
 
 def test_what_a_card_does_not_tell_is_left_out() -> None:
-    found = nvidia.parse("45, [N/A], 1200, [Not Supported], 0, 10\n51, 9.8, N/A, 405, 3, 11\n")
+    found = nvidia.parse(
+        "0, 45, [N/A], 1200, [Not Supported], 0, 10\n1, 51, 9.8, N/A, 405, 3, 11\n"
+    )
     assert set(values(found)) == {
         *("gpu0 temperature", "gpu0 SM clock", "gpu0 load", "gpu0 memory used"),
         *("gpu1 temperature", "gpu1 power", "gpu1 memory clock", "gpu1 load", "gpu1 memory used"),
