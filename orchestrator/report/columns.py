@@ -56,8 +56,8 @@ ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "details": (
         "cell_id", "backend", "runtime_version", "target", "placement", "precision",
         "source_stored", "threads", "batch_size", "environment", "options", "calibration",
-        "samples", "mean_ms", "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms",
-        "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
+        "samples", "mean_ms", "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s",
+        "load_cold_ms", "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
         "artifact_size_mib", ...,
         "fidelity_passed", "fidelity_criterion", "fidelity_cosine", "fidelity_max_abs",
         "fidelity_max_rel", "fidelity_psnr_db", "not_comparable", "accuracy_remark", "speed_up",
