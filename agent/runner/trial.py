@@ -193,9 +193,9 @@ def _verify(
             request.runtime.precision,
             accuracy.scored_output(wanted, request.model.outputs) if labelled else "",
         )
-        _keep(job, progress)
     else:
         sys.stderr.write("no fidelity: no output of this model can be compared\n")
+    _keep(job, progress)
     if job.dataset is None:
         return
     if not labelled:
