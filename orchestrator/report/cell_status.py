@@ -53,7 +53,8 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
         return "partial", "; ".join(filter(None, (measured, unlike)))
     unverified = [m for m in usable if m.trial.result.status != "ok"]
     if unverified:
-        return "partial", f"measured, but {est.of_trials(unverified, usable)} could not be verified"
+        measured = f"measured, but {est.of_trials(unverified, usable)} could not be verified"
+        return "partial", "; ".join(filter(None, (measured, unlike)))
     return "ok", unlike
 
 

@@ -176,6 +176,7 @@ class ModelView(ViewModel):
     reference_top1: float | None
     details: dict[str, Any]
     created_at: datetime
+    dataset_sha256: str = ""
 
 
 class PlannedCell(ViewModel):

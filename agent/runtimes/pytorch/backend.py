@@ -111,15 +111,15 @@ class PyTorchSession:
             self._synchronize = partial(torch.cuda.synchronize, device)
         self.infer = self._infer if device == "cpu" else self._infer_on_device
 
+    def input_values(self) -> Dict[str, InputValues]:
+        return value_ranges.of_program(self._program, self.inputs)
+
     def uncertain(self) -> Sequence[str]:
         return self._uncertain
 
     def _reset(self) -> None:
         for buffer, first in self._kept:
             buffer.copy_(first)
-
-    def input_values(self) -> Dict[str, InputValues]:
-        return value_ranges.of_program(self._program, self.inputs)
 
     def compile(self) -> None:
         """Compile, by a first call: its time belongs to the load.

@@ -135,15 +135,15 @@ class FunctionSession(_TensorFlowSession):
         if target != "CPU":
             self._run = self._run_on_device  # type: ignore[method-assign]
 
+    def input_values(self) -> Dict[str, InputValues]:
+        return value_ranges.of_function(self.function, self.inputs)
+
     def uncertain(self) -> Sequence[str]:
         return self._uncertain
 
     def _reset(self) -> None:
         for variable, first in self._kept:
             variable.assign(first)
-
-    def input_values(self) -> Dict[str, InputValues]:
-        return value_ranges.of_function(self.function, self.inputs)
 
     def bind(self, feed: Feed) -> None:
         import tensorflow as tf

@@ -89,10 +89,10 @@ def add(
     for artifact in added.artifacts:
         if artifact.checked.startswith("not checked"):
             typer.echo(f"{artifact.format}: {artifact.checked}")
-    if "task" in added.details:
-        typer.echo(f"task: {added.details['task']}")
     for words in _doubts(added).values():
         typer.echo(words)
+    if "task" in added.details:
+        typer.echo(f"task: {added.details['task']}")
     if added.reference_top1 is not None:
         typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
     for remark in added.details.get("remarks", ()):

@@ -181,8 +181,8 @@ def read_source(
     details: dict[str, Any] = {
         "precision": referenced.precision,
         **_values(referenced),
-        **unlike_runs(referenced, {}),
         **_data_set_details(referenced, dataset),
+        **unlike_runs(referenced, {}),
     }
     if file.stored:
         details["stored"] = {file.format: file.stored}
@@ -235,8 +235,8 @@ def _read_onnx(
         details={
             **inspected.details,
             **_values(referenced),
-            **unlike_runs(referenced, inspected.random),
             **_data_set_details(referenced, dataset),
+            **unlike_runs(referenced, inspected.random),
         },
         reference=Path(referenced.path),
         origin=referenced.origin,
