@@ -36,6 +36,7 @@ ROUTES: dict[str, frozenset[str]] = {
     "HEAD /blobs/{sha256}": V | D,
     "PUT /blobs/{sha256}": O | D,
     "GET /controller": V,
+    "GET /controller/authority": V,
     "GET /devices": V,
     "GET /devices/{name}": V,
     "DELETE /devices/{name}": O,
