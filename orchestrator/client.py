@@ -145,6 +145,11 @@ class Client:
         again."""
         return self._read(JoinView, "POST", f"/devices/{_path_segment('device', name)}/rotate")
 
+    def rename(self, name: str, to: str) -> JoinView:
+        """The device's token is refused from now on; the answer lets it join as ``to``."""
+        path = f"/devices/{_path_segment('device', name)}/rename"
+        return self._read(JoinView, "POST", path, json={"name": to})
+
     def tokens(self) -> list[TokenView]:
         return self._read(list[TokenView], "GET", "/tokens")
 

@@ -32,7 +32,7 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
         NotProtobuf: the file is not protobuf, or is cut short.
         OSError: it cannot be read.
     """
-    return _read(_view(path))
+    return _read(view_of(path))
 
 
 def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
@@ -56,7 +56,7 @@ def shapeless_of(artifact: Path) -> FrozenSet[str]:
     with _bad_model(artifact):
         values = (
             value
-            for graph in messages(_view(artifact), _GRAPH)
+            for graph in messages(view_of(artifact), _GRAPH)
             for number in (_INPUT, _OUTPUT)
             for value in messages(graph, number)
         )
@@ -77,12 +77,13 @@ def output_names(path: Path) -> List[str]:
     """The graph's outputs, in order. Raises like ``input_dimensions``."""
     return [
         _name(value)
-        for graph in messages(_view(path), _GRAPH)
+        for graph in messages(view_of(path), _GRAPH)
         for value in messages(graph, _OUTPUT)
     ]
 
 
-def _view(path: Path) -> memoryview:
+def view_of(path: Path) -> memoryview:
+    """The bytes of a file. Raises ``NotProtobuf``: it is empty. ``OSError``."""
     if path.stat().st_size == 0:
         raise NotProtobuf("the file is empty")
     with open(str(path), "rb") as file:

@@ -25,6 +25,7 @@ from agent.runner import accuracy, criteria, fidelity, reference_inputs, repeata
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import load_npz, load_reference, save_reference
 from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
@@ -47,7 +48,7 @@ class _Source(NamedTuple):
     origin: str
 
     def load(self, specs: Sequence[TensorSpec] = ()) -> Session:
-        return self.backend.load(self.artifact, self.runtime, specs)
+        return load(self.backend, self.artifact, self.runtime, specs)
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
@@ -60,7 +61,8 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     progress.enter("measure")
     data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
     inputs = reference_inputs.of_job(job, session, data)
-    outputs = reference_inputs.run(session, inputs)
+    with refusals(source.backend.name):
+        outputs = reference_inputs.run(session, inputs)
     _require_finite(outputs)
     if job.again is not None:
         return _again(Path(job.again), outputs)

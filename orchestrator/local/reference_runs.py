@@ -25,7 +25,7 @@ class ReferenceRunner:
         """Run the job with time and memory limits, in this interpreter or else in the agent's
         environment for the backend, and once more in another process. A runtime that neither has
         is a failure."""
-        answer = _run_twice(sys.executable, job)
+        answer = run_twice(sys.executable, job)
         if answer.failure is None or answer.failure.kind != MISSING:
             return answer
         from agent.worker.errors import AgentError
@@ -37,7 +37,7 @@ class ReferenceRunner:
             return Referenced(failure=Failure("environment", "environments", str(error)))
         if not python:
             return Referenced(failure=Failure("environment", MISSING, self._remedy(backend)))
-        return _run_twice(python, job)
+        return run_twice(python, job)
 
     def _python(self, backend: str) -> str:
         """The interpreter of the agent's environment for the backend; empty: there is none.
@@ -58,7 +58,7 @@ class ReferenceRunner:
         )
 
 
-def _run_twice(python: str, job: ReferenceJob) -> Referenced:
+def run_twice(python: str, job: ReferenceJob) -> Referenced:
     """The answer of one process, with the outputs that another one gives otherwise."""
     first = _run_child(python, job)
     if first.failure is not None or job.expected is not None:

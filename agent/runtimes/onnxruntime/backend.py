@@ -14,7 +14,6 @@ from agent.contract.failures import (
     BadModel,
     RuntimeMissing,
     UnsupportedFormat,
-    UnsupportedOperator,
     UnsupportedShape,
     UnsupportedTarget,
 )
@@ -24,6 +23,7 @@ from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.onnxruntime import providers
 from agent.runtimes.onnxruntime.converters import onnxruntime_quantize
+from agent.runtimes.onnxruntime.load_errors import named_load_error
 from agent.runtimes.validation import (
     chosen,
     facts_of,
@@ -50,24 +50,8 @@ _DTYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
-_NO_OPERATOR = (
-    re.compile(r"No Op registered for (\S+) with domain_version"),
-    re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
-    re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
-)
-_TOO_OLD = re.compile(
-    r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
-)
 _OTHER_SIZES = re.compile(
     r"provided for output '([^']*)' .*has shape \{([\d,]*)\} but the computed .* is \{([\d,]*)\}"
-)
-_NOT_A_MODEL = (
-    "INVALID_PROTOBUF",
-    "INVALID_GRAPH",
-    "NO_MODEL",
-    "No graph was found",
-    "NO_SUCHFILE",
-    "This is an invalid model",
 )
 
 
@@ -118,7 +102,7 @@ class OnnxRuntime:
                 enable_fallback=0,  # a provider that cannot start must not be replaced by the CPU
             )
         except Exception as error:  # its error classes share no other base
-            raise _named(error) from error
+            raise named_load_error(error) from error
         if session.get_providers()[0] != provider.name:
             raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
         placement = _placement(session, provider.name, options)
@@ -174,24 +158,6 @@ def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
                     % (dimension, found[dimension], size)
                 )
     return found
-
-
-def _named(error: Exception) -> Exception:
-    """The named error that a load error of ONNX Runtime means; itself where it is unknown."""
-    message = str(error)
-    for pattern in _NO_OPERATOR:
-        match = pattern.search(message)
-        if match:
-            return UnsupportedOperator("onnxruntime", match.group(1))
-    too_old = _TOO_OLD.search(message)
-    if too_old:
-        reason = " ".join(too_old.group().split())[:500]
-        return UnsupportedFormat("onnxruntime is too old for this model: %s" % reason)
-    if any(word in message for word in _NOT_A_MODEL):
-        return BadModel("onnxruntime cannot read the model: %s" % message[:500])
-    if "fallback to CPU EP has been explicitly disabled" in message:
-        return providers.LeftOnCpu("%s (option cpu_fallback: allow runs it so)" % message[-300:])
-    return error
 
 
 class OnnxRuntimeSession:
