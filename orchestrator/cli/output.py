@@ -6,9 +6,7 @@ import csv
 import json
 import os
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,31 +83,6 @@ def console(stderr: bool = False) -> Console:
     if detected.is_terminal:
         return detected
     return Console(stderr=stderr, width=max(detected.width, PIPE_WIDTH))
-
-
-@contextmanager
-def waiting(what: str, limit_s: float | None = None) -> Iterator[None]:
-    """Say on stderr what is waited for, and until when: a line that counts the seconds on a
-    terminal, elsewhere one line, where it takes longer than ``QUIET_S``."""
-    bound = f" (at most {duration(limit_s)})" if limit_s is not None else ""
-    if not sys.stderr.isatty():
-        timer = threading.Timer(QUIET_S, typer.echo, [f"{what}{bound} …"], {"err": True})
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    words = TextColumn("{task.description}, {task.elapsed:.0f} s" + bound, markup=False)
-    with Progress(SpinnerColumn(), words, console=console(stderr=True), transient=True) as progress:
-        progress.add_task(what, total=None)
-        yield
-
-
-QUIET_S = 3.0
 
 
 def confirm(question: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import CliContext, client
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, waiting
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat
+from orchestrator.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -90,13 +91,13 @@ def build(
             files = emit(name, folder, seed, batch)
             for file_format, interpreter in pythons.items():
                 files.append(folder / f"{name}.{file_format}")
-                with waiting(f"{name}: written as {file_format}"):
+                with waiting(f"{name}.{file_format} to be written"):
                     zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))
                     continue
-                what = f"{file.name}: computing its reference outputs, twice"
+                what = f"the reference outputs of {file.name}, computed twice"
                 with client(context) as farm, waiting(what, ADD_MODEL_S):
                     added = register(farm, name, file)
                 typer.echo(f"model {added.name}: {', '.join(a.format for a in added.artifacts)}")

@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 WAIT = """
 import time
-from orchestrator.cli import output
-output.QUIET_S = {quiet}
-with output.waiting("net.keras: computing", {limit}):
+from orchestrator.cli import waiting
+waiting.PATIENCE_S = {quiet}
+with waiting.waiting("the reference of net.keras", {limit}):
     time.sleep({sleep})
 """
 
@@ -32,12 +32,15 @@ def test_a_terminal_counts_the_seconds_and_is_clean_afterwards() -> None:
     os.close(ours)
     assert process.wait(60) == 0
     text = seen.decode()
-    assert "net.keras: computing, 1 s (at most 11 min 0 s)" in text
+    assert "waiting for the reference of net.keras, 1 s (at most 11 min 0 s)" in text
     assert text.rstrip().endswith("\x1b[2K"), "the line is still there"
 
 
 def test_a_pipe_gets_one_line_where_it_takes_long() -> None:
-    assert _piped(quiet=0.2, sleep=1.5) == "net.keras: computing (at most 1 h 0 min) …\n"
+    assert (
+        _piped(quiet=0.2, sleep=1.5)
+        == "waiting for the reference of net.keras (at most 1 h 0 min)\n"
+    )
 
 
 def test_a_pipe_gets_nothing_where_it_is_quick() -> None:

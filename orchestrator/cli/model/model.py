@@ -12,7 +12,8 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size, waiting
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size
+from orchestrator.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView, ModelView
@@ -69,7 +70,7 @@ def add(
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        what = f"{file.name}: computing its reference outputs, twice"
+        what = f"the reference outputs of {file.name}, computed twice"
         with waiting(what, ADD_MODEL_S):
             added = farm.add_model(
                 file,
