@@ -7,12 +7,13 @@ with its reason.
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
+
+from agent import broker_faults, tls
 
 TASK = "benchfarm.run_attempt"
 
@@ -59,23 +60,19 @@ class BrokerDown(Exception):
     transient = True
 
 
-def make_app(broker_url: str, name: str, ca_file: str = "") -> Celery:
+def make_app(broker_url: str, name: str, ca_file: str) -> Celery:
     """A Celery application with benchfarm's settings; it never becomes the process's default one.
 
     ``broker_url``: ``redis://``, ``rediss://``, ``redis+socket:///path?virtual_host=0``, or
-    ``memory://`` (one process only). ``ca_file``: also trust this certificate authority.
+    ``memory://`` (one process only). ``ca_file``: also trust this certificate authority; it has no
+    default, so that no caller forgets it.
     """
     app = Celery(name, broker=broker_url, set_as_current=False, fixups=[])
     app.conf.update(_SETTINGS, broker_transport_options=transport_options(broker_url))
-    if broker_url.startswith("rediss:"):
-        app.conf.broker_use_ssl = tls_options(ca_file)
+    options = tls.redis_options(broker_url, ca_file)
+    if options:
+        app.conf.broker_use_ssl = options
     return app
-
-
-def tls_options(ca_file: str = "") -> dict[str, Any]:
-    """redis-py's options for ``rediss://``. Left to itself kombu would check no certificate."""
-    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    return {**options, "ssl_ca_certs": ca_file} if ca_file else options
 
 
 def transport_options(broker_url: str) -> dict[str, Any]:
@@ -99,12 +96,13 @@ def transport_options(broker_url: str) -> dict[str, Any]:
 
 
 def no_answer(app: Celery) -> str:
-    """Try to connect for a few seconds. Returns why it failed; empty: the broker answers."""
+    """Try to connect for a few seconds. Returns why it failed, and what to do; empty: the broker
+    answers."""
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
     except Exception as error:  # noqa: BLE001 - each transport raises its own
-        return str(error) or type(error).__name__
+        return broker_faults.explain(error, str(app.conf.broker_url))
     return ""
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +37,28 @@ StateDir = Annotated[
     Path | None,
     typer.Option("--state-dir", help="Where the agent keeps its state.", show_default=False),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import agent
+
+        typer.echo(f"benchfarm-agent {agent.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and end."
+        ),
+    ] = False,
+) -> None:
+    """The benchfarm agent: makes this board a device of a farm."""
+
+
 Format = Annotated[ListFormat, typer.Option("-o", "--output", help="table or json.")]
 
 
@@ -91,7 +113,7 @@ def runtimes_list(output: Format = ListFormat.table, state_dir: StateDir = None)
     from agent.worker import cli_support
 
     listed = cli_support.runtimes(_state_dir(state_dir)).listing()
-    _show(listed, cli_support.listed_rows(listed), output)
+    _show(listed, cli_support.listed_rows(listed), output, cli_support.LISTED_COLUMNS)
 
 
 @runtimes_app.command("add")
@@ -163,7 +185,10 @@ def _state_dir(chosen: Path | None) -> Path:
     return chosen or default_state_dir()
 
 
-def _show(value: Any, rows: list[tuple[str, ...]], output: ListFormat) -> None:
+def _show(
+    value: Any, rows: list[tuple[str, ...]], output: ListFormat, header: Sequence[str] = ()
+) -> None:
+    """Print ``value`` as JSON, or ``rows`` as a table, with ``header`` above its columns."""
     if output is ListFormat.json:
         from dataclasses import asdict
 
@@ -173,14 +198,19 @@ def _show(value: Any, rows: list[tuple[str, ...]], output: ListFormat) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    last = max((len(row) for row in rows), default=0) - 1
+    table = Table(box=None, show_header=bool(header), pad_edge=False)
+    last = max((len(row) for row in (*rows, tuple(header))), default=0) - 1
     for column in range(last + 1):
-        # People type names from the first columns: they must not be cut.
-        table.add_column(overflow="fold", no_wrap=column < last)
+        # People type names from the first columns: they must not be cut. The last one is folded
+        # within its own column, so that no line of it begins below another one's.
+        title = header[column] if header else ""
+        table.add_column(title, overflow="fold", no_wrap=column < last)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=True, markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a pipe: a line a row
+        console = Console(markup=False, highlight=False, width=10_000)
+    console.print(table)
 
 
 def main() -> None:

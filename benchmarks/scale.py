@@ -107,7 +107,7 @@ def run(boards: int, trials: int, trial_s: float, folder: Path) -> Run:
                 broker_url=redis.url,
                 health_every_s=0,
             )
-            acl = RedisAcl(redis.url)
+            acl = RedisAcl(redis.url, "")
             farm = wiring.build_farm(settings, redis.url, acl)
             each = -(-trials // boards)
             config = {

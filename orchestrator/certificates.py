@@ -86,6 +86,33 @@ def issue(
     return pair, names
 
 
+def names_in(certificate: Path) -> tuple[str, ...]:
+    """The host names and addresses that a server's certificate is for; empty: it names none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"BENCHFARM_TLS_CERTIFICATE {certificate} cannot be used: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from None
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+
+
+def is_for(names: Sequence[str], host: str) -> bool:
+    """Whether a certificate for ``names`` is one for ``host``; ``*.`` stands for one label."""
+    wanted = host.lower().rstrip(".")
+    rest = wanted.partition(".")[2]
+    return any(n.lower() == wanted or (rest and n.lower() == f"*.{rest}") for n in names)
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
 ) -> x509.CertificateBuilder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
+from agent import tls
 from orchestrator.client_file import CLIENT_FILE, read_client_file
 from orchestrator.domain.errors import FarmError, NotAllowed, UserError
 from orchestrator.report.schema import SweepReport
@@ -30,6 +32,7 @@ from orchestrator.service.views import (
     ModelView,
     NewTokenView,
     PlanView,
+    RemovedModelView,
     RetiredView,
     SweepView,
     TokenView,
@@ -37,6 +40,9 @@ from orchestrator.service.views import (
 from orchestrator.settings import Settings
 
 T = TypeVar("T")
+
+ADD_MODEL_S = 1260.0
+"""How long a registration may take: two runs of the reference, of at most ten minutes each."""
 
 USER_STATUS = frozenset({404, 409, 422})
 
@@ -63,7 +69,7 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(60.0, connect=5.0),
-            verify=_verify(ca_file),
+            verify=_trusting(ca_file),
         )
 
     @classmethod
@@ -93,6 +99,15 @@ class Client:
 
     def controller(self) -> ControllerView:
         return self._read(ControllerView, "GET", "/controller")
+
+    def authority(self) -> str:
+        """The certificates (PEM) that boards must trust for controller and broker: the authority
+        that this client was given, and the controller's. Empty: what a board trusts suffices."""
+        own = Path(self.ca_file).read_text("utf-8") if self.ca_file else ""
+        # a controller of an older release does not tell
+        answer = self._send("GET", "/controller/authority", accept=(404,))
+        theirs = answer.text if answer.is_success else ""
+        return own if theirs in own else own + theirs
 
     def devices(self) -> list[DeviceView]:
         return self._read(list[DeviceView], "GET", "/devices")
@@ -130,6 +145,11 @@ class Client:
         again."""
         return self._read(JoinView, "POST", f"/devices/{_path_segment('device', name)}/rotate")
 
+    def rename(self, name: str, to: str) -> JoinView:
+        """The device's token is refused from now on; the answer lets it join as ``to``."""
+        path = f"/devices/{_path_segment('device', name)}/rename"
+        return self._read(JoinView, "POST", path, json={"name": to})
+
     def tokens(self) -> list[TokenView]:
         return self._read(list[TokenView], "GET", "/tokens")
 
@@ -144,12 +164,10 @@ class Client:
     def broker_users(self) -> BrokerUsersView:
         return self._read(BrokerUsersView, "GET", "/broker/users")
 
-    def enable(self, name: str, enabled: bool) -> DeviceView:
-        return self._read(
-            DeviceView,
-            "POST",
-            f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}",
-        )
+    def enable(self, name: str, enabled: bool, note: str = "") -> DeviceView:
+        """Give a device work, or none; ``note``: why none."""
+        path = f"/devices/{_path_segment('device', name)}/{'enable' if enabled else 'drain'}"
+        return self._read(DeviceView, "POST", path, **({"json": {"note": note}} if note else {}))
 
     def maintain(self, name: str, on: bool) -> DeviceView:
         """Take a device into maintenance, or out of it."""
@@ -194,15 +212,27 @@ class Client:
         shapes: Mapping[str, Sequence[int]] | None = None,
         dataset: Path | None = None,
         form: str = "",
+        inputs: Sequence[str] = (),
+        feeds: Path | None = None,
+        task: str = "",
+        score_output: str = "",
+        threshold: float | None = None,
     ) -> ModelView:
         """Upload and register a model's file, or a SavedModel's folder (and its data set).
 
-        ``form``: its format; empty: the file's suffix says it.
+        Args:
+            form: its format; empty: the file's suffix says it.
+            inputs: what inputs are drawn from: ``ids:range=0,30521``, ``shape:values=2,3``.
+            feeds: an ``.npz`` of the inputs that its reference outputs are computed on.
+            task, score_output, threshold: how outputs are scored against the labels; what is left
+                out is found.
         """
+        if threshold is not None and not math.isfinite(threshold):  # JSON holds no others
+            raise UserError(f"threshold {threshold}: expected a finite number")
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
-        body = {
+        body: dict[str, Any] = {
             "name": name or (path.resolve().name if folder else path.stem),
             "file_name": str(path),
             "sha256": sha256,
@@ -211,7 +241,18 @@ class Client:
             "dataset_name": dataset.name if dataset else "",
             "dataset_sha256": self.upload(dataset) if dataset else "",
         }
-        return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
+        if inputs:  # only where given: a controller of 0.1 knows neither
+            body["inputs"] = list(inputs)
+        if feeds:
+            body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
+        scoring = {"task": task, "score_output": score_output, "threshold": threshold}
+        body |= {key: value for key, value in scoring.items() if value not in ("", None)}
+        return self._read(ModelView, "POST", "/models", json=body, timeout=ADD_MODEL_S)
+
+    def remove_model(self, name: str, form: str = "") -> RemovedModelView:
+        """Forget a model that no sweep uses, or only its file in ``form``."""
+        path = f"/models/{_path_segment('model', name)}"
+        return self._read(RemovedModelView, "DELETE", path, params={"format": form}, timeout=600.0)
 
     def upload(self, path: Path) -> str:
         """Upload a file's bytes unless the controller has them; returns their SHA-256."""
@@ -247,8 +288,17 @@ class Client:
         body = {"text": text, "source": source, "name": name}
         return self._read(PlanView, "POST", "/sweeps/plan", json=body)
 
-    def submit(self, text: str, source: str, name: str = "", yes_really: bool = False) -> SweepView:
+    def submit(
+        self,
+        text: str,
+        source: str,
+        name: str = "",
+        yes_really: bool = False,
+        strict: bool = False,
+    ) -> SweepView:
+        """``strict``: only where every board that the sweep selects would run it now."""
         body = {"text": text, "source": source, "name": name, "yes_really": yes_really}
+        body |= {"strict": strict} if strict else {}
         return self._read(SweepView, "POST", "/sweeps", json=body)
 
     def sweeps(self) -> list[SweepView]:
@@ -257,8 +307,12 @@ class Client:
     def sweep(self, name: str) -> SweepView:
         return self._read(SweepView, "GET", f"/sweeps/{_path_segment('sweep', name)}")
 
-    def cancel(self, name: str) -> SweepView:
-        return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/cancel")
+    def cancel(self, name: str, *, cell: str = "", device: str = "", trial: int = 0) -> SweepView:
+        """Cancel a sweep, or only the cells of a name or number, or on a device; ``trial``: only
+        that trial of the cell, from 1."""
+        path = f"/sweeps/{_path_segment('sweep', name)}/cancel"
+        part = {"cell": cell, "device": device, "trial": trial}
+        return self._read(SweepView, "POST", path, **({"json": part} if any(part.values()) else {}))
 
     def resume(self, name: str) -> SweepView:
         return self._read(SweepView, "POST", f"/sweeps/{_path_segment('sweep', name)}/resume")
@@ -293,6 +347,11 @@ class Client:
         path = f"/sweeps/{_path_segment('sweep', name)}/report"
         return self._send("GET", path, params={"format": form}, timeout=600.0).text
 
+    def cell_samples(self, cell: int) -> bytes:
+        """A cell's raw samples as a NumPy file (``report.sample_table``)."""
+        path, query = f"/cells/{cell}/samples", {"format": "npy"}
+        return self._send("GET", path, params=query, timeout=600.0).content
+
     def _read(self, kind: type[T], method: str, path: str, **options: Any) -> T:
         return TypeAdapter(kind).validate_json(self._send(method, path, **options).content)
 
@@ -308,24 +367,23 @@ class Client:
         raise _error(response)
 
     def _unreachable(self, error: Exception) -> NoController:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return NoController(
-                f"the controller at {self.url} shows a certificate that is not trusted here: "
-                f"{error}; name its certificate authority: BENCHFARM_CA_FILE"
-            )
+        found = tls.fault(error, authority="BENCHFARM_CA_FILE")
+        if found:
+            return NoController(f"the controller at {self.url}: {found}")
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(self.url):
+            return NoController(f"the controller at {self.url} serves https:// there, not http://")
         return NoController(
             f"no controller answers at {self.url} ({type(error).__name__}); "
             "is `benchfarm up` running?"
         )
 
 
-def _verify(ca_file: str) -> bool | ssl.SSLContext:
-    if not ca_file:
-        return True
+def _trusting(ca_file: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise UserError(f"BENCHFARM_CA_FILE {ca_file}: {error.strerror or error}") from None
+        return tls.trusting(ca_file)
+    except tls.BadAuthority as error:
+        raise UserError(f"{error} (BENCHFARM_CA_FILE)") from None
 
 
 def _require_url(url: str) -> str:

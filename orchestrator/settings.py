@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.domain.errors import UserError
@@ -25,6 +25,8 @@ class Settings(BaseSettings):
         blobs_dir: folder that several controllers share; ``None``: below ``home``.
         broker_acl: a user for each device on Redis; ``auto``: where the controller may make them.
         tls_certificate, tls_key: PEM files with which the API serves HTTPS.
+        controller_url: where boards and people on other machines reach the API, for instance a
+            reverse proxy; empty: the host name, or the address it listens on.
         ca_file: certificate authority to trust, for the API and the broker.
         heartbeat_s: interval of an agent's heartbeats in a small farm.
         beats_per_s: heartbeats per second of all boards together; a larger farm gets a longer
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
     broker_acl: Literal["auto", "on", "off"] = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    controller_url: str = ""
     ca_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8470
@@ -83,6 +86,14 @@ class Settings(BaseSettings):
             raise ValueError("BENCHFARM_TLS_CERTIFICATE and BENCHFARM_TLS_KEY go together")
         return self
 
+    @field_validator("controller_url")
+    @classmethod
+    def _is_address(cls, given: str) -> str:
+        parts = urlsplit(given)
+        if given and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("expected https://HOST or http://HOST:PORT")
+        return given.rstrip("/")
+
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'benchfarm.sqlite3'}"
@@ -92,6 +103,10 @@ class Settings(BaseSettings):
         """``ca_file`` as an absolute path; empty: the system's authorities."""
         return str(self.ca_file.absolute()) if self.ca_file else ""
 
+    def authority(self) -> str:
+        """The certificates (PEM) in ``ca_file``; empty: none."""
+        return self.ca_file.read_text("utf-8") if self.ca_file else ""
+
     @property
     def blobs_folder(self) -> Path:
         return self.blobs_dir or self.home / "blobs"
@@ -99,15 +114,18 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """The API's URL for this machine."""
-        return self._url_of(LOOPBACK_OF_ANY.get(self.host, self.host))
+        return self.url_of(LOOPBACK_OF_ANY.get(self.host, self.host))
 
     @property
     def public_url(self) -> str:
         """The API's URL for other machines: with the host name where it listens on all
         interfaces."""
-        return self._url_of(socket.gethostname() if self.host in LOOPBACK_OF_ANY else self.host)
+        return self.controller_url or self.url_of(
+            socket.gethostname() if self.host in LOOPBACK_OF_ANY else self.host
+        )
 
-    def _url_of(self, host: str) -> str:
+    def url_of(self, host: str) -> str:
+        """The API's URL with this host name or address."""
         scheme = "https" if self.tls_certificate else "http"
         return (
             f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
+from agent import tls
 from agent.broker import make_app, no_answer
+from orchestrator import addresses
 from orchestrator.broker.background_publisher import BackgroundPublisher
 from orchestrator.broker.embedded import Broker, embedded_broker
 from orchestrator.broker.redis_acl import RedisAcl
@@ -27,7 +29,7 @@ from orchestrator.service.devices.broker_users import BrokerUsersSync
 from orchestrator.service.farm_clock import FarmClock, time_source
 from orchestrator.service.ports import BrokerAccess, BrokerAccessFailed
 from orchestrator.service.scheduling.scheduler import Scheduler
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, reaches_one_machine
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ def controller(settings: Settings) -> Iterator[Controller]:
         stack.enter_context(exclusive_home(settings.home))
         listener = stack.enter_context(listening_socket(settings.host, settings.port))
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        settings, url = addresses.certified(settings)
+        _require_authority(settings)
         broker, access = stack.enter_context(_broker(settings))
         farm = build_farm(settings, broker.url, access)
         stack.callback(farm.database.close)
@@ -52,11 +56,11 @@ def controller(settings: Settings) -> Iterator[Controller]:
         stack.callback(publisher.close)
         farm = replace(farm, publish_doorbell=publisher)
         rate_control.refresh_pace(farm)  # before the first heartbeat is answered
-        token = _write_client_file(farm)
+        token = _write_client_file(farm, url)
         stack.enter_context(running_api(farm, broker.url, listener))
         stack.enter_context(BrokerUsersSync(farm))
         stack.enter_context(Scheduler(farm))
-        yield Controller(farm, settings.url, token, broker)
+        yield Controller(farm, url, token, broker, lambda: broker_fault(settings, access))
 
 
 def build_farm(
@@ -81,7 +85,7 @@ def build_farm(
 
 
 @contextlib.contextmanager
-def _broker(settings: Settings) -> Iterator[tuple[Broker, BrokerAccess | None]]:
+def _broker(settings: Settings) -> Iterator[tuple[Broker, RedisAcl | None]]:
     """The broker that BENCHFARM_BROKER_URL names, with its users, or else an embedded one.
 
     The embedded one needs no users: its socket is open to this system user alone.
@@ -96,18 +100,35 @@ def _broker(settings: Settings) -> Iterator[tuple[Broker, BrokerAccess | None]]:
         yield broker, access
 
 
+def broker_fault(settings: Settings, access: RedisAcl | None) -> str:
+    """``Controller.broker_fault``; the embedded broker has none."""
+    if not settings.broker_url:
+        return ""
+    why = no_answer(make_app(settings.broker_url, "benchfarm-controller", settings.ca_path))
+    if why or access is None or reaches_one_machine(settings.broker_url):
+        return why
+    try:
+        return access.closed_to_boards()
+    except BrokerAccessFailed as error:
+        return str(error)
+
+
+def _require_authority(settings: Settings) -> None:
+    try:
+        tls.require_authority(settings.ca_path)
+    except tls.BadAuthority as error:
+        raise UserError(f"{error} (BENCHFARM_CA_FILE)") from None
+
+
 @contextlib.contextmanager
 def _broker_access(settings: Settings) -> Iterator[RedisAcl | None]:
     """Access control of the broker that BENCHFARM_BROKER_URL names; ``None`` where it has none.
 
-    A broker that does not answer is a warning only: doorbells are published again later.
+    A broker that does not answer is no error: doorbells are published again later.
 
     Raises:
         FarmError: BENCHFARM_BROKER_ACL demands users, and the broker does not let us make them.
     """
-    why = no_answer(make_app(settings.broker_url, "benchfarm-controller", settings.ca_path))
-    if why:
-        log.warning("the broker of BENCHFARM_BROKER_URL does not answer, nothing runs: %s", why)
     if settings.broker_acl == "off" or not settings.broker_url.startswith(("redis:", "rediss:")):
         yield None
         return
@@ -124,7 +145,7 @@ def _broker_access(settings: Settings) -> Iterator[RedisAcl | None]:
         access.close()
 
 
-def _write_client_file(farm: FarmContext) -> str:
+def _write_client_file(farm: FarmContext, url: str) -> str:
     """Write ``client.json`` for the command line on this machine; returns the administrator's token
     in it, which is kept for as long as this database knows it."""
     path = farm.settings.home / CLIENT_FILE
@@ -136,5 +157,5 @@ def _write_client_file(farm: FarmContext) -> str:
     if not token:
         with farm.database.transaction() as session:
             token = tokens.issue(farm, session, "admin", note="benchfarm up")
-    write_client_file(path, farm.settings.url, token, farm.settings.ca_path)
+    write_client_file(path, url, token, farm.settings.ca_path)
     return token

@@ -25,7 +25,7 @@ REMEDIES: Mapping[str, str] = {
     "add NAME --controller-url http://ADDRESS:PORT`",
     "clock": "let the board's clock be set: `timedatectl set-ntp true` on it",
     "token": "run `benchfarm device add NAME` again: it gives the board a new token",
-    "broker": "BENCHFARM_BROKER_URL of the controller must name an address that boards reach",
+    "broker": "do what it says, then run `benchfarm device doctor NAME` again",
     "disk": "free some space on the board",
     "runtimes": "run `benchfarm device add NAME` again: it builds what is missing",
 }

@@ -66,6 +66,8 @@ def ownership_step() -> Step:
         owner, theirs = found.get("device"), found.get("controller", target.controller.url)
         if owner is None:
             return "not yet a board of this farm"
+        if _was_renamed(target):
+            return f"named {owner} until now"
         if owner != target.device:
             raise InvalidRequest(
                 f"{target.host.name} is the board {owner!r} already: retire that first "
@@ -79,6 +81,13 @@ def ownership_step() -> Step:
         return ""
 
     def apply(target: BoardTarget) -> None:
+        if _was_renamed(target):
+            text = json.dumps({**target.ownership(), "device": target.device})
+            new = f"{OWNERSHIP_FILE}.$$"
+            target.script(
+                f"cat > {new}; sync; [ -s {new} ] && mv {new} {OWNERSHIP_FILE}", secret=text + "\n"
+            )
+            return
         user_made = not target.host.is_true(f"getent passwd {USER}")
         owner = {"device": target.device, "controller": target.controller.url}
         text = json.dumps({**owner, "user_made": user_made})
@@ -91,6 +100,13 @@ def ownership_step() -> Step:
         )
 
     return Step("board", check, apply)
+
+
+def _was_renamed(target: BoardTarget) -> bool:
+    """Whether the board still has the name that its device had at this controller before."""
+    found, former = target.ownership(), target.controller.known(target.device).former_name
+    ours = found.get("controller") == target.controller.url
+    return bool(former) and ours and found.get("device") == former
 
 
 def user_step(groups: tuple[str, ...]) -> Step:
@@ -204,19 +220,25 @@ def join_step() -> Step:
     """Join the controller; the token is passed on stdin and kept in a file of mode 0600."""
     program = (
         f"import json; c = json.load(open('{STATE}/agent.json')); "
-        "print(c['device'], c['controller_url'])"
+        "print(c['device'], c['controller_url'], c.get('ca_file', ''))"
     )
 
     def check(target: BoardTarget) -> str:
         python = shlex.quote(target.python.path)
-        joined = target.host.output(f"{python} -I -c {shlex.quote(program)} 2>/dev/null", root=True)
-        if not joined:
+        said = target.host.output(f"{python} -I -c {shlex.quote(program)} 2>/dev/null", root=True)
+        if not said:
             return "not joined"
-        if joined != f"{target.device} {target.controller.url}":
-            return f"joined as {joined}"
-        return (
-            "" if target.controller.known(target.device).joined else "not known to the controller"
-        )
+        *joined, ca_file = [*said.split(maxsplit=2), ""][:3]
+        if joined != [target.device, target.controller.url]:
+            return f"joined as {' '.join(joined)}"
+        wanted = _certificates(target.controller.authority)
+        if wanted:
+            trusted = ca_file and target.host.output(f"cat {shlex.quote(ca_file)}", root=True)
+            if not wanted <= _certificates(trusted):
+                return "it does not trust the controller's certificate authority"
+        if not target.controller.known(target.device).joined:
+            return "not known to the controller"
+        return target.as_agent(AGENT_PYTHON, "-I", "-c", _TOKEN_CHECK).out.strip()
 
     def apply(target: BoardTarget) -> None:
         token = target.controller.join_token(target.device, target.device_class)
@@ -228,6 +250,27 @@ def join_step() -> Step:
         target.as_agent(*words, secret=f"{token}\n")
 
     return Step("join", check, apply, ends_dry_run=True)
+
+
+_TOKEN_CHECK = f"""
+from pathlib import Path
+from agent.worker import config, errors
+from agent.worker.uplink.http_client import Uplink
+own = config.load(Path("{STATE}"))
+try:
+    with Uplink(own.controller_url, own.token, ca_file=own.ca_file) as uplink:
+        uplink.check_token(own.device)
+except errors.Unauthorised:
+    print("its token is refused, as after `device rotate`")
+except errors.AgentError as error:
+    print(error)
+"""
+
+
+def _certificates(pem: str) -> set[str]:
+    """The certificates in a PEM file, each as its letters."""
+    parts = pem.split("-----END CERTIFICATE-----")[:-1]
+    return {"".join(p.partition("-----BEGIN CERTIFICATE-----")[2].split()) for p in parts}
 
 
 def class_step() -> Step:
@@ -248,17 +291,16 @@ def broker_step() -> Step:
     # agents of any release have this module under this name
     program = (
         f"import json; from agent import broker; c = json.load(open('{STATE}/agent.json')); "
-        "print(broker.no_answer(broker.make_app(c['broker_url'], 'provision')))"
+        "app = broker.make_app(c['broker_url'], 'provision', c.get('ca_file', '')); "
+        "print(broker.no_answer(app))"
     )
 
     def check(target: BoardTarget) -> str:
-        why = target.as_agent(AGENT_PYTHON, "-I", "-c", program).out.strip()
-        return f"no answer from the broker: {why}" if why else ""
+        return target.as_agent(AGENT_PYTHON, "-I", "-c", program).out.strip()
 
     def apply(target: BoardTarget) -> None:
         raise StepFailed(
-            f"{target.host.name} cannot reach the controller's message broker ({check(target)}): "
-            "BENCHFARM_BROKER_URL of the controller must name an address that boards reach"
+            f"{target.host.name} cannot use the controller's message broker: {check(target)}"
         )
 
     return Step("broker", check, apply)

@@ -10,6 +10,8 @@ from typing import Dict, Optional, Tuple
 
 from agent.contract.conversion_graph import Edge, Tool
 from agent.contract.device import RuntimeFacts
+from agent.contract.input_values import InputValues
+from agent.contract.scoring import Scoring
 from agent.contract.trial import (
     Failure,
     Fidelity,
@@ -19,6 +21,10 @@ from agent.contract.trial import (
     Tolerance,
     TrialRequest,
 )
+
+SO_FAR = "so_far.json"
+"""File in a trial's folder with the child's answer as far as it was known after measuring; its
+parent reads it where the child was ended before it could answer."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ class ReferenceJob:
     """Compute the FP32 reference of ``model`` (verb ``reference``) and write it to
     ``folder``/reference.npz.
 
-    It is computed on ``feeds`` seeded inputs, or on the first samples of ``dataset`` if given.
+    It is computed on the feeds in the ``given`` .npz, else on the first ``feeds`` samples of
+    ``dataset``, else on ``feeds`` seeded inputs.
 
     Attributes:
         model: its ``inputs`` are empty where they are the file's own; ``shapes`` then fix the free
@@ -96,6 +103,12 @@ class ReferenceJob:
             ``source`` must give the expected outputs on the expected inputs, within the tolerance
             for the file's precision; ``model.inputs`` and ``outputs`` are that model's.
         tolerances: precision → tolerance.
+        again: the reference that another process computed by the same job. Nothing else is written
+            then: outputs that differ from it are marked in it.
+        declared: input → what somebody said that its values are drawn from.
+        found: the same as read from the graph, where another reader than the runtime tells.
+        given: an .npz of feeds (``agent.runner.feeds.given_feeds``).
+        scoring: what was declared of the task; ``None``: it is recognised.
     """
 
     model: ModelRef
@@ -108,15 +121,26 @@ class ReferenceJob:
     layouts: Dict[str, str] = field(default_factory=dict)
     expected: Optional[str] = None
     tolerances: Dict[str, Tolerance] = field(default_factory=dict)
+    again: Optional[str] = None
+    declared: Dict[str, InputValues] = field(default_factory=dict)
+    found: Dict[str, InputValues] = field(default_factory=dict)
+    given: Optional[str] = None
+    scoring: Optional[Scoring] = None
 
 
 @dataclass(frozen=True)
 class Referenced:
     """Answer of ``reference``.
 
-    ``outputs`` are the tensors that the model gave. ``inputs`` are the file's own, with -1 for free
-    dimensions. For a file that joins a model, both have the model's order and sizes. ``precision``
-    is the file's.
+    ``outputs`` are the tensors that the model gave, with -1 where the ``feeds`` of the reference
+    gave other sizes. ``values``: input → what it was drawn from. ``inputs`` are the file's own,
+    with -1 for free dimensions. For a file that joins a model, both have the model's order and
+    sizes. ``precision`` is the file's. ``top1`` is the accuracy on the data set, by ``scoring``;
+    ``usual``: that is what agents of 0.1 do. ``remarks`` say what makes reference or accuracy
+    doubtful.
+
+    ``unrepeatable`` and ``stateful``: outputs that are no function of the inputs, with how far two
+    runs differ (``agent.runner.repeatability``).
     """
 
     path: str = ""
@@ -127,6 +151,13 @@ class Referenced:
     inputs: Tuple[TensorSpec, ...] = ()
     precision: str = ""
     fidelity: Optional[Fidelity] = None
+    unrepeatable: Dict[str, str] = field(default_factory=dict)
+    stateful: Dict[str, str] = field(default_factory=dict)
+    feeds: int = 0
+    values: Dict[str, InputValues] = field(default_factory=dict)
+    scoring: Optional[Scoring] = None
+    usual: bool = False
+    remarks: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """Contract dataclasses to JSON and back, strictly: unknown, missing or mistyped keys are refused.
 
+A field that releases before this one do not know has a default and the metadata ``NEWER``: it is
+left out where it has its default, so that they understand every message that does not need it, and
+``without_newer`` takes it out of a message that they refused.
+
 Standard library only, Python 3.8 syntax: the measured child uses it too.
 """
 
@@ -9,7 +13,7 @@ import dataclasses
 import json
 import typing
 from functools import lru_cache
-from typing import Any, Callable, List, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, List, Tuple, Type, TypeVar, Union
 
 T = TypeVar("T")
 
@@ -37,7 +41,35 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     names = _names(kind)
-    return {name: to_plain(getattr(value, name)) for name in names} if names else value
+    if not names:
+        return value
+    plain = {name: to_plain(getattr(value, name)) for name in names}
+    for name, default in _newer_fields(kind).items():
+        if getattr(value, name) == default:
+            del plain[name]
+    return plain
+
+
+NEWER: Dict[str, bool] = {"newer": True}
+"""Metadata of a field that earlier releases do not know: ``field(default=…, metadata=NEWER)``."""
+
+
+def without_newer(cls: Type[T], text: Union[str, bytes]) -> str:
+    """The JSON of a ``cls`` without the fields that earlier releases do not know, for a receiver
+    that refused them. Raises ``ContractError``."""
+    return dumps(_without_newer(loads(cls, text)))
+
+
+def _without_newer(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_newer(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_without_newer(item) for item in value)
+    kind: Any = type(value)
+    known = set(_names(kind)) - set(_newer_fields(kind))
+    if not known:
+        return value
+    return {name: _without_newer(getattr(value, name)) for name in known}
 
 
 @lru_cache(maxsize=None)
@@ -45,6 +77,13 @@ def _names(cls: Any) -> Tuple[str, ...]:
     """The fields of a dataclass; empty for any other class."""
     fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
     return tuple(f.name for f in fields)
+
+
+@lru_cache(maxsize=None)
+def _newer_fields(cls: Any) -> Dict[str, Any]:
+    """The fields of a dataclass that earlier releases do not know, with their defaults."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return {f.name: f.default for f in fields if f.metadata.get("newer")}
 
 
 def loads(cls: Type[T], text: Union[str, bytes]) -> T:

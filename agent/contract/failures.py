@@ -21,8 +21,10 @@ class FailureKind:
     """What a kind of failure means.
 
     ``fault``: ``INPUT``, ``DEVICE`` or ``HARNESS``. ``early_fault``: the same in the stages before
-    the model and its runtime are touched; ``None``: as ``fault``. ``transient``: another attempt
-    could go better; an error that knows more may say otherwise. ``status``: that of the result.
+    the model and its runtime are touched; ``None``: as ``fault``. ``late_fault``: likewise in
+    conversion and verification, whose length the model and its data decide. ``transient``: another
+    attempt could go better; an error that knows more may say otherwise. ``status``: that of the
+    result.
     ``checks_board``: the controller has the board's health checked after it.
     """
 
@@ -30,6 +32,7 @@ class FailureKind:
     transient: bool = False
     status: str = "failed"
     early_fault: Optional[str] = None
+    late_fault: Optional[str] = None
     checks_board: bool = False
 
 
@@ -63,7 +66,7 @@ FAILURE_KINDS: Dict[str, FailureKind] = {
     "lease_lost": FailureKind(DEVICE, transient=True, status="cancelled", checks_board=True),
     "lost": FailureKind(DEVICE),
     "out_of_memory": FailureKind(DEVICE, checks_board=True),
-    "timeout": FailureKind(DEVICE, early_fault=HARNESS, checks_board=True),
+    "timeout": FailureKind(DEVICE, early_fault=HARNESS, late_fault=INPUT, checks_board=True),
     # benchfarm itself, and the environments on the board.
     "bad_answer": FailureKind(HARNESS),
     "bad_artifact": FailureKind(HARNESS),
@@ -72,6 +75,7 @@ FAILURE_KINDS: Dict[str, FailureKind] = {
     "blob_missing": FailureKind(HARNESS),
     "cancelled": FailureKind(HARNESS, status="cancelled"),
     "contract": FailureKind(HARNESS),
+    "converter_fault": FailureKind(HARNESS),
     "environments": FailureKind(HARNESS),
     "internal": FailureKind(HARNESS, checks_board=True),
     "runtime_missing": FailureKind(HARNESS),
@@ -123,14 +127,14 @@ class Unsupported(RunnerError):
 
 
 class UnsupportedOperator(Unsupported):
-    """The runtime has no kernel for ``operator``."""
+    """The runtime has no kernel for ``operator``; with ``use``, not for this use of it."""
 
     kind = "unsupported_operator"
 
-    def __init__(self, runtime: str, operator: str, detail: str = "") -> None:
+    def __init__(self, runtime: str, operator: str, detail: str = "", use: bool = False) -> None:
         super().__init__(
-            "%s does not support operator %s%s"
-            % (runtime, operator, ": " + detail if detail else "")
+            "%s does not support %soperator %s%s"
+            % (runtime, "this use of " if use else "", operator, ": " + detail if detail else "")
         )
         self.operator = operator
 
@@ -149,6 +153,19 @@ class UnsupportedPrecision(Unsupported):
     def __init__(self, runtime: str, precision: str, known: Iterable[str]) -> None:
         super().__init__(
             "%s does not run in %s here; it runs in %s" % (runtime, precision, listed(known))
+        )
+
+
+class NothingConverted(Unsupported):
+    """A converter ran, and its result is the network as it was: no figure of that precision."""
+
+    kind = "unsupported_precision"
+
+    def __init__(self, converter: str, precision: str, operators: int, why: str = "") -> None:
+        super().__init__(
+            "%s made nothing of this network %s: 0 of %d operators and no weight changed%s; measure"
+            " it in its own precision, or choose another converter or runtime for %s"
+            % (converter, precision, operators, " (%s)" % why if why else "", precision)
         )
 
 
@@ -219,6 +236,19 @@ class ConversionFailed(RunnerError):
     """A converter failed on this model."""
 
     kind = "conversion_failed"
+
+
+class ConverterFault(RunnerError):
+    """A converter wrote a file that its own runtime refuses. Neither the model nor the board is to
+    blame: another converter, option or version helps."""
+
+    kind = "converter_fault"
+
+    def __init__(self, converter: str, reason: str) -> None:
+        super().__init__(
+            "%s wrote a file that cannot be used; the fault is the converter's, not the model's: %s"
+            % (converter, reason)
+        )
 
 
 class BadOutput(RunnerError):

@@ -14,12 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple, Union
 
+from agent.contract.codec import NEWER
+from agent.contract.comparison import Check
 from agent.contract.conversion_graph import Node
+from agent.contract.scoring import Scoring
 
 SCHEMA = 1
 """Version of this contract; a request of another version is refused with both numbers."""
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "int4")
+"""``fp32`` stands for wider floats too, ``int8`` for integers of 16 bits too. ``fp8`` and ``int4``
+are precisions of files only: nothing here converts to them."""
 STAGES = ("fetch", "environment", "convert", "load", "warm_up", "measure", "verify")
 SAMPLES_ENCODING = "int64le+zstd"
 """How raw samples travel and are stored (``Samples.encoding``)."""
@@ -58,7 +63,7 @@ class ModelRef:
         own_inputs: the artifact's, in the model's order, where its names or layouts differ from the
             model's; empty: they are the same.
         own_outputs: likewise.
-        precision: empty where the file itself tells.
+        precision: the file's; empty where it is to be read from the file.
         entry: the member to load of a blob that is an archive (``agent.formats.archive``); empty:
             the blob is the artifact.
         made: the steps that made it on another device.
@@ -127,7 +132,8 @@ class Scenario:
 @dataclass(frozen=True)
 class ReferenceRef:
     """The FP32 reference outputs of a model: an ``.npz`` blob with arrays ``input:NAME`` and
-    ``output:NAME``, each of shape (feeds, *tensor shape).
+    ``output:NAME``, each of shape (feeds, *tensor shape), or one array for each feed
+    (``agent.runner.feeds.save_reference``).
 
     ``origin`` says what computed it, e.g. ``onnxruntime 1.31.1, graph optimisation off``; ``top1``
     is the source model's score on the data set.
@@ -143,24 +149,35 @@ class ReferenceRef:
 @dataclass(frozen=True)
 class DatasetRef:
     """A labelled data set: an ``.npz`` blob with ``inputs`` (samples, *one sample's shape),
-    ``labels`` (samples,) of the held-out part, and ``calibration`` (m, *one sample's shape)."""
+    ``labels`` (samples,) or (samples, labels) of the held-out part, and ``calibration``
+    (m, *one sample's shape); for several inputs ``inputs:NAME`` and ``calibration:NAME`` of each.
+
+    ``scoring``: how outputs are scored against the labels; ``None``: by the arg-max of the first
+    output, which is all that agents of 0.1 know.
+    """
 
     name: str
     sha256: str
     size_bytes: int
     samples: int
     calibration_samples: int
+    scoring: Optional[Scoring] = field(default=None, metadata=NEWER)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When a cell's outputs still count as the same network (docs/decisions/0002).
+    """When a cell's outputs still count as the same network (docs/decisions/0018).
 
-    ``min_cosine`` against the FP32 reference; ``max_top1_drop`` is a share: 0.01 is one point.
+    Against the FP32 reference, over all its inputs; shares are between 0 and 1, a drop of 0.01 is
+    one point. ``None``: the default for the cell's precision (``agent.contract.comparison``).
     """
 
     min_cosine: float
     max_top1_drop: float
+    max_relative_error: Optional[float] = field(default=None, metadata=NEWER)
+    min_psnr_db: Optional[float] = field(default=None, metadata=NEWER)
+    min_equal: Optional[float] = field(default=None, metadata=NEWER)
+    min_overlap: Optional[float] = field(default=None, metadata=NEWER)
 
 
 @dataclass(frozen=True)
@@ -294,7 +311,9 @@ class Usage:
 class Fidelity:
     """Outputs against the FP32 reference on the same inputs: the worst output over all feeds.
 
-    ``psnr_db`` is ``None`` where the outputs are identical: it would be infinite.
+    ``psnr_db`` is ``None`` where the outputs are identical: it would be infinite. ``cosine`` is the
+    share that is right where no output has a direction. ``checks``: each criterion on each
+    output, the one that decides first; empty from agents of 0.1.
     """
 
     max_abs: float
@@ -304,16 +323,20 @@ class Fidelity:
     feeds: int
     worst_output: str
     passed: bool
+    checks: Tuple[Check, ...] = field(default=(), metadata=NEWER)
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of held-out samples whose arg-max is the label; ``reference_top1`` is the source's."""
+    """Share of held-out samples that are predicted right (``agent.contract.scoring``);
+    ``reference_top1`` is the source's. ``remark``: what makes the figure doubtful, such as an
+    accuracy that is no better than chance."""
 
     top1: float
     samples: int
     reference_top1: Optional[float]
     passed: bool
+    remark: str = field(default="", metadata=NEWER)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ _OPTIONS: dict[str, tuple[int, dict[str, tuple[int, str, int]]]] = {
     "FULLY_CONNECTED": (8, {"activation": (0, "b", 0)}),
     "CONCATENATION": (10, {"axis": (0, "i", 0), "activation": (1, "b", 0)}),
     "ADD": (11, {"activation": (0, "b", 0)}),
+    "GATHER": (23, {"axis": (0, "i", 0)}),
     "TRANSPOSE_CONV": (49, _PLACE),
     "BATCH_MATMUL": (101, {"adj_x": (0, "b", 0), "adj_y": (1, "b", 0)}),
 }  # fmt: skip

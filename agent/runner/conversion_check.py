@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
+from agent.contract.comparison import closeness, described
 from agent.contract.conversion_graph import Node
-from agent.contract.failures import OffReference, RunnerError
-from agent.contract.trial import ModelRef, RuntimeRef
-from agent.runner import fidelity, reference
+from agent.contract.failures import BadModel, ConverterFault, OffReference, RunnerError
+from agent.contract.trial import ModelRef, RuntimeRef, Tolerance
+from agent.runner import fidelity, repeatability
 from agent.runner.feeds import load_reference
+from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend
@@ -41,29 +44,30 @@ def check(
         who: the converter that made it.
 
     Raises:
+        ConverterFault: the runtime cannot read the file. Unsupported…: it refuses the network.
         OffReference: names the first output that differs, and by how much.
     """
-    least = MIN_COSINE[node[1]]
+    tolerance = Tolerance(MIN_COSINE[node[1]], 1.0)
     mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
-    session = backend.load(artifact, runtime, mapping.specs(model.inputs))
-    worst = 1.0
+    try:
+        session = load(backend, artifact, runtime, mapping.specs(model.inputs))
+    except BadModel as error:
+        raise ConverterFault(who, str(error)) from error
     try:
         feeds = load_reference(reference_file, "input")
         expected = load_reference(reference_file, "output")
-        for number, (feed, theirs) in enumerate(zip(feeds, expected)):  # noqa: B905 - newer
-            ours = mapping.outputs(reference.infer(session, mapping.feed(feed)))
-            ours = fidelity.aligned(ours, theirs)
-            for name, array in theirs.items():
-                fidelity.require_sound(name, ours[name], array)
-                found = fidelity.distance(ours[name], array)
-                if not found.within(least):
-                    raise OffReference(
-                        "%s: output %s is off the source's on input %d: cosine %.6f, at least %g"
-                        " wanted; largest difference %.4g"
-                        % (who, name, number + 1, found.cosine, least, found.max_abs)
-                    )
-                worst = min(worst, found.cosine)
+        with refusals(backend.name):
+            given = [mapping.outputs(infer(session, mapping.feed(feed))) for feed in feeds]
+        given, expected = repeatability.comparable(reference_file, session, given, expected)
     finally:
         session.close()
-    return "checked by %s, cosine %.6f" % (backend.name, worst)
+    if not expected:
+        return "not checked: no output of this model can be compared"
+    found = fidelity.compare(given, expected, tolerance, node[1])
+    if not found.passed:
+        raise OffReference(
+            "%s: output %s is off the source's: %s; largest difference %.4g"
+            % (who, found.worst_output, described(found.checks[0]), found.max_abs)
+        )
+    return "checked by %s, %s" % (backend.name, closeness(found.checks, found.cosine))

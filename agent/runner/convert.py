@@ -21,7 +21,7 @@ from agent.contract.failures import (
 from agent.contract.trial import ModelRef
 from agent.runner.artifact_paths import named
 from agent.runner.conversion_check import check, checker
-from agent.runner.feeds import load_npz, sample_feeds, seeded
+from agent.runner.feeds import load_npz, redrawn, sample_feeds, seeded
 from agent.runner.process_metrics import tree_bytes
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
@@ -116,7 +116,10 @@ def calibration(job: ConvertJob, model: ModelRef) -> Calibration:
     mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     if job.calibration == "random":
         seed = job.seed + RANDOM_SEED_OFFSET
-        feeds = seeded(model.inputs, seed, RANDOM_CALIBRATION)
+        if job.reference is None:
+            feeds = seeded(model.inputs, seed, RANDOM_CALIBRATION)
+        else:
+            feeds = redrawn(model.inputs, seed, RANDOM_CALIBRATION, Path(job.reference))
         origin = "calibrated on %d random inputs" % len(feeds)
     elif job.calibration == "dataset" and job.dataset:
         samples = load_npz(Path(job.dataset), ("calibration",))["calibration"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from agent.contract.child_jobs import Referenced, ReferenceJob
+from agent.contract.comparison import described
 from agent.contract.failures import (
-    BadData,
     BadModel,
     BadOutput,
     OtherNetwork,
@@ -21,18 +21,21 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
 from agent.formats.tflite import NotTflite
-from agent.runner import fidelity
+from agent.runner import accuracy, criteria, fidelity, reference_inputs, repeatability
 from agent.runner.artifact_paths import named
-from agent.runner.feeds import load_npz, load_reference, sample_feeds, seeded
+from agent.runner.feeds import load_npz, load_reference, save_reference
+from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
 from agent.runtimes import registry
-from agent.runtimes.backend import Backend, Feed, Feeds, Session
+from agent.runtimes.backend import Backend, Feeds, Session
 from agent.runtimes.formats import FORMATS, precision
 from agent.runtimes.manifest import Format
 
 _QUANTISED = ("int8", "uint8", "int16")
+_NOTHING = accuracy.SourceAccuracy()
 
 
 class _Source(NamedTuple):
@@ -45,7 +48,7 @@ class _Source(NamedTuple):
     origin: str
 
     def load(self, specs: Sequence[TensorSpec] = ()) -> Session:
-        return self.backend.load(self.artifact, self.runtime, specs)
+        return load(self.backend, self.artifact, self.runtime, specs)
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
@@ -57,22 +60,61 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     session, own = _loaded(job, source)
     progress.enter("measure")
     data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
-    feeds = _feeds(job, session.inputs, data)
-    outputs = [infer(session, feed) for feed in feeds]
+    inputs = reference_inputs.of_job(job, session, data)
+    with refusals(source.backend.name):
+        outputs = reference_inputs.run(session, inputs)
     _require_finite(outputs)
-    top1 = score(session, session.inputs, data) if data is not None else None
+    if job.again is not None:
+        return _again(Path(job.again), outputs)
+    apart = repeatability.observe(session, inputs.feeds, outputs)
+    remarks = _unchanging(inputs.feeds, outputs)
+    found = accuracy.of_source(job.scoring, session, data) if data is not None else _NOTHING
     layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}
     session.close()
     path = Path(job.folder) / "reference.npz"
-    arrays: Dict[str, Any] = {"input:" + n: np.stack([f[n] for f in feeds]) for n in feeds[0]}
-    arrays.update({"output:" + n: np.stack([o[n] for o in outputs]) for n in outputs[0]})
-    np.savez(str(path), **arrays)
+    save_reference(path, inputs.feeds, outputs, inputs.values)
+    repeatability.mark(path, apart)
     specs = tuple(
-        TensorSpec(n, str(a.dtype), a.shape, layouts.get(n, "")) for n, a in outputs[0].items()
+        TensorSpec(n, str(outputs[0][n].dtype), shape, layouts.get(n, ""))
+        for n, shape in reference_inputs.shapes(outputs).items()
     )
     return Referenced(
-        str(path), specs, source.origin, top1, inputs=tuple(own), precision=source.precision
+        str(path),
+        specs,
+        source.origin,
+        found.top1,
+        inputs=tuple(own),
+        precision=source.precision,
+        feeds=len(outputs),
+        values=inputs.values,
+        scoring=found.scoring,
+        usual=found.usual,
+        remarks=(*remarks, *found.remarks),
+        unrepeatable=apart.unrepeatable,
+        stateful=apart.stateful,
     )
+
+
+def _again(first: Path, outputs: Feeds) -> Referenced:
+    """Compare with the reference that another process wrote, and mark in it what differs."""
+    apart = repeatability.differences(load_reference(first, "output"), outputs)
+    repeatability.mark(first, repeatability.Observed(apart, {}))
+    return Referenced(str(first), unrepeatable=apart)
+
+
+def _unchanging(feeds: Feeds, outputs: Feeds) -> List[str]:
+    """What to say of outputs that do not depend on the inputs."""
+    same = criteria.unchanging(outputs)
+    if not same:
+        return []
+    if not any(name not in criteria.unchanging(feeds) for name in feeds[0]):
+        return ["the %d inputs of the reference are all the same: they prove little" % len(feeds)]
+    if len(same) == len(outputs[0]):
+        return [
+            "no output depends on the inputs: for all %d inputs of the reference %s is the same,"
+            " and that a runtime gives it, too, proves little" % (len(feeds), listed(same))
+        ]
+    return ["output %s is the same for all %d inputs of the reference" % (listed(same), len(feeds))]
 
 
 def _source(job: ReferenceJob, progress: Progress) -> _Source:
@@ -88,7 +130,7 @@ def _source(job: ReferenceJob, progress: Progress) -> _Source:
     folder.mkdir(parents=True, exist_ok=True)
     progress.enter("load")
     artifact = named(Path(job.source), form.name, folder)
-    stored = _precision(form, artifact)
+    stored = job.model.precision or _precision(form, artifact)
     # The outputs of a quantised file are its reference: it holds no finer values.
     how = [form.how, "" if stored == "fp32" else "%s file" % stored]
     return _Source(
@@ -156,13 +198,14 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
     feeds = load_reference(expected, "input")
     wanted = load_reference(expected, "output")
     given = [infer(session, feed, mapping) for feed in feeds]
+    comparable = repeatability.comparable(expected, session, given, wanted)
     session.close()
     return Referenced(
         origin=source.origin,
         inputs=tuple(own_inputs),
         outputs=tuple(own_outputs),
         precision=source.precision,
-        fidelity=_compared(job, source, given, wanted),
+        fidelity=_compared(job, source, *comparable) if comparable[0] else None,
     )
 
 
@@ -174,53 +217,21 @@ def _compared(job: ReferenceJob, source: _Source, given: Feeds, wanted: Feeds) -
     tolerance = job.tolerances[source.precision]
     for name in wanted[0]:
         one = fidelity.compare(
-            [_only(g, name) for g in given], [_only(w, name) for w in wanted], tolerance
+            [_only(g, name) for g in given],
+            [_only(w, name) for w in wanted],
+            tolerance,
+            source.precision,
         )
         if not one.passed:
             raise OtherNetwork(
-                "output %s is off: cosine %.5f, largest difference %.3g of the output's range, on"
-                " the model's own reference inputs (accepted at %s: cosine %g or more)"
-                % (name, one.cosine, one.max_rel, source.precision, tolerance.min_cosine)
+                "output %s is off on the model's own reference inputs, for a file in %s: %s"
+                % (name, source.precision, described(one.checks[0]))
             )
-    return fidelity.compare(given, wanted, tolerance)
+    return fidelity.compare(given, wanted, tolerance, source.precision)
 
 
 def _only(values: Dict[str, Any], name: str) -> Dict[str, Any]:
     return {name: values[name]}
-
-
-def _feeds(job: ReferenceJob, specs: Sequence[TensorSpec], data: Any) -> Feeds:
-    if job.feeds < 1:
-        raise BadData("a reference needs at least 1 feed, not %d" % job.feeds)
-    if data is None:
-        return seeded(specs, job.seed, job.feeds)
-    feeds = sample_feeds(data["inputs"], specs, "inputs")
-    return feeds[: job.feeds]
-
-
-def infer(session: Session, feed: Feed, mapping: Optional[TensorMapping] = None) -> Dict[str, Any]:
-    """Outputs of one inference on the model's ``feed``, mapped to the artifact and back by
-    ``mapping`` where there is one."""
-    session.bind(mapping.feed(feed) if mapping else feed)
-    session.infer()
-    outputs = session.read()
-    return mapping.outputs(outputs) if mapping else outputs
-
-
-def score(
-    session: Session, specs: Any, data: Any, mapping: Optional[TensorMapping] = None
-) -> float:
-    """Top-1 of a session on a labelled data set's ``inputs`` and ``labels``.
-
-    Args:
-        specs: the model's inputs, in the shapes of the data set's samples.
-    """
-    samples, labels = data["inputs"], data["labels"]
-    if len(samples) != len(labels):
-        raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
-    feeds = sample_feeds(samples, specs, "inputs")
-    outputs = [infer(session, feed, mapping) for feed in feeds]
-    return fidelity.top1([next(iter(output.values())) for output in outputs], labels)
 
 
 def _require_finite(outputs: List[Dict[str, Any]]) -> None:

@@ -11,12 +11,15 @@ from typing import Any, List
 import numpy as np
 
 from agent import __version__
-from agent.contract.child_jobs import TrialJob
+from agent.contract import codec
+from agent.contract.child_jobs import SO_FAR, TrialJob
 from agent.contract.failures import BadRequest
 from agent.contract.trial import SCHEMA, Phases, Samples, Scenario, TensorSpec, TrialResult
-from agent.runner import clock, fidelity, reference, scenarios, timing_loop
+from agent.runner import accuracy, clock, fidelity, repeatability, scenarios, timing_loop
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import batched_specs, batches, load_npz, load_reference, unbatched
+from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.process_metrics import MemoryMeter, UsageMeter, fingerprint
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
@@ -50,16 +53,26 @@ def run(job: TrialJob, progress: Progress) -> TrialResult:
     if isinstance(session, SelfMeasured):
         raw = _measure_by_tool(session, request.scenario, progress)
     else:
+        with refusals(backend.name):
+            _first_inference(session, progress)
         raw = _measure(session, loop, request.scenario, memory, progress)
     progress.known["samples"] = _write_samples(raw, Path(job.folder), request.scenario.batch_size)
+    _keep(job, progress)
 
     progress.enter("verify")
     with progress.timing("verify_s", now_ns):
         _verify(job, session, mapping, specs, feeds, progress)
+    _keep(job, progress)
     session.close()
     if not isinstance(session, SelfMeasured):  # its loads are all in fresh processes
         _load_again(job, backend, mapping.specs(specs), progress)
     return answer(job.request.attempt_id, "ok", progress)
+
+
+def _first_inference(session: Session, progress: Progress) -> None:
+    """It looks up kernels: some runtimes refuse a use of an operator only now."""
+    with progress.timing("first_inference_ms", now_ns, 1e6):
+        session.infer()
 
 
 def _measure(
@@ -70,9 +83,6 @@ def _measure(
     progress: Progress,
 ) -> RawSamples:
     """Warm up and run the timed loop in this process."""
-    with progress.timing("first_inference_ms", now_ns, 1e6):
-        session.infer()
-
     progress.enter("warm_up")
     progress.known["fingerprint_before"] = fingerprint()
     with progress.timing("warm_up_s", now_ns):
@@ -108,12 +118,24 @@ def answer(attempt_id: str, status: str, progress: Progress, **more: Any) -> Tri
     return TrialResult(SCHEMA, attempt_id, status, __version__, phases=phases, **known)
 
 
+def _keep(job: TrialJob, progress: Progress) -> None:
+    """Write what is known to a file, for the parent: whatever ends this process from now on, the
+    samples are taken. One that cannot be written does not stop the job."""
+    path = Path(job.folder, SO_FAR)
+    try:
+        half = path.with_suffix(".half")
+        half.write_text(codec.dumps(answer(job.request.attempt_id, "ok", progress)), "utf-8")
+        half.replace(path)
+    except OSError as error:
+        sys.stderr.write("%s: %s\n" % (path, error))
+
+
 def _load(
     job: TrialJob, backend: Backend, specs: List[TensorSpec], progress: Progress, phase: str
 ) -> Session:
     artifact = named(Path(job.artifact), job.artifact_format, Path(job.folder))
     with progress.timing(phase, now_ns):
-        return backend.load(artifact, job.request.runtime, specs)
+        return load(backend, artifact, job.request.runtime, specs)
 
 
 def _load_again(
@@ -157,16 +179,31 @@ def _verify(
 ) -> None:
     request = job.request
     expected = load_reference(Path(job.reference), "output")
-    outputs = [reference.infer(session, feed, mapping) for feed in feeds]
+    outputs = [infer(session, feed, mapping) for feed in feeds]
     actual = unbatched(outputs, request.scenario.batch_size, len(expected))
-    progress.known["fidelity"] = fidelity.compare(actual, expected, request.tolerance)
+    actual, expected = repeatability.comparable(Path(job.reference), session, actual, expected)
+    names = [spec.name for spec in request.model.outputs]
+    wanted = request.dataset.scoring if request.dataset else None
+    labelled = job.dataset is not None and not isinstance(session, SelfMeasured)
+    if expected:
+        progress.known["fidelity"] = fidelity.compare(
+            actual,
+            expected,
+            request.tolerance,
+            request.runtime.precision,
+            accuracy.scored_output(wanted, request.model.outputs) if labelled else "",
+        )
+    else:
+        sys.stderr.write("no fidelity: no output of this model can be compared\n")
+    _keep(job, progress)
     if job.dataset is None:
         return
-    if isinstance(session, SelfMeasured):
+    if not labelled:
         sys.stderr.write("no accuracy: each sample would take a run of the tool\n")
         return
     data = load_npz(Path(job.dataset), ("inputs", "labels"))
-    score = reference.score(session, specs, data, mapping)
-    progress.known["accuracy"] = fidelity.accuracy(
-        score, len(data["labels"]), request.reference.top1, request.tolerance
-    )
+    found = accuracy.of_cell(wanted, session, specs, data, mapping, names)
+    if found is not None:
+        progress.known["accuracy"] = accuracy.against_source(
+            found, request.reference.top1, request.tolerance
+        )

@@ -25,6 +25,7 @@ import numpy as np
 
 from agent.contract.conversion_graph import Node
 from agent.contract.device import RuntimeFacts
+from agent.contract.input_values import InputValues
 from agent.contract.trial import Clock, Memory, RuntimeRef, Scenario, TensorSpec
 
 Feed = Mapping[str, "np.ndarray[Any, Any]"]
@@ -59,6 +60,30 @@ class OwnLatency(Protocol):
     """A session whose runtime reports the latency of its last inference itself."""
 
     def own_latency_ns(self) -> int: ...
+
+
+@runtime_checkable
+class KnowsValues(Protocol):
+    """A session of a format whose graph only its runtime reads."""
+
+    def input_values(self) -> Dict[str, InputValues]:
+        """What inputs must hold, as far as operators tell (``agent.formats.value_ranges``)."""
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A session of a network that keeps state from one inference to the next."""
+
+    def reset(self) -> None:
+        """Put the state back to what it was after the load. Never within the timed region."""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A session that can say why two inferences on the same inputs may differ."""
+
+    def uncertain(self) -> Sequence[str]:
+        """The operators that draw random numbers or keep state, by their names in the format."""
 
 
 class RequestQueue(Protocol):

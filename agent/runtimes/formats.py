@@ -22,7 +22,14 @@ SUFFIXES: Dict[str, str] = {f.suffix: f.name for f in reversed(_BY_RANK) if f.re
 """Suffix → the format that it means unless another is named."""
 
 
-MIN_COSINE: Dict[str, float] = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.9}
+MIN_COSINE: Dict[str, float] = {
+    "fp32": 0.9999,
+    "fp16": 0.999,
+    "bf16": 0.99,
+    "int8": 0.9,
+    "fp8": 0.9,
+    "int4": 0.9,
+}
 """Precision → least cosine of a conversion's outputs against its source's: far below what a correct
 conversion gives, far above what a wrong one does. A quantised network of poor accuracy is a finding
 of the trial, not a fault of the conversion."""
@@ -33,12 +40,19 @@ def precisions(format: str) -> Tuple[str, ...]:
     return FORMATS[format].precisions if format in FORMATS else ("fp32",)
 
 
+def told_by_file(format: str) -> bool:
+    """Whether the agent reads the precision from the file; of other formats the controller reads it
+    when the file is registered, and names it in ``ModelRef``."""
+    return format == "tflite"
+
+
 def precision(format: str, source: Path) -> str:
-    """The precision of the file ``source``; it is read only where the format allows several.
+    """The precision of the file ``source`` where nobody named it, read if ``told_by_file``.
 
     Raises:
         NotTflite: it should be a TFLite file, and is not.
         OSError: it cannot be read.
     """
-    known = precisions(format)
-    return known[0] if len(known) == 1 else tflite_analysis.precision(read(source))
+    if told_by_file(format):
+        return tflite_analysis.precision(read(source))
+    return precisions(format)[0]

@@ -60,6 +60,10 @@ def runtime_rows(runtimes: Iterable[RuntimeFacts]) -> list[tuple[str, ...]]:
     ]
 
 
+LISTED_COLUMNS = ("runtime", "version", "environment", "building cost", "targets (precisions)")
+"""The columns of ``listed_rows``."""
+
+
 def listed_rows(listed: Iterable[ListedEnvironment]) -> list[tuple[str, ...]]:
     """``runtime_rows`` with the cost of building each environment."""
     return [

@@ -83,7 +83,7 @@ def _broker(config: AgentConfig) -> tuple[bool, str]:
         return False, "memory:// works within the controller's own process only"
     app = broker.make_app(config.broker_url, "doctor", config.ca_file)
     why = broker.no_answer(app)
-    return not why, f"no answer: {why}" if why else f"{app.connection_for_write().as_uri()} answers"
+    return not why, why or f"{app.connection_for_write().as_uri()} answers"
 
 
 def _disk(state_dir: Path) -> tuple[bool, str]:

@@ -92,6 +92,11 @@ class ChildFailed(AgentError):
     """A child process ended without a usable answer; the message says how it ended."""
 
 
+class PackagesMissing(ChildFailed):
+    """The interpreter lacks a package that every child needs: it runs no backend until somebody
+    installs one there, and asking it again tells nothing new."""
+
+
 class BuildFailed(AgentError):
     """A runtime environment could not be built; the package tool's own reason follows. Nothing is
     kept of it."""

@@ -28,6 +28,7 @@ from orchestrator.api.log_throttle import LogThrottle
 from orchestrator.api.rate_limit import RateLimiter
 from orchestrator.api.request_limits import RequestLimits
 from orchestrator.domain.errors import (
+    BoardsNotReady,
     Busy,
     Conflict,
     FarmError,
@@ -62,6 +63,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ContractError, 422),
     (UploadBusy, 503),
     (Busy, 503),
+    (BoardsNotReady, 503),
     (FarmError, 500),
 )
 """HTTP status by error; the first match counts, so a subclass comes before its parent."""

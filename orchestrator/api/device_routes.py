@@ -9,7 +9,7 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import MAX_ID, Body
-from orchestrator.service.devices import devices, registration, retirement
+from orchestrator.service.devices import devices, registration, renaming, retirement
 from orchestrator.service.health import health_checks
 from orchestrator.service.views import DeviceView, HealthCheckView, JoinView, RetiredView
 
@@ -30,6 +30,16 @@ class TagBody(Body):
     """An empty value removes a tag."""
 
     tags: dict[str, str]
+
+
+class DrainBody(Body):
+    """``note``: why, for those who wonder."""
+
+    note: str = ""
+
+
+class RenameBody(Body):
+    name: str
 
 
 class MaintenanceBody(Body):
@@ -63,14 +73,20 @@ def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
     return registration.rotate(farm, name)
 
 
+@router.post("/devices/{name}/rename")
+def rename_device(name: str, body: RenameBody, farm: InFarm, _: Operator) -> JoinView:
+    """The answer lets the board join under its new name."""
+    return renaming.rename(farm, name, body.name)
+
+
 @router.post("/devices/{name}/enable")
 def enable_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
     return devices.set_enabled(farm, name, True)
 
 
 @router.post("/devices/{name}/drain")
-def drain_device(name: str, farm: InFarm, _: Operator) -> DeviceView:
-    return devices.set_enabled(farm, name, False)
+def drain_device(name: str, farm: InFarm, _: Operator, body: DrainBody | None = None) -> DeviceView:
+    return devices.set_enabled(farm, name, False, body.note if body else "")
 
 
 @router.post("/devices/{name}/class")

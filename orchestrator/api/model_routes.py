@@ -9,8 +9,8 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import Body
-from orchestrator.service.models import network_graphs, registration
-from orchestrator.service.views import ModelView
+from orchestrator.service.models import network_graphs, registration, removal, tasks
+from orchestrator.service.views import ModelView, RemovedModelView
 
 router = APIRouter(tags=["people"])
 
@@ -23,6 +23,12 @@ class ModelBody(Body):
     shapes: dict[str, list[int]] = Field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
+    inputs: list[str] = Field(default_factory=list)
+    feeds_name: str = ""
+    feeds_sha256: str = ""
+    task: str = ""
+    score_output: str = ""
+    threshold: float | None = None
 
 
 @router.get("/models")
@@ -45,4 +51,15 @@ def draw_model(
 
 @router.post("/models")
 def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
-    return registration.add(farm, registration.NewModel(**body.model_dump()))
+    given = body.model_dump()
+    words = (given.pop("task"), given.pop("score_output"), given.pop("threshold"))
+    scoring = tasks.declared(*words)
+    return registration.add(farm, registration.NewModel(**given, scoring=scoring))
+
+
+@router.delete("/models/{name}")
+def remove_model(
+    name: str, farm: InFarm, _: Operator, form: Annotated[str, Query(alias="format")] = ""
+) -> RemovedModelView:
+    """Forget a model that no sweep uses, or only its file in ``format``."""
+    return removal.remove(farm, name, form)

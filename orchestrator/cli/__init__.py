@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import broker, ca, db, demo, doctor, events, token, up, zoo
+from orchestrator.cli import broker, ca, db, demo, doctor, events, samples, token, up, zoo
 from orchestrator.cli.context import CliContext, fail
 from orchestrator.cli.device import device
 from orchestrator.cli.inventory import inventory
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("report")(report.report)
+app.command("samples")(samples.samples)
 app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)
 app.add_typer(device.app, name="device")
@@ -36,9 +37,20 @@ app.add_typer(broker.app, name="broker")
 app.add_typer(ca.app, name="ca")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from agent import __version__
+
+        typer.echo(f"benchfarm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
+    _version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print it, and end."
+    ),
     url: str = typer.Option("", envvar="BENCHFARM_URL", help="The controller's address."),
     token: str = typer.Option("", envvar="BENCHFARM_TOKEN", help="Your token.", show_envvar=True),
     home: str = typer.Option("", envvar="BENCHFARM_HOME", help="Where the controller keeps state."),

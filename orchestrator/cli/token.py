@@ -7,6 +7,7 @@ import re
 import typer
 
 from orchestrator.cli.context import client
+from orchestrator.cli.join_line import authority_file, join_line
 from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show
 
 app = typer.Typer(help="People's tokens, each with a role.", no_args_is_help=True)
@@ -71,9 +72,10 @@ def rotate_device(context: typer.Context, name: str) -> None:
     """Refuse the device's token and broker password from now on, and let it join again."""
     with client(context) as farm:
         join = farm.rotate(name)
+        ca_file = authority_file(context, farm)
     typer.echo(f"what {name} held is refused. On the board, before", nl=False)
     typer.echo(f" {join.expires_at:%Y-%m-%d %H:%M} UTC, run:")
-    typer.echo(f"  benchfarm-agent join {join.url} {join.join_token} --name {join.device}")
+    typer.echo(join_line(join, ca_file))
     typer.echo("and start its agent anew; a board that was added over SSH takes instead")
     typer.echo(f"  benchfarm device add {name}")
 

@@ -7,11 +7,16 @@ import resource
 import signal
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli.context import CliContext
 
+if TYPE_CHECKING:
+    from orchestrator.controller import Controller
+
+BROKER_POLL_S = 1.0
 OPEN_FILES = 1 << 16
 """Open files that a controller asks for: each board's connection is one."""
 
@@ -46,10 +51,52 @@ def up(
             stack.enter_context(setup.local_agent(running, device))
             if setup.wait_online(running, device, stop):
                 typer.echo(f"device: {device} is online")
+        _wait_for_broker(running, stop)
         if not stop.is_set():
-            typer.echo("ready; Ctrl-C stops it")
+            typer.echo(f"ready{except_for_whom(running)}; Ctrl-C stops it")
         stop.wait()
         typer.echo("stopping")
+
+
+def _wait_for_broker(running: Controller, stop: threading.Event) -> None:
+    """Wait until boards can use the broker, or ``stop`` is set; says what is waited for."""
+    said = ""
+    while not stop.is_set() and (why := running.broker_fault()):
+        if why != said:
+            typer.echo(f"no board can be given work, waiting: {why}", err=True)
+            said = why
+        stop.wait(BROKER_POLL_S)
+    if said and not stop.is_set():
+        typer.echo("the broker can be used now")
+
+
+def except_for_whom(running: Controller) -> str:
+    """The boards that this controller cannot serve by where it and its broker listen, and why."""
+    from orchestrator.service.devices.devices import devices
+    from orchestrator.settings import reaches_one_machine
+
+    settings = running.farm.settings
+    api_here = not settings.controller_url and reaches_one_machine(f"redis://{settings.host}")
+    broker_here = reaches_one_machine(running.broker.url)
+    if not (api_here or broker_here):
+        return ""
+    here = socket.gethostname()
+    away = [
+        d.name
+        for d in devices(running.farm)
+        if d.facts and d.connection != "retired" and d.facts.get("hostname") != here
+    ]
+    if not away:
+        return ""
+    names = ", ".join(away[:5]) + (f" and {len(away) - 5} more" if len(away) > 5 else "")
+    why = []
+    if api_here:
+        why.append(f"it listens on {settings.host} alone (--host ADDRESS)")
+    if broker_here:
+        why.append(
+            "its broker answers on this machine alone (BENCHFARM_BROKER_URL=redis://ADDRESS:6379)"
+        )
+    return f", except for {names}: {' and '.join(why)}"
 
 
 def _allow_connections() -> None:

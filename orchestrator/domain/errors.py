@@ -53,6 +53,13 @@ class Busy(FarmError):
     kind = "busy"
 
 
+class BoardsNotReady(FarmError):
+    """A sweep was to run on every board or not at all, and not every board would run it now."""
+
+    transient = True
+    kind = "boards_not_ready"
+
+
 class Superseded(FarmError):
     """A later attempt of this trial exists, or it was cancelled: this result is discarded."""
 

@@ -23,6 +23,10 @@ class Fault(StrEnum):
 _EARLY_STAGES = frozenset({"fetch", "environment"})
 """Stages in which neither the model nor its runtime was touched yet."""
 
+_LATE_STAGES = frozenset({"convert", "verify"})
+"""Stages whose length the model and its data decide: a limit on time that runs out there is too
+small for them, and says nothing about the board."""
+
 
 def whose(failure: Failure) -> Fault:
     """A kind of another release is never blamed on a board, and on the user only by its name."""
@@ -31,6 +35,8 @@ def whose(failure: Failure) -> Fault:
         return Fault.INPUT if failure.kind.startswith("unsupported_") else Fault.HARNESS
     if failure.stage in _EARLY_STAGES and kind.early_fault is not None:
         return Fault(kind.early_fault)
+    if failure.stage in _LATE_STAGES and kind.late_fault is not None:
+        return Fault(kind.late_fault)
     return Fault(kind.fault)
 
 

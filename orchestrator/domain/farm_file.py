@@ -110,7 +110,7 @@ def _with_defaults(defaults: Defaults, device: DeviceEntry) -> DeviceEntry:
     return device.model_copy(update={**inherited, **given})
 
 
-def _is_tag(path: KeyPath) -> bool:
+def _is_tag(path: KeyPath, _value: str) -> bool:
     """Whether the path is a tag's value, which is text: ``builder: yes`` is no boolean."""
     return len(path) >= 3 and path[-2] == "tags"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from agent.contract.input_values import InputValues
 from agent.contract.trial import TensorSpec
 from orchestrator.domain.flops import ComputeWork
 
@@ -40,10 +41,11 @@ class Job:
 @dataclass(frozen=True)
 class CheckedFile:
     """The file is complete and in this format; precisions are those of
-    ``agent.runtimes.formats``."""
+    ``agent.runtimes.formats``. ``stored``: what it holds, in words, where that says more."""
 
     format: str
     precision: str
+    stored: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class CountedWork:
 class OnnxFacts:
     """Facts of an ONNX file. ``inputs`` have fixed shapes. ``free_batch``: the leading dimension of
     every input is free in the file, and 1 in the fixed shape. ``layouts`` of inputs and outputs, if
-    known. ``onnx``: version of the package that read the file."""
+    known. ``precision``: one of ``agent.runtimes.formats.precisions``; ``stored``: what the file
+    holds, in words. ``random``: output → the operators that draw the random numbers it depends on.
+    ``onnx``: version of the package that read the file. ``values``: as ``KnownValues``."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
@@ -84,6 +88,10 @@ class OnnxFacts:
     operators: dict[str, int]
     work: CountedWork
     onnx: str
+    precision: str = "fp32"
+    stored: str = "fp32"
+    random: dict[str, str] = field(default_factory=dict)
+    values: dict[str, InputValues] = field(default_factory=dict)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -92,6 +100,8 @@ class OnnxFacts:
             "opset": self.opset,
             "ir_version": self.ir_version,
             "producer": self.producer,
+            "precision": self.precision,
+            "stored": {"onnx": self.stored},
             "parameters": self.parameters,
             "operators": self.operators,
             "work": self.work.plain(),
@@ -107,10 +117,42 @@ class OnnxLayouts:
 
 
 @dataclass(frozen=True)
-class DatasetArrays:
-    """The array shapes of a data set, checked against each other."""
+class KnownValues:
+    """Input → what its values must be, as far as operators tell."""
+
+    values: dict[str, InputValues]
+
+
+@dataclass(frozen=True)
+class NamedArrays:
+    """The shapes of the arrays of an .npz, which may be anything."""
 
     shapes: Shapes
+
+
+@dataclass(frozen=True)
+class ArrayValues:
+    """What the values of one array are. ``first``, ``not_finite``, ``fraction`` (the first value
+    that is not whole), ``low_at`` and ``high_at`` are a place and its value (``inputs[0, 3] is
+    nan``), empty where there is none. ``kind``: of numpy's type."""
+
+    dtype: str
+    kind: str
+    first: str
+    not_finite: str
+    fraction: str
+    low: float
+    low_at: str
+    high: float
+    high_at: str
+
+
+@dataclass(frozen=True)
+class DatasetArrays:
+    """The arrays of a data set: their shapes, checked against each other, and their values."""
+
+    shapes: Shapes
+    values: dict[str, ArrayValues] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

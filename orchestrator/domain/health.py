@@ -17,6 +17,7 @@ from agent.contract.device import DeviceFacts, RuntimeFacts
 from agent.contract.failures import FAILURE_KINDS
 from agent.contract.trial import Failure
 from orchestrator.domain.device_class import HealthPolicy
+from orchestrator.domain.failure_cause import Fault, whose
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.placement import PlacementDevice, PlacementModel, place
 
@@ -237,4 +238,6 @@ class HealthState:
 def may_be_the_board(failure: Failure | None) -> bool:
     """Whether a trial's failure may be the board's own fault, not the model's or the runtime's."""
     kind = FAILURE_KINDS.get(failure.kind) if failure else None
-    return kind is not None and kind.checks_board
+    if failure is None or kind is None:
+        return False
+    return kind.checks_board and whose(failure) is not Fault.INPUT

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
+from agent.contract import versions
 from agent.contract.trial import Option
-from agent.contract.versions import fits
+from orchestrator.domain import baseline
 from orchestrator.domain.spec import RuntimeChoice, SweepSpec
 
 T = TypeVar("T")
@@ -67,13 +68,30 @@ def expand(spec: SweepSpec) -> list[Configuration]:
 def may_be_baseline(wanted: Mapping[str, str], configuration: Configuration, device: str) -> bool:
     """Whether a cell may be the ``baseline``. Only the device knows its full version, so a prefix
     in either direction fits."""
-    known = {**asdict(configuration), "device": device}
+    cell = compared("", device, configuration, configuration.version)
     version = wanted.get("version", "")
     return (
         not configuration.version
-        or fits(configuration.version, version)
-        or fits(version, configuration.version)
-    ) and all(str(known[key]) == value for key, value in wanted.items() if key != "version")
+        or versions.fits(configuration.version, version)
+        or versions.fits(version, configuration.version)
+    ) and all(baseline.fits(cell, key, value) for key, value in wanted.items() if key != "version")
+
+
+def compared(
+    cell_id: str, device: str, configuration: Configuration, version: str
+) -> baseline.ComparedCell:
+    """A configuration on a device, as baselines are found; ``version``: what the device has."""
+    known = {key: value for key, value in asdict(configuration).items() if key != "options"}
+    return baseline.ComparedCell(
+        **{
+            **known,
+            "cell_id": cell_id,
+            "device": device,
+            "version": version or configuration.version,
+            "workload": f"batch {configuration.batch_size}",
+            "options": dict(configuration.options),
+        }
+    )
 
 
 def _runtime_configurations(

@@ -49,7 +49,8 @@ class NetworkGraph:
     """``nodes`` in topological order; ``tensors`` by key.
 
     ``origin``: format and version as text. ``weights``: keys of learnt constants, without shapes,
-    axes and the like."""
+    axes and the like; ``elements``: how many values each holds, where its tensor's shape does not
+    say so."""
 
     format: str
     origin: str
@@ -58,11 +59,15 @@ class NetworkGraph:
     outputs: tuple[str, ...]
     tensors: Mapping[str, GraphTensor]
     weights: frozenset[str]
+    elements: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
-        shapes = [self.shape(key) for key in self.weights]
-        return sum(prod(shape) for shape in shapes if shape is not None)
+        return sum(map(self.weight_elements, self.weights))
+
+    def weight_elements(self, key: str) -> int:
+        """How many values a weight holds, 0 where it is unknown."""
+        return self.elements.get(key, prod(self.shape(key) or (0,)))
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """A tensor's shape if all dimensions are known, else ``None``."""

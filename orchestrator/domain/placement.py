@@ -17,8 +17,9 @@ from agent.contract.conversion_graph import (
 )
 from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
-from agent.runtimes.formats import SOURCES, precisions
+from agent.runtimes.formats import SOURCES, precisions, told_by_file
 from orchestrator.domain import builders as builder_rules
+from orchestrator.domain import other_ways
 from orchestrator.domain.builders import BuilderDevice, PlannedBuild
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
@@ -27,7 +28,8 @@ from orchestrator.domain.spec import DeviceChoice
 
 @dataclass(frozen=True)
 class PlacementDevice:
-    """The data of a device that placement needs. ``labels`` holds name, class and tags."""
+    """The data of a device that placement needs. ``labels`` holds name, class and tags;
+    ``drain_note``: why it is not enabled; ``retired``: it has left the farm."""
 
     name: str
     labels: Mapping[str, str]
@@ -35,17 +37,26 @@ class PlacementDevice:
     runtimes: tuple[RuntimeFacts, ...] = ()
     tools: tuple[Tool, ...] = ()
     machine: str = ""
+    drain_note: str = ""
+    retired: bool = False
 
 
 def sources_of(files: Iterable[tuple[str, str]]) -> tuple[Node, ...]:
     """The start nodes of a model's (format, precision) files, in the order of formats. If a file's
-    precision is unknown (empty), all precisions of its format are possible."""
+    precision is unknown (empty), it is the one that the agent will take: any of its format where
+    that reads it from the file."""
     ordered = sorted(files, key=lambda file: SOURCES.index(file[0]))
     return tuple(
         (name, precision)
         for name, known in ordered
-        for precision in ([known] if known else precisions(name))
+        for precision in (
+            [known] if known else precisions(name)[: None if told_by_file(name) else 1]
+        )
     )
+
+
+def _possible(file_format: str) -> tuple[str, ...]:
+    return precisions(file_format) if told_by_file(file_format) else precisions(file_format)[:1]
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class PlacementModel:
     sources: tuple[Node, ...]
     free_batch: bool
     has_calibration: bool
+    has_dataset: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,15 +109,32 @@ options."""
 
 
 def chosen(devices: Iterable[PlacementDevice], choice: DeviceChoice) -> list[PlacementDevice]:
-    """The devices selected by ``choice``, by name."""
+    """The devices selected by ``choice``, by name. One that is retired is chosen only where it is
+    named: it has left the farm, and keeps its tags for the day on which it comes back."""
     return sorted(
         (
             d
             for d in devices
-            if (not choice.names or d.name in choice.names) and matches(choice.select, d.labels)
+            if (d.name in choice.names if choice.names else not d.retired)
+            and matches(choice.select, d.labels)
         ),
         key=lambda d: d.name,
     )
+
+
+def out_of_service(device: PlacementDevice) -> str:
+    """Why no configuration at all can be placed on the device; empty where some may be.
+
+    Each of these reasons passes: the same sweep, resumed, may find the device in service.
+    """
+    if device.retired:
+        return f"the device is retired; `benchfarm device add {device.name}` brings it back"
+    if not device.enabled:
+        note = f' ("{device.drain_note}")' if device.drain_note else ""
+        return f"the device is drained{note}; `benchfarm device enable {device.name}`"
+    if not device.runtimes:
+        return "the device has not said yet what it can run; start `benchfarm-agent run` there"
+    return ""
 
 
 def place(
@@ -119,8 +148,9 @@ def place(
 
     ``known`` is a cache that is kept from cell to cell.
     """
-    if not device.enabled:
-        return _skip(device, configuration, "the device is disabled; `benchfarm device enable` it")
+    why = out_of_service(device)
+    if why:
+        return _skip(device, configuration, why)
     facts, why = _runtime(device, configuration)
     if facts is None:
         return _skip(device, configuration, why)
@@ -140,7 +170,7 @@ def place(
         return _skip(device, configuration, found)
     tools = [*found.tools, *found.builder_tools]
     reason = _option_refusal(facts, tools, configuration) or _model_refusal(
-        tools, configuration, model
+        tools, configuration, model, found.builder_tools
     )
     if reason:
         return _skip(device, configuration, reason)
@@ -188,11 +218,6 @@ def _runtime(
         )
     if candidates:
         return None, f"{configuration.backend}: {candidates[0].missing}"
-    if not device.runtimes:
-        return (
-            None,
-            "the device has not said yet what it can run; start `benchfarm-agent run` there",
-        )
     return None, f"the agent there knows no backend {configuration.backend!r}"
 
 
@@ -245,12 +270,24 @@ def _route(
     known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
     lacks = missing_tools(device.tools, model.sources, goals, via)
     if not lacks and missing_tools(known_tools, model.sources, goals, via) is None:
-        return f"{words}: no converter leads there"
+        as_it_is = _as_it_is(facts, configuration, model)
+        nearest = "" if via else other_ways.in_words(known_tools, model.sources, goals)
+        return f"{words}: no converter leads there{as_it_is}{nearest}"
     shortfall = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (
-        f"{words}: {device.name} {shortfall} (`benchfarm-agent runtimes add` there); "
+        f"{words}: {device.name} {shortfall} ({other_ways.adding(lacks or ())} there); "
         f"{builder_rules.why_not(builders, device.tools, model.sources, goals, via)}"
     )
+
+
+def _as_it_is(facts: RuntimeFacts, configuration: Configuration, model: PlacementModel) -> str:
+    """How to ask for the model's files as they are, where the runtime loads one; else empty."""
+    loaded = [
+        precision
+        for precision, wants in facts.wants.items()
+        if any(node in model.sources and configuration.format in ("", node[0]) for node in wants)
+    ]
+    return f"; ask for the file as it is: precision: [{', '.join(loaded)}]" if loaded else ""
 
 
 def _option_refusal(
@@ -278,17 +315,31 @@ def _as_text(value: object, accepted: tuple[str, ...]) -> str:
 
 
 def _model_refusal(
-    tools: Sequence[Tool], configuration: Configuration, model: PlacementModel
+    tools: Sequence[Tool],
+    configuration: Configuration,
+    model: PlacementModel,
+    builder_tools: Sequence[Tool],
 ) -> str:
     if configuration.batch_size != 1 and not model.free_batch:
         return (
             f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "
             "shapes; export it with a free first dimension"
         )
+    fixing = [tool.name for tool in builder_tools if "dynamic_shapes" not in tool.keeps]
+    if configuration.batch_size != 1 and fixing:
+        return (
+            f"batch size {configuration.batch_size}: a builder makes the file by {fixing[0]}, "
+            "which fixes the shapes, for batch size 1; let the device convert it itself"
+        )
     calibrates = any(tool.needs_calibration for tool in tools)
     if calibrates and configuration.calibration == "dataset" and not model.has_calibration:
+        lacks = (
+            f"the data set of model {model.name} has no calibration samples"
+            if model.has_dataset
+            else f"model {model.name} has no data set"
+        )
         return (
-            f"int8 needs calibration data and model {model.name} has no data set; "
+            f"int8 needs calibration data and {lacks}; "
             "say `calibration: random` to quantise on random inputs (marked in the report)"
         )
     return ""

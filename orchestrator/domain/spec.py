@@ -6,21 +6,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from agent.contract.scenarios import SCENARIO_KINDS
 from agent.contract.trial import Limits, Scenario, Tolerance
+from orchestrator.domain import names
 from orchestrator.domain.errors import UserError
+from orchestrator.domain.possible_limits import impossible_limits
 from orchestrator.domain.yaml_file import ParsedYaml, StrictModel, YamlFile
+from orchestrator.domain.yaml_source import KeyPath
 
 T = TypeVar("T")
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int4"]
+
+
+def _require_name(value: str) -> str:
+    why = names.mistake(value)
+    if why:
+        raise ValueError(why)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_require_name)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 """One printable line, because terminals show it and PostgreSQL stores no NUL."""
 
@@ -134,6 +148,11 @@ class ScenarioChoice(StrictModel):
             )
         return self
 
+    @property
+    def shortest_s(self) -> float:
+        """What a trial takes at least, without loading and verifying."""
+        return self.warm_up_s + self.min_duration_s
+
     def at_batch(self, batch_size: int) -> Scenario:
         return Scenario(batch_size=batch_size, **self.model_dump())
 
@@ -148,8 +167,15 @@ class LimitsChoice(StrictModel):
 
 
 class ToleranceChoice(StrictModel):
+    """How far the outputs of a precision may be from the reference's. What is left out of the last
+    four has the default of that precision (``agent.contract.comparison.LIMITS``)."""
+
     min_cosine: float = Field(ge=-1, le=1)
     max_top1_drop: float = Field(ge=0, le=1)
+    max_relative_error: float | None = Field(default=None, ge=0)
+    min_psnr_db: float | None = Field(default=None, ge=0, le=1000)
+    min_equal: float | None = Field(default=None, ge=0, le=1)
+    min_overlap: float | None = Field(default=None, ge=0, le=1)
 
     def wire(self) -> Tolerance:
         return Tolerance(**self.model_dump())
@@ -160,6 +186,8 @@ DEFAULT_TOLERANCE: dict[str, ToleranceChoice] = {
     "fp16": ToleranceChoice(min_cosine=0.999, max_top1_drop=0.005),
     "bf16": ToleranceChoice(min_cosine=0.99, max_top1_drop=0.01),
     "int8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "fp8": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
+    "int4": ToleranceChoice(min_cosine=0.95, max_top1_drop=0.01),
 }
 
 
@@ -193,14 +221,16 @@ class SweepSpec(StrictModel):
     def _numbers_are_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {k: str(v) if type(v) is int else v for k, v in value.items()}
+        return {k: str(v) if isinstance(v, (int, float)) else v for k, v in value.items()}
 
     @field_validator("baseline")
     @classmethod
-    def _known_axes(cls, value: dict[str, str]) -> dict[str, str]:
+    def _known_axes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        options = {name for choice in info.data.get("runtimes", ()) for name in choice.options}
+        accepted = [*BASELINE_AXES, *sorted(options - set(BASELINE_AXES))]
         for key in value:
-            if key not in BASELINE_AXES:
-                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(BASELINE_AXES)}")
+            if key not in accepted:
+                raise ValueError(f"unknown key {key!r}; accepted: {', '.join(accepted)}")
         return value
 
     def tolerance_for(self, precision: str) -> Tolerance:
@@ -208,10 +238,20 @@ class SweepSpec(StrictModel):
         return (chosen or DEFAULT_TOLERANCE[precision]).wire()
 
 
-BASELINE_AXES = ("device", "backend", "version", "target", "precision", "threads", "batch_size")
+BASELINE_AXES = (
+    "device", "backend", "version", "target", "precision", "threads", "batch_size", "format", "via",
+)  # fmt: skip
+"""Keys of ``baseline``; options of the sweep's runtimes are accepted too."""
 
 
-_FILE = YamlFile(SweepSpec, max_mistakes=20)
+def _is_text(path: KeyPath, value: str) -> bool:
+    """Tags are text, as in a fleet file (``builder: yes``), and so are ``on`` and ``off`` of an
+    option: words of the runtimes, which YAML 1.1 reads as booleans."""
+    is_option = path[:1] == ("runtimes",) and "options" in path[2:3]
+    return path[:2] == ("devices", "select") or (is_option and value in ("on", "off"))
+
+
+_FILE = YamlFile(SweepSpec, is_text=_is_text, max_mistakes=20)
 
 
 def parse(text: str, source: str, name: str = "") -> SweepSpec:
@@ -228,7 +268,16 @@ def parse_with_lines(text: str, source: str, name: str = "") -> ParsedYaml[Sweep
     """
     if len(text.encode()) > MAX_SPEC_BYTES:
         raise UserError(f"{source}: larger than {MAX_SPEC_BYTES // 1024} KiB; split the sweep")
-    return _FILE.parse(text, source, override={"name": name} if name else None)
+    parsed = _FILE.parse(text, source, override={"name": name} if name else None)
+    limits, given = parsed.value.limits, parsed.value.limits.model_fields_set
+    shortest_s = parsed.value.scenario.shortest_s
+    mistakes = [
+        f"{parsed.where('limits', key)}: limits.{key}: {why}"
+        for key, why in impossible_limits(limits.wire(), given, shortest_s).items()
+    ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return parsed
 
 
 def read(path: Path) -> tuple[SweepSpec, str]:

@@ -54,7 +54,7 @@ class ParsedYaml(Generic[M]):
         return f"{self.source}:{self.marked.line(path)}"
 
 
-def _no_text(_path: KeyPath) -> bool:
+def _no_text(_path: KeyPath, _value: str) -> bool:
     return False
 
 
@@ -73,7 +73,7 @@ class YamlFile(Generic[M]):
 
     model: type[M]
     expected: Mapping[str, str] = field(default_factory=dict)
-    is_text: Callable[[KeyPath], bool] = _no_text
+    is_text: Callable[[KeyPath, str], bool] = _no_text
     checks: Callable[[MarkedYaml], Iterable[YamlMistake]] = _no_checks
     max_mistakes: int | None = None
 

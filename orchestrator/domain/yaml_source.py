@@ -10,7 +10,12 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import SafeConstructor
 
+from orchestrator.domain import yaml_versions
+
 MAX_BYTES = 1 << 20
+MERGE = "tag:yaml.org,2002:merge"
+TAGGED = "!!"
+"""Style of a scalar whose type is said by its tag: ``!!str no``."""
 DEFAULT_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 KeyPath = tuple[str | int, ...]
@@ -47,16 +52,17 @@ class MarkedYaml:
         return self.lines.get(path, 1)
 
 
-def load(text: str, is_text: Callable[[KeyPath], bool]) -> MarkedYaml:
+def load(text: str, is_text: Callable[[KeyPath, str], bool]) -> MarkedYaml:
     """Read a YAML document. Every key is text.
 
     ``is_text``: whether the scalar at a path is taken literally, although YAML would read another
     type (``yes``, ``007``, ``1.30``).
 
     Raises:
-        YamlMistakes: bad syntax, an alias (a kilobyte of them can expand to gigabytes), a tag on a
-            mapping or list, a key given twice, or a scalar that cannot be read. Bad syntax ends
-            reading; of the others all are listed.
+        YamlMistakes: bad syntax, an alias (a kilobyte of them can expand to gigabytes), a merge
+            key, a tag on a mapping or list, a key given twice, or a scalar that cannot be read, or
+            that YAML 1.1 and 1.2 read differently. Bad syntax ends reading; of the others all are
+            listed.
     """
     if len(text.encode()) > MAX_BYTES:
         raise YamlMistakes(YamlMistake(1, f"larger than {MAX_BYTES >> 20} MiB"))
@@ -97,9 +103,16 @@ class _Loader(yaml.SafeLoader):
             raise ComposerError(None, None, problem, mark)
         return super().compose_node(parent, index)
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        tagged = self.peek_event().tag not in (None, "!")  # type: ignore[no-untyped-call]
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        if tagged and node.style is None:
+            node.style = TAGGED
+        return node
+
 
 class _Reader:
-    def __init__(self, is_text: Callable[[KeyPath], bool]) -> None:
+    def __init__(self, is_text: Callable[[KeyPath, str], bool]) -> None:
         self.lines: dict[KeyPath, int] = {}
         self.mistakes: list[YamlMistake] = []
         self._is_text = is_text
@@ -122,6 +135,10 @@ class _Reader:
                 self.mistakes.append(YamlMistake(_line(key), "a key must be a plain word"))
                 continue
             here = (*path, key.value)
+            if key.tag == MERGE:
+                text = "merge keys (<<) are not accepted; write it out"
+                self.mistakes.append(YamlMistake(_line(key), text))
+                continue
             if key.value in found:
                 text = f"key {dotted(here)!r} is given twice, first on line {self.lines[here]}"
                 self.mistakes.append(YamlMistake(_line(key), text))
@@ -131,8 +148,12 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
-        if self._is_text(path) and node.tag != "tag:yaml.org,2002:null":
+        if self._is_text(path, node.value) and node.tag != "tag:yaml.org,2002:null":
             return node.value
+        differs = yaml_versions.mistake(node)
+        if differs:
+            self.mistakes.append(YamlMistake(_line(node), f"{dotted(path) or '(top)'}: {differs}"))
+            return None
         try:
             value = self._scalars.construct_object(node)
             str(value)  # Python prints no integer of more than 4300 digits

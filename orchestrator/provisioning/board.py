@@ -69,7 +69,7 @@ def apply(
     Raises:
         PlaybookError, FarmError: a step failed; earlier steps stay done.
     """
-    addresses, board = AddressBook(farm.home), _BoardController(farm, wanted)
+    addresses, board = AddressBook(farm.home), _BoardController(farm, wanted, report)
 
     def on_event(event: StepEvent) -> None:
         # the host is now known to be this board
@@ -98,7 +98,7 @@ def apply(
 def find_differences(farm: FarmAccess, wanted: WantedBoard, report: Reporter) -> list[Difference]:
     """Differences between a board and the file. A board that cannot be examined is one, too."""
     events: list[StepEvent] = []
-    board = _BoardController(farm, wanted)
+    board = _BoardController(farm, wanted, report)
 
     def on_event(event: StepEvent) -> None:
         events.append(event)
@@ -182,9 +182,10 @@ class _BoardController:
     """The controller for one board's playbook. When the board gets its join token, the settings of
     the file are applied, so that they hold before it can be given work."""
 
-    def __init__(self, farm: FarmAccess, wanted: WantedBoard) -> None:
+    def __init__(self, farm: FarmAccess, wanted: WantedBoard, report: Reporter) -> None:
         self.farm = farm
         self.wanted = wanted
+        self.report = report
         self.device_class = wanted.device_class
 
     @property
@@ -202,6 +203,8 @@ class _BoardController:
 
     def join_token(self, device: str, device_class: str) -> str:
         token = self.farm.controller.join_token(device, device_class)
+        for line in boards.kept_lines(self.farm.controller.joined[device], ()):
+            self.report(line)
         found = self.farm.client.find_device(device)
         if found is not None and found.facts is None:
             joined = found.model_copy(update={"facts": {}})

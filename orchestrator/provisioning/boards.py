@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from orchestrator.client import Client
 from orchestrator.domain import device_name
 from orchestrator.domain.device_class import DeviceClass, recognise
 from orchestrator.domain.errors import UserError
-from orchestrator.service.views import DeviceView
+from orchestrator.service.views import DeviceView, JoinView
 from orchestrator.settings import reaches_one_machine
 from orchestrator.store.device_class_files import device_classes
 from playbooks.classes import BoardClass, VendorRuntime
@@ -59,6 +59,11 @@ class AddressBook:
             json.dump(asdict(address), file)
         os.replace(temporary, self._path(device))
 
+    def rename(self, device: str, to: str) -> None:
+        """Keep an address under another name, where there is one."""
+        if self._path(device).exists():
+            os.replace(self._path(device), self._path(to))
+
     def forget(self, device: str) -> None:
         self._path(device).unlink(missing_ok=True)
 
@@ -80,14 +85,14 @@ class RemoteController:
     def __init__(self, client: Client, url: str = "") -> None:
         self._client = client
         self._info = client.controller()
+        self.authority = client.authority()
+        """The certificates by which boards trust the controller and its broker; empty: theirs
+        suffice."""
         self.url = (url or self._info.url).rstrip("/")
         self.cancelled = 0
         """Number of trials cancelled because their device was retired."""
-
-    @property
-    def authority(self) -> str:
-        """The CA certificate by which this machine trusts the controller; boards get the same."""
-        return Path(self._client.ca_file).read_text("utf-8") if self._client.ca_file else ""
+        self.joined: dict[str, JoinView] = {}
+        """The devices that got a join token, and what they kept from before they were retired."""
 
     def require_reachable(self) -> None:
         """Raises ``UserError`` if boards cannot reach the controller or its broker."""
@@ -116,6 +121,7 @@ class RemoteController:
             device_class=view.device_class,
             health=view.health,
             uncheckable=uncheckable(view),
+            former_name=view.former_name,
         )
 
     def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:
@@ -129,13 +135,15 @@ class RemoteController:
         return HealthCheckOutcome(found.ok, tuple(found.reasons))
 
     def join_token(self, device: str, device_class: str) -> str:
-        return self._client.join_token(device, device_class, again=True).join_token
+        self.joined[device] = self._client.join_token(device, device_class, again=True)
+        return self.joined[device].join_token
 
     def classify(self, device: str, device_class: str) -> None:
         self._client.classify(device, device_class)
 
     def retire(self, device: str) -> None:
-        if self._client.find_device(device) is not None:
+        found = self._client.find_device(device)
+        if found is not None and found.connection != "retired":
             self.cancelled += self._client.retire(device).cancelled
 
 
@@ -178,6 +186,27 @@ def answering(view: DeviceView) -> dict[str, dict[str, set[str]]]:
         for target, precisions in ({} if runtime.missing else runtime.targets).items():
             found.setdefault(runtime.backend, {}).setdefault(target, set()).update(precisions)
     return found
+
+
+def kept_lines(joined: JoinView, answering_now: Collection[str]) -> list[str]:
+    """What a device that comes back under its name kept, and which runtimes it lacks now.
+
+    ``answering_now``: its runtimes as ``NAME==VERSION``.
+    """
+    name, lines = joined.device, []
+    if joined.kept_tags:
+        tags = ", ".join(f"{key}={value}" for key, value in sorted(joined.kept_tags.items()))
+        lines.append(
+            f"{name} is back: its tags are kept ({tags}); `benchfarm device tag {name} KEY=` "
+            "removes one"
+        )
+    lost = [r for r in joined.former_runtimes if r not in answering_now]
+    if lost:
+        lines.append(
+            f"before it was retired {name} also had {', '.join(lost)}: on the board, "
+            f"`benchfarm-agent runtimes add {lost[0]}`"
+        )
+    return lines
 
 
 def is_local(home: Path, device: str) -> bool:

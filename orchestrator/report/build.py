@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.domain.failure_cause import Fault
-from orchestrator.report import columns
+from orchestrator.report import claims, columns
 from orchestrator.report.cell_status import cell_failure, cell_status, failure_row
 from orchestrator.report.inputs import CellData, SweepData, TrialData
 from orchestrator.report.labels import labels, workload
-from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, TrialRow, TrustRow
+from orchestrator.report.schema import CellRow, ModelGroup, SweepReport, TrialRow, TrustRow, Winner
 from orchestrator.report.statistics import estimates as est
-from orchestrator.report.statistics import ranking, stats
+from orchestrator.report.statistics import ranking, speed_ups, stats
 from orchestrator.report.statistics.estimates import MeasuredTrial, measured, measured_trials
 from orchestrator.report.statistics.pareto import cells_on_front
 from orchestrator.report.statistics.stability import StabilityVerdict, judge_cell, judge_trial
@@ -29,8 +29,7 @@ def build_report(sweep: SweepData) -> SweepReport:
     usable = {cell.cell_id: measured_trials(cell) for cell in sweep.cells}
     rows = [cell_row(cell, label_of[cell.cell_id], usable[cell.cell_id]) for cell in sweep.cells]
     medians = {cell_id: est.medians_ms(trials) for cell_id, trials in usable.items()}
-    speed_ups = ranking.speed_ups(rows, medians, sweep.baseline)
-    rows = [row.model_copy(update={"speed_up": speed_ups.get(row.cell_id)}) for row in rows]
+    rows = _with_speed_ups(rows, medians, sweep.baseline)
     rows, groups = _grouped(rows, medians)
     return SweepReport(
         name=sweep.name,
@@ -39,6 +38,7 @@ def build_report(sweep: SweepData) -> SweepReport:
         benchfarm_version=sweep.benchfarm_version,
         spec_yaml=sweep.spec_yaml,
         baseline=dict(sweep.baseline),
+        baseline_line=claims.baseline_line(sweep.baseline, rows),
         devices=dict(sweep.devices),
         groups=tuple(groups),
         rows=tuple(rows),
@@ -83,6 +83,8 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         samples=sum(len(m.caller_ns) for m in usable),
         trials=tuple(trials),
         source_size_mib=cell.source_size_bytes / est.BYTES_PER_MIB or None,
+        source_stored=cell.source_stored,
+        not_comparable=tuple(cell.unlike_runs),
         **columns.computed(usable),
     )
 
@@ -142,6 +144,22 @@ def _trial_figures(found: MeasuredTrial) -> dict[str, Any]:
     return shown
 
 
+def _with_speed_ups(
+    rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]], baseline: Mapping[str, str]
+) -> list[CellRow]:
+    made = speed_ups.speed_ups(rows, medians, baseline)
+    return [
+        row.model_copy(
+            update={
+                "speed_up": made.found.get(row.cell_id),
+                "speed_up_reason": made.reasons.get(row.cell_id, ""),
+                "caveats": claims.row_caveats(row),
+            }
+        )
+        for row in rows
+    ]
+
+
 def _grouped(
     rows: Sequence[CellRow], medians: Mapping[str, Sequence[float]]
 ) -> tuple[list[CellRow], list[ModelGroup]]:
@@ -171,12 +189,20 @@ def _grouped(
                 model=model,
                 workload=load,
                 cells=tuple(row.cell_id for row in ranked),
-                winner=ranking.winner("", overall),
-                device_winners=tuple(w for w in winners if w is not None),
+                winner=_with_caveats(ranking.winner("", overall), ranked),
+                device_winners=tuple(
+                    w for found in winners if (w := _with_caveats(found, ranked)) is not None
+                ),
                 pareto_objectives=objectives,
             )
         )
     return ordered, groups
+
+
+def _with_caveats(winner: Winner | None, rows: Sequence[CellRow]) -> Winner | None:
+    if winner is None:
+        return None
+    return winner.model_copy(update={"caveats": claims.caveats(winner, rows)})
 
 
 def _with_ranks(
@@ -207,14 +233,46 @@ def _notes(sweep: SweepData, rows: Sequence[CellRow]) -> list[str]:
         notes.append(
             f"The sweep is {sweep.state}: {waiting} of {len(rows)} cells have no result yet."
         )
-    if sweep.baseline and not any(row.speed_up for row in rows):
-        wanted = ", ".join(f"{k} {v}" for k, v in sweep.baseline.items())
-        notes.append(f"No cell of the baseline ({wanted}) was measured: there are no speed-ups.")
+    notes += _without_speed_up(rows)
     if any(row.trials_measured == 1 for row in rows):
-        notes.append("Cells with 1 trial have no interval: their order is not a tested claim.")
+        notes.append("Cells with 1 trial have no interval: they have no rank.")
     if any(row.calibration == "random" for row in rows):
         notes.append("Cells marked random calibration were quantised without data.")
-    return notes + _failure_causes(rows) + _missing_readings(sweep)
+    return notes + _doubts(rows) + _failure_causes(rows) + _missing_readings(sweep)
+
+
+MOST_DOUBTS = 6
+
+
+def _doubts(rows: Sequence[CellRow]) -> list[str]:
+    """What comparisons and accuracies do not show, once for all cells of a model."""
+    said = [
+        (row.model, words)
+        for row in rows
+        for words in (*(row.fidelity.notes if row.fidelity else ()), row.accuracy_remark)
+        if words
+    ]
+    counted = Counter(said)
+    lines = [
+        f"{model}, in {count} of {sum(row.model == model for row in rows)} cells: {words}."
+        for (model, words), count in counted.most_common(MOST_DOUBTS)
+    ]
+    more = len(counted) - len(lines)
+    return [*lines, f"{more} more remarks on accuracy are in the CSV."] if more else lines
+
+
+def _without_speed_up(rows: Sequence[CellRow]) -> list[str]:
+    """One note a reason for which comparable cells have no speed-up."""
+    found: dict[str, list[CellRow]] = {}
+    for row in rows:
+        if row.speed_up_reason:
+            found.setdefault(row.speed_up_reason, []).append(row)
+    return [
+        f"No speed-up of {cells[0].label} on {cells[0].device}"
+        + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
+        + f": {reason}."
+        for reason, cells in found.items()
+    ]
 
 
 def _failure_causes(rows: Sequence[CellRow]) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from agent.contract import comparison
 from agent.contract.trial import Accuracy, Failure, Fidelity
 from orchestrator.domain.failure_cause import whose
 from orchestrator.report.inputs import CellData
 from orchestrator.report.schema import CellStatus, FailureRow, FidelityRow
+from orchestrator.report.statistics import estimates as est
 from orchestrator.report.statistics.estimates import MeasuredTrial
 
 STATUS_PRIORITY: tuple[CellStatus, ...] = ("unsupported", "invalid", "failed", "cancelled")
@@ -37,7 +39,7 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
     if fidelity is not None and not fidelity.passed:
         return "failed_fidelity", (
             f"output {fidelity.worst_output} is too far from the FP32 reference: "
-            f"cosine {_cosine(fidelity.cosine)}, largest difference {fidelity.max_abs:.3g}"
+            f"{_missed(fidelity)}"
         )
     if top1_passed is False:
         worst = min(_accuracies(usable), key=lambda a: a.top1)
@@ -45,9 +47,41 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
             "" if worst.reference_top1 is None else f" (source model {worst.reference_top1:.1%})"
         )
         return "failed_accuracy", f"top-1 is {worst.top1:.1%}{known}"
+    unlike = _unlike_runs(cell)
     if len(usable) < cell.planned_trials:
-        return "partial", f"{len(usable)} of {cell.planned_trials} trials measured"
-    return "ok", ""
+        measured = f"{len(usable)} of {cell.planned_trials} trials measured"
+        return "partial", "; ".join(filter(None, (measured, unlike)))
+    unverified = [m for m in usable if m.trial.result.status != "ok"]
+    if unverified:
+        measured = f"measured, but {est.of_trials(unverified, usable)} could not be verified"
+        return "partial", "; ".join(filter(None, (measured, unlike)))
+    return "ok", unlike
+
+
+def _unlike_runs(cell: CellData) -> str:
+    """Which outputs were not compared, because two runs of the source itself differ."""
+    found = "; ".join(f"output {name}: {words}" for name, words in cell.unlike_runs.items())
+    return f"fidelity not comparable: {found}" if found else ""
+
+
+def _missed(fidelity: FidelityRow) -> str:
+    """The criterion that was missed, its figure and its limit."""
+    figure, limit = fidelity.figure, fidelity.limit
+    if figure is None or limit is None:
+        return (
+            f"cosine {_cosine(fidelity.cosine or 0.0)}, largest difference {fidelity.max_abs:.3g}"
+        )
+    return comparison.described(
+        comparison.Check(
+            fidelity.worst_output,
+            fidelity.criterion,
+            figure,
+            fidelity.unit,
+            limit,
+            0,
+            comparison.FAILED,
+        )
+    )
 
 
 def _cosine(value: float) -> str:
@@ -70,31 +104,53 @@ def _accuracies(usable: Sequence[MeasuredTrial]) -> list[Accuracy]:
 
 
 def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
-    """Verification of the outputs with the lowest cosine over trials; failed where any trial's
-    failed."""
+    """Verification of the trial that came off worst: one that failed, else the one that is nearest
+    to its limit; absent where one was not verified and none failed."""
     found = [m.trial.result.fidelity for m in usable]
     known: list[Fidelity] = [f for f in found if f is not None]
-    if not known:
+    if not known or (len(known) < len(found) and all(f.passed for f in known)):
         return None
-    worst = min(known, key=lambda f: (f.passed, f.cosine))
+    worst = min(known, key=lambda f: (f.passed, -_used(f), f.cosine))
+    decides = worst.checks[0] if worst.checks else None
+    notes = dict.fromkeys(f"output {c.output}: {c.note}" for c in worst.checks if c.note)
+    by_cosine = not worst.checks or any(c.criterion == "cosine" for c in worst.checks)
     return FidelityRow(
         max_abs=worst.max_abs,
         max_rel=worst.max_rel,
-        cosine=worst.cosine,
+        cosine=worst.cosine if by_cosine else None,
         psnr_db=worst.psnr_db,
         worst_output=worst.worst_output,
         passed=worst.passed,
+        criterion=decides.criterion if decides else "",
+        figure=decides.figure if decides else None,
+        unit=decides.unit if decides else "",
+        limit=decides.limit if decides else None,
+        loss=1.0 - worst.cosine,
+        notes=tuple(notes),
     )
 
 
+def _used(fidelity: Fidelity) -> float:
+    return max((c.used for c in fidelity.checks), default=0.0)
+
+
 def accuracy_passed(usable: Sequence[MeasuredTrial]) -> bool | None:
-    """Whether every trial's accuracy passed; ``None`` where none was measured."""
+    """Whether every trial's accuracy passed; ``None`` where one was not measured and none
+    failed."""
     known = _accuracies(usable)
-    return all(a.passed for a in known) if known else None
+    if not all(a.passed for a in known):
+        return False
+    return True if known and len(known) == len(usable) else None
+
+
+def accuracy_remark(usable: Sequence[MeasuredTrial]) -> str | None:
+    """What makes the accuracy of the trial with the lowest one doubtful."""
+    found = _worst_accuracy(usable)
+    return found.remark or None if found else None
 
 
 def top1(usable: Sequence[MeasuredTrial]) -> float | None:
-    """Lowest top-1 accuracy of a trial."""
+    """Lowest top-1 accuracy of a trial; absent where a trial's was not measured."""
     return found.top1 if (found := _worst_accuracy(usable)) else None
 
 
@@ -104,6 +160,7 @@ def reference_top1(usable: Sequence[MeasuredTrial]) -> float | None:
 
 
 def _worst_accuracy(usable: Sequence[MeasuredTrial]) -> Accuracy | None:
+    est.of_every(usable, lambda m: a.top1 if (a := m.trial.result.accuracy) else None)
     return min(_accuracies(usable), key=lambda a: a.top1, default=None)
 
 

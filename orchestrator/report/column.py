@@ -51,7 +51,7 @@ class Column:
     ``name``: in CSV. ``path``: where JSON has it within a row, ``name`` unless given; nested
     fields are separated by a point. ``estimator``: computes the value from a cell's trials; a text
     says where a value comes from that is not computed from the cell's own trials. ``interval``: the
-    value is an ``Estimate``, three columns in CSV. ``csv_format``: CSV's text where it is not the
+    value is an ``Estimate``, four columns in CSV. ``csv_format``: CSV's text where it is not the
     value itself. ``text``: aligned to the left. ``csv``: whether CSV has it.
     """
 
@@ -104,19 +104,19 @@ class Column:
         return f"{start}{self.unit}" if start else f"{self.title} ({self.unit})"
 
     def csv_names(self) -> list[str]:
-        """CSV's column names: ``p50_ms``, or ``p50_ms, p50_low_ms, p50_high_ms`` (unit last)."""
+        """CSV's column names: ``p50_ms``, or ``p50_ms, p50_low_ms, p50_high_ms, p50_trials``."""
         if not self.interval:
             return [self.name]
         unit = f"_{self.unit.lower()}"
         stem = self.name.removesuffix(unit)
         unit = unit if stem != self.name else ""
-        return [self.name, f"{stem}_low{unit}", f"{stem}_high{unit}"]
+        return [self.name, f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_trials"]
 
     def csv_values(self, row: CellRow) -> list[Any]:
         """One value per name of ``csv_names``; ``None``: unknown."""
         found = self.value(row)
         if self.interval:
-            return [found.value, found.low, found.high]
+            return [found.value, found.low, found.high, None if found.value is None else found.n]
         return [self.csv_format(found) if self.csv_format else found]
 
 
@@ -128,8 +128,9 @@ Made from `orchestrator/report/columns.py`; do not edit it here:
 A report has a row per cell, one configuration on one device. `benchfarm report NAME -o csv` has the
 columns in this order, units in the names; an empty field is unknown. JSON has them under `rows`, in
 the field of the same name unless another is given. An estimate is an object there, with `value`,
-`low`, `high` (95 % confidence interval), `n` (trials) and `reason` (why a value or an interval is
-absent); in CSV it takes three columns. How the intervals are made:
+`low`, `high` (95 % confidence interval), `n` (trials that it covers) and `reason` (why a value or
+an interval is absent); in CSV it takes four columns, the last is `n`. A figure covers every
+measured trial of its cell or is absent; `absent` says why. How the intervals are made:
 [measurement](measurement.md).
 
 """

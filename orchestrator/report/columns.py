@@ -18,7 +18,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any
 
-from orchestrator.report import cell_status, number_format
+from orchestrator.report import cell_status, converted, number_format
 from orchestrator.report.column import Column, Place, Shown, documentation
 from orchestrator.report.number_format import (
     NOTHING,
@@ -30,7 +30,7 @@ from orchestrator.report.number_format import (
     point_or_reason,
     point_with_interval,
 )
-from orchestrator.report.schema import CellRow
+from orchestrator.report.schema import CellRow, Estimate
 from orchestrator.report.statistics import estimates as est
 
 SPECIFICATION = "Set by the sweep's specification."
@@ -41,25 +41,29 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_cosine", "peak_rss_mib", ..., "status",
+        "fidelity_criterion", "not_comparable", "precision_macs", "peak_rss_mib", ..., "cell_id",
+        "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms", ...,
-        "trials_measured", "status",
+        "speed_up", "top1", "fidelity_criterion", "not_comparable", "precision_macs",
+        "peak_rss_mib", "load_cold_ms", ..., "trials_measured", "cell_id", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_cosine", "peak_rss_mib", "load_cold_ms",
-        "first_inference_ms", "artifact_size_mib", ...,
+        "speed_up", "top1", "fidelity_criterion", "not_comparable", "precision_macs",
+        "peak_rss_mib", "load_cold_ms", "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
-        "backend", "runtime_version", "target", "placement", "precision", "threads", "batch_size",
-        "environment", "options", "calibration", "samples", "mean_ms", "runtime_p50_ms", "min_ms",
-        "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms", "load_warm_ms",
-        "first_inference_ms", "convert_s", "overhead_s", "cpu_percent", "artifact_size_mib", ...,
-        "fidelity_passed", "fidelity_cosine", "fidelity_max_abs", "fidelity_max_rel",
-        "fidelity_psnr_db", "speed_up", "speed_up_q_value", "telemetry",
+        "cell_id", "backend", "runtime_version", "target", "placement", "precision",
+        "precision_operators", "precision_weights", "precision_macs", "source_stored", "threads",
+        "batch_size", "environment", "options", "calibration", "samples", "mean_ms",
+        "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms",
+        "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
+        "artifact_size_mib", ...,
+        "fidelity_passed", "fidelity_criterion", "fidelity_cosine", "fidelity_max_abs",
+        "fidelity_max_rel", "fidelity_psnr_db", "not_comparable", "accuracy_remark", "speed_up",
+        "speed_up_reason", "speed_up_q_value", "telemetry", "absent",
     ),
 }  # fmt: skip
 """Order of the columns in each place; columns that it does not name stand at the ellipsis."""
@@ -71,6 +75,14 @@ def measured(rows: Sequence[CellRow]) -> bool:
 
 def verified(rows: Sequence[CellRow]) -> bool:
     return any(row.fidelity for row in rows)
+
+
+def partly_comparable(rows: Sequence[CellRow]) -> bool:
+    return any(row.not_comparable for row in rows)
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names) or NOTHING
 
 
 def has_top1(rows: Sequence[CellRow]) -> bool:
@@ -105,6 +117,10 @@ def _sizes(row: CellRow) -> str:
     return f"{number(row.artifact_size_mib)} / {number(row.source_size_mib)}"
 
 
+def _absent(found: Mapping[str, str]) -> dict[str, str]:
+    return {f"no {name}": why for name, why in found.items()}
+
+
 def _psnr(value: float | None) -> str:
     return "∞ (identical)" if value is None else number(value)
 
@@ -119,9 +135,14 @@ def _figure(title: str = "") -> Shown:
     return Shown(point_or_reason, title, when=measured)
 
 
+CONVERTED = Shown(converted.in_words, "Converted", whole_row=True, when=converted.is_partial)
+"""In tables: only where a row's network is not wholly in its precision."""
+
 COLUMNS: Sequence[Column] = (
     Column("cell_id", "cell",
-           "Identifier of the cell: one configuration on one device in one sweep.", SPECIFICATION),
+           "Identifier of the cell, one configuration on one device in one sweep: what "
+           "`benchfarm samples` takes.", SPECIFICATION, terminal=Shown(), markdown=Shown(),
+           details=Shown()),
     Column("model", "model", "Name of the model.", SPECIFICATION),
     Column("workload", "workload",
            "Scenario, batch size and concurrency; only cells of one workload are compared.",
@@ -139,8 +160,28 @@ COLUMNS: Sequence[Column] = (
            details=Shown(_version, whole_row=True)),
     Column("target", "target", "Part of the device that the runtime was told to use, e.g. CPU.",
            SPECIFICATION, details=Shown()),
-    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16 or int8.",
-           SPECIFICATION, details=Shown()),
+    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; of a "
+           "file that is run as it is also fp8 and int4.", SPECIFICATION, details=Shown()),
+    Column("precision_operators", "operators in it",
+           "Share of the network's operators that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.operators",
+           details=Shown(percent, "operators in that precision", when=converted.has_share)),
+    Column("precision_weights", "weights in it",
+           "Share of the network's weights that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.weights",
+           details=Shown(percent, "weights in that precision", when=converted.has_share)),
+    Column("precision_macs", "MACs in it",
+           "Share of the network's multiply-accumulates in operators that the conversion brought "
+           "into that precision; tables show it, else the share of weights, where one is not all.",
+           converted.precision_share, path="precision_share.macs",
+           terminal=CONVERTED,
+           markdown=CONVERTED,
+           html=CONVERTED,
+           details=Shown(percent, "MACs in that precision", when=converted.has_share)),
+    Column("source_stored", "source file",
+           "What the source file holds where its precision does not say it: how it is quantised, "
+           "types of weights and activations.", SPECIFICATION,
+           details=Shown(when=lambda rows: any(row.source_stored for row in rows))),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
     Column("batch_size", "batch size", "Samples per inference.", SPECIFICATION, details=Shown()),
@@ -228,7 +269,9 @@ COLUMNS: Sequence[Column] = (
     Column("source_size_mib", "source size",
            "Size of the registered model file; the details show it beside the artifact's.",
            SPECIFICATION, unit="MiB"),
-    Column("top1", "Top-1", "Share of held-out samples whose arg-max is the label, as a ratio.",
+    Column("top1", "Top-1",
+           "Share of held-out samples that are predicted right, as a ratio: by the largest score, "
+           "or as the model's task says.",
            cell_status.top1, terminal=Shown(percent, when=has_top1), markdown=Shown(percent),
            html=Shown(when=has_top1, macro="top1")),
     Column("reference_top1", "top-1 of the source",
@@ -237,6 +280,10 @@ COLUMNS: Sequence[Column] = (
     Column("accuracy_passed", "accuracy passed",
            "Whether the loss of accuracy stayed within the sweep's tolerance in every trial.",
            cell_status.accuracy_passed),
+    Column("accuracy_remark", "accuracy, remark",
+           "What makes the accuracy doubtful, such as one that is no better than chance.",
+           cell_status.accuracy_remark,
+           details=Shown(when=lambda rows: any(row.accuracy_remark for row in rows))),
     Column("rank", "#",
            "Place by p50 among the cells of the same model and workload on this device.",
            COMPARISON, terminal=Shown(number_format.rank, whole_row=True),
@@ -259,10 +306,42 @@ COLUMNS: Sequence[Column] = (
     Column("speed_up_baseline_cell", "baseline",
            "Identifier of the cell that the speed-up is against.", COMPARISON,
            path="speed_up.baseline_cell"),
+    Column("speed_up_baseline", "baseline’s name",
+           "Label and device of the cell that the speed-up is against.", COMPARISON,
+           path="speed_up.baseline_label"),
+    Column("speed_up_reason", "why no speed-up",
+           "Why the cell is not compared with the sweep's baseline.", COMPARISON,
+           details=Shown(_or_nothing, when=lambda rows: any(r.speed_up_reason for r in rows))),
     Column("speed_up_q_value", "adjusted p-value",
            "p-value of the speed-up, adjusted for all speed-ups of the sweep (Benjamini and "
            "Hochberg, 1995).", COMPARISON, path="speed_up.q_value", csv=False,
            details=Shown(lambda value: number(value, 2), when=tested)),
+    Column("fidelity_criterion", "Outputs",
+           "Criterion that decides whether the outputs count as the reference's: of all criteria "
+           "on all outputs the one that was missed, or that is nearest to its limit.",
+           cell_status.worst_fidelity, path="fidelity.criterion",
+           terminal=Shown(number_format.outputs, whole_row=True, when=has_no_top1),
+           markdown=Shown(number_format.outputs, whole_row=True),
+           html=Shown(number_format.outputs, "Outputs to\nFP32", whole_row=True),
+           details=Shown(number_format.decided_by, "outputs compared by", whole_row=True,
+                         when=verified)),
+    Column("fidelity_figure", "figure of the criterion",
+           "Worst figure of that criterion over all inputs of the reference.",
+           cell_status.worst_fidelity, path="fidelity.figure"),
+    Column("fidelity_unit", "unit of the criterion",
+           "Unit of that figure and of its limit; empty: it has none.",
+           cell_status.worst_fidelity, path="fidelity.unit"),
+    Column("fidelity_limit", "limit of the criterion",
+           "What that figure may be at the most, or must be at the least.",
+           cell_status.worst_fidelity, path="fidelity.limit"),
+    Column("not_comparable", "Not comparable",
+           "Outputs that no fidelity is taken of, because two runs of the source itself differ.",
+           "The reference is run again in the same process and in another one.", text=True,
+           csv_format="; ".join,
+           terminal=Shown(_several, when=partly_comparable),
+           markdown=Shown(_several, when=partly_comparable),
+           html=Shown(_several, "Not\ncomparable", when=partly_comparable),
+           details=Shown(_several, "not comparable", when=partly_comparable)),
     Column("fidelity_max_abs", "largest error",
            "Largest absolute difference to the FP32 reference's output on the same inputs.",
            cell_status.worst_fidelity, path="fidelity.max_abs",
@@ -271,11 +350,9 @@ COLUMNS: Sequence[Column] = (
            "Largest relative difference to the FP32 reference's output.",
            cell_status.worst_fidelity, path="fidelity.max_rel",
            details=Shown(number, when=verified)),
-    Column("fidelity_cosine", "Cosine", "Cosine similarity to the FP32 reference's output.",
-           cell_status.worst_fidelity, path="fidelity.cosine",
-           terminal=Shown(number_format.cosine, when=has_no_top1),
-           markdown=Shown(number_format.cosine),
-           html=Shown(number_format.cosine, "Cosine to\nFP32"),
+    Column("fidelity_cosine", "Cosine",
+           "Cosine similarity to the FP32 reference's output; empty where no output has a "
+           "direction, such as class numbers.", cell_status.worst_fidelity, path="fidelity.cosine",
            details=Shown(lambda value: number(value, 7), "cosine", when=verified)),
     Column("fidelity_psnr_db", "PSNR",
            "Peak signal-to-noise ratio to the FP32 reference's output; empty where the outputs "
@@ -290,6 +367,9 @@ COLUMNS: Sequence[Column] = (
            RESULTS, path="trust.verdict"),
     Column("trust_reasons", "trust reasons", "Every reason for the trust verdict.", RESULTS,
            path="trust.reasons", csv_format="; ".join),
+    Column("caveats", "provisional because",
+           "Why the cell's figures and its rank are provisional: not steady, not verified, no "
+           "interval.", RESULTS, csv_format="; ".join),
     Column("failure_stage", "failure stage", "Stage of a trial in which the cell failed.", RESULTS,
            path="failure.stage"),
     Column("failure_kind", "failure kind", "Kind of the failure.", RESULTS, path="failure.kind"),
@@ -318,6 +398,11 @@ COLUMNS: Sequence[Column] = (
     Column("tied_overall", "tied overall",
            "Whether the cell is not shown to differ from the first of its overall rank.",
            COMPARISON, csv=False),
+    Column("absent", "absent figures",
+           "Why a figure is absent of a cell that was measured, by the column's name. A figure "
+           "covers every measured trial or is absent.", RESULTS,
+           csv_format=lambda found: "; ".join(f"{name}: {why}" for name, why in found.items()),
+           details=Shown(_absent, when=lambda rows: any(row.absent for row in rows))),
     Column("trials", "trials", "Figures of each trial.", "From the trial's own result and samples.",
            csv=False),
 )  # fmt: skip
@@ -332,9 +417,22 @@ def shown(place: Place, rows: Sequence[CellRow]) -> list[Column]:
 
 
 def computed(trials: Sequence[est.MeasuredTrial]) -> dict[str, Any]:
-    """The fields of a row that are computed from a cell's measured trials."""
-    estimators = {c.field: c.estimator for c in COLUMNS if not isinstance(c.estimator, str)}
-    return {field: estimator(trials) for field, estimator in estimators.items()}
+    """The fields of a row that are computed from a cell's measured trials, and ``absent``: why a
+    figure of a measured cell is not there, by the name of its column."""
+    found: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    for column in COLUMNS:
+        if isinstance(column.estimator, str) or column.field in found:
+            continue
+        try:
+            value = column.estimator(trials)
+        except est.Incomplete as error:
+            value = est.absent(column.unit, str(error)) if column.interval else None
+            absent[column.name] = str(error)
+        found[column.field] = value
+        if isinstance(value, Estimate) and value.value is None and trials:
+            absent[column.name] = value.reason
+    return found | {"absent": absent}
 
 
 if __name__ == "__main__":

@@ -28,9 +28,10 @@ def as_accurate(cells: Sequence[CellRow]) -> list[CellRow]:
 
 
 def best(report: SweepReport) -> tuple[CellRow, list[CellRow]] | None:
-    """The fastest cell that is ``as_accurate``, and those not shown to be slower: their confidence
-    intervals overlap with its own, or one of the two has none."""
-    candidates = as_accurate(ordered(report))
+    """The fastest cell that is ``as_accurate`` and has an interval, and those not shown to be
+    slower: their confidence intervals overlap with its own. ``None`` where there is no such cell.
+    """
+    candidates = [c for c in as_accurate(ordered(report)) if c.p50_ms.low is not None]
     if not candidates:
         return None
     first, *others = candidates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agent.contract import comparison
 from orchestrator.report.schema import CellRow, Estimate
 
 NOTHING = "–"
@@ -101,6 +102,37 @@ def cosine(value: float | None) -> str:
     if value is None:
         return NOTHING
     return "≈1" if value >= 0.99995 else f"{value:.4f}"
+
+
+def outputs(row: CellRow) -> str:
+    """How near the outputs are, by the criterion that decides: ``cos 0.9953``, ``error 0.8%``,
+    ``PSNR 31 dB``, ``95% equal``, ``88% overlap``, ``identical``."""
+    found = row.fidelity
+    if found is None:
+        return NOTHING
+    if found.criterion and found.max_abs == 0.0:
+        return "identical"
+    figure = found.figure if found.figure is not None else 0.0
+    match found.criterion:
+        case "relative_error":
+            return f"error {number(figure, 2)}%"
+        case "psnr":
+            return f"PSNR {number(figure, 2)} dB"
+        case "equal" | "overlap":
+            return f"{number(figure, 2)}% {found.criterion}"
+    return f"cos {cosine(found.cosine)}"
+
+
+def decided_by(row: CellRow) -> str:
+    """``relative error 0.82 %, limit 20 %``, or nothing for results of 0.1."""
+    found = row.fidelity
+    if found is None or found.figure is None or found.limit is None:
+        return NOTHING
+    known = comparison.CRITERIA.get(found.criterion)
+    shown = comparison.amount(found.figure, found.unit, found.limit)
+    return f"{known.words if known else found.criterion} {shown}, limit " + comparison.amount(
+        found.limit, found.unit
+    )
 
 
 def speed_up(row: CellRow) -> str:

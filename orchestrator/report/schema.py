@@ -38,7 +38,8 @@ class Estimate(FrozenModel):
     """A figure with its 95 % confidence interval.
 
     ``value`` is ``None`` where there is no estimate, ``low`` and ``high`` where there is no
-    interval; ``reason`` then says why. ``n``: number of trials. ``decimals``: most digits after the
+    interval; ``reason`` then says why. ``n``: number of trials that it covers, which is every
+    measured trial of the cell. ``decimals``: most digits after the
     point that the clock's tick supports, to which the values are rounded; ``None``: no clock is
     involved.
     """
@@ -73,14 +74,33 @@ class SpeedUp(FrozenModel):
 class FidelityRow(FrozenModel):
     """Worst output over all verified trials, compared with the FP32 reference on the same inputs.
 
-    ``psnr_db`` is ``None`` where the outputs are identical (infinite)."""
+    ``psnr_db`` is ``None`` where the outputs are identical (infinite), ``cosine`` where no output
+    has a direction. ``criterion``, a key of ``agent.contract.comparison.CRITERIA``, is the one that
+    decides, with its ``figure`` and ``limit`` in ``unit``; empty for results of 0.1, which were
+    compared by cosine. ``loss``: 0 for outputs that equal the reference's, up to 1.
+    ``notes``: what the comparison does not show."""
 
     max_abs: float
     max_rel: float
-    cosine: float
+    cosine: float | None
     psnr_db: float | None
     worst_output: str
     passed: bool
+    criterion: str = ""
+    figure: float | None = None
+    unit: str = ""
+    limit: float | None = None
+    loss: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class PrecisionRow(FrozenModel):
+    """Shares of the network, 0 to 1, that the conversion brought into the cell's precision; the
+    smallest of a cell's trials. ``macs`` is ``None`` where none could be counted."""
+
+    operators: float | None
+    weights: float | None
+    macs: float | None
 
 
 class FailureRow(FrozenModel):
@@ -131,7 +151,9 @@ class TrialRow(FrozenModel):
 class CellRow(FrozenModel):
     """One configuration on one device, units in the names.
 
-    ``report/columns.py`` says what each field means and how it is computed. Unlike the other
+    ``report/columns.py`` says what each field means and how it is computed. ``speed_up_reason``:
+    why there is no speed-up, where the sweep names a baseline. ``caveats``: why a figure or a rank
+    of a measured cell is provisional. Unlike the other
     models, a row accepts additional keys: columns that are declared there but have no field here.
     In JSON they stand beside the fields.
     """
@@ -191,17 +213,24 @@ class CellRow(FrozenModel):
     cpu_percent: float | None = None
     artifact_size_mib: float | None = None
     source_size_mib: float | None = None
+    source_stored: str = ""
     telemetry: dict[str, float] = Field(default_factory=dict)
+    absent: dict[str, str] = Field(default_factory=dict)
 
     top1: float | None = None
     reference_top1: float | None = None
     accuracy_passed: bool | None = None
+    accuracy_remark: str | None = None
     fidelity: FidelityRow | None = None
+    not_comparable: tuple[str, ...] = ()
+    precision_share: PrecisionRow | None = None
 
     speed_up: SpeedUp | None = None
+    speed_up_reason: str = ""
     rank: int | None = None
     rank_overall: int | None = None
     rank_reason: str = ""
+    caveats: tuple[str, ...] = ()
     tied: bool = False
     tied_overall: bool = False
     pareto: bool = False
@@ -211,12 +240,14 @@ class CellRow(FrozenModel):
 class Winner(FrozenModel):
     """The fastest ranked cell on one device, or on all devices where ``device`` is empty.
 
-    ``tied_with``: cells that are not shown to be slower.
+    ``tied_with``: cells that are not shown to be slower. ``caveats``: why the claim is provisional,
+    which it is where there are any (``claims.caveats``).
     """
 
     device: str
     cell_id: str
     tied_with: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 class ModelGroup(FrozenModel):
@@ -234,7 +265,8 @@ class ModelGroup(FrozenModel):
 
 
 class SweepReport(FrozenModel):
-    """A whole sweep: rows grouped by model, then device, then rank."""
+    """A whole sweep: rows grouped by model, then device, then rank. ``baseline_line``: what
+    speed-ups are relative to, with the rule and the defaults that were taken."""
 
     schema_number: int = REPORT_SCHEMA
     name: str
@@ -243,6 +275,7 @@ class SweepReport(FrozenModel):
     benchfarm_version: str
     spec_yaml: str
     baseline: dict[str, str]
+    baseline_line: str = ""
     devices: dict[str, DeviceFacts]
     groups: tuple[ModelGroup, ...]
     rows: tuple[CellRow, ...]

@@ -41,7 +41,7 @@ class NewTokenView(ViewModel):
 
 class BrokerUsersView(ViewModel):
     """Lines of an ACL file for Redis. ``controller``: empty where the broker's URL has no user and
-    password. ``url``: the broker's URL without them."""
+    password. ``url``: the broker's URL without them; empty: the embedded broker, without users."""
 
     controller: str
     devices: list[str]
@@ -83,6 +83,9 @@ class DeviceView(ViewModel):
         health_reasons: what its last check, at ``checked_at``, found wrong.
         checks_failed: number of failed checks in a row.
         clock_skew_s: its clock minus the controller's.
+        drain_note: why it is drained; empty where nobody said so.
+        former_runtimes: what a retired device had, as ``NAME==VERSION``.
+        former_name: its name before it was renamed, until its board has joined under the new one.
     """
 
     name: str
@@ -103,6 +106,9 @@ class DeviceView(ViewModel):
     storage_free_mib: float | None = None
     temperature_c: float | None = None
     clock_skew_s: float | None = None
+    drain_note: str = ""
+    former_runtimes: list[str] = []
+    former_name: str = ""
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
@@ -172,11 +178,13 @@ class ModelView(ViewModel):
     reference_top1: float | None
     details: dict[str, Any]
     created_at: datetime
+    dataset_sha256: str = ""
 
 
 class PlannedCell(ViewModel):
     """A cell of a plan. ``built``: the builder and its conversions, where a builder converts
-    first."""
+    first. ``estimate_s``: of one trial, ``convert_s``: of the conversion before the first one;
+    ``estimate_from``: what they rest on."""
 
     device: str
     model: str
@@ -188,15 +196,36 @@ class PlannedCell(ViewModel):
     trials: int
     estimate_s: float
     estimate_from: str
+    convert_s: float = 0.0
+
+
+class PlannedBoard(ViewModel):
+    """A board that a sweep selects.
+
+    Attributes:
+        cells: number of its cells that would run.
+        left_out: why none of them would; empty where one would.
+        not_ready: why it would not begin a trial now: drained, offline, in quarantine …
+    """
+
+    device: str
+    cells: int
+    left_out: str = ""
+    not_ready: str = ""
 
 
 class PlanView(ViewModel):
-    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel."""
+    """A sweep's plan. ``estimate_s``: expected wall time with all devices running in parallel; it
+    is not a bound. ``missed``: board that an earlier sweep with the same selection had → why this
+    one has not. ``notes``: what its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]
     trials: int
     estimate_s: float
+    boards: list[PlannedBoard] = []
+    missed: dict[str, str] = {}
+    notes: list[str] = []
 
 
 class TrialProgress(ViewModel):
@@ -223,6 +252,11 @@ class SweepView(ViewModel):
         problems: the latest trials that failed, were invalid or unsupported.
         offline: devices that are offline and have pending trials.
         held: devices in quarantine or maintenance that have pending trials → the reason.
+        drained: devices that are drained and have pending trials → the note of who drained it.
+        left_out: boards none of whose cells is run → the reasons.
+        returned: boards of ``left_out`` that could be given work now: ``sweep resume`` plans their
+            cells again.
+        owner: who submitted it, as in the event log; empty for sweeps of older versions.
     """
 
     name: str
@@ -238,6 +272,19 @@ class SweepView(ViewModel):
     problems: list[TrialProgress] = []
     offline: list[str] = []
     held: dict[str, str] = {}
+    drained: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    returned: list[str] = []
+    owner: str = ""
+
+
+class RemovedModelView(ViewModel):
+    """A removed model, or file of one: the formats of the files, and the blobs that were freed."""
+
+    name: str
+    formats: list[str]
+    freed_blobs: int
+    freed_bytes: int
 
 
 class DeletedView(ViewModel):
@@ -250,10 +297,15 @@ class DeletedView(ViewModel):
 
 
 class JoinView(ViewModel):
+    """A join token. ``kept_tags``: those that a device of this name had when it was retired, and
+    has again; ``former_runtimes``: what it had then, as ``NAME==VERSION``."""
+
     device: str
     url: str
     join_token: str
     expires_at: datetime
+    kept_tags: dict[str, str] = {}
+    former_runtimes: list[str] = []
 
 
 class EventView(ViewModel):

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -66,6 +67,11 @@ class Device(Base):
         baseline_at: latencies of older checks are of another board or power mode: not compared.
         clock_skew_s: the board's clock minus the controller's at the last heartbeat.
         broker_digest: SHA-256 of its password on the broker; empty: it has none.
+        drain_note: why it was drained, in a person's words; empty while it is enabled.
+        noted_online: what the event log says last: that it came online, or went offline.
+        former_runtimes: what a retired device had, as ``NAME==VERSION``.
+        former_name: its name before it was renamed, until its board has joined under the new one.
+        retired_at: when it left the farm; it is kept for its measurements.
     """
 
     __tablename__ = "devices"
@@ -88,6 +94,11 @@ class Device(Base):
     broker_digest: Mapped[str] = mapped_column(default="", server_default="")
     seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    drain_note: Mapped[str] = mapped_column(default="", server_default="")
+    noted_online: Mapped[bool] = mapped_column(default=False, server_default=false())
+    former_runtimes: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    former_name: Mapped[str] = mapped_column(default="", server_default="")
+    retired_at: Mapped[datetime | None]
 
 
 class Token(Base):
@@ -158,7 +169,8 @@ SWEEP, HEALTH = "sweep", "health"
 
 
 class Sweep(Base):
-    """A set of cells. Only sweeps of ``kind`` ``sweep`` are ever shown."""
+    """A set of cells. Only sweeps of ``kind`` ``sweep`` are ever shown. ``owner``: the actor that
+    submitted it, as in the event log."""
 
     __tablename__ = "sweeps"
 
@@ -170,6 +182,7 @@ class Sweep(Base):
     kind: Mapped[str] = mapped_column(default=SWEEP, server_default=SWEEP)
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]
+    owner: Mapped[str] = mapped_column(default="", server_default="")
     cells: Mapped[list[Cell]] = relationship(back_populates="sweep", order_by="Cell.id")
 
 

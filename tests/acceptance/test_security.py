@@ -37,7 +37,10 @@ def test_people_get_tokens_and_lose_them(tmp_path: Path) -> None:
             "token", "create", "bob", "--role", "root"
         )
         assert "as in 30d" in benchfarm.refused("token", "create", "bob", "--expires", "soon")
-        assert "has no users" in benchfarm.refused("broker", "acl")
+        first = benchfarm("broker", "acl")
+        assert first.stdout.startswith("user default off\nuser benchfarm on #")
+        assert "its embedded broker has no users" in first.stderr
+        assert "BENCHFARM_BROKER_URL=redis://benchfarm:" in first.stderr
 
 
 def test_the_brokers_door_is_closed_and_a_board_rotated(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from farm.farm import Farm, running
 from support import cli
 from support.cli import Shell
 from support.need import need
-from support.servers import redis_program, redis_server
+from support.servers import free_port, redis_program, redis_server
 
 PLANS = (Plan("one"), Plan("two"), Plan("asks", sudo="asks"), Plan("none", sudo="none"))
 
@@ -50,17 +51,42 @@ def board(farm: Farm) -> Callable[[str], Board]:
 
 
 @pytest.fixture(scope="session")
-def shell(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """``benchfarm`` with a controller at this machine's address on the farm's bridge."""
+def ca(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private authority, and certificates for the address that boards reach, made by commands."""
+    home = tmp_path_factory.mktemp("authority")
+    shell = cli.shell_in(home)
+    shell.fine("ca", "init", "--folder", "ca")
+    for name in ("controller", "redis"):
+        shell.fine("ca", "issue", name, "--folder", "ca", "--san", farm.network.gateway)
+    return home / "ca"
+
+
+@pytest.fixture(scope="session")
+def shell(farm: Farm, ca: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """``benchfarm`` with a controller at this machine's address on the farm's bridge: HTTPS, and a
+    Redis with TLS alone whose default user is closed. (A fleet's controller has neither.)"""
     program = redis_program()
     need("redis", program is not None, "no redis-server on the path")
     assert program is not None
-    home = tmp_path_factory.mktemp("farm") / "home"
+    home, host, port = tmp_path_factory.mktemp("farm") / "home", farm.network.gateway, free_port()
     keep_wheels(home)
-    host = farm.network.gateway
+    place, users = f"rediss://{host}:{port}/0", home / "users.acl"
+    made = cli.shell_in(home)("broker", "acl", "--broker", place, "--output", users)
+    broker = re.search(r"BENCHFARM_BROKER_URL=(\S+)", made.stderr)
+    assert broker is not None, made.stderr
+    options = ["--tls-port", str(port), "--port", "0", "--tls-auth-clients", "no"]
+    options += ["--tls-cert-file", f"{ca}/redis.pem", "--tls-key-file", f"{ca}/redis.key"]
+    options += ["--tls-ca-cert-file", f"{ca}/ca.pem", "--aclfile", str(users)]
     with (
-        redis_server(program, host) as broker,
-        cli.running(home, ("--host", host), BENCHFARM_BROKER_URL=broker) as found,
+        redis_server(program, host, port, options),
+        cli.running(
+            home,
+            ("--host", host),
+            BENCHFARM_BROKER_URL=broker[1],
+            BENCHFARM_TLS_CERTIFICATE=f"{ca}/controller.pem",
+            BENCHFARM_TLS_KEY=f"{ca}/controller.key",
+            BENCHFARM_CA_FILE=f"{ca}/ca.pem",
+        ) as found,
     ):
         yield found
 

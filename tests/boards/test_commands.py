@@ -1,17 +1,22 @@
-"""Commands for a registered board: ``logs``, ``doctor``, ``upgrade``, another class."""
+"""Commands for a registered board: ``logs``, ``doctor``, ``upgrade``, ``rotate``, another class, a
+fleet file; over TLS with a private authority."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from farm.board import Board
+from farm.farm import Farm
 from support.cli import BENCHFARM, Shell
 
 Find = Callable[[str], Board]
@@ -80,6 +85,7 @@ def test_its_doctor_says_what_is_wrong_and_what_to_do(shell: Shell, joined: Boar
     wait_for(lambda: device(shell)["connection"] == "online")
     found = json.loads(shell.fine("device", "doctor", "kept", "-o", "json"))
     assert all(f["ok"] for f in found)
+    assert any(f["check"] == "broker" and "rediss://" in f["text"] for f in found)
     assert {f["check"] for f in found if f["side"] == "board"} == {
         *("joined", "controller", "clock", "token", "broker", "disk", "runtimes", "bounds"),
     }
@@ -130,6 +136,42 @@ def test_an_older_agent_is_upgraded_and_enabled_as_it_was(shell: Shell, joined: 
     assert "changed=0" in said
     assert device(shell)["enabled"] is False
     shell.fine("device", "enable", "kept")
+
+
+def test_a_fleet_file_brings_up_the_same_board(
+    shell: Shell, farm: Farm, joined: Board, tmp_path: Path
+) -> None:
+    address = {"ssh": f"bench@{joined.address}", "identity": str(farm.key)}
+    file = tmp_path / "farm.yaml"
+    file.write_text(yaml.safe_dump({"devices": {"kept": {**address, "class": "x86-64-generic"}}}))
+    assert "no drift" in shell.fine("inventory", "diff", file)
+    joined.inside("systemctl stop benchfarm-agent; rm /var/lib/benchfarm/agent.json")
+    said = shell.fine("inventory", "apply", file)  # from its join on, every step
+    assert re.search(r"kept: \d+ steps, changed=[2-5]\b", said), said
+    assert "changed=0" in shell.fine("inventory", "apply", file)
+
+
+def test_rotated_it_joins_again(shell: Shell, joined: Board) -> None:
+    said = shell.fine("device", "rotate", "kept")
+    assert "--ca-file /etc/benchfarm/ca.pem" in said
+    said = shell.fine("device", "add", "kept")
+    assert "join                   … its token is refused, as after `device rotate`" in said
+
+
+def test_the_printed_line_joins_a_board(shell: Shell, joined: Board, ca: Path) -> None:
+    said = shell.fine("device", "join-token", "by-hand")
+    assert f"first copy {ca}/ca.pem to /etc/benchfarm/ca.pem" in said
+    (line,) = re.findall(r"^ +(benchfarm-agent join .*)$", said, re.MULTILINE)
+    assert line.endswith("--ca-file /etc/benchfarm/ca.pem")
+    (joined.root / "etc/benchfarm").mkdir(exist_ok=True)
+    (joined.root / "etc/benchfarm/ca.pem").write_text((ca / "ca.pem").read_text())
+    state = "--state-dir /root/by-hand"
+    assert "joined as by-hand" in joined.inside(f"/opt/benchfarm/agent/bin/{line} {state}")
+    program = "/opt/benchfarm/agent/bin/benchfarm-agent"
+    found = json.loads(joined.inside(f"{program} doctor {state} -o json || true"))
+    assert {f["check"]: f["ok"] for f in found}["broker"], found
+    joined.inside("rm -r /root/by-hand /etc/benchfarm")
+    shell.fine("device", "retire", "by-hand", "--forget")
 
 
 def test_another_class_is_taken_over(shell: Shell, joined: Board) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_a_controller_that_the_board_does_not_reach(
     assert ended.returncode == 1
     assert f"cannot reach the controller at {url}" in ended.stderr
     assert "refused" in ended.stderr
+    assert two.inside("ls /opt") == ""
+
+
+def test_a_name_that_the_controllers_certificate_lacks(
+    shell: Shell, farm: Farm, board: Find, ssh: Ssh
+) -> None:
+    two = board("two")
+    two.inside(
+        f"cp /etc/hosts /etc/hosts.kept; echo {farm.network.gateway} other.lan >> /etc/hosts"
+    )
+    port = json.loads((shell.home / "client.json").read_text())["url"].rpartition(":")[2]
+    url = f"https://other.lan:{port}"
+    ended = shell("device", "add", "named", *ssh(two), "--controller-url", url)
+    two.inside("mv /etc/hosts.kept /etc/hosts")
+    assert ended.returncode == 1
+    assert "its certificate is refused: it is not for other.lan" in ended.stderr
+    assert "--san other.lan" in ended.stderr
     assert two.inside("ls /opt") == ""
 
 
@@ -101,6 +119,6 @@ def test_two_controllers_do_not_both_take_a_board(
         with pytest.raises(KeyboardInterrupt):
             playbook.add(mine, "twice", login, device_class="x86-64-generic")
         assert "is the board 'twice' already" in refused[0]
-        assert "is the board 'twice' of another controller, http://" in refused[1]
+        assert "is the board 'twice' of another controller, https://" in refused[1]
         playbook.retire(mine, "twice", login)
     assert two.inside("ls /opt") == ""

@@ -37,7 +37,7 @@ def _targets(servers: Servers, fault: Fault) -> list[str]:
 
 def _ring(servers: Servers, doorbells: Iterable[tuple[str, str]]) -> None:
     """Send doorbells: device and attempt each."""
-    app = broker.make_app(servers.broker_url, "chaos")
+    app = broker.make_app(servers.broker_url, "chaos", "")
     with contextlib.suppress(broker.BrokerDown):
         for device, attempt_id in doorbells:
             broker.ring(app, device, attempt_id)

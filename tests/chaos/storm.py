@@ -250,7 +250,7 @@ class Storm(Servers):
             broker_url=self.broker_url,
             health_every_s=0,
         )
-        acl = RedisAcl(self.broker_url)
+        acl = RedisAcl(self.broker_url, "")
         stack.callback(acl.close)
         farm = wiring.build_farm(settings, self.broker_url, acl)
         stack.callback(farm.database.close)

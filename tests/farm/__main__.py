@@ -9,7 +9,7 @@ import typer
 
 from . import needs
 from .board import Board, Plan
-from .farm import Farm, farms, open_farm, ssh_words, switch_on
+from .farm import NOBODY, Farm, farms, open_farm, ssh_words, switch_on
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 DEFAULT_BOARDS = ["board-1", "board-2", "board-3"]
@@ -39,13 +39,13 @@ def _plan(text: str) -> Plan:
 
 @app.command("list")
 def list_() -> None:
-    """List every farm of this machine."""
+    """List every farm of this machine, and whose it is."""
     for farm in farms():
         _show(farm)
 
 
 def _show(farm: Farm) -> None:
-    typer.echo(f"farm {farm.network.number}: {farm.network.subnet}, key {farm.key}")
+    typer.echo(f"farm {farm.network.number}: {farm.network.subnet}, key {farm.key}, {_whose(farm)}")
     for board in farm.boards.values():
         state = "on" if board.is_on() else "off"
         typer.echo(
@@ -53,15 +53,38 @@ def _show(farm: Farm) -> None:
         )
 
 
+def _whose(farm: Farm) -> str:
+    owner = "yours" if farm.is_mine else f"of {farm.owner}" if farm.owner != NOBODY else "of nobody"
+    if not farm.keeper:
+        return owner
+    return f"{owner}, {'kept by' if farm.is_kept else 'left by the ended'} process {farm.keeper}"
+
+
 @app.command()
-def down() -> None:
-    """Remove every farm that does not belong to a test run."""
-    for farm in farms():
-        if farm.keeper and os.path.exists(f"/proc/{farm.keeper}"):
-            typer.echo(f"farm {farm.network.number} belongs to process {farm.keeper}: left alone")
+def down(
+    numbers: list[int] = typer.Argument(None, help="Farms, as listed; none: all of this checkout."),
+    force: bool = typer.Option(False, "--force", help="Another's farm too, if it is numbered."),
+) -> None:
+    """Remove farms of this checkout, except those of a test run that goes on."""
+    found = {farm.network.number: farm for farm in farms()}
+    unknown = [number for number in numbers or () if number not in found]
+    if unknown:
+        known = ", ".join(map(str, found)) or "none"
+        raise typer.BadParameter(f"there is no farm {unknown[0]}; known: {known}")
+    refused = False
+    for number, farm in found.items():
+        named = number in (numbers or ())
+        if numbers and not named:
+            continue
+        if farm.is_kept or not (farm.is_mine or (named and force)):
+            typer.echo(f"farm {number} ({', '.join(farm.boards)}) is {_whose(farm)}: left alone")
+            refused = refused or named
             continue
         farm.close()
-        typer.echo(f"farm {farm.network.number} is gone")
+        typer.echo(f"farm {number} ({', '.join(farm.boards)}) is gone")
+    if not found:
+        typer.echo("there is no farm on this machine")
+    raise typer.Exit(2 if refused else 0)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -111,11 +134,14 @@ def empty_disk(name: str) -> None:
 
 
 def _find(name: str) -> tuple[Farm, Board]:
-    for farm in reversed(farms()):
+    mine = [farm for farm in farms() if farm.is_mine]
+    for farm in reversed(mine):
         if name in farm.boards:
             return farm, farm.boards[name]
-    known = ", ".join(b for f in farms() for b in f.boards) or "none; make some with `up`"
-    raise typer.BadParameter(f"there is no board {name!r}; known: {known}")
+    known = ", ".join(b for f in mine for b in f.boards) or "none; make some with `up`"
+    elsewhere = [_whose(f) for f in farms() if not f.is_mine and name in f.boards]
+    theirs = f" (one of that name is {elsewhere[0]})" if elsewhere else ""
+    raise typer.BadParameter(f"you have no board {name!r}{theirs}; known: {known}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_a_restart_while_the_broker_is_away_ends_no_thread(
     assert consumer._thread.is_alive()
     with redis_server(program, port=port) as url:
         assert consumer.wait_ready(60)
-        app = broker.make_app(url, "test")
+        app = broker.make_app(url, "test", "")
         broker.ring(app, DEVICE, "a1")
         app.close()
         deadline = time.monotonic() + 60
@@ -83,7 +83,7 @@ def test_a_bell_rings_on_after_the_broker_was_restarted(
     program: str, port: int, consumer: QueueConsumer, heard: list[str]
 ) -> None:
     with redis_server(program, port=port) as url:
-        app = broker.make_app(url, "test")
+        app = broker.make_app(url, "test", "")
         publisher = DoorbellPublisher(app)
         assert consumer.wait_ready(60)
         publisher(DEVICE, "a1")

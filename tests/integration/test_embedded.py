@@ -126,7 +126,7 @@ def test_only_its_owner_reaches_it_and_only_by_the_socket(home: Path) -> None:
 @pytest.mark.usefixtures("_redis")
 def test_a_doorbell_goes_through_it(home: Path) -> None:
     with embedded_broker(home) as running:
-        app = make_app(running.url, "test")
+        app = make_app(running.url, "test", "")
         ring(app, "board", "a" * 32)
         with redis.Redis(unix_socket_path=str(socket_of(running))) as client:
             assert client.llen(queue_name("board")) == 1

@@ -53,7 +53,7 @@ def url(program: str) -> Iterator[str]:
 
 @pytest.fixture
 def users(url: str) -> Iterator[RedisAcl]:
-    with contextlib.closing(RedisAcl(url)) as found:
+    with contextlib.closing(RedisAcl(url, "")) as found:
         yield found
 
 
@@ -78,7 +78,7 @@ def test_a_device_hears_and_rings_its_own_doorbell_only(url: str, users: RedisAc
     consumer.start()
     try:
         assert consumer.wait_ready(30)
-        controller = broker.make_app(url, "controller")
+        controller = broker.make_app(url, "controller", "")
         broker.ring(controller, A, "a1")
         broker.ring(consumer.app, A, "a2")
         DoorbellPublisher(controller)(A, "a3")
@@ -119,11 +119,11 @@ def test_a_changed_password_ends_the_connections_of_the_old(url: str, users: Red
 
 def test_what_a_restarted_redis_forgot_is_asserted_anew(program: str) -> None:
     port = free_port()
-    with redis_server(program, port=port) as url, contextlib.closing(RedisAcl(url)) as users:
+    with redis_server(program, port=port) as url, contextlib.closing(RedisAcl(url, "")) as users:
         users.synchronise({A: sha256(PASSWORD)})
         assert lets_in(users.url_for(A, PASSWORD))
         mine = users.url_for(A, PASSWORD)
-    with contextlib.closing(RedisAcl(url)) as users:
+    with contextlib.closing(RedisAcl(url, "")) as users:
         with pytest.raises(BrokerAccessFailed):
             users.synchronise({A: sha256(PASSWORD)})
         with redis_server(program, port=port):
@@ -153,7 +153,7 @@ def test_nothing_to_change_leaves_connections_alone(url: str, users: RedisAcl) -
 
 
 def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_path: Path) -> None:
-    with contextlib.closing(RedisAcl("redis://benchfarm:its%2Fown@127.0.0.1/0")) as offline:
+    with contextlib.closing(RedisAcl("redis://benchfarm:its%2Fown@127.0.0.1/0", "")) as offline:
         assert offline.controller_acl_line() == controller_line("benchfarm", "its/own")
         lines = offline.acl_lines({A: sha256(PASSWORD)})
         file = tmp_path / "users.acl"
@@ -164,13 +164,13 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
         with contextlib.closing(client_of(url)) as nobody, pytest.raises(redis.AuthenticationError):
             nobody.ping()
         mine = with_credentials(url, "benchfarm", "its/own")
-        with contextlib.closing(RedisAcl(mine)) as users:
+        with contextlib.closing(RedisAcl(mine, "")) as users:
             assert users.warning() == ""
             assert lets_in(users.url_for(A, PASSWORD))
             users.synchronise({A: sha256("new"), B: sha256("b")})
             assert lets_in(users.url_for(A, "new"))
             assert lets_in(users.url_for(B, "b"))
-        app = broker.make_app(mine, "controller")
+        app = broker.make_app(mine, "controller", "")
         broker.ring(app, A, "a1")
         publisher = DoorbellPublisher(app)
         for number in range(2 * broker.LONGEST_QUEUE):
@@ -186,12 +186,12 @@ def test_the_acl_file_closes_the_default_user_and_suffices(program: str, tmp_pat
 
 
 def test_an_open_default_user_and_a_controller_without_rights_are_said(url: str) -> None:
-    with contextlib.closing(RedisAcl(url)) as users:
+    with contextlib.closing(RedisAcl(url, "")) as users:
         assert "its default user has no password" in users.warning()
     with contextlib.closing(client_of(url)) as admin:
         admin.execute_command("ACL SETUSER", "poor", "on", ">p", "~*", "+@all", "-acl")
     poor = with_credentials(url, "poor", "p")
-    with contextlib.closing(RedisAcl(poor)) as users:
+    with contextlib.closing(RedisAcl(poor, "")) as users:
         assert "does not let the controller keep a user" in users.warning()
         assert users.url_for(A, PASSWORD) == poor
         users.set_user(A, sha256(PASSWORD))
@@ -202,7 +202,7 @@ def test_an_open_default_user_and_a_controller_without_rights_are_said(url: str)
 
 def test_a_broker_that_is_away_is_named(tmp_path: Path) -> None:
     assert find_server() is not None
-    with contextlib.closing(RedisAcl(f"redis://127.0.0.1:{free_port()}/0")) as users:
+    with contextlib.closing(RedisAcl(f"redis://127.0.0.1:{free_port()}/0", "")) as users:
         with pytest.raises(BrokerAccessFailed, match=r"127\.0\.0\.1"):
             users.set_user(A, sha256(PASSWORD))
         assert users.url_for(A, PASSWORD).startswith("redis://device-board-a:")

@@ -68,9 +68,9 @@ def theft(sqlite_farm: FarmKit) -> Iterator[Theft]:
         root = stack.enter_context(redis_server(program))
         admin = stack.enter_context(contextlib.closing(redis.Redis.from_url(root)))
         url = _closed(admin, root)
-        users = stack.enter_context(contextlib.closing(RedisAcl(url)))
+        users = stack.enter_context(contextlib.closing(RedisAcl(url, "")))
         assert users.warning() == ""
-        app = broker.make_app(url, "controller")
+        app = broker.make_app(url, "controller", "")
         kit.farm = replace(
             kit.farm, broker_access=users, publish_doorbell=lambda d, a: broker.ring(app, d, a)
         )
@@ -272,7 +272,7 @@ def test_the_peoples_side_is_closed_to_the_thief(theft: Theft) -> None:
 def test_forged_doorbells_change_nothing(theft: Theft) -> None:
     """Into its own queue the thief may put what he likes: it makes only his own device ask."""
     before = theft.state()
-    forged = broker.make_app("memory://", "forger")
+    forged = broker.make_app("memory://", "forger", "")
     assert forged.conf.accept_content == ["json"]
     for body in (b"[]", b"null", TASK.encode(), theft.other.encode()):
         theft.thief.lpush(queue_name(A), body)

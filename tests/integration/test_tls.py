@@ -112,15 +112,15 @@ def test_another_authority_is_refused_in_words(
 ) -> None:
     for ca_file in (str(stranger), ""):
         token = registration.join_token(running.farm, "other").join_token
-        with pytest.raises(ControllerUnreachable, match=r"not trusted here: .*--ca-file"):
+        with pytest.raises(ControllerUnreachable, match=r"not trusted here.*--ca-file"):
             join(running.url, token, "other", tmp_path / "other", ca_file)
         with (
             Client(running.url, running.token, ca_file) as client,
-            pytest.raises(NoController, match=r"not trusted here: .*BENCHFARM_CA_FILE"),
+            pytest.raises(NoController, match=r"not trusted here.*BENCHFARM_CA_FILE"),
         ):
             client.devices()
         why = broker.no_answer(broker.make_app(broker_url, "other", ca_file))
-        assert "CERTIFICATE_VERIFY_FAILED" in why
+        assert "not trusted here" in why
     assert devices.device(running.farm, "other").facts is None
     with httpx.Client(verify=False) as blind:
         answer = blind.get(f"{running.url}/api/v1/devices")
@@ -185,6 +185,6 @@ def test_certificate_and_key_go_together(tmp_path: Path, monkeypatch: pytest.Mon
     settings = read_settings(home=tmp_path, port=0)
     with (
         contextlib.ExitStack() as stack,
-        pytest.raises(UserError, match=r"BENCHFARM_TLS_CERTIFICATE x\.pem .* cannot be used"),
+        pytest.raises(UserError, match=r"BENCHFARM_TLS_CERTIFICATE x\.pem .*cannot be used"),
     ):
         stack.enter_context(wiring.controller(settings))

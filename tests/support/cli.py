@@ -51,6 +51,12 @@ class Shell:
         return ended.stderr
 
 
+def shell_in(home: Path, **settings: str) -> Shell:
+    """``benchfarm`` with that home and these settings, and none of this process's."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
+    return Shell(home, {**environment, "BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings})
+
+
 @contextmanager
 def running(
     home: Path,
@@ -60,8 +66,7 @@ def running(
 ) -> Iterator[Shell]:
     """``benchfarm up`` with ``words`` on a free port, until the block ends."""
     home.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCHFARM_")}
-    environment |= {"BENCHFARM_HOME": str(home), "COLUMNS": "160", **settings}
+    environment = shell_in(home, **settings).environment
     log = home / "up.log"
     with log.open("w") as out:
         process = subprocess.Popen(

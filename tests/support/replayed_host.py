@@ -370,6 +370,7 @@ _ANSWERS: list[tuple[str, _Answer]] = [
         _join,
     ),
     (rf"{AGENT_PYTHON} -I -c '.*no_answer.*'", _says(0)),
+    (rf"{AGENT_PYTHON} -I -c '.*check_token.*'", _says(0)),
     (rf"rm -f ({STARTED})", _forget),
     (
         rf"env PATH={OPT}/wheels/uv-\w+/bin:/usr/bin:/bin {AGENT} runtimes add (\S+) "

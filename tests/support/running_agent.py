@@ -73,7 +73,7 @@ class Board:
         return code
 
     def ring(self, attempt_id: str) -> None:
-        broker.ring(broker.make_app(self.controller.broker_url, "test"), DEVICE, attempt_id)
+        broker.ring(broker.make_app(self.controller.broker_url, "test", ""), DEVICE, attempt_id)
 
     def attempt(self, attempt_id: str, scenario: Scenario = QUICK, **changes: Any) -> None:
         """Make an attempt known to the controller, and ring."""

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestrator.broker.embedded import system_server
+
 START_LIMIT_S = 30.0
 POSTGRES_USER = "postgres"
 
@@ -25,7 +27,7 @@ def free_port() -> int:
 
 
 def redis_program() -> str | None:
-    return shutil.which("redis-server")
+    return system_server()
 
 
 @contextmanager

@@ -241,6 +241,17 @@ def test_sweeps_in_the_pages_are_accepted(page: Path) -> None:
             spec.parse(whole, page.name)
 
 
+def test_the_table_of_environments_has_the_sizes_of_the_recipes() -> None:
+    from agent.runtimes import registry
+
+    table = (DOCS / "runtimes.md").read_text("utf-8")
+    for name, runtime in registry.RUNTIMES.items():
+        for recipe in runtime.recipes:
+            label = f"{name}@{recipe.variant}" if recipe.variant else name
+            row = rf"^\| {re.escape(label)}( [^|]*)? \| .*\| {recipe.mib} MiB \|$"
+            assert re.search(row, table, re.MULTILINE), f"{label}: {recipe.mib} MiB"
+
+
 def test_what_docstrings_and_comments_name_exists() -> None:
     """Pages of ``docs/``, and dotted names in double backticks."""
     missing = []

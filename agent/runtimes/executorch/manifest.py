@@ -7,5 +7,5 @@ from agent.runtimes.manifest import NUMPY, Format, Recipe, Runtime
 RUNTIME = Runtime(
     "executorch",
     formats=(Format("executorch_pte", ".pte", registered=False),),
-    recipes=(Recipe("executorch", "1.5.1", beside=(NUMPY,), before=("torch==2.13.0",), mib=1300),),
+    recipes=(Recipe("executorch", "1.5.1", beside=(NUMPY,), before=("torch==2.13.0",), mib=1400),),
 )

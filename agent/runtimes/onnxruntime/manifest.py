@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.contract.trial import PRECISIONS
 from agent.runtimes.manifest import NUMPY, ONNX, Format, Recipe, Runtime
 
 RUNTIME = Runtime(
@@ -11,6 +12,7 @@ RUNTIME = Runtime(
             *("onnx", ".onnx", "onnxruntime"),
             options={"graph_optimization": "disable"},
             how="graph optimisation off",
+            precisions=PRECISIONS,
             rank=0,
         ),
     ),

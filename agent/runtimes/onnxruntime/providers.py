@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from agent.contract.device import TargetFacts
 from agent.contract.failures import Unsupported, listed
+from agent.contract.trial import PRECISIONS
 
 CPU = "CPUExecutionProvider"
 RECORD = "session.record_ep_graph_assignment_info"
@@ -116,7 +117,7 @@ def openvino_devices() -> Sequence[Tuple[str, str]]:
 
 _ALL = ("fp32", "fp16", "int8")
 PROVIDERS = (
-    Provider(CPU, "CPU", _ALL, _here, _no_settings),
+    Provider(CPU, "CPU", PRECISIONS, _here, _no_settings),
     Provider("CUDAExecutionProvider", "CUDA", _ALL, cuda_devices, _cuda),
     Provider("TensorrtExecutionProvider", "TensorRT", _ALL, cuda_devices, _tensorrt),
     Provider("OpenVINOExecutionProvider", "OpenVINO", _ALL, openvino_devices, _openvino),

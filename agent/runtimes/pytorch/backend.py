@@ -10,10 +10,11 @@ import numpy as np
 
 from agent.contract.device import RuntimeFacts
 from agent.contract.failures import RuntimeMissing, Unsupported, UnsupportedFormat
+from agent.contract.input_values import InputValues
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed, Options, Wants
 from agent.runtimes.host_buffers import HostBuffers, zero_feed
-from agent.runtimes.pytorch import devices, exported_program
+from agent.runtimes.pytorch import devices, exported_program, value_ranges
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_shapes
 
 
@@ -74,6 +75,8 @@ class PyTorchSession:
     """Runs under one ``inference_mode``, from its creation to ``close``."""
 
     infer: Callable[[], None]
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class PyTorchSession:
         import torch
 
         self.inputs: Sequence[TensorSpec] = inputs
+        self._program = program
         own = exported_program.inputs_of(program)
         self._order = [spec.name for spec in exported_program.renamed(own, inputs)]
         self.outputs: Sequence[TensorSpec] = tuple(exported_program.outputs_of(program))
@@ -98,10 +102,24 @@ class PyTorchSession:
         self._result: Any = None
         self._guard = torch.inference_mode()
         self._guard.__enter__()
+        self._uncertain = exported_program.uncertain(program)
+        self._kept = exported_program.written_buffers(program, module)
+        if self._kept:
+            self.reset = self._reset
         self._synchronize: Callable[..., None] = lambda: None
         if device != "cpu":
             self._synchronize = partial(torch.cuda.synchronize, device)
         self.infer = self._infer if device == "cpu" else self._infer_on_device
+
+    def input_values(self) -> Dict[str, InputValues]:
+        return value_ranges.of_program(self._program, self.inputs)
+
+    def uncertain(self) -> Sequence[str]:
+        return self._uncertain
+
+    def _reset(self) -> None:
+        for buffer, first in self._kept:
+            buffer.copy_(first)
 
     def compile(self) -> None:
         """Compile, by a first call: its time belongs to the load.
@@ -156,7 +174,7 @@ class PyTorchSession:
         return {spec.name: np.array(leaves[n].cpu().numpy()) for n, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
-        self._module = self._result = None
+        self._module = self._result = self._program = None
         self._arguments = []
         self._guard.__exit__(None, None, None)
 

@@ -19,7 +19,7 @@ RUNTIME = Runtime(
             beside=("litert-torch==0.10.0", ONNX, NUMPY, "onnxscript"),
             variant="litert",
             alone=True,
-            mib=1900,
+            mib=2050,
         ),
     ),
 )

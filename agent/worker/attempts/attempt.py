@@ -16,7 +16,7 @@ import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.contract.conversion_graph import Node, Tool, tools_on_path
 from agent.contract.device import RuntimeFacts
-from agent.contract.failures import FAILURE_KINDS, make_failure
+from agent.contract.failures import FAILURE_KINDS, ConverterFault, make_failure
 from agent.contract.trial import (
     SCHEMA,
     Failure,
@@ -29,6 +29,7 @@ from agent.contract.trial import (
 from agent.worker.attempts.built_artifacts import pack_artifact, unpack_model
 from agent.worker.attempts.conversion import ConversionInputs, ConversionRunner, unknown_option
 from agent.worker.attempts.engine_cache import EngineCache
+from agent.worker.attempts.measured_before import measured_before
 from agent.worker.attempts.packed_samples import BadSamples, pack_samples
 from agent.worker.environments.conversion_planning import (
     ConversionPlan,
@@ -213,7 +214,7 @@ class _AttemptRun:
         with self._in_stage("convert"):
             tools = self._services.environments.tools()
             with _planning():
-                planned = plan_build(files.model, model.format, node, via, tools)
+                planned = plan_build(files.model, model.format, node, via, tools, model.precision)
             no_backend = RuntimeFacts("what leads there", "", "")
             converted = self._run_conversion(planned, no_backend, tools, files)
             source = self._services.blobs.path(model.sha256)
@@ -268,16 +269,19 @@ class _AttemptRun:
         folder = self._folder / "trial"
         folder.mkdir(exist_ok=True)
         job = self._trial_job(files, converted, folder)
-        bounds = ChildLimits(self._request.limits.trial_s, self._request.limits.memory_mib)
+        limits = self._request.limits
+        bounds = ChildLimits(limits.trial_s, limits.memory_mib, wall_name="limits.trial_s")
         outcome = self._services.runner.trial(environment.python, job, folder, bounds, self._cancel)
         process_s = outcome.end.duration_s if outcome.end else None
         self._phases = replace(self._phases, process_s=process_s)
+        result: TrialResult | None = outcome.answer
         if outcome.failure is not None:
+            result = measured_before(folder, outcome.failure)
+        if result is None:
             raise _ended(outcome)
         self.stage = "measure"
-        result: TrialResult = outcome.answer
         self._check_memory(result)
-        result = self._complete(result)
+        result = _not_the_models_fault(self._complete(result))
         if result.samples is None:
             if result.status == "ok":
                 message = "the child reports success without samples"
@@ -354,6 +358,16 @@ class _AttemptRun:
             failure = Failure(stage, error.failure_kind, str(error), transient=error.transient)
             raise _Ended(failure) from error
         self._check_cancel()
+
+
+def _not_the_models_fault(result: TrialResult) -> TrialResult:
+    """A file that a runtime cannot read is the converter's fault where a converter made it."""
+    failure = result.failure
+    if failure is None or failure.kind != "bad_model" or not result.conversion:
+        return result
+    converter = result.conversion[-1].split()[0].rstrip(",")
+    error = ConverterFault(converter, failure.message)
+    return replace(result, failure=replace(failure, kind=error.kind, message=str(error)))
 
 
 @contextlib.contextmanager

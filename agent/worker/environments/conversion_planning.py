@@ -68,14 +68,21 @@ def plan(
 
 
 def plan_build(
-    source: Path, form: str, node: Node, via: Sequence[str], tools: Sequence[Tool]
+    source: Path,
+    form: str,
+    node: Node,
+    via: Sequence[str],
+    tools: Sequence[Tool],
+    held: str = "",
 ) -> ConversionPlan:
     """The cheapest way from the source to ``node``, by tools whose results run on other machines.
+
+    ``held``: as in ``plan``.
 
     Raises:
         NoConversionPath: as ``plan``.
     """
-    start = _start(source, form)
+    start = _start(source, form, held)
     portable = [tool for tool in tools if made_elsewhere(tool)]
     edges = [edge for tool in portable if not tool.missing for edge in tool.edges]
     way = cheapest_path(edges, (start,), (node,), via)

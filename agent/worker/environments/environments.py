@@ -19,7 +19,7 @@ from agent.worker.environments import environments_file
 from agent.worker.environments.conversion_planning import offered
 from agent.worker.environments.environments_file import FILE_NAME as FILE_NAME
 from agent.worker.environments.environments_file import RuntimeEnvironment as RuntimeEnvironment
-from agent.worker.errors import AgentError, BadInput, EnvironmentMissing
+from agent.worker.errors import AgentError, BadInput, EnvironmentMissing, PackagesMissing
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Environments:
         self._probe = probe
         self._default_python = default_python
         self._probed: dict[str, Probed | str] = {}
+        self._without_packages: set[str] = set()
+        self._logged: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def listed(self) -> list[RuntimeEnvironment]:
@@ -176,9 +178,15 @@ class Environments:
         return self.facts()
 
     def silent(self) -> list[str]:
-        """Interpreters whose last probe failed."""
+        """Interpreters whose last probe failed, and may go better: not the agent's own, where it
+        has no numpy and environments are listed that run the backends."""
         with self._lock:
-            return [python for python, answer in self._probed.items() if isinstance(answer, str)]
+            spare = self._without_packages if self.listed() else set()
+            return [
+                python
+                for python, answer in self._probed.items()
+                if isinstance(answer, str) and python not in spare
+            ]
 
     def ask_silent(self) -> tuple[RuntimeFacts, ...]:
         """``facts``, after probing the ``silent`` ones again: a probe that was killed, or timed out
@@ -225,19 +233,30 @@ class Environments:
     def _ask(self, python: str) -> Iterable[RuntimeFacts]:
         answer = self._answer(python)
         if isinstance(answer, str):
-            # where environments are listed, the agent's own interpreter need not run any backend
-            level = logging.INFO if self.listed() else logging.ERROR
-            log.log(level, "%s cannot be asked for its runtimes: %s", python, answer)
+            self._log_once(python, answer)
             return ()
         return answer.runtimes
+
+    def _log_once(self, python: str, why: str) -> None:
+        """Log why an interpreter gives no answer, unless that was logged before. Where environments
+        are listed, the agent's own need not run any backend, nor have what a backend needs."""
+        if self._logged.get(python) == why:
+            return
+        self._logged[python] = why
+        listed, expected = bool(self.listed()), python in self._without_packages
+        level = (logging.DEBUG if expected else logging.INFO) if listed else logging.ERROR
+        log.log(level, "%s cannot be asked for its runtimes: %s", python, why)
 
     def _answer(self, python: str) -> Probed | str:
         with self._lock:
             if python not in self._probed:
+                self._without_packages.discard(python)
                 try:
                     self._probed[python] = self._probe(python)
                 except (AgentError, OSError) as error:
                     self._probed[python] = str(error)
+                    if isinstance(error, PackagesMissing):
+                        self._without_packages.add(python)
             return self._probed[python]
 
 

@@ -84,12 +84,14 @@ class CancelRequest:
 class ChildLimits:
     """Wall seconds and resident mebibytes (of the whole process group) a child may use.
 
-    ``swaps``: whether it may be swapped out; a measured child may not.
+    ``swaps``: whether it may be swapped out; a measured child may not. ``wall_name``: the key of a
+    sweep that sets ``wall_s``, for messages; empty: none does.
     """
 
     wall_s: float
     memory_mib: int
     swaps: bool = False
+    wall_name: str = ""
 
 
 @dataclass(frozen=True)

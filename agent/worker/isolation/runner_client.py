@@ -20,7 +20,7 @@ from agent.contract.child_jobs import (
 )
 from agent.contract.failures import make_failure
 from agent.contract.trial import Failure, TrialResult
-from agent.worker.errors import ChildFailed
+from agent.worker.errors import ChildFailed, PackagesMissing
 from agent.worker.isolation.child_process import CancelRequest, ChildEnd, ChildLimits, run_child
 
 T = TypeVar("T")
@@ -62,7 +62,10 @@ class RunnerClient:
             cancel.set("shutdown")
 
     def probe(self, python: str) -> Probed:
-        """Find out which runtimes answer under an interpreter. Raises ``ChildFailed``."""
+        """Find out which runtimes answer under an interpreter.
+
+        Raises ``ChildFailed``, ``PackagesMissing``.
+        """
         with (
             tempfile.TemporaryDirectory(prefix="benchfarm-probe-") as folder,
             CancelRequest() as cancel,
@@ -74,7 +77,9 @@ class RunnerClient:
             self._probing.discard(cancel)
         if outcome.failure is not None:
             tail = outcome.failure.log_tail.strip().splitlines()[-1:]
-            raise ChildFailed(": ".join([f"{python}: {outcome.failure.message}", *tail]))
+            lacks = bool(tail) and tail[0].startswith(ModuleNotFoundError.__name__)
+            kind = PackagesMissing if lacks else ChildFailed
+            raise kind(": ".join([f"{python}: {outcome.failure.message}", *tail]))
         answer: Probed = outcome.answer
         return answer
 
@@ -154,21 +159,49 @@ def read_answer(end: ChildEnd, cls: type[Any], verb: str, bounds: ChildLimits) -
     return ChildOutcome(end, failure=make_failure(stage, kind, message, end.log_tail))
 
 
+_DOING = {
+    "environment": "starting the runtime",
+    "convert": "converting the model",
+    "load": "loading the model",
+    "warm_up": "warming up",
+    "measure": "measuring",
+    "verify": "verifying the outputs",
+}
+_REMEDIES = {
+    "convert": "raise it in the sweep, or choose another way by format or via",
+    "measure": "raise it in the sweep, or lower scenario.max_duration_s; if neither helps, look at "
+    "the board",
+    "verify": "the samples are kept; raise it in the sweep, or register a smaller data set",
+}
+"""What to do about a time limit that ran out in a stage."""
+
+
 def _killed(end: ChildEnd, stage: str, bounds: ChildLimits) -> Failure:
     tail = end.log_tail
     if end.killed == "timeout":
-        message = f"not done within its limit of {bounds.wall_s:g} s"
-        return make_failure(stage, "timeout", message, tail)
+        return make_failure(stage, "timeout", _time_message(stage, bounds), tail)
+    over = f"over its limit of {bounds.memory_mib} MiB"
+    if bounds.wall_name:
+        over += " (limits.memory_mib, or the share of the board's memory that its class allows)"
     if end.killed == "memory":
-        message = f"{end.peak_seen_mib:.0f} MiB resident, over its limit of {bounds.memory_mib} MiB"
+        message = f"{end.peak_seen_mib:.0f} MiB resident, {over}"
         return make_failure(stage, "out_of_memory", message, tail)
     if end.killed == "memory_group":
-        message = f"the kernel ended it{_at(end)}, over its limit of {bounds.memory_mib} MiB"
+        message = f"the kernel ended it{_at(end)}, {over}"
         return make_failure(stage, "out_of_memory", message, tail)
     if end.killed == "memory_system":
         message = f"the kernel ended it{_at(end)}: its unit, or the board, had no memory left"
         return make_failure(stage, "out_of_memory", message, tail)
     return cancel_failure(end.killed, stage, tail)
+
+
+def _time_message(stage: str, bounds: ChildLimits) -> str:
+    """Which limit ran out, its value, during what, and what to do."""
+    doing = _DOING.get(stage, stage)
+    if not bounds.wall_name:
+        return f"not done within its limit of {bounds.wall_s:g} s ({doing})"
+    remedy = _REMEDIES.get(stage, "raise it in the sweep if the board is only slow, not stuck")
+    return f"{bounds.wall_name} of {bounds.wall_s:g} s ran out while {doing}; {remedy}"
 
 
 def _at(end: ChildEnd) -> str:

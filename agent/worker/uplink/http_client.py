@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from agent import tls
 from agent.contract import codec
 from agent.contract.api_messages import (
     INLINE_HEADER,
@@ -75,7 +76,7 @@ class Uplink:
             base_url=check_controller_url(controller_url) + PREFIX,
             headers=headers,
             timeout=httpx.Timeout(30.0, connect=5.0),
-            verify=_verify(ca_file),
+            verify=_trusting(ca_file),
             transport=transport,
         )
         self._wait = wait or _sleep
@@ -257,13 +258,11 @@ def back_off(
         wait_s = min(wait_s * 2, longest_s)
 
 
-def _verify(ca_file: str) -> bool | ssl.SSLContext:
-    if not ca_file:
-        return True
+def _trusting(ca_file: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise BadInput(f"certificate authority file {ca_file}: {error}") from None
+        return tls.trusting(ca_file)
+    except tls.BadAuthority as error:
+        raise BadInput(str(error)) from None
 
 
 def _sleep(seconds: float) -> bool:
@@ -288,11 +287,15 @@ def _unreachable(error: httpx.TransportError) -> ControllerUnreachable:
     where = ""
     with contextlib.suppress(RuntimeError):  # httpx raises it where no request is attached
         where = f" at {error.request.url.copy_with(path='/', query=None)}"
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return ControllerUnreachable(
-            f"the controller{where} shows a certificate that is not trusted here: {error}; name "
-            "its certificate authority with `benchfarm-agent join --ca-file`"
-        )
+    found = tls.fault(error, authority="`benchfarm-agent join --ca-file`")
+    if found:
+        return ControllerUnreachable(f"the controller{where}: {found}")
+    with contextlib.suppress(RuntimeError):
+        ended = isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError))
+        if ended and tls.is_meant(str(error.request.url)):
+            return ControllerUnreachable(
+                f"the controller{where} serves https:// there, not http://"
+            )
     return ControllerUnreachable(f"no answer from the controller{where}: {_message(error)}")
 
 

@@ -100,7 +100,7 @@ def _deliver(pending: PendingResult, uplink: Uplink) -> str:
             return "accepted"
         if pending.samples_path is not None and not _upload(pending.samples_path, uplink):
             text = _without_blob(text)
-        uplink.result(pending.attempt_id, text)
+        _send(pending.attempt_id, text, uplink)
     except AttemptSuperseded:
         log.info("result of %s was superseded", pending.attempt_id)
         return "superseded"
@@ -111,6 +111,28 @@ def _deliver(pending: PendingResult, uplink: Uplink) -> str:
         log.error("result of %s was refused: %s", pending.attempt_id, error)
         return "refused"
     return "accepted"
+
+
+def _send(attempt_id: str, text: str, uplink: Uplink) -> None:
+    """Send a result; once more in the words of the release before to a controller that refuses
+    what it does not know. Raises what ``Uplink.result`` does."""
+    try:
+        uplink.result(attempt_id, text)
+    except RequestRefused as error:
+        plain = _in_older_form(text)
+        if plain is None or json.loads(plain) == json.loads(text):
+            raise
+        log.info("result of %s is sent in an older form: %s", attempt_id, error)
+        uplink.result(attempt_id, plain)
+
+
+def _in_older_form(text: str) -> str | None:
+    """The result without what releases before this one do not know; ``None``: it is of yet another
+    contract, and only the controller judges it."""
+    try:
+        return codec.without_newer(TrialResult, text)
+    except codec.ContractError:
+        return None
 
 
 def _send_inline(pending: PendingResult, uplink: Uplink) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.cli.device.ssh_options import (
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
+    from orchestrator.service.views import JoinView
 
 
 def add(
@@ -66,6 +67,16 @@ def add(
         print_outcome(name, outcome, dry_run)
         if not dry_run:
             _print_capabilities(farm, name)
+            if name in controller.joined:
+                _print_kept(farm, controller.joined[name])
+
+
+def _print_kept(farm: Client, joined: JoinView) -> None:
+    from orchestrator.provisioning.boards import kept_lines
+
+    now = [f"{r.backend}=={r.version}" for r in farm.device(joined.device).runtimes]
+    for line in kept_lines(joined, now):
+        typer.echo(line)
 
 
 def retire(
@@ -89,7 +100,7 @@ def retire(
     home = options.settings().home
     with options.client() as farm:
         if forget or (not ssh and boards.AddressBook(home).get(name) is None):
-            farm.device(name)  # raises NotFound for an unknown name
+            _require_reachable(farm, name, forget)
         if not dry_run and not yes:
             _confirm_cancelling(farm, name)
         controller = boards.RemoteController(farm)
@@ -108,6 +119,22 @@ def retire(
         typer.echo(f"{name} is retired")
         if controller.cancelled:
             typer.echo(f"{_trials(controller.cancelled)} of its sweeps cancelled")
+
+
+def _require_reachable(farm: Client, name: str, forget: bool) -> None:
+    """Raises ``NotFound``; ``UserError`` for a device that has left the farm already, and for one
+    whose address is unknown unless it is to be forgotten."""
+    from orchestrator.domain.errors import UserError
+
+    if farm.device(name).connection == "retired":
+        raise UserError(
+            f"{name} is retired already: nothing is left to do here; `benchfarm device add {name}` "
+            "brings it back"
+        )
+    if not forget:
+        raise UserError(
+            f"how is {name} reached? give --ssh USER@HOST, or --forget to leave the board as it is"
+        )
 
 
 def _confirm_cancelling(farm: Client, name: str) -> None:

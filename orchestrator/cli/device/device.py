@@ -6,12 +6,14 @@ import typer
 
 from orchestrator.cli import token
 from orchestrator.cli.context import client
-from orchestrator.cli.device import add, doctor, drain, health, logs, upgrade, watch
+from orchestrator.cli.device import add, doctor, drain, health, logs, rename, upgrade, watch
+from orchestrator.cli.join_line import authority_file, join_line
 from orchestrator.cli.output import OUTPUT_OPTION, SELECTOR_OPTION, OutputFormat, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(add.add)
 app.command("retire")(add.retire)
+app.command("rename")(rename.rename)
 app.command("upgrade")(upgrade.upgrade)
 app.command("drain")(drain.drain)
 app.command("enable")(drain.enable)
@@ -41,7 +43,7 @@ def list_(
             "name": d.name,
             "class": d.device_class,
             "connection": d.connection,
-            "enabled": "yes" if d.enabled else "no",
+            "enabled": drain.enabled(d),
             "health": health.health(d),
             "temperature": health.temperature(d.temperature_c),
             "disk free": health.free(d.storage_free_mib),
@@ -68,6 +70,7 @@ def show_(context: typer.Context, name: str, output: OutputFormat = OUTPUT_OPTIO
     facts: list[tuple[str, str]] = [
         ("class", found.device_class),
         ("connection", found.connection),
+        ("enabled", drain.enabled(found)),
         ("tags", _tags(found.tags)),
     ]
     if found.facts is not None:
@@ -94,11 +97,15 @@ def join_token(
 ) -> None:
     """A one-time token, and the line to run on the board with it."""
     from orchestrator.domain.selectors import parse
+    from orchestrator.provisioning.boards import kept_lines
 
     with client(context) as farm:
         join = farm.join_token(name, device_class, parse(tag))
+        ca_file = authority_file(context, farm)
+    for line in kept_lines(join, ()):
+        typer.echo(line)
     typer.echo(f"On the board, before {join.expires_at:%Y-%m-%d %H:%M} UTC, run:")
-    typer.echo(f"  benchfarm-agent join {join.url} {join.join_token} --name {join.device}")
+    typer.echo(join_line(join, ca_file))
     typer.echo("  benchfarm-agent run")
 
 

@@ -33,10 +33,11 @@ def drain(
     context: typer.Context,
     name: str,
     wait: bool = typer.Option(False, "--wait", help="Until the running trial has ended."),
+    note: str = typer.Option("", "--note", help="Why, for others: device list and sweeps show it."),
 ) -> None:
     """Let the running trial finish, then give the device no more work."""
     with client(context) as farm:
-        found = farm.enable(name, False)
+        found = farm.enable(name, False, note)
         if found.running is None:
             typer.echo(f"{name} is drained: nothing runs on it")
         elif not wait:
@@ -46,6 +47,13 @@ def drain(
             typer.echo(f"{name} is drained")
         if found.waiting:
             typer.echo(f"{_trials(found.waiting)} until it is enabled")
+
+
+def enabled(found: DeviceView) -> str:
+    """``yes``, or ``no``, with the note of who drained it."""
+    if found.enabled:
+        return "yes"
+    return f"no: {found.drain_note}" if found.drain_note else "no"
 
 
 def _trials(count: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.context import client
+from orchestrator.cli.device.drain import enabled
 from orchestrator.cli.device.health import free, health, temperature
 from orchestrator.cli.output import (
     OUTPUT_OPTION,
@@ -68,7 +69,7 @@ def rows(found: Sequence[DeviceView], now: datetime) -> list[dict[str, object]]:
             "health": health(d),
             "temperature": temperature(d.temperature_c),
             "disk free": free(d.storage_free_mib),
-            "enabled": "yes" if d.enabled else "no",
+            "enabled": enabled(d),
             "running": d.running.words() if d.running else "-",
             "running since": _age(d.running.since if d.running else None, now),
             "waiting": d.waiting,

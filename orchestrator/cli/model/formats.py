@@ -19,7 +19,9 @@ def formats(
     context: typer.Context,
     model: str,
     device: str = typer.Option("", help="Empty: the only device that there is."),
-    precision: list[str] = typer.Option(["fp32"], help="fp32, fp16, bf16, int8; repeatable."),
+    precision: list[str] = typer.Option(
+        ["fp32"], help="fp32, fp16, bf16, int8, of a file also fp8, int4; repeatable."
+    ),
     backend: list[str] = typer.Option([], help="Only these runtimes; repeatable."),
     tuning_trials: int = typer.Option(
         0, min=0, help="Also tune for TVM, with so many schedules measured."
@@ -88,7 +90,8 @@ def _free_name(model: str, taken: set[str]) -> str:
 
 
 def _print(report: SweepReport, output: OutputFormat) -> None:
-    from orchestrator.report.format_comparison import best, ordered
+    from orchestrator.report import claims
+    from orchestrator.report.format_comparison import as_accurate, best, ordered
 
     cells = ordered(report)
     show(cells, [_row(cell) for cell in cells], output)
@@ -96,10 +99,17 @@ def _print(report: SweepReport, output: OutputFormat) -> None:
         return
     found = best(report)
     if found is None:
-        typer.echo("\nnone of them computes what the source does")
+        alone = bool(as_accurate(cells))
+        typer.echo(
+            "\nno best one: each has 1 trial, so no interval; run it with --trials 2 or more"
+            if alone
+            else "\nnone of them computes what the source does"
+        )
         return
     first, tied = found
     typer.echo(f"\nbest at equal accuracy: {_description(first)}")
+    if caveats := claims.row_caveats(first):
+        typer.echo(f"provisional: {'; '.join(caveats)}")
     if tied:
         typer.echo(f"not shown to be slower: {'; '.join(_description(c) for c in tied)}")
 

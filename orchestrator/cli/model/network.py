@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.service.views import ModelView
 
+ELSEWHERE = (
+    *("work", "task", "dataset", "remarks", "values", "given", "precision", "stored"),
+    *("unrepeatable", "stateful"),
+)
+"""Details that ``model show`` has in other rows: the precision stands with each file."""
+
 SUFFIXES = {"edgetpu_tflite": ".tflite"}
 """File name suffixes of formats that are not called like their suffix."""
 
@@ -34,6 +40,14 @@ def drawing_path(name: str, out: Path | None, graph: bool) -> Path | None:
     path = out or Path(f"{name}.svg")
     require_writable(path)
     return path
+
+
+def require_purpose(form: str, used: bool) -> None:
+    """Raises ``UserError`` where ``--format`` is given for nothing."""
+    from orchestrator.domain.errors import UserError
+
+    if form and not used:
+        raise UserError(f"--format {form}: only --graph and --netron take one artifact")
 
 
 def draw(farm: Client, name: str, form: str, path: Path) -> None:
@@ -81,7 +95,7 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
 
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    plain = {key: value for key, value in details.items() if key != "work"}
+    plain = {key: value for key, value in details.items() if key not in ELSEWHERE}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

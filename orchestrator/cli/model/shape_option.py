@@ -9,9 +9,11 @@ def shape_of(text: str) -> tuple[str, list[int]]:
 
     name, _, dims = text.rpartition("=")
     try:
-        shape = [int(d) for d in dims.replace("x", ",").split(",")]
+        shape = [] if dims == "scalar" else [int(d) for d in dims.replace("x", ",").split(",")]
     except ValueError:
-        shape = []
-    if not name or not shape:
-        raise UserError(f"--shape {text}: expected INPUT=1,3,224,224")
+        name = ""
+    if not name:
+        raise UserError(
+            f"--shape {text}: expected INPUT=1,3,224,224, or INPUT=scalar for one value"
+        )
     return name, shape

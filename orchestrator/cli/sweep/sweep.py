@@ -19,15 +19,13 @@ from orchestrator.cli.output import (
     size,
     write,
 )
+from orchestrator.cli.sweep import waiting_for_boards
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.service.views import PlanView
 
 app = typer.Typer(help="Farm-wide sweeps.", no_args_is_help=True)
-
-FAILED_STATUSES = ("failed", "cancelled")
-"""Statuses of results of failed trials; cancelled: the agent stopped the last attempt."""
 
 NAME = typer.Option("", "--name", help="Run under this name instead of the file's.")
 
@@ -55,7 +53,7 @@ def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
             "loads": c.format or "-",
             "runtime": c.version or "-",
             "trials": c.trials or "-",
-            "each": f"≤ {duration(c.estimate_s)}" if c.trials else "-",
+            "each": f"about {duration(c.estimate_s)}" if c.trials else "-",
             "why skipped": c.skip,
         }
         for c in plan_view.cells
@@ -68,8 +66,23 @@ def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
         skipped = sum(1 for c in plan_view.cells if c.skip)
         typer.echo(
             f"\n{len(plan_view.cells) - skipped} cells to run, {skipped} skipped; "
-            f"{plan_view.trials} trials, at most {duration(plan_view.estimate_s)}"
+            f"{plan_view.trials} trials, about {duration(plan_view.estimate_s)}"
         )
+        guessed = sum(1 for c in plan_view.cells if c.estimate_from.startswith("a guess"))
+        if skipped < len(plan_view.cells):
+            typer.echo(
+                "The time is an estimate"
+                + (
+                    f", a guess for {guessed} cells without an earlier trial here"
+                    if guessed
+                    else ""
+                )
+                + "; limits.trial_s and limits.convert_s bound a trial and a conversion."
+            )
+        for note in plan_view.notes:
+            typer.echo(f"note: {note}")
+        for line in waiting_for_boards.plan_lines(plan_view):
+            typer.echo(line)
 
 
 @app.command("run")
@@ -82,15 +95,28 @@ def run(
     yes_really: bool = typer.Option(
         False, "--yes-really", help="Also where it has more cells than usual."
     ),
+    wait_for: str = typer.Option(
+        "", "--wait-for", help="Wait so long until every board is ready: 30min, 12h."
+    ),
+    strict: bool = typer.Option(
+        False, "--strict", help="Submit nothing unless every board is ready, and runs a cell."
+    ),
 ) -> None:
     """Submit a sweep and show its progress, then its report. Ctrl-C leaves it running."""
+    from orchestrator.domain.durations import duration as parsed
     from orchestrator.domain.spec import read
 
     require_writable(html)
+    limit_s = parsed(wait_for, "--wait-for").total_seconds() if wait_for else 0.0
     _, text = read(file)
     with client(context) as farm:
-        view = farm.submit(text, str(file), name, yes_really)
+        planned = waiting_for_boards.wait(lambda: farm.plan(text, str(file), name), limit_s)
+        view = farm.submit(text, str(file), name, yes_really, strict)
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
+        for line in waiting_for_boards.plan_lines(planned):
+            typer.echo(line)
+        for note in planned.notes:
+            typer.echo(f"note: {note}")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")
         if view.builds:
@@ -100,13 +126,9 @@ def run(
 
 
 def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
-    """Follow a sweep and print its report.
-
-    Returns the exit code: 0 where every trial ended well, 1 where one failed, 2 where all failures
-    were caused by the model or the specification.
-    """
+    """Follow a sweep and print its report. Returns the exit code (``exit_codes.of_sweep``)."""
+    from orchestrator.cli.sweep import exit_codes
     from orchestrator.cli.sweep.watch import follow
-    from orchestrator.domain.failure_cause import exit_code
     from orchestrator.report.render.tables import terminal_table
 
     screen = console()
@@ -123,10 +145,9 @@ def watch_to_end(farm: Client, name: str, html: Path | None = None) -> int:
     if html is not None:
         write(html, farm.report_text(name, "html"))
         screen.print(f"wrote {html}", markup=False)
-    if view.state == "done":
-        return 0
-    failed = [t.failure for row in report.rows for t in row.trials if t.status in FAILED_STATUSES]
-    return exit_code({f.fault for f in failed if f}) if view.state == "failed" else 1
+    for line in exit_codes.lines(view):
+        typer.echo(line, err=True)
+    return exit_codes.of_sweep(view, report)
 
 
 @app.command("list")
@@ -145,6 +166,7 @@ def list_(context: typer.Context, output: OutputFormat = OUTPUT_OPTION) -> None:
             "trials": s.trials,
             "progress": ", ".join(f"{n} {state}" for state, n in sorted(s.counts.items())),
             "waits for": waiting(s) if s.state == "running" else "",
+            "by": s.owner or "-",
             "created": f"{s.created_at:%Y-%m-%d %H:%M}",
         }
         for s in found
@@ -165,10 +187,27 @@ def watch(
 
 
 @app.command("cancel")
-def cancel(context: typer.Context, name: str) -> None:
-    """Stop a sweep; what was measured stays."""
+def cancel(
+    context: typer.Context,
+    name: str,
+    cell: str = typer.Option(
+        "", "--cell", help="Only this cell: its number or its name, as in the report's CSV."
+    ),
+    device: str = typer.Option("", "--device", help="Only cells on this device."),
+    trial: int = typer.Option(0, "--trial", min=0, help="Only this trial of the cell, from 1."),
+) -> None:
+    """Stop a sweep, or a part of it; what was measured stays. `sweep resume` runs it after all."""
+    from orchestrator.domain.errors import UserError
+
+    if trial and not cell:
+        raise UserError("--trial counts the trials of one cell: name the cell with --cell")
     with client(context) as farm:
-        view = farm.cancel(name)
+        before = farm.sweep(name).counts.get("cancelled", 0)
+        view = farm.cancel(name, cell=cell, device=device, trial=trial)
+    if cell or device:
+        count = view.counts.get("cancelled", 0) - before
+        typer.echo(f"{name}: {count} trial{'' if count == 1 else 's'} cancelled; {view.state}")
+        return
     typer.echo(
         f"{name}: {view.counts.get('done', 0)} of {view.trials} trials were done; {view.state}"
     )
@@ -198,9 +237,19 @@ def resume(
     name: str,
     detach: bool = typer.Option(False, "--detach", help="Return at once."),
 ) -> None:
-    """Run what is missing of a sweep: its failed and cancelled trials."""
+    """Run what is missing of a sweep: its failed and cancelled trials, and the cells that were
+    skipped for a reason that has passed."""
     with client(context) as farm:
+        before = farm.sweep(name)
         view = farm.resume(name)
-        typer.echo(f"{name}: {view.counts.get('pending', 0)} trials to run")
+        pending = view.counts.get("pending", 0)
+        typer.echo(f"{name}: {pending} trial{'' if pending == 1 else 's'} to run")
+        if view.skipped < before.skipped:
+            typer.echo(f"{before.skipped - view.skipped} cells run that were skipped before")
+        for device, why in view.left_out.items():
+            typer.echo(f"left out: {device}: {why}")
+        if view.state != "running" and view.left_out and not pending:
+            typer.echo("nothing was resumed: every board that is left out still is", err=True)
+            raise typer.Exit(1)
         if not detach:
             raise typer.Exit(watch_to_end(farm, name))

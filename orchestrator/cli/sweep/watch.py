@@ -71,7 +71,12 @@ def summary(view: SweepView) -> str:
 def waiting(view: SweepView) -> str:
     """The devices that pending trials wait for, and why: ``offline a, b; c (in maintenance)``."""
     offline = [f"offline {', '.join(view.offline)}"] if view.offline else []
-    return "; ".join(offline + [f"{name} ({why})" for name, why in view.held.items()])
+    held = [f"{name} ({why})" for name, why in view.held.items()]
+    return "; ".join(offline + held + [_drained(name, note) for name, note in view.drained.items()])
+
+
+def _drained(name: str, note: str) -> str:
+    return f"{name} (drained: {note})" if note else f"{name} (drained)"
 
 
 def _trial_name(trial: TrialProgress) -> str:
@@ -101,6 +106,10 @@ def render(view: SweepView) -> RenderableType:
     lines += [Text(f"  ⏸ {name} is offline: its trials wait", "yellow") for name in view.offline]
     lines += [
         Text(f"  ⏸ {name} is {why}: its trials wait", "yellow") for name, why in view.held.items()
+    ]
+    lines += [
+        Text(f"  ⏸ {_drained(name, note)}: its trials wait until it is enabled", "yellow")
+        for name, note in view.drained.items()
     ]
     lines += [
         Text(f"  ✗ {t.device}: {t.cell}: {t.message or t.state}{_fault(t)}", "red")

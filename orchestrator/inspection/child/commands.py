@@ -18,6 +18,8 @@ from orchestrator.domain.file_inspection import (
     Drawing,
     InspectionRefused,
     Job,
+    KnownValues,
+    NamedArrays,
     OnnxFacts,
     OnnxLayouts,
     Question,
@@ -42,6 +44,11 @@ def check(question: Question) -> CheckedFile:
     from orchestrator.inspection.child import format_checks
 
     path = Path(question.path)
+    if question.form == "onnx":
+        from orchestrator.inspection.child import onnx_file
+
+        found = onnx_file.onnx_precision(path, question.name)
+        return CheckedFile("onnx", found.precision, found.described)
     file_format = format_checks.checked(path, question.name, question.form)
     return CheckedFile(file_format, precision(file_format, path))
 
@@ -58,10 +65,22 @@ def layouts(question: Question) -> OnnxLayouts:
     return OnnxLayouts(onnx_file.onnx_layouts(Path(question.path), question.name))
 
 
+def values(question: Question) -> KnownValues:
+    from orchestrator.inspection.child import tflite_values
+
+    return KnownValues(tflite_values.read(Path(question.path)))
+
+
+def named_arrays(question: Question) -> NamedArrays:
+    from orchestrator.inspection.child import datasets
+
+    return NamedArrays(datasets.array_shapes(Path(question.path), question.name))
+
+
 def arrays(question: Question) -> DatasetArrays:
     from orchestrator.inspection.child import datasets
 
-    return DatasetArrays(datasets.shapes_of(Path(question.path), question.name))
+    return datasets.arrays_of(Path(question.path), question.name)
 
 
 def count(question: Question) -> CountedWork:
@@ -96,6 +115,8 @@ COMMANDS: dict[str, Callable[[Question], Any]] = {
     "OnnxFacts": onnx,
     "OnnxLayouts": layouts,
     "DatasetArrays": arrays,
+    "KnownValues": values,
+    "NamedArrays": named_arrays,
     "CountedWork": count,
     "Drawing": draw,
 }

@@ -14,7 +14,8 @@ from agent.formats.layouts import ORDER, Step, input_layout, output_layout
 from orchestrator.domain import flops
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.file_inspection import OnnxFacts, counted
-from orchestrator.inspection.child import onnx_graph
+from orchestrator.inspection.child import onnx_check, onnx_graph, onnx_values
+from orchestrator.inspection.child.onnx_precision import StoredPrecision
 
 _SPATIAL = frozenset(
     [
@@ -67,7 +68,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
     """
     import onnx
 
-    model = _load(path, name)
+    model = onnx_check.load(path, name)
     graph = model.graph
     declared = _declared(graph, name)
     unknown = sorted(set(shapes) - set(declared))
@@ -81,9 +82,8 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
     )
     fixed_shapes = {spec.name: tuple(spec.shape) for spec in inputs}
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-    parameters = sum(_elements(i.dims) for i in graph.initializer if i.data_type in floats)
     kinds = Counter(node.op_type for node in graph.node)
+    network, stored, random = onnx_graph.network_of(model, fixed_shapes)
     return OnnxFacts(
         inputs=inputs,
         free_batch=_free_batch(declared, inputs),
@@ -91,25 +91,43 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
         opset=opsets,
         ir_version=model.ir_version,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        parameters=parameters,
+        parameters=network.parameters,
+        precision=stored.precision,
+        stored=stored.described,
+        random=random,
         operators=dict(sorted(kinds.items())),
-        work=counted(flops.count(onnx_graph.of_model(model, fixed_shapes))),
+        work=counted(flops.count(network)),
         onnx=onnx.__version__,
+        values=onnx_values.of_model(model, fixed_shapes),
     )
 
 
 def onnx_layouts(path: Path, name: str) -> dict[str, str]:
     """The layouts of an ONNX file's inputs and outputs, if known. Raises ``UserError``: not an ONNX
     model."""
-    graph = _load(path, name).graph
+    graph = onnx_check.load(path, name).graph
     return _layouts(graph, _declared(graph, name))
+
+
+def onnx_precision(path: Path, name: str) -> StoredPrecision:
+    """The precision that an ONNX file is stored in. Raises ``UserError``: not an ONNX model."""
+    return onnx_graph.network_of(onnx_check.load(path, name), {}).stored
 
 
 def _declared(graph: Any, name: str) -> dict[str, Any]:
     weights = {initializer.name for initializer in graph.initializer}
     declared = {i.name: i for i in graph.input if i.name not in weights}
-    if not declared or not graph.output or not graph.node:
-        raise UserError(f"{name}: the ONNX graph has no inputs, no outputs or no operators")
+    for found, lacks, why in (
+        (graph.node, "operators", "there is nothing to measure"),
+        (declared, "inputs", "its outputs are constants"),
+        (graph.output, "outputs", "there is nothing to compare"),
+    ):
+        if not found:
+            raise UserError(f"{name}: the ONNX graph has no {lacks}: {why}")
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        twice = [v for v, count in Counter(value.name for value in values).items() if count > 1]
+        if twice:
+            raise UserError(f"{name}: the ONNX graph has the {kind} {twice[0]!r} twice")
     return declared
 
 
@@ -120,41 +138,12 @@ def _layouts(graph: Any, declared: Mapping[str, Any]) -> dict[str, str]:
     return {name: layout for name, layout in found.items() if layout}
 
 
-def _load(path: Path, name: str) -> Any:
-    """Load and check a file, holding at most two copies of it in memory."""
-    import onnx
-
-    if path.stat().st_size == 0:
-        raise UserError(f"{name}: the file is empty; expected an ONNX model")
-    data, wrong = path.read_bytes(), ""
-    try:
-        onnx.checker.check_model(data)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  the checker raises many kinds
-        wrong = " ".join(str(error).split())[:200]
-    try:
-        model = onnx.ModelProto.FromString(data)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if not wrong:  # the checker could parse it, so protobuf's error means that memory ran out
-            raise MemoryError from error
-        model = onnx.ModelProto()
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
-        raise UserError(
-            f"{name}: its weights lie in a second file; save it as one file "
-            "(onnx.save(..., save_as_external_data=False))"
-        )
-    if wrong:
-        raise UserError(f"{name}: not a valid ONNX model (truncated, or another format?): {wrong}")
-    return model
-
-
 def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
     from onnx import helper
 
     tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") is None:
+        raise UserError(f"{name}: input {value.name!r} declares no type; runtimes need one")
     if not value.type.HasField("tensor_type"):
         raise UserError(f"{name}: input {value.name!r} is not a tensor; only tensors are accepted")
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
@@ -165,7 +154,7 @@ def _input(name: str, value: Any, given: Sequence[int] | None) -> TensorSpec:
     else:
         declared = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
     if given is None:
-        if declared is None or any(d < 1 for d in declared):
+        if declared is None or any(d < 0 for d in declared):
             raise UserError(_free_shape(name, value.name, tensor if declared is not None else None))
         return TensorSpec(value.name, dtype, tuple(declared))
     _check_given(name, value.name, declared, given)
@@ -211,7 +200,10 @@ def _free_shape(name: str, input_name: str, tensor: Any) -> str:
         return (
             f"{name}: input {input_name!r} has no shape; give one: --shape {input_name}=1,3,224,224"
         )
-    dims = [d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in tensor.shape.dim]
+    dims = [
+        d.dim_param or (str(d.dim_value) if d.HasField("dim_value") and d.dim_value >= 0 else "?")
+        for d in tensor.shape.dim
+    ]
     example = ",".join(d if d.isdigit() else "1" for d in dims)
     return (
         f"{name}: input {input_name!r} has the free shape [{', '.join(dims)}]; "
@@ -223,26 +215,26 @@ def _check_given(
     name: str, input_name: str, declared: list[int] | None, given: Sequence[int]
 ) -> None:
     shape = ",".join(str(d) for d in given)
-    if not given or any(d < 1 for d in given):
-        raise UserError(f"--shape {input_name}={shape}: every dimension must be 1 or more")
+    if any(d < 0 for d in given):
+        raise UserError(f"--shape {input_name}={shape}: no dimension may be below 0")
+    if given and given[0] == 0 and (declared is None or declared[:1] == [-1]):
+        raise UserError(
+            f"--shape {input_name}={shape}: the first dimension must be 1 or more, a batch of 0 "
+            "computes nothing"
+        )
     if declared is None:
         return
     fits = len(declared) == len(given) and all(
-        d in (-1, 0, g) for d, g in zip(declared, given, strict=True)
+        d < 0 or d == g for d, g in zip(declared, given, strict=True)
     )
     if not fits:
-        wants = ", ".join("?" if d < 1 else str(d) for d in declared)
+        wants = ", ".join("?" if d < 0 else str(d) for d in declared)
         raise UserError(f"--shape {input_name}={shape}: {name} declares [{wants}] there")
 
 
 def _free_batch(declared: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> bool:
     leading = [value.type.tensor_type.shape.dim for value in declared.values()]
-    free = all(dims and not dims[0].dim_value for dims in leading)
+    free = all(
+        dims and not (dims[0].HasField("dim_value") and dims[0].dim_value >= 0) for dims in leading
+    )
     return free and all(spec.shape[0] == 1 for spec in inputs)
-
-
-def _elements(dims: Sequence[int]) -> int:
-    total = 1
-    for dim in dims:
-        total *= dim
-    return total

@@ -6,12 +6,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.domain.network_graph import Attribute, GraphNode, GraphTensor, NetworkGraph
-from orchestrator.inspection.child import onnx_shapes
+from orchestrator.inspection.child import (
+    onnx_chance,
+    onnx_order,
+    onnx_precision,
+    onnx_shapes,
+    onnx_weights,
+)
+from orchestrator.inspection.child.onnx_precision import StoredPrecision
 
 OWN = ("", "ai.onnx")
+
+
+class OnnxNetwork(NamedTuple):
+    """A file's graph, the precision that it is stored in, and for each output that depends on
+    random numbers the operators that draw them."""
+
+    graph: NetworkGraph
+    stored: StoredPrecision
+    random: dict[str, str]
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
@@ -19,43 +35,87 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     inputs."""
     import onnx
 
-    return of_model(onnx.load(str(path), load_external_data=False), shapes)
+    model = onnx.load(str(path), load_external_data=False)
+    onnx_order.sort_model(model)
+    return of_model(model, shapes)
 
 
 def of_model(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
     """The same for a loaded model, which is not modified."""
+    return network_of(model, shapes).graph
+
+
+def network_of(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> OnnxNetwork:
+    """The same with the precision that it is stored in."""
+
+    light = prepared(model, shapes)
+    graph = light.graph
+    held = onnx_weights.stored(model.graph)
+    tensors = {
+        key: GraphTensor(
+            key, _dtype(kind.tensor_type.elem_type), onnx_shapes.shape(kind), key in held
+        )
+        for key, kind in onnx_shapes.infer(light).items()
+    }
+    shapes_of = {key: tensor.fixed for key, tensor in tensors.items()}
+    constants = onnx_weights.ConstantGraph(
+        graph.node, held, {key: shape for key, shape in shapes_of.items() if shape is not None}
+    )
+    weights = constants.weights()
+    types = [tensors[v.name].dtype for v in (*model.graph.input, *model.graph.output)]
+    opset = next((o.version for o in model.opset_import if o.domain in OWN), 0)
+    network = NetworkGraph(
+        format="onnx",
+        origin=f"ONNX opset {opset}",
+        nodes=tuple(_node(node, set(tensors)) for node in graph.node),
+        inputs=tuple(i.name for i in model.graph.input if i.name not in held),
+        outputs=tuple(o.name for o in model.graph.output),
+        tensors=tensors,
+        weights=frozenset(weights),
+        elements={key: weight.elements for key, weight in weights.items()},
+    )
+    return OnnxNetwork(
+        network,
+        onnx_precision.read(constants, weights, types),
+        onnx_chance.of_outputs(graph.node, network.outputs, _true(graph)),
+    )
+
+
+def _true(graph: Any) -> set[str]:
+    """The names of boolean constants that are true."""
     import onnx
+
+    values = [(i.name, i) for i in graph.initializer]
+    values += [
+        (node.output[0], attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return {
+        name
+        for name, value in values
+        if value.data_type == onnx.TensorProto.BOOL
+        and not value.dims
+        and onnx.numpy_helper.to_array(value)
+    }
+
+
+def prepared(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """A copy without large weights, with fixed inputs and with its functions inlined."""
     import onnx.inliner
 
-    light = _without_weights(model)
+    light = without_weights(model)
     _fix(light.graph, shapes)
     if light.functions:
         # onnx raises many kinds; functions that cannot be inlined are reported as unknown
         with suppress(Exception):
             light = onnx.inliner.inline_local_functions(light)
-    graph = light.graph
-    weights = {i.name for i in model.graph.initializer}
-    weights |= {i.values.name for i in model.graph.sparse_initializer}
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-    tensors = {
-        key: GraphTensor(
-            key, _dtype(kind.tensor_type.elem_type), onnx_shapes.shape(kind), key in weights
-        )
-        for key, kind in onnx_shapes.infer(light).items()
-    }
-    opset = next((o.version for o in model.opset_import if o.domain in OWN), 0)
-    return NetworkGraph(
-        format="onnx",
-        origin=f"ONNX opset {opset}",
-        nodes=tuple(_node(node, set(tensors)) for node in graph.node),
-        inputs=tuple(i.name for i in model.graph.input if i.name not in weights),
-        outputs=tuple(o.name for o in model.graph.output),
-        tensors=tensors,
-        weights=frozenset(i.name for i in model.graph.initializer if i.data_type in floats),
-    )
+    return light
 
 
-def _without_weights(model: Any) -> Any:
+def without_weights(model: Any) -> Any:
     """A copy with declared inputs in place of large weights, because inference copies the model."""
     import onnx
 

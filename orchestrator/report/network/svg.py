@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 from xml.etree import ElementTree
 
 from orchestrator.domain.flops import ComputeWork
@@ -195,8 +194,7 @@ class _Drawing:
     def _operator(self, place: int, node: GraphNode) -> _Box:
         facts = list(attributes(node, [self.graph.shape(key) for key in node.inputs]))
         cost = []
-        weights = [self.graph.shape(k) for k in node.inputs if k in self.graph.weights]
-        count = sum(prod(shape) for shape in weights if shape)
+        count = sum(self.graph.weight_elements(k) for k in node.inputs if k in self.graph.weights)
         if count:
             cost.append(f"{count:,} parameters" if count < 10**7 else f"{short(count)} parameters")
         if self.work.by_node.get(place):

@@ -14,11 +14,19 @@ from orchestrator.report.render.chart_parts import Chart, Spec, chart_names, nee
 from orchestrator.report.render.sample_charts import distributions, timeline
 from orchestrator.report.schema import CellRow, Estimate, ModelGroup, SweepReport
 from orchestrator.report.statistics.chart_series import CellSeries
+from orchestrator.report.statistics.pareto import loss
 from orchestrator.report.statistics.ranking import why_unranked
 
 MIN_LOSS = 1e-7
 """Where a cosine of 1 is drawn on the logarithmic axis: the resolution of float32."""
-MARKS = {"fp32": "circle", "fp16": "square", "bf16": "diamond", "int8": "triangle-up"}
+MARKS = {
+    "fp32": "circle",
+    "fp16": "square",
+    "bf16": "diamond",
+    "int8": "triangle-up",
+    "fp8": "cross",
+    "int4": "triangle-down",
+}
 
 
 def group_charts(
@@ -116,7 +124,8 @@ def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
         "Latency (p50)",
         "p50 (ms)",
         "Geometric mean over trials of each trial's median; lines are 95 % confidence intervals "
-        "(none for a single trial). Pale: not ranked, because the outputs or the trials failed.",
+        "(none for a single trial, which is not ranked). Pale: not ranked, because the outputs "
+        "or the trials failed, or there is one trial.",
         data,
         needs_log([d["value"] for d in data]),
         points=True,
@@ -154,7 +163,7 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
     y_scale = alt.Scale(zero=False, padding=20)
     if not by_accuracy:
         y_scale = alt.Scale(type="log", reverse=True, padding=20)
-    title = "top-1 accuracy" if by_accuracy else "1 − cosine similarity (lower is nearer)"
+    title = "top-1 accuracy" if by_accuracy else _loss_title(rows)
     number = ".1%" if by_accuracy else ".1e"
     base = alt.Chart(alt.InlineData(values=data)).encode(
         x=alt.X("value:Q", title="p50 (ms)", scale=x_scale),
@@ -185,6 +194,12 @@ def trade_off(group: ModelGroup, rows: Sequence[CellRow]) -> Chart | None:
     return Chart(key, "Quality against latency", caption, made.to_dict())
 
 
+def _loss_title(rows: Sequence[CellRow]) -> str:
+    directed = all(row.fidelity.cosine is not None for row in rows if row.fidelity)
+    what = "1 − cosine similarity" if directed else "share of the outputs that is wrong"
+    return f"{what} (lower is nearer)"
+
+
 def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
     names = chart_names(rows)
     return [
@@ -198,4 +213,4 @@ def _trade_off_data(rows: Sequence[CellRow], by_accuracy: bool) -> list[Spec]:
 def _quality(row: CellRow, by_accuracy: bool) -> float | None:
     if by_accuracy:
         return row.top1
-    return None if row.fidelity is None else max(MIN_LOSS, 1 - row.fidelity.cosine)
+    return None if (found := loss(row)) is None else max(MIN_LOSS, found)

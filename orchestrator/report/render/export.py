@@ -17,7 +17,7 @@ def to_json(report: SweepReport) -> str:
 
 
 def to_csv(report: SweepReport) -> str:
-    """One line per cell; an estimate takes three columns (``p50_ms``, ``p50_low_ms``, …).
+    """One line per cell; an estimate takes four columns (``p50_ms``, ``p50_low_ms``, …).
 
     Empty: unknown. A text that a spreadsheet would run as a formula gets a leading apostrophe.
     """

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report import columns, number_format
+from orchestrator.report import claims, columns, number_format
 from orchestrator.report.build import build_report
 from orchestrator.report.column import Column
 from orchestrator.report.inputs import SweepData
@@ -51,6 +51,7 @@ def render_html(report: SweepReport, series: Mapping[str, CellSeries]) -> str:
         .get_template("page.html")
         .render(
             report=report,
+            baseline=tables.baseline_line(report),
             sections=sections,
             attention=sorted(attention, key=lambda view: _severity(view.row)),
             totals=_totals(report),
@@ -112,12 +113,15 @@ def _section(
         "group": group,
         "ambiguous": sum(other.model == group.model for other in report.groups) > 1,
         "best": _View(best, anchors[best.cell_id]) if best else None,
+        "caveat": claims.caveat(report, group, group.winner) if group.winner else "",
+        "no_winner": "" if best else claims.no_winner(rows),
         "tied": _tied(report, group.winner, with_device=True) if group.winner else [],
         "devices": [
             {
                 "device": w.device,
                 "row": report.row(w.cell_id),
                 "tied": ", ".join(_tied(report, w, with_device=False)),
+                "caveat": claims.caveat(report, group, w),
             }
             for w in group.device_winners
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.report import columns, number_format
+from orchestrator.report import claims, columns
 from orchestrator.report.schema import CellRow, ModelGroup, SweepReport
 
 if TYPE_CHECKING:
@@ -15,31 +15,18 @@ if TYPE_CHECKING:
 CAPTION = "95 % confidence intervals over fresh-process trials; = marks a tie; * is explained below"
 
 
-def winner_sentence(report: SweepReport, group: ModelGroup) -> str:
-    """The fastest ranked configuration of a model, its latency, its speed-up and its ties."""
-    if group.winner is None:
-        return f"{group.model}: no configuration may be recommended."
-    row = report.row(group.winner.cell_id)
-    text = f"{group.model}: fastest is {row.label} on {row.device}, "
-    text += f"p50 {number_format.point(row.p50_ms)}"
-    text += f" ms {number_format.interval(row.p50_ms)}".rstrip()
-    if row.speed_up is not None and row.speed_up.verdict in ("faster", "slower"):
-        text += f", {number_format.speed_up(row)} against {row.speed_up.baseline_label}"
-    if group.winner.tied_with:
-        tied = [report.row(cell_id) for cell_id in group.winner.tied_with]
-        text += "; not shown to differ from " + ", ".join(f"{r.label} on {r.device}" for r in tied)
-    return text + "."
-
-
 def terminal_table(report: SweepReport) -> list[RenderableType]:
     """One table per model and workload with its footnotes, for terminals of 100 to 140 columns."""
     from rich.text import Text
 
-    made: list[RenderableType] = []
+    made: list[RenderableType] = [Text(baseline_line(report)), Text("")]
     for group in report.groups:
         rows = report.rows_of(group)
-        made += [Text(winner_sentence(report, group), style="bold"), _table(group, rows)]
-        made += [Text(note, style="dim") for note in footnotes(rows)]
+        made.append(Text(claims.claim(report, group), style="bold"))
+        if group.winner and (caveat := claims.caveat(report, group, group.winner)):
+            made.append(Text(caveat, style="bold yellow"))
+        made.append(_table(group, rows))
+        made += [Text(note, style="dim") for note in (*footnotes(rows), *absent_figures(rows))]
         made.append(Text(""))
     made += [Text(f"Note: {note}", style="yellow") for note in report.notes]
     return made
@@ -76,7 +63,8 @@ def _table(group: ModelGroup, rows: Sequence[CellRow]) -> Table:
 def _style(row: CellRow) -> str:
     if row.rank is None:
         return "dim"
-    return "bold green" if row.rank == 1 else ""
+    first = "bold yellow" if claims.row_caveats(row) else "bold green"
+    return first if row.rank == 1 else ""
 
 
 def reasons(row: CellRow) -> list[str]:
@@ -88,6 +76,29 @@ def reasons(row: CellRow) -> list[str]:
     if row.rank_reason and row.status == "ok":
         found.append(f"not ranked: {row.rank_reason}")
     return [*found, *(row.trust.reasons if row.trials_measured else ())]
+
+
+def baseline_line(report: SweepReport) -> str:
+    """The stored line; reports of earlier releases have none."""
+    return report.baseline_line or claims.baseline_line(report.baseline, report.rows)
+
+
+SHOWN_FIGURES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99"}
+
+
+def absent_figures(rows: Sequence[CellRow]) -> list[str]:
+    """``no p99 in 3 of 4 measured rows, as in A on B: …`` for each percentile that some lack."""
+    measured = [row for row in rows if row.trials_measured]
+    lines = []
+    for name, title in SHOWN_FIGURES.items():
+        lacking = [row for row in measured if getattr(row, name).value is None]
+        if lacking:
+            row = lacking[0]
+            lines.append(
+                f"no {title} in {len(lacking)} of {len(measured)} measured rows; "
+                f"{row.label} on {row.device}: {getattr(row, name).reason}"
+            )
+    return lines
 
 
 def _numbered(rows: Sequence[CellRow]) -> dict[str, int]:
@@ -112,16 +123,17 @@ def markdown(report: SweepReport) -> str:
         f"{report.created_at:%Y-%m-%d %H:%M} UTC · benchfarm {_md(report.benchfarm_version)}"
         f" · {_md(report.state)}"
     )
+    lines += ["", _md(baseline_line(report))]
     for group in report.groups:
         rows = report.rows_of(group)
         lines += ["", f"## {_md(group.model)}, {_md(group.workload)}", ""]
-        lines += [_md(winner_sentence(report, group)), ""]
+        lines += [_md(claims.whole_claim(report, group)), ""]
         shown = columns.shown("markdown", rows)
         lines.append(_line([column.heading("markdown") for column in shown]))
         lines.append(_line(["---"] * len(shown)))
         for row in rows:
             lines.append(_line([_md(str(c.text_of("markdown", row))) for c in shown]))
-        if notes := footnotes(rows):
+        if notes := [*footnotes(rows), *absent_figures(rows)]:
             lines += ["", *(f"- {_md(note)}" for note in notes)]
     lines += ["", f"{CAPTION}."]
     lines += [f"\n> {_md(note)}" for note in report.notes]

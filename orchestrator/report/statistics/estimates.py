@@ -1,17 +1,21 @@
 """Estimators: from a cell's measured trials to one figure each, for ``report/columns.py``.
 
-No value has digits below the clock's tick; a figure that cannot be computed says why.
+No value has digits below the clock's tick. A figure covers every measured trial of its cell, or it
+is absent and says why: a trial that lacks a value is often a slow one (a time limit came before it
+had enough samples), and a figure without it would look faster than the cell is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.contract.trial import TrialResult
+from agent.statistics import MAX_DURATION
 from orchestrator.report.inputs import CellData, TrialData
 from orchestrator.report.schema import Estimate
 from orchestrator.report.statistics import stats
@@ -60,10 +64,41 @@ class MeasuredTrial:
         return float(self.caller_ns.sum()) * self.calls_per_sample / 1e9
 
 
+class Incomplete(Exception):
+    """A figure cannot cover every trial of its cell; the message says why. Raised by estimators."""
+
+
+def of_every(
+    trials: Sequence[MeasuredTrial], read: Callable[[MeasuredTrial], float | None]
+) -> list[float]:
+    """``read`` of every trial, in their order; empty where no trial has a value.
+
+    Raises:
+        Incomplete: some trials have a value and others have none.
+    """
+    found = [(t, read(t)) for t in trials]
+    values = [value for _, value in found if value is not None]
+    if values and len(values) < len(found):
+        missing = [t for t, value in found if value is None]
+        raise Incomplete(f"not known of {of_trials(missing, trials)}")
+    return values
+
+
+def of_trials(some: Sequence[MeasuredTrial], trials: Sequence[MeasuredTrial]) -> str:
+    """``trial 2``, or ``3 of 5 trials``: which of the trials of a cell are meant."""
+    if len(some) == 1:
+        return f"trial {some[0].trial.index}"
+    return f"{len(some)} of {len(trials)} trials"
+
+
 def measured(trial: TrialData) -> MeasuredTrial | None:
-    """The trial with its samples; ``None`` where it is not ok, has no samples, or has a latency of
-    zero."""
-    if trial.result.status != "ok":
+    """The trial with its samples; ``None`` where it did not measure to the end, has no samples, or
+    has a latency of zero.
+
+    A trial that was over one of its limits afterwards, in its verification, has figures that are
+    not verified.
+    """
+    if trial.result.status != "ok" and not _stopped_while_verifying(trial.result):
         return None
     caller = _usable(trial.series_ns("caller"))
     return (
@@ -71,6 +106,13 @@ def measured(trial: TrialData) -> MeasuredTrial | None:
         if caller is None
         else MeasuredTrial(trial, caller, _usable(trial.series_ns("runtime")))
     )
+
+
+def _stopped_while_verifying(result: TrialResult) -> bool:
+    failure = result.failure
+    if result.status != "failed" or failure is None:
+        return False
+    return failure.stage == "verify" and failure.kind in ("timeout", "out_of_memory")
 
 
 def measured_trials(cell: CellData) -> list[MeasuredTrial]:
@@ -124,33 +166,48 @@ def clock_digits(trials: Sequence[MeasuredTrial]) -> int | None:
 def percentile_ms(trials: Sequence[MeasuredTrial], q: float, series: str = "caller") -> Estimate:
     """Geometric mean over trials of each trial's ``q``-th percentile, in ms.
 
-    Trials with fewer samples than the percentile needs are left out. Absent where none is left, or
-    where q > 50 and samples are means of several calls. ``series``: ``caller`` or ``runtime``.
+    Absent where a trial has fewer samples than the percentile needs, or where q > 50 and samples
+    are means of several calls. ``series``: ``caller`` or ``runtime``.
     """
     if not trials:
         return absent("ms", "no measured trial")
     if q > 50 and any(t.calls_per_sample > 1 for t in trials):
         return absent("ms", f"each sample is the mean of several calls: it has no p{q:g} of calls")
-    found = [t for t in trials if t.series_ns(series) is not None]
-    if not found:
-        return absent("ms", "the runtime reports no latency of its own")
-    arrays = [a for t in found if (a := t.series_ns(series)) is not None]
+    silent = [t for t in trials if t.series_ns(series) is None]
+    if silent:
+        some = "" if len(silent) == len(trials) else f" in {of_trials(silent, trials)}"
+        return absent("ms", f"the runtime reports no latency of its own{some}")
+    short = too_short(trials, q)
+    if short:
+        return absent("ms", short)
+    arrays = [a for t in trials if (a := t.series_ns(series)) is not None]
+    points = [stats.percentile(a, q) / NS_PER_MS for a in arrays]
+    return estimate(stats.geometric(points), "ms", clock_digits(trials))
+
+
+def too_short(trials: Sequence[MeasuredTrial], q: float) -> str:
+    """Why some of the trials have too few samples for their ``q``-th percentile; empty: none."""
     needed = stats.samples_needed(q)
-    enough = [a for a in arrays if len(a) >= needed]
-    if not enough:
-        most = max(len(a) for a in arrays)
-        return absent("ms", f"p{q:g} needs {needed} samples in a trial, the longest has {most}")
-    points = [stats.percentile(a, q) / NS_PER_MS for a in enough]
-    return estimate(stats.geometric(points), "ms", clock_digits(found))
+    short = [t for t in trials if len(t.caller_ns) < needed]
+    if not short:
+        return ""
+    least = min(short, key=lambda t: len(t.caller_ns))
+    text = f"p{q:g} needs {needed} samples in every trial, trial {least.trial.index} has "
+    text += f"{len(least.caller_ns)}"
+    if len(short) > 1:
+        text += f" ({len(short)} of {len(trials)} trials have fewer)"
+    capped = any(s.stopped_by == MAX_DURATION for t in short if (s := t.trial.result.samples))
+    return text + (
+        "; raise scenario.max_duration_s" if capped else f"; set scenario.min_samples to {needed}"
+    )
 
 
 def medians_ms(trials: Sequence[MeasuredTrial]) -> list[float]:
-    """Per-trial medians in ms, by which cells are compared, of trials with enough samples for a
-    median."""
-    needed = stats.samples_needed(50)
-    return [
-        stats.percentile(t.caller_ns, 50) / NS_PER_MS for t in trials if len(t.caller_ns) >= needed
-    ]
+    """Per-trial medians in ms, by which cells are compared: of every trial, or of none where a
+    trial has too few samples for a median."""
+    if too_short(trials, 50):
+        return []
+    return [stats.percentile(t.caller_ns, 50) / NS_PER_MS for t in trials]
 
 
 def mean_ms(trials: Sequence[MeasuredTrial]) -> Estimate:
@@ -180,13 +237,16 @@ def max_ms(trials: Sequence[MeasuredTrial]) -> float | None:
 
 def stdev_ms(trials: Sequence[MeasuredTrial]) -> float | None:
     """Median over trials of the sample standard deviation within a trial."""
-    series = [t.caller_ns for t in trials]
-    return _at_clock(median([float(s.std(ddof=1)) if len(s) > 1 else None for s in series]), trials)
+    return _at_clock(median(of_every(trials, lambda t: _stdev(t.caller_ns))), trials)
+
+
+def _stdev(samples: NDArray[np.float64]) -> float | None:
+    return float(samples.std(ddof=1)) if len(samples) > 1 else None
 
 
 def cv(trials: Sequence[MeasuredTrial]) -> float | None:
     """Median over trials of the coefficient of variation within a trial."""
-    return median([stats.coefficient_of_variation(t.caller_ns) for t in trials])
+    return median(of_every(trials, lambda t: stats.coefficient_of_variation(t.caller_ns)))
 
 
 def mad_ms(trials: Sequence[MeasuredTrial]) -> float | None:
@@ -205,11 +265,10 @@ def phase(trials: Sequence[MeasuredTrial], name: str, unit: str = "", scale: flo
 
     ``name``: field of ``Phases``; ``scale``: from its unit to ``unit``.
     """
-    found = [getattr(t.trial.result.phases, name) for t in trials]
-    values = [v * scale for v in found if v is not None and v > 0]
+    values = of_every(trials, lambda t: getattr(t.trial.result.phases, name) or None)
     if not values:
         return absent(unit, "not measured")
-    return estimate(stats.geometric(values), unit)
+    return estimate(stats.geometric([v * scale for v in values]), unit)
 
 
 def convert_s(trials: Sequence[MeasuredTrial]) -> float | None:
@@ -221,33 +280,45 @@ def convert_s(trials: Sequence[MeasuredTrial]) -> float | None:
 
 def median_overhead_s(trials: Sequence[MeasuredTrial]) -> float | None:
     """Median over trials of total − import − loads − first inference − warm-up − measuring."""
-    return median([overhead_s(t.trial) for t in trials])
+    return median(of_every(trials, lambda t: overhead_s(t.trial)))
 
 
 def peak_rss_mib(trials: Sequence[MeasuredTrial]) -> float | None:
     """Largest over trials of the measured process's peak resident set size."""
-    memories = [t.trial.result.memory for t in trials]
-    return max((m.peak_rss_mib for m in memories if m), default=None)
+    return max(of_every(trials, _peak_rss_mib), default=None)
+
+
+def _peak_rss_mib(trial: MeasuredTrial) -> float | None:
+    memory = trial.trial.result.memory
+    return memory.peak_rss_mib if memory else None
 
 
 def cpu_percent(trials: Sequence[MeasuredTrial]) -> float | None:
     """Median over trials of the processor use during the timed loop."""
-    return median([u.cpu_percent if (u := t.trial.result.usage) else None for t in trials])
+    return median(of_every(trials, _cpu_percent))
+
+
+def _cpu_percent(trial: MeasuredTrial) -> float | None:
+    usage = trial.trial.result.usage
+    return usage.cpu_percent if usage else None
 
 
 def artifact_size_mib(trials: Sequence[MeasuredTrial]) -> float | None:
-    """Size of the file that the runtime loaded, from the first trial that reports one."""
-    sizes = (t.trial.result.artifact_size_bytes for t in trials)
-    size = next((size for size in sizes if size), None)
-    return size / BYTES_PER_MIB if size else None
+    """Size of the file that the runtime loaded; of the largest where the trials' files differ."""
+    sizes = of_every(trials, lambda t: t.trial.result.artifact_size_bytes or None)
+    return max(sizes) / BYTES_PER_MIB if sizes else None
 
 
 def telemetry(trials: Sequence[MeasuredTrial]) -> dict[str, float]:
-    """Median over trials of each telemetry reading; readings that are not finite are left out."""
-    results = [t.trial.result for t in trials]
-    names = sorted({name for r in results for name in r.telemetry})
-    found = {n: median([_finite(r.telemetry.get(n)) for r in results]) for n in names}
-    return {name: value for name, value in found.items() if value is not None}
+    """Median over trials of each telemetry reading that every trial has and that is finite."""
+    names = sorted({name for t in trials for name in t.trial.result.telemetry})
+    found: dict[str, float] = {}
+    for name in names:
+        values = [_finite(t.trial.result.telemetry.get(name)) for t in trials]
+        known = [value for value in values if value is not None]
+        if len(known) == len(trials):
+            found[name] = float(np.median(known))
+    return found
 
 
 def _finite(value: float | None) -> float | None:
@@ -268,7 +339,6 @@ def overhead_s(trial: TrialData) -> float | None:
     return max(0.0, phases.total_s - spent)
 
 
-def median(values: Sequence[float | None]) -> float | None:
-    """Median of the values that are not ``None``; ``None`` where all are."""
-    known = [v for v in values if v is not None]
-    return float(np.median(known)) if known else None
+def median(values: Sequence[float]) -> float | None:
+    """Median of the values; ``None`` where there are none."""
+    return float(np.median(values)) if values else None

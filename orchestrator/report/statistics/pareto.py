@@ -29,8 +29,18 @@ def front(points: Sequence[Sequence[float]]) -> list[bool]:
     return kept
 
 
-def _cosine_loss(row: CellRow) -> float | None:
-    return None if row.fidelity is None else round(1 - row.fidelity.cosine, 4)
+def loss(row: CellRow) -> float | None:
+    """How far the outputs are from the reference's, 0 to 1: 1 - cosine, or the share that is wrong
+    where no output has a direction."""
+    if row.fidelity is None:
+        return None
+    if row.fidelity.cosine is not None:
+        return 1 - row.fidelity.cosine
+    return row.fidelity.loss
+
+
+def _rounded_loss(row: CellRow) -> float | None:
+    return None if (found := loss(row)) is None else round(found, 4)
 
 
 def _memory(row: CellRow) -> float | None:
@@ -42,7 +52,7 @@ def _memory(row: CellRow) -> float | None:
 OBJECTIVES: tuple[Objective, ...] = (
     ("p50_ms", lambda row: row.p50_ms.value),
     ("1 - top1", lambda row: None if row.top1 is None else 1 - row.top1),
-    ("1 - cosine", _cosine_loss),
+    ("1 - cosine", _rounded_loss),
     ("peak_rss_mib", _memory),
 )
 

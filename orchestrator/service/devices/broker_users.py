@@ -38,16 +38,19 @@ def broker_digests(farm: FarmContext) -> dict[str, str]:
 
 
 def broker_users_view(farm: FarmContext) -> BrokerUsersView:
-    """The lines of an ACL file for this farm's Redis.
+    """The lines of an ACL file for this farm's Redis; empty where its broker is the embedded one,
+    which has no users.
 
     Raises:
-        UserError: its broker has no users.
+        UserError: the settings forbid users.
     """
     if farm.broker_access is None:
-        raise UserError(
-            "this controller's broker has no users: they are Redis' own (BENCHFARM_BROKER_URL="
-            "redis://…), and BENCHFARM_BROKER_ACL is not off"
-        )
+        if farm.settings.broker_acl == "off":
+            raise UserError(
+                "this controller keeps no users on its broker (BENCHFARM_BROKER_ACL=off): boards "
+                "would be locked out; start it without that setting"
+            )
+        return BrokerUsersView(controller="", devices=[], url="")
     return BrokerUsersView(
         controller=farm.broker_access.controller_acl_line(),
         devices=farm.broker_access.acl_lines(broker_digests(farm)),
@@ -85,7 +88,9 @@ class BrokerUsersSync:
         self._farm = farm
         self._every_s = every_s
         self._stop = threading.Event()
-        self._failed = False
+        self._failed = True
+        """The broker's last answer was a failure, which is told already: `benchfarm up` tells of
+        one at the start."""
         self._thread = threading.Thread(target=self._loop, name="broker-users", daemon=True)
 
     def __enter__(self) -> BrokerUsersSync:

@@ -14,6 +14,8 @@ from orchestrator.service.views import DeviceView, RuntimeView
 from orchestrator.store.device_class_files import device_classes
 from orchestrator.store.tables import Device
 
+LONGEST_NOTE = 200
+
 
 def devices(farm: FarmContext) -> list[DeviceView]:
     with farm.database.read_session() as session:
@@ -62,12 +64,25 @@ def set_class(farm: FarmContext, name: str, device_class: str) -> DeviceView:
         return _device_view(farm, session, found)
 
 
-def set_enabled(farm: FarmContext, name: str, enabled: bool) -> DeviceView:
-    """Set whether the device is given work; the trial that runs there ends normally."""
+def set_enabled(farm: FarmContext, name: str, enabled: bool, note: str = "") -> DeviceView:
+    """Set whether the device is given work; the trial that runs there ends normally.
+
+    ``note``: why it is drained; without one, a device that is drained already keeps its note.
+
+    Raises:
+        NotFound: no such device. UserError: a note of several lines, or too long.
+    """
+    if len(note) > LONGEST_NOTE or not note.isprintable():
+        raise UserError(f"--note: expected one line of at most {LONGEST_NOTE} characters")
     with farm.database.transaction() as session:
         found = find(session, name)
+        if enabled:
+            farm.record_event(session, "device_enabled", name, note=found.drain_note)
+            found.drain_note = ""
+        else:
+            found.drain_note = note or ("" if found.enabled else found.drain_note)
+            farm.record_event(session, "device_drained", name, note=found.drain_note)
         found.enabled = enabled
-        farm.record_event(session, "device_enabled" if enabled else "device_drained", name)
         return _device_view(farm, session, found)
 
 
@@ -131,6 +146,9 @@ def device_view(
         storage_free_mib=found.storage_free_mib,
         temperature_c=found.temperature_c,
         clock_skew_s=found.clock_skew_s,
+        drain_note=found.drain_note,
+        former_runtimes=list(found.former_runtimes),
+        former_name=found.former_name,
         running=work.running,
         waiting=work.waiting,
     )

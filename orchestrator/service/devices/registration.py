@@ -15,6 +15,7 @@ from orchestrator.domain.device_class import recognise
 from orchestrator.domain.errors import Conflict, NotAllowed
 from orchestrator.domain.health import Health
 from orchestrator.service.context import FarmContext
+from orchestrator.service.device_state import retired
 from orchestrator.service.devices import broker_users, devices, health_check_rows, tokens
 from orchestrator.service.views import JoinView
 from orchestrator.store.device_class_files import device_classes
@@ -48,6 +49,7 @@ def join_token(
     devices.require_tags(tags or {})
     if device_class:
         devices.require_class(device_class)
+    kept: dict[str, str] = {}
     with farm.database.transaction() as session:
         device = session.scalar(select(Device).where(Device.name == name))
         if device is None:
@@ -57,10 +59,14 @@ def join_token(
             farm.record_event(session, "device_added", name)
         elif device.facts is not None and not again:
             raise Conflict(f"device {name!r} has joined already; choose another name")
-        elif device.facts is None:  # never joined, or retired: these values replace the old ones
+        elif device.facts is None:  # never joined, or retired: its tags stay, its class is read
+            kept = dict(device.tags)  # anew, for the board may be another one
             device.device_class = device_class or UNKNOWN_CLASS
-            device.tags = tags or {}
-            device.agent_version = ""
+            device.tags = {**kept, **(tags or {})}
+            if retired(device):
+                returned = {"tags": kept, "runtimes": list(device.former_runtimes)}
+                farm.record_event(session, "device_added", name, returned=returned)
+            device.agent_version, device.retired_at = "", None
         role = REJOIN if again else JOIN
         secret = tokens.issue(
             farm, session, role, device_id=device.id, note=name, lifetime=JOIN_LIFETIME
@@ -70,6 +76,8 @@ def join_token(
             url=farm.settings.public_url,
             join_token=secret,
             expires_at=farm.now() + JOIN_LIFETIME,
+            kept_tags=kept,
+            former_runtimes=list(device.former_runtimes) if device.facts is None else [],
         )
 
 
@@ -96,6 +104,7 @@ def enrol(farm: FarmContext, enrolment: Enrolment, broker_url: str) -> Enrolled:
         reset_health(device)
         device.baseline_at = farm.now()
         device.broker_digest = digest if farm.broker_access else ""
+        device.former_runtimes, device.former_name = [], ""
         _write_facts(device, enrolment.facts)
         secret = tokens.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.record_event(session, "device_joined", device.name, device_class=device.device_class)

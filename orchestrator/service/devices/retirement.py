@@ -5,8 +5,10 @@ from __future__ import annotations
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from orchestrator.domain.errors import Conflict
 from orchestrator.domain.trial import FINAL, TrialState
 from orchestrator.service.context import FarmContext
+from orchestrator.service.device_state import facts_of, retired
 from orchestrator.service.devices import broker_users, devices, health_check_rows, registration
 from orchestrator.service.trials import builds
 from orchestrator.service.trials.transitions import (
@@ -27,14 +29,22 @@ def retire(farm: FarmContext, name: str) -> RetiredView:
     A device that has measurements stays listed as retired. Locks its row, then each sweep that has
     open trials on it, in the order of their ids.
 
+    Its tags stay, for a board that comes back under its name, and what runtimes it had.
+
     Raises:
         NotFound: there is no such device.
+        Conflict: it is retired already.
     """
     with farm.database.transaction() as session:
         # locked first, so that no claim or new sweep comes in between
         found = session.get_one(
             Device, devices.find(session, name).id, with_for_update=True, populate_existing=True
         )
+        if retired(found):
+            raise Conflict(
+                f"{name} is retired already, since {found.retired_at:%Y-%m-%d}; "
+                f"`benchfarm device add {name}` brings it back"
+            )
         registration.revoke_device_tokens(farm, session, found)
         unused = health_check_rows.delete_all_checks(session, found)
         cancelled = _cancel_open_trials(farm, session, found)
@@ -44,8 +54,13 @@ def retire(farm: FarmContext, name: str) -> RetiredView:
             session.execute(delete(Token).where(Token.device_id == found.id))
             session.delete(found)
         else:
+            facts = facts_of(found)
+            if facts is not None:  # else it was retired before, and has not joined since
+                working = [r for r in facts.runtimes if not r.missing]
+                found.former_runtimes = [f"{r.backend}=={r.version}" for r in working]
             found.facts = found.seen_at = None
-            found.broker_digest = ""
+            found.retired_at = farm.now()
+            found.broker_digest, found.noted_online = "", False
             registration.reset_health(found)
     broker_users.delete_broker_user(farm, name)
     Uploads(farm.blobs).drop(found.id)

@@ -3,19 +3,28 @@ of the model it belongs to, and only then rows are written."""
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agent.contract import codec
+from agent.contract.scoring import Scoring
 from agent.contract.trial import ModelRef, ReferenceRef, TensorSpec
+from orchestrator.domain import names
 from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.yaml_source import shortened
 from orchestrator.service.context import FarmContext
-from orchestrator.service.models import file_formats, further_formats, inspection, source_file
+from orchestrator.service.models import (
+    file_formats,
+    further_formats,
+    inspection,
+    source_file,
+    tasks,
+)
 from orchestrator.service.models.source_file import tensors
 from orchestrator.service.views import ArtifactView, ModelView
 from orchestrator.store import blob_references
@@ -25,9 +34,11 @@ from orchestrator.store.tables import Artifact, Model
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model to register; its file and data set are stored as blobs.
+    """A model to register; its file, data set and feeds are stored as blobs.
 
-    ``file_name``: for messages, and for the format, unless ``format`` is given.
+    ``file_name``: for messages, and for the format, unless ``format`` is given. ``inputs``: what
+    inputs are drawn from (``orchestrator.domain.input_values``); ``feeds``: an .npz of them.
+    ``scoring``: what was declared of the task.
     """
 
     name: str
@@ -37,6 +48,10 @@ class NewModel:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dataset_name: str = ""
     dataset_sha256: str = ""
+    inputs: Sequence[str] = ()
+    feeds_name: str = ""
+    feeds_sha256: str = ""
+    scoring: Scoring | None = None
 
 
 def add(farm: FarmContext, new: NewModel) -> ModelView:
@@ -52,18 +67,25 @@ def add(farm: FarmContext, new: NewModel) -> ModelView:
     except Exception:
         _discard_unused_blobs(farm, [new.sha256, new.dataset_sha256])
         raise
+    finally:
+        _discard_unused_blobs(farm, [new.feeds_sha256])  # the reference holds them
 
 
 def _add(farm: FarmContext, new: NewModel) -> ModelView:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", new.name):
-        raise UserError(f"model name {new.name!r}: letters, digits, '.', '_', '-' only; use --name")
+    why = names.mistake(new.name)
+    if why:
+        raise UserError(f"model name {shortened(new.name)}: {why}; use --name")
     promised = file_formats.format_of(new.file_name, new.format)
     path = farm.blobs.path(new.sha256)
-    found = inspection.check_format(farm.inspect, path, new.file_name, promised)
-    form = found.format
-    file = source_file.SourceFile(new.file_name, form, found.precision, new.sha256, path)
     with farm.database.read_session() as session:
         existing = session.scalar(select(Model).where(Model.name == new.name))
+    found = inspection.check_format(
+        farm.inspect, path, new.file_name, promised, facts_follow=existing is None
+    )
+    form = found.format
+    file = source_file.SourceFile(
+        new.file_name, form, found.precision, new.sha256, path, found.stored
+    )
     if existing is None:
         return _create(farm, new, file)
     _require_same(existing, new)
@@ -95,21 +117,55 @@ def _require_same(existing: Model, new: NewModel) -> None:
             f"model {new.name!r} is there with {dataset.get('name', 'no')} data set, not "
             f"{new.dataset_name}; register it once more under another name with --name"
         )
+    given = _given_words(new)
+    if given and given != existing.details.get("given"):
+        raise Conflict(
+            f"model {new.name!r} is there with its reference inputs, on which all its files are "
+            "compared; leave --input and --inputs out, or register it under another name (--name)"
+        )
+    if new.scoring is not None and not tasks.same(new.scoring, existing):
+        raise Conflict(
+            f"model {new.name!r} is there with the task "
+            f"{existing.details.get('task', 'none: it has no data set')}; register it once more "
+            "under another name with --name"
+        )
+
+
+def _given_words(new: NewModel) -> dict[str, Any]:
+    """What was said of the inputs, as it is stored with the model; empty: nothing."""
+    found: dict[str, Any] = {}
+    if new.inputs:
+        found["inputs"] = sorted(new.inputs)
+    if new.feeds_sha256:
+        found["feeds"] = new.feeds_sha256
+    return found
 
 
 def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> ModelView:
-    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256)
+    if new.scoring is not None and not new.dataset_sha256:
+        raise UserError("a task says how labels are scored, and there is no data set: give one")
+    dataset = source_file.CheckedDataset.of(farm, new.dataset_name, new.dataset_sha256, new.scoring)
+    given = source_file.GivenInputs.of(farm, new.inputs, new.feeds_name, new.feeds_sha256)
     with tempfile.TemporaryDirectory(prefix="reference-", dir=farm.settings.home) as folder:
         source = source_file.read_source(
-            farm.inspect, farm.compute_reference, new.name, file, new.shapes, dataset, folder
+            farm.inspect,
+            farm.compute_reference,
+            new.name,
+            file,
+            new.shapes,
+            dataset,
+            folder,
+            given,
         )
+        file = replace(file, precision=source.details["precision"])
         ref = ReferenceRef(
             sha256=farm.blobs.put_file(source.reference),
             size_bytes=source.reference.stat().st_size,
-            feeds=source_file.REFERENCE_FEEDS,
+            feeds=source.feeds,
             origin=source.origin,
             top1=source.top1,
         )
+    words = _given_words(new)
     try:
         with farm.database.transaction() as session:
             blob_references.share_blobs_lock(session, farm.blobs, _needed_blobs(file, ref, dataset))
@@ -119,8 +175,10 @@ def _create(farm: FarmContext, new: NewModel, file: source_file.SourceFile) -> M
                 outputs=[codec.to_plain(o) for o in source.outputs],
                 free_batch=source.free_batch,
                 reference=codec.to_plain(ref),
-                dataset=codec.to_plain(dataset.ref) if dataset else None,
-                details=source.details,
+                dataset=codec.to_plain(replace(dataset.ref, scoring=source.scoring))
+                if dataset
+                else None,
+                details={**source.details, **({"given": words} if words else {})},
                 artifacts=[
                     _artifact(
                         file, further_formats.CheckedAgainstModel(checked=further_formats.REFERENCE)
@@ -150,6 +208,8 @@ def _attach(farm: FarmContext, existing: Model, file: source_file.SourceFile) ->
     if "work" not in details and joined.inputs and file.format in inspection.GRAPHS:
         work = inspection.count_work(farm.inspect, file.path, file.name, file.format, joined.inputs)
         details = {**details, "work": work}
+    if file.stored:
+        details = {**details, "stored": {**details.get("stored", {}), file.format: file.stored}}
     with farm.database.transaction() as session:
         blob_references.share_blobs_lock(session, farm.blobs, [file.sha256])
         model = find(session, existing.name)
@@ -230,6 +290,7 @@ def model_ref(found: Model, form: str) -> ModelRef:
         outputs=outputs,
         own_inputs=own_inputs if differ(inputs, own_inputs) else (),
         own_outputs=own_outputs if differ(outputs, own_outputs) else (),
+        precision=artifact.precision,
     )
 
 
@@ -250,6 +311,7 @@ def model_view(found: Model) -> ModelView:
         free_batch=found.free_batch,
         artifacts=[_artifact_view(found, a) for a in found.artifacts],
         dataset=found.dataset["name"] if found.dataset else "",
+        dataset_sha256=found.dataset["sha256"] if found.dataset else "",
         reference=reference.origin,
         reference_top1=reference.top1,
         details=found.details,

@@ -19,6 +19,7 @@ from orchestrator.domain.trial import TrialState, after_loss
 from orchestrator.service import current_actor, rate_control
 from orchestrator.service.context import FarmContext
 from orchestrator.service.health import health_checks
+from orchestrator.service.scheduling import connections
 from orchestrator.service.scheduling.dispatch import dispatch, is_outstanding, ready_conditions
 from orchestrator.service.scheduling.lease_watch import LeaseWatch
 from orchestrator.service.trials import builds, circuit_breaker, completion
@@ -103,8 +104,15 @@ def _reclaim_of_sweep(
             builds.release_waiting_trials(session, trial, None)
             attempt.ended_at = now
             attempt.note = f"lease ran out while {before.state}"
+            device = session.get_one(Device, attempt.device_id)
             farm.record_event(
-                session, "attempt_lost", str(trial.id), attempt=attempt.number, state=after.state
+                session,
+                "attempt_lost",
+                str(trial.id),
+                sweep=sweep.name,
+                device=device.name,
+                attempt=attempt.number,
+                state=after.state,
             )
         if expired:
             finish_sweep_if_done(farm, session, sweep_id)
@@ -124,6 +132,7 @@ def tick(farm: FarmContext, leases_count: bool = True) -> int:
     if rate_control.refresh_pace(farm):
         completion.finish_forgotten_sweeps(farm)
     reclaim(farm, only_unanswered=not leases_count)
+    connections.record_changes(farm, silence_counts=leases_count)
     health_checks.run_round(farm)
     budget = rate_control.doorbell_budget(farm)
     published = sum(dispatch(farm, device_id) for device_id in _devices_to_ring(farm, budget))

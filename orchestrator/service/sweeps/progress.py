@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
@@ -9,10 +12,12 @@ from agent.contract import codec
 from agent.contract.trial import Failure, TrialResult
 from orchestrator.domain.errors import NotFound
 from orchestrator.domain.failure_cause import whose
-from orchestrator.domain.health import ILL, Health
+from orchestrator.domain.health import ILL
+from orchestrator.domain.placement import out_of_service
 from orchestrator.domain.trial import OUTSTANDING, TrialState
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import online
+from orchestrator.service.sweeps import boards
 from orchestrator.service.trials import builds, circuit_breaker
 from orchestrator.service.views import SweepView, TrialProgress
 from orchestrator.store.tables import SWEEP, Attempt, Cell, Device, Sweep, Trial
@@ -41,20 +46,22 @@ def find(session: Session, name: str) -> Sweep:
 def sweep_view(farm: FarmContext, session: Session, found: Sweep) -> SweepView:
     session.flush()
     counts, builds_ = _counts(session, found)
-    skips = session.scalars(
-        select(Cell.skip).where(Cell.sweep_id == found.id, Cell.build_key == "")
-    ).all()
+    of_sweep = (Cell.sweep_id == found.id, Cell.build_key == "")
+    rows = session.execute(select(Cell.device_id, Cell.skip).where(*of_sweep)).all()
+    skips: list[tuple[int, str]] = [(device_id, skip) for device_id, skip in rows]
+    left_out = _left_out(session, skips)
     waiting = select(Trial.device_id).where(
         Trial.sweep_id == found.id, Trial.state == TrialState.PENDING.value
     )
-    devices = session.scalars(select(Device).where(Device.id.in_(waiting))).all()
+    query = select(Device).where(Device.id.in_(waiting)).order_by(Device.name)
+    devices = session.scalars(query).all()
     return SweepView(
         name=found.name,
         state=state_of(found, counts),
         created_at=found.created_at,
         finished_at=found.finished_at,
         cells=len(skips),
-        skipped=sum(1 for s in skips if s),
+        skipped=sum(1 for _, skip in skips if skip),
         trials=sum(counts.values()),
         counts=counts,
         builds=builds_,
@@ -63,21 +70,25 @@ def sweep_view(farm: FarmContext, session: Session, found: Sweep) -> SweepView:
             *_given_up(session, found),
             *_progress(session, found, ["failed", "invalid", "unsupported"]),
         ],
-        offline=sorted(d.name for d in devices if not online(farm, d.seen_at)),
-        held={
-            d.name: _hold_reason(d) for d in sorted(devices, key=_device_name) if d.health in ILL
-        },
+        offline=[d.name for d in devices if not online(farm, d.seen_at)],
+        held={d.name: boards.hold_reason(d) for d in devices if d.health in ILL},
+        drained={d.name: d.drain_note for d in devices if not d.enabled},
+        left_out={device.name: why for device, why in left_out},
+        returned=[d.name for d, _ in left_out if not out_of_service(boards.placement_device(d))],
+        owner=found.owner,
     )
 
 
-def _device_name(device: Device) -> str:
-    return device.name
-
-
-def _hold_reason(device: Device) -> str:
-    if device.health == Health.MAINTENANCE:
-        return "in maintenance"
-    return f"quarantined: {'; '.join(device.health_reasons)}"
+def _left_out(session: Session, skips: Sequence[tuple[int, str]]) -> list[tuple[Device, str]]:
+    """Each device none of whose cells is run, with the reasons, by name."""
+    of_device: dict[int, list[str]] = defaultdict(list)
+    for device_id, skip in skips:
+        of_device[device_id].append(skip)
+    found = {key: boards.reasons(why) for key, why in of_device.items() if all(why)}
+    if not found:
+        return []
+    devices = session.scalars(select(Device).where(Device.id.in_(found)).order_by(Device.name))
+    return [(device, found[device.id]) for device in devices]
 
 
 def _counts(session: Session, found: Sweep) -> tuple[dict[str, int], dict[str, int]]:

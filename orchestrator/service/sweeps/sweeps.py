@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from agent.runtimes import registry
 from orchestrator.domain.builders import BuilderDevice, is_builder
-from orchestrator.domain.errors import Conflict, NotFound, UserError
+from orchestrator.domain.errors import BoardsNotReady, Conflict, NotFound, UserError
 from orchestrator.domain.health import ILL
-from orchestrator.domain.matrix import count, expand, may_be_baseline
+from orchestrator.domain.matrix import Configuration, count, expand, may_be_baseline
 from orchestrator.domain.placement import (
     Placement,
     PlacementDevice,
@@ -27,15 +28,24 @@ from orchestrator.domain.placement import (
 from orchestrator.domain.spec import SweepSpec, parse_with_lines
 from orchestrator.domain.trial import OUTSTANDING, RESUMABLE, TrialState, before
 from orchestrator.domain.yaml_file import ParsedYaml
+from orchestrator.service import current_actor
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of, online, retired
 from orchestrator.service.health import health_checks
-from orchestrator.service.sweeps import cells, report_data
-from orchestrator.service.sweeps.duration_estimate import Estimator
+from orchestrator.service.sweeps import (
+    baseline_check,
+    boards,
+    cells,
+    replanning,
+    report_data,
+    time_limits,
+)
+from orchestrator.service.sweeps.duration_estimate import Estimate, Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
+from orchestrator.service.sweeps.replanning import Placer, replan
 from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
-from orchestrator.service.views import PlannedCell, PlanView, SweepView
-from orchestrator.store.tables import Attempt, Device, Model, Sweep, Trial
+from orchestrator.service.views import PlannedBoard, PlannedCell, PlanView, SweepView
+from orchestrator.store.tables import Attempt, Cell, Device, Model, Sweep, Trial
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +56,14 @@ NO_SESSION_SYNC = {"synchronize_session": False}
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A spec placed on the farm's devices as they are now."""
+    """A spec placed on the farm's devices as they are now. ``missed``: see ``boards.missed``.
+    ``notes``: what its author should know before it runs."""
 
     spec: SweepSpec
     placements: tuple[Placement, ...]
+    boards: list[PlannedBoard]
+    missed: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def running(self) -> list[Placement]:
@@ -67,27 +81,52 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
     busy: dict[str, float] = defaultdict(float)
     for cell in found:
-        busy[cell.device] += cell.estimate_s * cell.trials
+        busy[cell.device] += cell.convert_s + cell.estimate_s * cell.trials
+    notes = list(planned.notes)
+    builds = {
+        (p.build.builder, p.configuration.model, p.build.described): p
+        for p in planned.running
+        if p.build
+    }
+    for builder, model, _described in builds:
+        build_s = estimator.build_s(builder, model)
+        busy[builder] += build_s or 0.0
+        if build_s is None:
+            notes.append(f"the estimate does not count what {builder} converts of {model} first")
     return PlanView(
         name=planned.spec.name,
         cells=found,
         trials=sum(c.trials for c in found),
         estimate_s=max(busy.values(), default=0.0),
+        boards=planned.boards,
+        missed=planned.missed,
+        notes=notes,
     )
 
 
 def submit(
-    farm: FarmContext, text: str, source: str, name: str = "", *, yes_really: bool = False
+    farm: FarmContext,
+    text: str,
+    source: str,
+    name: str = "",
+    *,
+    yes_really: bool = False,
+    strict: bool = False,
 ) -> SweepView:
     """Insert a spec's cells and pending trials in one transaction.
+
+    ``strict``: only where every board that it selects is ready, and runs a cell of it.
 
     Raises:
         UserError: a bad spec, an unknown model or backend, no device that matches, nothing to run,
             or more cells than usual without ``yes_really``.
         Conflict: a sweep of that name exists.
+        BoardsNotReady: with ``strict``, a board is not ready, left out or missed.
     """
     with farm.database.transaction() as session:
         planned = _plan(farm, session, text, source, name)
+        if strict:
+            _require_ready(planned)
         if not planned.running:
             reasons = "; ".join(sorted({p.skip for p in planned.placements}))
             raise UserError(f"{source}: no cell of this sweep can run: {reasons}")
@@ -108,6 +147,7 @@ def submit(
             spec_text=text,
             attempts=planned.spec.attempts,
             created_at=farm.now(),
+            owner=current_actor.get(),
         )
         # first, because it locks devices' rows (docs/decisions/0010-order-of-locks.md)
         health_checks.request_checks_before_sweep(
@@ -118,6 +158,18 @@ def submit(
         farm.record_event(session, "sweep_submitted", sweep.name, cells=len(planned.placements))
         session.flush()
         return sweep_view(farm, session, sweep)
+
+
+def _require_ready(planned: PlannedSweep) -> None:
+    """Raises ``BoardsNotReady``."""
+    why = {b.device: b.not_ready or b.left_out for b in planned.boards}
+    lines = [f"{name}: {text}" for name, text in {**why, **planned.missed}.items() if text]
+    if lines:
+        listed = "\n  ".join(lines)
+        raise BoardsNotReady(
+            f"sweep {planned.spec.name} was not submitted (--strict): not every board that it "
+            f"asks for would run it now:\n  {listed}"
+        )
 
 
 def _devices_of(session: Session, planned: PlannedSweep) -> Sequence[int]:
@@ -156,16 +208,46 @@ def _plan(farm: FarmContext, session: Session, text: str, source: str, name: str
     views = {key: _model_view(m) for key, m in by_name.items()}
     builders = [_builder(farm, d) for d in known if is_builder(d.tags, d.enabled)]
     ways: Ways = {}
+    by_device = {row.name: row for row in known}
     placements = distinct(
-        place(device, configuration, views[configuration.model], builders, ways)
+        time_limits.if_in_time(
+            place(device, configuration, views[configuration.model], builders, ways),
+            spec,
+            by_device[device.name],
+        )
         for device in devices
         for configuration in configurations
     )
-    return PlannedSweep(spec, tuple(placements))
+    return PlannedSweep(
+        spec=spec,
+        placements=tuple(placements),
+        boards=boards.planned_boards(farm, known, placements),
+        missed=boards.missed(session, spec, known, [d.name for d in devices]),
+        notes=(*baseline_check.notes(parsed, placements), *time_limits.notes(spec)),
+    )
+
+
+def _placer(farm: FarmContext, session: Session, spec: SweepSpec) -> Placer:
+    """Places single configurations as ``_plan`` does, for cells that were skipped before."""
+    models = {m.name: _model_view(m) for m in session.scalars(select(Model))}
+    rows = session.scalars(select(Device)).all()
+    builders = [_builder(farm, d) for d in rows if is_builder(d.tags, d.enabled)]
+    ways: Ways = {}
+
+    def place_one(device: Device, configuration: Configuration) -> Placement:
+        model = models.get(configuration.model)
+        if model is None:
+            gone = f"there is no model {configuration.model!r} any more"
+            return Placement(device.name, configuration, skip=gone)
+        board = boards.placement_device(device)
+        placed = place(board, configuration, model, builders, ways)
+        return time_limits.if_in_time(placed, spec, device)
+
+    return place_one
 
 
 def _choose_devices(rows: Sequence[Device], parsed: ParsedYaml[SweepSpec]) -> list[PlacementDevice]:
-    known, spec = [_device_view(d) for d in rows], parsed.value
+    known, spec = [boards.placement_device(d) for d in rows], parsed.value
     for index, name in enumerate(spec.devices.names):
         if name not in {d.name for d in known}:
             where = f"{parsed.where('devices', 'names', index)}: devices.names: "
@@ -184,24 +266,17 @@ def _choose_devices(rows: Sequence[Device], parsed: ParsedYaml[SweepSpec]) -> li
 def _refuse_unknown_backends(
     parsed: ParsedYaml[SweepSpec], devices: Sequence[PlacementDevice]
 ) -> None:
-    known = sorted({r.backend for d in devices for r in d.runtimes})
+    """A board that has not reported yet may know every backend that benchfarm has."""
+    reported = {r.backend for d in devices for r in d.runtimes}
+    silent = not all(d.runtimes for d in devices)
+    known = sorted(reported | (set(registry.backend_names()) if silent else set()))
     for index, runtime in enumerate(parsed.value.runtimes):
         if runtime.backend not in known:
             raise UserError(
                 f"{parsed.where('runtimes', index)}: runtimes: unknown backend "
                 f"{runtime.backend!r}; the chosen devices know "
-                f"{', '.join(known) or 'none (no agent has reported)'}"
+                f"{', '.join(known)}"
             )
-
-
-def _device_view(device: Device) -> PlacementDevice:
-    facts = facts_of(device)
-    labels = {**device.tags, "name": device.name, "class": device.device_class}
-    if facts is None:
-        return PlacementDevice(device.name, labels, device.enabled)
-    return PlacementDevice(
-        device.name, labels, device.enabled, facts.runtimes, facts.tools, facts.machine
-    )
 
 
 def _builder(farm: FarmContext, device: Device) -> BuilderDevice:
@@ -216,11 +291,12 @@ def _model_view(model: Model) -> PlacementModel:
         sources=sources_of((a.format, a.precision) for a in model.artifacts),
         free_batch=model.free_batch,
         has_calibration=bool(model.dataset and model.dataset["calibration_samples"]),
+        has_dataset=model.dataset is not None,
     )
 
 
 def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -> PlannedCell:
-    seconds, source = (0.0, "") if placement.skip else estimator.trial_s(placement, spec)
+    estimate = Estimate(0.0, 0.0, "") if placement.skip else estimator.estimate(placement, spec)
     return PlannedCell(
         device=placement.device,
         model=placement.configuration.model,
@@ -230,8 +306,9 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
         built=placement.build.described if placement.build else "",
         skip=placement.skip,
         trials=0 if placement.skip else spec.trials,
-        estimate_s=seconds,
-        estimate_from=source,
+        estimate_s=estimate.trial_s,
+        convert_s=estimate.convert_s,
+        estimate_from=estimate.basis,
     )
 
 
@@ -249,7 +326,7 @@ def cancel(farm: FarmContext, name: str) -> SweepView:
         finish_sweep(farm, session, sweep)
         farm.record_event(session, "sweep_cancelled", name)
         view = sweep_view(farm, session, sweep)
-    _publish_doorbells(farm, running)
+    publish_doorbells(farm, running)
     return view
 
 
@@ -264,7 +341,7 @@ def _outstanding_attempts(session: Session, found: Sweep) -> list[tuple[str, str
     return [(device, attempt_id) for device, attempt_id in rows]
 
 
-def _publish_doorbells(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -> None:
+def publish_doorbells(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -> None:
     for device, attempt_id in attempts:
         try:
             farm.publish_doorbell(device, attempt_id)
@@ -274,7 +351,8 @@ def _publish_doorbells(farm: FarmContext, attempts: Sequence[tuple[str, str]]) -
 
 
 def resume(farm: FarmContext, name: str) -> SweepView:
-    """Make failed and cancelled trials pending again; results are kept.
+    """Make failed and cancelled trials pending again, and plan skipped cells anew; results are
+    kept.
 
     Trials of retired devices, and those that wait for their builds, stay as they are.
 
@@ -284,12 +362,12 @@ def resume(farm: FarmContext, name: str) -> SweepView:
     with farm.database.transaction() as session:
         sweep = find(session, name)
         missing = (Trial.sweep_id == sweep.id, _state_is_in(RESUMABLE))
-        device_ids = session.scalars(select(Trial.device_id).where(*missing).distinct()).all()
-        devices = session.scalars(select(Device)).all()
-        retired_ids = {d.id for d in devices if retired(d)}
-        health_checks.request_checks_before_sweep(
-            farm, session, name, [i for i in device_ids if i not in retired_ids]
-        )
+        device_ids = set(session.scalars(select(Trial.device_id).where(*missing).distinct()))
+        retired_ids = {d.id for d in session.scalars(select(Device)) if retired(d)}
+        spec = SweepSpec.model_validate(sweep.spec)
+        place_now = _placer(farm, session, spec)
+        device_ids |= _devices_that_run(session, replan(session, sweep, place_now))
+        health_checks.request_checks_before_sweep(farm, session, name, device_ids - retired_ids)
         sweep = lock_sweep(session, sweep.id)
         retired_builds = select(Trial.id).where(
             Trial.sweep_id == sweep.id, Trial.device_id.in_(retired_ids)
@@ -301,14 +379,25 @@ def resume(farm: FarmContext, name: str) -> SweepView:
         # a new budget of attempts; the fencing token goes on counting
         pending = resumed.values(state=TrialState.PENDING.value, spent=0, not_before=None)
         count = session.execute(pending, execution_options=NO_SESSION_SYNC).rowcount  # type: ignore[attr-defined]
-        if count and report_data.frozen_event(session, sweep) is not None:
+        # again, under the sweep's lock: two who resume at once must not both fill a cell
+        replanned = replan(session, sweep, place_now)
+        filled = sum(1 for _, placement in replanned if not placement.skip)
+        if (count or filled) and report_data.frozen_event(session, sweep) is not None:
             raise Conflict(
                 f"the raw samples of sweep {name!r} were pruned: run it anew under another --name"
             )
-        if count:
+        replanning.write(farm, session, sweep, spec, replanned)
+        if count or filled:
             sweep.finished_at = None
-            farm.record_event(session, "sweep_resumed", name, trials=count)
+            farm.record_event(session, "sweep_resumed", name, trials=count, cells=filled)
         return sweep_view(farm, session, sweep)
+
+
+def _devices_that_run(session: Session, replanned: Sequence[tuple[Cell, Placement]]) -> set[int]:
+    """The devices of the cells that can run now, and their builders."""
+    running = [placement for _, placement in replanned if not placement.skip]
+    names = {p.device for p in running} | {p.build.builder for p in running if p.build}
+    return set(session.scalars(select(Device.id).where(Device.name.in_(names))))
 
 
 def _state_is_in(states: Iterable[TrialState]) -> ColumnElement[bool]:

@@ -29,7 +29,7 @@ from agent.contract.trial import (
 from orchestrator.domain.builders import PlannedBuild, words
 from orchestrator.domain.errors import UserError
 from orchestrator.domain.placement import Placement
-from orchestrator.domain.trial import FINAL, TrialState
+from orchestrator.domain.trial import FINAL, RESULTS, TrialState
 from orchestrator.service.context import FarmContext
 from orchestrator.service.device_state import facts_of
 from orchestrator.service.trials.transitions import apply, lifecycle_of
@@ -89,7 +89,9 @@ def _key(request: TrialRequest, build: PlannedBuild, builder: Device, facts: Dev
     """Includes environment names: those that benchfarm built contain a hash of their packages."""
     model, runtime = request.model, request.runtime
     environments = {edge.environment for edge in build.way}
+    random = {"drawn": request.reference.sha256} if request.calibration == "random" else {}
     parts = {
+        **random,
         "source": [model.format, model.sha256],
         "tensors": [
             [asdict(spec) for spec in specs]
@@ -153,10 +155,20 @@ def with_built(request: TrialRequest, built: Built, builder: str) -> TrialReques
 
 
 def insert_builds(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) -> dict[str, int]:
-    """Insert each distinct build once; returns build key → id of its trial."""
-    distinct = {build.key: build for build in builds}
+    """Insert each distinct build once; returns build key → id of its trial.
+
+    A build that the sweep has already, open or to be resumed, is not inserted again.
+    """
+    of_builds = (Cell.sweep_id == sweep.id, Cell.build_key != "")
+    trials = (
+        select(Cell.build_key, Trial.id).join(Trial, Trial.cell_id == Cell.id).where(*of_builds)
+    )
+    may_end_well = Trial.state.not_in([state.value for state in RESULTS])
+    known: dict[str, int] = dict(session.execute(trials.where(may_end_well)).all())
+    distinct = {build.key: build for build in builds if build.key not in known}
     if not distinct:
-        return {}
+        return known
+    earlier = set(session.scalars(select(Cell.id).where(*of_builds)))
     session.execute(
         insert(Cell),
         [
@@ -171,10 +183,8 @@ def insert_builds(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) ->
             for build in distinct.values()
         ],
     )
-    of_builds = (Cell.sweep_id == sweep.id, Cell.build_key != "")
-    ids: dict[str, int] = dict(
-        session.execute(select(Cell.build_key, Cell.id).where(*of_builds)).all()
-    )
+    rows = session.execute(select(Cell.build_key, Cell.id).where(*of_builds)).all()
+    ids: dict[str, int] = {key: cell_id for key, cell_id in rows if cell_id not in earlier}
     session.execute(
         insert(Trial),
         [
@@ -188,10 +198,7 @@ def insert_builds(session: Session, sweep: Sweep, builds: Sequence[NewBuild]) ->
             for number, (key, build) in enumerate(distinct.items())
         ],
     )
-    trials = (
-        select(Cell.build_key, Trial.id).join(Trial, Trial.cell_id == Cell.id).where(*of_builds)
-    )
-    return dict(session.execute(trials).all())
+    return dict(session.execute(trials.where(may_end_well)).all())
 
 
 def require_result_fits_cell(cell: Cell, given: TrialResult) -> None:

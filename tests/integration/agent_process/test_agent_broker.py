@@ -75,7 +75,7 @@ POISON: list[str | bytes] = [
 
 
 def test_a_device_that_hears_nothing_has_few_doorbells_waiting(redis_url: str) -> None:
-    app = broker.make_app(redis_url, "test")
+    app = broker.make_app(redis_url, "test", "")
     ring, queue = DoorbellPublisher(app), broker.queue_name("deaf")
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         client.delete(queue)
@@ -148,7 +148,7 @@ def test_a_device_needs_its_own_key_and_four_commands(tmp_path: Path, redis_url:
                     board.attempt(attempt_id)
                     assert board.controller.result_of(attempt_id).status == "ok"
                 with pytest.raises(broker.BrokerDown, match="no permissions"):
-                    broker.ring(broker.make_app(device_url, "test"), "other", "a1")
+                    broker.ring(broker.make_app(device_url, "test", ""), "other", "a1")
                 assert board.stop() == 0
                 assert "NOPERM" not in board.log
         finally:

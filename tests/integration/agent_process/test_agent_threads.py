@@ -50,7 +50,7 @@ def test_two_agents_in_one_process(tmp_path: Path, redis_url: str) -> None:
             assert agent.wait_ready(60)
         one.controller.requests["a1"] = replace(one.request, attempt_id="a1")
         two.controller.requests["a2"] = replace(two.request, attempt_id="a2")
-        app = broker.make_app(redis_url, "test")
+        app = broker.make_app(redis_url, "test", "")
         broker.ring(app, DEVICE, "a1")
         broker.ring(app, "board-2", "a2")
         assert one.controller.result_of("a1").status == "ok"

@@ -24,16 +24,18 @@ class Ended:
 
     state: str
     failures: list[Failure]
+    counts: dict[str, int]
+    status: str = "failed"
 
     def sweep(self, name: str) -> SweepView:
         return SweepView(
             name=name, state=self.state, created_at=datetime(2025, 3, 30, tzinfo=UTC),
-            finished_at=None, cells=1, skipped=0, trials=1, counts={},
+            finished_at=None, cells=1, skipped=0, trials=1, counts=self.counts,
         )  # fmt: skip
 
     def report(self, _name: str) -> SweepReport:
         cells = [
-            cell(cell_id=str(n), trials=failed_trials(2, status="failed", failure=failure))
+            cell(cell_id=str(n), trials=failed_trials(2, status=self.status, failure=failure))
             for n, failure in enumerate(self.failures)
         ]
         return build_report(sweep(cells))
@@ -61,8 +63,30 @@ def test_the_exit_code_tells_whose_failure_it_is(
     note: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert watch_to_end(Ended(state, failures), "x") == code  # type: ignore[arg-type]
+    assert watch_to_end(Ended(state, failures, {"done": 1}), "x") == code  # type: ignore[arg-type]
     shown = " ".join(capsys.readouterr().out.split())
     assert note in shown
     if CRASH in failures:
         assert "measure: SIGSEGV (crash, device)" in shown
+
+
+UNSUPPORTED = Failure("load", "unsupported_operator", "NonMaxSuppression")
+SHORT = Failure("measure", "clock", "too short for the clock")
+
+
+@pytest.mark.parametrize(
+    ("status", "failures", "code"),
+    [
+        ("unsupported", [UNSUPPORTED], 2),
+        ("unsupported", [UNSUPPORTED, BAD_MODEL], 2),
+        ("invalid", [SHORT], 1),
+        ("invalid", [SHORT, UNSUPPORTED], 1),
+        ("failed", [], 1),
+    ],
+)
+def test_a_sweep_without_a_measurement_never_ends_with_success(
+    status: str, failures: list[Failure], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = Ended("done", failures, {status: 2}, status)
+    assert watch_to_end(ended, "x") == code  # type: ignore[arg-type]
+    assert f"nothing was measured in x: 2 {status}" in capsys.readouterr().err

@@ -79,7 +79,7 @@ ONE = "devices:\n  one:\n    ssh: host\n"
         (ONE + "    runtimes: [openvino,\n      tensorflux]\n", 5, "unknown backend 'tensorflux'"),
         (ONE + "    runtimes: openvino\n", 4, "devices.one.runtimes: expected a list"),
         (ONE + "    enabled: maybe\n", 4, "expected true or false (found 'maybe')"),
-        (ONE + "    tags: {class: x}\n", 4, "neither name nor class"),
+        (ONE + "    tags: {class: x}\n", 4, "class is the device's own"),
         (ONE + "    tags: {builder: maybe}\n", 4, "tag builder=maybe: expected yes or no"),
         (ONE + "    tags: [a]\n", 4, "expected a mapping"),
         (ONE + "    tags: {a: ''}\n", 4, "tag a has no value"),

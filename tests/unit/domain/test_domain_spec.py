@@ -119,7 +119,7 @@ def test_an_unknown_key_in_a_list_is_named_with_its_index(
         ("scenario: {percentile: 100}\n", "scenario.percentile: "),
         ("scenario: {kind: server}\n", f"Input should be {', '.join(FIRST_KINDS)} or {LAST_KIND}"),
         ("devices: {names: [a b]}\n", "devices.names.0: "),
-        ("devices: {select: {rack: 2}}\n", "devices.select.rack: "),
+        ("devices: {select: {rack: [2]}}\n", "devices.select.rack: "),
         ("tolerance: {int9: {min_cosine: 1, max_top1_drop: 0}}\n", "'fp32', 'fp16', 'bf16'"),
         ("baseline: {backnd: openvino}\n", "accepted: device, backend, version"),
         ("seed: 1.5\n", "seed: "),
@@ -136,7 +136,7 @@ def test_a_wrong_value_is_named_with_file_key_and_what_was_found(more: str, says
 @pytest.mark.parametrize(
     ("runtime", "says"),
     [
-        ("{backend: b, precision: [fp32, fp8]}", "runtimes.0.precision.1: "),
+        ("{backend: b, precision: [fp32, int9]}", "runtimes.0.precision.1: "),
         ("{backend: b, threads: -1}", "runtimes.0.threads.0: "),
         ("{backend: b, version: 1.20}", "runtimes.0.version.0: quote it: without quotes"),
         ("{backend: b, version: []}", "runtimes.0.version: "),
@@ -212,7 +212,7 @@ runtimes:
   - backend: openvino
     precision:
       - fp32
-      - fp8
+      - int9
     thread: 2
 scenario:
   warm_up_s: long

@@ -72,15 +72,18 @@ def test_a_row_of_the_table_and_an_estimator_make_a_column_everywhere() -> None:
     figure = made.rows[0].model_dump()["energy_mj"]
     assert figure["value"] == pytest.approx(4.5 * 3.03, rel=0.02)
     text = compact(Estimate(**figure))
-    assert re.search(r"RSS MiB +Energy mJ +Longest run s +Verdict", terminal(made))
+    assert re.search(r"RSS MiB +Energy mJ +Longest run s +cell +Verdict", terminal(made))
     assert text in terminal(made)
     markdown = tables.markdown(made)
-    assert "| Load cold (ms) | Energy (mJ) | Longest run (s) | Trials | Verdict |" in markdown
+    assert (
+        "| Load cold (ms) | Energy (mJ) | Longest run (s) | Trials | cell | Verdict |" in markdown
+    )
     assert f"| {text} |" in markdown
     measured, failed = csv.DictReader(io.StringIO(export.to_csv(made)))
     assert measured["energy_mj"] == str(figure["value"])
     assert measured["energy_low_mj"] == str(figure["low"])
     assert measured["energy_high_mj"] == str(figure["high"])
+    assert measured["energy_trials"] == "5"
     assert float(measured["longest_run_s"]) > 2
     assert failed["energy_mj"] == failed["longest_run_s"] == ""
     page = html.render_html(made, {})
@@ -88,7 +91,8 @@ def test_a_row_of_the_table_and_an_estimator_make_a_column_everywhere() -> None:
     assert "<dt>Energy (mJ)</dt>" in page
     assert '<span title="no measured trial">–</span>' in page
     docs = documentation(columns.COLUMNS)
-    assert "| `energy_mj`, `energy_low_mj`, `energy_high_mj` | mJ | Energy of one in" in docs
+    names = "`energy_mj`, `energy_low_mj`, `energy_high_mj`, `energy_trials`"
+    assert f"| {names} | mJ | Energy of one in" in docs
     assert "`energy_mj()`: Geometric mean over trials of energy per inference." in docs
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console, Group
 
-from orchestrator.report import number_format
+from orchestrator.report import claims, number_format
 from orchestrator.report.build import build_report
 from orchestrator.report.inputs import SweepData
 from orchestrator.report.render import export, tables
@@ -88,12 +88,12 @@ def test_markdown_has_one_table_per_model_and_escapes(report: SweepReport) -> No
 def test_the_first_sentence_names_the_winner_its_speed_up_and_its_interval(
     report: SweepReport,
 ) -> None:
-    text = tables.winner_sentence(report, report.groups[0])
+    text = claims.whole_claim(report, report.groups[0])
     assert text.startswith("resnet18: fastest is openvino int8 on nuc-12, p50 1.9")
     assert re.search(r"3\.\d+× \[3\.\d+, 3\.\d+\] against onnxruntime fp32 on nuc-12", text)
     nothing = build_report(sweep([cell(trials=failed_trials())]))
-    assert "no configuration may be recommended" in tables.winner_sentence(
-        nothing, nothing.groups[0]
+    assert claims.whole_claim(nothing, nothing.groups[0]) == (
+        "resnet18: no configuration may be recommended: nothing was measured."
     )
 
 

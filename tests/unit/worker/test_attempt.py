@@ -13,7 +13,7 @@ import zstandard
 
 import agent
 from agent.contract import codec
-from agent.contract.child_jobs import Converted
+from agent.contract.child_jobs import SO_FAR, Converted, TrialJob
 from agent.contract.trial import Failure, TrialRequest, TrialResult
 from agent.worker.attempts.attempt import FinishedAttempt, execute
 from agent.worker.isolation.child_process import CancelRequest, ChildEnd
@@ -92,6 +92,50 @@ def test_the_second_attempt_converts_nothing(
 
 def ending(board: Board, outcome: ChildOutcome) -> None:
     board.runner.trial_outcome = lambda _job: outcome
+
+
+def ended_after_measuring(board: Board, failure: Failure) -> None:
+    """The child wrote its samples and what it knew, and was ended by ``failure``."""
+
+    def play(job: TrialJob) -> ChildOutcome:
+        Path(job.folder, "samples.i64").write_bytes(bytes(800))
+        Path(job.folder, SO_FAR).write_text(codec.dumps(measured(50)))
+        return ChildOutcome(ENDED, failure=failure)
+
+    board.runner.trial_outcome = play
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind"), [("verify", "timeout"), ("verify", "out_of_memory"), ("verify", "crash")]
+)
+def test_samples_that_were_taken_outlive_what_ends_the_child_afterwards(
+    request_: TrialRequest, board: Board, folder: Path, stage: str, kind: str
+) -> None:
+    ended_after_measuring(board, Failure(stage, kind, "why"))
+    finished = run(request_, board, folder)
+    assert finished.result.status == "failed"
+    assert finished.result.failure == Failure(stage, kind, "why")
+    assert finished.result.samples is not None
+    assert finished.blob is not None
+    assert zstandard.ZstdDecompressor().decompress(finished.blob.read_bytes()) == bytes(800)
+    assert finished.result.phases.process_s is not None
+
+
+def test_a_second_load_over_the_time_limit_costs_its_own_figure_only(
+    request_: TrialRequest, board: Board, folder: Path
+) -> None:
+    ended_after_measuring(board, Failure("load", "timeout", "why"))
+    finished = run(request_, board, folder)
+    assert (finished.result.status, finished.result.failure) == ("ok", None)
+    assert finished.result.samples is not None
+
+
+def test_a_cancelled_child_leaves_no_samples(
+    request_: TrialRequest, board: Board, folder: Path
+) -> None:
+    ended_after_measuring(board, Failure("verify", "lease_lost", "why", True))
+    finished = run(request_, board, folder)
+    assert (finished.result.status, finished.result.samples) == ("cancelled", None)
 
 
 CRASH = Failure("load", "crash", "SIGSEGV", log_tail="tail")

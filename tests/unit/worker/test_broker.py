@@ -24,7 +24,7 @@ URLS = [
 
 @pytest.mark.parametrize("url", [*URLS, "memory://"])
 def test_json_only_no_results_one_at_a_time(url: str) -> None:
-    conf = broker.make_app(url, "test").conf
+    conf = broker.make_app(url, "test", "").conf
     assert conf.accept_content == ["json"]
     assert conf.task_serializer == "json"
     assert conf.result_backend is None
@@ -41,7 +41,7 @@ def test_json_only_no_results_one_at_a_time(url: str) -> None:
 
 @pytest.mark.parametrize("url", URLS)
 def test_a_redis_that_vanishes_is_noticed(url: str) -> None:
-    options = broker.make_app(url, "test").conf.broker_transport_options
+    options = broker.make_app(url, "test", "").conf.broker_transport_options
     assert options["priority_steps"] == [0]
     assert options["ack_emulation"] is False
     assert (options["socket_timeout"], options["health_check_interval"]) == (10, 5)
@@ -52,12 +52,12 @@ def test_a_redis_that_vanishes_is_noticed(url: str) -> None:
 def test_an_app_is_not_the_processs_own() -> None:
     from celery import current_app
 
-    app = broker.make_app("memory://", "test-not-current")
+    app = broker.make_app("memory://", "test-not-current", "")
     assert current_app._get_current_object() is not app
 
 
 def received(url: str, device: str) -> list[dict[str, Any]]:
-    with broker.make_app(url, "reader").connection_for_read() as connection:
+    with broker.make_app(url, "reader", "").connection_for_read() as connection:
         queue = broker.queue(device)(connection.default_channel)
         messages = []
         while (message := queue.get(no_ack=True)) is not None:
@@ -66,7 +66,7 @@ def received(url: str, device: str) -> list[dict[str, Any]]:
 
 
 def test_a_doorbell_carries_the_id_and_nothing_else() -> None:
-    app = broker.make_app("memory://", "ringer")
+    app = broker.make_app("memory://", "ringer", "")
     broker.ring(app, "board", "a1")
     [message] = received("memory://", "board")
     args, kwargs, embedded = message["body"]
@@ -78,7 +78,7 @@ def test_a_doorbell_carries_the_id_and_nothing_else() -> None:
 
 
 def sent_by_celery(device: str, attempt_id: str) -> dict[str, Any]:
-    app = broker.make_app("memory://", "ringer")
+    app = broker.make_app("memory://", "ringer", "")
     with app.connection_for_write() as connection:
         broker.ring(app, device, attempt_id, connection=connection)
         found: dict[str, Any] = connection.default_channel._get(broker.queue_name(device))
@@ -105,13 +105,13 @@ def test_the_bells_message_is_celerys_own(attempt_id: str) -> None:
 
 
 def test_on_another_broker_the_bell_is_celerys() -> None:
-    redis_publisher.DoorbellPublisher(broker.make_app("memory://", "ringer"))("another", "a1")
+    redis_publisher.DoorbellPublisher(broker.make_app("memory://", "ringer", ""))("another", "a1")
     [message] = received("memory://", "another")
     assert message["body"][1] == {"attempt_id": "a1"}
 
 
 def test_a_broker_that_is_away_is_a_named_error() -> None:
-    app = broker.make_app("redis+socket:///nowhere.sock?virtual_host=0", "ringer")
+    app = broker.make_app("redis+socket:///nowhere.sock?virtual_host=0", "ringer", "")
     with pytest.raises(broker.BrokerDown, match="board"):
         broker.ring(app, "board", "a1")
     with pytest.raises(broker.BrokerDown, match="board"):
@@ -152,7 +152,7 @@ def test_an_id_is_safe_in_an_address_and_a_path(text: str) -> None:
 
 
 def test_the_task_hands_over_good_ids_only() -> None:
-    app = broker.make_app("memory://", "tasks")
+    app = broker.make_app("memory://", "tasks", "")
     handed: list[str] = []
     tasks.register(app, handed.append)
     task = app.tasks[broker.TASK]

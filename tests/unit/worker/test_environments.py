@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from agent.contract.child_jobs import Probed
 from agent.contract.device import RuntimeFacts
 from agent.contract.versions import fits, version_key
 from agent.worker.environments.environments import Environments, RuntimeEnvironment
-from agent.worker.errors import BadInput, ChildFailed, EnvironmentMissing
+from agent.worker.errors import BadInput, ChildFailed, EnvironmentMissing, PackagesMissing
 
 
 class Probes:
@@ -22,12 +23,13 @@ class Probes:
     def __init__(self) -> None:
         litert = RuntimeFacts("litert", "", "", missing="no")
         self.answers: dict[str, tuple[RuntimeFacts, ...]] = {"/default": (ort("1.31.1"), litert)}
+        self.errors: dict[str, ChildFailed] = {}
         self.asked: list[str] = []
 
     def __call__(self, python: str) -> Probed:
         self.asked.append(python)
         if python not in self.answers:
-            raise ChildFailed(f"{python}: it broke")
+            raise self.errors.get(python, ChildFailed(f"{python}: it broke"))
         return Probed(self.answers[python])
 
 
@@ -228,3 +230,27 @@ def test_versions_sort_by_number() -> None:
 )
 def test_a_version_fits_a_prefix_at_a_dot(version: str, wanted: str, expected: bool) -> None:
     assert fits(version, wanted) is expected
+
+
+def test_an_interpreter_without_numpy_is_said_once_and_not_asked_again(
+    environments: Environments,
+    probes: Probes,
+    python: Callable[[str, RuntimeFacts], str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An agent from a playbook has no numpy itself: its listed environments have."""
+    caplog.set_level(logging.INFO)
+    probes.answers.pop("/default")
+    probes.errors["/default"] = PackagesMissing("No module named 'numpy'")
+    for _ in range(3):
+        environments.ask_silent()
+    assert [r.levelname for r in caplog.records] == ["ERROR"], "nothing could run a backend"
+    caplog.clear()
+    add(environments, "onnxruntime", python("p", ort("1.19.2")))
+    environments.probe_all()
+    assert environments.silent() == []
+    assert caplog.records == [], "nothing is wrong"
+    probes.errors["/default"] = ChildFailed("killed")
+    environments.probe_all()
+    assert environments.silent() == ["/default"]
+    assert [r.levelname for r in caplog.records] == ["INFO"]
