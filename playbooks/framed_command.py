@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 _WHOLE_LINE, _PART, _END = b"-", b"+", b"."
 _CHUNK = 900
 """Bytes of a line in one record: well below PIPE_BUF, what one write keeps together."""
-_KEPT = 4096
+_KEPT = 1 << 16
 """Bytes of foreign output that are kept, for messages."""
 
 # 3: the session's stdout; 4: the pipe of the command's stdout. The command has neither. g, which

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agent import facts
-from agent.contract.failures import BadOutput
+from agent.contract.failures import BadOutput, RuntimeMissing
 from agent.runtimes.edgetpu import backend as edgetpu
 from agent.runtimes.tensorrt import trtexec_output
 from agent.telemetry.registry import read_all
@@ -192,5 +192,5 @@ def test_trtexecs_times_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 )
 def test_the_probe_of_libedgetpu_among_its_librarys_words(printed: str, answer: str) -> None:
     assert edgetpu._answer(printed) == answer
-    with pytest.raises(edgetpu.RuntimeMissing, match="gave no answer: no JSON"):
+    with pytest.raises(RuntimeMissing, match="gave no answer: no JSON"):
         edgetpu._answer("no JSON")
