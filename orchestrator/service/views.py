@@ -85,6 +85,7 @@ class DeviceView(ViewModel):
         clock_skew_s: its clock minus the controller's.
         drain_note: why it is drained; empty where nobody said so.
         former_runtimes: what a retired device had, as ``NAME==VERSION``.
+        former_name: its name before it was renamed, until its board has joined under the new one.
     """
 
     name: str
@@ -107,6 +108,7 @@ class DeviceView(ViewModel):
     clock_skew_s: float | None = None
     drain_note: str = ""
     former_runtimes: list[str] = []
+    former_name: str = ""
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
@@ -176,6 +178,7 @@ class ModelView(ViewModel):
     reference_top1: float | None
     details: dict[str, Any]
     created_at: datetime
+    dataset_sha256: str = ""
 
 
 class PlannedCell(ViewModel):
@@ -273,6 +276,15 @@ class SweepView(ViewModel):
     left_out: dict[str, str] = {}
     returned: list[str] = []
     owner: str = ""
+
+
+class RemovedModelView(ViewModel):
+    """A removed model, or file of one: the formats of the files, and the blobs that were freed."""
+
+    name: str
+    formats: list[str]
+    freed_blobs: int
+    freed_bytes: int
 
 
 class DeletedView(ViewModel):

@@ -25,23 +25,27 @@ scenario: {{min_duration_s: 0.02, max_duration_s: 0.1, warm_up_s: 0.02, min_samp
 
 
 def network(
-    nodes: list[Any], shape: list[int], output: tuple[str, int, list[int]], **constants: Any
+    nodes: list[Any], shape: list[int], outputs: list[tuple[str, int, list[int]]], **constants: Any
 ) -> ModelProto:
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", FLOAT, shape)],
-        [helper.make_tensor_value_info(*output)],
+        [helper.make_tensor_value_info(*output) for output in outputs],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+RANDOM = np.random.RandomState(0)
+WEIGHTS = (RANDOM.standard_normal((16, 1000)) * 0.01).astype(np.float32)
+# one class is always far below: in 8 bits the others become equal
+BIAS = np.where(np.arange(1000) == 0, -1000, 0).astype(np.float32)
+SAMPLES = RANDOM.standard_normal((32, 16)).astype(np.float32)
+
+
 def networks() -> dict[str, ModelProto]:
-    random = np.random.RandomState(0)
-    weights = (random.standard_normal((16, 1000)) * 0.01).astype(np.float32)
-    # one class is always far below: in 8 bits the others become equal
-    bias = np.where(np.arange(1000) == 0, -1000, 0).astype(np.float32)
+    weights, bias = WEIGHTS, BIAS
     near = 990 + np.arange(10, dtype=np.int64)
     return {
         "numbers": network(
@@ -50,9 +54,19 @@ def networks() -> dict[str, ModelProto]:
                 NODE("ArgMax", ["s"], ["c"], axis=1, keepdims=0),
             ],
             [16, 16],
-            ("c", INT64, [16]),
+            [("c", INT64, [16])],
             w=weights,
             b=bias,
+        ),
+        "label-first": network(
+            [
+                NODE("Gemm", ["x", "w", "b"], ["s"]),
+                NODE("ArgMax", ["s"], ["c"], axis=1, keepdims=0),
+            ],
+            [16, 16],
+            [("c", INT64, [16]), ("s", FLOAT, [16, 10])],
+            w=weights[:, :10],
+            b=bias[:10],
         ),
         # class numbers that lie close together: their cosine is 1 whatever they are
         "named": network(
@@ -62,7 +76,7 @@ def networks() -> dict[str, ModelProto]:
                 NODE("Gather", ["names", "c"], ["name"]),
             ],
             [16, 16],
-            ("name", INT64, [16]),
+            [("name", INT64, [16])],
             w=weights[:, :10] * 0.01,
             b=bias[:10],
             names=near,
@@ -74,7 +88,7 @@ def networks() -> dict[str, ModelProto]:
                 NODE("Add", ["z", "b"], ["y"]),
             ],
             [1, 16],
-            ("y", FLOAT, [1, 4]),
+            [("y", FLOAT, [1, 4])],
             w=weights[:, :4],
             zero=np.zeros(4, np.float32),
             b=np.array([0.5, 1.5, 2.5, 3.5], np.float32),
@@ -82,7 +96,7 @@ def networks() -> dict[str, ModelProto]:
         "single": network(
             [NODE("Gemm", ["x", "w", "b"], ["y"])],
             [1, 16],
-            ("y", FLOAT, [1, 1]),
+            [("y", FLOAT, [1, 1])],
             w=weights[:, :1],
             b=np.array([2.25], np.float32),
         ),
@@ -94,11 +108,14 @@ def report(farm_shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Sweep
     folder = tmp_path_factory.mktemp("outputs")
     known = read_client_file(farm_shell.home / "client.json")
     names = []
+    data = folder / "labelled.npz"
+    labels = (SAMPLES @ WEIGHTS[:, :10] + BIAS[:10]).argmax(axis=1)
+    np.savez(data, inputs=SAMPLES, labels=labels, calibration=SAMPLES)
     with Client(known["url"], known["token"]) as farm:
         for name, model in networks().items():
             path = folder / f"direction-{name}.onnx"
             save(model, str(path))
-            farm.add_model(path)
+            farm.add_model(path, dataset=data if name == "label-first" else None)
             names.append(f"{{name: direction-{name}, calibration: random}}")
     sweep = folder / "sweep.yaml"
     sweep.write_text(SWEEP.format(models=", ".join(names)))
@@ -130,6 +147,19 @@ def test_class_numbers_are_compared_by_equality(report: SweepReport, model: str)
     assert (wrong.fidelity.figure or 0.0) < 50.0
     assert "is too far from the FP32 reference: equal values" in wrong.status_note
     assert ", at least 90.62 %" in wrong.status_note
+
+
+def test_the_accuracy_gate_works_where_the_label_comes_first(report: SweepReport) -> None:
+    right, wrong = cell(report, "label-first", "fp32"), cell(report, "label-first", "int8")
+    assert (right.status, right.top1, right.accuracy_passed) == ("ok", 1.0, True)
+    assert wrong.reference_top1 == 1.0
+    assert wrong.top1 is not None
+    assert wrong.top1 < 0.5
+    assert wrong.accuracy_passed is False
+    assert wrong.rank is None
+    assert wrong.accuracy_remark is not None
+    assert "never predicted" in wrong.accuracy_remark
+    assert any("direction-label-first" in n and "never predicted" in n for n in report.notes)
 
 
 def test_single_values_are_compared_by_relative_error(report: SweepReport) -> None:

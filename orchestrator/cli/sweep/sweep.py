@@ -115,6 +115,8 @@ def run(
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
         for line in waiting_for_boards.plan_lines(planned):
             typer.echo(line)
+        for note in planned.notes:
+            typer.echo(f"note: {note}")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")
         if view.builds:

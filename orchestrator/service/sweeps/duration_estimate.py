@@ -63,8 +63,8 @@ class _Seen:
             return max(rest_s, rest_s - self.limit_s + spec.limits.trial_s)
         if measured_s is None:
             return rest_s
-        warm_up_s = self.phases.get("warm_up_s") or 0.0
-        return rest_s - measured_s - warm_up_s + spec.scenario.warm_up_s + self._measuring_s(spec)
+        spent_s = float(measured_s) + float(self.phases.get("warm_up_s") or 0.0)
+        return rest_s - spent_s + spec.scenario.warm_up_s + self._measuring_s(spec)
 
     def _measuring_s(self, spec: SweepSpec) -> float:
         asked, measured_s = spec.scenario, float(self.phases["measure_s"])
