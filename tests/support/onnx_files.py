@@ -197,7 +197,7 @@ def save_network(
     weights: dict[str, Any] | None = None,
 ) -> Any:
     """Write a network; ``inputs`` and ``outputs``: name → (element type, shape)."""
-    arrays = {name: np.asarray(value) for name, value in (weights or {}).items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in (weights or {}).items()}
     ins = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()]
     outs = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()]
     path.write_bytes(model(nodes, ins, outs, arrays).SerializeToString())

@@ -183,7 +183,7 @@ def test_a_data_set_feeds_several_inputs(tmp_path: Path) -> None:
     mask = TensorSpec("mask", "int64", (1, 2))
     path = tmp_path / "d.npz"
     ids, masks = np.arange(15).reshape(3, 5), np.ones((3, 2), np.int64)
-    np.savez(path, **{"inputs:ids": ids, "inputs:mask": masks, "labels": np.arange(3)})
+    save(path, {"inputs:ids": ids, "inputs:mask": masks, "labels": np.arange(3)})
     data = load_npz(path, ("inputs", "labels"))
     assert len(data["inputs"]) == 3
     feeds = sample_feeds(data["inputs"], [IDS, mask], "inputs")
@@ -193,7 +193,7 @@ def test_a_data_set_feeds_several_inputs(tmp_path: Path) -> None:
         sample_feeds(data["inputs"], [IDS], "inputs")
     with pytest.raises(BadData, match="name them, inputs:ids, inputs:mask"):
         sample_feeds(ids, [IDS, mask], "inputs")
-    np.savez(path, **{"inputs:ids": ids, "inputs:mask": masks[:2], "labels": np.arange(3)})
+    save(path, {"inputs:ids": ids, "inputs:mask": masks[:2], "labels": np.arange(3)})
     with pytest.raises(BadData, match="inputs:ids has 3, inputs:mask has 2"):
         load_npz(path, ("inputs", "labels"))
 

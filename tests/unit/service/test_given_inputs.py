@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ def npz(arrays: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def texts(leave_out: str = "", **more: Any) -> bytes:
+def texts(more: Mapping[str, Any] = MappingProxyType({}), leave_out: str = "") -> bytes:
     arrays: dict[str, Any] = {
         f"{kind}:{name}": np.zeros((count, 6), np.int64)
         for kind, count in (("inputs", SAMPLES), ("calibration", 4))
@@ -133,18 +135,18 @@ def test_the_reference_has_as_many_feeds_as_were_given(farm: FarmKit) -> None:
             "input 'position_ids' has no array inputs:position_ids; its inputs are input_ids",
         ),
         (
-            texts(**{"inputs:segment_ids": np.zeros((SAMPLES, 6), np.int64)}),
+            texts({"inputs:segment_ids": np.zeros((SAMPLES, 6), np.int64)}),
             "input 'segment_ids' is no input of the model; its inputs are input_ids",
         ),
         (
-            texts(**{"inputs:input_ids": np.zeros((SAMPLES, 7), np.int64)}),
+            texts({"inputs:input_ids": np.zeros((SAMPLES, 7), np.int64)}),
             "one sample of 'inputs:input_ids' has shape [7], the model takes [6]",
         ),
         (
-            texts(**{"calibration:position_ids": np.zeros((5, 6), np.int64)}),
+            texts({"calibration:position_ids": np.zeros((5, 6), np.int64)}),
             "4 samples in 'calibration:input_ids' but 5 in 'calibration:position_ids'",
         ),
-        (texts(inputs=np.zeros((SAMPLES, 6), np.int64)), "name all inputs, or none"),
+        (texts({"inputs": np.zeros((SAMPLES, 6), np.int64)}), "name all inputs, or none"),
         (
             npz(
                 {
