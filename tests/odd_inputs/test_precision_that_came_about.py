@@ -100,36 +100,41 @@ def grid_of_five() -> onnx.ModelProto:
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "share-lstm": lstm,
     "share-exp": exponential,
+    "share-doubles": doubles,
     "share-half": half_quantised,
     "share-conv7": lambda: convolution(7),
     "share-conv12": lambda: convolution(12),
     "share-dropout": dropout_in_use,
-    "share-doubles": doubles,
     "share-grid": grid_of_five,
+}
+
+
+SWEEPS = {
+    "shares": (list(MODELS)[:6], "{backend: onnxruntime, precision: int8}"),
+    "halves": (["share-lstm"], "{backend: onnxruntime, precision: fp16}"),
+    "refused": (["share-dropout", "share-grid"], "{backend: openvino, precision: fp32}"),
+    "refused-int8": (["share-dropout", "share-doubles"], "{backend: openvino, precision: int8}"),
 }
 
 
 @pytest.fixture(scope="module")
 def rows(farm_shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """``MODEL BACKEND PRECISION`` → its row of one sweep's CSV."""
+    """``MODEL BACKEND PRECISION`` → its row of a sweep's CSV."""
     folder = tmp_path_factory.mktemp("networks")
     for name, make in MODELS.items():
         path = folder / f"{name}.onnx"
         onnx.save(make(), str(path))
         farm_shell.fine("model", "add", path)
-    spec = folder / "sweep.yaml"
-    spec.write_text(
-        SWEEP.format(
-            name="shares",
-            models=", ".join(f"{{name: {name}, calibration: random}}" for name in MODELS),
-            runtimes="  - {backend: onnxruntime, precision: [int8, fp16]}\n"
-            "  - {backend: openvino, precision: [fp32, int8]}",
-        )
-    )
-    farm_shell("sweep", "run", spec)
-    text = farm_shell.fine("report", "shares", "-o", "csv")
-    found = csv.DictReader(io.StringIO(text))
-    return {f"{row['model']} {row['backend']} {row['precision']}": row for row in found}
+    found: dict[str, dict[str, str]] = {}
+    for name, (models, runtime) in SWEEPS.items():
+        spec = folder / f"{name}.yaml"
+        chosen = ", ".join(f"{{name: {model}, calibration: random}}" for model in models)
+        spec.write_text(SWEEP.format(name=name, models=chosen, runtimes=f"  - {runtime}"))
+        farm_shell("sweep", "run", spec)
+        text = farm_shell.fine("report", name, "-o", "csv")
+        for row in csv.DictReader(io.StringIO(text)):
+            found[f"{row['model']} {row['backend']} {row['precision']}"] = row
+    return found
 
 
 @pytest.mark.parametrize(
