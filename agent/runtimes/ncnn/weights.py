@@ -1,6 +1,6 @@
 """How many of an ncnn network's weights are in FP16, read from ``model.param`` and ``model.bin``.
 
-Formats: ncnn's ``docs/developer-guide/param-and-model-file-structure.md`` and ``operators.md``. A
+Formats: the pages "param and model file structure" and "operators" of ncnn's developer guide. A
 tensor that may be in FP16 begins with four bytes: 0x01306B47 for FP16, zero for FP32; its data end
 at a multiple of four bytes. Others are plain FP32.
 """

@@ -70,7 +70,8 @@ _TUNING_NEEDS = ("psutil", "cloudpickle", "xgboost")
 class TvmCompile(ConverterBase):
     name = "tvm_compile"
     edges = tuple(
-        Edge("%s", ("onnx", precision), ("tvm_library", "fp32")) for precision in ("fp32", "int8")
+        Edge("tvm_compile", ("onnx", precision), ("tvm_library", "fp32"))
+        for precision in ("fp32", "int8")
     )
     modules = ("tvm", "onnx")
     keeps = ("layout", "names")
