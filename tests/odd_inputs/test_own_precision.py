@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +186,6 @@ def test_a_sweep_names_the_precision_that_a_file_is_in(farm_shell: Shell, tmp_pa
     assert row_of_it["source_stored"] == "QDQ: int8 weights, uint8 activations"
 
 
-def _rows(farm_shell: Shell, sweep: str) -> dict[str, dict[str, object]]:
+def _rows(farm_shell: Shell, sweep: str) -> dict[str, dict[str, Any]]:
     found = json.loads(farm_shell.fine("report", sweep, "-o", "json"))
     return {row["precision"]: row for row in found["rows"]}
