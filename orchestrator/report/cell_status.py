@@ -125,7 +125,7 @@ def worst_fidelity(usable: Sequence[MeasuredTrial]) -> FidelityRow | None:
         figure=decides.figure if decides else None,
         unit=decides.unit if decides else "",
         limit=decides.limit if decides else None,
-        loss=1.0 - worst.cosine,
+        loss=None if by_cosine else 1.0 - worst.cosine,
         notes=tuple(notes),
     )
 

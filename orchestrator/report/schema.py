@@ -77,7 +77,7 @@ class FidelityRow(FrozenModel):
     ``psnr_db`` is ``None`` where the outputs are identical (infinite), ``cosine`` where no output
     has a direction. ``criterion``, a key of ``agent.contract.comparison.CRITERIA``, is the one that
     decides, with its ``figure`` and ``limit`` in ``unit``; empty for results of 0.1, which were
-    compared by cosine. ``loss``: 0 for outputs that equal the reference's, up to 1.
+    compared by cosine. ``loss``: the share that is wrong, where ``cosine`` is ``None``.
     ``notes``: what the comparison does not show."""
 
     max_abs: float
