@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -31,6 +32,7 @@ from orchestrator.service.views import (
     ModelView,
     NewTokenView,
     PlanView,
+    RemovedModelView,
     RetiredView,
     SweepView,
     TokenView,
@@ -38,6 +40,9 @@ from orchestrator.service.views import (
 from orchestrator.settings import Settings
 
 T = TypeVar("T")
+
+ADD_MODEL_S = 1260.0
+"""How long a registration may take: two runs of the reference, of at most ten minutes each."""
 
 USER_STATUS = frozenset({404, 409, 422})
 
@@ -140,6 +145,11 @@ class Client:
         again."""
         return self._read(JoinView, "POST", f"/devices/{_path_segment('device', name)}/rotate")
 
+    def rename(self, name: str, to: str) -> JoinView:
+        """The device's token is refused from now on; the answer lets it join as ``to``."""
+        path = f"/devices/{_path_segment('device', name)}/rename"
+        return self._read(JoinView, "POST", path, json={"name": to})
+
     def tokens(self) -> list[TokenView]:
         return self._read(list[TokenView], "GET", "/tokens")
 
@@ -217,6 +227,8 @@ class Client:
             task, score_output, threshold: how outputs are scored against the labels; what is left
                 out is found.
         """
+        if threshold is not None and not math.isfinite(threshold):  # JSON holds no others
+            raise UserError(f"threshold {threshold}: expected a finite number")
         with contextlib.ExitStack() as stack:
             folder = path.is_dir()
             sha256 = self.upload(stack.enter_context(packed_savedmodel(path)) if folder else path)
@@ -235,7 +247,12 @@ class Client:
             body |= {"feeds_name": feeds.name, "feeds_sha256": self.upload(feeds)}
         scoring = {"task": task, "score_output": score_output, "threshold": threshold}
         body |= {key: value for key, value in scoring.items() if value not in ("", None)}
-        return self._read(ModelView, "POST", "/models", json=body, timeout=660.0)
+        return self._read(ModelView, "POST", "/models", json=body, timeout=ADD_MODEL_S)
+
+    def remove_model(self, name: str, form: str = "") -> RemovedModelView:
+        """Forget a model that no sweep uses, or only its file in ``form``."""
+        path = f"/models/{_path_segment('model', name)}"
+        return self._read(RemovedModelView, "DELETE", path, params={"format": form}, timeout=600.0)
 
     def upload(self, path: Path) -> str:
         """Upload a file's bytes unless the controller has them; returns their SHA-256."""

@@ -16,12 +16,18 @@ from dataclasses import dataclass, field
 _WHOLE_LINE, _PART, _END = b"-", b"+", b"."
 _CHUNK = 900
 """Bytes of a line in one record: well below PIPE_BUF, what one write keeps together."""
-_KEPT = 4096
+_KEPT = 1 << 16
 """Bytes of foreign output that are kept, for messages."""
 
-# 3: the session's stdout; 4: the pipe of the command's stdout. The command has neither.
+# 3: the session's stdout; 4: the pipe of the command's stdout. The command has neither. g, which
+# reads each byte by itself, is for a board without awk.
 _WRAPPER = r"""
+g() {
+  while IFS= read -r l || [ -n "$l" ]; do printf '\n%s-%s\n' "$1" "$l"; done
+  printf '\n%s.\n' "$1"
+}
 f() {
+  command -v awk >/dev/null 2>&1 || { g "$1"; return; }
   LC_ALL=C awk -v p="$1" '{
     while (length($0) > CHUNK) {
       printf "\n%s+%s\n", p, substr($0, 1, CHUNK); fflush()

@@ -67,7 +67,7 @@ class Session:
             out=reader.output(b"o").decode(errors="replace"),
             err=reader.output(b"e").decode(errors="replace"),
             started=reader.started,
-            foreign=plain(reader.foreign),
+            foreign=plain(reader.foreign, reader.mark),
         )
 
     def stream(
@@ -100,7 +100,8 @@ class Session:
                 channel.status_event.wait(END_LIMIT_S)
             message += _errors(channel)
             if not reader.begun and reader.exit_code is None and _status(channel) == 0:
-                raise self._no_shell(reader.foreign + message, "ended with 0")
+                reader.foreign += message
+                raise self._no_shell(reader, "ended with 0")
             if reader.exit_code is None:
                 self._went_away(channel)
         code = reader.exit_code if reader.exit_code is not None else _status(channel)
@@ -147,14 +148,14 @@ class Session:
 
     def _too_late(self, reader: FrameReader, limit_s: float) -> PlaybookError:
         if not reader.begun:
-            return self._no_shell(reader.foreign, f"did not come to it within {limit_s:.0f} s")
+            return self._no_shell(reader, f"did not come to it within {limit_s:.0f} s")
         return StepFailed(f"{self._name}: a command was not done within {limit_s:.0f} s")
 
     def _cut_short(self, channel: Channel, reader: FrameReader) -> None:
         """Raises the error of a session that ended before the answer was complete."""
         self._went_away(channel)
         if not reader.begun:
-            raise self._no_shell(reader.foreign, f"ended with {_status(channel)}")
+            raise self._no_shell(reader, f"ended with {_status(channel)}")
         raise StepFailed(
             f"{self._name}: a command was cut short: {plain(reader.foreign) or 'nothing said why'}"
         )
@@ -163,8 +164,8 @@ class Session:
         if _status(channel) == _NO_EXIT_STATUS:
             raise ConnectionLost(f"{self._name} went away in the middle of a command")
 
-    def _no_shell(self, printed: bytes, what: str) -> NoShell:
-        said = plain(printed).rstrip(".")
+    def _no_shell(self, reader: FrameReader | StreamReader, what: str) -> NoShell:
+        said = plain(reader.foreign, reader.mark).rstrip(".")
         return NoShell(
             f"{self._name}: the login shell was given a command and {what}"
             f"{f'; it printed: {said}' if said else ', without a word'}. "
@@ -174,11 +175,13 @@ class Session:
         )
 
 
-def plain(printed: bytes) -> str:
-    """The last lines of what was printed, on one line, without what steers a terminal."""
+def plain(printed: bytes, mark: bytes = b"") -> str:
+    """The last lines of what was printed, on one line, without what steers a terminal, and without
+    those with ``mark``: `set -x` prints the command itself."""
     lines = (
-        _CONTROL.sub("", line).strip()
-        for line in printed.decode(errors="replace").replace("\r", "\n").split("\n")
+        _CONTROL.sub("", line.decode(errors="replace")).strip()
+        for line in printed.replace(b"\r", b"\n").split(b"\n")
+        if not (mark and mark in line)
     )
     return "; ".join([line for line in lines if line][-4:])[-600:]
 

@@ -66,6 +66,8 @@ def ownership_step() -> Step:
         owner, theirs = found.get("device"), found.get("controller", target.controller.url)
         if owner is None:
             return "not yet a board of this farm"
+        if _was_renamed(target):
+            return f"named {owner} until now"
         if owner != target.device:
             raise InvalidRequest(
                 f"{target.host.name} is the board {owner!r} already: retire that first "
@@ -79,6 +81,13 @@ def ownership_step() -> Step:
         return ""
 
     def apply(target: BoardTarget) -> None:
+        if _was_renamed(target):
+            text = json.dumps({**target.ownership(), "device": target.device})
+            new = f"{OWNERSHIP_FILE}.$$"
+            target.script(
+                f"cat > {new}; sync; [ -s {new} ] && mv {new} {OWNERSHIP_FILE}", secret=text + "\n"
+            )
+            return
         user_made = not target.host.is_true(f"getent passwd {USER}")
         owner = {"device": target.device, "controller": target.controller.url}
         text = json.dumps({**owner, "user_made": user_made})
@@ -91,6 +100,13 @@ def ownership_step() -> Step:
         )
 
     return Step("board", check, apply)
+
+
+def _was_renamed(target: BoardTarget) -> bool:
+    """Whether the board still has the name that its device had at this controller before."""
+    found, former = target.ownership(), target.controller.known(target.device).former_name
+    ours = found.get("controller") == target.controller.url
+    return bool(former) and ours and found.get("device") == former
 
 
 def user_step(groups: tuple[str, ...]) -> Step:

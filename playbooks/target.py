@@ -45,6 +45,8 @@ class KnownDevice:
     health: str = "unknown"
     uncheckable: str = ""
     """Why the last health check came to no result; empty if it did, or if none has ended."""
+    former_name: str = ""
+    """Its name before it was renamed, until its board has joined under the new one."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ class ReferenceJob:
             ``source`` must give the expected outputs on the expected inputs, within the tolerance
             for the file's precision; ``model.inputs`` and ``outputs`` are that model's.
         tolerances: precision → tolerance.
+        again: the reference that another process computed by the same job. Nothing else is written
+            then: outputs that differ from it are marked in it.
         declared: input → what somebody said that its values are drawn from.
         found: the same as read from the graph, where another reader than the runtime tells.
         given: an .npz of feeds (``agent.runner.feeds.given_feeds``).
@@ -119,6 +121,7 @@ class ReferenceJob:
     layouts: Dict[str, str] = field(default_factory=dict)
     expected: Optional[str] = None
     tolerances: Dict[str, Tolerance] = field(default_factory=dict)
+    again: Optional[str] = None
     declared: Dict[str, InputValues] = field(default_factory=dict)
     found: Dict[str, InputValues] = field(default_factory=dict)
     given: Optional[str] = None
@@ -135,6 +138,9 @@ class Referenced:
     sizes. ``precision`` is the file's. ``top1`` is the accuracy on the data set, by ``scoring``;
     ``usual``: that is what agents of 0.1 do. ``remarks`` say what makes reference or accuracy
     doubtful.
+
+    ``unrepeatable`` and ``stateful``: outputs that are no function of the inputs, with how far two
+    runs differ (``agent.runner.repeatability``).
     """
 
     path: str = ""
@@ -145,6 +151,8 @@ class Referenced:
     inputs: Tuple[TensorSpec, ...] = ()
     precision: str = ""
     fidelity: Optional[Fidelity] = None
+    unrepeatable: Dict[str, str] = field(default_factory=dict)
+    stateful: Dict[str, str] = field(default_factory=dict)
     feeds: int = 0
     values: Dict[str, InputValues] = field(default_factory=dict)
     scoring: Optional[Scoring] = None

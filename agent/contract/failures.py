@@ -75,6 +75,7 @@ FAILURE_KINDS: Dict[str, FailureKind] = {
     "blob_missing": FailureKind(HARNESS),
     "cancelled": FailureKind(HARNESS, status="cancelled"),
     "contract": FailureKind(HARNESS),
+    "converter_fault": FailureKind(HARNESS),
     "environments": FailureKind(HARNESS),
     "internal": FailureKind(HARNESS, checks_board=True),
     "runtime_missing": FailureKind(HARNESS),
@@ -126,14 +127,14 @@ class Unsupported(RunnerError):
 
 
 class UnsupportedOperator(Unsupported):
-    """The runtime has no kernel for ``operator``."""
+    """The runtime has no kernel for ``operator``; with ``use``, not for this use of it."""
 
     kind = "unsupported_operator"
 
-    def __init__(self, runtime: str, operator: str, detail: str = "") -> None:
+    def __init__(self, runtime: str, operator: str, detail: str = "", use: bool = False) -> None:
         super().__init__(
-            "%s does not support operator %s%s"
-            % (runtime, operator, ": " + detail if detail else "")
+            "%s does not support %soperator %s%s"
+            % (runtime, "this use of " if use else "", operator, ": " + detail if detail else "")
         )
         self.operator = operator
 
@@ -152,6 +153,19 @@ class UnsupportedPrecision(Unsupported):
     def __init__(self, runtime: str, precision: str, known: Iterable[str]) -> None:
         super().__init__(
             "%s does not run in %s here; it runs in %s" % (runtime, precision, listed(known))
+        )
+
+
+class NothingConverted(Unsupported):
+    """A converter ran, and its result is the network as it was: no figure of that precision."""
+
+    kind = "unsupported_precision"
+
+    def __init__(self, converter: str, precision: str, operators: int, why: str = "") -> None:
+        super().__init__(
+            "%s made nothing of this network %s: 0 of %d operators and no weight changed%s; measure"
+            " it in its own precision, or choose another converter or runtime for %s"
+            % (converter, precision, operators, " (%s)" % why if why else "", precision)
         )
 
 
@@ -222,6 +236,19 @@ class ConversionFailed(RunnerError):
     """A converter failed on this model."""
 
     kind = "conversion_failed"
+
+
+class ConverterFault(RunnerError):
+    """A converter wrote a file that its own runtime refuses. Neither the model nor the board is to
+    blame: another converter, option or version helps."""
+
+    kind = "converter_fault"
+
+    def __init__(self, converter: str, reason: str) -> None:
+        super().__init__(
+            "%s wrote a file that cannot be used; the fault is the converter's, not the model's: %s"
+            % (converter, reason)
+        )
 
 
 class BadOutput(RunnerError):

@@ -132,7 +132,8 @@ class Scenario:
 @dataclass(frozen=True)
 class ReferenceRef:
     """The FP32 reference outputs of a model: an ``.npz`` blob with arrays ``input:NAME`` and
-    ``output:NAME``, each of shape (feeds, *tensor shape).
+    ``output:NAME``, each of shape (feeds, *tensor shape), or one array for each feed
+    (``agent.runner.feeds.save_reference``).
 
     ``origin`` says what computed it, e.g. ``onnxruntime 1.31.1, graph optimisation off``; ``top1``
     is the source model's score on the data set.
@@ -149,7 +150,7 @@ class ReferenceRef:
 class DatasetRef:
     """A labelled data set: an ``.npz`` blob with ``inputs`` (samples, *one sample's shape),
     ``labels`` (samples,) or (samples, labels) of the held-out part, and ``calibration``
-    (m, *one sample's shape).
+    (m, *one sample's shape); for several inputs ``inputs:NAME`` and ``calibration:NAME`` of each.
 
     ``scoring``: how outputs are scored against the labels; ``None``: by the arg-max of the first
     output, which is all that agents of 0.1 know.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple, Union
+from typing import Dict, FrozenSet, Iterator, List, Tuple, Union
 
 from agent.contract.failures import BadModel
 
@@ -32,7 +32,7 @@ def input_dimensions(path: Path) -> Dict[str, Tuple[Dimension, ...]]:
         NotProtobuf: the file is not protobuf, or is cut short.
         OSError: it cannot be read.
     """
-    return _read(_view(path))
+    return _read(view_of(path))
 
 
 def dimensions_of(artifact: Path) -> Dict[str, Tuple[Dimension, ...]]:
@@ -50,6 +50,19 @@ def outputs_of(artifact: Path) -> List[str]:
     return names
 
 
+def shapeless_of(artifact: Path) -> FrozenSet[str]:
+    """The inputs and outputs of a user's file that have no shape at all, which ONNX Runtime reports
+    like those of scalars. Raises ``BadModel``."""
+    with _bad_model(artifact):
+        values = (
+            value
+            for graph in messages(view_of(artifact), _GRAPH)
+            for number in (_INPUT, _OUTPUT)
+            for value in messages(graph, number)
+        )
+        return frozenset(_name(value) for value in values if not any(True for _ in _shapes(value)))
+
+
 @contextmanager
 def _bad_model(artifact: Path) -> Iterator[None]:
     try:
@@ -64,12 +77,13 @@ def output_names(path: Path) -> List[str]:
     """The graph's outputs, in order. Raises like ``input_dimensions``."""
     return [
         _name(value)
-        for graph in messages(_view(path), _GRAPH)
+        for graph in messages(view_of(path), _GRAPH)
         for value in messages(graph, _OUTPUT)
     ]
 
 
-def _view(path: Path) -> memoryview:
+def view_of(path: Path) -> memoryview:
+    """The bytes of a file. Raises ``NotProtobuf``: it is empty. ``OSError``."""
     if path.stat().st_size == 0:
         raise NotProtobuf("the file is empty")
     with open(str(path), "rb") as file:
@@ -81,16 +95,16 @@ def _read(view: memoryview) -> Dict[str, Tuple[Dimension, ...]]:
     found = {}
     for graph in messages(view, _GRAPH):
         for value in messages(graph, _INPUT):
-            shapes = (
-                shape
-                for kind in messages(value, _TYPE)
-                for tensor in messages(kind, _TENSOR)
-                for shape in messages(tensor, _SHAPE)
-            )
             found[_name(value)] = tuple(
-                _dimension(d) for shape in shapes for d in messages(shape, _DIM)
+                _dimension(d) for shape in _shapes(value) for d in messages(shape, _DIM)
             )
     return found
+
+
+def _shapes(value: memoryview) -> Iterator[memoryview]:
+    for kind in messages(value, _TYPE):
+        for tensor in messages(kind, _TENSOR):
+            yield from messages(tensor, _SHAPE)
 
 
 def _name(value: memoryview) -> str:

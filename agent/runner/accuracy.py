@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -72,16 +72,21 @@ def of_cell(
     found = wanted or Scoring(MULTICLASS, names[0] if names else "")
     if found.task == NOT_SCORED:
         return None
-    labels = scoring.class_labels(data["labels"])
-    outputs = _outputs(session, specs, data, mapping)
-    scores = scoring.gathered(outputs, specs[0].shape[0], len(labels))
-    own = _own_name(found.output, list(outputs[0]), names)
-    if wanted is None and (own not in scores or scores[own].columns.shape[1] < 2):
-        sys.stderr.write("no accuracy: the first output has no scores; register the model again\n")
+    try:
+        labels = scoring.class_labels(data["labels"])
+        outputs = _outputs(
+            session, specs, data, mapping, lambda given: _own_name(found.output, given, names)
+        )
+        scores = list(scoring.gathered(outputs, specs[0].shape[0], len(labels)).values())
+        if not scores or (wanted is None and scores[0].columns.shape[1] < 2):
+            raise BadData("output %s has no scores for each sample" % found.output)
+    except BadData as error:
+        if wanted is not None:
+            raise
+        # registered by a release that looked at neither labels nor outputs
+        sys.stderr.write("no accuracy: %s; register the model again\n" % error)
         return None
-    if own not in scores:
-        raise BadData("output %s cannot be scored: it has no row of values a sample" % found.output)
-    return scoring.score(scores[own], labels, found)
+    return scoring.score(scores[0], labels, found)
 
 
 def _own_name(name: str, given: Sequence[str], names: Sequence[str]) -> str:
@@ -96,8 +101,10 @@ def _outputs(
     specs: Sequence[TensorSpec],
     data: Data,
     mapping: Optional[TensorMapping] = None,
+    scored: Optional[Callable[[Sequence[str]], str]] = None,
 ) -> List[Dict[str, Any]]:
-    """A session's outputs on all of the data set's ``inputs``, feed by feed."""
+    """A session's outputs on all of the data set's ``inputs``, feed by feed. ``scored``: from the
+    names of the outputs to the one that is kept; all are without it."""
     samples, labels = data["inputs"], data["labels"]
     if len(samples) != len(labels):
         raise BadData("%d samples but %d labels" % (len(samples), len(labels)))
@@ -105,6 +112,9 @@ def _outputs(
     outputs: List[Dict[str, Any]] = []
     for feed in sample_feeds(samples, specs, "inputs"):
         given = infer(session, feed, mapping)
+        if scored is not None:
+            own = scored(list(given))
+            given = {name: array for name, array in given.items() if name == own}
         if outputs:  # more images and maps would only fill the memory
             given = {n: a for n, a in given.items() if scoring.rows_of(a, rows) is not None}
         outputs.append(given)

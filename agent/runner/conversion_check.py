@@ -7,11 +7,12 @@ from typing import Optional
 
 from agent.contract.comparison import closeness, described
 from agent.contract.conversion_graph import Node
-from agent.contract.failures import OffReference, RunnerError
+from agent.contract.failures import BadModel, ConverterFault, OffReference, RunnerError
 from agent.contract.trial import ModelRef, RuntimeRef, Tolerance
-from agent.runner import fidelity
+from agent.runner import fidelity, repeatability
 from agent.runner.feeds import load_reference
 from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runtimes import registry
 from agent.runtimes.backend import Backend
@@ -43,18 +44,26 @@ def check(
         who: the converter that made it.
 
     Raises:
+        ConverterFault: the runtime cannot read the file. Unsupported…: it refuses the network.
         OffReference: names the first output that differs, and by how much.
     """
     tolerance = Tolerance(MIN_COSINE[node[1]], 1.0)
     mapping = TensorMapping(model.inputs, model.outputs, model.own_inputs, model.own_outputs)
     runtime = RuntimeRef(backend.name, precision=node[1])
-    session = backend.load(artifact, runtime, mapping.specs(model.inputs))
+    try:
+        session = load(backend, artifact, runtime, mapping.specs(model.inputs))
+    except BadModel as error:
+        raise ConverterFault(who, str(error)) from error
     try:
         feeds = load_reference(reference_file, "input")
         expected = load_reference(reference_file, "output")
-        given = [mapping.outputs(infer(session, mapping.feed(feed))) for feed in feeds]
+        with refusals(backend.name):
+            given = [mapping.outputs(infer(session, mapping.feed(feed))) for feed in feeds]
+        given, expected = repeatability.comparable(reference_file, session, given, expected)
     finally:
         session.close()
+    if not expected:
+        return "not checked: no output of this model can be compared"
     found = fidelity.compare(given, expected, tolerance, node[1])
     if not found.passed:
         raise OffReference(

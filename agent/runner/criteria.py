@@ -130,10 +130,8 @@ def kind_of(expected: Arrays) -> str:
         different = np.unique(np.concatenate([array.ravel() for array in arrays]))
         if 1 < len(different) <= REGION_VALUES:
             return REGIONS
-        if arrays[0].dtype.kind in "iu" and arrays[0].dtype.itemsize < 4 and len(different) > 1:
-            return NUMBERS  # an image in 8 or 16 bits, where one step is no error
     if arrays[0].dtype.kind in "biu":
-        return NUMBERED
+        return NUMBERS if _is_quantised(arrays) else NUMBERED
     if all(_is_row(array) for array in arrays) and whole and _many_whole(arrays):
         return NUMBERED
     single = all(_is_row(array) and (array.size == 1 or array.ndim > 1) for array in arrays)
@@ -142,6 +140,14 @@ def kind_of(expected: Arrays) -> str:
 
 def _is_whole(array: Any) -> bool:
     return array.dtype.kind in "biu" or bool(array.size and (array == np.rint(array)).all())
+
+
+def _is_quantised(arrays: Arrays) -> bool:
+    """Whether integers are an image or scores in 8 or 16 bits, where one step is no error."""
+    small = arrays[0].dtype.kind in "iu" and arrays[0].dtype.itemsize < 4
+    if not small or all(_is_row(array) for array in arrays):
+        return False
+    return len(np.unique(np.concatenate([array.ravel() for array in arrays]))) > 2
 
 
 def _is_row(array: Any) -> bool:

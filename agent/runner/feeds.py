@@ -245,23 +245,22 @@ def _column(array: Array, spec: TensorSpec) -> List[Array]:
             "array %r has the shape %s; input %s takes %s, or one more axis in front for several"
             " feeds" % (spec.name, list(array.shape), spec.name, list(shape))
         )
-    return [cast(row, spec) for row in rows]
+    return [_as_wanted(row, spec) for row in rows]
 
 
-def cast(array: Array, spec: TensorSpec) -> Array:
+def _as_wanted(array: Array, spec: TensorSpec) -> Array:
     """``array`` in the input's element type. Raises ``BadData`` where a value would change."""
     wanted = np.dtype(spec.dtype)
     if array.dtype == wanted:
         return array
-    with np.errstate(all="ignore"):
-        cast = array.astype(wanted)
-        same = wanted.kind == "f" or (array.dtype.kind in "biuf" and bool((cast == array).all()))
-    if array.dtype.kind not in "biuf" or not same:
-        raise BadData(
-            "input %s takes %s, and some of the %s values do not fit"
-            % (spec.name, wanted, array.dtype)
-        )
-    return cast
+    if array.dtype.kind in "biuf":
+        with np.errstate(all="ignore"):
+            made = array.astype(wanted)
+        if wanted.kind == "f" or bool((made == array).all()):
+            return made
+    raise BadData(
+        "input %s takes %s, and some of the %s values do not fit" % (spec.name, wanted, array.dtype)
+    )
 
 
 def sample_feeds(samples: Any, specs: Sequence[TensorSpec], name: str) -> Feeds:

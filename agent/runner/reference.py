@@ -21,10 +21,11 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import Fidelity, RuntimeRef, TensorSpec
 from agent.formats.tflite import NotTflite
-from agent.runner import accuracy, criteria, fidelity, reference_inputs
+from agent.runner import accuracy, criteria, fidelity, reference_inputs, repeatability
 from agent.runner.artifact_paths import named
 from agent.runner.feeds import load_npz, load_reference, save_reference
 from agent.runner.inference import infer
+from agent.runner.loading import load, refusals
 from agent.runner.progress import Progress
 from agent.runner.tensor_mapping import TensorMapping
 from agent.runner.tensor_matching import fixed, paired
@@ -47,7 +48,7 @@ class _Source(NamedTuple):
     origin: str
 
     def load(self, specs: Sequence[TensorSpec] = ()) -> Session:
-        return self.backend.load(self.artifact, self.runtime, specs)
+        return load(self.backend, self.artifact, self.runtime, specs)
 
 
 def run(job: ReferenceJob, progress: Progress) -> Referenced:
@@ -60,14 +61,19 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
     progress.enter("measure")
     data = load_npz(Path(job.dataset), ("inputs", "labels")) if job.dataset else None
     inputs = reference_inputs.of_job(job, session, data)
-    outputs = reference_inputs.run(session, inputs)
+    with refusals(source.backend.name):
+        outputs = reference_inputs.run(session, inputs)
     _require_finite(outputs)
+    if job.again is not None:
+        return _again(Path(job.again), outputs)
+    apart = repeatability.observe(session, inputs.feeds, outputs)
     remarks = _unchanging(inputs.feeds, outputs)
     found = accuracy.of_source(job.scoring, session, data) if data is not None else _NOTHING
     layouts = {spec.name: spec.layout for spec in _with_layouts(job, session.outputs)}
     session.close()
     path = Path(job.folder) / "reference.npz"
     save_reference(path, inputs.feeds, outputs, inputs.values)
+    repeatability.mark(path, apart)
     specs = tuple(
         TensorSpec(n, str(outputs[0][n].dtype), shape, layouts.get(n, ""))
         for n, shape in reference_inputs.shapes(outputs).items()
@@ -84,7 +90,16 @@ def run(job: ReferenceJob, progress: Progress) -> Referenced:
         scoring=found.scoring,
         usual=found.usual,
         remarks=(*remarks, *found.remarks),
+        unrepeatable=apart.unrepeatable,
+        stateful=apart.stateful,
     )
+
+
+def _again(first: Path, outputs: Feeds) -> Referenced:
+    """Compare with the reference that another process wrote, and mark in it what differs."""
+    apart = repeatability.differences(load_reference(first, "output"), outputs)
+    repeatability.mark(first, repeatability.Observed(apart, {}))
+    return Referenced(str(first), unrepeatable=apart)
 
 
 def _unchanging(feeds: Feeds, outputs: Feeds) -> List[str]:
@@ -183,13 +198,14 @@ def _joined(job: ReferenceJob, source: _Source, expected: Path, progress: Progre
     feeds = load_reference(expected, "input")
     wanted = load_reference(expected, "output")
     given = [infer(session, feed, mapping) for feed in feeds]
+    comparable = repeatability.comparable(expected, session, given, wanted)
     session.close()
     return Referenced(
         origin=source.origin,
         inputs=tuple(own_inputs),
         outputs=tuple(own_outputs),
         precision=source.precision,
-        fidelity=_compared(job, source, given, wanted),
+        fidelity=_compared(job, source, *comparable) if comparable[0] else None,
     )
 
 

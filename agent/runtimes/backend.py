@@ -70,6 +70,22 @@ class KnowsValues(Protocol):
         """What inputs must hold, as far as operators tell (``agent.formats.value_ranges``)."""
 
 
+@runtime_checkable
+class Resettable(Protocol):
+    """A session of a network that keeps state from one inference to the next."""
+
+    def reset(self) -> None:
+        """Put the state back to what it was after the load. Never within the timed region."""
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """A session that can say why two inferences on the same inputs may differ."""
+
+    def uncertain(self) -> Sequence[str]:
+        """The operators that draw random numbers or keep state, by their names in the format."""
+
+
 class RequestQueue(Protocol):
     """Requests on the bound inputs, at most ``depth`` of them in flight."""
 

@@ -29,6 +29,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import ConversionFailed
 from agent.contract.trial import TensorSpec
 from agent.runtimes.backend import Feeds, Options
+from agent.runtimes.refusals import sentence
 from agent.runtimes.validation import chosen
 
 
@@ -127,7 +128,7 @@ def is_ours(error: BaseException) -> bool:
 def failed(converter: str, error: BaseException) -> ConversionFailed:
     """An error of a tool that we have no name for: its type, and the first line of its message."""
     words = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, words[0][:400]))
+    return ConversionFailed("%s: %s: %s" % (converter, type(error).__name__, sentence(words[0])))
 
 
 @contextmanager
@@ -138,7 +139,7 @@ def conversion_errors(converter: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # each tool, and the libraries below it, raise their own
-        raise ConversionFailed("%s: %s" % (converter, error)) from error
+        raise ConversionFailed("%s: %s" % (converter, sentence(error))) from error
 
 
 def missing(converter: Converter) -> List[str]:

@@ -81,6 +81,11 @@ def converter_names() -> Tuple[str, ...]:
     return tuple(_RUNTIME_OF_CONVERTER)
 
 
+def runtime_of_converter(name: str) -> str:
+    """The runtime whose folder has that converter; empty: none has."""
+    return _RUNTIME_OF_CONVERTER.get(name, "")
+
+
 def find_backend(name: str) -> Backend:
     """The backend of that name; imports no runtime.
 

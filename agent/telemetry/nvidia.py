@@ -37,8 +37,7 @@ _THROTTLED = {
 }
 
 
-_VALUE = r"(?:[0-9.+-]{1,20}|0x[0-9a-fA-F]{1,16}|\[[^\],]*\]|N/A)"
-_ROW = re.compile(rf"[0-9]{{1,3}}(?: *, *{_VALUE}){{{len(FIELDS)}}}")
+_ROW = re.compile(rf"[0-9]{{1,3}}(?: *, *[^,]{{1,40}}){{{len(FIELDS)}}}")
 _MASK = re.compile(r"[0-9]{1,3} *, *(?:0x[0-9a-fA-F]{1,16}|\[[^\]]*\]|N/A)")
 
 

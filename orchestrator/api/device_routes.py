@@ -9,7 +9,7 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import MAX_ID, Body
-from orchestrator.service.devices import devices, registration, retirement
+from orchestrator.service.devices import devices, registration, renaming, retirement
 from orchestrator.service.health import health_checks
 from orchestrator.service.views import DeviceView, HealthCheckView, JoinView, RetiredView
 
@@ -36,6 +36,10 @@ class DrainBody(Body):
     """``note``: why, for those who wonder."""
 
     note: str = ""
+
+
+class RenameBody(Body):
+    name: str
 
 
 class MaintenanceBody(Body):
@@ -67,6 +71,12 @@ def retire_device(name: str, farm: InFarm, _: Operator) -> RetiredView:
 @router.post("/devices/{name}/rotate")
 def rotate_device(name: str, farm: InFarm, _: Operator) -> JoinView:
     return registration.rotate(farm, name)
+
+
+@router.post("/devices/{name}/rename")
+def rename_device(name: str, body: RenameBody, farm: InFarm, _: Operator) -> JoinView:
+    """The answer lets the board join under its new name."""
+    return renaming.rename(farm, name, body.name)
 
 
 @router.post("/devices/{name}/enable")

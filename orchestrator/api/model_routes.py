@@ -9,8 +9,8 @@ from pydantic import Field
 
 from orchestrator.api.dependencies import InFarm, Operator, Viewer
 from orchestrator.api.request_models import Body
-from orchestrator.service.models import network_graphs, registration, tasks
-from orchestrator.service.views import ModelView
+from orchestrator.service.models import network_graphs, registration, removal, tasks
+from orchestrator.service.views import ModelView, RemovedModelView
 
 router = APIRouter(tags=["people"])
 
@@ -55,3 +55,11 @@ def add_model(body: ModelBody, farm: InFarm, _: Operator) -> ModelView:
     words = (given.pop("task"), given.pop("score_output"), given.pop("threshold"))
     scoring = tasks.declared(*words)
     return registration.add(farm, registration.NewModel(**given, scoring=scoring))
+
+
+@router.delete("/models/{name}")
+def remove_model(
+    name: str, farm: InFarm, _: Operator, form: Annotated[str, Query(alias="format")] = ""
+) -> RemovedModelView:
+    """Forget a model that no sweep uses, or only its file in ``format``."""
+    return removal.remove(farm, name, form)

@@ -34,7 +34,8 @@ def backup(
     from orchestrator.store.backup import backup as backups
 
     options: CliContext = context.obj
-    with opened_store(options.settings()) as (database, blobs):
+    settings = options.settings()
+    with opened_store(settings) as (database, blobs):
         written = backups.backup(
             database,
             blobs,
@@ -43,11 +44,16 @@ def backup(
             at=datetime.now(UTC),
             with_blobs=not without_blobs,
             overwrite=force,
+            boards=settings.home / "boards",
         )
     rows = sum(written.manifest.rows.values())
     typer.echo(
         f"wrote {file}: {rows} rows, {written.manifest.blobs} blobs, {size(written.size_bytes)}"
     )
+    if written.manifest.boards:
+        typer.echo(
+            f"with the SSH addresses of {', '.join(written.manifest.boards)}; no private key"
+        )
     for sha256 in written.manifest.missing:
         typer.echo(f"blob {sha256} is missing or damaged here, and not in the backup", err=True)
     if written.manifest.missing:
@@ -70,12 +76,21 @@ def restore(
     options: CliContext = context.obj
     settings = options.settings()
     with opened_store(settings, create=True) as (database, blobs), exclusive_home(settings.home):
-        done = restore(database, blobs, file.absolute(), at=datetime.now(UTC), force=force)
+        done = restore(
+            database,
+            blobs,
+            file.absolute(),
+            at=datetime.now(UTC),
+            force=force,
+            boards=settings.home / "boards",
+        )
     manifest = done.manifest
     typer.echo(
         f"restored {sum(manifest.rows.values())} rows and {manifest.blobs} blobs of "
         f"{manifest.created_at[:19]} UTC (benchfarm {manifest.benchfarm}, {manifest.database})"
     )
+    if manifest.boards:
+        typer.echo(f"the SSH addresses of {', '.join(manifest.boards)} are back, with host keys")
     if done.aside:
         typer.echo(f"what was here is kept under names that end in {done.aside}")
     if not manifest.with_blobs:

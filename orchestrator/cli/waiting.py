@@ -9,18 +9,21 @@ from collections.abc import Iterator
 
 import typer
 
-from orchestrator.cli.output import console
+from orchestrator.cli.output import console, duration
 
 PATIENCE_S = 1.0
 """A shorter wait is not worth a line in a log."""
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Say on stderr what is waited for, until the block ends. A ``playbooks.waiting.Waiting``."""
+def waiting(what: str, limit_s: float | None = None) -> Iterator[None]:
+    """Say on stderr what is waited for, and until when, until the block ends. A
+    ``playbooks.waiting.Waiting``."""
     screen = console(stderr=True)
+    bound = "" if limit_s is None else f" (at most {duration(limit_s)})"
     if not screen.is_terminal or _shown.locked():
-        timer = threading.Timer(PATIENCE_S, typer.echo, (f"waiting for {what}",), {"err": True})
+        words = f"waiting for {what}{bound}"
+        timer = threading.Timer(PATIENCE_S, typer.echo, (words,), {"err": True})
         timer.daemon = True
         timer.start()
         try:
@@ -28,14 +31,20 @@ def waiting(what: str) -> Iterator[None]:
         finally:
             timer.cancel()
         return
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    moving = TextColumn(
+        "waiting for {task.description}, {task.elapsed:.0f} s" + bound, markup=False
+    )
     # lines that are printed meanwhile go above it, unless stdout is somewhere else
     together = sys.stdout.isatty()
-    moving = Spinner("dots", Text(f"waiting for {what}"))
-    with _shown, Live(moving, console=screen, transient=True, redirect_stdout=together):
+    with (
+        _shown,
+        Progress(
+            SpinnerColumn(), moving, console=screen, transient=True, redirect_stdout=together
+        ) as line,
+    ):
+        line.add_task(what, total=None)
         yield
 
 

@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.cli.context import CliContext, client
 from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat
+from orchestrator.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -70,6 +71,7 @@ def build(
     ),
 ) -> None:
     """Emit architectures as ONNX, and other formats, and register them with their data sets."""
+    from orchestrator.client import ADD_MODEL_S
     from orchestrator.local import zoo_interpreters
 
     options: CliContext = context.obj
@@ -89,12 +91,14 @@ def build(
             files = emit(name, folder, seed, batch)
             for file_format, interpreter in pythons.items():
                 files.append(folder / f"{name}.{file_format}")
-                zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
+                with waiting(f"{name}.{file_format} to be written"):
+                    zoo_interpreters.emit(file_format, interpreter, name, files[-1], seed, batch)
             for file in files:
                 if output is not None:
                     typer.echo(str(file))
                     continue
-                with client(context) as farm:
+                what = f"the reference outputs of {file.name}, computed twice"
+                with client(context) as farm, waiting(what, ADD_MODEL_S):
                     added = register(farm, name, file)
                 typer.echo(f"model {added.name}: {', '.join(a.format for a in added.artifacts)}")
 

@@ -75,8 +75,8 @@ class OnnxFacts:
     """Facts of an ONNX file. ``inputs`` have fixed shapes. ``free_batch``: the leading dimension of
     every input is free in the file, and 1 in the fixed shape. ``layouts`` of inputs and outputs, if
     known. ``precision``: one of ``agent.runtimes.formats.precisions``; ``stored``: what the file
-    holds, in words. ``onnx``: version of the package that read the file. ``values``: as
-    ``KnownValues``."""
+    holds, in words. ``random``: output → the operators that draw the random numbers it depends on.
+    ``onnx``: version of the package that read the file. ``values``: as ``KnownValues``."""
 
     inputs: tuple[TensorSpec, ...]
     free_batch: bool
@@ -90,6 +90,7 @@ class OnnxFacts:
     onnx: str
     precision: str = "fp32"
     stored: str = "fp32"
+    random: dict[str, str] = field(default_factory=dict)
     values: dict[str, InputValues] = field(default_factory=dict)
 
     @property

@@ -19,6 +19,7 @@ from agent.contract.device import RuntimeFacts
 from agent.contract.trial import Options
 from agent.runtimes.formats import SOURCES, precisions, told_by_file
 from orchestrator.domain import builders as builder_rules
+from orchestrator.domain import other_ways
 from orchestrator.domain.builders import BuilderDevice, PlannedBuild
 from orchestrator.domain.matrix import Configuration
 from orchestrator.domain.selectors import matches
@@ -169,7 +170,7 @@ def place(
         return _skip(device, configuration, found)
     tools = [*found.tools, *found.builder_tools]
     reason = _option_refusal(facts, tools, configuration) or _model_refusal(
-        tools, configuration, model
+        tools, configuration, model, found.builder_tools
     )
     if reason:
         return _skip(device, configuration, reason)
@@ -269,10 +270,12 @@ def _route(
     known_tools = [*device.tools, *(tool for builder in builders for tool in builder.tools)]
     lacks = missing_tools(device.tools, model.sources, goals, via)
     if not lacks and missing_tools(known_tools, model.sources, goals, via) is None:
-        return f"{words}: no converter leads there{_as_it_is(facts, configuration, model)}"
+        as_it_is = _as_it_is(facts, configuration, model)
+        nearest = "" if via else other_ways.in_words(known_tools, model.sources, goals)
+        return f"{words}: no converter leads there{as_it_is}{nearest}"
     shortfall = f"lacks a tool: {needs(lacks)}" if lacks else "has no way there"
     return (
-        f"{words}: {device.name} {shortfall} (`benchfarm-agent runtimes add` there); "
+        f"{words}: {device.name} {shortfall} ({other_ways.adding(lacks or ())} there); "
         f"{builder_rules.why_not(builders, device.tools, model.sources, goals, via)}"
     )
 
@@ -312,12 +315,21 @@ def _as_text(value: object, accepted: tuple[str, ...]) -> str:
 
 
 def _model_refusal(
-    tools: Sequence[Tool], configuration: Configuration, model: PlacementModel
+    tools: Sequence[Tool],
+    configuration: Configuration,
+    model: PlacementModel,
+    builder_tools: Sequence[Tool],
 ) -> str:
     if configuration.batch_size != 1 and not model.free_batch:
         return (
             f"batch size {configuration.batch_size}: model {model.name} was exported with fixed "
             "shapes; export it with a free first dimension"
+        )
+    fixing = [tool.name for tool in builder_tools if "dynamic_shapes" not in tool.keeps]
+    if configuration.batch_size != 1 and fixing:
+        return (
+            f"batch size {configuration.batch_size}: a builder makes the file by {fixing[0]}, "
+            "which fixes the shapes, for batch size 1; let the device convert it itself"
         )
     calibrates = any(tool.needs_calibration for tool in tools)
     if calibrates and configuration.calibration == "dataset" and not model.has_calibration:

@@ -167,8 +167,15 @@ class LimitsChoice(StrictModel):
 
 
 class ToleranceChoice(StrictModel):
+    """How far the outputs of a precision may be from the reference's. What is left out of the last
+    four has the default of that precision (``agent.contract.comparison.LIMITS``)."""
+
     min_cosine: float = Field(ge=-1, le=1)
     max_top1_drop: float = Field(ge=0, le=1)
+    max_relative_error: float | None = Field(default=None, ge=0)
+    min_psnr_db: float | None = Field(default=None, ge=0, le=1000)
+    min_equal: float | None = Field(default=None, ge=0, le=1)
+    min_overlap: float | None = Field(default=None, ge=0, le=1)
 
     def wire(self) -> Tolerance:
         return Tolerance(**self.model_dump())

@@ -105,7 +105,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         tagged = self.peek_event().tag not in (None, "!")  # type: ignore[no-untyped-call]
-        node: yaml.ScalarNode = super().compose_scalar_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         if tagged and node.style is None:
             node.style = TAGGED
         return node
@@ -150,9 +150,9 @@ class _Reader:
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         if self._is_text(path, node.value) and node.tag != "tag:yaml.org,2002:null":
             return node.value
-        why = yaml_versions.mistake(node)
-        if why:
-            self.mistakes.append(YamlMistake(_line(node), f"{dotted(path) or '(top)'}: {why}"))
+        differs = yaml_versions.mistake(node)
+        if differs:
+            self.mistakes.append(YamlMistake(_line(node), f"{dotted(path) or '(top)'}: {differs}"))
             return None
         try:
             value = self._scalars.construct_object(node)

@@ -38,6 +38,7 @@ from agent.worker.attempts.engine_cache import EngineCache, folder_bytes
 from agent.worker.environments.conversion_planning import ConversionPlan
 from agent.worker.isolation.child_process import CancelRequest
 from agent.worker.isolation.runner_client import RunnerClient
+from orchestrator.domain import other_ways
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.domain.file_inspection import Inspector
 from orchestrator.local.reference_runs import ReferenceRunner
@@ -82,6 +83,12 @@ class LocalConverter:
     def start(self, wanted: ConversionRequest) -> Node:
         """The (format, precision) of the source."""
         return wanted.format, wanted.precision
+
+    def nearest(self, starts: Sequence[Node], goal: Node, via: Sequence[str]) -> Node:
+        """Of a model's files the one with the cheapest way to ``goal``; the first where there is no
+        way from any."""
+        way = cheapest_path(usable(self._tools), [s for s in starts if s != goal], (goal,), via)
+        return way[0].source if way else starts[0]
 
     def plan(self, wanted: ConversionRequest) -> ConversionPath:
         """The cheapest sequence of converters.
@@ -217,10 +224,12 @@ class LocalConverter:
             return (
                 words
                 + f" this machine lacks a tool: {needs(absent)}; add an environment "
-                + ("that has it with `benchfarm-agent runtimes add`")
+                + f"that has it with {other_ways.adding(absent)}"
             )
         made = sorted({f"{f} ({p})" for f, p in self._targets(start)})
-        return f"{words} no converter leads; from here to: {', '.join(made) or 'nothing'}"
+        nearest = "" if wanted.via else other_ways.in_words(self._tools, (start,), (wanted.goal,))
+        reached = ", ".join(made) or "nothing"
+        return f"{words} no converter leads; from here to: {reached}{nearest}"
 
     def _targets(self, start: Node) -> list[Node]:
         """All nodes that the installed converters reach from ``start``."""

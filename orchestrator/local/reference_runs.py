@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.contract.child_jobs import Referenced, ReferenceJob
@@ -23,8 +23,9 @@ class ReferenceRunner:
 
     def __call__(self, job: ReferenceJob) -> Referenced:
         """Run the job with time and memory limits, in this interpreter or else in the agent's
-        environment for the backend. A runtime that neither has is a failure."""
-        answer = _run_child(sys.executable, job)
+        environment for the backend, and once more in another process. A runtime that neither has
+        is a failure."""
+        answer = run_twice(sys.executable, job)
         if answer.failure is None or answer.failure.kind != MISSING:
             return answer
         from agent.worker.errors import AgentError
@@ -36,7 +37,7 @@ class ReferenceRunner:
             return Referenced(failure=Failure("environment", "environments", str(error)))
         if not python:
             return Referenced(failure=Failure("environment", MISSING, self._remedy(backend)))
-        return _run_child(python, job)
+        return run_twice(python, job)
 
     def _python(self, backend: str) -> str:
         """The interpreter of the agent's environment for the backend; empty: there is none.
@@ -55,6 +56,20 @@ class ReferenceRunner:
             f"no {backend} runtime on the controller: add one with "
             f"`benchfarm-agent runtimes add {backend} --state-dir {self.state_dir}`"
         )
+
+
+def run_twice(python: str, job: ReferenceJob) -> Referenced:
+    """The answer of one process, with the outputs that another one gives otherwise."""
+    first = _run_child(python, job)
+    if first.failure is not None or job.expected is not None:
+        return first
+    folder = Path(job.folder) / "again"
+    folder.mkdir()
+    second = _run_child(python, replace(job, folder=str(folder), again=first.path))
+    if second.failure is not None:
+        message = f"in a second process, where it ran again: {second.failure.message}"
+        return Referenced(failure=replace(second.failure, message=message))
+    return replace(first, unrepeatable={**second.unrepeatable, **first.unrepeatable})
 
 
 def _run_child(python: str, job: ReferenceJob) -> Referenced:

@@ -59,6 +59,11 @@ class AddressBook:
             json.dump(asdict(address), file)
         os.replace(temporary, self._path(device))
 
+    def rename(self, device: str, to: str) -> None:
+        """Keep an address under another name, where there is one."""
+        if self._path(device).exists():
+            os.replace(self._path(device), self._path(to))
+
     def forget(self, device: str) -> None:
         self._path(device).unlink(missing_ok=True)
 
@@ -116,6 +121,7 @@ class RemoteController:
             device_class=view.device_class,
             health=view.health,
             uncheckable=uncheckable(view),
+            former_name=view.former_name,
         )
 
     def check_health(self, device: str, limit_s: float) -> HealthCheckOutcome | None:

@@ -83,6 +83,8 @@ def cell_row(cell: CellData, label: str, usable: Sequence[MeasuredTrial]) -> Cel
         samples=sum(len(m.caller_ns) for m in usable),
         trials=tuple(trials),
         source_size_mib=cell.source_size_bytes / est.BYTES_PER_MIB or None,
+        source_stored=cell.source_stored,
+        not_comparable=tuple(cell.unlike_runs),
         **columns.computed(usable),
     )
 

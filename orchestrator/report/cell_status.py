@@ -47,12 +47,21 @@ def _measured_status(cell: CellData, usable: Sequence[MeasuredTrial]) -> tuple[C
             "" if worst.reference_top1 is None else f" (source model {worst.reference_top1:.1%})"
         )
         return "failed_accuracy", f"top-1 is {worst.top1:.1%}{known}"
+    unlike = _unlike_runs(cell)
     if len(usable) < cell.planned_trials:
-        return "partial", f"{len(usable)} of {cell.planned_trials} trials measured"
+        measured = f"{len(usable)} of {cell.planned_trials} trials measured"
+        return "partial", "; ".join(filter(None, (measured, unlike)))
     unverified = [m for m in usable if m.trial.result.status != "ok"]
     if unverified:
-        return "partial", f"measured, but {est.of_trials(unverified, usable)} could not be verified"
-    return "ok", ""
+        measured = f"measured, but {est.of_trials(unverified, usable)} could not be verified"
+        return "partial", "; ".join(filter(None, (measured, unlike)))
+    return "ok", unlike
+
+
+def _unlike_runs(cell: CellData) -> str:
+    """Which outputs were not compared, because two runs of the source itself differ."""
+    found = "; ".join(f"output {name}: {words}" for name, words in cell.unlike_runs.items())
+    return f"fidelity not comparable: {found}" if found else ""
 
 
 def _missed(fidelity: FidelityRow) -> str:

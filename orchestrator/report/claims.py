@@ -27,6 +27,10 @@ def row_caveats(row: CellRow) -> tuple[str, ...]:
         found.append("outputs were not verified")
     elif not row.fidelity.passed:
         found.append("outputs differ from the FP32 reference")
+    else:
+        found += row.fidelity.notes
+    if row.accuracy_remark:
+        found.append(row.accuracy_remark)
     if row.calibration == "random":
         found.append("quantised on random inputs")
     if row.p50_ms.value is not None and row.p50_ms.low is None:

@@ -116,7 +116,7 @@ class Column:
         """One value per name of ``csv_names``; ``None``: unknown."""
         found = self.value(row)
         if self.interval:
-            return [found.value, found.low, found.high, found.n if found.value else None]
+            return [found.value, found.low, found.high, None if found.value is None else found.n]
         return [self.csv_format(found) if self.csv_format else found]
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any
 
-from orchestrator.report import cell_status, number_format
+from orchestrator.report import cell_status, converted, number_format
 from orchestrator.report.column import Column, Place, Shown, documentation
 from orchestrator.report.number_format import (
     NOTHING,
@@ -41,27 +41,29 @@ COMPARISON = "By comparison with the other cells of the sweep."
 ORDER: Mapping[Place, tuple[str | EllipsisType, ...]] = {
     "terminal": (
         "rank", "label", "p50_ms", "p99_ms", "inferences_per_second", "speed_up", "top1",
-        "fidelity_criterion", "peak_rss_mib", ..., "cell_id", "status",
+        "fidelity_criterion", "not_comparable", "precision_macs", "peak_rss_mib", ..., "cell_id",
+        "status",
     ),
     "markdown": (
         "device", "rank", "label", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_criterion", "peak_rss_mib", "load_cold_ms", ...,
-        "trials_measured", "cell_id", "status",
+        "speed_up", "top1", "fidelity_criterion", "not_comparable", "precision_macs",
+        "peak_rss_mib", "load_cold_ms", ..., "trials_measured", "cell_id", "status",
     ),
     "html": (
         "rank", "label", "status", "p50_ms", "p90_ms", "p99_ms", "inferences_per_second",
-        "speed_up", "top1", "fidelity_criterion", "peak_rss_mib", "load_cold_ms",
-        "first_inference_ms", "artifact_size_mib", ...,
+        "speed_up", "top1", "fidelity_criterion", "not_comparable", "precision_macs",
+        "peak_rss_mib", "load_cold_ms", "first_inference_ms", "artifact_size_mib", ...,
     ),
     "details": (
-        "cell_id", "backend", "runtime_version", "target", "placement", "precision", "threads",
+        "cell_id", "backend", "runtime_version", "target", "placement", "precision",
+        "precision_operators", "precision_weights", "precision_macs", "source_stored", "threads",
         "batch_size", "environment", "options", "calibration", "samples", "mean_ms",
         "runtime_p50_ms", "min_ms", "stdev_ms", "mad_ms", "cv", "import_s", "load_cold_ms",
         "load_warm_ms", "first_inference_ms", "convert_s", "overhead_s", "cpu_percent",
         "artifact_size_mib", ...,
         "fidelity_passed", "fidelity_criterion", "fidelity_cosine", "fidelity_max_abs",
-        "fidelity_max_rel", "fidelity_psnr_db", "accuracy_remark", "speed_up", "speed_up_reason",
-        "speed_up_q_value", "telemetry", "absent",
+        "fidelity_max_rel", "fidelity_psnr_db", "not_comparable", "accuracy_remark", "speed_up",
+        "speed_up_reason", "speed_up_q_value", "telemetry", "absent",
     ),
 }  # fmt: skip
 """Order of the columns in each place; columns that it does not name stand at the ellipsis."""
@@ -73,6 +75,14 @@ def measured(rows: Sequence[CellRow]) -> bool:
 
 def verified(rows: Sequence[CellRow]) -> bool:
     return any(row.fidelity for row in rows)
+
+
+def partly_comparable(rows: Sequence[CellRow]) -> bool:
+    return any(row.not_comparable for row in rows)
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names) or NOTHING
 
 
 def has_top1(rows: Sequence[CellRow]) -> bool:
@@ -125,6 +135,9 @@ def _figure(title: str = "") -> Shown:
     return Shown(point_or_reason, title, when=measured)
 
 
+CONVERTED = Shown(converted.in_words, "Converted", whole_row=True, when=converted.is_partial)
+"""In tables: only where a row's network is not wholly in its precision."""
+
 COLUMNS: Sequence[Column] = (
     Column("cell_id", "cell",
            "Identifier of the cell, one configuration on one device in one sweep: what "
@@ -147,9 +160,28 @@ COLUMNS: Sequence[Column] = (
            details=Shown(_version, whole_row=True)),
     Column("target", "target", "Part of the device that the runtime was told to use, e.g. CPU.",
            SPECIFICATION, details=Shown()),
-    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; or "
-           "that of a file that is run as it is: fp8 and int4, too.",
-           SPECIFICATION, details=Shown()),
+    Column("precision", "precision", "Numeric precision of the model: fp32, fp16, bf16, int8; of a "
+           "file that is run as it is also fp8 and int4.", SPECIFICATION, details=Shown()),
+    Column("precision_operators", "operators in it",
+           "Share of the network's operators that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.operators",
+           details=Shown(percent, "operators in that precision", when=converted.has_share)),
+    Column("precision_weights", "weights in it",
+           "Share of the network's weights that the conversion brought into that precision.",
+           converted.precision_share, path="precision_share.weights",
+           details=Shown(percent, "weights in that precision", when=converted.has_share)),
+    Column("precision_macs", "MACs in it",
+           "Share of the network's multiply-accumulates in operators that the conversion brought "
+           "into that precision; tables show it, else the share of weights, where one is not all.",
+           converted.precision_share, path="precision_share.macs",
+           terminal=CONVERTED,
+           markdown=CONVERTED,
+           html=CONVERTED,
+           details=Shown(percent, "MACs in that precision", when=converted.has_share)),
+    Column("source_stored", "source file",
+           "What the source file holds where its precision does not say it: how it is quantised, "
+           "types of weights and activations.", SPECIFICATION,
+           details=Shown(when=lambda rows: any(row.source_stored for row in rows))),
     Column("threads", "threads", "Number of threads that the runtime may use; 0: its default.",
            SPECIFICATION, details=Shown(lambda count: str(count or "runtime’s default"))),
     Column("batch_size", "batch size", "Samples per inference.", SPECIFICATION, details=Shown()),
@@ -302,6 +334,14 @@ COLUMNS: Sequence[Column] = (
     Column("fidelity_limit", "limit of the criterion",
            "What that figure may be at the most, or must be at the least.",
            cell_status.worst_fidelity, path="fidelity.limit"),
+    Column("not_comparable", "Not comparable",
+           "Outputs that no fidelity is taken of, because two runs of the source itself differ.",
+           "The reference is run again in the same process and in another one.", text=True,
+           csv_format="; ".join,
+           terminal=Shown(_several, when=partly_comparable),
+           markdown=Shown(_several, when=partly_comparable),
+           html=Shown(_several, "Not\ncomparable", when=partly_comparable),
+           details=Shown(_several, "not comparable", when=partly_comparable)),
     Column("fidelity_max_abs", "largest error",
            "Largest absolute difference to the FP32 reference's output on the same inputs.",
            cell_status.worst_fidelity, path="fidelity.max_abs",

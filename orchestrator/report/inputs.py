@@ -41,7 +41,8 @@ class CellData:
 
     ``state_counts``: number of trials per ``TrialState``. ``skip_reason``: why the cell was never
     dispatched, else empty. ``not_run``: how many of the failed trials were not run because those
-    before them had failed.
+    before them had failed. ``source_stored``: what the source file holds, in words, where its
+    precision does not say it. ``unlike_runs``: output → how two runs of the source itself differ.
     """
 
     cell_id: str
@@ -65,6 +66,8 @@ class CellData:
     format: str = ""
     via: str = ""
     not_run: int = 0
+    source_stored: str = ""
+    unlike_runs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

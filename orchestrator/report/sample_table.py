@@ -1,6 +1,6 @@
 """Raw latency samples of one cell as a table, one row a sample, and as files of it.
 
-The columns are those of ``DTYPE`` in every format; ``docs/report-columns.md`` says what they mean.
+The columns are those of ``DTYPE`` in every format; ``docs/sweeps.md`` says what they mean.
 """
 
 from __future__ import annotations

@@ -94,6 +94,15 @@ class FidelityRow(FrozenModel):
     notes: tuple[str, ...] = ()
 
 
+class PrecisionRow(FrozenModel):
+    """Shares of the network, 0 to 1, that the conversion brought into the cell's precision; the
+    smallest of a cell's trials. ``macs`` is ``None`` where none could be counted."""
+
+    operators: float | None
+    weights: float | None
+    macs: float | None
+
+
 class FailureRow(FrozenModel):
     """Why a cell or trial has no figures. ``fault``: what caused it, a
     ``domain.failure_cause.Fault``."""
@@ -204,6 +213,7 @@ class CellRow(FrozenModel):
     cpu_percent: float | None = None
     artifact_size_mib: float | None = None
     source_size_mib: float | None = None
+    source_stored: str = ""
     telemetry: dict[str, float] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
 
@@ -212,6 +222,8 @@ class CellRow(FrozenModel):
     accuracy_passed: bool | None = None
     accuracy_remark: str | None = None
     fidelity: FidelityRow | None = None
+    not_comparable: tuple[str, ...] = ()
+    precision_share: PrecisionRow | None = None
 
     speed_up: SpeedUp | None = None
     speed_up_reason: str = ""

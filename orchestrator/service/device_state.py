@@ -19,7 +19,7 @@ def online(farm: FarmContext, seen_at: datetime | None) -> bool:
 
 def retired(found: Device) -> bool:
     """Whether the device has left the farm; only its measurements are kept."""
-    return found.facts is None and bool(found.agent_version)
+    return found.retired_at is not None
 
 
 def facts_of(found: Device) -> DeviceFacts | None:

@@ -85,6 +85,7 @@ class DeviceView(ViewModel):
         clock_skew_s: its clock minus the controller's.
         drain_note: why it is drained; empty where nobody said so.
         former_runtimes: what a retired device had, as ``NAME==VERSION``.
+        former_name: its name before it was renamed, until its board has joined under the new one.
     """
 
     name: str
@@ -107,6 +108,7 @@ class DeviceView(ViewModel):
     clock_skew_s: float | None = None
     drain_note: str = ""
     former_runtimes: list[str] = []
+    former_name: str = ""
 
     def labels(self) -> dict[str, str]:
         return {**self.tags, "name": self.name, "class": self.device_class}
@@ -176,11 +178,13 @@ class ModelView(ViewModel):
     reference_top1: float | None
     details: dict[str, Any]
     created_at: datetime
+    dataset_sha256: str = ""
 
 
 class PlannedCell(ViewModel):
     """A cell of a plan. ``built``: the builder and its conversions, where a builder converts
-    first."""
+    first. ``estimate_s``: of one trial, ``convert_s``: of the conversion before the first one;
+    ``estimate_from``: what they rest on."""
 
     device: str
     model: str
@@ -192,6 +196,7 @@ class PlannedCell(ViewModel):
     trials: int
     estimate_s: float
     estimate_from: str
+    convert_s: float = 0.0
 
 
 class PlannedBoard(ViewModel):
@@ -210,9 +215,9 @@ class PlannedBoard(ViewModel):
 
 
 class PlanView(ViewModel):
-    """A sweep's plan. ``estimate_s``: wall time with all devices running in parallel. ``missed``:
-    board that an earlier sweep with the same selection had → why this one has not. ``notes``: what
-    its author should know before it runs."""
+    """A sweep's plan. ``estimate_s``: expected wall time with all devices running in parallel; it
+    is not a bound. ``missed``: board that an earlier sweep with the same selection had → why this
+    one has not. ``notes``: what its author should know before it runs."""
 
     name: str
     cells: list[PlannedCell]
@@ -271,6 +276,15 @@ class SweepView(ViewModel):
     left_out: dict[str, str] = {}
     returned: list[str] = []
     owner: str = ""
+
+
+class RemovedModelView(ViewModel):
+    """A removed model, or file of one: the formats of the files, and the blobs that were freed."""
+
+    name: str
+    formats: list[str]
+    freed_blobs: int
+    freed_bytes: int
 
 
 class DeletedView(ViewModel):

@@ -127,6 +127,11 @@ def share_blobs_lock(session: Session, blobs: FolderBlobs, digests: Iterable[str
     require_stored(blobs, digests)
 
 
+def lock_blobs_exclusively(session: Session) -> None:
+    """Keep others from writing references until this transaction ends."""
+    _lock_blobs(session, exclusive=True)
+
+
 def require_stored(blobs: FolderBlobs, digests: Iterable[str]) -> None:
     """Raises ``BlobGone``. The caller holds the blobs' lock."""
     for sha256 in digests:

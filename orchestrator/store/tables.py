@@ -70,6 +70,8 @@ class Device(Base):
         drain_note: why it was drained, in a person's words; empty while it is enabled.
         noted_online: what the event log says last: that it came online, or went offline.
         former_runtimes: what a retired device had, as ``NAME==VERSION``.
+        former_name: its name before it was renamed, until its board has joined under the new one.
+        retired_at: when it left the farm; it is kept for its measurements.
     """
 
     __tablename__ = "devices"
@@ -95,6 +97,8 @@ class Device(Base):
     drain_note: Mapped[str] = mapped_column(default="", server_default="")
     noted_online: Mapped[bool] = mapped_column(default=False, server_default=false())
     former_runtimes: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
+    former_name: Mapped[str] = mapped_column(default="", server_default="")
+    retired_at: Mapped[datetime | None]
 
 
 class Token(Base):

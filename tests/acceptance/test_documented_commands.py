@@ -49,7 +49,7 @@ ELSEWHERE = {
     r"benchfarm model show .*--netron": "tests/acceptance/test_network.py",
     r"benchfarm events -f": "tests/acceptance/test_data.py",
     r".*db restore": "tests/acceptance/test_data.py",
-    r"export BENCHFARM_(DATABASE_URL|TLS_|CA_FILE|\w+_URL|URL)": "tests/integration/test_tls.py",
+    r"export BENCHFARM_(?!AGENT_HOME)": "tests/integration/test_tls.py",
     r"python examples/ci_gate.py": "tests/acceptance/test_examples.py",
     r"benchfarm zoo build (resnet50|.* --format)": "tests/contract/test_zoo_keras.py",
     r"docs/builders.md benchfarm sweep plan": "tests/acceptance/test_builders.py",

@@ -148,7 +148,8 @@ def test_artifacts_may_be_larger_than_2_gib_and_no_older_schema_cuts_them(
         with pytest.raises(DataError, match="out of range"):
             alembic(database.engine, "0005")
         with database.engine.connect() as connection:
-            assert MigrationContext.configure(connection).get_current_revision() == "0006"
+            revision = MigrationContext.configure(connection).get_current_revision()
+            assert revision == database.known_revisions()[-1], "it goes down as a whole or not"
     else:
         alembic(database.engine, "0005")
         database.migrate()

@@ -54,6 +54,7 @@ ROUTES: dict[str, frozenset[str]] = {
     "POST /models": O,
     "GET /models/{name}": V,
     "GET /models/{name}/network": V,
+    "DELETE /models/{name}": O,
     "POST /sweeps/plan": V,
     "POST /sweeps": O,
     "GET /sweeps": V,

@@ -21,8 +21,16 @@ from support.farms import FarmKit
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-def save(kit: FarmKit, target: Path, **options: bool) -> Path:
-    backup(kit.farm.database, kit.farm.blobs, target, version="0.1.0", at=AT, **options)
+def save(kit: FarmKit, target: Path, *, with_blobs: bool = True, overwrite: bool = False) -> Path:
+    backup(
+        kit.farm.database,
+        kit.farm.blobs,
+        target,
+        version="0.1.0",
+        at=AT,
+        with_blobs=with_blobs,
+        overwrite=overwrite,
+    )
     return target
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 FEATURES = 6
 CLASSES = 3
@@ -58,6 +60,83 @@ def with_input_type(element_type: int) -> bytes:
     out = [helper.make_tensor_value_info("y", element_type, [1, 2])]
     data: bytes = model([helper.make_node("Identity", ["x"], ["y"])], value, out, {})
     return data.SerializeToString()  # type: ignore[attr-defined,no-any-return]
+
+
+def saved(
+    path: Path,
+    nodes: list[Any],
+    gives: list[Any] | None = None,
+    weights: dict[str, Any] | None = None,
+    takes: list[Any] | None = None,
+    opset: int = 21,
+    tensors: Sequence[TensorProto] = (),
+    domains: Sequence[str] = (),
+) -> Path:
+    """Write a network from ``x`` to ``y``, each float32 [1, 8] unless ``takes`` or ``gives`` say
+    otherwise, and return its path."""
+    held = [
+        *(numpy_helper.from_array(np.asarray(v), k) for k, v in (weights or {}).items()),
+        *tensors,
+    ]
+    graph = helper.make_graph(nodes, "g", takes or [row("x")], gives or [row("y")], held)
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    )
+    return path
+
+
+def row(name: str, kind: int = TensorProto.FLOAT, shape: Sequence[Any] = (1, 8)) -> Any:
+    """The declaration of an input or output."""
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+def shapeless(name: str, kind: int = TensorProto.FLOAT) -> Any:
+    """The declaration of an output without a shape; without a type where ``kind`` is 0."""
+    value = ValueInfoProto(name=name)
+    if kind:
+        value.type.tensor_type.elem_type = kind
+    return value
+
+
+def raw(name: str, kind: int, shape: Sequence[int], data: bytes) -> TensorProto:
+    """A constant in a type that NumPy does not have."""
+    return TensorProto(name=name, data_type=kind, dims=shape, raw_data=data)
+
+
+SQUARE = np.random.default_rng(5).standard_normal((8, 8)).astype(np.float32)
+"""Weights of 64 values."""
+
+
+def quantised(path: Path) -> Path:
+    """A QDQ network: ``y = x @ w`` with int8 weights and uint8 activations."""
+    node = helper.make_node
+    return saved(
+        path,
+        [
+            node("QuantizeLinear", ["x", "scale", "middle"], ["xq"]),
+            node("DequantizeLinear", ["xq", "scale", "middle"], ["xd"]),
+            node("DequantizeLinear", ["w", "scale", "zero"], ["wd"]),
+            node("MatMul", ["xd", "wd"], ["y"]),
+        ],
+        weights={
+            "scale": np.float32(0.03),
+            "middle": np.uint8(128),
+            "zero": np.int8(0),
+            "w": (SQUARE * 30).clip(-127, 127).astype(np.int8),
+        },
+    )
+
+
+def half(path: Path) -> Path:
+    """``y = x @ w`` in float16."""
+    return saved(
+        path,
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [row("y", TensorProto.FLOAT16)],
+        {"w": SQUARE.astype(np.float16)},
+        [row("x", TensorProto.FLOAT16)],
+    )
 
 
 def tiny_bert(words: int = 40, types: int = 2, length: int = 6, batch: int = 1) -> ModelProto:
@@ -118,7 +197,7 @@ def save_network(
     weights: dict[str, Any] | None = None,
 ) -> Any:
     """Write a network; ``inputs`` and ``outputs``: name → (element type, shape)."""
-    arrays = {name: np.asarray(value) for name, value in (weights or {}).items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in (weights or {}).items()}
     ins = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()]
     outs = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()]
     path.write_bytes(model(nodes, ins, outs, arrays).SerializeToString())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, FrozenSet, Sequence, Tuple
 
 import numpy as np
 
@@ -14,16 +14,16 @@ from agent.contract.failures import (
     BadModel,
     RuntimeMissing,
     UnsupportedFormat,
-    UnsupportedOperator,
     UnsupportedShape,
     UnsupportedTarget,
 )
 from agent.contract.trial import PRECISIONS, RuntimeRef, TensorSpec
-from agent.formats.onnx import dimensions_of
+from agent.formats.onnx import dimensions_of, shapeless_of
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.onnxruntime import providers
 from agent.runtimes.onnxruntime.converters import onnxruntime_quantize
+from agent.runtimes.onnxruntime.load_errors import named_load_error
 from agent.runtimes.validation import (
     chosen,
     facts_of,
@@ -50,23 +50,8 @@ _DTYPES = {
         for bits in (8, 16, 32, 64)
     },
 }
-_NO_OPERATOR = (
-    re.compile(r"No Op registered for (\S+) with domain_version"),
-    re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op"),
-    re.compile(r"Could not find an implementation for (?:the node \S*?:)?(\w+\(\d+\))"),
-)
-_TOO_OLD = re.compile(
-    r"ONNX Runtime only \*guarantees\* support.*|Unsupported model IR version.*", re.DOTALL
-)
 _OTHER_SIZES = re.compile(
     r"provided for output '([^']*)' .*has shape \{([\d,]*)\} but the computed .* is \{([\d,]*)\}"
-)
-_NOT_A_MODEL = (
-    "INVALID_PROTOBUF",
-    "INVALID_GRAPH",
-    "NO_MODEL",
-    "No graph was found",
-    "NO_SUCHFILE",
 )
 
 
@@ -117,10 +102,11 @@ class OnnxRuntime:
                 enable_fallback=0,  # a provider that cannot start must not be replaced by the CPU
             )
         except Exception as error:  # its error classes share no other base
-            raise _named(error) from error
+            raise named_load_error(error) from error
         if session.get_providers()[0] != provider.name:
             raise UnsupportedTarget(self.name, runtime.target, session.get_providers())
-        return OnnxRuntimeSession(session, inputs, _placement(session, provider.name, options))
+        placement = _placement(session, provider.name, options)
+        return OnnxRuntimeSession(session, inputs, placement, shapeless_of(artifact))
 
 
 def _settings(runtime: RuntimeRef, options: Dict[str, str], provider: str) -> Any:
@@ -174,41 +160,32 @@ def _overrides(artifact: Path, inputs: Sequence[TensorSpec]) -> Dict[str, int]:
     return found
 
 
-def _named(error: Exception) -> Exception:
-    """The named error that a load error of ONNX Runtime means; itself where it is unknown."""
-    message = str(error)
-    for pattern in _NO_OPERATOR:
-        match = pattern.search(message)
-        if match:
-            return UnsupportedOperator("onnxruntime", match.group(1))
-    too_old = _TOO_OLD.search(message)
-    if too_old:
-        reason = " ".join(too_old.group().split())[:500]
-        return UnsupportedFormat("onnxruntime is too old for this model: %s" % reason)
-    if any(word in message for word in _NOT_A_MODEL):
-        return BadModel("onnxruntime cannot read the model: %s" % message[:500])
-    if "fallback to CPU EP has been explicitly disabled" in message:
-        return providers.LeftOnCpu("%s (option cpu_fallback: allow runs it so)" % message[-300:])
-    return error
-
-
 class OnnxRuntimeSession:
     """Inputs, and outputs whose shapes are known, are bound to arrays that are allocated once."""
 
     infer: Callable[[], None]
 
-    def __init__(self, session: Any, inputs: Sequence[TensorSpec], placement: str) -> None:
+    def __init__(
+        self,
+        session: Any,
+        inputs: Sequence[TensorSpec],
+        placement: str,
+        shapeless: FrozenSet[str] = frozenset(),
+    ) -> None:
         self._session = session
         own = [_spec(node) for node in session.get_inputs()]
         if inputs:
-            require_shapes(inputs, own)
+            wanted = {spec.name: spec for spec in inputs if spec.name in shapeless}
+            require_shapes(inputs, [wanted.get(spec.name, spec) for spec in own])
         self.inputs: Sequence[TensorSpec] = tuple(inputs or own)
         self.outputs: Sequence[TensorSpec] = tuple(_spec(n) for n in session.get_outputs())
         self.placement = placement
         self._on_host = session.get_providers()[0] == providers.CPU
         self._buffers = HostBuffers(self.inputs)
         self._results: Dict[str, "np.ndarray[Any, Any]"] = {}
-        self._dynamic = [spec.name for spec in self.outputs if -1 in spec.shape]
+        # Nothing is written to an array that is bound for an output that is an input, too.
+        own_arrays = shapeless | {spec.name for spec in self.inputs}
+        self._dynamic = [s.name for s in self.outputs if -1 in s.shape or s.name in own_arrays]
         self._binding = session.io_binding()
         self._bare = _bare_run(session, self._binding)
         self.infer = self._first
@@ -238,9 +215,8 @@ class OnnxRuntimeSession:
     def _bind_outputs(self) -> None:
         for spec in self.outputs:
             if spec.name in self._dynamic:
-                self._binding.bind_output(
-                    spec.name, "cpu"
-                )  # in the outputs' order: ``read`` counts
+                # in the outputs' order: ``read`` counts
+                self._binding.bind_output(spec.name, "cpu")
                 continue
             array = np.empty(spec.shape, spec.dtype)
             self._results[spec.name] = array

@@ -12,30 +12,17 @@ from typing import Any, Callable, ClassVar, Dict, List, Sequence
 import numpy as np
 
 from agent.contract.device import RuntimeFacts
-from agent.contract.failures import (
-    BadModel,
-    UnsupportedFormat,
-    UnsupportedOperator,
-    UnsupportedShape,
-)
+from agent.contract.failures import UnsupportedFormat, UnsupportedShape
 from agent.contract.trial import RuntimeRef, TensorSpec
 from agent.runtimes.backend import Feed, Options, Wants, closed_session
 from agent.runtimes.host_buffers import HostBuffers
 from agent.runtimes.openvino import devices
 from agent.runtimes.openvino.converters import nncf_quantize
+from agent.runtimes.openvino.load_errors import named_error
+from agent.runtimes.refusals import sentence
 from agent.runtimes.validation import chosen, facts_of, require_precision, require_shapes
 
 _DTYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "boolean": "bool"}
-_NO_OPERATOR = re.compile(r"No conversion rule found for operations: (.+)")
-_NOT_A_MODEL = (
-    "Unable to read the model",
-    "Model can't be parsed",
-    "Could not open the file",
-    "Empty weights data",
-    "Incorrect weights",
-    "parse_buf",
-    "XML",
-)
 
 
 class OpenVino:
@@ -88,7 +75,7 @@ class OpenVino:
             placement = devices.placement(compiled)
             placement += devices.divided(core, model, runtime.target)
         except RuntimeError as error:
-            raise _named(error, artifact) from error
+            raise named_error(error, artifact) from error
         if runtime.precision == "fp16":
             placement += ", weights fp16"
         if options["model_cache"] == "on":
@@ -119,27 +106,16 @@ def _reshape(model: Any, own: List[TensorSpec], inputs: Sequence[TensorSpec]) ->
     except RuntimeError as error:
         raise UnsupportedShape(
             "openvino cannot reshape the model to %s: %s"
-            % (", ".join("%s %s" % (s.name, list(s.shape)) for s in inputs), str(error)[-300:])
+            % (", ".join("%s %s" % (s.name, list(s.shape)) for s in inputs), sentence(error, 300))
         ) from error
-
-
-def _named(error: RuntimeError, artifact: Path) -> Exception:
-    """The named error that a load error of OpenVINO means; itself where it is unknown."""
-    message = str(error)
-    match = _NO_OPERATOR.search(message)
-    if match:
-        return UnsupportedOperator("openvino", match.group(1).strip())
-    if "is not supported by" in message and "op" in message.lower():
-        return UnsupportedFormat("openvino: %s" % message[-400:])
-    if any(word in message for word in _NOT_A_MODEL):
-        return BadModel("openvino cannot read %s: %s" % (artifact.name, message[-400:].strip()))
-    return error
 
 
 class OpenVinoSession:
     """One infer request; its input tensors share the memory of the host arrays."""
 
     infer: Callable[[], None]
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(self, compiled: Any, placement: str, requests: int = 0) -> None:
         self._compiled = compiled
@@ -150,6 +126,8 @@ class OpenVinoSession:
         self.placement = placement
         self._buffers = HostBuffers(self.inputs)
         self.infer = self._request.infer
+        if self._request.query_state():
+            self.reset = self._request.reset_state
 
     def bind(self, feed: Feed) -> None:
         if not self._buffers.fill(feed):
@@ -173,7 +151,7 @@ class OpenVinoSession:
 
     def close(self) -> None:
         self._request = self._compiled = None
-        self.infer = closed_session
+        self.infer = self.reset = closed_session
 
 
 class OpenVinoQueue:

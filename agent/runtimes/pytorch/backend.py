@@ -75,6 +75,8 @@ class PyTorchSession:
     """Runs under one ``inference_mode``, from its creation to ``close``."""
 
     infer: Callable[[], None]
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(
         self,
@@ -100,6 +102,10 @@ class PyTorchSession:
         self._result: Any = None
         self._guard = torch.inference_mode()
         self._guard.__enter__()
+        self._uncertain = exported_program.uncertain(program)
+        self._kept = exported_program.written_buffers(program, module)
+        if self._kept:
+            self.reset = self._reset
         self._synchronize: Callable[..., None] = lambda: None
         if device != "cpu":
             self._synchronize = partial(torch.cuda.synchronize, device)
@@ -107,6 +113,13 @@ class PyTorchSession:
 
     def input_values(self) -> Dict[str, InputValues]:
         return value_ranges.of_program(self._program, self.inputs)
+
+    def uncertain(self) -> Sequence[str]:
+        return self._uncertain
+
+    def _reset(self) -> None:
+        for buffer, first in self._kept:
+            buffer.copy_(first)
 
     def compile(self) -> None:
         """Compile, by a first call: its time belongs to the load.

@@ -4,10 +4,11 @@ their shapes."""
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
@@ -74,6 +75,36 @@ def inputs_of(program: Any) -> List[TensorSpec]:
     wanted = program.graph_signature.user_inputs
     nodes = {n.name: n for n in program.graph_module.graph.nodes if n.op == "placeholder"}
     return [_spec(nodes[name], True) for name in wanted if isinstance(name, str)]
+
+
+_RANDOM = re.compile(r"\b(rand\w*|\w*dropout\w*|bernoulli\w*|multinomial|normal\w*|poisson)\b")
+
+
+_IN_PLACE = re.compile(r"[a-z0-9]_(\.|$)")
+
+
+def uncertain(program: Any) -> List[str]:
+    """The operators that draw random numbers, and the buffers that the program writes."""
+    targets = {str(n.target) for n in program.graph_module.graph.nodes if n.op == "call_function"}
+    names = [name for name in sorted(targets) if _RANDOM.search(name.replace("aten.", "aten "))]
+    return names + ["buffer %s" % name for name in _written(program)]
+
+
+def _written(program: Any) -> List[str]:
+    """The buffers that an inference writes: those that the signature names, or all where an
+    operator writes in place, as programs that were exported for training do."""
+    signature = program.graph_signature
+    names = set(signature.buffers_to_mutate.values())
+    calls = [n for n in program.graph_module.graph.nodes if n.op == "call_function"]
+    if any(_IN_PLACE.search(str(node.target)) for node in calls):
+        names.update(signature.buffers)
+    return sorted(names)
+
+
+def written_buffers(program: Any, module: Any) -> List[Tuple[Any, Any]]:
+    """The buffers of ``module`` that an inference writes, each with a copy of what it holds now."""
+    names = set(_written(program))
+    return [(b, b.detach().clone()) for name, b in module.named_buffers() if name in names]
 
 
 def outputs_of(program: Any) -> List[TensorSpec]:

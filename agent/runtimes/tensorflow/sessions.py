@@ -6,6 +6,7 @@ load in the same process must want the same ones.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
@@ -98,8 +99,22 @@ class _TensorFlowSession:
         raise RuntimeError("the session is closed")
 
 
+_UNCERTAIN = re.compile("Random|Multinomial|^Assign|Dropout|RngSkip|RngReadAndSkip|Bernoulli")
+
+
+def uncertain(function: Any) -> List[str]:
+    """The operators of a concrete function, and of those that it calls, that draw random numbers or
+    write variables."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return sorted({node.op for node in nodes if _UNCERTAIN.search(node.op)})
+
+
 class FunctionSession(_TensorFlowSession):
     """A concrete function, traced at the load, on tensors that ``bind`` creates."""
+
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(
         self, artifact: Path, inputs: Sequence[TensorSpec], target: str, words: str, jit: bool
@@ -111,6 +126,10 @@ class FunctionSession(_TensorFlowSession):
         self._keep = opened.keep
         self._buffers = HostBuffers(self.inputs)
         self._tensors: List[Any] = []
+        self._uncertain = uncertain(self.function)
+        if any("Assign" in name for name in self._uncertain):
+            self._kept = [(v, v.numpy()) for v in self.function.variables]
+            self.reset = self._reset
         self._device = "/" + target
         self.placement = words + (_engines(self.function) if artifact.is_dir() else "")
         if target != "CPU":
@@ -118,6 +137,13 @@ class FunctionSession(_TensorFlowSession):
 
     def input_values(self) -> Dict[str, InputValues]:
         return value_ranges.of_function(self.function, self.inputs)
+
+    def uncertain(self) -> Sequence[str]:
+        return self._uncertain
+
+    def _reset(self) -> None:
+        for variable, first in self._kept:
+            variable.assign(first)
 
     def bind(self, feed: Feed) -> None:
         import tensorflow as tf

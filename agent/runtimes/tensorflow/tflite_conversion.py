@@ -10,6 +10,7 @@ from agent.contract.failures import Unsupported, UnsupportedOperator
 from agent.contract.trial import TensorSpec
 from agent.formats.tflite import TfliteFile, read
 from agent.formats.tflite_analysis import input_layout, kind, output_layout, precision
+from agent.formats.tflite_precision import tflite_share
 from agent.runtimes.tensorflow.conversion import (
     ModelPorts,
     failure,
@@ -38,7 +39,7 @@ def convert(
 
     Raises:
         UnsupportedOperator: only TensorFlow has a kernel for it, TFLite has none.
-        Unsupported: the file is in another precision: nothing in it could be converted.
+        NothingConverted: nothing in the file is in the wanted precision.
     """
     tf = import_on_cpu()
     try:
@@ -50,11 +51,10 @@ def convert(
     except Exception as error:  # TensorFlow passes on what its passes raise
         raise failure(name, error) from error
     graph = read(artifact)
-    if precision(graph) != wanted:
-        raise Unsupported(
-            "%s: the file came out as %s: the network has nothing to be made %s"
-            % (name, kind(graph), wanted)
-        )
+    if wanted != "fp32":
+        tflite_share(graph, wanted).required(name, "the file is %s" % kind(graph))
+    elif precision(graph) != wanted:
+        raise Unsupported("%s: the file came out as %s, not in fp32" % (name, kind(graph)))
     return graph
 
 

@@ -93,9 +93,9 @@ class _GraphUses:
         if (node.op, place) in _TABLES:
             table, name = self._table(sources[0])
             axis = self._axis(node, sources)
-            if table and axis is not None and -len(table) <= axis < len(table):
-                if table[axis] > 0:
-                    yield Wanted(0, table[axis] - 1, "rows of %s, which %s reads" % (name, node.op))
+            rows = table[axis] if table and axis in range(-len(table), len(table)) else 0
+            if rows > 0:
+                yield Wanted(0, rows - 1, "rows of %s, which %s reads" % (name, node.op))
         elif node.op == "GatherNd" and place == 1:
             table, name = self._table(sources[0])
             sizes = [size for size in table if size > 0]

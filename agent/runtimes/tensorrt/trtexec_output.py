@@ -42,8 +42,7 @@ def read_times(path: Path, warm_up_ms: float) -> TrtexecTimes:
     try:
         kept = [r for r in rows if float(r["startComputeMs"]) >= warm_up_ms]
         latency, compute = (
-            np.rint(np.array([r[key] for r in kept], np.float64) * 1e6).astype(np.int64)
-            for key in ("latencyMs", "computeMs")
+            _nanoseconds([r[key] for r in kept]) for key in ("latencyMs", "computeMs")
         )
         if not kept:
             raise BadOutput("trtexec timed no query after %g ms of warm-up" % warm_up_ms)
@@ -53,6 +52,14 @@ def read_times(path: Path, warm_up_ms: float) -> TrtexecTimes:
     if (latency <= 0).any() or (compute <= 0).any():
         raise BadOutput("trtexec gave a latency of 0 ms or less")
     return TrtexecTimes(latency, compute, int(wall_ms * 1e6))
+
+
+def _nanoseconds(ms: List[Any]) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """Raises ``ValueError``: one is no number; leaving it out would flatter the others."""
+    values = np.array(ms, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a latency is %s" % values[~np.isfinite(values)][0])
+    return np.rint(values * 1e6).astype(np.int64)
 
 
 def read_outputs(path: Path) -> Dict[str, "np.ndarray[Any, Any]"]:

@@ -89,11 +89,19 @@ def raise_named(backend: str, error: Exception) -> NoReturn:
     raise error
 
 
+_UNCERTAIN = re.compile("RANDOM|MULTINOMIAL|VARIABLE|VAR_HANDLE|LSTM|RNN|SVDF|Random")
+_KEEPS = re.compile("LSTM|RNN|SVDF")
+"""Operators whose state is in variable tensors. That of ``VAR_HANDLE`` is no tensor: the
+interpreter resets it only by being created anew."""
+
+
 class TfliteSession:
     """Values go in and out through the interpreter's own tensors; ``tflite.tensors`` says what is
     done to them outside of the timed region."""
 
     infer: Callable[[], None]
+    reset: Callable[[], None]
+    """Only there where the network keeps state."""
 
     def __init__(
         self,
@@ -118,7 +126,13 @@ class TfliteSession:
         self._buffers = HostBuffers(self.inputs)
         steps = [step for port in (*self._ins, *self._outs) for step in [port.step()] if step]
         note = "; untimed: " + "; ".join(steps) if steps else ""
+        self._uncertain = sorted({o.name for o in graph.operators if _UNCERTAIN.search(o.name)})
+        if any(_KEEPS.search(name) for name in self._uncertain):
+            self.reset = interpreter.reset_all_variables
         self.placement = placement + self._delegated() + note
+
+    def uncertain(self) -> Sequence[str]:
+        return self._uncertain
 
     def _allocate(self, shapes: Sequence[Sequence[int]]) -> None:
         """Resize the inputs to ``shapes`` (in the caller's axes) and allocate all tensors."""

@@ -35,10 +35,9 @@ class Tvm:
 
     name = "tvm"
     accepts = ("onnx",)
-    wants: ClassVar[Wants] = {
-        "fp32": (("tvm_library", "fp32"),),
-        "int8": (("tvm_library", "int8"),),
-    }
+    # No int8: TVM takes a quantised file, dequantises its weights and computes on floats
+    # (docs/decisions/0021).
+    wants: ClassVar[Wants] = {"fp32": (("tvm_library", "fp32"),)}
     options: ClassVar[Options] = OPTIONS
 
     def import_runtime(self) -> str:

@@ -16,7 +16,7 @@ import agent
 from agent.contract.child_jobs import Converted, ConvertJob, ReferenceJob, TrialJob
 from agent.contract.conversion_graph import Node, Tool, tools_on_path
 from agent.contract.device import RuntimeFacts
-from agent.contract.failures import FAILURE_KINDS, make_failure
+from agent.contract.failures import FAILURE_KINDS, ConverterFault, make_failure
 from agent.contract.trial import (
     SCHEMA,
     Failure,
@@ -281,7 +281,7 @@ class _AttemptRun:
             raise _ended(outcome)
         self.stage = "measure"
         self._check_memory(result)
-        result = self._complete(result)
+        result = _not_the_models_fault(self._complete(result))
         if result.samples is None:
             if result.status == "ok":
                 message = "the child reports success without samples"
@@ -358,6 +358,16 @@ class _AttemptRun:
             failure = Failure(stage, error.failure_kind, str(error), transient=error.transient)
             raise _Ended(failure) from error
         self._check_cancel()
+
+
+def _not_the_models_fault(result: TrialResult) -> TrialResult:
+    """A file that a runtime cannot read is the converter's fault where a converter made it."""
+    failure = result.failure
+    if failure is None or failure.kind != "bad_model" or not result.conversion:
+        return result
+    converter = result.conversion[-1].split()[0].rstrip(",")
+    error = ConverterFault(converter, failure.message)
+    return replace(result, failure=replace(failure, kind=error.kind, message=str(error)))
 
 
 @contextlib.contextmanager

@@ -14,13 +14,14 @@ from agent.contract.child_jobs import Converted, ConvertJob, Referenced, Referen
 from agent.contract.comparison import closeness
 from agent.contract.conversion_graph import ConversionPath, Tool, segments, tools_on_path
 from agent.contract.device import RuntimeFacts
-from agent.contract.failures import make_failure
+from agent.contract.failures import ConverterFault, make_failure
 from agent.contract.trial import (
     Failure,
     Limits,
     ModelRef,
     Options,
     RuntimeRef,
+    TensorSpec,
     Tolerance,
     TrialRequest,
 )
@@ -78,7 +79,9 @@ class ConversionRunner:
             return as_it_is(request.model, sources.model)
         parts = segments(plan.way)
         done = Conversion(ChildOutcome(None), None, 0.0, True)
-        model, artifact, key = request.model, sources.model, ""
+        model, artifact, key = self._in_batch(request, plan), sources.model, ""
+        if model is not request.model:
+            sources = replace(sources, reference=None)  # its inputs have batch size 1
         for number, part in enumerate(parts):
             job = self._job(request, part, number == len(parts) - 1, model, artifact, sources)
             described = self._key(request, job, key)
@@ -105,6 +108,19 @@ class ConversionRunner:
                 model, format=made.format, own_inputs=made.inputs, own_outputs=made.outputs
             )
         return done
+
+    def _in_batch(self, request: TrialRequest, plan: ConversionPlan) -> ModelRef:
+        """The model in the batch size that will be measured, where a converter fixes the shapes."""
+        size = request.scenario.batch_size
+        tools = tools_on_path(plan.way, self.environments.tools())
+        if size == 1 or all("dynamic_shapes" in tool.keeps for tool in tools):
+            return request.model
+        model = request.model
+        return replace(
+            model,
+            inputs=tuple(_joined(spec, size) for spec in model.inputs),
+            own_inputs=tuple(_joined(spec, size) for spec in model.own_inputs),
+        )
 
     def _job(
         self,
@@ -187,7 +203,9 @@ class ConversionRunner:
             for facts in self.environments.facts()
             if facts.backend == backend and not facts.missing
         ]
-        if not able or job.reference is None:
+        if job.reference is None:
+            return _with_remark(made, "checked by the trial alone: the reference has batch size 1")
+        if not able:
             return _with_remark(made, "not checked: nothing on this device loads it")
         check_folder = folder / "check"
         check_folder.mkdir()
@@ -214,9 +232,22 @@ class ConversionRunner:
         if failure.kind.startswith("unsupported") or failure.kind in ("timeout", "out_of_memory"):
             # a check over its limits shows nothing; the board's trial verifies the outputs again
             return _with_remark(made, f"not checked: {failure.message}")
-        message = f"{job.way[-1].converter}: {failure.message}"
+        who = job.way[-1].converter
+        if failure.kind == "bad_model":
+            failure = make_failure(
+                "convert", "converter_fault", str(ConverterFault(who, failure.message))
+            )
+            return replace(made, status="failed", failure=failure)
+        message = f"{who}: {failure.message}"
         failure = make_failure("convert", "off_reference", message)
         return replace(made, status="invalid", failure=failure)
+
+
+def _joined(spec: TensorSpec, size: int) -> TensorSpec:
+    """``spec`` with ``size`` of the model's inputs joined along axis 0; free ones stay free."""
+    if not spec.shape or spec.shape[0] == -1:
+        return spec
+    return replace(spec, shape=(spec.shape[0] * size, *spec.shape[1:]))
 
 
 def _with_remark(made: Converted, remark: str) -> Converted:

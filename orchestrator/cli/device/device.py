@@ -6,13 +6,14 @@ import typer
 
 from orchestrator.cli import token
 from orchestrator.cli.context import client
-from orchestrator.cli.device import add, doctor, drain, health, logs, upgrade, watch
+from orchestrator.cli.device import add, doctor, drain, health, logs, rename, upgrade, watch
 from orchestrator.cli.join_line import authority_file, join_line
 from orchestrator.cli.output import OUTPUT_OPTION, SELECTOR_OPTION, OutputFormat, show
 
 app = typer.Typer(help="Boards and hosts of the farm.", no_args_is_help=True)
 app.command("add")(add.add)
 app.command("retire")(add.retire)
+app.command("rename")(rename.rename)
 app.command("upgrade")(upgrade.upgrade)
 app.command("drain")(drain.drain)
 app.command("enable")(drain.enable)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,15 @@ def convert(
     output: Path | None = typer.Option(None, help="Empty: the source's name with another ending."),
     explain: bool = typer.Option(False, "--explain", help="Only say how it would be done."),
     file_format: str = typer.Option(
-        "", "--format", help="Of the source, where its ending does not tell."
+        "",
+        "--format",
+        help="Of the source, where its ending does not tell, or of the model's files.",
     ),
     shape: list[str] = typer.Option([], help="INPUT=1,3,224,224 for a free shape; repeatable."),
     option: list[str] = typer.Option([], help="KEY=VALUE for a converter; repeatable."),
-    dataset: Path | None = typer.Option(None, help=".npz with calibration data for int8."),
+    dataset: Path | None = typer.Option(
+        None, help=".npz with calibration data; a registered model has its own."
+    ),
     calibration: str = typer.Option("", help="'random': int8 on random inputs, said aloud."),
 ) -> None:
     """Convert a model, hold every step against the source's outputs, and say what was done."""
@@ -46,18 +51,25 @@ def convert(
     settings = options.settings()
     inspect = ConfinedInspector(None, settings.inspect_s, settings.inspect_mib)
     converter = LocalConverter(settings.home / "agent", inspect)
-    with _source(context, source, file_format) as (path, known, stem):
-        found = check_format(inspect, path, source, known)
+    shapes = dict(shape_of(text) for text in shape)
+
+    def chosen(starts: Sequence[tuple[str, str]]) -> str:
+        return converter.nearest(starts, (to, precision), via)[0]
+
+    with _source(context, source, file_format, chosen) as given:
+        path, stem = given.path, given.stem
+        found = check_format(inspect, path, source, given.format)
+        data = dataset.resolve() if dataset else given.dataset
         request = ConversionRequest(
             source=path,
             format=found.format,
             precision=found.precision,
             goal=(to, precision),
             via=tuple(via),
-            shapes=dict(shape_of(text) for text in shape),
+            shapes={**given.shapes, **shapes},
             options=dict(_option(text) for text in option),
-            calibration="dataset" if dataset else calibration,
-            dataset=dataset.resolve() if dataset else None,
+            calibration=calibration or ("dataset" if data else ""),
+            dataset=data,
         )
         if explain:
             typer.echo("\n".join(converter.explain(request)))
@@ -73,11 +85,27 @@ def convert(
     typer.echo(f"wrote {converted.path}: {size(converted.size_bytes)}, from {size(before)}")
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What is converted. ``stem``: its name without a suffix. ``shapes``, ``dataset``: those of a
+    registered model."""
+
+    path: Path
+    format: str
+    stem: str
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    dataset: Path | None = None
+
+
 @contextmanager
 def _source(
-    context: typer.Context, source: str, file_format: str
-) -> Iterator[tuple[Path, str, str]]:
-    """The source file, its format, and its name without the suffix."""
+    context: typer.Context,
+    source: str,
+    file_format: str,
+    chosen: Callable[[Sequence[tuple[str, str]]], str],
+) -> Iterator[_Given]:
+    """The source's file. ``chosen``: from a model's (format, precision) files the format to take,
+    where ``file_format`` names none."""
     from orchestrator.domain.errors import UserError
     from orchestrator.savedmodel_archive import packed_savedmodel
     from orchestrator.service.models.file_formats import format_of
@@ -85,9 +113,9 @@ def _source(
     path = Path(source).resolve()
     if path.is_dir():
         with packed_savedmodel(path) as archive:
-            yield archive, "savedmodel", path.stem
+            yield _Given(archive, "savedmodel", path.stem)
     elif path.is_file():
-        yield path, format_of(path.name, file_format), path.stem
+        yield _Given(path, format_of(path.name, file_format), path.stem)
     elif "." in source or "/" in source:
         raise UserError(f"{source}: there is no such file")
     else:
@@ -98,10 +126,18 @@ def _source(
                 raise UserError(
                     f"{source} has no {file_format} file; it has {', '.join(by_format)}"
                 )
-            artifact = by_format[file_format] if file_format else found.artifacts[0]
+            starts = [(a.format, a.precision or "fp32") for a in found.artifacts]
+            artifact = by_format[file_format or chosen(starts)]
             file = Path(folder) / f"{source}.{artifact.format}"
             farm.fetch(artifact.sha256, file)
-            yield file, artifact.format, source
+            data = None
+            if found.dataset_sha256:
+                data = Path(folder) / "dataset.npz"
+                farm.fetch(found.dataset_sha256, data)
+            inputs = artifact.inputs or found.inputs
+            shapes = {i["name"]: [int(size) for size in i["shape"]] for i in inputs}
+            fixed = {name: shape for name, shape in shapes.items() if -1 not in shape}
+            yield _Given(file, artifact.format, source, fixed, data)
 
 
 def _default(stem: str, to: str) -> str:

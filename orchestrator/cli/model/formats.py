@@ -19,7 +19,9 @@ def formats(
     context: typer.Context,
     model: str,
     device: str = typer.Option("", help="Empty: the only device that there is."),
-    precision: list[str] = typer.Option(["fp32"], help="fp32, fp16, bf16, int8; repeatable."),
+    precision: list[str] = typer.Option(
+        ["fp32"], help="fp32, fp16, bf16, int8, of a file also fp8, int4; repeatable."
+    ),
     backend: list[str] = typer.Option([], help="Only these runtimes; repeatable."),
     tuning_trials: int = typer.Option(
         0, min=0, help="Also tune for TVM, with so many schedules measured."

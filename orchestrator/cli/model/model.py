@@ -12,7 +12,8 @@ from orchestrator.cli.model import network
 from orchestrator.cli.model.convert import convert
 from orchestrator.cli.model.formats import formats
 from orchestrator.cli.model.shape_option import shape_of
-from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, show, size
+from orchestrator.cli.output import OUTPUT_OPTION, OutputFormat, confirm, show, size
+from orchestrator.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from orchestrator.service.views import ArtifactView, ModelView
@@ -59,6 +60,7 @@ def add(
     FILE is .onnx, .pt2, .tflite, .keras, .h5, .pb, a SavedModel's folder or an archive of one
     (.zip). What joins a model must give the same outputs.
     """
+    from orchestrator.client import ADD_MODEL_S
     from orchestrator.domain import input_values
     from orchestrator.domain.errors import UserError
 
@@ -68,30 +70,47 @@ def add(
             found = "this is no file" if path.exists() else "there is no such file"
             raise UserError(f"{path}: {found}")
     with client(context) as farm:
-        added = farm.add_model(
-            file,
-            name,
-            dict(shape_of(s) for s in shape),
-            dataset,
-            file_format,
-            drawn,
-            feeds,
-            task,
-            score_output,
-            threshold,
-        )
+        what = f"the reference outputs of {file.name}, computed twice"
+        with waiting(what, ADD_MODEL_S):
+            added = farm.add_model(
+                file,
+                name,
+                dict(shape_of(s) for s in shape),
+                dataset,
+                file_format,
+                drawn,
+                feeds,
+                task,
+                score_output,
+                threshold,
+            )
     inputs = "; ".join(_tensor(i) for i in added.inputs)
     formats = ", ".join(_named(added, a) for a in added.artifacts)
     typer.echo(f"model {added.name}: {inputs}; formats {formats}; reference: {added.reference}")
     for artifact in added.artifacts:
         if artifact.checked.startswith("not checked"):
             typer.echo(f"{artifact.format}: {artifact.checked}")
+    for words in _doubts(added).values():
+        typer.echo(words)
     if "task" in added.details:
         typer.echo(f"task: {added.details['task']}")
     if added.reference_top1 is not None:
         typer.echo(f"top-1 on {added.dataset}: {added.reference_top1:.4f}")
     for remark in added.details.get("remarks", ()):
         typer.echo(f"note: {remark}")
+
+
+def _doubts(model: ModelView) -> dict[str, str]:
+    """Outputs that are no function of the inputs, and what follows."""
+    follows = {
+        "unrepeatable": "it is not comparable: no cell is ranked by it",
+        "stateful": "it keeps state: it is compared where the runtime can reset that",
+    }
+    return {
+        f"output {name} is": f"output {name} is no function of the inputs: {words}; {then}"
+        for kind, then in follows.items()
+        for name, words in model.details.get(kind, {}).items()
+    }
 
 
 def _named(model: ModelView, file: ArtifactView) -> str:
@@ -193,9 +212,31 @@ def show_(
         "data set": found.dataset or "-",
         **_accuracy(found),
         "reference": found.reference,
+        **{key: words.removeprefix(f"{key} ") for key, words in _doubts(found).items()},
         **network.facts(found.details),
     }
     show([found], [{"fact": k, "value": v} for k, v in facts.items()], output, title=name)
     if program:
         with client(context) as farm:
             network.open_netron(farm, found, file_format, program)
+
+
+@app.command("remove")
+def remove(
+    context: typer.Context,
+    name: str,
+    file_format: str = typer.Option("", "--format", help="Only the file in this format."),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """Forget a model that no sweep uses, with its files, reference and data set."""
+    with client(context) as farm:
+        found = farm.model(name)
+        if not yes:
+            what = f"the {file_format} file of {name}" if file_format else name
+            files = ", ".join(a.format for a in found.artifacts)
+            confirm(f"remove {what}" + ("?" if file_format else f" ({files})?"))
+        removed = farm.remove_model(name, file_format)
+    typer.echo(
+        f"{name}: {', '.join(removed.formats)} removed, {removed.freed_blobs} blobs freed "
+        f"({size(removed.freed_bytes)})"
+    )

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.service.views import ModelView
 
+ELSEWHERE = (
+    *("work", "task", "dataset", "remarks", "values", "given", "precision", "stored"),
+    *("unrepeatable", "stateful"),
+)
+"""Details that ``model show`` has in other rows: the precision stands with each file."""
+
 SUFFIXES = {"edgetpu_tflite": ".tflite"}
 """File name suffixes of formats that are not called like their suffix."""
 
@@ -87,15 +93,9 @@ def open_netron(farm: Client, model: ModelView, form: str, program: str) -> None
         raise FarmError(f"{program} ended with {process.returncode}")
 
 
-SHOWN_APART = frozenset(
-    ["work", "task", "dataset", "remarks", "values", "given", "precision", "stored"]
-)
-"""Details that stand with an input, a file, the data set or the task."""
-
-
 def facts(details: Mapping[str, Any]) -> dict[str, object]:
     """The model's registered details as rows of a table, FLOPs last."""
-    plain = {key: value for key, value in details.items() if key not in SHOWN_APART}
+    plain = {key: value for key, value in details.items() if key not in ELSEWHERE}
     rows = {k: _counts(v) if isinstance(v, dict) else v for k, v in plain.items()}
     if isinstance(rows.get("parameters"), int):
         rows["parameters"] = f"{rows['parameters']:,}"

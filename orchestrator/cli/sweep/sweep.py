@@ -53,7 +53,7 @@ def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
             "loads": c.format or "-",
             "runtime": c.version or "-",
             "trials": c.trials or "-",
-            "each": f"≤ {duration(c.estimate_s)}" if c.trials else "-",
+            "each": f"about {duration(c.estimate_s)}" if c.trials else "-",
             "why skipped": c.skip,
         }
         for c in plan_view.cells
@@ -68,6 +68,17 @@ def show_plan(plan_view: PlanView, output: OutputFormat) -> None:
             f"\n{len(plan_view.cells) - skipped} cells to run, {skipped} skipped; "
             f"{plan_view.trials} trials, about {duration(plan_view.estimate_s)}"
         )
+        guessed = sum(1 for c in plan_view.cells if c.estimate_from.startswith("a guess"))
+        if skipped < len(plan_view.cells):
+            typer.echo(
+                "The time is an estimate"
+                + (
+                    f", a guess for {guessed} cells without an earlier trial here"
+                    if guessed
+                    else ""
+                )
+                + "; limits.trial_s and limits.convert_s bound a trial and a conversion."
+            )
         for note in plan_view.notes:
             typer.echo(f"note: {note}")
         for line in waiting_for_boards.plan_lines(plan_view):
@@ -104,6 +115,8 @@ def run(
         typer.echo(f"sweep {view.name}: {view.trials} trials in {view.cells - view.skipped} cells")
         for line in waiting_for_boards.plan_lines(planned):
             typer.echo(line)
+        for note in planned.notes:
+            typer.echo(f"note: {note}")
         if view.skipped:
             typer.echo(f"{view.skipped} cells are skipped; `benchfarm sweep plan` says why")
         if view.builds:

@@ -42,7 +42,7 @@ class ValueScan:
 
     def result(self) -> ArrayValues:
         return ArrayValues(
-            dtype=str(self.dtype),
+            dtype=str(self.dtype)[:TEXT_SHOWN],
             kind=self.dtype.kind,
             first=self._found.get("first", ""),
             not_finite=self._found.get("not_finite", ""),
@@ -86,4 +86,4 @@ class ValueScan:
         where = f"[{', '.join(str(int(i)) for i in index)}]" if self.shape else ""
         value = values[at]
         shown = repr(value.item()) if isinstance(value, np.generic) else repr(value)
-        self._found[what] = f"{self.name}{where} is {shown[:TEXT_SHOWN]}"
+        self._found[what] = f"{self.name[:TEXT_SHOWN]}{where} is {shown[:TEXT_SHOWN]}"

@@ -83,7 +83,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
     fixed_shapes = {spec.name: tuple(spec.shape) for spec in inputs}
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     kinds = Counter(node.op_type for node in graph.node)
-    network, stored = onnx_graph.network_of(model, fixed_shapes)
+    network, stored, random = onnx_graph.network_of(model, fixed_shapes)
     return OnnxFacts(
         inputs=inputs,
         free_batch=_free_batch(declared, inputs),
@@ -94,6 +94,7 @@ def onnx_model(path: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> On
         parameters=network.parameters,
         precision=stored.precision,
         stored=stored.described,
+        random=random,
         operators=dict(sorted(kinds.items())),
         work=counted(flops.count(network)),
         onnx=onnx.__version__,
@@ -123,6 +124,10 @@ def _declared(graph: Any, name: str) -> dict[str, Any]:
     ):
         if not found:
             raise UserError(f"{name}: the ONNX graph has no {lacks}: {why}")
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        twice = [v for v, count in Counter(value.name for value in values).items() if count > 1]
+        if twice:
+            raise UserError(f"{name}: the ONNX graph has the {kind} {twice[0]!r} twice")
     return declared
 
 

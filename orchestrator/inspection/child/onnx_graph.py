@@ -9,17 +9,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.domain.network_graph import Attribute, GraphNode, GraphTensor, NetworkGraph
-from orchestrator.inspection.child import onnx_order, onnx_precision, onnx_shapes, onnx_weights
+from orchestrator.inspection.child import (
+    onnx_chance,
+    onnx_order,
+    onnx_precision,
+    onnx_shapes,
+    onnx_weights,
+)
 from orchestrator.inspection.child.onnx_precision import StoredPrecision
 
 OWN = ("", "ai.onnx")
 
 
 class OnnxNetwork(NamedTuple):
-    """A file's graph, and the precision that it is stored in."""
+    """A file's graph, the precision that it is stored in, and for each output that depends on
+    random numbers the operators that draw them."""
 
     graph: NetworkGraph
     stored: StoredPrecision
+    random: dict[str, str]
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkGraph:
@@ -66,7 +74,32 @@ def network_of(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> OnnxNetwork
         weights=frozenset(weights),
         elements={key: weight.elements for key, weight in weights.items()},
     )
-    return OnnxNetwork(network, onnx_precision.read(constants, weights, types))
+    return OnnxNetwork(
+        network,
+        onnx_precision.read(constants, weights, types),
+        onnx_chance.of_outputs(graph.node, network.outputs, _true(graph)),
+    )
+
+
+def _true(graph: Any) -> set[str]:
+    """The names of boolean constants that are true."""
+    import onnx
+
+    values = [(i.name, i) for i in graph.initializer]
+    values += [
+        (node.output[0], attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return {
+        name
+        for name, value in values
+        if value.data_type == onnx.TensorProto.BOOL
+        and not value.dims
+        and onnx.numpy_helper.to_array(value)
+    }
 
 
 def prepared(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:

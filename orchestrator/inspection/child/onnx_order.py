@@ -23,12 +23,12 @@ def sort(graph: Any, given: set[str]) -> str:
         What is wrong with them, empty where they are sorted now.
     """
     made = {name for node in graph.node for name in node.output if name}
-    needs = [_needs(node) for node in graph.node]
-    for node, wanted in zip(graph.node, needs, strict=True):
+    wanted_by = [needs(node) for node in graph.node]
+    for node, wanted in zip(graph.node, wanted_by, strict=True):
         lacking = sorted(wanted - given - made)
         if lacking:
             return f"nothing gives input {lacking[0]!r} of {_words(node)}"
-    order = _order(graph.node, needs, given)
+    order = _order(graph.node, wanted_by, given)
     if len(order) < len(graph.node):
         stuck = next(node for n, node in enumerate(graph.node) if n not in set(order))
         return f"its operators need each other in a circle; {_words(stuck)} is in it or behind it"
@@ -44,13 +44,13 @@ def sort(graph: Any, given: set[str]) -> str:
     return ""
 
 
-def _order(nodes: Any, needs: list[set[str]], given: set[str]) -> list[int]:
+def _order(nodes: Any, wanted_by: list[set[str]], given: set[str]) -> list[int]:
     """Indices of the nodes in an order in which each finds what it needs, those of the file first
     where they can be; a circle is left out."""
     makers = {name: n for n, node in enumerate(nodes) for name in node.output if name}
     waits_for = [
         {makers[name] for name in wanted if name in makers and name not in given}
-        for wanted in needs
+        for wanted in wanted_by
     ]
     takers: dict[int, list[int]] = {}
     for n, wanted_nodes in enumerate(waits_for):
@@ -69,13 +69,13 @@ def _order(nodes: Any, needs: list[set[str]], given: set[str]) -> list[int]:
     return order
 
 
-def _needs(node: Any) -> set[str]:
+def needs(node: Any) -> set[str]:
     """The tensors that a node takes, those that its bodies capture among them."""
     found = {name for name in node.input if name}
     for body in bodies([node]):
         own = {i.name for i in (*body.input, *body.initializer)}
         own |= {name for inner in body.node for name in inner.output}
-        inner_needs = set().union(*(_needs(inner) for inner in body.node), ())
+        inner_needs = set().union(*(needs(inner) for inner in body.node), ())
         found |= inner_needs - own
     return found
 

@@ -124,7 +124,8 @@ def latency(group: ModelGroup, rows: Sequence[CellRow]) -> Chart:
         "Latency (p50)",
         "p50 (ms)",
         "Geometric mean over trials of each trial's median; lines are 95 % confidence intervals "
-        "(none for a single trial). Pale: not ranked, because the outputs or the trials failed.",
+        "(none for a single trial, which is not ranked). Pale: not ranked, because the outputs "
+        "or the trials failed, or there is one trial.",
         data,
         needs_log([d["value"] for d in data]),
         points=True,

@@ -53,7 +53,9 @@ def distributions(
         .properties(width="container", height=300)
     )
     total = sum(series[row.cell_id].samples for row in kept)
-    caption = f"All {total:,} samples of all trials, drawn from {ECDF_POINTS} quantiles per cell."
+    caption = (
+        f"All {total:,} samples, each trial with the same weight; {ECDF_POINTS} quantiles per cell."
+    )
     if len(candidates) > len(kept):
         caption += f" The {len(kept)} fastest of {len(candidates)} cells."
     key = f"distribution-{group.model}-{group.workload}"

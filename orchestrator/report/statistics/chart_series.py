@@ -33,7 +33,8 @@ class Block:
 @dataclass(frozen=True)
 class CellSeries:
     """``quantiles_ms``: ``ECDF_POINTS`` quantiles of all trials' samples, from 0 to 1 in equal
-    steps. ``samples``: how many samples they are taken from."""
+    steps; each trial counts the same, however many samples it has. ``samples``: how many samples
+    they are taken from."""
 
     quantiles_ms: tuple[float, ...]
     timeline: tuple[Block, ...]
@@ -48,7 +49,10 @@ def chart_series(sweep: SweepData) -> Mapping[str, CellSeries]:
 
 def _cell(trials: list[MeasuredTrial]) -> CellSeries:
     pooled = np.concatenate([t.caller_ns for t in trials]) / NS_PER_MS
-    quantiles = np.quantile(pooled, np.linspace(0, 1, ECDF_POINTS))
+    # A slow trial has fewer samples where a time limit ended it, and is no less a trial.
+    weights = np.concatenate([np.full(len(t.caller_ns), 1 / len(t.caller_ns)) for t in trials])
+    steps = np.linspace(0, 1, ECDF_POINTS)
+    quantiles = np.quantile(pooled, steps, weights=weights, method="inverted_cdf")
     timeline = [b for t in trials for b in timeline_of(t.trial.index, t.caller_ns / NS_PER_MS)]
     return CellSeries(tuple(_rounded(q) for q in quantiles), tuple(timeline), len(pooled))
 

@@ -32,6 +32,8 @@ def why_unranked(row: CellRow) -> str:
             "failed_accuracy": "accuracy fell below the tolerance",
             "partial": "not every planned trial was measured and verified",
         }.get(row.status, row.status)
+    if row.fidelity is None and row.not_comparable:
+        return "fidelity is not comparable: the source's own outputs differ from run to run"
     if row.fidelity is None:
         return "outputs were not verified"
     if not row.fidelity.passed:

@@ -148,6 +148,7 @@ def device_view(
         clock_skew_s=found.clock_skew_s,
         drain_note=found.drain_note,
         former_runtimes=list(found.former_runtimes),
+        former_name=found.former_name,
         running=work.running,
         waiting=work.waiting,
     )

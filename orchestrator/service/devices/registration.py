@@ -66,7 +66,7 @@ def join_token(
             if retired(device):
                 returned = {"tags": kept, "runtimes": list(device.former_runtimes)}
                 farm.record_event(session, "device_added", name, returned=returned)
-            device.agent_version = ""
+            device.agent_version, device.retired_at = "", None
         role = REJOIN if again else JOIN
         secret = tokens.issue(
             farm, session, role, device_id=device.id, note=name, lifetime=JOIN_LIFETIME
@@ -104,7 +104,7 @@ def enrol(farm: FarmContext, enrolment: Enrolment, broker_url: str) -> Enrolled:
         reset_health(device)
         device.baseline_at = farm.now()
         device.broker_digest = digest if farm.broker_access else ""
-        device.former_runtimes = []
+        device.former_runtimes, device.former_name = [], ""
         _write_facts(device, enrolment.facts)
         secret = tokens.issue(farm, session, "device", device_id=device.id, note=device.name)
         farm.record_event(session, "device_joined", device.name, device_class=device.device_class)

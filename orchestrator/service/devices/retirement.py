@@ -42,7 +42,8 @@ def retire(farm: FarmContext, name: str) -> RetiredView:
         )
         if retired(found):
             raise Conflict(
-                f"{name} is retired already; `benchfarm device add {name}` brings it back"
+                f"{name} is retired already, since {found.retired_at:%Y-%m-%d}; "
+                f"`benchfarm device add {name}` brings it back"
             )
         registration.revoke_device_tokens(farm, session, found)
         unused = health_check_rows.delete_all_checks(session, found)
@@ -58,6 +59,7 @@ def retire(farm: FarmContext, name: str) -> RetiredView:
                 working = [r for r in facts.runtimes if not r.missing]
                 found.former_runtimes = [f"{r.backend}=={r.version}" for r in working]
             found.facts = found.seen_at = None
+            found.retired_at = farm.now()
             found.broker_digest, found.noted_online = "", False
             registration.reset_health(found)
     broker_users.delete_broker_user(farm, name)

@@ -18,6 +18,7 @@ LABELS = "labels"
 LABELS_ACCEPTED = (
     "accepted: class numbers from 0, in the order of the model's classes, or 0 and 1 for each label"
 )
+MOST_ARRAYS = 20
 OTHER_SCALE = 10.0
 """From so many times the range of the inputs on, the calibration samples are of another scale."""
 
@@ -116,9 +117,8 @@ def _of_other_scale(one: ArrayValues, other: ArrayValues) -> bool:
 
 def described(values: Values) -> str:
     """``inputs float32 -0.42…2.82, labels int64 0…9``; for people."""
-    return ", ".join(
-        f"{key} {found.dtype} {_range(found)}" for key, found in values.items() if found.low_at
-    )
+    ranges = [f"{key} {v.dtype} {_range(v)}" for key, v in values.items() if v.low_at]
+    return ", ".join(ranges[:MOST_ARRAYS])
 
 
 def _range(found: ArrayValues) -> str:

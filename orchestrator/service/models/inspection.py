@@ -26,6 +26,8 @@ from orchestrator.domain.file_inspection import (
 GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
 """Formats whose graph can be read, the preferred one first."""
 MOST_AXES = 64
+MOST_LETTERS = 400
+"""Of a value's place and the value."""
 
 
 def check_format(
@@ -81,7 +83,15 @@ def layouts(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, s
 def dataset_arrays(inspect: Inspector, path: Path, name: str) -> DatasetArrays:
     """Shapes and values of a data set's arrays. Raises ``UserError``: no data set, or inconsistent
     shapes."""
-    return inspect(Question(str(path), name), DatasetArrays)
+    found = inspect(Question(str(path), name), DatasetArrays)
+    for values in found.values.values():
+        texts = (values.dtype, values.first, values.not_finite, values.fraction)
+        if not all(
+            text.isprintable() and len(text) <= MOST_LETTERS
+            for text in (*texts, values.low_at, values.high_at)
+        ):
+            raise UserError(f"{name}: what reads it describes its values in unprintable words")
+    return found
 
 
 def input_values(inspect: Inspector, path: Path, name: str, form: str) -> dict[str, InputValues]:

@@ -311,6 +311,7 @@ def model_view(found: Model) -> ModelView:
         free_batch=found.free_batch,
         artifacts=[_artifact_view(found, a) for a in found.artifacts],
         dataset=found.dataset["name"] if found.dataset else "",
+        dataset_sha256=found.dataset["sha256"] if found.dataset else "",
         reference=reference.origin,
         reference_top1=reference.top1,
         details=found.details,

@@ -182,6 +182,7 @@ def read_source(
         "precision": referenced.precision,
         **_values(referenced),
         **_data_set_details(referenced, dataset),
+        **unlike_runs(referenced, {}),
     }
     if file.stored:
         details["stored"] = {file.format: file.stored}
@@ -235,6 +236,7 @@ def _read_onnx(
             **inspected.details,
             **_values(referenced),
             **_data_set_details(referenced, dataset),
+            **unlike_runs(referenced, inspected.random),
         },
         reference=Path(referenced.path),
         origin=referenced.origin,
@@ -242,6 +244,20 @@ def _read_onnx(
         feeds=referenced.feeds,
         scoring=None if referenced.usual else referenced.scoring,
     )
+
+
+def unlike_runs(referenced: Referenced, random: Mapping[str, str]) -> dict[str, Any]:
+    """For a model's details: outputs that are no function of the inputs, each with how far two runs
+    differ and, where the graph tells, by which operators."""
+    found: dict[str, Any] = {}
+    for kind in ("unrepeatable", "stateful"):
+        words = getattr(referenced, kind)
+        if words:
+            found[kind] = {
+                name: text + (f"; it depends on {random[name]}" if name in random else "")
+                for name, text in words.items()
+            }
+    return found
 
 
 def _values(referenced: Referenced) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from agent.contract import codec
 from agent.contract.conversion_graph import remaining_via
 from agent.contract.trial import SCHEMA, DatasetRef, Limits, ReferenceRef, RuntimeRef, TrialRequest
+from orchestrator.domain.errors import Conflict
 from orchestrator.domain.matrix import Configuration, interleave
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.spec import SweepSpec
@@ -23,6 +24,7 @@ from orchestrator.service.device_state import facts_of
 from orchestrator.service.models import registration
 from orchestrator.service.trials import builds
 from orchestrator.service.trials.builds import NewBuild
+from orchestrator.store import blob_references
 from orchestrator.store.device_class_files import device_class
 from orchestrator.store.tables import Cell, Device, Model, Sweep, Trial
 
@@ -88,7 +90,10 @@ def _prepare(
     farm: FarmContext, session: Session, spec: SweepSpec, placements: Sequence[Placement]
 ) -> _Prepared:
     devices = {d.name: d for d in session.scalars(select(Device))}
+    blob_references.share_blobs_lock(session, farm.blobs, [])  # no model is removed from here on
     known = {m.name: m for m in session.scalars(select(Model))}
+    for removed in {p.configuration.model for p in placements} - set(known):
+        raise Conflict(f"model {removed!r} was removed just now: nothing was submitted")
     session.flush()
     requests = {
         number: _request(known[placement.configuration.model], spec, placement)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from orchestrator.service.trials import builds, circuit_breaker
 from orchestrator.service.trials.samples import decode
 from orchestrator.store.blob_references import SWEEP_NOT_DELETED
 from orchestrator.store.blobs import FolderBlobs
-from orchestrator.store.tables import Artifact, Attempt, Cell, Event, Sweep, Trial
+from orchestrator.store.tables import Artifact, Attempt, Cell, Event, Model, Sweep, Trial
 
 SAMPLES_PRUNED = "samples_pruned"
 """Kind of the event that names the report computed before a sweep's raw samples were pruned."""
@@ -81,9 +82,12 @@ def collect_sweep(farm: FarmContext, name: str) -> SweepData:
         failed_builds = _failed_builds(session, cells)
         lost = _lost_trials(session, found)
         sizes = _source_sizes(session)
+        facts: dict[str, dict[str, Any]] = dict(
+            session.execute(select(Model.name, Model.details)).tuples().all()
+        )
         devices = {c.device.name: facts_of(c.device) for c in cells}
         given_up = _not_run(session, found)
-        loaded = [(c, _cell(c, spec, sizes)) for c in cells]
+        loaded = [(c, _cell(c, spec, sizes, facts.get(c.model, {}))) for c in cells]
     return SweepData(
         name=found.name,
         created_at=found.created_at,
@@ -93,7 +97,10 @@ def collect_sweep(farm: FarmContext, name: str) -> SweepData:
         cells=[
             CellData(
                 **fields,
-                trials=_trials(farm, c, results, failed_builds, lost),
+                trials=[
+                    _comparable(t, fields["unlike_runs"])
+                    for t in _trials(farm, c, results, failed_builds, lost)
+                ],
                 not_run=given_up.get(c.id, 0),
             )
             for c, fields in loaded
@@ -103,7 +110,10 @@ def collect_sweep(farm: FarmContext, name: str) -> SweepData:
     )
 
 
-def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
+def _cell(
+    cell: Cell, spec: SweepSpec, sizes: dict[str, int], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``facts``: the model's details."""
     configuration = cell.configuration
     request = codec.from_plain(TrialRequest, cell.request) if cell.request else None
     source = configuration.get("source_sha256") or (request.model.sha256 if request else "")
@@ -127,7 +137,17 @@ def _cell(cell: Cell, spec: SweepSpec, sizes: dict[str, int]) -> dict[str, Any]:
         "state_counts": dict(Counter(t.state for t in cell.trials)),
         "skip_reason": cell.skip,
         "source_size_bytes": sizes.get(source, 0),
+        "source_stored": _stored(facts, request),
+        "unlike_runs": facts.get("unrepeatable", {}),
     }
+
+
+def _stored(facts: Mapping[str, Any], request: TrialRequest | None) -> str:
+    """What the source file holds, where its precision does not say it."""
+    if request is None or request.model.made:
+        return ""
+    words = str(facts.get("stored", {}).get(request.model.format, ""))
+    return "" if words == request.model.precision else words
 
 
 def _trials(
@@ -155,6 +175,14 @@ def _trials(
             if t.id in lost and t.id not in results
         ]
     )
+
+
+def _comparable(trial: TrialData, unlike_runs: Mapping[str, str]) -> TrialData:
+    """The trial without a fidelity that an agent of 0.1 took of outputs that have none."""
+    found = trial.result.fidelity
+    if found is None or found.passed or found.worst_output not in unlike_runs:
+        return trial
+    return replace(trial, result=replace(trial.result, fidelity=None))
 
 
 def _failed_builds(session: Session, cells: Sequence[Cell]) -> dict[int, TrialResult]:

@@ -40,7 +40,7 @@ from orchestrator.service.sweeps import (
     report_data,
     time_limits,
 )
-from orchestrator.service.sweeps.duration_estimate import Estimator
+from orchestrator.service.sweeps.duration_estimate import Estimate, Estimator
 from orchestrator.service.sweeps.progress import find, sweep_view
 from orchestrator.service.sweeps.replanning import Placer, replan
 from orchestrator.service.trials.transitions import finish_sweep, lock_sweep
@@ -81,7 +81,18 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         found = [_planned_cell(p, planned.spec, estimator) for p in planned.placements]
     busy: dict[str, float] = defaultdict(float)
     for cell in found:
-        busy[cell.device] += cell.estimate_s * cell.trials
+        busy[cell.device] += cell.convert_s + cell.estimate_s * cell.trials
+    notes = list(planned.notes)
+    builds = {
+        (p.build.builder, p.configuration.model, p.build.described): p
+        for p in planned.running
+        if p.build
+    }
+    for builder, model, _described in builds:
+        build_s = estimator.build_s(builder, model)
+        busy[builder] += build_s or 0.0
+        if build_s is None:
+            notes.append(f"the estimate does not count what {builder} converts of {model} first")
     return PlanView(
         name=planned.spec.name,
         cells=found,
@@ -89,7 +100,7 @@ def plan(farm: FarmContext, text: str, source: str, name: str = "") -> PlanView:
         estimate_s=max(busy.values(), default=0.0),
         boards=planned.boards,
         missed=planned.missed,
-        notes=list(planned.notes),
+        notes=notes,
     )
 
 
@@ -285,7 +296,7 @@ def _model_view(model: Model) -> PlacementModel:
 
 
 def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -> PlannedCell:
-    seconds, source = (0.0, "") if placement.skip else estimator.trial_s(placement, spec)
+    estimate = Estimate(0.0, 0.0, "") if placement.skip else estimator.estimate(placement, spec)
     return PlannedCell(
         device=placement.device,
         model=placement.configuration.model,
@@ -295,8 +306,9 @@ def _planned_cell(placement: Placement, spec: SweepSpec, estimator: Estimator) -
         built=placement.build.described if placement.build else "",
         skip=placement.skip,
         trials=0 if placement.skip else spec.trials,
-        estimate_s=seconds,
-        estimate_from=source,
+        estimate_s=estimate.trial_s,
+        convert_s=estimate.convert_s,
+        estimate_from=estimate.basis,
     )
 
 

@@ -1,7 +1,8 @@
 """The format of a backup: a zstd-compressed tar archive whose first member lists the others.
 
-Members, in this order: ``manifest.json``, ``manifest.sha256``, ``tables/NAME.jsonl`` and
-``blobs/SHA256``. Any ``tar`` unpacks it; this reader unpacks only what ``BackupManifest`` lists.
+Members, in this order: ``manifest.json``, ``manifest.sha256``, ``tables/NAME.jsonl``,
+``boards/NAME`` (since format 2) and ``blobs/SHA256``. Any ``tar`` unpacks it; this reader unpacks
+only what ``BackupManifest`` lists.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.domain.errors import UserError
+from orchestrator.store.backup import board_files
+from orchestrator.store.backup.board_files import BOARDS
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 MAX_MANIFEST_BYTES = 512 << 20
 BLOCK = tarfile.BLOCKSIZE
 CHUNK = 1 << 20
 COMPRESSED_CHUNK = 1 << 10
 """A zstd block of 4 bytes may expand to 128 KiB: this many bytes expand to 32 MiB at most."""
-MEMBER = re.compile(r"tables/[a-z0-9_]{1,60}\.jsonl|blobs/[0-9a-f]{64}")
+MEMBER = re.compile(
+    rf"tables/[a-z0-9_]{{1,60}}\.jsonl|blobs/[0-9a-f]{{64}}|boards/({board_files.NAME.pattern})"
+)
 BLOB = "blobs/"
 
 
@@ -55,7 +60,7 @@ class BackupManifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     benchfarm: str
     revision: str
     database: str
@@ -68,6 +73,12 @@ class BackupManifest(BaseModel):
     @property
     def size_bytes(self) -> int:
         return sum(m.size_bytes for m in self.members)
+
+    @property
+    def boards(self) -> list[str]:
+        """Names of the boards whose addresses it holds."""
+        names = (m.name.removeprefix(BOARDS) for m in self.members if m.name.startswith(BOARDS))
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     @property
     def blobs(self) -> int:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from orchestrator.domain.errors import FarmError, UserError
-from orchestrator.store.backup import table_dump
+from orchestrator.store.backup import board_files, table_dump
 from orchestrator.store.backup.archive_format import (
     BLOB,
     CHECKSUM,
+    FORMAT,
     MANIFEST,
     BackupManifest,
     BackupMember,
@@ -27,6 +28,7 @@ from orchestrator.store.backup.archive_format import (
     checksum,
     chunks_of,
 )
+from orchestrator.store.backup.board_files import BOARDS
 from orchestrator.store.blob_references import references
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database
@@ -53,8 +55,11 @@ def backup(
     at: datetime,
     with_blobs: bool = True,
     overwrite: bool = False,
+    boards: Path | None = None,
 ) -> WrittenBackup:
     """Write ``target`` atomically, with mode 0600.
+
+    ``boards``: the folder with the boards' addresses and host keys, which go into it.
 
     Raises:
         UserError: ``target`` exists, or cannot be written there.
@@ -75,8 +80,9 @@ def backup(
             folder = Path(name)
             with _snapshot(database, blobs, folder, with_blobs) as snapshot:
                 archive = folder / "archive"
+                known = board_files.copy_all(boards, folder / "boards")
                 manifest = _write_archive(
-                    archive, folder, snapshot, database, revision, version, at, with_blobs
+                    archive, folder, snapshot, known, database, revision, version, at, with_blobs
                 )
             size = archive.stat().st_size
             if target.exists() and not overwrite:
@@ -157,6 +163,7 @@ def _write_archive(
     archive: Path,
     folder: Path,
     snapshot: _Snapshot,
+    boards: list[Path],
     database: Database,
     revision: str,
     version: str,
@@ -165,6 +172,7 @@ def _write_archive(
 ) -> BackupManifest:
     tables = [folder / "tables" / f"{name}.jsonl" for name in snapshot.rows]
     members = [_member(f"tables/{path.name}", path) for path in tables]
+    members += [_member(BOARDS + path.name, path) for path in boards]
     intact = {}
     for sha256, path in snapshot.blobs.items():
         member = _member(BLOB + sha256, path)
@@ -172,6 +180,7 @@ def _write_archive(
             intact[sha256] = path
             members.append(member)
     manifest = BackupManifest(
+        format=FORMAT if boards else 1,  # an older benchfarm reads one without boards
         benchfarm=version,
         revision=revision,
         database=database.engine.dialect.name,
@@ -186,7 +195,7 @@ def _write_archive(
         writer = BackupWriter(file)
         for name, content in ((MANIFEST, text), (CHECKSUM, checksum(text))):
             writer.add(name, len(content), iter([content]))
-        for member, path in zip(members, [*tables, *intact.values()], strict=True):
+        for member, path in zip(members, [*tables, *boards, *intact.values()], strict=True):
             if writer.add(member.name, member.size_bytes, chunks_of(path)) != member.sha256:
                 raise FarmError(f"{member.name} changed while it was read: is the disk failing?")
         writer.close()

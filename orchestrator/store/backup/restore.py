@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.domain.errors import FarmError, UserError
 from orchestrator.store.backup import table_dump
 from orchestrator.store.backup.archive_format import BLOB, BackupManifest, BackupReader, BadBackup
+from orchestrator.store.backup.board_files import BOARDS
 from orchestrator.store.blobs import FolderBlobs
 from orchestrator.store.database import Database, upgrade
 
@@ -33,11 +34,18 @@ class Restored:
 
 
 def restore(
-    database: Database, blobs: FolderBlobs, source: Path, *, at: datetime, force: bool = False
+    database: Database,
+    blobs: FolderBlobs,
+    source: Path,
+    *,
+    at: datetime,
+    force: bool = False,
+    boards: Path | None = None,
 ) -> Restored:
     """Fill an empty database and an empty blob folder from ``source``.
 
-    ``force``: existing content is moved aside first; it is never deleted.
+    ``force``: existing content is moved aside first; it is never deleted. ``boards``: the folder
+    for the boards' addresses and host keys; a file there that differs is moved aside.
 
     Raises:
         BadBackup: no backup, or a damaged one.
@@ -55,12 +63,14 @@ def restore(
                 f"this farm is not empty ({full}); restore into another --home or database, or say "
                 "--force, which moves aside what is here"
             )
-        aside = f"before-restore-{at:%Y%m%d-%H%M%S}" if full else ""
+        suffix = f"before-restore-{at:%Y%m%d-%H%M%S}"
+        aside = suffix if full else ""
         moves = _Moves()
         restore_into = (
             _restore_sqlite if database.engine.dialect.name == "sqlite" else _restore_postgresql
         )
         try:
+            _place_boards(boards, staged, suffix, moves)
             restore_into(database, blobs, staged, manifest, aside, moves)
         except BaseException as error:
             moves.undo()
@@ -70,11 +80,31 @@ def restore(
     return Restored(manifest, aside)
 
 
+def _place_boards(boards: Path | None, staged: Path, suffix: str, moves: _Moves) -> None:
+    found = sorted((staged / BOARDS).iterdir()) if (staged / BOARDS).is_dir() else []
+    if boards is None or not found:
+        return
+    boards.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for source in found:
+        target = boards / source.name
+        if target.exists():
+            if target.read_bytes() == source.read_bytes():
+                continue
+            moves.move(target, target.with_name(f"{target.name}.{suffix}"))
+        moves.copy(source, target)
+
+
 class _Moves:
-    """Renames that can be undone."""
+    """Renames and copies that can be undone."""
 
     def __init__(self) -> None:
         self._done: list[tuple[Path, Path]] = []
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy to where there is nothing; the folders may be on different disks."""
+        self._done.append((source, target))
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
 
     def move(self, source: Path, target: Path) -> None:
         os.rename(source, target)
@@ -83,7 +113,10 @@ class _Moves:
     def undo(self) -> None:
         while self._done:
             source, target = self._done.pop()
-            os.rename(target, source)
+            if source.exists():  # it was copied
+                target.unlink(missing_ok=True)
+            else:
+                os.rename(target, source)
 
 
 def _restore_postgresql(

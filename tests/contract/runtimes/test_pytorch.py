@@ -37,6 +37,12 @@ CONTRACT = RuntimeContract(
             tools="pytorch@litert",
         ),
         ConverterCase(
+            *("litert_quantize", "tflite", "int8", "tflite", frozenset({"model.tflite"})),
+            calibrated=True,
+            source="pt2",
+            tools="pytorch@litert",
+        ),
+        ConverterCase(
             *("torch_onnx", "onnxruntime", "fp32", "onnx", frozenset({"model.onnx"})),
             source="pt2",
             tools="pytorch",

@@ -36,6 +36,7 @@ HARNESS = {
     "blob_missing",
     "cancelled",
     "contract",
+    "converter_fault",
     "environments",
     "internal",
     "runtime_missing",

@@ -77,8 +77,8 @@ def test_without_a_converter_the_tool_that_is_missing_is_named() -> None:
     placed = place(BOARD, CELL, replace(MODEL, sources=(PT2,)))
     assert placed.skip == (
         "model m is there as pt2; onnxruntime takes onnx in fp32: board lacks a tool: "
-        "torch_onnx needs torch, onnxscript (`benchfarm-agent runtimes add` there); no other "
-        "device is tagged as a builder (`benchfarm device tag NAME builder=yes`)"
+        "torch_onnx needs torch, onnxscript (`benchfarm-agent runtimes add pytorch` there); no "
+        "other device is tagged as a builder (`benchfarm device tag NAME builder=yes`)"
     )
 
 
@@ -86,7 +86,8 @@ def test_without_any_way_the_formats_are_named() -> None:
     placed = place(BOARD, CELL, replace(MODEL, sources=(("tflite", "int8"),)))
     assert placed.skip == (
         "model m is there as tflite in int8; onnxruntime takes onnx in fp32: "
-        "no converter leads there"
+        "no converter leads there; it would go with another file of the model: the onnx itself; or "
+        "from pt2 by torch_onnx (lacks torch, onnxscript: `benchfarm-agent runtimes add pytorch`)"
     )
 
 

@@ -83,4 +83,6 @@ def test_an_integer_is_refused_exactly_where_a_leading_zero_changes_it(n: int, z
     octal = int(digits, 8) if set(digits) <= set("01234567") else None
     differs = bool(zeros and n) and octal != abs(n)
     text = ("-" if n < 0 else "") + digits
-    assert bool(mistake(yaml.compose(text, Loader=yaml.SafeLoader))) is differs
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(node, yaml.ScalarNode)
+    assert bool(mistake(node)) is differs

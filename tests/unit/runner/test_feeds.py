@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.contract.failures import BadData, BadOutput
+from agent.contract.input_values import FIXED, GIVEN, REAL, WHOLE, InputValues
 from agent.contract.trial import TensorSpec
 from agent.runner.feeds import (
     batched_specs,
     batches,
+    given_feeds,
     load_npz,
     load_reference,
+    redrawn,
     sample_feeds,
+    save_reference,
     seeded,
     unbatched,
 )
@@ -134,3 +138,94 @@ def test_samples_of_another_shape_are_refused() -> None:
         sample_feeds(np.zeros((4, 3)), [IMAGE, IDS], "inputs")
     with pytest.raises(BadData, match="is empty"):
         sample_feeds(np.zeros((0, 2)), [TensorSpec("x", "float32", (1, 2))], "inputs")
+
+
+def test_values_are_drawn_as_known_and_stored_with_the_reference(tmp_path: Path) -> None:
+    types, shape = TensorSpec("types", "int64", (4, 50)), TensorSpec("shape", "int64", (2,))
+    unit, ids = TensorSpec("unit", "float32", (1, 50)), TensorSpec("ids", "float32", (1, 50))
+    values = {
+        "types": InputValues(WHOLE, 0, 1),
+        "shape": InputValues(FIXED, fixed=(2.0, 3.0)),
+        "unit": InputValues(REAL, 0.25, 0.5),
+        "ids": InputValues(WHOLE, 10, 12),
+    }
+    specs = [types, shape, unit, ids]
+    feeds = seeded(specs, 0, 2, values)
+    assert {*np.unique([f["types"] for f in feeds])} == {0, 1}
+    assert all(f["shape"].tolist() == [2, 3] for f in feeds)
+    assert all(((f["unit"] >= 0.25) & (f["unit"] <= 0.5)).all() for f in feeds)
+    assert {*np.unique(feeds[0]["ids"])} == {10, 11, 12}
+    save_reference(tmp_path / "r.npz", feeds, [{"y": np.zeros(1)}] * 2, values)
+    again = redrawn(specs, 1, 2, tmp_path / "r.npz")
+    assert again[0]["types"].max() == 1
+    assert not np.array_equal(again[0]["types"], feeds[0]["types"])
+
+
+def test_whole_numbers_that_were_given_are_not_drawn_again(tmp_path: Path) -> None:
+    feeds = [{"image": np.ones((1, 2, 3), np.float32), "ids": np.full((1, 5), 30000)}]
+    values = {name: InputValues(GIVEN) for name in feeds[0]}
+    save_reference(tmp_path / "r.npz", feeds, [{"y": np.zeros(1)}], values)
+    again = redrawn([IMAGE, IDS], 1, 3, tmp_path / "r.npz")
+    assert [f["ids"].max() for f in again] == [30000] * 3
+    assert len({f["image"].tobytes() for f in again}) == 3
+
+
+@pytest.mark.parametrize("sizes", [(3, 0, 2), (2, 2, 2)])
+def test_outputs_of_other_sizes_come_back_feed_by_feed(tmp_path: Path, sizes: Any) -> None:
+    outputs = [{"z": np.zeros(2), "y": np.ones((2, n)), "a": np.float32(n)} for n in sizes]
+    save_reference(tmp_path / "r.npz", [{"x": np.zeros(1)}] * 3, outputs, {})
+    back = load_reference(tmp_path / "r.npz", "output")
+    assert [list(output) for output in back] == [["z", "y", "a"]] * 3  # in the model's order
+    assert [output["y"].shape for output in back] == [(2, n) for n in sizes]
+
+
+def test_a_data_set_feeds_several_inputs(tmp_path: Path) -> None:
+    mask = TensorSpec("mask", "int64", (1, 2))
+    path = tmp_path / "d.npz"
+    ids, masks = np.arange(15).reshape(3, 5), np.ones((3, 2), np.int64)
+    save(path, {"inputs:ids": ids, "inputs:mask": masks, "labels": np.arange(3)})
+    data = load_npz(path, ("inputs", "labels"))
+    assert len(data["inputs"]) == 3
+    feeds = sample_feeds(data["inputs"], [IDS, mask], "inputs")
+    assert [f["ids"].tolist() for f in feeds] == [[row.tolist()] for row in ids]
+    assert len(sample_feeds(data["inputs"][:2], [IDS, mask], "inputs")) == 2
+    with pytest.raises(BadData, match="has inputs for ids, mask; the model's inputs are ids"):
+        sample_feeds(data["inputs"], [IDS], "inputs")
+    with pytest.raises(BadData, match="name them, inputs:ids, inputs:mask"):
+        sample_feeds(ids, [IDS, mask], "inputs")
+    save(path, {"inputs:ids": ids, "inputs:mask": masks[:2], "labels": np.arange(3)})
+    with pytest.raises(BadData, match="inputs:ids has 3, inputs:mask has 2"):
+        load_npz(path, ("inputs", "labels"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "feeds"), [((1, 5), 1), ((3, 1, 5), 3), ((4, 5), 4), ((1, 1, 5), 1)]
+)
+def test_given_feeds_are_counted_by_their_axes(tmp_path: Path, shape: Any, feeds: int) -> None:
+    np.savez(tmp_path / "f.npz", ids=np.zeros(shape, np.int32))
+    found = given_feeds(tmp_path / "f.npz", [IDS, IMAGE])
+    assert [f["ids"].shape for f in found] == [(1, 5)] * feeds
+    assert found[0]["ids"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"idz": np.zeros((1, 5))}, "'idz' is no input of the model; it has ids, image"),
+        ({"ids": np.zeros((1, 6))}, "takes \\[1, 5\\], or one more axis in front"),
+        ({"ids": np.zeros((0, 5))}, "takes \\[1, 5\\]"),
+        ({"ids": np.full((1, 5), 0.5)}, "some of the float64 values do not fit"),
+        ({"ids": np.full((1, 5), "a")}, "values do not fit"),
+        (
+            {"ids": np.zeros((3, 5)), "image": np.zeros((2, 2, 3))},
+            "'image' holds 2 feeds, others 3",
+        ),
+        ({}, "is no input of the model"),
+    ],
+)
+def test_given_feeds_that_do_not_fit_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], words: str
+) -> None:
+    np.savez(tmp_path / "f.npz", **arrays)
+    with pytest.raises(BadData, match=words):
+        given_feeds(tmp_path / "f.npz", [IDS, IMAGE])

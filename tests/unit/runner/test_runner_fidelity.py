@@ -81,8 +81,10 @@ def test_no_number_is_a_bad_output(wrong: float) -> None:
 
 
 def test_another_shape_or_number_of_outputs_is_a_bad_output() -> None:
-    with pytest.raises(BadOutput, match=r"output y is \[3\]; the reference is \[2\]"):
+    with pytest.raises(BadOutput, match="output y: 3 rows, the reference 2"):
         fidelity.compare(one([1, 2, 3]), one([1, 2]), STRICT)
+    with pytest.raises(BadOutput, match="output y: 3 along axis 1, the reference 2"):
+        fidelity.compare(one([[1, 2, 3]]), one([[1, 2]]), STRICT)
     with pytest.raises(BadOutput, match="the outputs are a, b; the reference has y"):
         fidelity.compare([{"a": np.zeros(2), "b": np.zeros(2)}], one([1, 2]), STRICT)
 
@@ -115,6 +117,7 @@ MASK[0, :8] = 3
         ([MASK.astype(bool)], criteria.REGIONS),
         ([MASK.astype(np.float32)], criteria.REGIONS),
         ([np.arange(256, dtype=np.uint8).reshape(1, 16, 16)], criteria.NUMBERS),  # an image
+        ([np.arange(10, dtype=np.uint8)[None]], criteria.NUMBERS),  # scores in 8 bits
         ([np.zeros((1, 4, 8, 8), np.float32)], criteria.NUMBERS),  # no regions in it
         ([np.zeros((2, 0), np.int64)], criteria.NUMBERED),
     ],

@@ -124,7 +124,7 @@ def test_every_kind_that_is_recorded_is_listed() -> None:
     calls = re.findall(r"(?:record_event|event_row)\(([^)]{1,120})", source)
     written = set(re.findall(r'"([a-z]+(?:_[a-z]+)+)"', "\n".join(calls)))
     written |= {"sweep_deleted", "samples_pruned"}  # named by constants
-    assert written == set(EVENT_KINDS) - {"device_renamed"}
+    assert written == set(EVENT_KINDS)
 
 
 def test_an_owner_and_a_note_are_kept(farm: FarmKit) -> None:

@@ -211,7 +211,9 @@ def test_a_board_that_comes_back_keeps_its_tags_and_the_sweeps_cells_wait_for_it
 def test_retiring_twice_says_that_it_is_retired(farm: FarmKit, boards: tuple[int, int]) -> None:
     farm.submit()
     retirement.retire(farm.farm, "b")
-    with pytest.raises(Conflict, match="b is retired already; `benchfarm device add b`"):
+    with pytest.raises(
+        Conflict, match="retired already, since 2025-03-30; `benchfarm device add b`"
+    ):
         retirement.retire(farm.farm, "b")
 
 

@@ -14,7 +14,6 @@ from orchestrator.service.context import FarmContext
 from orchestrator.service.devices import devices
 from orchestrator.service.scheduling import ingest, scheduler
 from orchestrator.service.sweeps import progress, sweeps
-from orchestrator.service.sweeps.duration_estimate import START_UP_S
 from orchestrator.store.tables import Cell, Device
 from support.farms import FarmKit, device_facts, failed, spec_text
 
@@ -39,6 +38,15 @@ def board(farm: FarmKit) -> int:
         (spec_text(devices="{names: [bord]}"), NotFound, "mine.yaml:4: devices.names: there is"),
         (spec_text(more="baseline: {backend: tvm}"), UserError, "has backend: tvm; name one"),
         (spec_text(more="baseline: {device: bord}"), UserError, "mine.yaml:7: baseline: no cell"),
+        (
+            spec_text(
+                runtimes="[{backend: onnxruntime, threads: [1, 2]}]",
+                more="baseline: {backend: onnxruntime}",
+            ),
+            UserError,
+            "mine.yaml:7: baseline: every cell has backend onnxruntime, so each would be its own "
+            "baseline; they differ in threads (1, 2): name threads too",
+        ),
         (
             spec_text(devices="{select: {class: nano}}"),
             UserError,
@@ -104,21 +112,6 @@ def test_trials_are_interleaved_on_each_device_in_its_own_order(farm: FarmKit, b
         first = min(t.cell_id for t in mine)
         orders.append([t.cell_id - first for t in mine])
     assert orders[0] != orders[1]
-
-
-def test_an_estimate_rests_on_what_ran_here_before(farm: FarmKit, board: int) -> None:
-    text = spec_text(trials=2, more="scenario: {max_duration_s: 4, warm_up_s: 1}\n")
-    plan = sweeps.plan(farm.farm, text, "f")
-    assert plan.cells[0].estimate_s == START_UP_S + 5.0
-    assert plan.estimate_s == 2 * plan.cells[0].estimate_s
-    farm.submit("history")
-    farm.beat(board)
-    farm.give(board, farm.ok(farm.last_rung()))  # 4.5 s in total, 1 s of it measuring
-    plan = sweeps.plan(farm.farm, text, "f")
-    assert plan.cells[0].estimate_s == 3.5 + 5.0
-    assert "1 earlier" in plan.cells[0].estimate_from
-    other = spec_text(runtimes="[{backend: openvino}]")
-    assert "nothing like it" in sweeps.plan(farm.farm, other, "f").cells[0].estimate_from
 
 
 def test_devices_work_side_by_side_in_an_estimate(farm: FarmKit, board: int) -> None:

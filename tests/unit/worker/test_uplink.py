@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,8 +21,9 @@ from agent.contract.api_messages import (
     HeartbeatAnswer,
     take_samples,
 )
+from agent.contract.comparison import check
 from agent.contract.device import DeviceFacts
-from agent.contract.trial import SCHEMA, Built, Samples, TrialResult
+from agent.contract.trial import SCHEMA, Built, Fidelity, Samples, TrialResult
 from agent.worker.errors import (
     AgentError,
     AttemptSuperseded,
@@ -430,6 +433,27 @@ def test_what_passes_with_time_keeps_both(
     assert len(controller.net.requests) == 1
     assert outbox.waiting() == 1
     assert path.exists()
+
+
+def test_a_controller_of_the_release_before_gets_the_result_in_its_words(
+    controller: Controller, outbox: Outbox
+) -> None:
+    """It refuses keys that it does not know; nothing but these is lost."""
+    fidelity = Fidelity(0.0, 0.0, 1.0, None, 4, "y", True, (check("y", "psnr", 9.0, 8.0, 4),))
+    outbox.put("a1", codec.dumps(TrialResult(1, "a1", "ok", "0.1", fidelity=fidelity)), None)
+    refused: list[Any] = []
+
+    def older(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if "checks" in body["fidelity"]:
+            refused.append(body)
+            return httpx.Response(422, json={"detail": "unknown key 'checks'"})
+        assert codec.from_plain(TrialResult, body).fidelity == replace(fidelity, checks=())
+        return httpx.Response(200, json={"accepted": True})
+
+    assert deliver_due(outbox, Net(older).uplink) == 1
+    assert outbox.outcome("a1") == "accepted"
+    assert len(refused) == 1
 
 
 def test_a_result_of_another_contract_is_carried_all_the_same(

@@ -13,6 +13,7 @@ from agent.runtimes.backend import Feeds, Options
 from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase
 from agent.runtimes.executorch.converters import executorch_lower
 from agent.runtimes.pytorch import exported_program
+from agent.runtimes.pytorch.precision_count import int8_share
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {"per_channel": ("on", "off")}
 
@@ -39,15 +40,17 @@ class ExecuTorchQuantize(ConverterBase):
             own = exported_program.inputs_of(program)
             order = [spec.name for spec in exported_program.renamed(own, self._inputs)]
             quantised = _quantised(fixed, calibration.feeds, order, per_channel)
+            share = int8_share(quantised).required(self.name)
             how = executorch_lower.lower(quantised, "xnnpack", folder, program)
         except Exception as error:  # torch and executorch each raise their own
             raise executorch_lower.named(self.name, error) from error
-        step = "%s %s, weights %s, %s, %s" % (
+        step = "%s %s, weights %s, %s, %s, %s" % (
             self.name,
             executorch_lower.version(),
             "per channel" if per_channel else "per tensor",
             how,
             calibration.origin,
+            share.words(),
         )
         return ConvertedArtifact(folder / "model.pte", step)
 

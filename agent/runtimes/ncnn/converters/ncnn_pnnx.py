@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -21,6 +22,7 @@ from agent.contract.conversion_graph import Edge
 from agent.contract.failures import (
     BadModel,
     ConversionFailed,
+    ConverterFault,
     RuntimeMissing,
     UnsupportedFormat,
     UnsupportedOperator,
@@ -28,13 +30,17 @@ from agent.contract.failures import (
 )
 from agent.contract.trial import TensorSpec
 from agent.formats.onnx import dimensions_of, outputs_of
+from agent.formats.onnx_old_inputs import write_without_listed_weights
 from agent.runtimes.converter import Calibration, ConvertedArtifact, ConverterBase
+from agent.runtimes.ncnn.weights import fp16_share
+from agent.runtimes.refusals import sentence
 from agent.runtimes.validation import require_shapes
 
 NOTES = "notes.json"
 NO_BATCH = 233
 """pnnx's mark of a tensor without a batch axis."""
 
+_TELLING = re.compile(r"fail|error|not support|unsupported|expect|unknown|cannot|abort", re.I)
 _TYPES = {"float32": "f32", "int32": "i32", "int64": "i64", "bool": "bool"}
 _UNKNOWN = (
     re.compile(r"No Op registered for (\S+)"),
@@ -62,7 +68,8 @@ class NcnnPnnx(ConverterBase):
         dimensions, outputs = dimensions_of(source), outputs_of(source)
         inputs = _wanted(self._inputs, dimensions)
         inside = folder / "source.onnx"  # pnnx writes beside its input
-        os.symlink(str(source.resolve()), str(inside))
+        if not write_without_listed_weights(source, inside):
+            os.symlink(str(source.resolve()), str(inside))
         _run(inside, inputs, self._half)
         axes = _batch_axes(folder / "source_ncnn.py", len(inputs), len(outputs))
         _require_ranks(inputs, axes[0])
@@ -71,7 +78,9 @@ class NcnnPnnx(ConverterBase):
         os.rename(str(folder / "source.ncnn.bin"), str(folder / "model.bin"))
         for left in folder.glob("source*"):
             left.unlink()
-        require_layers(importlib.import_module("ncnn"), artifact)
+        ncnn = importlib.import_module("ncnn")
+        require_layers(ncnn, artifact)
+        self._require_loadable(ncnn, artifact)
         notes = {
             "inputs": [
                 _described(spec, dimensions[spec.name], axis)
@@ -84,8 +93,35 @@ class NcnnPnnx(ConverterBase):
             "sizes": {n: os.path.getsize(str(folder / n)) for n in ("model.param", "model.bin")},
         }
         (folder / NOTES).write_text(json.dumps(notes, indent=1), "utf-8")
-        words = "weights fp16" if self._half else "weights fp32"
+        words = "weights fp32"
+        if self._half:
+            share = fp16_share(artifact)
+            words = "weights fp16" + (
+                ", " + share.required(self.name).words()
+                if share
+                else " where pnnx stores them so (how many is not known: a layer that is not read)"
+            )
         return ConvertedArtifact(artifact, "%s %s, %s" % (self.name, _version(), words))
+
+    def _require_loadable(self, ncnn: Any, artifact: Path) -> None:
+        """Raises ``ConverterFault``, in the words that ncnn prints."""
+        net = ncnn.Net()
+        with tempfile.TemporaryFile() as said:
+            before = os.dup(2)
+            os.dup2(said.fileno(), 2)
+            try:
+                failed = net.load_param(str(artifact)) or net.load_model(
+                    str(artifact.with_name("model.bin"))
+                )
+            finally:
+                os.dup2(before, 2)
+                os.close(before)
+            said.seek(0)
+            words = sentence(said.read().decode("utf-8", "replace"))
+        if failed:
+            raise ConverterFault(
+                "pnnx", "ncnn cannot load it: %s" % (words or "it gives no reason")
+            )
 
 
 def _wanted(
@@ -140,13 +176,24 @@ def _run(source: Path, inputs: Sequence[TensorSpec], half: bool) -> None:
     if "read_proto_from_binary failed" in output or "Missing opset in the model" in output:
         raise BadModel("pnnx cannot read the ONNX model")
     if done.returncode or not source.with_name("source.ncnn.param").exists():
-        telling = [
-            line for line in output.splitlines() if re.search("fail|error|not support", line)
-        ]
-        how = "ended with status %d" % done.returncode
-        if done.returncode < 0:
-            how = "crashed (%s)" % signal.Signals(-done.returncode).name
-        raise ConversionFailed("pnnx %s; %s" % (how, "; ".join(telling[-3:])[:400] or "no reason"))
+        raise ConversionFailed("pnnx %s" % _how_it_ended(done.returncode, output))
+
+
+def _how_it_ended(status: int, output: str) -> str:
+    """How the program ended, and what it said: lines that tell of a failure, else its last ones."""
+    how = "ended with status %d" % status
+    if status < 0:
+        how = "crashed (%s)" % signal.Signals(-status).name
+    elif not status:
+        how = "ended well, and wrote no network"
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "[W:" not in line]
+    passes = [line for line in lines if line.startswith("#####")]
+    telling = [line for line in lines if _TELLING.search(line)]
+    said = sentence("; ".join(telling[-3:] or lines[-3:]))
+    where = " in %s" % passes[-1].strip("# ") if passes else " before its first pass"
+    if not lines:
+        return how + where + "; it said nothing"
+    return "%s%s; its %s: %s" % (how, where, "words" if telling else "last words", said)
 
 
 def _program() -> Path:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
 from agent.contract.conversion_graph import Edge
-from agent.contract.failures import BadModel, UnsupportedOperator
 from agent.runtimes.converter import (
     Calibration,
     ConvertedArtifact,
@@ -15,6 +14,8 @@ from agent.runtimes.converter import (
     conversion_errors,
 )
 from agent.runtimes.openvino.devices import version
+from agent.runtimes.openvino.load_errors import named_error
+from agent.runtimes.openvino.precision_count import ir_share
 
 OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "preset": ("performance", "mixed"),
@@ -50,13 +51,15 @@ class NncfQuantize(ConverterBase):
                 **_arguments(options),
             )
             openvino.save_model(quantised, str(artifact), compress_to_fp16=False)
-        step = "%s %s, openvino %s, preset %s, weights %s, %s" % (
+        share = ir_share(artifact, "int8", self._inputs).required(self.name)
+        step = "%s %s, openvino %s, preset %s, weights %s, %s, %s" % (
             self.name,
             nncf.__version__,
             version(),
             options["preset"],
             "per channel" if options["per_channel"] == "on" else "per tensor",
             calibration.origin,
+            share.words(),
         )
         return ConvertedArtifact(artifact, step)
 
@@ -76,15 +79,11 @@ def _arguments(options: Dict[str, str]) -> Dict[str, Any]:
 
 
 def read_model(openvino: Any, source: Path) -> Any:
-    """``source`` as OpenVINO's model. Raises ``UnsupportedOperator``, ``BadModel``."""
+    """``source`` as OpenVINO's model. Raises ``Unsupported…``, ``BadModel``."""
     try:
         return openvino.Core().read_model(str(source))
     except RuntimeError as error:
-        message = str(error)
-        if "No conversion rule found for operations:" in message:
-            operators = message.split("No conversion rule found for operations:")[1]
-            raise UnsupportedOperator("openvino", operators.strip().splitlines()[0]) from error
-        raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
+        raise named_error(error, source) from error
 
 
 CONVERTER = NncfQuantize

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, List, Sequence, Tuple
 
 from agent.contract.conversion_graph import Edge
-from agent.contract.failures import BadModel, ConversionFailed, UnsupportedOperator
+from agent.contract.failures import ConversionFailed
 from agent.contract.trial import TensorSpec
 from agent.formats.tflite import read_model
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.openvino.devices import version
+from agent.runtimes.openvino.load_errors import named_error
+from agent.runtimes.refusals import sentence
 from agent.runtimes.tensorflow.conversion import PortedConverter, matched, ordered
 from agent.runtimes.tensorflow.models import plain
 from agent.runtimes.tensorflow.tflite_conversion import specs_of
 
-_NO_RULE = re.compile(r"No conversion rule found for operations: (.+)")
-_FAILED = re.compile(r"Conversion failed for (\w+)")
-_REASON = re.compile(r"While validating [^\n]*\n(.+)")
 _SOURCES = ("savedmodel", "frozen_pb", "optimised_pb", "tflite", "onnx")
 
 
@@ -54,7 +52,7 @@ class OpenVinoConvert(PortedConverter):
                 model.reshape({spec.name: list(spec.shape) for spec in fixed})
             openvino.save_model(model, str(artifact), compress_to_fp16=False)
         except RuntimeError as error:
-            raise ConversionFailed("%s: %s" % (self.name, str(error)[-400:])) from error
+            raise ConversionFailed("%s: %s" % (self.name, sentence(error))) from error
         return ConvertedArtifact(
             artifact,
             "%s %s" % (self.name, version()),
@@ -64,7 +62,7 @@ class OpenVinoConvert(PortedConverter):
 
 
 def _read(openvino: Any, source: Path) -> Any:
-    """``source`` as OpenVINO's model. Raises ``UnsupportedOperator``, ``BadModel``."""
+    """``source`` as OpenVINO's model. Raises ``Unsupported…``, ``BadModel``."""
     root = logging.getLogger()
     level = root.level
     try:
@@ -72,13 +70,7 @@ def _read(openvino: Any, source: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # some of its errors have classes of their own
-        message = str(error)
-        found = _NO_RULE.search(message) or _FAILED.search(message)
-        if found:
-            reason = _REASON.search(message)
-            detail = reason.group(1)[:300] if reason else ""
-            raise UnsupportedOperator("openvino", found.group(1).strip(), detail) from error
-        raise BadModel("openvino cannot read %s: %s" % (source.name, message[-400:])) from error
+        raise named_error(error, source) from error
     finally:
         root.setLevel(level)  # where it fails it leaves the root logger at ERROR
 

@@ -41,19 +41,23 @@ class LitertTorch(ConverterBase):
         artifact = folder / "model.tflite"
         try:
             fixed = exported_program.fixed(program, self._inputs)
-            inputs, outputs = _specs(fixed, channels_last)
-            _convert(fixed, inputs, channels_last, artifact)
+            inputs, outputs = specs(fixed, channels_last)
+            write(fixed.module(), inputs, channels_last, artifact)
         except Exception as error:  # torch, jax and litert each raise their own
-            raise _named(self.name, error) from error
+            raise named(self.name, error) from error
         step = "%s %s%s" % (
             self.name,
-            importlib.metadata.version("litert-torch"),
+            version(),
             ", inputs NHWC" if channels_last else "",
         )
         return ConvertedArtifact(artifact, step, tuple(inputs), tuple(outputs))
 
 
-def _specs(program: Any, channels_last: bool) -> Tuple[List[TensorSpec], List[TensorSpec]]:
+def version() -> str:
+    return importlib.metadata.version("litert-torch")
+
+
+def specs(program: Any, channels_last: bool) -> Tuple[List[TensorSpec], List[TensorSpec]]:
     """The inputs and outputs that the TFLite file will have."""
     inputs = [
         replace(spec, name="args_%d" % n)
@@ -70,21 +74,27 @@ def _channels_last(spec: TensorSpec) -> TensorSpec:
     return replace(spec, shape=(n, h, w, c), layout="NHWC")
 
 
-def _convert(
-    program: Any, inputs: Sequence[TensorSpec], channels_last: bool, artifact: Path
+def write(
+    module: Any,
+    inputs: Sequence[TensorSpec],
+    channels_last: bool,
+    artifact: Path,
+    quantizer: Any = None,
 ) -> None:
+    """Write ``module`` as TFLite. ``quantizer``: the one that it was quantised with."""
     import litert_torch
     import torch
+    from litert_torch.quantize.quant_config import QuantConfig
 
-    module = program.module()
     images = [n for n, spec in enumerate(inputs) if spec.layout == "NHWC"]
     if channels_last and images:
         module = litert_torch.to_channel_last_io(module, args=images)
     example = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    litert_torch.convert(module, example).export(str(artifact))
+    config = None if quantizer is None else QuantConfig(pt2e_quantizer=quantizer)
+    litert_torch.convert(module, example, quant_config=config).export(str(artifact))
 
 
-def _named(converter: str, error: Exception) -> Exception:
+def named(converter: str, error: Exception) -> Exception:
     """The named error that a tool's error means."""
     if is_ours(error):
         return error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.conversion_graph import Edge
+from agent.formats.tflite_precision import tflite_share
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
 from agent.runtimes.tensorflow.conversion import PortedConverter
@@ -32,7 +33,8 @@ class TfliteFp16(PortedConverter):
 
         graph = tflite_conversion.convert(self.name, source, artifact, self._ports, "fp16", set_up)
         inputs, outputs = tflite_conversion.ports_of(graph, self._ports)
-        step = "%s %s, weights fp16" % (self.name, tf.__version__)
+        share = tflite_share(graph, "fp16").words()
+        step = "%s %s, weights fp16, %s" % (self.name, tf.__version__, share)
         return ConvertedArtifact(artifact, step, inputs, outputs)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 from agent.contract.child_jobs import ConvertJob
 from agent.contract.conversion_graph import Edge
 from agent.contract.trial import TensorSpec
+from agent.formats.tflite_precision import tflite_share
 from agent.runtimes.converter import Calibration, ConvertedArtifact
 from agent.runtimes.tensorflow import tflite_conversion
 from agent.runtimes.tensorflow.conversion import PortedConverter, feeds_for
@@ -64,9 +65,9 @@ class TfliteQuantize(PortedConverter):
 
         graph = tflite_conversion.convert(self.name, source, artifact, self._ports, "int8", set_up)
         inputs, outputs = tflite_conversion.ports_of(graph, self._ports)
-        return ConvertedArtifact(
-            artifact, self._step(str(tf.__version__), calibration.origin), inputs, outputs
-        )
+        step = self._step(str(tf.__version__), calibration.origin)
+        step += ", " + tflite_share(graph, "int8").words()
+        return ConvertedArtifact(artifact, step, inputs, outputs)
 
     def _step(self, version: str, origin: str) -> str:
         options = self._options

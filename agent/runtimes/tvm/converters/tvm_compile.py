@@ -40,6 +40,7 @@ from agent.runtimes.converter import (
     missing_modules,
     own_options,
 )
+from agent.runtimes.refusals import sentence
 from agent.runtimes.tvm.linking import cross_linker, linker
 from agent.runtimes.validation import chosen, require_shapes, require_target
 
@@ -69,7 +70,7 @@ _TUNING_NEEDS = ("psutil", "cloudpickle", "xgboost")
 class TvmCompile(ConverterBase):
     name = "tvm_compile"
     edges = tuple(
-        Edge("tvm_compile", ("onnx", precision), ("tvm_library", precision))
+        Edge("tvm_compile", ("onnx", precision), ("tvm_library", "fp32"))
         for precision in ("fp32", "int8")
     )
     modules = ("tvm", "onnx")
@@ -136,6 +137,8 @@ class TvmCompile(ConverterBase):
         if tuned:
             how = "MetaSchedule, %(records)d records (%(reused)d reused)" % about
             how += ", %(tuned_functions)d functions tuned" % about
+        if is_quantised(source):
+            how += ", the file's int8 computed in fp32"
         where = target["mcpu"] if cross == "none" else "%(mtriple)s %(mcpu)s" % target
         step = "%s %s, %s, %s" % (self.name, about["tvm"], where, how)
         return ConvertedArtifact(artifact, step)
@@ -236,6 +239,14 @@ def _import(
     except Exception as error:  # TVM passes on what its C++ side threw
         raise _named(error) from error
     return module, inputs, [{"name": value.name} for value in model.graph.output]
+
+
+def is_quantised(source: Path) -> bool:
+    """Whether the file has operators that change between real numbers and integers of 8 bits."""
+    import onnx
+
+    nodes = onnx.load(str(source), load_external_data=False).graph.node
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
 
 
 def _onnx_spec(value: Any) -> TensorSpec:
@@ -373,7 +384,7 @@ def _named(error: Exception) -> Exception:
         return UnsupportedOperator("tvm", match.group(1).strip())
     last = [line for line in message.strip().splitlines() if line.strip()] or [repr(error)]
     kind = type(error).__name__
-    return ConversionFailed("tvm_compile: %s: %s" % (kind, " ".join(last)[-500:]))
+    return ConversionFailed("tvm_compile: %s: %s" % (kind, sentence(" ".join(last[-4:]))))
 
 
 CONVERTER = TvmCompile

@@ -19,7 +19,7 @@ MACHINE = "aarch64"
 class TvmCross(TvmCompile):
     name = "tvm_cross"
     edges = tuple(
-        Edge("tvm_cross", ("onnx", precision), ("tvm_library", precision), 2.0)
+        Edge("tvm_cross", ("onnx", precision), ("tvm_library", "fp32"), 2.0)
         for precision in ("fp32", "int8")
     )
     where: ClassVar[Tuple[str, ...]] = ("builder:%s" % MACHINE,)

@@ -66,7 +66,7 @@ def test_checks_are_shown_nowhere_as_a_sweep(farm: FarmKit, board: int) -> None:
     kinds = {e.kind for e in events.after(farm.farm, 0, 99)}
     assert not kinds & {"trial_ended", "sweep_finished"}
     with farm.farm.database.read_session() as session:
-        assert duration_estimate.Estimator(session)._seen == {}
+        assert duration_estimate.Estimator(session)._alike == {}
 
 
 def test_two_failures_quarantine_and_a_good_one_restores(farm: FarmKit, board: int) -> None:
