@@ -32,7 +32,7 @@ storm: $(VENV)/.dev ## Many played boards on one controller under faults; STORM_
 farm-up: $(VENV)/.dev ## Three such boards to play with, until farm-down; BOARDS="a b:arm64" for others
 	$(BIN)/python -m tests.farm up $(BOARDS)
 
-farm-down: $(VENV)/.dev ## Take them away
+farm-down: $(VENV)/.dev ## Take those of this checkout away
 	$(BIN)/python -m tests.farm down
 
 lint: $(VENV)/.dev ## Style, types, and which way imports run

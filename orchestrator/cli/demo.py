@@ -26,6 +26,7 @@ def demo(
     from orchestrator.cli import zoo
     from orchestrator.cli.sweep.sweep import show_plan, watch_to_end
     from orchestrator.client import Client
+    from orchestrator.domain.errors import FarmError
     from orchestrator.local import setup
 
     options: CliContext = context.obj
@@ -38,6 +39,8 @@ def demo(
     text = (files("orchestrator.cli") / "demo.yaml").read_text(encoding="utf-8")
     with wiring.controller(settings) as running:
         typer.echo(f"controller: {running.url}; broker: {running.broker.description}")
+        if fault := running.broker_fault():
+            raise FarmError(f"{fault}; or leave BENCHFARM_BROKER_URL away")
         # the environments are kept for the next demo
         setup.build_runtimes(home, RUNTIMES, typer.echo)
         with (

@@ -17,7 +17,7 @@ from support.cli import Shell
 from support.need import need
 from support.servers import free_port, redis_program, redis_server
 
-PLANS = (Plan("one"), Plan("two"), Plan("asks", sudo="asks"), Plan("none", sudo="none"))
+PLANS = (*map(Plan, ("one", "two", "kept")), Plan("asks", sudo="asks"), Plan("none", sudo="none"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,6 +89,17 @@ def shell(farm: Farm, ca: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         ) as found,
     ):
         yield found
+
+
+@pytest.fixture(scope="session")
+def joined(shell: Shell, farm: Farm) -> Iterator[Board]:
+    """The board ``kept``, registered under its name until the last test; enabled and online."""
+    kept = farm.boards["kept"]
+    ssh = ("--ssh", f"bench@{kept.address}", "--identity", str(farm.key))
+    shell.fine("device", "add", "kept", *ssh, "--class", "x86-64-generic")
+    yield kept
+    shell.fine("device", "retire", "kept")
+    assert kept.inside("ls /opt; getent passwd benchfarm || true") == ""
 
 
 @pytest.fixture

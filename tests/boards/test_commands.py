@@ -8,11 +8,10 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from farm.board import Board
@@ -31,18 +30,6 @@ ln -sfn agents/older agent
 systemctl restart benchfarm-agent
 """
 """A shell script that makes the agent report an older version than the controller's."""
-
-
-@pytest.fixture(scope="module")
-def joined(shell: Shell, farm: Any) -> Iterator[Board]:
-    """The board ``one``, registered as ``kept``."""
-    one: Board = farm.boards["one"]
-    one.wait_ssh()
-    ssh = ("--ssh", f"bench@{one.address}", "--identity", str(farm.key))
-    shell.fine("device", "add", "kept", *ssh, "--class", "x86-64-generic")
-    yield one
-    shell.fine("device", "retire", "kept")
-    assert one.inside("ls /opt; getent passwd benchfarm || true") == ""
 
 
 def device(shell: Shell) -> dict[str, Any]:

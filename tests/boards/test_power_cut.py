@@ -17,14 +17,13 @@ from support import onnx_files
 from support.cli import Shell
 
 Find = Callable[[str], Board]
-Ssh = Callable[[Board], tuple[str, ...]]
 
 TRIALS = 8
 CUTS = 2
 SPEC = f"""
 name: power
 models: [dense]
-devices: {{names: [weak]}}
+devices: {{names: [kept]}}
 runtimes: [{{backend: onnxruntime}}]
 trials: {TRIALS}
 attempts: 9
@@ -41,10 +40,8 @@ def wait_for(what: Callable[[], bool], meaning: str) -> None:
 
 
 def test_a_power_cut_costs_the_attempt_in_flight_and_nothing_else(
-    shell: Shell, board: Find, ssh: Ssh, tmp_path: Path
+    shell: Shell, joined: Board, board: Find, tmp_path: Path
 ) -> None:
-    two = board("two")
-    shell.fine("device", "add", "weak", *ssh(two), "--class", "x86-64-generic")
     model = tmp_path / "dense.onnx"
     model.write_bytes(onnx_files.dense_bytes())
     shell.fine("model", "add", model, "--name", "dense")
@@ -58,17 +55,16 @@ def test_a_power_cut_costs_the_attempt_in_flight_and_nothing_else(
                 return sweep.counts.get("done", 0) >= done and sweep.counts.get("running", 0) > 0
 
             wait_for(is_running, f"a trial that runs as power cut {cut} comes")
-            two.cut_power()
-            two = board("two")
+            joined.cut_power()
+            board(joined.name)
         wait_for(lambda: client.sweep("power").state != "running", "the end of the sweep")
         assert client.sweep("power").counts == {"done": TRIALS}
     _each_counts_once(shell.home)
     shell.fine("db", "check", "--deep", "--grace", "0s")
-    assert two.inside("ls /var/lib/benchfarm/attempts /var/lib/benchfarm/samples").split() == [
+    assert joined.inside("ls /var/lib/benchfarm/attempts /var/lib/benchfarm/samples").split() == [
         "/var/lib/benchfarm/attempts:",
         "/var/lib/benchfarm/samples:",
     ]
-    shell.fine("device", "retire", "weak")
 
 
 def _each_counts_once(home: Path) -> None:

@@ -48,7 +48,7 @@ def test_from_nothing_to_figures_and_back(
     assert re.search(r"heartbeat +changed", said)
     assert "onnxruntime 1.31.1 on CPU: fp32, fp16, int8" in said
     assert "new's health: good" in said
-    assert json.loads(shell.fine("device", "list", "-o", "json"))[0]["storage_free_mib"] > 0
+    assert json.loads(shell.fine("device", "show", "new", "-o", "json"))[0]["storage_free_mib"] > 0
     _keeps_its_token(one)
 
     again = shell.fine("device", "add", "new", "--class", "x86-64-generic")
