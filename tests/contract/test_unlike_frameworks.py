@@ -29,7 +29,8 @@ def test_a_savedmodel_with_random_numbers_and_a_variable(tmp_path: Path) -> None
     found = _referenced("tensorflow", "savedmodel", path)
     assert (list(found.unrepeatable), list(found.stateful)) == (["noise"], ["count"])
     marks = repeatability.marks(Path(found.path))
-    assert marks == ({"noise"}, {"count"})
+    expected = repeatability.Marks(frozenset(["noise"]), frozenset(["count"]))
+    assert marks == expected
 
 
 def _python(runtime: str, module: str) -> str:
