@@ -29,6 +29,7 @@ EVENT_KINDS = {
     "events_pruned": "old events were deleted",
     "health_check_failed": "a device failed one health check",
     "model_added": "a model was registered",
+    "model_removed": "a model was removed",
     "samples_pruned": "a sweep's raw samples were deleted",
     "sweep_cancelled": "a sweep was cancelled",
     "sweep_deleted": "a sweep was deleted",
