@@ -35,6 +35,7 @@ ROUTES: dict[str, frozenset[str]] = {
     "GET /blobs/{sha256}": V | D,
     "HEAD /blobs/{sha256}": V | D,
     "PUT /blobs/{sha256}": O | D,
+    "GET /cells/{cell}/samples": V,
     "GET /controller": V,
     "GET /controller/authority": V,
     "GET /devices": V,
