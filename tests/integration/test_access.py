@@ -42,6 +42,7 @@ ROUTES: dict[str, frozenset[str]] = {
     "GET /devices/{name}": V,
     "DELETE /devices/{name}": O,
     "POST /devices/{name}/join-token": O,
+    "POST /devices/{name}/rename": O,
     "POST /devices/{name}/rotate": O,
     "POST /devices/{name}/enable": O,
     "POST /devices/{name}/drain": O,
