@@ -281,11 +281,17 @@ def _run_reference(
     failure = referenced.failure
     if failure is None:
         return referenced
-    if given.feeds and failure.kind == "bad_data":
-        raise UserError(f"{given.feeds_name}: {failure.message}")
-    if dataset and failure.kind == "bad_data":
-        raise UserError(f"{dataset.name}: {failure.message}")
-    raise UserError(f"{file.name}: {failure_message(failure)}")
+    at_fault = file.name
+    if failure.kind == "bad_data" and not failure.message.startswith("--input"):
+        at_fault = given.feeds_name or (dataset.name if dataset else file.name)
+    message = f"{at_fault}: {failure_message(failure)}"
+    if failure.kind == "crash" and not dataset and not given.feeds:
+        # a runtime that does not check its indices ends the process, and nothing more is known
+        message += (
+            ". Its inputs were drawn: if whole numbers among them have a meaning, say it "
+            "(--input NAME:range=LOW,HIGH), or give all inputs (--inputs FEEDS.npz)"
+        )
+    raise UserError(message)
 
 
 _SELF_EXPLANATORY = (
