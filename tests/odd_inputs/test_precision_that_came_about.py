@@ -86,10 +86,6 @@ def doubles() -> onnx.ModelProto:
     return network([node], [1, 4], [1, 3], {"w": np.ones((4, 3))}, kind=DOUBLE)
 
 
-def exponential() -> onnx.ModelProto:
-    return network([helper.make_node("Exp", ["x"], ["y"])], [1, 4], [1, 4], {})
-
-
 def grid_of_five() -> onnx.ModelProto:
     """``GridSample`` of volumes, whose grid is a weight."""
     node = helper.make_node("GridSample", ["x", "grid"], ["y"])
@@ -99,18 +95,19 @@ def grid_of_five() -> onnx.ModelProto:
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "share-lstm": lstm,
-    "share-exp": exponential,
     "share-doubles": doubles,
     "share-half": half_quantised,
     "share-conv7": lambda: convolution(7),
-    "share-conv12": lambda: convolution(12),
     "share-dropout": dropout_in_use,
     "share-grid": grid_of_five,
 }
 
 
 SWEEPS = {
-    "shares": (list(MODELS)[:6], "{backend: onnxruntime, precision: int8}"),
+    "shares": (
+        ["share-lstm", "share-half", "share-conv7"],
+        "{backend: onnxruntime, precision: int8}",
+    ),
     "halves": (["share-lstm"], "{backend: onnxruntime, precision: fp16}"),
     "refused": (["share-dropout", "share-grid"], "{backend: openvino, precision: fp32}"),
     "refused-int8": (["share-dropout", "share-doubles"], "{backend: openvino, precision: int8}"),
@@ -137,14 +134,8 @@ def rows(farm_shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return found
 
 
-@pytest.mark.parametrize(
-    "cell",
-    ["share-lstm onnxruntime int8", "share-exp onnxruntime int8", "share-doubles onnxruntime int8"],
-)
-def test_where_nothing_was_converted_there_is_no_figure(
-    rows: dict[str, dict[str, str]], cell: str
-) -> None:
-    row = rows[cell]
+def test_where_nothing_was_converted_there_is_no_figure(rows: dict[str, dict[str, str]]) -> None:
+    row = rows["share-lstm onnxruntime int8"]
     assert (row["status"], row["failure_kind"]) == ("unsupported", "unsupported_precision")
     assert (
         "onnxruntime_quantize made nothing of this network int8: 0 of 1" in row["failure_message"]
@@ -152,11 +143,8 @@ def test_where_nothing_was_converted_there_is_no_figure(
     assert row["failure_fault"] == "input"
 
 
-@pytest.mark.parametrize("name", ["share-conv7", "share-conv12"])
-def test_an_old_opset_is_raised_for_scales_per_channel(
-    rows: dict[str, dict[str, str]], name: str
-) -> None:
-    row = rows[f"{name} onnxruntime int8"]
+def test_an_old_opset_is_raised_for_scales_per_channel(rows: dict[str, dict[str, str]]) -> None:
+    row = rows["share-conv7 onnxruntime int8"]
     assert row["status"] == "ok", row["failure_message"]
     assert float(row["precision_weights"]) == float(row["precision_macs"]) == 1.0
 
@@ -235,7 +223,7 @@ def test_a_registered_model_is_converted_with_what_it_was_registered_with(
     inputs = weights(12, 4)
     labels = inputs @ np.frombuffer(made.graph.initializer[0].raw_data, np.float32).reshape(4, 3)
     np.savez(data, inputs=inputs, labels=labels.argmax(axis=1), calibration=inputs)
-    farm_shell.fine("model", "add", source, "--dataset", data)
+    farm_shell.fine("model", "add", source, "--dataset", data, "--shape", "x=1,4")
     to = ("--to", "onnx", "--precision", "int8", "--output", tmp_path / "sized-int8.onnx")
     said = farm_shell.fine("model", "convert", "sized", *to)
     assert "calibrated on 12 samples of the data set" in said.replace("\n", " ")
