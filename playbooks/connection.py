@@ -1,4 +1,4 @@
-"""SSH to a board on paramiko: over the hops that ~/.ssh/config says, with pinned host keys.
+"""SSH to a board on Fabric: over the hops that ~/.ssh/config says, with pinned host keys.
 
 Every host key is pinned, also those of jump hosts, and every operation has a time limit. An error
 names the hop that it is about.
@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fabric import Config, Connection
 from paramiko import (
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     BadHostKeyException,
     ChannelException,
-    SSHClient,
     SSHException,
     Transport,
 )
@@ -121,22 +121,14 @@ def _open(
     limit_s = hop.connect_s or login.connect_s
     try:
         while True:
-            client = SSHClient()
-            opened.callback(client.close)
-            host_keys.apply_to(client, hop.known_hosts)
             link, said = _link(opened, hop, limit_s, before)
             greeted = GreetedSocket(link)
+            connection = _connection(hop, greeted, limit_s, Authentication(hop, credentials))
+            opened.callback(connection.close)
+            # Fabric alone accepts every host key
+            host_keys.apply_to(connection.client, hop.known_hosts)
             try:
-                client.connect(
-                    hostname=hop.key_name or hop.host,
-                    port=SSH_PORT if hop.key_name else hop.port,
-                    username=hop.user,
-                    sock=greeted,
-                    timeout=limit_s,
-                    banner_timeout=limit_s,
-                    auth_timeout=AUTH_LIMIT_S,
-                    auth_strategy=Authentication(hop, credentials),
-                )
+                connection.open()
                 break
             except BadHostKeyException as error:
                 refusal = host_keys.changed(error.hostname, error.key, error.expected_key)
@@ -151,10 +143,30 @@ def _open(
         if not way:
             raise
         raise type(error)(f"{way}: {error}") from None
-    transport = client.get_transport()
-    transport.set_keepalive(KEEP_ALIVE_S)
+    connection.transport.set_keepalive(KEEP_ALIVE_S)
     is_tcp = isinstance(link, socket.socket) and link.family != socket.AF_UNIX
-    return _Opened(hop, transport, link if is_tcp else None)
+    return _Opened(hop, connection.transport, link if is_tcp else None)
+
+
+def _connection(
+    hop: Hop, link: GreetedSocket, limit_s: float, authentication: Authentication
+) -> Connection:
+    """Fabric's connection over ``link``; what ~/.ssh/config says is in ``hop`` already."""
+    found = Connection(
+        hop.host,
+        user=hop.user,
+        port=SSH_PORT if hop.key_name else hop.port,
+        config=Config(overrides={"load_ssh_configs": False}),
+        connect_timeout=int(limit_s),
+        connect_kwargs={
+            "sock": link,
+            "banner_timeout": limit_s,
+            "auth_timeout": AUTH_LIMIT_S,
+            "auth_strategy": authentication,
+        },
+    )
+    found.host = hop.key_name or hop.host  # the name that its key is looked up by
+    return found
 
 
 def _fault(error: Exception, greeted: GreetedSocket, limit_s: float) -> str:
