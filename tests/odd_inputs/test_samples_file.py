@@ -28,8 +28,8 @@ def test_the_report_prints_the_number_that_samples_takes(
 ) -> None:
     row = rows["ok"]
     table = farm_shell.fine("report", measured_sweep)
-    [line] = [text for text in table.splitlines() if f"fp32 {row['threads']} thread" in text][-1:]
-    assert row["cell_id"] in line.split()
+    lines = [text for text in table.splitlines() if f"fp32 {row['threads']} thread" in text]
+    assert any(row["cell_id"] in line.split() for line in lines)
     out = tmp_path / "cell.npy"
     said = farm_shell.fine("samples", row["cell_id"], "--out", out)
     assert f"{row['samples']:,} samples of 2 trials of cell {row['cell_id']}" in said
@@ -83,7 +83,7 @@ def test_parquet_is_written_or_says_what_it_needs(
         ("{ok}", "s.xlsx", "the suffix says the format; accepted: .parquet, .npy, .csv, .json"),
         ("{ok}", "samples", "the suffix says the format"),
         ("{ok}", "nowhere/s.npy", "cannot be written"),
-        ("{skipped}", "s.npy", "has no samples: it was skipped: onnxruntime"),
+        ("{skipped}", "s.npy", "has no samples: it was skipped: "),
     ],
 )
 def test_what_cannot_be_had_is_one_message_and_no_file(
