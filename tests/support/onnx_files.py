@@ -149,7 +149,7 @@ def tiny_bert(words: int = 40, types: int = 2, length: int = 6, batch: int = 1) 
         return (rng.standard_normal((rows, columns)) * 0.3).astype(np.float32)
 
     node = helper.make_node
-    weights = {
+    weights: dict[str, Any] = {
         "words": table(words),
         "types": table(types),
         "positions": table(length),

@@ -93,7 +93,8 @@ class _GraphUses:
         if (node.op, place) in _TABLES:
             table, name = self._table(sources[0])
             axis = self._axis(node, sources)
-            rows = table[axis] if table and axis in range(-len(table), len(table)) else 0
+            inside = axis is not None and -len(table or ()) <= axis < len(table or ())
+            rows = table[axis] if table and axis is not None and inside else 0
             if rows > 0:
                 yield Wanted(0, rows - 1, "rows of %s, which %s reads" % (name, node.op))
         elif node.op == "GatherNd" and place == 1:

@@ -12,6 +12,7 @@ from playbooks.errors import StepFailed
 from playbooks.health import health_step
 from playbooks.step_runner import RunOutcome, run_steps
 from playbooks.target import BoardTarget, HealthCheckOutcome, KnownDevice
+from playbooks.waiting import unseen
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Controller:
 
 
 def target(controller: Controller) -> BoardTarget:
-    return cast(BoardTarget, SimpleNamespace(controller=controller, device="pi"))
+    return cast(BoardTarget, SimpleNamespace(controller=controller, device="pi", waiting=unseen))
 
 
 def run(controller: Controller) -> RunOutcome:
