@@ -67,7 +67,8 @@ def of_cell(
     Args:
         wanted: the model's task; ``None``: the arg-max of its first output.
         specs: the model's inputs, in the shapes of the data set's samples.
-        names: the model's outputs, in order; an artifact may call them otherwise.
+        names: the model's outputs, in order; an artifact may call them otherwise. Empty: as the
+            artifact calls them.
     """
     found = wanted or Scoring(MULTICLASS, names[0] if names else "")
     if found.task == NOT_SCORED:
@@ -90,7 +91,10 @@ def of_cell(
 
 
 def _own_name(name: str, given: Sequence[str], names: Sequence[str]) -> str:
-    """What an artifact calls the model's output: matched in order where names differ."""
+    """What an artifact calls the model's output: matched in order where names differ; its first one
+    where the model names none."""
+    if not name and given:
+        return given[0]
     if name in given or name not in names or len(given) != len(names):
         return name
     return given[list(names).index(name)]
