@@ -17,6 +17,14 @@ def farm_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
+def fleet_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Another one, for tests that add boards, drain and rename them: a board that is there is a row
+    in every sweep."""
+    with running(tmp_path_factory.mktemp("fleet") / "home") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def measured_sweep(farm_shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a finished sweep: a tiny network with 1 and with 2 threads, two trials each, the
     first of them the baseline; and a cell that is skipped."""

@@ -21,19 +21,19 @@ QUICK = "scenario: {min_duration_s: 0.01, max_duration_s: 0.05, warm_up_s: 0, mi
 
 
 @pytest.fixture(scope="module")
-def client(farm_shell: Shell) -> Iterator[Client]:
-    with Client.from_home(Settings(home=farm_shell.home)) as found:
+def client(fleet_shell: Shell) -> Iterator[Client]:
+    with Client.from_home(Settings(home=fleet_shell.home)) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def spec(farm_shell: Shell, client: Client) -> Path:
+def spec(fleet_shell: Shell, client: Client) -> Path:
     """A sweep by tag on two boards: the farm's own, and one that has not said what it can run."""
-    client.add_model(make_onnx(farm_shell.home / "leftout.onnx", shape=[1, 4]), "leftout")
+    client.add_model(make_onnx(fleet_shell.home / "leftout.onnx", shape=[1, 4]), "leftout")
     (own,) = [d.name for d in client.devices() if d.connection == "online"]
     client.tag(own, {"rack": RACK})
     client.join_token("promised", tags={"rack": RACK})
-    file = farm_shell.home / "leftout.yaml"
+    file = fleet_shell.home / "leftout.yaml"
     file.write_text(
         f"name: leftout\nmodels: leftout\ntrials: 1\n{QUICK}"
         f"runtimes: [{{backend: onnxruntime}}]\ndevices: {{select: {{rack: {RACK}}}}}\n"
@@ -50,66 +50,66 @@ def report_in(client: Client, name: str) -> None:
 
 
 def test_a_left_out_board_is_named_required_and_resumed(
-    farm_shell: Shell, client: Client, spec: Path
+    fleet_shell: Shell, client: Client, spec: Path
 ) -> None:
-    refused = farm_shell("sweep", "run", spec, "--strict", "--wait-for", "1s")
+    refused = fleet_shell("sweep", "run", spec, "--strict", "--wait-for", "1s")
     assert refused.returncode == 1, refused.stdout
     assert "waiting for promised: has not said yet what it can run" in refused.stdout
     assert "sweep leftout was not submitted (--strict)" in refused.stderr
     assert "promised: has not said yet what it can run" in refused.stderr
     assert "leftout" not in [s.name for s in client.sweeps()]
 
-    said = farm_shell.fine("sweep", "run", spec)
+    said = fleet_shell.fine("sweep", "run", spec)
     assert "left out: promised: the device has not said yet what it can run" in said
-    nothing = farm_shell("sweep", "resume", "leftout")
+    nothing = fleet_shell("sweep", "resume", "leftout")
     assert nothing.returncode == 1, "every board that was left out still is"
     assert "left out: promised" in nothing.stdout
 
     report_in(client, "promised")
     assert client.sweep("leftout").returned == ["promised"]
-    said = farm_shell.fine("sweep", "resume", "leftout", "--detach")
+    said = fleet_shell.fine("sweep", "resume", "leftout", "--detach")
     assert "leftout: 1 trial to run" in said
     assert "1 cells run that were skipped before" in said
-    listed = farm_shell.fine("sweep", "list")
+    listed = fleet_shell.fine("sweep", "list")
     assert "admin" in listed, "who submitted it"
 
-    ended = farm_shell.fine("sweep", "cancel", "leftout", "--device", "promised")
+    ended = fleet_shell.fine("sweep", "cancel", "leftout", "--device", "promised")
     assert "leftout: 1 trial cancelled; cancelled" in ended
-    assert "name the cell with --cell" in farm_shell.refused(
+    assert "name the cell with --cell" in fleet_shell.refused(
         "sweep", "cancel", "leftout", "--trial", "1"
     )
-    assert "there is no cell 'x'; known: leftout onnxruntime" in farm_shell.refused(
+    assert "there is no cell 'x'; known: leftout onnxruntime" in fleet_shell.refused(
         "sweep", "cancel", "leftout", "--cell", "x"
     )
 
 
-def test_a_drained_board_says_why_everywhere(farm_shell: Shell, client: Client, spec: Path) -> None:
-    said = farm_shell.fine("device", "drain", "promised", "--note", "a new fan")
+def test_a_drained_board_says_why_everywhere(fleet_shell: Shell, client: Client, spec: Path) -> None:
+    said = fleet_shell.fine("device", "drain", "promised", "--note", "a new fan")
     assert "promised is drained" in said
-    assert "no: a new fan" in farm_shell.fine("device", "list")
+    assert "no: a new fan" in fleet_shell.fine("device", "list")
     plan = client.plan(spec.read_text(), "s.yaml", "again")
     (board,) = [b for b in plan.boards if b.device == "promised"]
     assert board.left_out == (
         'the device is drained ("a new fan"); `benchfarm device enable promised`'
     )
-    log = farm_shell.fine("events", "--subject", "promised", "-o", "json")
+    log = fleet_shell.fine("events", "--subject", "promised", "-o", "json")
     notes = [e["data"].get("note") for e in json.loads(log) if e["kind"] == "device_drained"]
     assert notes == ["a new fan"]
     client.enable("promised", True)
 
 
 def test_a_board_that_comes_back_keeps_its_tags_and_a_sweep_by_tag_says_who_is_missing(
-    farm_shell: Shell, client: Client, spec: Path
+    fleet_shell: Shell, client: Client, spec: Path
 ) -> None:
-    farm_shell.fine("device", "retire", "promised", "--forget", "--yes")
-    twice = farm_shell.refused("device", "retire", "promised")
+    fleet_shell.fine("device", "retire", "promised", "--forget", "--yes")
+    twice = fleet_shell.refused("device", "retire", "promised")
     assert "promised is retired already" in twice
     plan = client.plan(spec.read_text(), "s.yaml", "again")
     assert plan.missed == {"promised": "was in sweep leftout, and is retired"}
-    assert "promised: was in sweep leftout, and is retired" in farm_shell.fine(
+    assert "promised: was in sweep leftout, and is retired" in fleet_shell.fine(
         "sweep", "plan", spec, "--name", "again"
     ).replace("not selected any more: promised was", "promised: was")
-    said = farm_shell.fine("device", "join-token", "promised")
+    said = fleet_shell.fine("device", "join-token", "promised")
     assert f"promised is back: its tags are kept (rack={RACK})" in said
     assert "before it was retired promised also had onnxruntime==1.31.1" in said
     report_in(client, "promised")
@@ -117,11 +117,11 @@ def test_a_board_that_comes_back_keeps_its_tags_and_a_sweep_by_tag_says_who_is_m
     client.retire("promised")
 
 
-def test_an_unknown_kind_is_refused_and_versions_are_said(farm_shell: Shell) -> None:
-    said = farm_shell.refused("events", "--kind", "sweep_submited")
+def test_an_unknown_kind_is_refused_and_versions_are_said(fleet_shell: Shell) -> None:
+    said = fleet_shell.refused("events", "--kind", "sweep_submited")
     assert "did you mean 'sweep_submitted'?" in said
     assert "expected one of artifact_added, attempt_lost" in said
-    assert farm_shell.fine("--version").startswith("benchfarm 0.")
+    assert fleet_shell.fine("--version").startswith("benchfarm 0.")
     for wrong in ("5", "5 minutes", "1y"):
-        said = farm_shell.refused("sweep", "run", "x.yaml", "--wait-for", wrong)
+        said = fleet_shell.refused("sweep", "run", "x.yaml", "--wait-for", wrong)
         assert f"--wait-for {wrong}: expected a number and s, min" in said
