@@ -19,7 +19,7 @@ from agent.runtimes.manifest import Recipe
 ROOT = Path(__file__).parent.parent
 HEADER = "# The versions that were tested. Made by `make lock` from {}: do not edit.\n"
 EXTRAS = {
-    "dev": ("controller", "onnxruntime", "openvino", "dev"),
+    "dev": ("controller", "onnxruntime", "openvino", "parquet", "dev"),
     "controller": ("controller",),
 }
 OLDEST_PYTHON = {"requirements-tflite-runtime.lock": "3.9"}

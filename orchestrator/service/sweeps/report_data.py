@@ -82,9 +82,8 @@ def collect_sweep(farm: FarmContext, name: str) -> SweepData:
         failed_builds = _failed_builds(session, cells)
         lost = _lost_trials(session, found)
         sizes = _source_sizes(session)
-        facts: dict[str, dict[str, Any]] = dict(
-            session.execute(select(Model.name, Model.details)).tuples().all()
-        )
+        models = session.execute(select(Model.name, Model.details)).all()
+        facts = {row.name: row.details for row in models}
         devices = {c.device.name: facts_of(c.device) for c in cells}
         given_up = _not_run(session, found)
         loaded = [(c, _cell(c, spec, sizes, facts.get(c.model, {}))) for c in cells]
