@@ -70,7 +70,8 @@ ADAPTED = {
 }
 """A page's words → this folder's."""
 
-SHORTER = {
+MORE = {
+    "benchfarm model remove net": "--yes",  # nobody answers its question here
     "benchfarm model formats digits_cnn": "--device my-laptop --trials 1 --backend onnxruntime",
 }
 
@@ -87,9 +88,7 @@ class Reader:
         command = line.command
         for theirs, ours in ADAPTED.items():
             command = command.replace(theirs, ours)
-        command += "".join(
-            f" {more}" for start, more in SHORTER.items() if command.startswith(start)
-        )
+        command += "".join(f" {more}" for start, more in MORE.items() if command.startswith(start))
         ended = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,

@@ -46,7 +46,7 @@ def test_from_nothing_to_figures_and_back(
 
     said = shell.fine("device", "add", "new", *words)
     assert re.search(r"heartbeat +changed", said)
-    assert "onnxruntime 1.31.1 on CPU: fp32, fp16, int8" in said
+    assert "onnxruntime 1.31.1 on CPU: fp32, fp16, bf16, int8, fp8, int4" in said
     assert "new's health: good" in said
     assert json.loads(shell.fine("device", "show", "new", "-o", "json"))[0]["storage_free_mib"] > 0
     _keeps_its_token(one)

@@ -83,7 +83,9 @@ def test_a_left_out_board_is_named_required_and_resumed(
     )
 
 
-def test_a_drained_board_says_why_everywhere(fleet_shell: Shell, client: Client, spec: Path) -> None:
+def test_a_drained_board_says_why_everywhere(
+    fleet_shell: Shell, client: Client, spec: Path
+) -> None:
     said = fleet_shell.fine("device", "drain", "promised", "--note", "a new fan")
     assert "promised is drained" in said
     assert "no: a new fan" in fleet_shell.fine("device", "list")

@@ -55,11 +55,13 @@ SHORT = {
 
 
 def write_files(folder: Path) -> None:
-    """``my.onnx``, ``free.onnx``, ``any_size.pt2``, one network as ``net.*``, data sets, sweeps."""
+    """``my.onnx``, ``free.onnx``, ``cats.onnx``, ``any_size.pt2``, one network as ``net.*``, data
+    sets, sweeps."""
     random = np.random.default_rng(0)
     _write_onnx(folder, random)
     np.savez(folder / "net.npz", **_samples(random, 64, 10))
     np.savez(folder / "mine.npz", **_samples(random, 6, 6))
+    np.savez(folder / "cats.npz", **_samples(random, 6, 2))
     for name, source, out in (
         ("tensorflow", KERAS, folder),
         ("pytorch", TORCH, folder / "any_size.pt2"),
@@ -81,12 +83,16 @@ def _write_onnx(folder: Path, random: np.random.Generator) -> None:
         "b": np.zeros(10, np.float32),
     }
     np.savez(folder / "weights.npz", **weights)
-    values = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s])
-        for n, s in (("x", 64), ("y", 10))
-    ]
-    net = model([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], values[:1], values[1:], weights)
-    onnx.save(net, str(folder / "net.onnx"))
+    onnx.save(_dense(weights, "y"), str(folder / "net.onnx"))
+    cats = {"w": weights["w"][:6, :1], "b": weights["b"][:1]}
+    onnx.save(_dense(cats, "logit"), str(folder / "cats.onnx"))
+
+
+def _dense(weights: dict[str, Any], output: str) -> onnx.ModelProto:
+    """``output = x @ w + b``, for one sample."""
+    sizes = zip(("x", output), weights["w"].shape, strict=True)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s]) for n, s in sizes)
+    return model([helper.make_node("Gemm", ["x", "w", "b"], [output])], [x], [y], weights)
 
 
 def _samples(random: np.random.Generator, features: int, classes: int) -> dict[str, Any]:
