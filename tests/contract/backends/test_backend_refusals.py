@@ -66,7 +66,7 @@ def test_a_damaged_artifact_is_a_bad_model(
     ("change", "status", "kind", "word"),
     [
         ({"options": {"speed": 3}}, "failed", "bad_option", "speed"),
-        ({"precision": "fp8"}, "unsupported", "unsupported_precision", "fp32"),
+        ({"precision": "fp2"}, "unsupported", "unsupported_precision", "fp32"),
         ({"target": "NPU"}, "unsupported", "unsupported_target", "CPU"),
         ({"backend": "nothing"}, "failed", "bad_request", ", ".join(registry.backend_names())),
     ],

@@ -148,7 +148,7 @@ def test_errors_have_their_names(
     with pytest.raises(BadOption, match="accepts"):
         load(case, artifact, (SPEC,), options={key: "nonsense"})
     with pytest.raises(UnsupportedPrecision):
-        load(case, artifact, (SPEC,), precision="fp8")
+        load(case, artifact, (SPEC,), precision="fp2")
     with pytest.raises(UnsupportedTarget):
         load(case, artifact, (SPEC,), target="NPU")
     with pytest.raises(UnsupportedShape):
