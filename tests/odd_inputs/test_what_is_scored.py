@@ -118,7 +118,7 @@ def test_other_perfect_classifiers(farm_shell: Shell, tmp_path: Path) -> None:
 def test_what_cannot_be_scored_is_refused_with_the_way_to_say_it(
     farm_shell: Shell, tmp_path: Path
 ) -> None:
-    words = add(farm_shell, tmp_path, "boxes", BOXES, LABELS)
+    words = add(farm_shell, tmp_path, "detector", BOXES, LABELS)
     assert "boxes [1, 3, 4] cannot be scored against labels [40] of 0…1" in (
         message := farm_shell.refused(*words)
     )

@@ -348,7 +348,7 @@ def test_the_log_is_asked_by_subject_kind_and_age(farm: FarmKit, board: int) -> 
     def kinds(**wanted: Any) -> list[str]:
         return [e.kind for e in events.find(farm.farm, events.EventFilter(**wanted))]
 
-    assert kinds(subject="first") == ["sweep_submitted", "sweep_finished"]
+    assert kinds(subject="first") == ["sweep_submitted", "trial_ended", "sweep_finished"]
     assert kinds(kind="sweep_submitted") == ["sweep_submitted"] * 2
     assert kinds(since=start) == ["sweep_submitted"]
     everything = events.find(farm.farm, events.EventFilter())
