@@ -179,7 +179,7 @@ def test_an_unknown_operator_ends_as_a_failure_of_this_model(
 @pytest.mark.parametrize(
     ("change", "kind", "word"),
     [
-        ({"precision": "fp8"}, "unsupported_precision", "fp32"),
+        ({"precision": "fp2"}, "unsupported_precision", "fp32"),
         ({"options": {"speed": 3}}, "bad_option", "'speed'"),
     ],
 )
