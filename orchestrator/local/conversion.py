@@ -85,7 +85,7 @@ class LocalConverter:
         return wanted.format, wanted.precision
 
     def nearest(self, starts: Sequence[Node], goal: Node, via: Sequence[str]) -> Node:
-        """Of a model's files the one with the cheapest way to ``goal``; the first where there is no
+        """The file of a model with the cheapest way to ``goal``; the first where there is no
         way from any."""
         way = cheapest_path(usable(self._tools), [s for s in starts if s != goal], (goal,), via)
         return way[0].source if way else starts[0]

@@ -33,7 +33,7 @@ class Owner:
 
 
 NOBODY = Owner("", "")
-"""Of a farm whose file does not say."""
+"""The owner of a farm whose file names none."""
 
 
 def me() -> Owner:

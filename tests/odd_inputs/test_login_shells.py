@@ -142,7 +142,7 @@ def test_a_profile_that_asks_is_given_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_command_that_ends_before_its_input_is_read_says_why(tmp_path: Path) -> None:
-    """As sudo with requiretty does."""
+    """Sudo with requiretty ends like this."""
     with (
         own_sshd(tmp_path / "board") as sshd,
         connected(login(sshd), pins(sshd)) as host,

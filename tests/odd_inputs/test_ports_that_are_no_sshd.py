@@ -25,7 +25,7 @@ PATIENCE_S = 2
 
 
 def closes(_: socket.socket) -> None:
-    """As sshd beyond MaxStartups."""
+    """Closes at once, like sshd beyond MaxStartups."""
 
 
 def resets(link: socket.socket) -> None:

@@ -117,6 +117,6 @@ _LAYERS: Dict[str, Callable[[Mapping[int, int]], Tensors]] = {
 
 
 def _tensors(layer: str, parameters: Mapping[int, int]) -> Tensors:
-    """Of a layer that is not listed: none; the end of the file then tells whether that is right."""
+    """A layer that is not listed has none; the end of the file then tells whether that is right."""
     known = _LAYERS.get(layer)
     return known(parameters) if known else []

@@ -27,7 +27,7 @@ GRAPHS = ("onnx", "tflite", "edgetpu_tflite")
 """Formats whose graph can be read, the preferred one first."""
 MOST_AXES = 64
 MOST_LETTERS = 400
-"""Of a value's place and the value."""
+"""Most letters of a value with its place, such as ``inputs[0, 3] is nan``."""
 
 
 def check_format(
